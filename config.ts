@@ -1,0 +1,80 @@
+/** The app's configuration: environment variables, checked at start, all mistakes told at once. */
+import { z } from "zod";
+
+export interface Config {
+  port: number;
+  host: string;
+  /** Where browsers and agents reach the app; links, cookies and client configurations follow it. */
+  baseUrl: URL;
+  dataDirectory: string;
+  /** A given Postgres, or null for the embedded one. */
+  databaseUrl: string | null;
+  /** Given secrets key text (models/secrets.ts), or null for the file in the data directory. */
+  secretsKey: string | null;
+  owner: { email: string; password: string } | null;
+  logFormat: "json" | "text";
+}
+
+const optional = <T extends z.ZodType>(schema: T) =>
+  z.preprocess((value) => value === "" ? undefined : value, schema.optional());
+
+const Environment = z.object({
+  PORT: optional(z.coerce.number("must be a number").int().min(0).max(65535)),
+  HOST: optional(z.string().regex(/^[A-Za-z0-9.:_-]+$/, "must be a host name or an address")),
+  BASE_URL: optional(
+    z.url({ protocol: /^https?$/, message: "must be an http or https URL" })
+      .refine((url) => !url.includes("?") && !url.includes("#"), "must not have a query"),
+  ),
+  DATA_DIR: optional(z.string()),
+  DATABASE_URL: optional(
+    z.string().regex(/^postgres(ql)?:\/\//, "must start with postgres://"),
+  ),
+  SECRETS_KEY: optional(
+    z.string().regex(
+      /^[A-Za-z0-9_-]+:[A-Za-z0-9+/=_-]{43,44}(,[A-Za-z0-9_-]+:[A-Za-z0-9+/=_-]{43,44})*$/,
+      "must be id:base64-of-32-bytes, older keys after commas",
+    ),
+  ),
+  OWNER_EMAIL: optional(z.email("must be an email address")),
+  OWNER_PASSWORD: optional(z.string().min(10, "must have at least 10 characters").max(256)),
+  LOG_FORMAT: optional(z.enum(["json", "text"], "must be json or text")),
+}).refine((env) => (env.OWNER_EMAIL === undefined) === (env.OWNER_PASSWORD === undefined), {
+  path: ["OWNER_EMAIL"],
+  message: "and OWNER_PASSWORD go together: set both or neither",
+});
+
+/**
+ * Reads the configuration.
+ *
+ * @param environment the variables, such as `Deno.env.toObject()`
+ * @param home the directory under which the data directory is by default
+ * @throws {TypeError} whose message lists every variable that is wrong, without its value
+ */
+export function readConfig(environment: Record<string, string>, home: string): Config {
+  const parsed = Environment.safeParse(environment);
+  if (!parsed.success) {
+    const mistakes = parsed.error.issues.map((issue) =>
+      `  ${String(issue.path[0])} ${issue.message}`
+    );
+    throw new TypeError(`The configuration is wrong:\n${[...new Set(mistakes)].join("\n")}`);
+  }
+  const env = parsed.data;
+  const port = env.PORT ?? 4680;
+  const host = env.HOST ?? "127.0.0.1";
+  return {
+    port,
+    host,
+    baseUrl: new URL(env.BASE_URL ?? `http://${reachable(host)}:${port}`),
+    dataDirectory: env.DATA_DIR ?? `${home}/.local/share/mooring`,
+    databaseUrl: env.DATABASE_URL ?? null,
+    secretsKey: env.SECRETS_KEY ?? null,
+    owner: env.OWNER_EMAIL ? { email: env.OWNER_EMAIL, password: env.OWNER_PASSWORD! } : null,
+    logFormat: env.LOG_FORMAT ?? "text",
+  };
+}
+
+/** The address to open in a browser on the same machine when the app listens on `host`. */
+function reachable(host: string): string {
+  if (host === "0.0.0.0" || host === "::") return "127.0.0.1";
+  return host.includes(":") ? `[${host}]` : host;
+}

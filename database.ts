@@ -1,0 +1,82 @@
+/** Opens the app's database for the self-hosted start: the given Postgres or the embedded one. */
+import type { Config } from "./config.ts";
+import { connect, connectAsOwner, type Database, type Target } from "./models/db.ts";
+import { isMigrated, migrate, type Migration } from "./models/migrations.ts";
+
+export interface OpenDatabase {
+  db: Database;
+  isMigrated(): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens and migrates the database.
+ *
+ * @param progress told what takes a while
+ * @throws {Error} when the database does not answer, or a migration fails
+ */
+export async function openDatabase(
+  config: Pick<Config, "databaseUrl" | "dataDirectory">,
+  progress: (line: string) => void,
+): Promise<OpenDatabase> {
+  const embedded = config.databaseUrl ? null : await openEmbedded(config.dataDirectory, progress);
+  const target: Target = embedded ?? { url: config.databaseUrl! };
+  const migrations = await readMigrations();
+  const owner = connectAsOwner(target);
+  try {
+    const applied = await migrate(owner, migrations, await read("models/supabase_compat.sql"));
+    if (applied.length > 0) progress(`Applied ${applied.length} migration(s)`);
+  } finally {
+    await owner.end();
+  }
+  await embedded?.becomeApp();
+  const db = connect(target);
+  return {
+    db,
+    isMigrated: () => isMigrated(db.asApp, migrations),
+    async close() {
+      await db.close();
+      await embedded?.close();
+    },
+  };
+}
+
+async function openEmbedded(dataDirectory: string, progress: (line: string) => void) {
+  const directory = `${dataDirectory}/postgres`;
+  const isNew = !await exists(directory);
+  progress(isNew ? "Making the embedded database" : "Opening the embedded database");
+  // Imported here: with a given Postgres the 300 MB that PGlite takes are not paid.
+  const { openEmbedded } = await import("./models/embedded.ts");
+  return await openEmbedded(directory, await socketDirectory(dataDirectory));
+}
+
+/** A path of a unix socket has at most 107 bytes: under a long data directory it goes to /tmp. */
+async function socketDirectory(dataDirectory: string): Promise<string> {
+  const inside = `${dataDirectory}/socket`;
+  if (new TextEncoder().encode(inside).length > 80) {
+    return await Deno.makeTempDir({ prefix: "mooring-" });
+  }
+  await Deno.mkdir(inside, { recursive: true, mode: 0o700 });
+  return inside;
+}
+
+/** The schema's migrations, from `supabase/migrations`. */
+export async function readMigrations(): Promise<Migration[]> {
+  const directory = new URL("./supabase/migrations/", import.meta.url);
+  const migrations: Migration[] = [];
+  for await (const { name } of Deno.readDir(directory)) {
+    const [, version, title] = /^(\d+)_(.+)\.sql$/.exec(name) ?? [];
+    if (!version) continue;
+    const statements = await Deno.readTextFile(new URL(name, directory));
+    migrations.push({ version, name: title, statements });
+  }
+  return migrations;
+}
+
+function read(path: string): Promise<string> {
+  return Deno.readTextFile(new URL(`./${path}`, import.meta.url));
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.stat(path).then(() => true, () => false);
+}

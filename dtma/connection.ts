@@ -1,0 +1,415 @@
+/**
+ * JSON-RPC 2.0 with one server over its stdio: many requests in flight, each with an id and a
+ * progress token of our own, so that no caller can touch or see another's. Knows of MCP only what
+ * every revision shares: `notifications/progress` and `notifications/cancelled`.
+ */
+import { type Frame, FrameWriter, readFrames, type SentFrame } from "./frames.ts";
+import { objectMembers, objectText } from "./json_text.ts";
+import { ErrorCode } from "./protocol.ts";
+
+export type JsonRpcId = string | number;
+
+/** A request as a client makes it. */
+export interface JsonRpcRequest {
+  jsonrpc: "2.0";
+  id: JsonRpcId;
+  method: string;
+  params?: Record<string, unknown>;
+  /** The text of `params`, where it came as text: it goes on to the server as it is written. */
+  paramsText?: string;
+}
+
+export interface JsonRpcNotification {
+  jsonrpc: "2.0";
+  method: string;
+  params?: Record<string, unknown>;
+  /** The text of `params` as the server wrote it, but for the progress token. */
+  paramsText?: string;
+}
+
+/** Has either `result` or `error`. Write it with {@link responseText}, which loses nothing. */
+export interface JsonRpcResponse {
+  jsonrpc: "2.0";
+  id: JsonRpcId;
+  result?: Record<string, unknown>;
+  error?: { code: number; message: string; data?: unknown };
+  /** The text of `result` or `error` as the server wrote it. */
+  text?: string;
+}
+
+/** The response as one line of JSON, with the numbers and unknown parts the server wrote. */
+export function responseText(response: JsonRpcResponse): string {
+  const key = response.error ? "error" : "result";
+  const text = response.text ?? JSON.stringify(response[key]);
+  return `{"jsonrpc":"2.0","id":${JSON.stringify(response.id)},"${key}":${text}}`;
+}
+
+/** The notification as one line of JSON. */
+export function notificationText({ method, params, paramsText }: JsonRpcNotification): string {
+  const text = paramsText ?? (params === undefined ? undefined : JSON.stringify(params));
+  return `{"jsonrpc":"2.0","method":${JSON.stringify(method)}${text ? `,"params":${text}` : ""}}`;
+}
+
+/** A response of our own, in place of one that the server did not give. */
+export function errorResponse(id: JsonRpcId, code: number, message: string): JsonRpcResponse {
+  return { jsonrpc: "2.0", id, error: { code, message } };
+}
+
+export interface RequestOptions {
+  signal?: AbortSignal;
+  timeoutMs?: number;
+  /** The text of the caller's own progress token; without it the server is asked for none. */
+  progressToken?: string;
+  /** Lowest level of log messages the caller wants, if any. */
+  logLevel?: unknown;
+  onNotification?: (notification: JsonRpcNotification) => void;
+}
+
+/** What a {@link Connection} asks of the layer above it. */
+export interface Receiver {
+  /** A notification that belongs to no request. */
+  notification(method: string, params: Record<string, unknown> | undefined): void;
+  /** The text of `result` or `error` that answers a request of the server, or null for silence. */
+  request(method: string): { result: string } | { error: string } | null;
+  log(line: string): void;
+}
+
+interface Pending {
+  frame: SentFrame;
+  options: RequestOptions;
+  settle(response: JsonRpcResponse): void;
+}
+
+const LOG_LEVELS = [
+  "debug",
+  "info",
+  "notice",
+  "warning",
+  "error",
+  "critical",
+  "alert",
+  "emergency",
+];
+
+/** After a call was given up, log messages may still be its own for this long: nobody gets them. */
+const ABANDONED_LOGS_MS = 60_000;
+
+/** Errors of Mooring's own: a server that uses their codes must not pass for us. */
+const OWN_CODES = new Set<number>(Object.values(ErrorCode));
+
+/** Starts reading at once. */
+export class Connection {
+  /** Resolves with the reason, for a person, when the connection is over. */
+  readonly closed: Promise<string>;
+  readonly #writer: FrameWriter;
+  readonly #receiver: Receiver;
+  readonly #pending = new Map<string, Pending>();
+  /** Random, so that an answer to an earlier connection's request is not taken for one to ours. */
+  readonly #prefix = Array.from(
+    crypto.getRandomValues(new Uint8Array(6)),
+    (byte) => byte.toString(36).padStart(2, "0"),
+  ).join("");
+  readonly #ourId = new RegExp(`"id"\\s*:\\s*"(${this.#prefix}-\\d+)"`);
+  readonly #complain: (line: string) => void;
+  readonly #stdout: ReadableStream<Uint8Array>;
+  #lastId = 0;
+  #abandonedMs = -Infinity;
+  #over: string | null = null;
+  #resolveClosed!: (reason: string) => void;
+
+  constructor(
+    stdio: { stdin: WritableStream<Uint8Array>; stdout: ReadableStream<Uint8Array> },
+    receiver: Receiver,
+  ) {
+    this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
+    this.#receiver = receiver;
+    this.#complain = rateLimited((line) => receiver.log(line));
+    this.#stdout = stdio.stdout;
+    this.#writer = new FrameWriter(
+      stdio.stdin,
+      (error) => this.close(`The server's input is closed (${messageOf(error)})`),
+    );
+    // An earlier connection may have left half a line in the server's buffer.
+    this.#writer.send("");
+    readFrames(stdio.stdout, (frame) => this.#receive(frame)).then(
+      () => this.close("The server's output ended"),
+      (error) => this.close(`The server's output broke off (${messageOf(error)})`),
+    );
+  }
+
+  /** The reason why the connection is over, or null while it is not. */
+  get over(): string | null {
+    return this.#over;
+  }
+
+  /**
+   * Asks the server. What goes wrong is a response too, with a code of {@link ErrorCode}; only an
+   * abort rejects, with the signal's reason. `id` of the response is ours.
+   *
+   * @param paramsText the text of `params`, given the text of the progress token to use, if any
+   */
+  request(
+    method: string,
+    paramsText: (progressToken: string | undefined) => string | undefined,
+    options: RequestOptions = {},
+  ): Promise<JsonRpcResponse> {
+    const id = `${this.#prefix}-${++this.#lastId}`;
+    const { signal, timeoutMs } = options;
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    if (this.#over !== null) return Promise.resolve(notMade(id, this.#over));
+    const token = options.progressToken === undefined ? undefined : JSON.stringify(id);
+    const params = paramsText(token);
+    const frame = this.#writer.send(
+      `{"jsonrpc":"2.0","id":"${id}","method":${JSON.stringify(method)}` +
+        `${params === undefined ? "" : `,"params":${params}`}}`,
+    );
+    if (!frame) return Promise.resolve(notMade(id, "The server does not read its input"));
+
+    const { promise, resolve, reject } = Promise.withResolvers<JsonRpcResponse>();
+    const onAbort = () => {
+      this.#abandon(id, "The caller cancelled the request");
+      reject(signal!.reason);
+    };
+    const timer = timeoutMs === undefined ? undefined : setTimeout(() => {
+      const waited = `${timeoutMs / 1000} s`;
+      resolve(
+        this.#abandon(id, `No answer within ${waited}`)
+          ? notMade(id, `The server did not read its input for ${waited}`)
+          : errorResponse(
+            id,
+            ErrorCode.timedOut,
+            `The server did not answer within ${waited}. It was asked to cancel, and may have run ` +
+              "the call",
+          ),
+      );
+      signal?.removeEventListener("abort", onAbort);
+    }, timeoutMs);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    const settle = (response: JsonRpcResponse) => {
+      this.#pending.delete(id);
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+      resolve(response);
+    };
+    this.#pending.set(id, { frame, options, settle });
+    return promise.finally(() => clearTimeout(timer));
+  }
+
+  notify(method: string, params?: Record<string, unknown>): void {
+    if (this.#over !== null) return;
+    if (!this.#writer.send(notificationText({ jsonrpc: "2.0", method, params }))) {
+      this.#complain(`${method} was not sent: the server does not read its input`);
+    }
+  }
+
+  /** Ends the connection; every request in flight is answered with what became of it. */
+  close(reason: string): void {
+    if (this.#over !== null) return;
+    this.#over = reason;
+    for (const [id, { frame, settle }] of this.#pending) {
+      settle(
+        frame.state === "queued" ? notMade(id, reason) : errorResponse(
+          id,
+          ErrorCode.indeterminate,
+          `${reason} before it answered; the call may have run`,
+        ),
+      );
+    }
+    this.#writer.release();
+    // Ends the reading too, if it has not ended by itself. A locked stream cannot be cancelled from
+    // here when its reader waits; its owner closes it.
+    this.#stdout.cancel().catch(() => {});
+    this.#resolveClosed(reason);
+  }
+
+  /** Forgets a request and tells the server. @returns true when the server had not been given it */
+  #abandon(id: string, reason: string): boolean {
+    const pending = this.#pending.get(id);
+    if (!pending) return false;
+    this.#pending.delete(id);
+    if (this.#writer.withdraw(pending.frame)) return true;
+    this.#abandonedMs = performance.now();
+    this.notify("notifications/cancelled", { requestId: id, reason });
+    return false;
+  }
+
+  #receive(frame: Frame): void {
+    if (this.#over !== null) return;
+    if (frame.kind !== "message") return this.#receiveBroken(frame);
+    const { value, members, text } = frame;
+    if (Array.isArray(value)) {
+      // A batch, which MCP 2025-03-26 alone has (basic#batching); its numbers become JavaScript's.
+      for (const each of value) {
+        const inner = JSON.stringify(each);
+        if (isObject(each)) this.#receiveMessage(each, (key) => objectMembers(inner).get(key)!);
+      }
+    } else if (isObject(value)) {
+      this.#receiveMessage(value, (key) => {
+        const { start, end } = members.get(key)!;
+        return text.slice(start, end).trim();
+      });
+    } else this.#complain(`The server wrote a line that is not a message: ${quote(text)}`);
+  }
+
+  /** @param textOf the text of a member that is there */
+  #receiveMessage(message: Record<string, unknown>, textOf: (key: string) => string): void {
+    const { id, method, params } = message;
+    if (typeof method === "string") {
+      if (id !== undefined) this.#answer(method, id);
+      else if (method === "notifications/progress") this.#progress(params, textOf);
+      else if (method === "notifications/message") this.#logMessage(params, textOf);
+      else this.#receiver.notification(method, isObject(params) ? params : undefined);
+      return;
+    }
+    const pending = typeof id === "string" ? this.#pending.get(id) : undefined;
+    if (!pending) {
+      this.#complain(`The server answered a request that is not open: id ${quote(String(id))}`);
+      return;
+    }
+    pending.settle(this.#response(id as string, message, textOf));
+  }
+
+  #response(
+    id: string,
+    { result, error }: Record<string, unknown>,
+    textOf: (key: string) => string,
+  ): JsonRpcResponse {
+    // Some servers write `"error": null` beside a result.
+    if (isObject(result) && (error === undefined || error === null)) {
+      return { jsonrpc: "2.0", id, result, text: textOf("result") };
+    }
+    if (isObject(error) && Number.isInteger(error.code) && typeof error.message === "string") {
+      const received = error as { code: number; message: string; data?: unknown };
+      if (!OWN_CODES.has(received.code)) {
+        return { jsonrpc: "2.0", id, error: received, text: textOf("error") };
+      }
+      const members = objectMembers(textOf("error")).set("code", "-32603");
+      return {
+        jsonrpc: "2.0",
+        id,
+        error: { ...received, code: -32603 },
+        text: objectText(members),
+      };
+    }
+    return broken(id, "is neither a result nor an error");
+  }
+
+  #receiveBroken(frame: Exclude<Frame, { kind: "message" }>): void {
+    const what = {
+      "oversized": "longer than 4 MiB",
+      "invalid-utf8": "not UTF-8",
+      "not-json": "not JSON",
+      "too-deep": "nested too deeply",
+      "unfinished": "cut off in its middle",
+    }[frame.kind];
+    const { head, tail } = frame.excerpt;
+    this.#complain(
+      `The server wrote a line that is ${what} (${frame.lengthBytes} bytes): ${quote(head)}`,
+    );
+    // An answer, and no stray line that quotes our request: it begins an object with an outcome.
+    if (!/^\s*\{/.test(head) || !/"(result|error)"\s*:/.test(head + tail)) return;
+    const id = this.#ourId.exec(head)?.[1] ?? this.#ourId.exec(tail)?.[1];
+    const pending = id === undefined ? undefined : this.#pending.get(id);
+    if (!pending || frame.kind === "unfinished") return;
+    pending.settle(
+      frame.kind === "oversized"
+        ? errorResponse(
+          id!,
+          ErrorCode.answerTooLarge,
+          `The server's answer has ${frame.lengthBytes} bytes, over the limit of 4 MiB. The call ` +
+            "has run; ask for less at once",
+        )
+        : broken(id!, `is ${what}`),
+    );
+  }
+
+  #answer(method: string, id: unknown): void {
+    if (typeof id !== "string" && typeof id !== "number") return;
+    const answer = this.#receiver.request(method);
+    if (!answer) return;
+    const outcome = "result" in answer ? `"result":${answer.result}` : `"error":${answer.error}`;
+    if (!this.#writer.send(`{"jsonrpc":"2.0","id":${JSON.stringify(id)},${outcome}}`)) {
+      this.#complain(`${method} was not answered: the server does not read its input`);
+    }
+  }
+
+  #progress(params: unknown, textOf: (key: string) => string): void {
+    const token = isObject(params) ? params.progressToken : undefined;
+    const pending = typeof token === "string" ? this.#pending.get(token) : undefined;
+    if (!pending || pending.options.progressToken === undefined) return;
+    const { progressToken, onNotification } = pending.options;
+    const members = objectMembers(textOf("params")).set("progressToken", progressToken);
+    onNotification?.({
+      jsonrpc: "2.0",
+      method: "notifications/progress",
+      params: { ...params as object, progressToken: JSON.parse(progressToken) },
+      paramsText: objectText(members),
+    });
+  }
+
+  /**
+   * On stdio a log message does not say whose request it is about. It goes to a caller only when it
+   * can be nobody else's: one that asked for it and is alone. Any other goes to the server's log.
+   */
+  #logMessage(params: unknown, textOf: (key: string) => string): void {
+    if (!isObject(params)) return;
+    const alone = this.#pending.size === 1 &&
+      performance.now() - this.#abandonedMs > ABANDONED_LOGS_MS;
+    const options = alone ? this.#pending.values().next().value!.options : undefined;
+    if (options?.onNotification && options.logLevel !== undefined) {
+      const [level, wanted] = [params.level, options.logLevel].map((each) =>
+        LOG_LEVELS.indexOf(String(each))
+      );
+      if (wanted < 0 || level < wanted) return;
+      const paramsText = textOf("params");
+      options.onNotification({
+        jsonrpc: "2.0",
+        method: "notifications/message",
+        params,
+        paramsText,
+      });
+      return;
+    }
+    const { level, data } = params;
+    const message = typeof data === "string" ? data : JSON.stringify(data) ?? "";
+    this.#complain(`[${String(level).slice(0, 20)}] ${message.slice(0, 500)}`);
+  }
+}
+
+function notMade(id: string, reason: string): JsonRpcResponse {
+  return errorResponse(id, ErrorCode.serverUnavailable, `${reason}; the call was not made`);
+}
+
+function broken(id: string, how: string): JsonRpcResponse {
+  return errorResponse(
+    id,
+    ErrorCode.indeterminate,
+    `The server's answer ${how}; the call may have run`,
+  );
+}
+
+/** At most ten lines in ten seconds, then how many were left out: a flood must not be a second one. */
+function rateLimited(log: (line: string) => void): (line: string) => void {
+  let windowMs = -Infinity, count = 0;
+  return (line) => {
+    const now = performance.now();
+    if (now - windowMs > 10_000) {
+      if (count > 10) log(`(${count - 10} more lines like the ones before)`);
+      windowMs = now;
+      count = 0;
+    }
+    if (++count <= 10) log(line);
+  };
+}
+
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function quote(text: string): string {
+  return JSON.stringify(text.length > 200 ? text.slice(0, 200) + "…" : text);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,250 @@
+/**
+ * Newline-delimited JSON-RPC over byte streams (MCP 2026-07-28, transports/stdio): a reader that
+ * holds no more of a line than it may, and a writer that holds no more than the other side reads.
+ */
+import { DEPTH_LIMIT, oneLine, type Outline, outline } from "./json_text.ts";
+import { FRAME_LIMIT_BYTES } from "./protocol.ts";
+
+const NEWLINE = 0x0a;
+
+/** Kept of a line that is not a message: enough to find its id, which may stand first or last. */
+const EXCERPT_BYTES = 1024;
+
+/** What waits to be written, in characters, before the writer refuses more. */
+const QUEUE_LIMIT = 4 * FRAME_LIMIT_BYTES;
+
+/** Short messages are written together up to about this many characters: a write costs more. */
+const BATCH_LENGTH = 64 * 1024;
+
+/** One line of the stream. Blank lines are not reported. */
+export type Frame =
+  | {
+    kind: "message";
+    /** The line, without line breaks. */
+    text: string;
+    value: unknown;
+    members: Outline["members"];
+  }
+  | {
+    kind: "oversized" | "invalid-utf8" | "not-json" | "too-deep" | "unfinished";
+    /** The beginning and the end of the line, wrong bytes replaced: for its id and for the log. */
+    excerpt: { head: string; tail: string };
+    lengthBytes: number;
+  };
+
+/**
+ * Reads lines until the stream ends, and gives each to `onFrame` at once: what that throws ends the
+ * reading. Rejects with the stream's error.
+ */
+export async function readFrames(
+  stream: ReadableStream<Uint8Array>,
+  onFrame: (frame: Frame) => void,
+  limitBytes = FRAME_LIMIT_BYTES,
+): Promise<void> {
+  const line = new LineBuffer(limitBytes);
+  const reader = stream.getReader();
+  try {
+    for (;;) {
+      const { value: chunk, done } = await reader.read();
+      if (done) break;
+      let start = 0;
+      for (;;) {
+        const end = chunk.indexOf(NEWLINE, start);
+        if (end < 0) break;
+        const frame = line.finish(chunk.subarray(start, end));
+        if (frame) onFrame(frame);
+        start = end + 1;
+      }
+      line.add(chunk.subarray(start));
+    }
+    const rest = line.finishUnended();
+    if (rest) onFrame(rest);
+  } finally {
+    reader.releaseLock();
+  }
+}
+
+/** The line under way, as bytes: whole up to the limit, above it the beginning and the end. */
+class LineBuffer {
+  readonly #limitBytes: number;
+  #bytes = new Uint8Array(0);
+  #length = 0;
+  #tail: Uint8Array | null = null;
+
+  constructor(limitBytes: number) {
+    this.#limitBytes = limitBytes;
+  }
+
+  /** The line ends with these bytes; most lines come whole and are never copied. */
+  finish(last: Uint8Array): Frame | null {
+    if (this.#length === 0 && last.length <= this.#limitBytes) return parse(last);
+    this.add(last);
+    const frame = this.#tail
+      ? this.#broken("oversized")
+      : parse(this.#bytes.subarray(0, this.#length));
+    this.#reset();
+    return frame;
+  }
+
+  finishUnended(): Frame | null {
+    return this.#length === 0 ? null : this.#broken("unfinished");
+  }
+
+  add(piece: Uint8Array): void {
+    const before = this.#length;
+    this.#length += piece.length;
+    if (this.#length <= this.#limitBytes) {
+      this.#grow(this.#length);
+      this.#bytes.set(piece, before);
+      return;
+    }
+    if (!this.#tail) {
+      // Over the limit from here on: keep the beginning, let go of the rest.
+      const held = this.#bytes.slice(0, before);
+      this.#bytes = concat(held.subarray(0, EXCERPT_BYTES), piece.subarray(0, EXCERPT_BYTES))
+        .slice(0, EXCERPT_BYTES);
+      this.#tail = held.slice(-EXCERPT_BYTES);
+    }
+    this.#tail = concat(this.#tail, piece.subarray(-EXCERPT_BYTES)).slice(-EXCERPT_BYTES);
+  }
+
+  /** Doubles: a server that writes byte by byte costs no more memory than one that does not. */
+  #grow(length: number): void {
+    if (length <= this.#bytes.length) return;
+    const larger = new Uint8Array(Math.max(length, Math.min(2 * length, this.#limitBytes)));
+    larger.set(this.#bytes);
+    this.#bytes = larger;
+  }
+
+  #broken(kind: "oversized" | "unfinished"): Frame {
+    const head = this.#bytes.subarray(0, Math.min(this.#length, this.#bytes.length));
+    return brokenFrame(kind, head, this.#tail ?? head, this.#length);
+  }
+
+  #reset(): void {
+    this.#length = 0;
+    this.#tail = null;
+    if (this.#bytes.length > BATCH_LENGTH) this.#bytes = new Uint8Array(0);
+  }
+}
+
+const STRICT = new TextDecoder("utf-8", { fatal: true });
+const LENIENT = new TextDecoder();
+
+function parse(bytes: Uint8Array): Frame | null {
+  let text: string;
+  try {
+    text = STRICT.decode(bytes);
+  } catch {
+    return brokenFrame("invalid-utf8", bytes, bytes, bytes.length);
+  }
+  const { members, depth } = outline(text);
+  if (depth > DEPTH_LIMIT) return brokenFrame("too-deep", bytes, bytes, bytes.length);
+  try {
+    const value = JSON.parse(text);
+    return { kind: "message", text: oneLine(text), value, members };
+  } catch {
+    if (text.trim() === "") return null;
+    return brokenFrame("not-json", bytes, bytes, bytes.length);
+  }
+}
+
+function brokenFrame(
+  kind: Exclude<Frame["kind"], "message">,
+  head: Uint8Array,
+  tail: Uint8Array,
+  lengthBytes: number,
+): Frame {
+  const excerpt = {
+    head: LENIENT.decode(head.subarray(0, EXCERPT_BYTES)),
+    tail: LENIENT.decode(tail.subarray(-EXCERPT_BYTES)),
+  };
+  return { kind, excerpt, lengthBytes };
+}
+
+function concat(left: Uint8Array, right: Uint8Array): Uint8Array<ArrayBuffer> {
+  const both = new Uint8Array(left.length + right.length);
+  both.set(left);
+  both.set(right, left.length);
+  return both;
+}
+
+/** A message that was given to a {@link FrameWriter}. */
+export interface SentFrame {
+  readonly text: string;
+  /** `handed-over` once any of it may have reached the other side. */
+  state: "queued" | "handed-over" | "withdrawn";
+}
+
+/** Writes messages in order, one a line, as fast as the other side reads. */
+export class FrameWriter {
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #onError: (error: unknown) => void;
+  #queue: SentFrame[] = [];
+  #queuedLength = 0;
+  #pumping = false;
+  #failed = false;
+
+  /** @param onError called once, when the stream takes no more */
+  constructor(stream: WritableStream<Uint8Array>, onError: (error: unknown) => void) {
+    this.#writer = stream.getWriter();
+    this.#onError = onError;
+    // A stream that fails while nothing is written is noticed by the next write.
+    this.#writer.closed.catch(() => {});
+  }
+
+  /**
+   * Queues a message of valid JSON; null, and nothing is queued, when the other side has left too
+   * much unread already.
+   */
+  send(text: string): SentFrame | null {
+    const frame: SentFrame = { text: oneLine(text), state: "queued" };
+    if (this.#failed || this.#queuedLength + frame.text.length > QUEUE_LIMIT) return null;
+    this.#queue.push(frame);
+    this.#queuedLength += frame.text.length;
+    if (!this.#pumping) this.#pump();
+    return frame;
+  }
+
+  /** Takes back a message that was not handed over; false when it is too late. */
+  withdraw(frame: SentFrame): boolean {
+    if (frame.state !== "queued") return false;
+    frame.state = "withdrawn";
+    this.#queue.splice(this.#queue.indexOf(frame), 1);
+    this.#queuedLength -= frame.text.length;
+    return true;
+  }
+
+  /** Lets go of the stream without closing it: that a server's stdin ends is for its owner to say. */
+  release(): void {
+    this.#failed = true;
+    this.#queue = [];
+    this.#writer.releaseLock();
+  }
+
+  async #pump(): Promise<void> {
+    this.#pumping = true;
+    // What is sent in the same turn goes out in the same write.
+    await null;
+    try {
+      while (this.#queue.length > 0 && !this.#failed) {
+        await this.#writer.write(new TextEncoder().encode(this.#takeBatch()));
+      }
+    } catch (error) {
+      if (!this.#failed) this.#onError(error);
+      this.#failed = true;
+    }
+    this.#pumping = false;
+  }
+
+  #takeBatch(): string {
+    let count = 0, length = 0;
+    while (count < this.#queue.length && (count === 0 || length < BATCH_LENGTH)) {
+      const frame = this.#queue[count++];
+      frame.state = "handed-over";
+      length += frame.text.length;
+    }
+    this.#queuedLength -= length;
+    return this.#queue.splice(0, count).map((frame) => frame.text + "\n").join("");
+  }
+}

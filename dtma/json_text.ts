@@ -1,0 +1,96 @@
+/**
+ * JSON as text: the members of an object with the text of their values, so that a message is taken
+ * apart and put together again without its numbers, key order or unknown parts being changed by a
+ * round trip through JavaScript's values (`1e400`, `9007199254740993`, `1.0`).
+ */
+
+/** Deepest nesting of a message that is read; more is refused before anything parses it. */
+export const DEPTH_LIMIT = 64;
+
+const QUOTE = 0x22, BACKSLASH = 0x5c, COLON = 0x3a, COMMA = 0x2c;
+const OPEN_OBJECT = 0x7b, CLOSE_OBJECT = 0x7d, OPEN_ARRAY = 0x5b, CLOSE_ARRAY = 0x5d;
+
+/** Where in a text the values of an object's members stand, and how deep the text nests. */
+export interface Outline {
+  /** By key; the last of equal keys, as `JSON.parse` has it. Empty when the text is no object. */
+  members: Map<string, { start: number; end: number }>;
+  depth: number;
+}
+
+/**
+ * Scans a text once. It judges nothing but strings and brackets: on text that is not JSON it returns
+ * something without meaning, so check with `JSON.parse` before the outline is used.
+ */
+export function outline(text: string): Outline {
+  const members: Outline["members"] = new Map();
+  const isObject = text.trimStart().charCodeAt(0) === OPEN_OBJECT;
+  let depth = 0, deepest = 0, key: string | null = null, start = -1;
+
+  function endMember(end: number): void {
+    if (isObject && key !== null && start >= 0) members.set(key, { start, end });
+    key = null;
+    start = -1;
+  }
+
+  for (let at = 0; at < text.length; at++) {
+    switch (text.charCodeAt(at)) {
+      case QUOTE: {
+        const end = endOfString(text, at);
+        if (depth === 1 && isObject && start < 0) key = keyIn(text.slice(at, end + 1));
+        at = end;
+        break;
+      }
+      case OPEN_OBJECT:
+      case OPEN_ARRAY:
+        if (++depth > deepest) deepest = depth;
+        break;
+      case CLOSE_OBJECT:
+      case CLOSE_ARRAY:
+        if (depth-- === 1) endMember(at);
+        break;
+      case COLON:
+        if (depth === 1 && start < 0) start = at + 1;
+        break;
+      case COMMA:
+        if (depth === 1) endMember(at);
+    }
+  }
+  return { members, depth: deepest };
+}
+
+/** The members of an object's text, each with the text of its value. The text must be valid JSON. */
+export function objectMembers(text: string): Map<string, string> {
+  const { members } = outline(text);
+  return new Map([...members].map(([key, { start, end }]) => [key, text.slice(start, end).trim()]));
+}
+
+/** The object whose members have these texts as values. */
+export function objectText(members: Map<string, string>): string {
+  return `{${[...members].map(([key, value]) => `${JSON.stringify(key)}:${value}`).join(",")}}`;
+}
+
+/** On one line: in valid JSON a line break stands only between tokens, where a space does as well. */
+export function oneLine(text: string): string {
+  return /[\r\n]/.test(text) ? text.replace(/[\r\n]/g, " ") : text;
+}
+
+/** Index of the quote that ends the string which begins at `start`; the text's end without one. */
+function endOfString(text: string, start: number): number {
+  for (let end = start;;) {
+    end = text.indexOf('"', end + 1);
+    if (end < 0) return text.length;
+    let backslashes = 0;
+    while (text.charCodeAt(end - 1 - backslashes) === BACKSLASH) backslashes++;
+    if (backslashes % 2 === 0) return end;
+  }
+}
+
+/** A key may be written with escapes (`"\u0069d"`), and must be found all the same. */
+function keyIn(quoted: string): string | null {
+  if (!quoted.includes("\\")) return quoted.slice(1, -1);
+  try {
+    return JSON.parse(quoted);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * The wire between the app and a toolbox's DTMA: what each side may say, as zod schemas.
+ * This is the only file of `dtma/` that the app imports (with what it re-exports), so a change
+ * here is a change of protocol: raise {@link PROTOCOL_VERSION}.
+ *
+ * Control path (DTMA calls the app; `POST`, JSON, signed by the toolbox's key but for enrolment):
+ *
+ * | path | request | response |
+ * | --- | --- | --- |
+ * | `/toolbox/enrol` | {@link EnrolRequest} | {@link EnrolResponse} |
+ * | `/toolbox/desired` | {@link DesiredRequest} | {@link DesiredResponse}, held until something changes |
+ * | `/toolbox/report` | {@link Report} | {@link ReportResponse} |
+ *
+ * Data path (the app calls DTMA; signed by the app's key): `POST /mcp/{serverId}` with one MCP
+ * 2026-07-28 request; answered with a JSON-RPC response as `application/json`, or, when progress
+ * was asked for, as `text/event-stream` that ends with the response.
+ */
+import { z } from "zod";
+
+export { canonicalHash, type ToolDefinition } from "./tool_definition.ts";
+export {
+  generateSigningKey,
+  memoryNonces,
+  SignatureError,
+  type SigningKey,
+  signRequest,
+  verifyRequest,
+} from "./signature.ts";
+
+/** Version of this wire protocol; a DTMA and an app of different versions refuse each other by name. */
+export const PROTOCOL_VERSION = 1;
+
+/** The MCP revision spoken between bridge and DTMA (the waist). */
+export const WAIST_REVISION = "2026-07-28";
+
+/** `_meta` key by which the bridge names the pinned hash of the tool it calls; DTMA strips it. */
+export const PIN_META = "dev.mooring/definitionHash";
+
+/** Largest JSON-RPC frame that is read from a server or a client, in bytes. */
+export const FRAME_LIMIT_BYTES = 4 * 1024 * 1024;
+
+/** JSON-RPC error codes of Mooring's own, outside the range JSON-RPC and MCP reserve. */
+export const ErrorCode = {
+  /** The server is not running, so the call was not made. */
+  serverUnavailable: -31001,
+  /** The server went away or sent a broken answer after it was given the call: it may have run. */
+  indeterminate: -31002,
+  /** The tool's present definition is not the approved one, so the call was not made. */
+  definitionChanged: -31003,
+  /** The server's answer was over {@link FRAME_LIMIT_BYTES}. */
+  answerTooLarge: -31004,
+  /** The server did not answer in time; it was asked to cancel, and may have run the call. */
+  timedOut: -31005,
+} as const;
+
+const Id = z.uuid();
+
+/** `host:port` a server may reach; `*` for any host. */
+export const HostPort = z.string().regex(/^(\*|[a-z0-9.-]+):\d{1,5}$/);
+
+/** An exact npm package version, from which DTMA builds the image. */
+export const NpmPackage = z.object({
+  registry: z.literal("npm"),
+  name: z.string().regex(/^(@[a-z0-9._~-]+\/)?[a-z0-9._~-]+$/).max(214),
+  version: z.string().regex(/^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$/).max(64),
+  installScripts: z.boolean(),
+});
+export type NpmPackage = z.infer<typeof NpmPackage>;
+
+/**
+ * What one server should be: everything DTMA needs to run it, and nothing it could be misled by
+ * (never a raw HostConfig). Environment and secrets are apart so that secrets can be kept out of
+ * labels, logs and reports.
+ */
+export const ServerSpec = z.object({
+  serverId: Id,
+  generation: z.int().positive(),
+  /** For container names and messages; not unique. */
+  name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,40}$/),
+  running: z.boolean(),
+  package: NpmPackage,
+  arguments: z.array(z.string().max(8192)).max(64),
+  environment: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32768)),
+  secrets: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32768)),
+  network: z.object({ hosts: z.array(HostPort).max(64) }),
+});
+export type ServerSpec = z.infer<typeof ServerSpec>;
+
+/** What DTMA knows of its host, sent with every pull so that the toolbox page is true. */
+export const HostFacts = z.object({
+  dtmaVersion: z.string().max(40),
+  protocolVersion: z.int(),
+  /** Where the app reaches the data path, such as `http://127.0.0.1:41234`. */
+  address: z.url(),
+  engine: z.discriminatedUnion("state", [
+    z.object({
+      state: z.literal("ready"),
+      version: z.string().max(80),
+      apiVersion: z.string().max(20),
+      os: z.string().max(200),
+      architecture: z.string().max(40),
+      cpus: z.int(),
+      memoryBytes: z.int(),
+    }),
+    /** No Docker Engine answers: why, and what to do about it. */
+    z.object({
+      state: z.literal("absent"),
+      reason: z.string().max(500),
+      advice: z.string().max(500),
+    }),
+  ]),
+});
+export type HostFacts = z.infer<typeof HostFacts>;
+
+export const EnrolRequest = z.object({
+  /** Single-use, valid for 15 minutes. */
+  token: z.string().min(20).max(200),
+  /** The toolbox's new Ed25519 public key, as base64url of its 32 raw bytes. */
+  publicKey: z.string().regex(/^[A-Za-z0-9_-]{43}$/),
+  facts: HostFacts,
+});
+export type EnrolRequest = z.infer<typeof EnrolRequest>;
+
+export const EnrolResponse = z.object({
+  toolboxId: Id,
+  /** The app's Ed25519 public key, by which DTMA knows data-path requests. */
+  appPublicKey: z.string().regex(/^[A-Za-z0-9_-]{43}$/),
+});
+export type EnrolResponse = z.infer<typeof EnrolResponse>;
+
+export const DesiredRequest = z.object({
+  facts: HostFacts,
+  /** The version last received; the app answers at once when it has another, else it waits. */
+  haveVersion: z.string().max(80).nullable(),
+  waitMs: z.int().min(0).max(60_000),
+});
+export type DesiredRequest = z.infer<typeof DesiredRequest>;
+
+export const DesiredResponse = z.object({
+  version: z.string().max(80),
+  /** All servers of this toolbox, stopped ones too. What is not listed is to be removed whole. */
+  servers: z.array(ServerSpec),
+});
+export type DesiredResponse = z.infer<typeof DesiredResponse>;
+
+/**
+ * One layer's state. `waiting` for the layer before it, `working` now, `ready`, `stopped` on
+ * request, or `failed` with the reason and what to do next.
+ */
+export const LayerState = z.object({
+  state: z.enum(["waiting", "working", "ready", "stopped", "failed"]),
+  /** One sentence for a person. */
+  detail: z.string().max(2000).default(""),
+  /** When `failed`: what a person can do about it. */
+  nextStep: z.string().max(1000).optional(),
+  /** 0 to 1, while `working`, where it is known. */
+  progress: z.number().min(0).max(1).optional(),
+  /** RFC 3339, when this state began. */
+  since: z.iso.datetime(),
+});
+export type LayerState = z.infer<typeof LayerState>;
+
+/** The four layers of a server's health, in the order they come up. */
+export const LAYERS = ["image", "container", "handshake", "tools"] as const;
+export type Layer = (typeof LAYERS)[number];
+
+/** What DTMA sees of one server. Sent whole at each change: the newest replaces the one before. */
+export const Observation = z.object({
+  serverId: Id,
+  /** The generation that these layers are about. */
+  generation: z.int().positive(),
+  layers: z.record(z.enum(LAYERS), LayerState),
+  imageDigest: z.string().max(100).nullable(),
+  containerId: z.string().max(80).nullable(),
+  /** From the handshake: name, version, revision, instructions of the server, as it sent them. */
+  serverInfo: z.record(z.string(), z.unknown()).nullable(),
+  restarts: z.int().nonnegative(),
+  /** The last lines of stderr and of the build, newest last, control characters made visible. */
+  logTail: z.array(z.string().max(2000)).max(100),
+  /** The tool definitions exactly as the server lists them; null when not (yet) listed. */
+  tools: z.array(z.looseObject({ name: z.string() })).nullable(),
+});
+export type Observation = z.infer<typeof Observation>;
+
+/** Something that happened to a server, kept for the page's list of events. */
+export const ReportedEvent = z.object({
+  serverId: Id,
+  generation: z.int().positive(),
+  at: z.iso.datetime(),
+  layer: z.enum(LAYERS),
+  level: z.enum(["info", "warning", "error"]),
+  message: z.string().max(2000),
+});
+export type ReportedEvent = z.infer<typeof ReportedEvent>;
+
+/** Observations and events in order: `(epoch, sequence)` grows; what was seen already is ignored. */
+export const Report = z.object({
+  /** New at every start of DTMA; later ones sort after earlier ones (uuid v7). */
+  epoch: Id,
+  sequence: z.int().nonnegative(),
+  observations: z.array(Observation),
+  events: z.array(ReportedEvent).max(1000),
+  /** Servers that were removed whole: container, network, image when no other server uses it. */
+  removed: z.array(Id),
+});
+export type Report = z.infer<typeof Report>;
+
+export const ReportResponse = z.object({ accepted: z.boolean() });
+export type ReportResponse = z.infer<typeof ReportResponse>;

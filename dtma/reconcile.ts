@@ -1,0 +1,154 @@
+/** Makes Docker what the app desires: one loop a server, adopted or orphaned ones included. */
+import { type Docker, EngineAbsentError } from "./docker.ts";
+import { Images } from "./image.ts";
+import { Label, loadSpecKey } from "./policy.ts";
+import type { DesiredResponse, Observation, ReportedEvent } from "./protocol.ts";
+import { type Reachable, ServerLoop, type Toolbox } from "./server_loop.ts";
+import type { openSession } from "./session.ts";
+import { Slots } from "./slots.ts";
+
+export interface ReconcilerOptions {
+  docker: Docker;
+  toolboxId: string;
+  /** Where the key of spec hashes, lock files and probe verdicts are kept. */
+  dataDir: string;
+  openSession: typeof openSession;
+  /** Called with every change of a server's observation, whole; log lines alone once a second. */
+  report: (observation: Observation) => void;
+  event: (event: ReportedEvent) => void;
+  /** Called when container, network and unused image of a server are gone. */
+  removed: (serverId: string) => void;
+  /** Where images come from; tests build theirs from fixtures. */
+  images?: Pick<Images, "ensure" | "collect">;
+}
+
+const ENGINE_RETRY_MS = 2000;
+
+/** The servers of one toolbox. Make it with {@link Reconciler.open}. */
+export class Reconciler {
+  readonly #toolbox: Toolbox;
+  readonly #loops = new Map<string, ServerLoop>();
+  #closed = false;
+  #sweeping: Promise<void> = Promise.resolve();
+  #retry: ReturnType<typeof setTimeout> | null = null;
+  #collecting: Promise<void> = Promise.resolve();
+
+  private constructor(options: ReconcilerOptions, specKey: CryptoKey, unprobed: Unprobed) {
+    this.#toolbox = {
+      docker: options.docker,
+      toolboxId: options.toolboxId,
+      images: options.images ?? new Images(options),
+      specKey,
+      openSession: options.openSession,
+      starts: new Slots(4),
+      unprobed,
+      report: options.report,
+      event: options.event,
+      removed: (serverId) => {
+        this.#loops.delete(serverId);
+        options.removed(serverId);
+      },
+      collectImages: () => this.#collectImages(),
+    };
+  }
+
+  /** Reads (or makes) what is kept in the data directory; does not need the engine. */
+  static async open(options: ReconcilerOptions): Promise<Reconciler> {
+    await Deno.mkdir(options.dataDir, { recursive: true });
+    const specKey = await loadSpecKey(options.dataDir);
+    return new Reconciler(options, specKey, await Unprobed.open(options.dataDir));
+  }
+
+  /**
+   * Takes the whole desired set. Returns at once: each server's loop works on by itself, and a
+   * server of this toolbox that is not listed is removed whole.
+   */
+  apply(desired: DesiredResponse["servers"]): void {
+    if (this.#closed) return;
+    for (const spec of desired) {
+      const loop = this.#loops.get(spec.serverId);
+      if (loop) loop.want(spec);
+      else this.#start(spec.serverId, spec);
+    }
+    const listed = new Set(desired.map((spec) => spec.serverId));
+    for (const [serverId, loop] of this.#loops) if (!listed.has(serverId)) loop.want(null);
+    this.#sweeping = this.#sweeping.then(() => this.#sweep());
+  }
+
+  /** For the data path: the session to call a server through, or why it cannot be called. */
+  sessionOf(serverId: string): Reachable | { unavailable: string } {
+    return this.#loops.get(serverId)?.reach() ??
+      { unavailable: "This toolbox does not run that server" };
+  }
+
+  /** Lets go of everything and leaves the containers running, for the next DTMA to take over. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    if (this.#retry) clearTimeout(this.#retry);
+    await Promise.all([...this.#loops.values()].map((loop) => loop.close()));
+    await this.#sweeping;
+    await this.#collecting;
+  }
+
+  #start(serverId: string, spec: DesiredResponse["servers"][number] | null): void {
+    this.#loops.set(serverId, new ServerLoop(this.#toolbox, serverId, spec));
+  }
+
+  /** Finds what carries this toolbox's label and is nobody's: removed like any unlisted server. */
+  async #sweep(): Promise<void> {
+    if (this.#closed) return;
+    const { docker, toolboxId } = this.#toolbox;
+    const label = [`${Label.toolbox}=${toolboxId}`];
+    try {
+      const [containers, networks] = await Promise.all([
+        docker.listContainers(label),
+        docker.listNetworks(label),
+      ]);
+      for (const { Labels } of [...containers, ...networks]) {
+        const serverId = Labels[Label.server];
+        if (serverId && !this.#loops.has(serverId) && !this.#closed) this.#start(serverId, null);
+      }
+    } catch (error) {
+      if (!(error instanceof EngineAbsentError)) console.error("Looking for orphans failed", error);
+      if (this.#retry) clearTimeout(this.#retry);
+      this.#retry = this.#closed ? null : setTimeout(() => {
+        this.#sweeping = this.#sweeping.then(() => this.#sweep());
+      }, ENGINE_RETRY_MS);
+    }
+  }
+
+  /** One at a time; keeps the images of all servers that are listed, stopped ones too. */
+  #collectImages(): Promise<void> {
+    const collected = this.#collecting.then(() => {
+      const wanted = [...this.#loops.values()].flatMap((loop) => loop.wanted?.package ?? []);
+      return this.#toolbox.images.collect(wanted);
+    });
+    this.#collecting = collected.catch(() => {});
+    return collected;
+  }
+}
+
+/** Ids of images whose server exits on the probe; kept, or a new DTMA would end what it adopts. */
+class Unprobed {
+  private constructor(readonly path: string, readonly images: Set<string>) {}
+
+  static async open(dataDir: string): Promise<Unprobed> {
+    const path = `${dataDir}/unprobed_images.txt`;
+    try {
+      const text = await Deno.readTextFile(path);
+      return new Unprobed(path, new Set(text.split("\n").filter(Boolean)));
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      return new Unprobed(path, new Set());
+    }
+  }
+
+  has(image: string): boolean {
+    return this.images.has(image);
+  }
+
+  async add(image: string): Promise<void> {
+    this.images.add(image);
+    await Deno.writeTextFile(this.path, image + "\n", { append: true });
+  }
+}

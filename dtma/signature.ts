@@ -1,0 +1,179 @@
+/**
+ * HTTP Message Signatures (RFC 9421) in the one profile that the app and DTMA use, both ways:
+ * Ed25519 over `@method`, `@path`, `@query` and `content-digest` (RFC 9530, SHA-256), with `created`,
+ * `keyid` and `nonce`. Signer and verifier write the signature base from the same few parts, so no
+ * general parser is exposed to the network: a header of any other form is refused.
+ */
+
+const ENCODER = new TextEncoder();
+const COMPONENTS = `("@method" "@path" "@query" "content-digest")`;
+const INPUT =
+  /^sig1=(\("@method" "@path" "@query" "content-digest"\);created=(\d{1,12});keyid="([A-Za-z0-9._:-]{1,128})";alg="ed25519";nonce="([A-Za-z0-9_-]{16,64})")$/;
+
+/** How far a signature's time may be from ours, in seconds; nonces are remembered twice as long. */
+export const CLOCK_TOLERANCE_S = 60;
+
+/** A request that must not be served: not signed, signed wrongly, too old, altered or replayed. */
+export class SignatureError extends Error {
+  override name = "SignatureError";
+}
+
+/** An Ed25519 key pair: `privateKey` as PKCS #8 and `publicKey` as the 32 raw bytes, in base64url. */
+export interface SigningKey {
+  privateKey: string;
+  publicKey: string;
+}
+
+/** Makes a new Ed25519 key pair. */
+export async function generateSigningKey(): Promise<SigningKey> {
+  const pair = await crypto.subtle.generateKey("Ed25519", true, [
+    "sign",
+    "verify",
+  ]) as CryptoKeyPair;
+  return {
+    privateKey: toBase64Url(
+      new Uint8Array(await crypto.subtle.exportKey("pkcs8", pair.privateKey)),
+    ),
+    publicKey: toBase64Url(new Uint8Array(await crypto.subtle.exportKey("raw", pair.publicKey))),
+  };
+}
+
+/**
+ * The headers that sign a request: `Content-Digest`, `Signature-Input`, `Signature`.
+ *
+ * @param target method and URL as they will be sent, and the exact body bytes
+ */
+export async function signRequest(
+  target: { method: string; url: string | URL; body: Uint8Array<ArrayBuffer> },
+  key: { keyId: string; privateKey: string },
+): Promise<Record<string, string>> {
+  const digest = await contentDigest(target.body);
+  const nonce = toBase64Url(crypto.getRandomValues(new Uint8Array(18)));
+  const created = Math.floor(Date.now() / 1000);
+  const parameters =
+    `${COMPONENTS};created=${created};keyid="${key.keyId}";alg="ed25519";nonce="${nonce}"`;
+  const base = signatureBase(target.method, new URL(target.url), digest, parameters);
+  const signature = await crypto.subtle.sign("Ed25519", await privateKey(key.privateKey), base);
+  return {
+    "content-digest": digest,
+    "signature-input": `sig1=${parameters}`,
+    "signature": `sig1=:${toBase64(new Uint8Array(signature))}:`,
+  };
+}
+
+/** Remembers nonces for as long as their signatures would be accepted. True the first time only. */
+export type NonceStore = (keyId: string, nonce: string) => boolean | Promise<boolean>;
+
+/**
+ * Checks a request's signature, body digest, time and nonce; returns the id of the key that signed.
+ *
+ * @param request the request's line and headers; its body is given apart, as bytes
+ * @param publicKeyOf the public key (base64url, raw) behind a key id, or null when it is unknown
+ * @param firstUse false for a nonce that was seen before
+ * @throws {SignatureError} with a reason that is safe to return
+ */
+export async function verifyRequest(
+  request: { method: string; url: string; headers: Headers },
+  body: Uint8Array<ArrayBuffer>,
+  publicKeyOf: (keyId: string) => string | null | Promise<string | null>,
+  firstUse: NonceStore,
+): Promise<string> {
+  const input = INPUT.exec(request.headers.get("signature-input") ?? "");
+  const signature = /^sig1=:([A-Za-z0-9+/]{86}==):$/.exec(request.headers.get("signature") ?? "");
+  if (!input || !signature) throw new SignatureError("The request is not signed");
+  const [, parameters, created, keyId, nonce] = input;
+
+  const offsetS = Number(created) - Date.now() / 1000;
+  if (Math.abs(offsetS) > CLOCK_TOLERANCE_S) {
+    throw new SignatureError(
+      `The request's time is ${Math.round(Math.abs(offsetS))} s ${
+        offsetS > 0 ? "ahead" : "behind"
+      }: check both clocks`,
+    );
+  }
+  const digest = await contentDigest(body);
+  if (request.headers.get("content-digest") !== digest) {
+    throw new SignatureError("The body is not the one that was signed");
+  }
+  const rawKey = await publicKeyOf(keyId);
+  if (!rawKey) throw new SignatureError("The key is not known here");
+  const base = signatureBase(request.method, new URL(request.url), digest, parameters);
+  const valid = await crypto.subtle.verify(
+    "Ed25519",
+    await publicKey(rawKey),
+    fromBase64(signature[1]),
+    base,
+  );
+  if (!valid) throw new SignatureError("The signature does not match");
+  if (!await firstUse(keyId, nonce)) throw new SignatureError("The request was sent before");
+  return keyId;
+}
+
+/** A nonce store in this process's memory, bounded by time: enough where one process verifies. */
+export function memoryNonces(): NonceStore {
+  let current = new Set<string>(), previous = new Set<string>(), turnedAt = Date.now();
+  return (keyId, nonce) => {
+    if (Date.now() - turnedAt > 2 * CLOCK_TOLERANCE_S * 1000) {
+      [previous, current, turnedAt] = [current, new Set(), Date.now()];
+    }
+    const seen = `${keyId} ${nonce}`;
+    if (current.has(seen) || previous.has(seen)) return false;
+    current.add(seen);
+    return true;
+  };
+}
+
+function signatureBase(method: string, url: URL, digest: string, parameters: string) {
+  return ENCODER.encode(
+    `"@method": ${method.toUpperCase()}\n"@path": ${url.pathname}\n"@query": ${
+      url.search || "?"
+    }\n` +
+      `"content-digest": ${digest}\n"@signature-params": ${parameters}`,
+  );
+}
+
+async function contentDigest(body: Uint8Array<ArrayBuffer>): Promise<string> {
+  return `sha-256=:${toBase64(new Uint8Array(await crypto.subtle.digest("SHA-256", body)))}:`;
+}
+
+/** Imported keys by their text: importing one costs more than signing with it. */
+const imported = new Map<string, Promise<CryptoKey>>();
+
+function privateKey(text: string): Promise<CryptoKey> {
+  return cached(
+    text,
+    () => crypto.subtle.importKey("pkcs8", fromBase64Url(text), "Ed25519", false, ["sign"]),
+  );
+}
+
+function publicKey(text: string): Promise<CryptoKey> {
+  return cached(
+    text,
+    () => crypto.subtle.importKey("raw", fromBase64Url(text), "Ed25519", false, ["verify"]),
+  );
+}
+
+function cached(text: string, make: () => Promise<CryptoKey>): Promise<CryptoKey> {
+  let key = imported.get(text);
+  if (!key) {
+    if (imported.size > 1000) imported.clear();
+    imported.set(text, key = make());
+  }
+  return key;
+}
+
+function toBase64(bytes: Uint8Array): string {
+  return btoa(String.fromCharCode(...bytes));
+}
+
+function toBase64Url(bytes: Uint8Array): string {
+  return toBase64(bytes).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+}
+
+function fromBase64(text: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+}
+
+function fromBase64Url(text: string): Uint8Array<ArrayBuffer> {
+  return fromBase64(text.replaceAll("-", "+").replaceAll("_", "/"));
+}

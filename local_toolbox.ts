@@ -1,0 +1,145 @@
+/** This machine's toolbox: its DTMA as a child process with permissions of its own. */
+import type { EngineStatus } from "./engine.ts";
+import type { Database } from "./models/db.ts";
+import type { Log } from "./models/log.ts";
+import { putLocalToolbox } from "./models/toolboxes.ts";
+
+/** First wait before a DTMA that ended is started again; doubles up to a minute. */
+const RESTART_MS = 1000;
+
+/**
+ * Starts the local toolbox: the Docker Engine and the base image are made ready and the DTMA is
+ * kept running, all in the background, so that the first page does not wait for them.
+ *
+ * @returns how to stop it; containers keep running
+ */
+export async function startLocalToolbox(options: {
+  db: Database;
+  /** Where the DTMA reaches the app, on the loopback address. */
+  appUrl: string;
+  dataDirectory: string;
+  prepareEngine: () => Promise<EngineStatus>;
+  log: Log;
+}): Promise<{ stop(): Promise<void> }> {
+  const { db, log } = options;
+  const directory = `${options.dataDirectory}/dtma`;
+  await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
+
+  let child: Deno.ChildProcess | null = null;
+  let stopped = false;
+  let wake = () => {};
+
+  async function keepDtmaRunning() {
+    for (let waitMs = RESTART_MS; !stopped; waitMs = Math.min(waitMs * 2, 60_000)) {
+      const startedAt = Date.now();
+      const enrolled = await Deno.stat(`${directory}/state.json`).then(() => true, () => false);
+      const { enrolmentToken } = await putLocalToolbox(db, { enrol: !enrolled });
+      if (stopped) return;
+      child = startDtma(directory, options.appUrl, enrolmentToken);
+      const status = await child.status;
+      child = null;
+      if (stopped) return;
+      if (Date.now() - startedAt > 60_000) waitMs = RESTART_MS;
+      log.warn("The local toolbox's DTMA ended and is started again", {
+        code: status.code,
+        signal: status.signal,
+        inMs: waitMs,
+      });
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, waitMs);
+        wake = () => (clearTimeout(timer), resolve());
+      });
+    }
+  }
+
+  async function prepare() {
+    const engine = await options.prepareEngine();
+    if (engine.state === "absent") {
+      log.warn("No Docker Engine answers, so servers cannot run yet", {
+        reason: engine.reason,
+        advice: engine.advice,
+      });
+      return;
+    }
+    await makeBaseImage(log);
+  }
+
+  const running = keepDtmaRunning();
+  const preparing = prepare().catch((error) =>
+    log.error("This machine could not be made ready to run servers", { error: String(error) })
+  );
+  return {
+    async stop() {
+      stopped = true;
+      wake();
+      child?.kill("SIGTERM");
+      await running;
+      await Promise.race([preparing, new Promise((resolve) => setTimeout(resolve, 200))]);
+    },
+  };
+}
+
+function startDtma(directory: string, appUrl: string, token: string | null): Deno.ChildProcess {
+  const inherited = [
+    "PATH",
+    "HOME",
+    "DENO_DIR",
+    "DOCKER_HOST",
+    "LOG_FORMAT",
+    "NODE_EXTRA_CA_CERTS",
+  ];
+  const environment = Object.fromEntries(
+    inherited.flatMap((name) => Deno.env.get(name) ? [[name, Deno.env.get(name)!]] : []),
+  );
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--no-prompt", ...dtmaPermissions(directory, environment), DTMA],
+    clearEnv: true,
+    env: {
+      ...environment,
+      MOORING_URL: appUrl,
+      DTMA_DATA_DIR: directory,
+      // It ends when this pipe closes: a killed app leaves no DTMA behind to fight the next one's.
+      DTMA_PARENT: "stdin",
+      ...(token ? { MOORING_ENROLMENT_TOKEN: token } : {}),
+    },
+    stdin: "piped",
+    stdout: "inherit",
+    stderr: "inherit",
+  }).spawn();
+}
+
+const DTMA = new URL("./dtma/main.ts", import.meta.url).href;
+
+/** The least a DTMA needs: its directory, the Engine's socket, the loopback address. No processes. */
+function dtmaPermissions(directory: string, environment: Record<string, string>): string[] {
+  const socket = (environment.DOCKER_HOST ?? "unix:///var/run/docker.sock")
+    .replace(/^unix:\/\//, "");
+  const certificates = environment.NODE_EXTRA_CA_CERTS;
+  return [
+    `--allow-net=127.0.0.1,localhost,unix:${socket}`,
+    `--allow-read=${[directory, socket, ...(certificates ? [certificates] : [])].join(",")}`,
+    `--allow-write=${[directory, socket].join(",")}`,
+    "--allow-env",
+  ];
+}
+
+/** Makes `mooring/node:24` if it is not there, by images/base.ts, which tells its progress. */
+async function makeBaseImage(log: Log) {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--allow-all", new URL("./images/base.ts", import.meta.url).href],
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const tell = async (lines: ReadableStream<Uint8Array>, report: (line: string) => void) => {
+    for await (const text of lines.pipeThrough(new TextDecoderStream())) {
+      for (const line of text.split("\n")) if (line.trim()) report(line);
+    }
+  };
+  const [status] = await Promise.all([
+    child.status,
+    tell(child.stdout, (line) => log.info(line)),
+    tell(child.stderr, (line) => log.warn(line)),
+  ]);
+  if (!status.success) log.warn("The base image for Node servers is not there yet");
+}

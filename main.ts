@@ -1,0 +1,206 @@
+/**
+ * The self-hosted start: everything a person needs in one command. Opens (or makes) the data
+ * directory, the database and the keys, serves the app, and runs this machine's toolbox beside it.
+ */
+import { createApp } from "./app.ts";
+import { readConfig } from "./config.ts";
+import { openDatabase } from "./database.ts";
+import { ensureEngine } from "./engine.ts";
+import { startLocalToolbox } from "./local_toolbox.ts";
+import { CallRecorder } from "./models/calls.ts";
+import { putBuiltinCatalog } from "./models/catalog_entries.ts";
+import { Changes } from "./models/changes.ts";
+import { CLIENT_IP_HEADER, type Identity, localIdentity } from "./models/identity.ts";
+import { createLog, errorFields } from "./models/log.ts";
+import { derivedSecrets, newSecretsKeyText, secretsKeyFrom } from "./models/secrets.ts";
+import builtinCatalog from "./models/catalog_builtin.json" with { type: "json" };
+
+/** What this build calls itself. */
+const VERSION = "0.1.0";
+
+/** Thrown for what a person can mend: its message alone is shown. */
+class StartError extends Error {}
+
+async function start() {
+  const config = readConfig(Deno.env.toObject(), Deno.env.get("HOME") ?? Deno.cwd());
+  const log = createLog(config.logFormat);
+  const install = !Deno.args.includes("--no-install");
+
+  await prepareDirectory(config.dataDirectory);
+  const unlock = await lock(config.dataDirectory);
+  const keyText = config.secretsKey ?? await keyFile(`${config.dataDirectory}/secrets.key`);
+  const secretsKey = await secretsKeyFrom(keyText);
+  const { appSigningKey, authSecret } = await derivedSecrets(keyText);
+
+  const database = await openDatabase(config, (line) => log.info(line));
+  const { db } = database;
+  await putBuiltinCatalog(db, builtinCatalog);
+
+  const identity = localIdentity(db, { secret: authSecret, baseUrl: config.baseUrl });
+  const setup = await firstRun(identity, config.owner);
+  const changes = new Changes(db);
+  const calls = new CallRecorder(db);
+  const app = createApp({
+    db,
+    identity,
+    setup,
+    secretsKey,
+    appSigningKey,
+    changes,
+    calls,
+    log,
+    baseUrl: config.baseUrl,
+    version: VERSION,
+    isMigrated: database.isMigrated,
+  });
+
+  const stopping = new AbortController();
+  const server = serve(config, app.fetch, stopping.signal);
+  // On an address of its own the app still listens on the loopback, for the local toolbox.
+  const own = isLoopback(config.host) || config.host === "0.0.0.0" || config.host === "::"
+    ? server
+    : serve({ host: "127.0.0.1", port: 0 }, app.fetch, stopping.signal);
+
+  announce(config.baseUrl, setup?.code ?? null);
+  const toolbox = await startLocalToolbox({
+    db,
+    appUrl: `http://127.0.0.1:${own.addr.port}`,
+    dataDirectory: config.dataDirectory,
+    prepareEngine: () =>
+      ensureEngine({
+        install,
+        log: (line) => log.info(line),
+        logDirectory: config.dataDirectory,
+      }),
+    log,
+  });
+
+  let stops = 0;
+  const stop = async () => {
+    if (stops++ > 0) Deno.exit(130); // a second Ctrl-C does not wait
+    log.info("Stopping; containers keep running");
+    stopping.abort();
+    await toolbox.stop();
+    await Promise.all([server.finished, own.finished]);
+    await calls.flush();
+    await changes.close();
+    await database.close();
+    unlock();
+    Deno.exit(0);
+  };
+  Deno.addSignalListener("SIGINT", stop);
+  Deno.addSignalListener("SIGTERM", stop);
+}
+
+/** Makes the data directory for this user alone, and tries to write in it. */
+async function prepareDirectory(path: string) {
+  try {
+    await Deno.mkdir(path, { recursive: true, mode: 0o700 });
+    const probe = `${path}/.write-test`;
+    await Deno.writeTextFile(probe, "");
+    await Deno.remove(probe);
+  } catch (error) {
+    throw new StartError(
+      `The data directory ${path} cannot be written (${
+        (error as Error).message
+      }). Give this user write access, or name another with DATA_DIR`,
+    );
+  }
+}
+
+/** Takes the data directory for this process; the lock goes with the process, however it ends. */
+async function lock(path: string): Promise<() => void> {
+  const file = await Deno.open(`${path}/lock`, { create: true, read: true, write: true });
+  if (!await file.tryLock(true)) {
+    throw new StartError(
+      `Another Mooring already runs on the data directory ${path}. ` +
+        "Stop it first, or name another directory with DATA_DIR",
+    );
+  }
+  return () => file.close();
+}
+
+/** The secrets' key, made at the first start; without it kept secrets cannot be opened. */
+async function keyFile(path: string): Promise<string> {
+  try {
+    return (await Deno.readTextFile(path)).trim();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  const text = newSecretsKeyText();
+  await Deno.writeTextFile(`${path}.new`, `${text}\n`, { mode: 0o600 });
+  await Deno.rename(`${path}.new`, path);
+  return text;
+}
+
+/**
+ * What the set-up page needs until the first account exists: a one-time code, so that only who
+ * reads this console can make it. With an owner given by environment the account is made here.
+ */
+async function firstRun(identity: Identity, owner: { email: string; password: string } | null) {
+  if (await identity.hasAccounts()) return null;
+  if (owner) {
+    await identity.createAccount(owner.email, owner.email.split("@")[0], owner.password);
+    return null;
+  }
+  const bytes = crypto.getRandomValues(new Uint8Array(8));
+  // 32 letters and digits without 0, 1, i and o, which people confuse: 40 bits.
+  const code = Array.from(bytes, (byte) => "23456789abcdefghjklmnpqrstuvwxyz"[byte % 32]).join("");
+  return {
+    code: `${code.slice(0, 4)}-${code.slice(4)}`,
+    check: (typed: string) => sameText(typed.trim().toLowerCase().replaceAll("-", ""), code),
+  };
+}
+
+/** Compares in constant time for equal lengths. */
+function sameText(a: string, b: string): boolean {
+  if (a.length !== b.length) return false;
+  let difference = 0;
+  for (let i = 0; i < a.length; i++) difference |= a.charCodeAt(i) ^ b.charCodeAt(i);
+  return difference === 0;
+}
+
+function serve(
+  at: { host: string; port: number },
+  handler: (request: Request) => Response | Promise<Response>,
+  signal: AbortSignal,
+) {
+  try {
+    return Deno.serve(
+      { hostname: at.host, port: at.port, signal, onListen: () => {} },
+      (request, info) => {
+        const headers = new Headers(request.headers);
+        headers.set(CLIENT_IP_HEADER, info.remoteAddr.hostname);
+        return handler(new Request(request, { headers }));
+      },
+    );
+  } catch (error) {
+    if (error instanceof Deno.errors.AddrInUse) {
+      throw new StartError(
+        `Port ${at.port} on ${at.host} is in use. Stop what uses it, or choose another with PORT`,
+      );
+    }
+    throw error;
+  }
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || host.startsWith("127.");
+}
+
+function announce(url: URL, code: string | null) {
+  console.log(
+    code
+      ? `Mooring is ready: open ${url} and set it up with the code ${code}`
+      : `Mooring is ready: ${url}`,
+  );
+}
+
+try {
+  await start();
+} catch (error) {
+  const known = error instanceof StartError || error instanceof TypeError;
+  if (known) console.error(error.message);
+  else createLog("text").error("Mooring could not start", errorFields(error));
+  Deno.exit(1);
+}

@@ -1,0 +1,209 @@
+import { v7 } from "uuid";
+import type { Database, Sql, User } from "./db.ts";
+import { Forbidden, isDenied, NotFound } from "./errors.ts";
+import { newToken, tokenHash } from "./tokens.ts";
+import { validName } from "./workspaces.ts";
+
+export interface AgentToken {
+  id: string;
+  name: string;
+  createdAt: Date;
+  expiresAt: Date | null;
+  revokedAt: Date | null;
+  lastUsedAt: Date | null;
+}
+
+export interface Agent {
+  id: string;
+  workspaceId: string;
+  name: string;
+  createdAt: Date;
+  tokens: AgentToken[];
+  /** The servers it is connected to: its toolbelt is their approved tools. */
+  connections: {
+    serverId: string;
+    serverName: string;
+    serverSlug: string;
+    running: boolean;
+    toolsApproved: number;
+    toolsTotal: number;
+  }[];
+}
+
+/** The agents of a workspace, by name. */
+export async function listAgents(db: Database, user: User, workspaceId: string): Promise<Agent[]> {
+  return await db.asUser(user, (sql) => readAgents(sql, sql`a.workspace_id = ${workspaceId}`));
+}
+
+/** @throws {NotFound} */
+export async function getAgent(db: Database, user: User, agentId: string): Promise<Agent> {
+  return await db.asUser(user, (sql) => readAgent(sql, agentId));
+}
+
+/** @returns the new agent's id */
+export async function createAgent(
+  db: Database,
+  user: User,
+  workspaceId: string,
+  name: string,
+): Promise<string> {
+  const valid = validName(name);
+  const id = v7();
+  await forMembers(() =>
+    db.asUser(user, (sql) =>
+      sql`insert into agents (id, workspace_id, name, created_by)
+        values (${id}, ${workspaceId}, ${valid}, ${user.userId})`)
+  );
+  return id;
+}
+
+export async function renameAgent(db: Database, user: User, agentId: string, name: string) {
+  const valid = validName(name);
+  await changing(
+    db,
+    user,
+    agentId,
+    (sql) => sql`update agents set name = ${valid} where id = ${agentId}`,
+  );
+}
+
+/** Removes an agent with its tokens and connections; its calls stay. */
+export async function removeAgent(db: Database, user: User, agentId: string) {
+  await changing(db, user, agentId, (sql) => sql`delete from agents where id = ${agentId}`);
+}
+
+/**
+ * Makes a token for an agent. The token is returned once; only its hash is kept.
+ *
+ * @param token.expiresInDays null for one that does not expire
+ */
+export async function createToken(
+  db: Database,
+  user: User,
+  agentId: string,
+  token: { name: string; expiresInDays: number | null },
+): Promise<{ id: string; token: string }> {
+  const name = validName(token.name);
+  const id = v7();
+  const text = newToken("mag");
+  const hash = await tokenHash(text);
+  await changing(
+    db,
+    user,
+    agentId,
+    (sql, agent) =>
+      sql`insert into agent_tokens (id, workspace_id, agent_id, name, token_hash, expires_at)
+      values (${id}, ${agent.workspaceId}, ${agentId}, ${name}, ${hash},
+        now() + make_interval(days => ${token.expiresInDays}))`,
+  );
+  return { id, token: text };
+}
+
+/** Ends a token; from the next request on it opens nothing. */
+export async function revokeToken(db: Database, user: User, agentId: string, tokenId: string) {
+  await changing(db, user, agentId, (sql) =>
+    sql`update agent_tokens set revoked_at = now()
+      where id = ${tokenId} and agent_id = ${agentId} and revoked_at is null`);
+}
+
+export async function connectServer(db: Database, user: User, agentId: string, serverId: string) {
+  await changing(db, user, agentId, async (sql, agent) => {
+    const [server] = await sql`
+      select from servers where id = ${serverId} and workspace_id = ${agent.workspaceId} and removed_at is null`;
+    if (!server) throw new NotFound("This workspace has no such server");
+    await sql`
+      insert into connections (agent_id, server_id, workspace_id)
+      values (${agentId}, ${serverId}, ${agent.workspaceId}) on conflict do nothing`;
+  });
+}
+
+export async function disconnectServer(
+  db: Database,
+  user: User,
+  agentId: string,
+  serverId: string,
+) {
+  await changing(
+    db,
+    user,
+    agentId,
+    (sql) => sql`delete from connections where agent_id = ${agentId} and server_id = ${serverId}`,
+  );
+}
+
+/** The agent a bearer token stands for, or null when it is unknown, revoked or expired. */
+export async function agentOfToken(
+  db: Database,
+  token: string,
+): Promise<
+  { tokenId: string; agentId: string; workspaceId: string; expiresAt: Date | null } | null
+> {
+  if (!/^mag_[A-Za-z0-9_-]{43}$/.test(token)) return null;
+  const [row] = await db.asApp`select * from mooring.agent_of_token(${await tokenHash(token)})`;
+  if (!row) return null;
+  await db.asApp`select mooring.token_was_used(${row.token_id})`;
+  return {
+    tokenId: row.token_id,
+    agentId: row.agent_id,
+    workspaceId: row.workspace_id,
+    expiresAt: row.expires_at,
+  };
+}
+
+/** Runs a change on an agent as a person; the policies refuse a viewer's. */
+async function changing(
+  db: Database,
+  user: User,
+  agentId: string,
+  change: (sql: Sql, agent: Agent) => PromiseLike<unknown>,
+) {
+  await forMembers(() =>
+    db.asUser(user, async (sql) => {
+      const locked = await sql`select from agents where id = ${agentId} for update`;
+      const agent = await readAgent(sql, agentId);
+      if (locked.length === 0) throw new Forbidden(MEMBERS_ONLY);
+      await change(sql, agent);
+    })
+  );
+}
+
+const MEMBERS_ONLY = "Only members of the workspace can change agents";
+
+async function forMembers(change: () => Promise<unknown>) {
+  try {
+    await change();
+  } catch (error) {
+    if (isDenied(error)) throw new Forbidden(MEMBERS_ONLY);
+    throw error;
+  }
+}
+
+async function readAgent(sql: Sql, agentId: string): Promise<Agent> {
+  const [agent] = await readAgents(sql, sql`a.id = ${agentId}`);
+  if (!agent) throw new NotFound("There is no such agent");
+  return agent;
+}
+
+async function readAgents(sql: Sql, which: ReturnType<Sql>): Promise<Agent[]> {
+  const agents = await sql<{ id: string; workspaceId: string; name: string; createdAt: Date }[]>`
+    select a.id, a.workspace_id as "workspaceId", a.name, a.created_at as "createdAt"
+    from agents a where ${which} order by lower(a.name), a.id`;
+  const ids = agents.map((agent) => agent.id);
+  const tokens = await sql<(AgentToken & { agentId: string })[]>`
+    select agent_id as "agentId", id, name, created_at as "createdAt", expires_at as "expiresAt",
+      revoked_at as "revokedAt", last_used_at as "lastUsedAt"
+    from agent_tokens where agent_id = any(${ids}) order by created_at desc`;
+  const connections = await sql<(Agent["connections"][number] & { agentId: string })[]>`
+    select c.agent_id as "agentId", s.id as "serverId", s.name as "serverName", s.slug as "serverSlug",
+      s.running,
+      (select count(*)::int from tools t where t.server_id = s.id and t.present and t.hash = t.approved_hash)
+        as "toolsApproved",
+      (select count(*)::int from tools t where t.server_id = s.id and t.present) as "toolsTotal"
+    from connections c join servers s on s.id = c.server_id
+    where c.agent_id = any(${ids}) order by lower(s.name), s.id`;
+  return agents.map((agent) => ({
+    ...agent,
+    tokens: tokens.filter(({ agentId }) => agentId === agent.id),
+    connections: connections.filter(({ agentId }) => agentId === agent.id),
+  }));
+}

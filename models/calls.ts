@@ -1,0 +1,108 @@
+import { v7 } from "uuid";
+import type { Database, User } from "./db.ts";
+import { errorFields, type Log } from "./log.ts";
+
+/** How a call ended: `tool_error` is the tool's own word, `error` means that it was not run. */
+export type Outcome = "ok" | "tool_error" | "error" | "cancelled" | "indeterminate";
+
+export interface Call {
+  id: string;
+  agentId: string | null;
+  agentName: string | null;
+  serverId: string | null;
+  serverSlug: string;
+  tool: string;
+  /** `bridge`: an agent called; `trial`: a person tried the tool on its page. */
+  via: "bridge" | "trial";
+  startedAt: Date;
+  durationMs: number;
+  outcome: Outcome;
+  error: string | null;
+  requestBytes: number;
+  responseBytes: number;
+}
+
+/** A call to be recorded. */
+export type NewCall = Omit<Call, "id" | "agentName"> & { workspaceId: string };
+
+/** The newest calls, newest first; `before` a call's start for older ones. */
+export async function listCalls(
+  db: Database,
+  user: User,
+  of: { workspaceId: string } | { agentId: string } | { serverId: string },
+  { limit = 50, before }: { limit?: number; before?: Date } = {},
+): Promise<Call[]> {
+  return await db.asUser(user, async (sql) => {
+    const whose = "agentId" in of
+      ? sql`c.agent_id = ${of.agentId}`
+      : "serverId" in of
+      ? sql`c.server_id = ${of.serverId}`
+      : sql`c.workspace_id = ${of.workspaceId}`;
+    return await sql<Call[]>`
+      select c.id, c.agent_id as "agentId", a.name as "agentName", c.server_id as "serverId",
+        c.server_slug as "serverSlug", c.tool, c.via, c.started_at as "startedAt",
+        c.duration_ms as "durationMs", c.outcome, c.error, c.request_bytes as "requestBytes",
+        c.response_bytes as "responseBytes"
+      from calls c left join agents a on a.id = c.agent_id
+      where ${whose} and ${before ? sql`c.started_at < ${before}` : sql`true`}
+      order by c.started_at desc, c.id desc limit ${limit}`;
+  });
+}
+
+/** How long a call waits for others to be written with it. */
+const BATCH_MS = 200;
+/** Most calls that wait for a database that does not answer; beyond, the oldest are dropped aloud. */
+const WAITING_LIMIT = 10_000;
+
+/** Writes calls in batches beside the path of the call, which never waits for the database. */
+export class CallRecorder {
+  #waiting: (NewCall & { id: string })[] = [];
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(readonly db: Database, readonly log: Log) {}
+
+  record(call: NewCall): void {
+    this.#waiting.push({ id: v7(), ...call });
+    if (this.#waiting.length > WAITING_LIMIT) {
+      this.#waiting.shift();
+      this.log.warn("A call's record was dropped: the database does not take them");
+    }
+    this.#timer ??= setTimeout(() => this.flush(), BATCH_MS);
+  }
+
+  /** Writes what waits; resolves when it is written, or kept for the next try. */
+  flush(): Promise<void> {
+    if (this.#timer) clearTimeout(this.#timer);
+    this.#timer = null;
+    return this.#writing = this.#writing.then(() => this.#write());
+  }
+
+  async #write() {
+    const batch = this.#waiting.splice(0, 1000);
+    if (batch.length === 0) return;
+    const rows = batch.map((call) => ({
+      id: call.id,
+      workspace_id: call.workspaceId,
+      agent_id: call.agentId,
+      server_id: call.serverId,
+      server_slug: call.serverSlug,
+      tool: call.tool.replaceAll("\u0000", "\u2400").slice(0, 1024),
+      via: call.via,
+      started_at: call.startedAt.toISOString(),
+      duration_ms: call.durationMs,
+      outcome: call.outcome,
+      error: call.error?.replaceAll("\u0000", "\u2400").slice(0, 2000) ?? null,
+      request_bytes: call.requestBytes,
+      response_bytes: call.responseBytes,
+    }));
+    try {
+      await this.db.asApp`select mooring.record_calls(${this.db.asApp.json(rows)})`;
+    } catch (error) {
+      // Ids make a second try of a batch that did arrive harmless.
+      this.#waiting.unshift(...batch);
+      this.log.error("Calls could not be recorded; they are tried again", errorFields(error));
+    }
+    if (this.#waiting.length > 0) this.#timer ??= setTimeout(() => this.flush(), BATCH_MS * 5);
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * The database: one driver (postgres.js) for the embedded Postgres, any Postgres and Supabase.
+ *
+ * The app connects as `mooring_app`, which owns nothing and sees no row. All work on rows is done
+ * as somebody, in a transaction that takes on a role for its length, so that row level security is
+ * the second lock behind every query.
+ */
+import postgres from "postgres";
+
+/** A transaction's handle; queries are tagged templates. */
+export type Sql = postgres.TransactionSql;
+
+/** The signed-in person a transaction works for; `userId` is `auth.users.id`. */
+export interface User {
+  userId: string;
+}
+
+/** A row changed somewhere: where to look. What is not known of the row is null. */
+export interface Change {
+  table: string;
+  workspace: string | null;
+  server: string | null;
+  toolbox: string | null;
+  agent: string | null;
+}
+
+/** Wakes on changes; the callback must read the tables for what changed. Resolves to the way to stop. */
+export type Listen = (onChange: (change: Change) => void) => Promise<() => Promise<void>>;
+
+export interface Database {
+  /** As a person: sees what their memberships allow. */
+  asUser<T>(user: User, work: (sql: Sql) => Promise<T>): Promise<T>;
+  /** As an agent: sees itself and what it is connected to. */
+  asAgent<T>(agentId: string, work: (sql: Sql) => Promise<T>): Promise<T>;
+  /** As a toolbox: sees itself and the servers placed on it. */
+  asToolbox<T>(toolboxId: string, work: (sql: Sql) => Promise<T>): Promise<T>;
+  /** As the app itself: the `mooring.*` functions granted to it, and no table. */
+  asApp: postgres.Sql;
+  /** Wake-ups, or null where the database cannot give them (a transaction pooler): then poll. */
+  listen: Listen | null;
+  close(): Promise<void>;
+}
+
+/** Where the database is. */
+export type Target =
+  /** Any Postgres; `pooled` when a transaction pooler stands before it (Supavisor, PgBouncer). */
+  | { url: string; pooled?: boolean; max?: number }
+  /** The embedded one (models/embedded.ts). */
+  | { socketDirectory: string };
+
+/**
+ * Opens a pool that works as `mooring_app`. Nothing is sent before the first query.
+ *
+ * @param target the URL's user must be `mooring_app` or a member of it; behind a pooler it must be
+ *   `mooring_app` itself, since a pooler drops the start-up parameter that chooses the role
+ */
+export function connect(target: Target): Database {
+  if ("socketDirectory" in target) return connectEmbedded(target.socketDirectory);
+  const sql = postgres(target.url, {
+    ...SETTINGS,
+    max: target.max ?? 10,
+    prepare: !target.pooled,
+    connection: {
+      application_name: "mooring",
+      ...(target.pooled ? {} : { role: "mooring_app" }),
+    },
+  });
+  // Without LISTEN (a pooler gives none) readers poll.
+  const listen: Listen = async (onChange) => {
+    const { unlisten } = await sql.listen("mooring", (text) => onChange(JSON.parse(text)));
+    return unlisten;
+  };
+  return database(sql, target.pooled ? null : listen);
+}
+
+/** Opens a connection for migrations: as the URL's own user, one at a time. */
+export function connectAsOwner(target: Target): postgres.Sql {
+  return "socketDirectory" in target
+    ? postgres({ ...SETTINGS, ...embedded(target.socketDirectory) })
+    : postgres(target.url, { ...SETTINGS, max: 1 });
+}
+
+const SETTINGS = { onnotice: () => {}, connect_timeout: 10 };
+
+function embedded(socketDirectory: string) {
+  return { host: socketDirectory, port: 5432, user: "postgres", database: "postgres", max: 1 };
+}
+
+/**
+ * PGlite is one session: a NOTIFY comes back on whichever connection ran it, so the one connection
+ * itself listens, through the option that postgres.js's own `listen` uses inside.
+ */
+function connectEmbedded(socketDirectory: string): Database {
+  const listeners = new Set<(change: Change) => void>();
+  const options = {
+    ...SETTINGS,
+    ...embedded(socketDirectory),
+    onnotify: (_channel: string, text: string) => {
+      for (const onChange of listeners) onChange(JSON.parse(text));
+    },
+  };
+  const sql = postgres(options);
+  return database(sql, async (onChange) => {
+    await sql`listen mooring`;
+    listeners.add(onChange);
+    return () => Promise.resolve(void listeners.delete(onChange));
+  });
+}
+
+function database(sql: postgres.Sql, listen: Listen | null): Database {
+  async function as<T>(role: string, claims: object, work: (sql: Sql) => Promise<T>): Promise<T> {
+    return await sql.begin(async (transaction) => {
+      await transaction`select set_config('role', ${role}, true),
+        set_config('request.jwt.claims', ${JSON.stringify({ role, ...claims })}, true)`;
+      return await work(transaction);
+    }) as T;
+  }
+  return {
+    asUser: ({ userId }, work) => as("authenticated", { sub: userId }, work),
+    asAgent: (agentId, work) => as("mooring_agent", { agent_id: agentId }, work),
+    asToolbox: (toolboxId, work) => as("mooring_toolbox", { toolbox_id: toolboxId }, work),
+    asApp: sql,
+    listen,
+    close: () => sql.end({ timeout: 5 }),
+  };
+}

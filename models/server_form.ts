@@ -1,0 +1,110 @@
+/** Reads the deploy form against a catalog entry, and turns what was given into a container's spec. */
+import type { ServerSpec } from "../dtma/protocol.ts";
+import { type AskedInput, askedInputs, type CatalogEntry } from "./catalog_entries.ts";
+import { Invalid } from "./errors.ts";
+
+/** Longest value, in bytes: of an argument and of an environment variable. */
+const LIMIT_BYTES = { argument: 8 * 1024, environment: 32 * 1024 };
+
+/**
+ * Checks a deploy form.
+ *
+ * @param form values by field name; what the entry does not ask is ignored
+ * @param keptSecrets names of secrets that have a value already: left empty they keep it
+ * @throws {Invalid} with a sentence for each field that does not hold
+ */
+export function readForm(
+  entry: CatalogEntry,
+  form: Record<string, string>,
+  keptSecrets: string[],
+): { values: Record<string, string>; secrets: Record<string, string> } {
+  const values: Record<string, string> = {};
+  const secrets: Record<string, string> = {};
+  const mistakes: Record<string, string> = {};
+  for (const asked of askedInputs(entry)) {
+    const { field, input } = asked;
+    const given = form[field] ?? "";
+    const value = input.isSecret ? given.trim() : given;
+    if (value === "" && !(input.format === "boolean")) {
+      const isKept = input.isSecret && keptSecrets.includes(secretName(asked));
+      if (input.isRequired && !isKept) mistakes[field] = `${labelOf(asked)} is needed`;
+      continue;
+    }
+    const mistake = mistakeIn(asked, value);
+    if (mistake) mistakes[field] = mistake;
+    else if (input.isSecret) secrets[secretName(asked)] = value;
+    else if (value !== "") values[field] = value;
+  }
+  const count = Object.keys(mistakes).length;
+  if (count > 0) {
+    throw new Invalid(
+      count === 1 ? "One field needs attention" : `${count} fields need attention`,
+      mistakes,
+    );
+  }
+  return { values, secrets };
+}
+
+/**
+ * The arguments, environment and secrets of a container: fixed values, then given ones.
+ *
+ * @param secrets opened values by name; only those the entry asks are used
+ */
+export function resolveInputs(
+  entry: CatalogEntry,
+  values: Record<string, string>,
+  secrets: Record<string, string>,
+): Pick<ServerSpec, "arguments" | "environment" | "secrets"> {
+  const args: string[] = [];
+  entry.arguments.forEach((input, index) => {
+    const given = input.value ??
+      (input.isSecret ? secrets[`arg.${index}`] : values[`arg.${index}`]);
+    if (given === undefined || given === "") return;
+    if (input.format === "boolean") {
+      if (given === "true") args.push(input.name);
+      return;
+    }
+    for (const value of input.isRepeated ? given.split(/\r?\n/).filter(Boolean) : [given]) {
+      args.push(...(input.type === "named" ? [input.name, value] : [value]));
+    }
+  });
+  const environment: Record<string, string> = {};
+  const secretEnvironment: Record<string, string> = {};
+  for (const input of entry.environment) {
+    if (input.isSecret) {
+      if (secrets[input.name] !== undefined) secretEnvironment[input.name] = secrets[input.name];
+    } else {
+      const given = input.value ?? values[`env.${input.name}`];
+      if (given !== undefined && given !== "") environment[input.name] = given;
+    }
+  }
+  return { arguments: args, environment, secrets: secretEnvironment };
+}
+
+/** What a secret is kept under: an environment variable's name, or an argument's field. */
+function secretName({ kind, field, input }: AskedInput): string {
+  return kind === "environment" ? input.name : field;
+}
+
+function labelOf({ input }: AskedInput): string {
+  return input.label ?? input.name;
+}
+
+function mistakeIn(asked: AskedInput, value: string): string | null {
+  const { input, kind } = asked;
+  const limit = LIMIT_BYTES[kind];
+  if (new TextEncoder().encode(value).length > limit) {
+    return `${labelOf(asked)} is too long: at most ${limit / 1024} KiB fit`;
+  }
+  if (value.includes("\u0000")) return `${labelOf(asked)} must not hold a NUL character`;
+  if (input.format === "number" && !/^-?\d+(\.\d+)?$/.test(value)) {
+    return `${labelOf(asked)} must be a number`;
+  }
+  if (input.format === "boolean" && !["", "true", "false"].includes(value)) {
+    return `${labelOf(asked)} must be yes or no`;
+  }
+  if (input.choices && !input.choices.includes(value)) {
+    return `${labelOf(asked)} must be one of ${input.choices.join(", ")}`;
+  }
+  return null;
+}

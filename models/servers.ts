@@ -1,0 +1,421 @@
+import { v7 } from "uuid";
+import { z } from "zod";
+import { type Layer, LAYERS, type LayerState } from "../dtma/protocol.ts";
+import { askedInputs, CatalogEntry } from "./catalog_entries.ts";
+import type { Database, Sql, User } from "./db.ts";
+import { Conflict, Forbidden, isDenied, isDuplicate, NotFound } from "./errors.ts";
+import { recordEvent } from "./events.ts";
+import { sealSecret, type SecretsKey } from "./secrets.ts";
+import { readForm } from "./server_form.ts";
+import { validName } from "./workspaces.ts";
+
+/** What a generation says: the catalog entry as it was, and what was given for its inputs. */
+export const ServerConfig = z.object({
+  entry: CatalogEntry,
+  /** By form field; secrets are not among them. */
+  values: z.record(z.string(), z.string()),
+  secretNames: z.array(z.string()),
+});
+export type ServerConfig = z.infer<typeof ServerConfig>;
+
+export type Layers = Record<Layer, LayerState>;
+
+export type ServerStatus =
+  | "starting"
+  | "running"
+  | "stopped"
+  | "failed"
+  | "removing"
+  | "toolbox_unreachable";
+
+export interface Server {
+  id: string;
+  workspaceId: string;
+  toolboxId: string;
+  toolboxName: string;
+  name: string;
+  slug: string;
+  generation: number;
+  running: boolean;
+  removedAt: Date | null;
+  createdAt: Date;
+  config: ServerConfig;
+  observedGeneration: number | null;
+  /** Always all four, for the present generation. */
+  layers: Layers;
+  status: ServerStatus;
+  /** One sentence: why it is so, and what to do where something is to be done. */
+  statusDetail: string;
+  imageDigest: string | null;
+  containerId: string | null;
+  restarts: number;
+  serverInfo: Record<string, unknown> | null;
+  logTail: string[];
+  observedAt: Date | null;
+  tools: { total: number; approved: number; changed: number; waiting: number };
+}
+
+/** A toolbox that was silent for longer is taken as unreachable, in seconds: two long polls. */
+export const TOOLBOX_SILENT_S = 75;
+
+/** The servers of a workspace, by name. */
+export async function listServers(
+  db: Database,
+  user: User,
+  workspaceId: string,
+): Promise<Server[]> {
+  return await db.asUser(user, (sql) => readServers(sql, sql`s.workspace_id = ${workspaceId}`));
+}
+
+/** @throws {NotFound} */
+export async function getServer(db: Database, user: User, serverId: string): Promise<Server> {
+  return await db.asUser(user, (sql) => readServer(sql, serverId));
+}
+
+/**
+ * Deploys a catalog entry on a toolbox: the server, its first generation, its secrets and the event
+ * are written in one transaction; the toolbox pulls it from there.
+ *
+ * @param request.idempotencyKey a uuid made with the form: sent twice, it is one server
+ * @throws {Invalid} with a sentence for each field that does not hold
+ * @throws {NotFound} no such entry or toolbox in reach
+ * @throws {Forbidden} for viewers
+ */
+export async function deployServer(
+  db: Database,
+  user: User,
+  request: {
+    workspaceId: string;
+    slug: string;
+    toolboxId: string;
+    name?: string;
+    form: Record<string, string>;
+    idempotencyKey: string;
+  },
+  secretsKey: SecretsKey,
+): Promise<{ serverId: string; created: boolean }> {
+  try {
+    return await db.asUser(user, async (sql) => {
+      const made = await serverOfKey(sql, request);
+      if (made) return made;
+
+      const [row] = await sql<{ id: string; entry: unknown }[]>`
+        select id, entry from catalog_entries where slug = ${request.slug}
+        order by workspace_id nulls last limit 1`;
+      if (!row) throw new NotFound("The marketplace has no such entry");
+      const [toolbox] = await sql`
+        select from toolboxes where id = ${request.toolboxId}
+          and workspace_id = ${request.workspaceId} and revoked_at is null`;
+      if (!toolbox) throw new NotFound("This workspace has no such toolbox");
+
+      const entry = CatalogEntry.parse(row.entry);
+      const { values, secrets } = readForm(entry, request.form, []);
+      const name = validName(request.name?.trim() || entry.title);
+      const config: ServerConfig = { entry, values, secretNames: Object.keys(secrets).toSorted() };
+      const serverId = v7();
+      await sql`
+        insert into servers (id, workspace_id, toolbox_id, catalog_entry_id, name, slug, idempotency_key, created_by)
+        values (${serverId}, ${request.workspaceId}, ${request.toolboxId}, ${row.id}, ${name},
+          ${await freeSlug(
+        sql,
+        request.workspaceId,
+        name,
+      )}, ${request.idempotencyKey}, ${user.userId})`;
+      const server = { id: serverId, workspaceId: request.workspaceId };
+      await writeSecrets(sql, server, secrets, secretsKey);
+      await writeGeneration(sql, user, server, 1, config);
+      await recordEvent(sql, user, {
+        workspaceId: request.workspaceId,
+        serverId,
+        layer: "request",
+        message: `Deployed ${entry.package.name}@${entry.package.version}`,
+      });
+      return { serverId, created: true };
+    });
+  } catch (error) {
+    if (isDenied(error)) throw new Forbidden("Only members of the workspace can deploy servers");
+    // Two of the same form at once: the other one was first.
+    if (isDuplicate(error)) {
+      const made = await db.asUser(user, (sql) => serverOfKey(sql, request));
+      if (made) return made;
+      throw new Conflict("Another server took this name at the same moment: try again");
+    }
+    throw error;
+  }
+}
+
+/**
+ * Gives a server another configuration, as its next generation, and lets it run. A secret left
+ * empty keeps its value. Without a difference nothing is made.
+ *
+ * @param change.baseGeneration the generation the form was made from
+ * @throws {Invalid} {@link deployServer}
+ * @throws {Conflict} when the server has a newer generation than the form
+ */
+export async function reconfigureServer(
+  db: Database,
+  user: User,
+  serverId: string,
+  change: { form: Record<string, string>; baseGeneration: number },
+  secretsKey: SecretsKey,
+): Promise<void> {
+  await changing(db, user, serverId, async (sql, server) => {
+    if (server.generation !== change.baseGeneration) {
+      throw new Conflict(
+        "The server's configuration was changed while you edited it: reload the page and try again",
+      );
+    }
+    const { entry, secretNames } = server.config;
+    const { values, secrets } = readForm(entry, change.form, secretNames);
+    const names = [...new Set([...secretNames, ...Object.keys(secrets)])].toSorted();
+    const config: ServerConfig = { entry, values, secretNames: names };
+    const isSame = Object.keys(secrets).length === 0 && server.running &&
+      JSON.stringify(config) === JSON.stringify(server.config);
+    if (isSame) return;
+    await writeSecrets(sql, server, secrets, secretsKey);
+    await nextGeneration(sql, user, server, config);
+    await sayRequest(sql, user, server, "Changed the configuration");
+  });
+}
+
+/** Lets a server run. Of one that failed it makes a new generation, so that its toolbox tries anew. */
+export async function runServer(db: Database, user: User, serverId: string): Promise<void> {
+  await changing(db, user, serverId, async (sql, server) => {
+    if (server.running && server.status !== "failed") return;
+    await nextGeneration(sql, user, server, server.config);
+    await sayRequest(sql, user, server, server.running ? "Asked to try again" : "Started");
+  });
+}
+
+/** Stops a server until it is run again. */
+export async function stopServer(db: Database, user: User, serverId: string): Promise<void> {
+  await changing(db, user, serverId, async (sql, server) => {
+    if (!server.running) return;
+    await sql`update servers set running = false where id = ${server.id}`;
+    await sayRequest(sql, user, server, "Stopped");
+  });
+}
+
+/**
+ * Removes a server with its container, network, image and secrets. It is gone once its toolbox
+ * says that all is removed; its calls and events stay.
+ */
+export async function removeServer(db: Database, user: User, serverId: string): Promise<void> {
+  await changing(db, user, serverId, async (sql, server) => {
+    if (server.removedAt) return;
+    await sql`update servers set removed_at = now(), running = false where id = ${server.id}`;
+    await sayRequest(sql, user, server, "Asked to be removed");
+  });
+}
+
+/** A server's generations, newest first. */
+export async function listGenerations(db: Database, user: User, serverId: string): Promise<
+  { generation: number; createdAt: Date; createdByName: string | null; config: ServerConfig }[]
+> {
+  const rows = await db.asUser(
+    user,
+    (sql) =>
+      sql<{ generation: number; createdAt: Date; createdByName: string | null; config: unknown }[]>`
+      select g.generation, g.created_at as "createdAt", g.config,
+        coalesce(nullif(p.name, ''), p.email) as "createdByName"
+      from server_generations g left join profiles p on p.user_id = g.created_by
+      where g.server_id = ${serverId} order by g.generation desc limit 50`,
+  );
+  return rows.map((row) => ({ ...row, config: ServerConfig.parse(row.config) }));
+}
+
+/** Runs a change on a server as a person; a viewer, whose rows no update reaches, is refused. */
+async function changing(
+  db: Database,
+  user: User,
+  serverId: string,
+  change: (sql: Sql, server: Server) => Promise<void>,
+) {
+  try {
+    await db.asUser(user, async (sql) => {
+      // The lock makes transitions of one server follow each other; the policy hides it from viewers.
+      const locked = await sql`select from servers where id = ${serverId} for update`;
+      const server = await readServer(sql, serverId);
+      if (locked.length === 0) {
+        throw new Forbidden("Only members of the workspace can change servers");
+      }
+      await change(sql, server);
+    });
+  } catch (error) {
+    if (isDenied(error)) throw new Forbidden("Only members of the workspace can change servers");
+    throw error;
+  }
+}
+
+async function serverOfKey(
+  sql: Sql,
+  { workspaceId, idempotencyKey }: { workspaceId: string; idempotencyKey: string },
+): Promise<{ serverId: string; created: false } | null> {
+  const [row] = await sql<{ id: string }[]>`
+    select id from servers where workspace_id = ${workspaceId} and idempotency_key = ${idempotencyKey}`;
+  return row ? { serverId: row.id, created: false } : null;
+}
+
+/** A slug of the name that no other server of the workspace has. */
+async function freeSlug(sql: Sql, workspaceId: string, name: string): Promise<string> {
+  const base =
+    name.toLowerCase().normalize("NFKD").replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "")
+      .slice(0, 32).replace(/-+$/, "") || "server";
+  const taken = new Set(
+    (await sql<{ slug: string }[]>`
+      select slug from servers where workspace_id = ${workspaceId} and slug like ${base + "%"}`)
+      .map((row) => row.slug),
+  );
+  let slug = base;
+  for (let number = 2; taken.has(slug); number++) slug = `${base}-${number}`;
+  return slug;
+}
+
+async function nextGeneration(sql: Sql, user: User, server: Server, config: ServerConfig) {
+  const generation = server.generation + 1;
+  await writeGeneration(sql, user, server, generation, config);
+  await sql`update servers set generation = ${generation}, running = true where id = ${server.id}`;
+}
+
+async function writeGeneration(
+  sql: Sql,
+  user: User,
+  server: { id: string; workspaceId: string },
+  generation: number,
+  config: ServerConfig,
+) {
+  await sql`
+    insert into server_generations (server_id, workspace_id, generation, config, created_by)
+    values (${server.id}, ${server.workspaceId}, ${generation}, ${
+    sql.json(config)
+  }, ${user.userId})`;
+}
+
+async function writeSecrets(
+  sql: Sql,
+  server: { id: string; workspaceId: string },
+  secrets: Record<string, string>,
+  key: SecretsKey,
+) {
+  for (const [name, value] of Object.entries(secrets)) {
+    // A row of its own each time: the ciphertext is bound to its id.
+    await sql`delete from secrets where server_id = ${server.id} and name = ${name}`;
+    const id = v7();
+    const { keyId, iv, ciphertext } = await sealSecret(key, id, value);
+    await sql`
+      insert into secrets (id, workspace_id, server_id, name, key_id, iv, ciphertext)
+      values (${id}, ${server.workspaceId}, ${server.id}, ${name}, ${keyId}, ${iv}, ${ciphertext})`;
+  }
+}
+
+function sayRequest(sql: Sql, user: User, server: Server, message: string) {
+  const { id: serverId, workspaceId } = server;
+  return recordEvent(sql, user, { workspaceId, serverId, layer: "request", message });
+}
+
+async function readServer(sql: Sql, serverId: string): Promise<Server> {
+  const [server] = await readServers(sql, sql`s.id = ${serverId}`);
+  if (!server) throw new NotFound("There is no such server");
+  return server;
+}
+
+async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> {
+  const rows = await sql<(Omit<Server, "layers" | "status" | "statusDetail"> & {
+    layers: Layers | null;
+    silentS: number | null;
+  })[]>`
+    select s.id, s.workspace_id as "workspaceId", s.toolbox_id as "toolboxId", t.name as "toolboxName",
+      s.name, s.slug, s.generation, s.running, s.removed_at as "removedAt", s.created_at as "createdAt",
+      g.config, o.generation as "observedGeneration", o.layers, o.image_digest as "imageDigest",
+      o.container_id as "containerId", coalesce(o.restarts, 0) as restarts,
+      o.server_info as "serverInfo", coalesce(o.log_tail, '[]') as "logTail",
+      o.observed_at as "observedAt",
+      extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
+      (select json_build_object(
+        'total', count(*),
+        'approved', count(*) filter (where x.hash = x.approved_hash),
+        'changed', count(*) filter (where x.hash <> x.approved_hash),
+        'waiting', count(*) filter (where x.approved_hash is null))
+       from tools x where x.server_id = s.id and x.present) as tools
+    from servers s
+    join server_generations g on g.server_id = s.id and g.generation = s.generation
+    join toolboxes t on t.id = s.toolbox_id
+    left join observations o on o.server_id = s.id
+    where ${which} order by lower(s.name), s.id`;
+  return rows.map(({ silentS, ...row }) => {
+    const layers = presentLayers(row);
+    return {
+      ...row,
+      config: ServerConfig.parse(row.config),
+      layers,
+      ...statusOf(row, layers, silentS),
+    };
+  });
+}
+
+/** The layers of the present generation: what was seen of an older one says nothing about it. */
+function presentLayers(
+  row: {
+    layers: Layers | null;
+    observedGeneration: number | null;
+    generation: number;
+    createdAt: Date;
+    toolboxName: string;
+  },
+): Layers {
+  if (row.layers && row.observedGeneration === row.generation) return row.layers;
+  const since = row.createdAt.toISOString();
+  return Object.fromEntries(LAYERS.map((layer, index) => [layer, {
+    state: "waiting",
+    since,
+    detail: index === 0
+      ? `Waits for the toolbox "${row.toolboxName}" to take it up`
+      : "Waits for the layer before",
+  }])) as Layers;
+}
+
+/** The one status of a server, and a sentence for it. */
+export function statusOf(
+  server: Pick<Server, "running" | "removedAt" | "toolboxName">,
+  layers: Layers,
+  toolboxSilentS: number | null,
+): { status: ServerStatus; statusDetail: string } {
+  if (toolboxSilentS === null || toolboxSilentS > TOOLBOX_SILENT_S) {
+    const since = toolboxSilentS === null
+      ? "has not been heard of yet"
+      : `is silent for ${ago(toolboxSilentS)}`;
+    return {
+      status: server.removedAt ? "removing" : "toolbox_unreachable",
+      statusDetail:
+        `The toolbox "${server.toolboxName}" ${since}, so what runs there is not known. ` +
+        "Check that its machine and its DTMA run",
+    };
+  }
+  if (server.removedAt) {
+    return {
+      status: "removing",
+      statusDetail: "Its container, network and image are being removed",
+    };
+  }
+  if (!server.running) {
+    const stopped = layers.container.state === "stopped";
+    return {
+      status: "stopped",
+      statusDetail: stopped ? "Stopped; start it to use its tools" : "Is being stopped",
+    };
+  }
+  const failed = LAYERS.find((layer) => layers[layer].state === "failed");
+  if (failed) {
+    const { detail, nextStep } = layers[failed];
+    return { status: "failed", statusDetail: [detail, nextStep].filter(Boolean).join(". ") };
+  }
+  const unfinished = LAYERS.find((layer) => layers[layer].state !== "ready");
+  if (unfinished) return { status: "starting", statusDetail: layers[unfinished].detail };
+  return { status: "running", statusDetail: layers.tools.detail };
+}
+
+function ago(seconds: number): string {
+  if (seconds < 120) return `${Math.round(seconds)} seconds`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} minutes`;
+  return `${Math.round(seconds / 3600)} hours`;
+}

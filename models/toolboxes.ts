@@ -1,0 +1,288 @@
+import { v7 } from "uuid";
+import {
+  canonicalHash,
+  type DesiredResponse,
+  type EnrolRequest,
+  HostFacts,
+  type Observation,
+  type Report,
+  type ServerSpec,
+} from "../dtma/protocol.ts";
+import type { Database, Sql, User } from "./db.ts";
+import { Forbidden, NotFound } from "./errors.ts";
+import { recordReportedEvents, withoutNul } from "./events.ts";
+import { openSecret, type SecretsKey } from "./secrets.ts";
+import { resolveInputs } from "./server_form.ts";
+import { ServerConfig, TOOLBOX_SILENT_S } from "./servers.ts";
+import { newToken, tokenHash } from "./tokens.ts";
+
+export interface Toolbox {
+  id: string;
+  workspaceId: string;
+  name: string;
+  /** This machine's, run by the app's own start. */
+  isLocal: boolean;
+  facts: HostFacts | null;
+  lastSeenAt: Date | null;
+  /** Heard of within the last two long polls. */
+  isOnline: boolean;
+  servers: number;
+  enrolmentExpiresAt: Date | null;
+  revokedAt: Date | null;
+}
+
+/** The toolboxes of a workspace, oldest first. */
+export async function listToolboxes(
+  db: Database,
+  user: User,
+  workspaceId: string,
+): Promise<Toolbox[]> {
+  return await db.asUser(user, (sql) => readToolboxes(sql, sql`t.workspace_id = ${workspaceId}`));
+}
+
+/** @throws {NotFound} */
+export async function getToolbox(db: Database, user: User, toolboxId: string): Promise<Toolbox> {
+  const [toolbox] = await db.asUser(user, (sql) => readToolboxes(sql, sql`t.id = ${toolboxId}`));
+  if (!toolbox) throw new NotFound("There is no such toolbox");
+  return toolbox;
+}
+
+/**
+ * The workspace and toolbox of this machine, made at the first start.
+ *
+ * @param options.enrol ask for a new enrolment token, single-use and valid for 15 minutes
+ */
+export async function putLocalToolbox(
+  db: Database,
+  { enrol }: { enrol: boolean },
+): Promise<{ workspaceId: string; toolboxId: string; enrolmentToken: string | null }> {
+  const token = enrol ? newToken("mte") : null;
+  const [{ workspace_id, toolbox_id }] = await db.asApp`
+    select * from mooring.put_local_toolbox(${v7()}, ${v7()}, ${token && await tokenHash(token)})`;
+  return { workspaceId: workspace_id, toolboxId: toolbox_id, enrolmentToken: token };
+}
+
+/**
+ * Spends an enrolment token: the toolbox signs with the given key from now on.
+ *
+ * @returns the toolbox's id
+ * @throws {Forbidden} when the token is unknown, spent or too old, or the address is not allowed
+ */
+export async function enrolToolbox(db: Database, request: EnrolRequest): Promise<string> {
+  const rows = await db.asApp<{ enrol_toolbox: string }[]>`
+    select mooring.enrol_toolbox(${await tokenHash(request.token)}, ${request.publicKey},
+      ${db.asApp.json(request.facts)})`;
+  if (rows.length === 0) {
+    throw new Forbidden(
+      "The enrolment token is not valid: it serves once, for 15 minutes. Ask for a new one",
+    );
+  }
+  return rows[0].enrol_toolbox;
+}
+
+/** The key a toolbox signs with, or null when it is unknown or revoked. */
+export async function toolboxKey(
+  db: Database,
+  toolboxId: string,
+): Promise<{ publicKey: string; workspaceId: string } | null> {
+  if (!/^[0-9a-f-]{36}$/.test(toolboxId)) return null;
+  const [row] = await db.asApp`select * from mooring.key_of_toolbox(${toolboxId})`;
+  return row ? { publicKey: row.public_key, workspaceId: row.workspace_id } : null;
+}
+
+/** True the first time a signature's nonce is seen, over all replicas. */
+export async function isFirstUse(db: Database, keyId: string, nonce: string): Promise<boolean> {
+  const [{ first }] = await db
+    .asApp`select mooring.first_use_of_nonce(${keyId}, ${nonce}) as first`;
+  return first;
+}
+
+/**
+ * Notes that a toolbox was heard of, and what it says of its host; written when it changed, else at
+ * most every 10 seconds.
+ *
+ * @returns the version of what it should run
+ */
+export async function touchToolbox(
+  db: Database,
+  toolboxId: string,
+  facts: HostFacts,
+): Promise<{ desiredVersion: string }> {
+  return await db.asToolbox(toolboxId, async (sql) => {
+    const text = JSON.stringify(facts);
+    await sql`update toolboxes set facts = ${text}::text::jsonb where facts is distinct from ${text}::text::jsonb`;
+    await sql`
+      update toolboxes set last_seen_at = now()
+      where last_seen_at is null or last_seen_at < now() - interval '10 seconds'`;
+    const [row] = await sql`select desired_version::text as version from toolboxes`;
+    if (!row) throw new NotFound("There is no such toolbox");
+    return { desiredVersion: row.version };
+  });
+}
+
+/** What a toolbox should run, with its secrets opened: for that toolbox alone. */
+export async function desiredOf(
+  db: Database,
+  toolboxId: string,
+  secretsKey: SecretsKey,
+): Promise<DesiredResponse> {
+  const { version, servers, sealed } = await db.asToolbox(toolboxId, async (sql) => {
+    // One statement, one snapshot: version and servers belong together.
+    const [row] = await sql<
+      { version: string; servers: ServerRow[] | null; sealed: SecretRow[] | null }[]
+    >`
+      select t.desired_version::text as version,
+        (select json_agg(json_build_object('id', s.id, 'slug', s.slug, 'generation', s.generation,
+            'running', s.running, 'config', g.config) order by s.id)
+          from servers s join server_generations g on g.server_id = s.id and g.generation = s.generation
+          where s.toolbox_id = t.id and s.removed_at is null) as servers,
+        (select json_agg(json_build_object('id', x.id, 'serverId', x.server_id, 'name', x.name,
+            'keyId', x.key_id, 'iv', encode(x.iv, 'base64'), 'ciphertext', encode(x.ciphertext, 'base64')))
+          from secrets x) as sealed
+      from toolboxes t`;
+    if (!row) throw new NotFound("There is no such toolbox");
+    return { version: row.version, servers: row.servers ?? [], sealed: row.sealed ?? [] };
+  });
+  return {
+    version,
+    servers: await Promise.all(servers.map(async (row): Promise<ServerSpec> => {
+      const config = ServerConfig.parse(row.config);
+      const secrets: Record<string, string> = {};
+      for (const secret of sealed.filter(({ serverId }) => serverId === row.id)) {
+        secrets[secret.name] = await openSecret(secretsKey, secret.id, {
+          keyId: secret.keyId,
+          iv: bytesOf(secret.iv),
+          ciphertext: bytesOf(secret.ciphertext),
+        });
+      }
+      return {
+        serverId: row.id,
+        generation: row.generation,
+        name: row.slug,
+        running: row.running,
+        package: config.entry.package,
+        network: config.entry.network,
+        ...resolveInputs(config.entry, config.values, secrets),
+      };
+    })),
+  };
+}
+
+/**
+ * Takes a toolbox's report, whole or not at all. One that is not newer than the last is ignored, so
+ * that a repeated or late one changes nothing.
+ *
+ * @returns whether it was taken
+ */
+export async function acceptReport(
+  db: Database,
+  toolboxId: string,
+  report: Report,
+): Promise<boolean> {
+  // Before the transaction: hashing takes time, and the embedded database has one session.
+  const hashes = new Map<object, string>();
+  for (const { tools } of report.observations) {
+    for (const tool of tools ?? []) hashes.set(tool, await canonicalHash(tool));
+  }
+  return await db.asToolbox(toolboxId, async (sql) => {
+    const { count } = await sql`
+      update toolboxes set report_epoch = ${report.epoch}, report_sequence = ${report.sequence},
+        last_seen_at = now()
+      where report_epoch is null or report_epoch < ${report.epoch}
+        or (report_epoch = ${report.epoch} and report_sequence < ${report.sequence})`;
+    if (count === 0) return false;
+    for (const observation of report.observations) await writeObservation(sql, observation, hashes);
+    await recordReportedEvents(sql, report.events);
+    for (const serverId of report.removed) {
+      await sql`delete from servers where id = ${serverId} and removed_at is not null`;
+    }
+    return true;
+  });
+}
+
+async function writeObservation(sql: Sql, seen: Observation, hashes: Map<object, string>) {
+  const { count } = await sql`
+    insert into observations (server_id, workspace_id, generation, layers, image_digest, container_id,
+      server_info, restarts, log_tail, observed_at)
+    select s.id, s.workspace_id, ${seen.generation}, ${
+    json(seen.layers)
+  }::text::jsonb, ${seen.imageDigest},
+      ${seen.containerId}, ${json(seen.serverInfo)}::text::json, ${seen.restarts},
+      ${json(seen.logTail)}::text::json, now()
+    from servers s where s.id = ${seen.serverId} and s.generation >= ${seen.generation}
+    on conflict (server_id) do update set generation = excluded.generation, layers = excluded.layers,
+      image_digest = excluded.image_digest, container_id = excluded.container_id,
+      server_info = excluded.server_info, restarts = excluded.restarts, log_tail = excluded.log_tail,
+      observed_at = excluded.observed_at
+    where observations.generation <= excluded.generation`;
+  if (count === 0 || !seen.tools) return;
+  const known = new Map(
+    (await sql<{ name: string; hash: string; present: boolean }[]>`
+      select name, hash, present from tools where server_id = ${seen.serverId}`)
+      .map((row) => [row.name, row]),
+  );
+  const listed = new Set<string>();
+  for (const tool of seen.tools) {
+    const name = withoutNul(tool.name).slice(0, 1024);
+    // A second tool of one name cannot be called: the first stands.
+    if (!name || listed.has(name)) continue;
+    listed.add(name);
+    const hash = hashes.get(tool)!;
+    if (known.get(name)?.hash === hash && known.get(name)?.present) continue;
+    await sql`
+      insert into tools (server_id, workspace_id, name, definition, hash)
+      select s.id, s.workspace_id, ${name}, ${json(tool)}::text::json, ${hash}
+      from servers s where s.id = ${seen.serverId}
+      on conflict (server_id, name) do update set definition = excluded.definition, hash = excluded.hash,
+        present = true, changed_at = now()`;
+  }
+  for (const [name, { present }] of known) {
+    if (present && !listed.has(name)) {
+      await sql`
+        update tools set present = false, changed_at = now()
+        where server_id = ${seen.serverId} and name = ${name}`;
+    }
+  }
+}
+
+interface ServerRow {
+  id: string;
+  slug: string;
+  generation: number;
+  running: boolean;
+  config: unknown;
+}
+
+interface SecretRow {
+  id: string;
+  serverId: string;
+  name: string;
+  keyId: string;
+  iv: string;
+  ciphertext: string;
+}
+
+/** As text for `json` columns; jsonb ones refuse \u0000, so there it is shown as its symbol. */
+function json(value: unknown): string {
+  return JSON.stringify(value).replaceAll("\\u0000", "\u2400");
+}
+
+function bytesOf(base64: string): Uint8Array {
+  return Uint8Array.from(atob(base64.replaceAll("\n", "")), (char) => char.charCodeAt(0));
+}
+
+async function readToolboxes(sql: Sql, which: ReturnType<Sql>): Promise<Toolbox[]> {
+  const rows = await sql<
+    (Omit<Toolbox, "isOnline" | "facts"> & { facts: unknown; silentS: number | null })[]
+  >`
+    select t.id, t.workspace_id as "workspaceId", t.name, t.is_local as "isLocal", t.facts,
+      t.last_seen_at as "lastSeenAt", t.enrolment_expires_at as "enrolmentExpiresAt",
+      t.revoked_at as "revokedAt", extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
+      (select count(*)::int from servers s where s.toolbox_id = t.id) as servers
+    from toolboxes t where ${which} order by t.created_at, t.id`;
+  return rows.map(({ silentS, facts, ...row }) => ({
+    ...row,
+    facts: HostFacts.safeParse(facts).data ?? null,
+    isOnline: silentS !== null && silentS <= TOOLBOX_SILENT_S && row.revokedAt === null,
+  }));
+}

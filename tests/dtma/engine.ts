@@ -1,0 +1,136 @@
+/** What the tests of DTMA share: a real Docker Engine, a toolbox of each test's own, and its end. */
+import { Docker, EngineAbsentError } from "../../dtma/docker.ts";
+import type { EnsureOptions } from "../../dtma/image.ts";
+import { Label } from "../../dtma/policy.ts";
+import type { NpmPackage, ServerSpec } from "../../dtma/protocol.ts";
+import { writeTar } from "../../dtma/tar.ts";
+
+/** The base image that `deno task base` makes, or another one with the same inside. */
+export const BASE = Deno.env.get("MOORING_TEST_BASE") ?? "mooring/node:24";
+
+/** Why tests that need an engine and the base image cannot run here; null when they can. */
+export const absent: string | null = await (async () => {
+  const docker = new Docker();
+  try {
+    await docker.info();
+    return await docker.inspectImage(BASE) ? null : `the base image ${BASE} is missing`;
+  } catch (error) {
+    if (error instanceof EngineAbsentError) return error.reason;
+    throw error;
+  } finally {
+    docker.close();
+  }
+})();
+if (absent) console.warn(`SKIPPED, all tests that run containers: ${absent}`);
+
+export interface Toolbox {
+  docker: Docker;
+  id: string;
+  dataDir: string;
+}
+
+/** A test on a toolbox of its own; whatever carries the toolbox's label is removed at its end. */
+export function engineTest(name: string, run: (toolbox: Toolbox) => Promise<void>): void {
+  Deno.test({
+    name: absent ? `${name} (skipped: ${absent})` : name,
+    ignore: absent !== null,
+    async fn() {
+      const docker = new Docker();
+      const id = crypto.randomUUID();
+      const dataDir = await Deno.makeTempDir({ prefix: "mooring-test-" });
+      try {
+        await run({ docker, id, dataDir });
+      } finally {
+        await clean(docker, id);
+        docker.close();
+        await Deno.remove(dataDir, { recursive: true });
+      }
+    },
+  });
+}
+
+/** What is there of a toolbox: the test of "nothing is left behind". */
+export async function leftovers(docker: Docker, toolboxId: string) {
+  const label = [`${Label.toolbox}=${toolboxId}`];
+  return {
+    containers: (await docker.listContainers(label)).map((each) => each.Id),
+    networks: (await docker.listNetworks(label)).map((each) => each.Name),
+    images: (await docker.listImages(label)).map((each) => each.Id),
+  };
+}
+
+async function clean(docker: Docker, toolboxId: string): Promise<void> {
+  const left = await leftovers(docker, toolboxId);
+  for (const id of left.containers) await docker.removeContainer(id);
+  for (const name of left.networks) await docker.removeNetwork(name);
+  for (const id of left.images) await docker.removeImage(id);
+}
+
+const FIXTURES = new URL("../fixtures/servers/", import.meta.url);
+
+/**
+ * Stands in for `Images`, because a package must come from npm and hostile servers do not: the
+ * package `fixture-<name>` is an image with tests/fixtures/servers/<name>.mjs as its server.
+ */
+export class FixtureImages {
+  readonly #built = new Map<string, Promise<string>>();
+  constructor(readonly toolbox: Toolbox) {}
+
+  ensure(npmPackage: NpmPackage, options: EnsureOptions = {}): Promise<string> {
+    const fixture = npmPackage.name.replace(/^fixture-/, "");
+    const image = this.#built.get(fixture) ?? this.#build(fixture, options);
+    this.#built.set(fixture, image);
+    return image;
+  }
+
+  async #build(fixture: string, options: EnsureOptions): Promise<string> {
+    return await this.toolbox.docker.buildImage(
+      writeTar({
+        Dockerfile: `FROM ${BASE}\nLABEL ${Label.toolbox}=${this.toolbox.id}\n` +
+          `COPY *.mjs /app/\nRUN ["node","-e","fs.symlinkSync('${fixture}.mjs','/app/server')"]\n`,
+        "server.mjs": await Deno.readFile(new URL("server.mjs", FIXTURES)),
+        [`${fixture}.mjs`]: await Deno.readFile(new URL(`${fixture}.mjs`, FIXTURES)),
+      }),
+      {
+        tag: `mooring-test/${fixture}:${this.toolbox.id}`,
+        buildArguments: {},
+        labels: {},
+        onLine: options.onLine ?? (() => {}),
+      },
+    );
+  }
+
+  async collect(inUse: NpmPackage[]): Promise<void> {
+    const { docker, id } = this.toolbox;
+    const fixtures = inUse.map(({ name }) => name.replace(/^fixture-/, ""));
+    for (const fixture of this.#built.keys()) {
+      if (!fixtures.includes(fixture)) this.#built.delete(fixture);
+    }
+    const keep = fixtures.map((fixture) => `mooring-test/${fixture}:${id}`);
+    for (const image of await docker.listImages([`${Label.toolbox}=${id}`])) {
+      const kept = image.RepoTags?.some((tag) => keep.includes(tag));
+      if (!kept) await docker.removeImage(image.Id);
+    }
+  }
+}
+
+/** A spec for one of the fixtures, changed as told. */
+export function fixtureSpec(fixture: string, changes: Partial<ServerSpec> = {}): ServerSpec {
+  return {
+    serverId: crypto.randomUUID(),
+    generation: 1,
+    name: fixture,
+    running: true,
+    package: {
+      registry: "npm",
+      name: `fixture-${fixture}`,
+      version: "1.0.0",
+      installScripts: false,
+    },
+    arguments: [],
+    environment: {},
+    secrets: {},
+    network: { hosts: [] },
+    ...changes,
+  };
+}
