@@ -62,6 +62,8 @@ export interface RequestOptions {
   progressToken?: string;
   /** Lowest level of log messages the caller wants, if any. */
   logLevel?: unknown;
+  /** A request of DTMA's own that stays open: log messages are not about it. */
+  background?: boolean;
   onNotification?: (notification: JsonRpcNotification) => void;
 }
 
@@ -111,7 +113,7 @@ export class Connection {
   ).join("");
   readonly #ourId = new RegExp(`"id"\\s*:\\s*"(${this.#prefix}-\\d+)"`);
   readonly #complain: (line: string) => void;
-  readonly #stdout: ReadableStream<Uint8Array>;
+  readonly #reading = new AbortController();
   #lastId = 0;
   #abandonedMs = -Infinity;
   #over: string | null = null;
@@ -124,17 +126,17 @@ export class Connection {
     this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
     this.#receiver = receiver;
     this.#complain = rateLimited((line) => receiver.log(line));
-    this.#stdout = stdio.stdout;
     this.#writer = new FrameWriter(
       stdio.stdin,
       (error) => this.close(`The server's input is closed (${messageOf(error)})`),
     );
     // An earlier connection may have left half a line in the server's buffer.
     this.#writer.send("");
-    readFrames(stdio.stdout, (frame) => this.#receive(frame)).then(
-      () => this.close("The server's output ended"),
-      (error) => this.close(`The server's output broke off (${messageOf(error)})`),
-    );
+    readFrames(stdio.stdout, (frame) => this.#receive(frame), { signal: this.#reading.signal })
+      .then(
+        () => this.close("The server's output ended"),
+        (error) => this.close(`The server's output broke off (${messageOf(error)})`),
+      );
   }
 
   /** The reason why the connection is over, or null while it is not. */
@@ -167,6 +169,7 @@ export class Connection {
 
     const { promise, resolve, reject } = Promise.withResolvers<JsonRpcResponse>();
     const onAbort = () => {
+      clearTimeout(timer);
       this.#abandon(id, "The caller cancelled the request");
       reject(signal!.reason);
     };
@@ -192,7 +195,7 @@ export class Connection {
       resolve(response);
     };
     this.#pending.set(id, { frame, options, settle });
-    return promise.finally(() => clearTimeout(timer));
+    return promise;
   }
 
   notify(method: string, params?: Record<string, unknown>): void {
@@ -207,18 +210,15 @@ export class Connection {
     if (this.#over !== null) return;
     this.#over = reason;
     for (const [id, { frame, settle }] of this.#pending) {
+      const message = `${reason} before it answered; the call may have run`;
       settle(
-        frame.state === "queued" ? notMade(id, reason) : errorResponse(
-          id,
-          ErrorCode.indeterminate,
-          `${reason} before it answered; the call may have run`,
-        ),
+        this.#writer.withdraw(frame)
+          ? notMade(id, reason)
+          : errorResponse(id, ErrorCode.indeterminate, message),
       );
     }
     this.#writer.release();
-    // Ends the reading too, if it has not ended by itself. A locked stream cannot be cancelled from
-    // here when its reader waits; its owner closes it.
-    this.#stdout.cancel().catch(() => {});
+    this.#reading.abort();
     this.#resolveClosed(reason);
   }
 
@@ -353,9 +353,10 @@ export class Connection {
    */
   #logMessage(params: unknown, textOf: (key: string) => string): void {
     if (!isObject(params)) return;
-    const alone = this.#pending.size === 1 &&
+    const open = [...this.#pending.values()].filter(({ options }) => !options.background);
+    const alone = open.length === 1 &&
       performance.now() - this.#abandonedMs > ABANDONED_LOGS_MS;
-    const options = alone ? this.#pending.values().next().value!.options : undefined;
+    const options = alone ? open[0].options : undefined;
     if (options?.onNotification && options.logLevel !== undefined) {
       const [level, wanted] = [params.level, options.logLevel].map((each) =>
         LOG_LEVELS.indexOf(String(each))

@@ -33,16 +33,19 @@ export type Frame =
   };
 
 /**
- * Reads lines until the stream ends, and gives each to `onFrame` at once: what that throws ends the
- * reading. Rejects with the stream's error.
+ * Reads lines until the stream ends or `signal` is aborted, and gives each to `onFrame` at once: what
+ * that throws ends the reading. Rejects with the stream's error. Cancels the stream at the end, so
+ * that a server whose output nobody wants is not held up by it.
  */
 export async function readFrames(
   stream: ReadableStream<Uint8Array>,
   onFrame: (frame: Frame) => void,
-  limitBytes = FRAME_LIMIT_BYTES,
+  { limitBytes = FRAME_LIMIT_BYTES, signal }: { limitBytes?: number; signal?: AbortSignal } = {},
 ): Promise<void> {
   const line = new LineBuffer(limitBytes);
   const reader = stream.getReader();
+  const cancel = () => void reader.cancel().catch(() => {});
+  signal?.addEventListener("abort", cancel, { once: true });
   try {
     for (;;) {
       const { value: chunk, done } = await reader.read();
@@ -60,6 +63,8 @@ export async function readFrames(
     const rest = line.finishUnended();
     if (rest) onFrame(rest);
   } finally {
+    signal?.removeEventListener("abort", cancel);
+    cancel();
     reader.releaseLock();
   }
 }
@@ -128,6 +133,7 @@ class LineBuffer {
   }
 }
 
+const ENCODER = new TextEncoder();
 const STRICT = new TextDecoder("utf-8", { fatal: true });
 const LENIENT = new TextDecoder();
 
@@ -184,6 +190,7 @@ export class FrameWriter {
   #queuedLength = 0;
   #pumping = false;
   #failed = false;
+  #released = false;
 
   /** @param onError called once, when the stream takes no more */
   constructor(stream: WritableStream<Uint8Array>, onError: (error: unknown) => void) {
@@ -199,7 +206,8 @@ export class FrameWriter {
    */
   send(text: string): SentFrame | null {
     const frame: SentFrame = { text: oneLine(text), state: "queued" };
-    if (this.#failed || this.#queuedLength + frame.text.length > QUEUE_LIMIT) return null;
+    if (this.#failed || this.#released) return null;
+    if (this.#queuedLength + frame.text.length > QUEUE_LIMIT) return null;
     this.#queue.push(frame);
     this.#queuedLength += frame.text.length;
     if (!this.#pumping) this.#pump();
@@ -215,11 +223,13 @@ export class FrameWriter {
     return true;
   }
 
-  /** Lets go of the stream without closing it: that a server's stdin ends is for its owner to say. */
+  /**
+   * Takes no more messages, and lets go of the stream when the queued ones are written. Does not
+   * close it: that a server's stdin ends is for its owner to say.
+   */
   release(): void {
-    this.#failed = true;
-    this.#queue = [];
-    this.#writer.releaseLock();
+    this.#released = true;
+    if (!this.#pumping) this.#writer.releaseLock();
   }
 
   async #pump(): Promise<void> {
@@ -227,14 +237,15 @@ export class FrameWriter {
     // What is sent in the same turn goes out in the same write.
     await null;
     try {
-      while (this.#queue.length > 0 && !this.#failed) {
-        await this.#writer.write(new TextEncoder().encode(this.#takeBatch()));
+      while (this.#queue.length > 0) {
+        await this.#writer.write(ENCODER.encode(this.#takeBatch()));
       }
     } catch (error) {
-      if (!this.#failed) this.#onError(error);
       this.#failed = true;
+      if (!this.#released) this.#onError(error);
     }
     this.#pumping = false;
+    if (this.#released) this.#writer.releaseLock();
   }
 
   #takeBatch(): string {

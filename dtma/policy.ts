@@ -88,7 +88,7 @@ export function containerConfig(spec: ServerSpec, context: ContainerContext) {
     HostConfig: {
       NetworkMode: networked ? containerName(spec.serverId) : "none",
       CapDrop: ["ALL"],
-      SecurityOpt: ["no-new-privileges:true", `seccomp=${JSON.stringify(seccomp)}`],
+      SecurityOpt: ["no-new-privileges", `seccomp=${JSON.stringify(seccomp)}`],
       ReadonlyRootfs: true,
       Tmpfs: Object.fromEntries(
         Object.entries(POLICY.writable).map(([path, bytes]) => [

@@ -24,6 +24,9 @@ export interface ReconcilerOptions {
 
 const ENGINE_RETRY_MS = 2000;
 
+/** No build needs longer from its image to its lock file. */
+const FORGOTTEN_MS = 10 * 60_000;
+
 /** The servers of one toolbox. Make it with {@link Reconciler.open}. */
 export class Reconciler {
   readonly #toolbox: Toolbox;
@@ -104,6 +107,11 @@ export class Reconciler {
         docker.listContainers(label),
         docker.listNetworks(label),
       ]);
+      for (const { Id, Labels, Created } of containers) {
+        // One that a lock file was read from, by a DTMA that was killed at it.
+        const forgotten = !Labels[Label.server] && Created * 1000 < Date.now() - FORGOTTEN_MS;
+        if (forgotten) await docker.removeContainer(Id);
+      }
       for (const { Labels } of [...containers, ...networks]) {
         const serverId = Labels[Label.server];
         if (serverId && !this.#loops.has(serverId) && !this.#closed) this.#start(serverId, null);

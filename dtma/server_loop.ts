@@ -172,8 +172,16 @@ export class ServerLoop {
         }
       } catch (error) {
         if (signal.aborted) continue;
-        // Nothing that is known to happen ends here; what does must not end the loop.
-        if (spec) this.#fail("container", String(error), "Deploy again, and report this error.");
+        if (error instanceof Outdated) {
+          this.#fail(
+            "container",
+            `Generation ${error.generation} of this server runs here, so an older one was ignored`,
+            "Deploy again: the next generation replaces it.",
+          );
+        } else {
+          // Nothing that is known to happen ends here; what does must not end the loop.
+          this.#fail("container", String(error), "Deploy again, and report this error.");
+        }
         await aborted(signal);
       }
     }
@@ -250,16 +258,7 @@ export class ServerLoop {
           await sleep(ENGINE_RETRY_MS, signal);
           continue;
         }
-        if (error instanceof Outdated) {
-          this.#fail(
-            "container",
-            `Generation ${error.generation} of this server runs here, so generation ` +
-              `${spec.generation} was ignored`,
-            "Deploy again: the next generation replaces it.",
-          );
-          await aborted(signal);
-          return;
-        }
+        if (error instanceof Outdated) throw error;
         if (error instanceof ImageError) {
           this.#fail("image", error.reason, error.nextStep);
           if (!error.retry) return await aborted(signal);
@@ -586,14 +585,17 @@ export class ServerLoop {
     });
   }
 
-  /** Does something with the engine, waiting for it if it is away. */
+  /** Does something with the engine, again and again while it is away or refuses. */
   async #withEngine(layer: Layer, signal: AbortSignal, act: () => Promise<void>): Promise<void> {
     for (;;) {
       try {
         return await act();
       } catch (error) {
-        if (!(error instanceof EngineAbsentError)) throw error;
-        this.#fail(layer, error.reason, error.advice);
+        if (error instanceof EngineAbsentError) this.#fail(layer, error.reason, error.advice);
+        else if (error instanceof DockerError) {
+          const { reason, nextStep } = asFailure(error);
+          this.#fail(layer, reason, nextStep);
+        } else throw error;
         await sleep(ENGINE_RETRY_MS, signal);
         signal.throwIfAborted();
       }

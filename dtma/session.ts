@@ -16,6 +16,7 @@ import type {
 } from "./connection.ts";
 import { objectMembers, objectText } from "./json_text.ts";
 import { PIN_META, type ToolDefinition, WAIST_REVISION } from "./protocol.ts";
+import { DTMA_VERSION } from "./version.ts";
 
 export type {
   JsonRpcId,
@@ -78,7 +79,7 @@ export class HandshakeError extends Error {
 /** Newest first. Their `initialize`, `ping`, tools and progress are the same to us. */
 const LEGACY_REVISIONS = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
-const CLIENT_INFO = { name: "mooring", title: "Mooring", version: "0.1.0" };
+const CLIENT_INFO = { name: "mooring", title: "Mooring", version: DTMA_VERSION };
 const CLIENT_CAPABILITIES = {};
 
 const META_PREFIX = "io.modelcontextprotocol/";
@@ -92,6 +93,8 @@ const TOOLS_LIMIT = 1000;
 
 const UNSUPPORTED_VERSION = -32022;
 
+const TOO_LATE = "The handshake took too long";
+
 /**
  * Finds the server's revision and does the handshake. Works with a server that an earlier DTMA left
  * running. The streams stay the caller's to close.
@@ -101,20 +104,27 @@ export async function openSession(
   stdio: { stdin: WritableStream<Uint8Array>; stdout: ReadableStream<Uint8Array> },
   options: SessionOptions,
 ): Promise<Session> {
+  const { handshakeTimeoutMs, signal } = options;
+  signal?.throwIfAborted();
   const session = new StdioSession(stdio, options.log);
-  const deadline = AbortSignal.timeout(options.handshakeTimeoutMs);
-  const signal = options.signal ? AbortSignal.any([options.signal, deadline]) : deadline;
+  // `initialize` must not be cancelled (2025-11-25, utilities/cancellation): the session ends instead.
+  const timer = setTimeout(() => session.close(TOO_LATE), handshakeTimeoutMs);
+  const onAbort = () => session.close("The handshake was given up");
+  signal?.addEventListener("abort", onAbort, { once: true });
   try {
-    await session.handshake(options.skipProbe ?? false, signal);
+    await session.handshake(options.skipProbe ?? false);
     return session;
   } catch (error) {
     session.close("The handshake failed");
-    if (options.signal?.aborted || !deadline.aborted) throw error;
-    const seconds = options.handshakeTimeoutMs / 1000;
+    signal?.throwIfAborted();
+    if (await session.closed !== TOO_LATE) throw error;
     throw new HandshakeError(
-      `The server did not answer initialize within ${seconds} s`,
+      `The server did not answer initialize within ${handshakeTimeoutMs / 1000} s`,
       "Look at the log: it may wait for something it cannot reach, or not be an MCP server on stdio.",
     );
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", onAbort);
   }
 }
 
@@ -138,19 +148,19 @@ class StdioSession implements Session {
     this.closed = this.#connection.closed;
   }
 
-  async handshake(skipProbe: boolean, signal: AbortSignal): Promise<void> {
-    const probe = skipProbe ? null : this.#probe(signal);
-    const verdict = probe ? await inTime(probe, PROBE_TIMEOUT_MS) : null;
+  async handshake(skipProbe: boolean): Promise<void> {
+    const probe = skipProbe ? null : this.#probe();
+    const verdict = probe && await inTime(probe, PROBE_TIMEOUT_MS);
     if (this.#connection.over !== null) throw this.#gone(!skipProbe);
     if (verdict && this.#isModern(verdict)) return this.#beginModern(verdict);
 
-    const answer = await this.#initialize(signal);
+    const answer = await this.#initialize();
     if (answer.result) return this.#beginLegacy(answer.result);
     if (this.#connection.over !== null) throw this.#gone(!skipProbe);
     // A server that starts slowly answers the probe late, and refuses `initialize` if it is modern.
     const late = probe && await inTime(probe, 0);
     if (late && this.#isModern(late)) return this.#beginModern(late);
-    if (await this.#listsAlready(signal)) return;
+    if (await this.#listsAlready()) return;
     throw new HandshakeError(
       `The server refused to initialize: ${answer.error!.message.slice(0, 500)} ` +
         `(${answer.error!.code})`,
@@ -211,8 +221,8 @@ class StdioSession implements Session {
   }
 
   /** The server's answer to `server/discover` (2026-07-28, server/discover). */
-  #probe(signal: AbortSignal): Promise<JsonRpcResponse> {
-    return this.#ask("server/discover", {}, { signal }, "modern");
+  #probe(): Promise<JsonRpcResponse> {
+    return this.#ask("server/discover", {}, { background: true }, "modern");
   }
 
   #isModern({ result, error }: JsonRpcResponse): boolean {
@@ -248,7 +258,8 @@ class StdioSession implements Session {
   /** Without it a server of 2026-07-28 does not say that its tools changed (patterns/subscriptions). */
   #subscribe(): void {
     const params = { notifications: { toolsListChanged: true } };
-    this.#ask("subscriptions/listen", params, { signal: this.#subscription.signal }).then(
+    const options = { signal: this.#subscription.signal, background: true };
+    this.#ask("subscriptions/listen", params, options).then(
       ({ error }) => {
         if (this.#connection.over !== null) return;
         const why = error ? `: ${error.message.slice(0, 200)}` : "";
@@ -258,14 +269,14 @@ class StdioSession implements Session {
     );
   }
 
-  #initialize(signal: AbortSignal): Promise<JsonRpcResponse> {
+  #initialize(): Promise<JsonRpcResponse> {
     this.#era = "legacy";
     const params = {
       protocolVersion: LEGACY_REVISIONS[0],
       capabilities: CLIENT_CAPABILITIES,
       clientInfo: CLIENT_INFO,
     };
-    return this.#ask("initialize", params, { signal });
+    return this.#ask("initialize", params);
   }
 
   #beginLegacy(result: Record<string, unknown>): void {
@@ -283,8 +294,8 @@ class StdioSession implements Session {
   }
 
   /** A server that an earlier DTMA initialized may refuse to be initialized again, and still serve. */
-  async #listsAlready(signal: AbortSignal): Promise<boolean> {
-    const { result } = await this.#ask("tools/list", {}, { signal });
+  async #listsAlready(): Promise<boolean> {
+    const { result } = await this.#ask("tools/list", {});
     if (!result || !Array.isArray(result.tools)) return false;
     this.#log("The server refuses a second initialize and serves all the same");
     this.serverInfo = { revision: null, capabilities: { tools: { listChanged: true } } };
@@ -303,7 +314,7 @@ class StdioSession implements Session {
   #ask(
     method: string,
     params: Record<string, unknown>,
-    options: RequestOptions,
+    options: RequestOptions = {},
     era = this.#era,
   ): Promise<JsonRpcResponse> {
     const meta = { _meta: JSON.parse(objectText(modernMeta(new Map()))) };

@@ -65,6 +65,11 @@ export class Changes {
     };
   }
 
+  /** Calls `onChange` at each wake-up, to drop what is cached; where it polls, at each tick. */
+  watch(matches: (change: Change) => boolean, onChange: () => void): void {
+    this.#readers.add({ matches, wake: onChange });
+  }
+
   async close(): Promise<void> {
     await (await this.#stop.catch(() => () => {}))();
   }

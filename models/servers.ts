@@ -1,7 +1,7 @@
 import { v7 } from "uuid";
 import { z } from "zod";
 import { type Layer, LAYERS, type LayerState } from "../dtma/protocol.ts";
-import { askedInputs, CatalogEntry } from "./catalog_entries.ts";
+import { CatalogEntry } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, isDenied, isDuplicate, NotFound } from "./errors.ts";
 import { recordEvent } from "./events.ts";

@@ -1,6 +1,8 @@
 import type { HostFacts, ToolDefinition } from "../dtma/protocol.ts";
-import type { Database } from "./db.ts";
+import type { Database, Sql, User } from "./db.ts";
+import { Conflict, Forbidden, NotFound } from "./errors.ts";
 import { type Layers, statusOf } from "./servers.ts";
+import { usableAddress } from "./toolboxes.ts";
 
 /** A tool that an agent may have: approved, present and unchanged. */
 export interface ToolbeltTool {
@@ -31,36 +33,68 @@ export interface Toolbelt {
 /** What an agent may list and call now. Reads the pins, never a server: a dead one delays nobody. */
 export async function toolbeltOf(db: Database, agentId: string): Promise<Toolbelt> {
   return await db.asAgent(agentId, async (sql) => {
-    const servers = await sql<(Omit<ToolbeltServer, "address" | "unavailable"> & Seen)[]>`
-      select s.id as "serverId", s.slug, s.name, s.running, s.removed_at as "removedAt", t.facts,
-        t.name as "toolboxName", o.layers, s.generation, o.generation as "observedGeneration",
-        extract(epoch from now() - t.last_seen_at)::float8 as "silentS"
-      from servers s join toolboxes t on t.id = s.toolbox_id left join observations o on o.server_id = s.id
-      where s.removed_at is null order by s.slug, s.id`;
+    const servers = await readToolbeltServers(sql, sql`s.removed_at is null`);
     const tools = await sql<ToolbeltTool[]>`
       select x.server_id as "serverId", s.slug as "serverSlug", x.name, x.definition, x.hash
       from tools x join servers s on s.id = x.server_id
       where x.present and x.hash = x.approved_hash and s.removed_at is null
       order by s.slug, s.id, x.name`;
-    return {
-      servers: servers.map((seen) => ({
-        serverId: seen.serverId,
-        slug: seen.slug,
-        name: seen.name,
-        address: seen.facts?.address ?? null,
-        unavailable: whyUnavailable(seen),
-      })),
-      tools: [...tools],
-    };
+    return { servers, tools: [...tools] };
   });
 }
 
+/**
+ * A tool as a person may try it: approved, of a server in a workspace where they are a member.
+ *
+ * @throws {NotFound} no such server or tool
+ * @throws {Forbidden} for viewers
+ * @throws {Conflict} when it is not approved as it is now
+ */
+export async function toolForTrial(
+  db: Database,
+  user: User,
+  serverId: string,
+  name: string,
+): Promise<{ workspaceId: string; server: ToolbeltServer; tool: { name: string; hash: string } }> {
+  return await db.asUser(user, async (sql) => {
+    const [server] = await readToolbeltServers(sql, sql`s.id = ${serverId}`);
+    if (!server) throw new NotFound("There is no such server");
+    const [row] = await sql`
+      select s.workspace_id, s.workspace_id in (select mooring.workspaces_as('member')) as allowed,
+        x.hash, x.present and x.hash is not distinct from x.approved_hash as approved
+      from servers s left join tools x on x.server_id = s.id and x.name = ${name}
+      where s.id = ${serverId}`;
+    if (!row.allowed) throw new Forbidden("Only members of the workspace can try tools");
+    if (!row.hash) throw new NotFound("The server has no such tool");
+    if (!row.approved) throw new Conflict("Approve the tool as it is now, then try it");
+    return { workspaceId: row.workspace_id, server, tool: { name, hash: row.hash } };
+  });
+}
+
+async function readToolbeltServers(sql: Sql, which: ReturnType<Sql>): Promise<ToolbeltServer[]> {
+  const servers = await sql<(Pick<ToolbeltServer, "serverId" | "slug" | "name"> & Seen)[]>`
+    select s.id as "serverId", s.slug, s.name, s.running, s.removed_at as "removedAt", t.facts,
+      t.is_local as "isLocal", t.name as "toolboxName", o.layers, s.generation,
+      o.generation as "observedGeneration",
+      extract(epoch from now() - t.last_seen_at)::float8 as "silentS"
+    from servers s join toolboxes t on t.id = s.toolbox_id left join observations o on o.server_id = s.id
+    where ${which} order by s.slug, s.id`;
+  return servers.map((seen) => ({
+    serverId: seen.serverId,
+    slug: seen.slug,
+    name: seen.name,
+    address: usableAddress(seen.facts, seen.isLocal),
+    unavailable: whyUnavailable(seen),
+  }));
+}
+
 /** What is read of a server to know whether it can be called. */
-export interface Seen {
+interface Seen {
   name: string;
   running: boolean;
   removedAt: Date | null;
   facts: HostFacts | null;
+  isLocal: boolean;
   toolboxName: string;
   layers: Layers | null;
   generation: number;
@@ -69,7 +103,7 @@ export interface Seen {
 }
 
 /** Why a server cannot be called now, for a person or a model; null when it can. */
-export function whyUnavailable(seen: Seen): string | null {
+function whyUnavailable(seen: Seen): string | null {
   // A roll-out in progress does not end the old instance's calls by itself: DTMA has the last word.
   if (!seen.layers) return `The server "${seen.name}" was not started yet`;
   const { status, statusDetail } = statusOf(seen, seen.layers, seen.silentS);

@@ -71,7 +71,7 @@ export async function putLocalToolbox(
 export async function enrolToolbox(db: Database, request: EnrolRequest): Promise<string> {
   const rows = await db.asApp<{ enrol_toolbox: string }[]>`
     select mooring.enrol_toolbox(${await tokenHash(request.token)}, ${request.publicKey},
-      ${db.asApp.json(request.facts)})`;
+      ${jsonb(request.facts)}::text::jsonb)`;
   if (rows.length === 0) {
     throw new Forbidden(
       "The enrolment token is not valid: it serves once, for 15 minutes. Ask for a new one",
@@ -98,6 +98,20 @@ export async function isFirstUse(db: Database, keyId: string, nonce: string): Pr
 }
 
 /**
+ * Where calls to a toolbox go, or null when its address is not one to be used: a toolbox names its
+ * own, and must not be able to point the app at other services (SSRF). So this machine's is on the
+ * loopback, and every other one is reached over TLS.
+ */
+export function usableAddress(facts: HostFacts | null, isLocal: boolean): string | null {
+  if (!facts) return null;
+  const { protocol, hostname, origin } = new URL(facts.address);
+  const isUsable = isLocal
+    ? protocol === "http:" && (hostname === "127.0.0.1" || hostname === "[::1]")
+    : protocol === "https:";
+  return isUsable ? origin : null;
+}
+
+/**
  * Notes that a toolbox was heard of, and what it says of its host; written when it changed, else at
  * most every 10 seconds.
  *
@@ -109,7 +123,7 @@ export async function touchToolbox(
   facts: HostFacts,
 ): Promise<{ desiredVersion: string }> {
   return await db.asToolbox(toolboxId, async (sql) => {
-    const text = JSON.stringify(facts);
+    const text = jsonb(facts);
     await sql`update toolboxes set facts = ${text}::text::jsonb where facts is distinct from ${text}::text::jsonb`;
     await sql`
       update toolboxes set last_seen_at = now()
@@ -262,9 +276,14 @@ interface SecretRow {
   ciphertext: string;
 }
 
-/** As text for `json` columns; jsonb ones refuse \u0000, so there it is shown as its symbol. */
+/** As text: json columns keep it as it is, and their driver would write `undefined` otherwise. */
 function json(value: unknown): string {
-  return JSON.stringify(value).replaceAll("\\u0000", "\u2400");
+  return JSON.stringify(value);
+}
+
+/** For jsonb, which refuses U+0000. */
+function jsonb(value: unknown): string {
+  return JSON.stringify(value, (_, item) => typeof item === "string" ? withoutNul(item) : item);
 }
 
 function bytesOf(base64: string): Uint8Array {

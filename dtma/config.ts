@@ -1,0 +1,112 @@
+/** DTMA's configuration: environment variables, checked at start, all mistakes told at once. */
+import { z } from "zod";
+
+export interface Config {
+  /** The app's base URL, without a slash at its end. */
+  appUrl: string;
+  /** Single-use; needed at the first start alone. */
+  enrolmentToken: string | null;
+  dataDirectory: string;
+  listen: { hostname: string; port: number };
+  /** Where the app reaches the data path, if it is not where DTMA listens. */
+  address: string | null;
+  dockerHost: string;
+  /** End when standard input does: the parent process is gone, however it ended. */
+  endsWithStdin: boolean;
+  logFormat: "json" | "text";
+}
+
+const optional = <T extends z.ZodType>(schema: T) =>
+  z.preprocess((value) => value === "" ? undefined : value, schema.optional());
+
+const Environment = z.object({
+  MOORING_URL: z.string("is missing: the base URL of the Mooring app")
+    .refine((text) => URL.canParse(text), "is not a URL")
+    .refine((text) => !URL.canParse(text) || isSafe(new URL(text)), {
+      message: "must be https (http only for this machine itself), without user, query or fragment",
+    }),
+  MOORING_ENROLMENT_TOKEN: optional(
+    z.string().regex(/^\S{20,200}$/, "is not an enrolment token: copy it from the toolbox page"),
+  ),
+  MOORING_ENROLMENT_TOKEN_FILE: optional(z.string()),
+  DTMA_DATA_DIR: z.string("is missing: a directory that DTMA keeps its key and state in").min(1),
+  DTMA_LISTEN: optional(
+    z.string().regex(
+      /^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):\d{1,5}$/,
+      "must be host:port, such as 127.0.0.1:0",
+    ).refine((text) => Number(text.split(":").at(-1)) <= 65535, "has a port over 65535"),
+  ),
+  DTMA_ADDRESS: optional(
+    z.string().refine(
+      (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol),
+      "must be the http or https URL where the app reaches this DTMA",
+    ),
+  ),
+  DOCKER_HOST: optional(
+    z.string().startsWith("unix:///", "must be a unix socket, such as unix:///var/run/docker.sock"),
+  ),
+  DTMA_PARENT: optional(z.enum(["stdin"], "can only be stdin")),
+  LOG_FORMAT: optional(z.enum(["json", "text"], "must be json or text")),
+}).refine((env) => !listensEverywhere(env.DTMA_LISTEN) || env.DTMA_ADDRESS, {
+  path: ["DTMA_ADDRESS"],
+  message: "is needed when DTMA_LISTEN is every address: the URL where the app reaches this DTMA",
+}).refine((env) => !env.MOORING_ENROLMENT_TOKEN || !env.MOORING_ENROLMENT_TOKEN_FILE, {
+  path: ["MOORING_ENROLMENT_TOKEN"],
+  message: "and MOORING_ENROLMENT_TOKEN_FILE exclude each other",
+});
+
+/**
+ * Reads the configuration.
+ * @param environment the variables, such as `Deno.env.toObject()`
+ * @param readFile reads the file that `MOORING_ENROLMENT_TOKEN_FILE` names
+ * @throws {TypeError} whose message lists every variable that is wrong, without its value
+ */
+export function readConfig(
+  environment: Record<string, string | undefined>,
+  readFile: (path: string) => string = (path) => Deno.readTextFileSync(path),
+): Config {
+  const mistakes: string[] = [];
+  const path = environment.MOORING_ENROLMENT_TOKEN_FILE;
+  let tokenInFile: string | undefined;
+  if (path) {
+    try {
+      tokenInFile = readFile(path).trim();
+    } catch (error) {
+      // The token has served its purpose when the toolbox is enrolled, and may be gone with its file.
+      if (!(error instanceof Deno.errors.NotFound)) {
+        mistakes.push(`  MOORING_ENROLMENT_TOKEN_FILE cannot be read: ${(error as Error).message}`);
+      }
+    }
+  }
+  const parsed = Environment.safeParse(environment);
+  for (const { path, message } of parsed.error?.issues ?? []) {
+    mistakes.push(`  ${String(path[0])} ${message}`);
+  }
+  if (!parsed.success || mistakes.length > 0) {
+    throw new TypeError(`The configuration is wrong:\n${[...new Set(mistakes)].join("\n")}`);
+  }
+  const env = parsed.data;
+  const [, hostname, port] = /^\[?(.*?)\]?:(\d+)$/.exec(env.DTMA_LISTEN ?? "127.0.0.1:0")!;
+  return {
+    appUrl: env.MOORING_URL.replace(/\/+$/, ""),
+    enrolmentToken: env.MOORING_ENROLMENT_TOKEN ?? tokenInFile ?? null,
+    dataDirectory: env.DTMA_DATA_DIR,
+    listen: { hostname, port: Number(port) },
+    address: env.DTMA_ADDRESS?.replace(/\/+$/, "") ?? null,
+    dockerHost: env.DOCKER_HOST ?? "unix:///var/run/docker.sock",
+    endsWithStdin: env.DTMA_PARENT === "stdin",
+    logFormat: env.LOG_FORMAT ?? "text",
+  };
+}
+
+/** Secrets of servers come over this URL. */
+function isSafe(url: URL): boolean {
+  if (url.username || url.password || url.search || url.hash) return false;
+  if (url.protocol === "https:") return true;
+  return url.protocol === "http:" &&
+    (/^127(\.\d+){3}$/.test(url.hostname) || ["localhost", "[::1]"].includes(url.hostname));
+}
+
+function listensEverywhere(listen: string | undefined): boolean {
+  return listen !== undefined && /^(0\.0\.0\.0|\[(0*:)+0*\]):/.test(listen);
+}

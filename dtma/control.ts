@@ -1,0 +1,347 @@
+/**
+ * The control path: enrolment, the pull of the desired set, and the reports. DTMA asks and the app
+ * answers, so a toolbox behind NAT needs no open port for it. The app may be away for as long as it
+ * likes: containers run on, and reports wait.
+ */
+import { v7 } from "uuid";
+import { type AppClient, AppError } from "./app_client.ts";
+import type { Log } from "./log.ts";
+import {
+  DesiredResponse,
+  EnrolResponse,
+  type HostFacts,
+  type Observation,
+  type Report,
+  type ReportedEvent,
+  ReportResponse,
+} from "./protocol.ts";
+
+const FIRST_DELAY_MS = 500;
+const LONGEST_DELAY_MS = 30_000;
+
+const POLL_WAIT_MS = 25_000;
+
+/** An answer that needed no waiting and brings nothing new is not asked for again at once. */
+const IDLE_DELAY_MS = 1000;
+
+const TIMEOUT_MS = 30_000;
+const SMALL_ANSWER_BYTES = 64 * 1024;
+const DESIRED_LIMIT_BYTES = 32 * 1024 * 1024;
+
+/** Changes within this time go out in one report. */
+const COALESCE_MS = 100;
+
+const EVENTS_LIMIT = 10_000;
+const EVENTS_PER_REPORT = 1000;
+
+/** Observations above this size, in characters, wait for the next report (one goes in any case). */
+const REPORT_LENGTH = 1024 * 1024;
+
+/** The app refuses this toolbox for good. Containers are left as they are. */
+export class RevokedError extends Error {
+  override name = "RevokedError";
+}
+
+/** The enrolment token was not accepted, and asking again would not change it. */
+export class EnrolmentError extends Error {
+  override name = "EnrolmentError";
+}
+
+/** What an enrolled toolbox signs with: its id, and its Ed25519 key. */
+export interface ToolboxKey {
+  keyId: string;
+  privateKey: string;
+}
+
+/**
+ * Trades a single-use token for this toolbox's id. Tries until the app answers: the key is made and
+ * kept before, so an answer that was lost is asked for again with the same key.
+ * @throws {EnrolmentError} when the app refuses the token
+ */
+export async function enrol(
+  client: AppClient,
+  request: { token: string; publicKey: string; facts: () => Promise<HostFacts> },
+  { signal, log }: { signal: AbortSignal; log: Log },
+): Promise<EnrolResponse> {
+  for (const delay = backOff();;) {
+    try {
+      const { token, publicKey } = request;
+      const answer = await client.post(
+        "/toolbox/enrol",
+        { token, publicKey, facts: await request.facts() },
+        { signal, timeoutMs: TIMEOUT_MS, limitBytes: SMALL_ANSWER_BYTES },
+      );
+      return EnrolResponse.parse(answer);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isFinal(error)) {
+        throw new EnrolmentError(
+          `${error.message}. Make a new enrolment token on the app's toolbox page`,
+        );
+      }
+      log("warning", `Enrolment failed, will try again: ${messageOf(error)}`);
+      await sleep(delay(), signal);
+      signal.throwIfAborted();
+    }
+  }
+}
+
+export interface PullOptions {
+  client: AppClient;
+  key: ToolboxKey;
+  facts: () => Promise<HostFacts>;
+  /** Called with every new desired set, in order. */
+  onDesired: (servers: DesiredResponse["servers"]) => void;
+  log: Log;
+  waitMs?: number;
+}
+
+/** Asks for the desired set, for ever: each answer comes as soon as something changes. */
+export class DesiredPull {
+  readonly #options: PullOptions;
+  #haveVersion: string | null = null;
+  #woken = new AbortController();
+
+  constructor(options: PullOptions) {
+    this.#options = options;
+  }
+
+  /** Asks again at once, with new facts, whether it waits for an answer or before the next try. */
+  wake(): void {
+    this.#woken.abort();
+  }
+
+  /**
+   * Runs until `signal` is aborted.
+   * @throws {RevokedError}
+   */
+  async run(signal: AbortSignal): Promise<void> {
+    let delay = backOff();
+    while (!signal.aborted) {
+      this.#woken = new AbortController();
+      const untilWoken = AbortSignal.any([signal, this.#woken.signal]);
+      try {
+        const isNew = await this.#pull(untilWoken);
+        delay = backOff();
+        if (!isNew) await sleep(IDLE_DELAY_MS, untilWoken);
+      } catch (error) {
+        if (untilWoken.aborted) continue;
+        if (error instanceof AppError && error.isRefusal) throw new RevokedError(error.said);
+        this.#options.log("warning", `Asking for work failed, will try again: ${messageOf(error)}`);
+        await sleep(delay(), untilWoken);
+      }
+    }
+  }
+
+  /** @returns false when the app answered early and had nothing new */
+  async #pull(signal: AbortSignal): Promise<boolean> {
+    const { client, key, facts, onDesired, waitMs = POLL_WAIT_MS } = this.#options;
+    const body = { facts: await facts(), haveVersion: this.#haveVersion, waitMs };
+    const startedMs = performance.now();
+    const answer = await client.post("/toolbox/desired", body, {
+      key,
+      signal,
+      timeoutMs: waitMs + TIMEOUT_MS,
+      limitBytes: DESIRED_LIMIT_BYTES,
+    });
+    // All or nothing: what an answer leaves out is removed, so one that is not understood is not
+    // followed in part.
+    const desired = DesiredResponse.parse(answer);
+    if (desired.version === this.#haveVersion) {
+      return performance.now() - startedMs >= Math.min(waitMs, IDLE_DELAY_MS) / 2;
+    }
+    onDesired(desired.servers);
+    this.#haveVersion = desired.version;
+    return true;
+  }
+}
+
+export interface ReporterOptions {
+  client: AppClient;
+  key: ToolboxKey;
+  /** New at every start; sorts after all before it, see {@link nextEpoch}. */
+  epoch: string;
+  log: Log;
+}
+
+/**
+ * Sends what the reconciler sees. Of each server's observations only the newest counts; events are
+ * all kept, in order, up to {@link EVENTS_LIMIT}. One report is under way at a time, and is sent
+ * again, unchanged, until the app has it.
+ */
+export class Reporter {
+  readonly #options: ReporterOptions;
+  #sequence = 0;
+  #observations = new Map<string, Observation>();
+  #events: ReportedEvent[] = [];
+  #removed = new Set<string>();
+  #dropped = 0;
+  #changed = Promise.withResolvers<void>();
+  #unsent: Report | null = null;
+
+  constructor(options: ReporterOptions) {
+    this.#options = options;
+  }
+
+  observe(observation: Observation): void {
+    // Set anew, so that who waits longest goes first.
+    this.#observations.delete(observation.serverId);
+    this.#observations.set(observation.serverId, observation);
+    this.#changed.resolve();
+  }
+
+  event(event: ReportedEvent): void {
+    this.#events.push(event);
+    if (this.#events.length > EVENTS_LIMIT) this.#dropEvent();
+    this.#changed.resolve();
+  }
+
+  removed(serverId: string): void {
+    this.#observations.delete(serverId);
+    this.#removed.add(serverId);
+    this.#changed.resolve();
+  }
+
+  /**
+   * Sends until `signal` is aborted, and then for `flushMs` at most what is left.
+   * @throws {RevokedError}
+   */
+  async run(signal: AbortSignal, flushMs = 3000): Promise<void> {
+    const stopped = aborted(signal);
+    while (!signal.aborted) {
+      await Promise.race([this.#changed.promise, stopped]);
+      await sleep(COALESCE_MS, signal);
+      await this.#sendAll(signal);
+    }
+    const deadline = new AbortController();
+    const timer = setTimeout(() => deadline.abort(), flushMs);
+    await this.#sendAll(deadline.signal);
+    clearTimeout(timer);
+    const left = this.#events.length + this.#observations.size + this.#removed.size;
+    if (this.#unsent || left > 0) {
+      this.#options.log("warning", "Stopped with reports that the app has not accepted");
+    }
+  }
+
+  async #sendAll(signal: AbortSignal): Promise<void> {
+    const delay = backOff();
+    while (!signal.aborted) {
+      const report = this.#unsent ??= this.#take();
+      if (!report) return;
+      try {
+        await this.#send(report, signal);
+        this.#unsent = null;
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof AppError && error.isRefusal) throw new RevokedError(error.said);
+        const { log } = this.#options;
+        if (error instanceof AppError && [400, 413, 422].includes(error.status)) {
+          // It would be refused for ever, and hold up all after it.
+          log("error", `The app cannot take report ${report.sequence}: ${error.said}`);
+          this.#unsent = null;
+          continue;
+        }
+        log("warning", `Reporting failed, will try again: ${messageOf(error)}`);
+        await sleep(delay(), signal);
+      }
+    }
+  }
+
+  async #send(report: Report, signal: AbortSignal): Promise<void> {
+    const { client, key, log } = this.#options;
+    const answer = await client.post("/toolbox/report", report, {
+      key,
+      signal,
+      timeoutMs: TIMEOUT_MS,
+      limitBytes: SMALL_ANSWER_BYTES,
+    });
+    // Not accepted means seen before: the answer to an earlier try was lost.
+    if (!ReportResponse.parse(answer).accepted) {
+      log("info", `The app had report ${report.sequence} already`);
+    }
+  }
+
+  #take(): Report | null {
+    this.#changed = Promise.withResolvers();
+    if (this.#dropped > 0) {
+      this.#options.log(
+        "error",
+        `${this.#dropped} events were dropped: over ${EVENTS_LIMIT} wait for the app`,
+      );
+      this.#dropped = 0;
+    }
+    const observations: Observation[] = [];
+    let length = 0;
+    for (const [serverId, observation] of this.#observations) {
+      length += JSON.stringify(observation).length;
+      if (observations.length > 0 && length > REPORT_LENGTH) break;
+      observations.push(observation);
+      this.#observations.delete(serverId);
+    }
+    const events = this.#events.splice(0, EVENTS_PER_REPORT);
+    const removed = [...this.#removed];
+    this.#removed.clear();
+    if (observations.length + events.length + removed.length === 0) return null;
+    return {
+      epoch: this.#options.epoch,
+      sequence: this.#sequence++,
+      observations,
+      events,
+      removed,
+    };
+  }
+
+  /** The oldest that is no warning or error, else the oldest. */
+  #dropEvent(): void {
+    const info = this.#events.findIndex(({ level }) => level === "info");
+    this.#events.splice(Math.max(info, 0), 1);
+    this.#dropped++;
+  }
+}
+
+/** A uuid v7 that sorts after `previous` even if the clock went back since. */
+export function nextEpoch(previous: string | null): string {
+  const epoch = v7();
+  if (previous === null || epoch > previous) return epoch;
+  return v7({ msecs: parseInt(previous.replaceAll("-", "").slice(0, 12), 16) + 1 });
+}
+
+/** Delays from half a second doubling to thirty, each with jitter so that toolboxes spread out. */
+function backOff(): () => number {
+  let ceilingMs = FIRST_DELAY_MS;
+  return () => {
+    const delayMs = ceilingMs * (0.5 + Math.random() / 2);
+    ceilingMs = Math.min(2 * ceilingMs, LONGEST_DELAY_MS);
+    return Math.max(delayMs, FIRST_DELAY_MS);
+  };
+}
+
+/** The app understood and said no: 4xx, but for a time-out and for too many requests. */
+function isFinal(error: unknown): error is AppError {
+  return error instanceof AppError && error.status >= 400 && error.status < 500 &&
+    error.status !== 408 && error.status !== 429;
+}
+
+function messageOf(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).slice(0, 500);
+}
+
+/** Resolves after a time, or as soon as the signal is aborted. */
+function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  const stop = () => resolve();
+  if (signal.aborted) stop();
+  signal.addEventListener("abort", stop, { once: true });
+  return promise.finally(() => {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", stop);
+  });
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  if (signal.aborted) resolve();
+  signal.addEventListener("abort", () => resolve(), { once: true });
+  return promise;
+}

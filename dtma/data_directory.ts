@@ -1,0 +1,131 @@
+/** What DTMA keeps: its key, who it is to the app, and a lock so that there is one of it. */
+import { z } from "zod";
+import { generateSigningKey, type SigningKey } from "./signature.ts";
+
+const KEY_FILE = "toolbox.key";
+const STATE_FILE = "state.json";
+const LOCK_FILE = "lock";
+
+const State = z.object({
+  appUrl: z.string(),
+  toolboxId: z.uuid(),
+  appPublicKey: z.string(),
+  /** Of the last start; the next one's must sort after it. */
+  epoch: z.string().nullable(),
+});
+
+/** Kept once the toolbox is enrolled. */
+export type State = z.infer<typeof State>;
+
+/** The directory cannot be used as it is; the message says what to do. */
+export class DataDirectoryError extends Error {
+  override name = "DataDirectoryError";
+}
+
+export class DataDirectory {
+  private constructor(readonly path: string, readonly lock: Deno.FsFile) {}
+
+  /**
+   * Makes the directory, for this user alone, and takes its lock: the lock goes with the process,
+   * however it ends. Waits for a DTMA that is just ending.
+   * @throws {DataDirectoryError} when another DTMA has it, or it cannot be written
+   */
+  static async open(path: string, waitMs = 10_000): Promise<DataDirectory> {
+    try {
+      await Deno.mkdir(path, { recursive: true, mode: 0o700 });
+      const lock = await Deno.open(`${path}/${LOCK_FILE}`, {
+        read: true,
+        write: true,
+        create: true,
+        mode: 0o600,
+      });
+      const deadline = Date.now() + waitMs;
+      while (!await lock.tryLock(true)) {
+        if (Date.now() >= deadline) {
+          lock.close();
+          throw new DataDirectoryError(
+            `Another DTMA runs on ${path}. Stop it first, or give this one a DTMA_DATA_DIR of its own`,
+          );
+        }
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      return new DataDirectory(path, lock);
+    } catch (error) {
+      if (error instanceof DataDirectoryError) throw error;
+      throw new DataDirectoryError(
+        `DTMA_DATA_DIR ${path} cannot be written: ${(error as Error).message}`,
+      );
+    }
+  }
+
+  close(): void {
+    this.lock.close();
+  }
+
+  /** This toolbox's key, made the first time. */
+  async key(): Promise<SigningKey> {
+    const text = await this.#read(KEY_FILE);
+    if (text !== null) {
+      const [privateKey, publicKey] = text.trim().split("\n");
+      if (!privateKey || !publicKey) {
+        throw new DataDirectoryError(
+          `${this.path}/${KEY_FILE} is damaged: delete it and enrol this toolbox again`,
+        );
+      }
+      return { privateKey, publicKey };
+    }
+    const key = await generateSigningKey();
+    await this.#write(KEY_FILE, `${key.privateKey}\n${key.publicKey}\n`);
+    return key;
+  }
+
+  /** Null before enrolment. */
+  async state(): Promise<State | null> {
+    const text = await this.#read(STATE_FILE);
+    if (text === null) return null;
+    try {
+      return State.parse(JSON.parse(text));
+    } catch {
+      throw new DataDirectoryError(
+        `${this.path}/${STATE_FILE} is damaged: delete it and enrol this toolbox again`,
+      );
+    }
+  }
+
+  async keepState(state: State): Promise<void> {
+    await this.#write(STATE_FILE, JSON.stringify(state, null, 2) + "\n");
+  }
+
+  /** The app does not know this toolbox any more: the next start enrols anew, with a new key. */
+  async forgetEnrolment(): Promise<void> {
+    await Deno.rename(`${this.path}/${STATE_FILE}`, `${this.path}/${STATE_FILE}.revoked`);
+    await Deno.remove(`${this.path}/${KEY_FILE}`);
+  }
+
+  async #read(name: string): Promise<string | null> {
+    try {
+      return await Deno.readTextFile(`${this.path}/${name}`);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return null;
+      throw error;
+    }
+  }
+
+  /** Whole or not at all, also when the power goes. */
+  async #write(name: string, text: string): Promise<void> {
+    const path = `${this.path}/${name}`;
+    const file = await Deno.open(`${path}.new`, {
+      write: true,
+      create: true,
+      truncate: true,
+      mode: 0o600,
+    });
+    try {
+      await file.write(new TextEncoder().encode(text));
+      await file.sync();
+    } finally {
+      file.close();
+    }
+    await Deno.rename(`${path}.new`, path);
+  }
+}

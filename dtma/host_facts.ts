@@ -1,0 +1,49 @@
+/** What the toolbox page shows of this host. */
+import { type Docker, EngineAbsentError } from "./docker.ts";
+import { type HostFacts, PROTOCOL_VERSION } from "./protocol.ts";
+import { DTMA_VERSION } from "./version.ts";
+
+/** An engine that does not answer for this long is not there, for all that a person can do with it. */
+const ENGINE_TIMEOUT_MS = 5000;
+
+/** @param address where the app reaches the data path */
+export async function hostFacts(docker: Docker, address: string): Promise<HostFacts> {
+  return {
+    dtmaVersion: DTMA_VERSION,
+    protocolVersion: PROTOCOL_VERSION,
+    address,
+    engine: await engineFacts(docker),
+  };
+}
+
+async function engineFacts(docker: Docker): Promise<HostFacts["engine"]> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const silence = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error("The Docker Engine does not answer")),
+      ENGINE_TIMEOUT_MS,
+    );
+  });
+  try {
+    const [version, info] = await Promise.race([
+      Promise.all([docker.version(), docker.info()]),
+      silence,
+    ]);
+    return {
+      state: "ready",
+      version: version.Version.slice(0, 80),
+      apiVersion: version.ApiVersion.slice(0, 20),
+      os: info.OperatingSystem.slice(0, 200),
+      architecture: info.Architecture.slice(0, 40),
+      cpus: info.NCPU,
+      memoryBytes: info.MemTotal,
+    };
+  } catch (error) {
+    const absent = error instanceof EngineAbsentError;
+    const reason = absent ? error.reason : (error as Error).message;
+    const advice = absent ? error.advice : "Look at the Docker Engine's log on the toolbox.";
+    return { state: "absent", reason: reason.slice(0, 500), advice: advice.slice(0, 500) };
+  } finally {
+    clearTimeout(timer);
+  }
+}

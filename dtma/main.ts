@@ -1,0 +1,243 @@
+/**
+ * The daemon of a toolbox. Run it with no more permissions than these, where DATA is DTMA_DATA_DIR,
+ * SOCKET the Docker socket's path, APP the app's host:port and LISTEN the host:port of DTMA_LISTEN:
+ *
+ * ```sh
+ * deno run --no-prompt --cached-only \
+ *   --allow-net=APP,LISTEN,localhost,unix:SOCKET \
+ *   --allow-read=DATA,SOCKET --allow-write=DATA,SOCKET \
+ *   --allow-env=MOORING_URL,MOORING_ENROLMENT_TOKEN,MOORING_ENROLMENT_TOKEN_FILE,DTMA_DATA_DIR,\
+ * DTMA_LISTEN,DTMA_ADDRESS,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
+ *   dtma/main.ts
+ * ```
+ *
+ * `localhost` is the name by which the engine is spoken to over its socket. Where they are used, the
+ * files of MOORING_ENROLMENT_TOKEN_FILE and NODE_EXTRA_CA_CERTS need `--allow-read` too. It runs no
+ * process and needs no other directory: neither `--allow-run` nor `--allow-ffi` nor `--allow-sys`.
+ *
+ * It ends with code 1 for what a person must mend, 3 when the app refuses this toolbox, else 0;
+ * containers run on in every case.
+ */
+import { AppClient } from "./app_client.ts";
+import { type Config, readConfig } from "./config.ts";
+import {
+  DesiredPull,
+  enrol,
+  EnrolmentError,
+  nextEpoch,
+  Reporter,
+  RevokedError,
+  type ToolboxKey,
+} from "./control.ts";
+import { DataDirectory, DataDirectoryError, type State } from "./data_directory.ts";
+import { dataPath } from "./data_path.ts";
+import { Docker } from "./docker.ts";
+import { hostFacts } from "./host_facts.ts";
+import { createLog, type Log } from "./log.ts";
+import type { HostFacts } from "./protocol.ts";
+import { Reconciler } from "./reconcile.ts";
+import { openSession } from "./session.ts";
+
+/** How often the engine is looked at: that it went or came back shows on the toolbox page so soon. */
+const FACTS_EVERY_MS = 5000;
+
+const FLUSH_MS = 3000;
+
+/** Something that a person must mend; its message says what. */
+class StartError extends Error {}
+
+async function run(config: Config, log: Log, stopping: AbortController): Promise<void> {
+  const directory = await DataDirectory.open(config.dataDirectory);
+  const { signal } = stopping;
+  const docker = new Docker(config.dockerHost);
+  const client = new AppClient(config.appUrl);
+  let serveMcp: ReturnType<typeof dataPath> = () =>
+    Promise.resolve(new Response(null, { status: 503 }));
+  const server = listen(config, (request) => serveMcp(request), log);
+  const address = config.address ?? addressOf(server.addr);
+  const facts = () => hostFacts(docker, address);
+  log("info", `Listening at ${address}; the app is ${config.appUrl}`);
+
+  try {
+    const { state, key } = await enrolled(config, directory, client, facts, signal, log);
+    const epoch = nextEpoch(state.epoch);
+    await directory.keepState({ ...state, epoch });
+
+    const reporter = new Reporter({ client, key, epoch, log });
+    const reconciler = await Reconciler.open({
+      docker,
+      toolboxId: state.toolboxId,
+      dataDir: config.dataDirectory,
+      openSession,
+      report: (observation) => reporter.observe(observation),
+      event: (event) => reporter.event(event),
+      removed: (serverId) => reporter.removed(serverId),
+    });
+    serveMcp = dataPath({
+      sessionOf: (serverId) => reconciler.sessionOf(serverId),
+      appPublicKey: state.appPublicKey,
+      log: (line) => log("warning", line),
+    });
+    const onDesired = (servers: Parameters<Reconciler["apply"]>[0]) => {
+      log("info", `${servers.length} servers are desired`);
+      reconciler.apply(servers);
+    };
+    const pull = new DesiredPull({ client, key, facts, onDesired, log });
+
+    // Whichever loop ends first ends the others.
+    const ending = new AbortController();
+    const until = AbortSignal.any([signal, ending.signal]);
+    try {
+      await Promise.all([
+        pull.run(until),
+        watchFacts(facts, () => pull.wake(), until),
+        reporter.run(until, FLUSH_MS),
+      ].map((loop) => loop.finally(() => ending.abort())));
+    } catch (error) {
+      if (error instanceof RevokedError) await directory.forgetEnrolment();
+      throw error;
+    } finally {
+      await reconciler.close();
+    }
+  } finally {
+    await server.shutdown();
+    docker.close();
+    directory.close();
+  }
+}
+
+/** Who this toolbox is to the app: as kept, or by the token of a first start. */
+async function enrolled(
+  config: Config,
+  directory: DataDirectory,
+  client: AppClient,
+  facts: () => Promise<HostFacts>,
+  signal: AbortSignal,
+  log: Log,
+): Promise<{ state: State; key: ToolboxKey }> {
+  const { privateKey, publicKey } = await directory.key();
+  let state = await directory.state();
+  if (!state) {
+    const token = config.enrolmentToken;
+    if (!token) {
+      throw new StartError(
+        "This toolbox is not enrolled. Make an enrolment token on the app's toolbox page and start " +
+          "DTMA with it as MOORING_ENROLMENT_TOKEN",
+      );
+    }
+    const answer = await enrol(client, { token, publicKey, facts }, { signal, log });
+    state = { appUrl: config.appUrl, ...answer, epoch: null };
+    await directory.keepState(state);
+    log("info", `Enrolled as toolbox ${state.toolboxId}`);
+  } else if (state.appUrl !== config.appUrl) {
+    // The same app at another address, or another app, which will not know this toolbox.
+    log("info", `MOORING_URL was ${state.appUrl} before`);
+  }
+  return { state, key: { keyId: state.toolboxId, privateKey } };
+}
+
+function listen(config: Config, handler: (request: Request) => Promise<Response>, log: Log) {
+  try {
+    return Deno.serve({
+      ...config.listen,
+      onListen: () => {},
+      onError: (error) => {
+        log("error", `A request failed: ${error instanceof Error ? error.stack : error}`);
+        return new Response(null, { status: 500 });
+      },
+    }, handler);
+  } catch (error) {
+    const { hostname, port } = config.listen;
+    throw new StartError(`Cannot listen at ${hostname}:${port}: ${(error as Error).message}`);
+  }
+}
+
+function addressOf({ hostname, port }: Deno.NetAddr): string {
+  return `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+}
+
+/** Calls `onChange` when the facts become others, until `signal` is aborted. */
+async function watchFacts(
+  facts: () => Promise<HostFacts>,
+  onChange: () => void,
+  signal: AbortSignal,
+): Promise<void> {
+  let before = JSON.stringify(await facts());
+  while (!signal.aborted) {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(done, FACTS_EVERY_MS);
+      function done() {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", done);
+        resolve();
+      }
+      signal.addEventListener("abort", done);
+    });
+    const now = JSON.stringify(await facts());
+    if (now !== before) onChange();
+    before = now;
+  }
+}
+
+/** Ends when the other end of standard input does, however the parent process ended. */
+async function watchParent(onGone: () => void): Promise<void> {
+  const buffer = new Uint8Array(256);
+  try {
+    while (await Deno.stdin.read(buffer) !== null);
+  } catch {
+    // A pipe that cannot be read has nobody at its other end either.
+  }
+  onGone();
+}
+
+async function main(): Promise<number> {
+  let log = createLog("text");
+  const stopping = new AbortController();
+  try {
+    const config = readConfig(environment());
+    log = createLog(config.logFormat);
+    const stop = (why: string) => {
+      if (stopping.signal.aborted) return;
+      log("info", `Stopping (${why}); containers keep running`);
+      stopping.abort();
+      // Whatever hangs must not keep the lock from the next DTMA.
+      Deno.unrefTimer(setTimeout(() => Deno.exit(0), FLUSH_MS + 4000));
+    };
+    Deno.addSignalListener("SIGTERM", () => stop("SIGTERM"));
+    Deno.addSignalListener("SIGINT", () => stop("SIGINT"));
+    if (config.endsWithStdin) watchParent(() => stop("the parent process is gone"));
+    await run(config, log, stopping);
+    return 0;
+  } catch (error) {
+    if (stopping.signal.aborted) return 0;
+    if (error instanceof RevokedError) {
+      log(
+        "error",
+        `The app refuses this toolbox (${error.message}). Its containers keep running. Enrol it ` +
+          "again with a new token from the app's toolbox page",
+      );
+      return 3;
+    }
+    const isExpected = error instanceof StartError || error instanceof TypeError ||
+      error instanceof DataDirectoryError || error instanceof EnrolmentError;
+    log("error", isExpected ? error.message : String((error as Error).stack ?? error));
+    return 1;
+  }
+}
+
+/** By name, because that is what DTMA may read. */
+function environment(): Record<string, string | undefined> {
+  return Object.fromEntries([
+    "MOORING_URL",
+    "MOORING_ENROLMENT_TOKEN",
+    "MOORING_ENROLMENT_TOKEN_FILE",
+    "DTMA_DATA_DIR",
+    "DTMA_LISTEN",
+    "DTMA_ADDRESS",
+    "DTMA_PARENT",
+    "DOCKER_HOST",
+    "LOG_FORMAT",
+  ].map((name) => [name, Deno.env.get(name)]));
+}
+
+if (import.meta.main) Deno.exit(await main());

@@ -1,0 +1,174 @@
+/**
+ * The client's MCP revision: which one a request speaks, and what it must carry to be served.
+ *
+ * Legacy revisions open with `initialize`. They are served without a session id, which they allow
+ * (2025-11-25, transports#session-management: "MAY assign"), so that any replica serves any request.
+ * 2026-07-28 is stateless by itself and is the waist.
+ *
+ * What a revision cannot carry: results pass to older clients whole, since their `Result` is open and
+ * unknown fields are to be ignored; only what the waist itself adds (`resultType`, `ttlMs`,
+ * `cacheScope`) is left out.
+ */
+import { WAIST_REVISION } from "../dtma/protocol.ts";
+
+/** Revisions with a handshake, newest first. */
+export const LEGACY_REVISIONS = ["2025-11-25", "2025-06-18", "2025-03-26"];
+/** All that `/mcp` speaks, newest first. */
+export const SUPPORTED_REVISIONS = [WAIST_REVISION, ...LEGACY_REVISIONS];
+
+/** Keys of `params._meta` that 2026-07-28 reserves (basic#general-fields). */
+export const META = {
+  protocolVersion: "io.modelcontextprotocol/protocolVersion",
+  clientInfo: "io.modelcontextprotocol/clientInfo",
+  clientCapabilities: "io.modelcontextprotocol/clientCapabilities",
+  serverInfo: "io.modelcontextprotocol/serverInfo",
+} as const;
+
+/** JSON-RPC and MCP error codes used here (2026-07-28, basic#error-codes). */
+export const RpcCode = {
+  parseError: -32700,
+  invalidRequest: -32600,
+  methodNotFound: -32601,
+  invalidParams: -32602,
+  internalError: -32603,
+  headerMismatch: -32020,
+  unsupportedProtocolVersion: -32022,
+} as const;
+
+/** What is wrong with a request, as the JSON-RPC error and HTTP status it is answered with. */
+export class RpcError extends Error {
+  override name = "RpcError";
+  constructor(
+    readonly code: number,
+    message: string,
+    readonly status = 400,
+    readonly data?: unknown,
+  ) {
+    super(message);
+  }
+}
+
+export interface RpcRequest {
+  id: string | number;
+  method: string;
+  params: Record<string, unknown>;
+}
+
+/** The revision that `initialize` settles on: the asked one if it is spoken, else the newest legacy one. */
+export function negotiated(asked: unknown): string {
+  return LEGACY_REVISIONS.includes(asked as string) ? asked as string : LEGACY_REVISIONS[0];
+}
+
+/**
+ * The revision a request is served by. A request with per-request metadata is modern; else the
+ * header says it, and without one it is 2025-03-26, which had none.
+ *
+ * @throws {RpcError} for a revision not spoken here, or a modern request whose metadata does not hold
+ */
+export function revisionOf(request: RpcRequest, headers: Headers): string {
+  const header = headers.get("mcp-protocol-version");
+  const meta = request.params._meta as Record<string, unknown> | undefined;
+  const inBody = meta?.[META.protocolVersion];
+  if (request.method === "initialize" && inBody === undefined) {
+    return negotiated(request.params.protocolVersion);
+  }
+  if (inBody === undefined) {
+    if (header === null) return "2025-03-26";
+    if (LEGACY_REVISIONS.includes(header)) return header;
+    // 2024-11-05 had no header; some clients of it send one over Streamable HTTP all the same.
+    if (header === "2024-11-05") return "2025-03-26";
+    if (header !== WAIST_REVISION) throw unsupported(header);
+    throw new RpcError(
+      RpcCode.invalidParams,
+      `params._meta must carry "${META.protocolVersion}" and "${META.clientCapabilities}"`,
+    );
+  }
+  if (header !== inBody) {
+    throw new RpcError(
+      RpcCode.headerMismatch,
+      `Header mismatch: MCP-Protocol-Version is ${shown(header)}, the body says ${shown(inBody)}`,
+    );
+  }
+  if (inBody !== WAIST_REVISION) throw unsupported(inBody);
+  if (!isObject(meta?.[META.clientCapabilities])) {
+    throw new RpcError(
+      RpcCode.invalidParams,
+      `params._meta must carry "${META.clientCapabilities}"`,
+    );
+  }
+  checkStandardHeaders(request, headers);
+  return WAIST_REVISION;
+}
+
+/** `Mcp-Method` and `Mcp-Name` must say what the body says (2026-07-28, streamable-http#server-validation). */
+function checkStandardHeaders(request: RpcRequest, headers: Headers) {
+  expectHeader(headers, "Mcp-Method", request.method);
+  if (request.method === "tools/call" || request.method === "prompts/get") {
+    expectHeader(headers, "Mcp-Name", request.params.name);
+  }
+  if (request.method === "resources/read") expectHeader(headers, "Mcp-Name", request.params.uri);
+}
+
+/**
+ * Checks the `Mcp-Param-*` headers that a tool's input schema asks for with `x-mcp-header`.
+ *
+ * @throws {RpcError} when one is missing, or does not say what the arguments say
+ */
+export function checkParamHeaders(inputSchema: unknown, args: unknown, headers: Headers) {
+  const properties = isObject(inputSchema) ? inputSchema.properties : null;
+  if (!isObject(properties)) return;
+  for (const [key, schema] of Object.entries(properties)) {
+    if (!isObject(schema)) continue;
+    const value = isObject(args) && Object.hasOwn(args, key) ? args[key] : undefined;
+    const name = schema["x-mcp-header"];
+    if (typeof name === "string" && /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) {
+      if (value !== undefined && value !== null) expectHeader(headers, `Mcp-Param-${name}`, value);
+    } else {
+      checkParamHeaders(schema, value, headers);
+    }
+  }
+}
+
+function expectHeader(headers: Headers, name: string, value: unknown) {
+  const header = headers.get(name);
+  const decoded = header === null ? null : decodeHeader(header);
+  const agrees = typeof value === "number"
+    ? decoded !== null && decoded.trim() !== "" && Number(decoded) === value
+    : decoded === String(value);
+  if (!agrees) {
+    throw new RpcError(
+      RpcCode.headerMismatch,
+      `Header mismatch: ${name} is ${shown(header)}, the body says ${shown(value)}`,
+    );
+  }
+}
+
+/** A header's value, out of the `=?base64?…?=` form where it has it. Null when that is malformed. */
+function decodeHeader(value: string): string | null {
+  const encoded = /^=\?base64\?(.*)\?=$/.exec(value)?.[1];
+  if (encoded === undefined) return value;
+  try {
+    const bytes = Uint8Array.from(atob(encoded), (char) => char.charCodeAt(0));
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return null;
+  }
+}
+
+function unsupported(requested: unknown): RpcError {
+  return new RpcError(
+    RpcCode.unsupportedProtocolVersion,
+    "Unsupported protocol version",
+    400,
+    { supported: SUPPORTED_REVISIONS, requested },
+  );
+}
+
+function shown(value: unknown): string {
+  return value === null || value === undefined ? "missing" : `"${String(value).slice(0, 100)}"`;
+}
+
+/** True for what JSON calls an object. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,144 @@
+/** The control path: what a toolbox's DTMA calls. Signed by the toolbox, but for enrolment. */
+import { type Context, Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import type { z } from "zod";
+import {
+  DesiredRequest,
+  EnrolRequest,
+  type EnrolResponse,
+  PROTOCOL_VERSION,
+  Report,
+  SignatureError,
+  type SigningKey,
+  verifyRequest,
+} from "../dtma/protocol.ts";
+import type { Changes } from "../models/changes.ts";
+import type { Database } from "../models/db.ts";
+import { Forbidden, NotFound } from "../models/errors.ts";
+import { errorFields, type Log } from "../models/log.ts";
+import type { SecretsKey } from "../models/secrets.ts";
+import {
+  acceptReport,
+  desiredOf,
+  enrolToolbox,
+  isFirstUse,
+  toolboxKey,
+  touchToolbox,
+} from "../models/toolboxes.ts";
+
+/** A report holds every tool of every server that changed: up to 1,000 tools each. */
+const REPORT_LIMIT_BYTES = 64 * 1024 * 1024;
+
+export function toolboxRoutes(deps: {
+  db: Database;
+  changes: Changes;
+  secretsKey: SecretsKey;
+  appSigningKey: SigningKey;
+  log: Log;
+}): Hono {
+  const { db } = deps;
+
+  return new Hono()
+    .use(
+      "/toolbox/*",
+      bodyLimit({
+        maxSize: REPORT_LIMIT_BYTES,
+        onError: () => refused(413, "The body is too large"),
+      }),
+    )
+    .post("/toolbox/enrol", async (c) => {
+      const request = parse(EnrolRequest, await bytesOf(c));
+      checkVersion(request.facts.protocolVersion);
+      const toolboxId = await enrolToolbox(db, request);
+      deps.log.info("A toolbox enrolled", { toolbox: toolboxId });
+      return c.json(
+        { toolboxId, appPublicKey: deps.appSigningKey.publicKey } satisfies EnrolResponse,
+      );
+    })
+    .post("/toolbox/desired", async (c) => {
+      const { toolboxId, body } = await signed(c);
+      const request = parse(DesiredRequest, body);
+      checkVersion(request.facts.protocolVersion);
+      // Before the first look, so that a change in between is not slept through.
+      const wakeUps = deps.changes.subscribe((change) =>
+        change.table === "toolboxes" && change.toolbox === toolboxId
+      );
+      try {
+        const until = Date.now() + request.waitMs;
+        for (;;) {
+          const { desiredVersion } = await touchToolbox(db, toolboxId, request.facts);
+          const restMs = until - Date.now();
+          if (desiredVersion !== request.haveVersion || restMs <= 0 || c.req.raw.signal.aborted) {
+            break;
+          }
+          // Looks again after a while even unwoken: a notification can be lost with its connection.
+          await wakeUps.next(Math.min(restMs, 10_000), c.req.raw.signal);
+          // Revoked while it waited.
+          if (!await toolboxKey(db, toolboxId)) throw new NotFound("This toolbox was revoked");
+        }
+        return c.json(await desiredOf(db, toolboxId, deps.secretsKey));
+      } finally {
+        wakeUps.close();
+      }
+    })
+    .post("/toolbox/report", async (c) => {
+      const { toolboxId, body } = await signed(c);
+      return c.json({ accepted: await acceptReport(db, toolboxId, parse(Report, body)) });
+    })
+    .onError((error) => {
+      if (error instanceof Refusal) return refused(error.status, error.message);
+      if (error instanceof SignatureError || error instanceof NotFound) {
+        return refused(401, error.message);
+      }
+      if (error instanceof Forbidden) return refused(403, error.message);
+      deps.log.error("A toolbox's request failed", errorFields(error));
+      return refused(500, "Mooring failed to serve this; its log says why");
+    });
+
+  async function signed(c: Context): Promise<{ toolboxId: string; body: Uint8Array<ArrayBuffer> }> {
+    const body = await bytesOf(c);
+    const toolboxId = await verifyRequest(
+      c.req.raw,
+      body,
+      async (keyId) => (await toolboxKey(db, keyId))?.publicKey ?? null,
+      (keyId, nonce) => isFirstUse(db, keyId, nonce),
+    );
+    return { toolboxId, body };
+  }
+}
+
+class Refusal extends Error {
+  constructor(readonly status: number, message: string) {
+    super(message);
+  }
+}
+
+function checkVersion(version: number) {
+  if (version === PROTOCOL_VERSION) return;
+  const older = version < PROTOCOL_VERSION ? "the toolbox's DTMA" : "the app";
+  throw new Refusal(
+    426,
+    `The toolbox speaks version ${version} of the protocol, the app version ${PROTOCOL_VERSION}: upgrade ${older}`,
+  );
+}
+
+function parse<T extends z.ZodType>(schema: T, body: Uint8Array): z.infer<T> {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
+  } catch {
+    throw new Refusal(400, "The body is not JSON in UTF-8");
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw new Refusal(400, `${issue.path.map(String).join(".")}: ${issue.message}`);
+}
+
+async function bytesOf(c: Context): Promise<Uint8Array<ArrayBuffer>> {
+  return new Uint8Array(await c.req.raw.arrayBuffer());
+}
+
+function refused(status: number, error: string): Response {
+  return Response.json({ error }, { status });
+}

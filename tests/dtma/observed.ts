@@ -1,0 +1,80 @@
+/** A Reconciler whose reports a test can wait for. */
+import assert from "node:assert/strict";
+import type { Images } from "../../dtma/image.ts";
+import type { Observation, ReportedEvent, ServerSpec } from "../../dtma/protocol.ts";
+import { Reconciler } from "../../dtma/reconcile.ts";
+import { openSession } from "../../dtma/session.ts";
+import type { Toolbox } from "./engine.ts";
+
+export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** A DTMA without its wire: what it reports is kept here. */
+export class Dtma {
+  readonly history: Observation[] = [];
+  readonly events: ReportedEvent[] = [];
+  readonly removed: string[] = [];
+  private constructor(readonly reconciler: Reconciler) {}
+
+  static async start(
+    toolbox: Toolbox,
+    images?: Pick<Images, "ensure" | "collect">,
+  ): Promise<Dtma> {
+    const { docker, id: toolboxId, dataDir } = toolbox;
+    const dtma: Dtma = new Dtma(
+      await Reconciler.open({
+        docker,
+        toolboxId,
+        dataDir,
+        openSession,
+        images,
+        report: (observation) => dtma.history.push(observation),
+        event: (event) => dtma.events.push(event),
+        removed: (serverId) => dtma.removed.push(serverId),
+      }),
+    );
+    return dtma;
+  }
+
+  seen(serverId: string): Observation | undefined {
+    return this.history.findLast((each) => each.serverId === serverId);
+  }
+
+  async until(
+    { serverId, generation }: ServerSpec,
+    condition: (observation: Observation) => boolean,
+    timeoutMs = 30_000,
+  ): Promise<Observation> {
+    let seen: Observation | undefined;
+    await eventually(() => {
+      seen = this.seen(serverId);
+      return seen?.generation === generation && condition(seen);
+    }, timeoutMs).catch(() => assert.fail(JSON.stringify(seen, null, 1)));
+    return seen!;
+  }
+
+  ready(spec: ServerSpec, timeoutMs?: number): Promise<Observation> {
+    return this.until(spec, ({ layers }) => layers.tools.state === "ready", timeoutMs);
+  }
+
+  async call(serverId: string, name: string, given: unknown = {}): Promise<string> {
+    const reachable = this.reconciler.sessionOf(serverId);
+    if ("unavailable" in reachable) throw new Error(reachable.unavailable);
+    const answer = await reachable.session.call({
+      jsonrpc: "2.0",
+      id: crypto.randomUUID(),
+      method: "tools/call",
+      params: { name, arguments: given } as Record<string, unknown>,
+    }, {});
+    if (!("result" in answer)) throw new Error(JSON.stringify(answer));
+    return (answer.result as { content: { text: string }[] }).content[0].text;
+  }
+}
+
+/** Waits for something to be so, or fails. */
+export async function eventually(condition: () => boolean | Promise<boolean>, timeoutMs = 30_000) {
+  const deadline = Date.now() + timeoutMs;
+  while (!(await condition())) {
+    assert.ok(Date.now() < deadline, "It did not happen in time");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}

@@ -1,0 +1,237 @@
+import assert from "node:assert/strict";
+import { Docker, DockerError, EngineAbsentError } from "../../dtma/docker.ts";
+import { writeTar } from "../../dtma/tar.ts";
+
+const NAME = "mooring/node:24";
+const RECIPE_LABEL = "dev.mooring.base.recipe";
+
+const absent: string | null = await (async () => {
+  const docker = new Docker();
+  try {
+    await docker.info();
+    return null;
+  } catch (error) {
+    if (error instanceof EngineAbsentError) return error.reason;
+    throw error;
+  } finally {
+    docker.close();
+  }
+})();
+if (absent) console.log(`SKIPPED, all tests of the base image: ${absent}`);
+
+function engineTest(name: string, run: (docker: Docker) => Promise<void>) {
+  Deno.test({
+    name: absent ? `${name} (skipped: ${absent})` : name,
+    ignore: absent !== null,
+    async fn() {
+      const docker = new Docker();
+      try {
+        await run(docker);
+      } finally {
+        docker.close();
+      }
+    },
+  });
+}
+
+async function makeBase(environment: Record<string, string> = {}) {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--quiet", new URL("../../images/base.ts", import.meta.url).pathname],
+    env: environment,
+  }).output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, lines: text(stdout).trim().split("\n"), errors: text(stderr).trim() };
+}
+
+engineTest("images/base.ts makes the base once, and finds it on the second run", async (docker) => {
+  const first = await makeBase();
+  assert.equal(first.code, 0, first.errors);
+  assert.equal(first.lines.at(-1), `${NAME} is ready`);
+  const image = await docker.inspectImage(NAME);
+  assert.match(image?.Config.Labels?.[RECIPE_LABEL] ?? "", /^[0-9a-f]{64}$/);
+  const startedMs = Date.now();
+  assert.deepEqual(await makeBase(), { code: 0, lines: [`${NAME} is ready`], errors: "" });
+  console.log(`second run: ${Date.now() - startedMs} ms`);
+  assert.equal((await docker.inspectImage(NAME))?.Id, image?.Id);
+});
+
+Deno.test("images/base.ts says in one line that no engine answers", async () => {
+  const { code, errors } = await makeBase({ DOCKER_HOST: "unix:///nonexistent/docker.sock" });
+  assert.equal(code, 1);
+  assert.match(errors, /^There is no Docker socket at \/nonexistent.*DOCKER_HOST.*$/);
+});
+
+engineTest(
+  "mooring/node:24 runs as a user with a name, and trusts no private CA",
+  async (docker) => {
+    const { stdout } = await runOnce(docker, NAME, [
+      "node",
+      "-e",
+      `console.log(JSON.stringify([os.userInfo(), process.cwd(), process.version,
+      fs.readFileSync("/etc/ssl/certs/ca-certificates.crt", "utf8")]))`,
+    ]);
+    const [user, directory, version, certificates] = JSON.parse(stdout);
+    assert.deepEqual([user.uid, user.gid, user.username], [65532, 65532, "mooring"]);
+    assert.equal(directory, "/app");
+    assert.match(version, /^v24\./);
+    assert.ok(certificates.includes("BEGIN CERTIFICATE"));
+    const trusted = pems(certificates);
+    const local = await Array.fromAsync(localAuthorities());
+    console.log(
+      `certificates: ${trusted.length} in the base, ${local.length} private on this host`,
+    );
+    for (const pem of local) assert.ok(!trusted.includes(pem));
+  },
+);
+
+engineTest(
+  "install.mjs makes an image whose server answers initialize on stdin",
+  async (docker) => {
+    const startedMs = Date.now();
+    const image = await installed(docker, "@modelcontextprotocol/server-everything", "2026.8.31");
+    console.log(`build: ${Date.now() - startedMs} ms`);
+    try {
+      const readMs = Date.now();
+      const { stdout } = await runOnce(docker, image, ["node", "/app/server"], {
+        jsonrpc: "2.0",
+        id: 1,
+        method: "initialize",
+        params: {
+          protocolVersion: "2025-06-18",
+          capabilities: {},
+          clientInfo: { name: "test", version: "1" },
+        },
+      });
+      console.log(`create to initialize: ${Date.now() - readMs} ms`);
+      const { id, result } = JSON.parse(stdout);
+      assert.equal(id, 1);
+      assert.ok(result.serverInfo.name.length > 0);
+      assert.ok(result.capabilities.tools);
+    } finally {
+      await docker.removeImage(image);
+    }
+  },
+);
+
+engineTest("install.mjs takes the lock file, and npm's cache is gone", async (docker) => {
+  const image = await installed(docker, "semver", "7.7.2", {
+    "package-lock.json": JSON.stringify({
+      lockfileVersion: 3,
+      packages: {
+        "": { dependencies: { semver: "7.7.2" } },
+        "node_modules/semver": {
+          version: "7.7.2",
+          resolved: "https://registry.npmjs.org/semver/-/semver-7.7.2.tgz",
+          integrity:
+            "sha512-RF0Fw+rO5AMf9MAyaRXI4AV0Ulj5lMHqVxxdSgiVbixSCXoEmmX/jk0CuJw4+3SqroYO9VoUh+HcuJivvtJemA==",
+          bin: { semver: "bin/semver.js" },
+        },
+      },
+    }),
+  });
+  try {
+    const { stdout } = await runOnce(docker, image, ["node", "/app/server", "1.2.3", "-i"]);
+    assert.equal(stdout.trim(), "1.2.4");
+    const left = await runOnce(docker, image, [
+      "node",
+      "-e",
+      `console.log(JSON.stringify([fs.readdirSync("/tmp"), fs.existsSync("/root/.npm")]))`,
+    ]);
+    assert.deepEqual(JSON.parse(left.stdout), [["extra-ca.pem"], false]);
+  } finally {
+    await docker.removeImage(image);
+  }
+});
+
+for (
+  const [name, version, line] of [
+    ["@mooring-none/no-such-package-at-all", "1.0.0", /^mooring-install: package-not-found: .*/m],
+    ["left-pad", "999.0.0", /^mooring-install: version-not-found: .*left-pad@999\.0\.0$/m],
+    ["left-pad", "1.3.0", /^mooring-install: no-bin: left-pad@1\.3\.0 has no bin/m],
+  ] as const
+) {
+  const code = /: ([a-z-]+):/.exec(line.source)![1];
+  engineTest(`install.mjs ends with ${code} for ${name}@${version}`, async (docker) => {
+    const output: string[] = [];
+    const build = installed(docker, name, version, {}, output);
+    await assert.rejects(build, (error) => error instanceof DockerError);
+    assert.match(output.map(plain).join("\n"), line);
+  });
+}
+
+/** The builder colours what a step writes on stderr. */
+function plain(line: string): string {
+  // deno-lint-ignore no-control-regex
+  return line.replaceAll(/\x1b\[\d*m/g, "");
+}
+
+/** The certificates that this host's administrator added. */
+async function* localAuthorities(): AsyncGenerator<string> {
+  const directory = "/usr/local/share/ca-certificates";
+  if (!await Deno.stat(directory).then(() => true, () => false)) return;
+  for await (const { name } of Deno.readDir(directory)) {
+    if (name.endsWith(".crt")) yield* pems(await Deno.readTextFile(`${directory}/${name}`));
+  }
+}
+
+function pems(text: string): string[] {
+  return text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
+}
+
+/** An image with the package installed; this host's extra CA certificates help npm alone. */
+async function installed(
+  docker: Docker,
+  name: string,
+  version: string,
+  files: Record<string, string> = {},
+  output: string[] = [],
+): Promise<string> {
+  const extra = Deno.env.get("NODE_EXTRA_CA_CERTS");
+  const dockerfile = [
+    `FROM ${NAME}`,
+    "USER 0",
+    "COPY extra-ca.pem /tmp/extra-ca.pem",
+    "ENV NODE_EXTRA_CA_CERTS=/tmp/extra-ca.pem",
+    ...Object.keys(files).map((file) => `COPY ${file} /app/${file}`),
+    `RUN ${JSON.stringify(["node", "/usr/local/lib/mooring/install.mjs", name, version])}`,
+    "USER 65532:65532",
+  ].join("\n");
+  const tag = `mooring-test/base:${crypto.randomUUID()}`;
+  await docker.buildImage(
+    writeTar({
+      Dockerfile: dockerfile,
+      "extra-ca.pem": extra ? await Deno.readTextFile(extra) : "",
+      ...files,
+    }),
+    { tag, buildArguments: {}, labels: {}, onLine: (line) => output.push(line) },
+  );
+  return tag;
+}
+
+/** Runs a container to its first line of output, or to its end when nothing is sent to it. */
+async function runOnce(docker: Docker, image: string, command: string[], message?: unknown) {
+  const container = await docker.createContainer(`mooring-test-${crypto.randomUUID()}`, {
+    Image: image,
+    Entrypoint: command,
+    OpenStdin: true,
+    HostConfig: { NetworkMode: "none", ReadonlyRootfs: true },
+  });
+  try {
+    const attachment = await docker.attachContainer(container);
+    await docker.startContainer(container);
+    if (message === undefined) return { stdout: await new Response(attachment.stdout).text() };
+    const writer = attachment.stdin.getWriter();
+    await writer.write(new TextEncoder().encode(JSON.stringify(message) + "\n"));
+    let stdout = "";
+    const decoder = new TextDecoder();
+    for await (const bytes of attachment.stdout) {
+      stdout += decoder.decode(bytes, { stream: true });
+      if (stdout.includes("\n")) break;
+    }
+    attachment.close();
+    await attachment.closed;
+    return { stdout: stdout.split("\n", 1)[0] };
+  } finally {
+    await docker.removeContainer(container);
+  }
+}

@@ -1,0 +1,206 @@
+/** A migrated database for each test file: the embedded one and, where its programs are, a Postgres server. */
+import { openEmbedded } from "../../models/embedded.ts";
+import { connect, connectAsOwner, type Database } from "../../models/db.ts";
+import { migrate } from "../../models/migrations.ts";
+import { localIdentity } from "../../models/identity.ts";
+import { putBuiltinCatalog } from "../../models/catalog_entries.ts";
+import { putLocalToolbox } from "../../models/toolboxes.ts";
+import { secretsKeyFrom } from "../../models/secrets.ts";
+import builtin from "../../models/catalog_builtin.json" with { type: "json" };
+import { readMigrations } from "../../database.ts";
+import type postgres from "postgres";
+
+export interface TestDatabase {
+  db: Database;
+  /** A superuser's connection to the same database, for what no role of the app may do. */
+  owner: postgres.Sql;
+  close(): Promise<void>;
+}
+
+export interface Kind {
+  name: string;
+  open: () => Promise<TestDatabase>;
+}
+
+const compat = Deno.readTextFileSync(new URL("../../models/supabase_compat.sql", import.meta.url));
+
+async function openTestEmbedded(): Promise<TestDatabase> {
+  const directory = await Deno.makeTempDir({ prefix: "mooring-test-" });
+  const embedded = await openEmbedded(null, directory);
+  const migrator = connectAsOwner(embedded);
+  await migrate(migrator, await readMigrations(), compat);
+  await migrator.end();
+  await embedded.becomeApp();
+  const db = connect(embedded);
+  // PGlite's one session is mooring_app's from here on; its bootstrap user stays in reach.
+  return {
+    db,
+    owner: asOwner(db.asApp),
+    async close() {
+      await db.close();
+      await embedded.close();
+      await Deno.remove(directory, { recursive: true });
+    },
+  };
+}
+
+/** The one session of the embedded database, as its superuser for the length of a transaction. */
+function asOwner(sql: postgres.Sql): postgres.Sql {
+  const run = (strings: TemplateStringsArray, ...values: never[]) =>
+    sql.begin(async (transaction) => {
+      await transaction`set local session authorization postgres`;
+      return await transaction(strings, ...values);
+    });
+  return run as unknown as postgres.Sql;
+}
+
+const binaries = findBinaries();
+
+/** Both kinds; where Postgres's programs are missing the server half is skipped aloud. */
+export const KINDS: (Kind & { ignore: boolean })[] = [
+  { name: "embedded", open: openTestEmbedded, ignore: false },
+  { name: "server", open: openTestServer, ignore: binaries === null },
+];
+if (!binaries) {
+  console.log("skipped: tests on a Postgres server, since /usr/lib/postgresql/*/bin is missing");
+}
+
+let cluster: Promise<number> | null = null;
+let databases = 0;
+
+async function openTestServer(): Promise<TestDatabase> {
+  cluster ??= startCluster(binaries!);
+  const port = await cluster;
+  const name = `mooring_${++databases}`;
+  const url = (database: string) => `postgres://postgres@127.0.0.1:${port}/${database}`;
+  const admin = connectAsOwner({ url: url("postgres") });
+  await admin.unsafe(`create database ${name}`);
+  await admin.end();
+  const owner = connectAsOwner({ url: url(name) });
+  await migrate(owner, await readMigrations(), compat);
+  const db = connect({ url: url(name), max: 8 });
+  return {
+    db,
+    owner,
+    async close() {
+      await db.close();
+      await owner.end();
+    },
+  };
+}
+
+/** Starts a Postgres server for this process; returns its port on the loopback address. */
+async function startCluster(bin: string): Promise<number> {
+  const port = freePort();
+  const directory = await Deno.makeTempDir({ prefix: "mooring-pg-" });
+  const asUser = Deno.uid() === 0 ? ["runuser", "-u", "postgres", "--"] : [];
+  if (asUser.length) await run("chown", "postgres", directory);
+  await run(
+    ...asUser,
+    `${bin}/initdb`,
+    "-D",
+    `${directory}/data`,
+    "-U",
+    "postgres",
+    "-A",
+    "trust",
+    "-N",
+  );
+  await run(
+    ...asUser,
+    `${bin}/pg_ctl`,
+    "-D",
+    `${directory}/data`,
+    "-w",
+    "-l",
+    `${directory}/log`,
+    "-o",
+    `-k ${directory} -h 127.0.0.1 -p ${port} -c fsync=off`,
+    "start",
+  );
+  const stop = () => {
+    new Deno.Command(asUser[0] ?? `${bin}/pg_ctl`, {
+      args: [
+        ...asUser.slice(1),
+        ...(asUser.length ? [`${bin}/pg_ctl`] : []),
+        "-D",
+        `${directory}/data`,
+        "-m",
+        "immediate",
+        "stop",
+      ],
+      stdout: "null",
+    }).outputSync();
+    Deno.removeSync(directory, { recursive: true });
+  };
+  globalThis.addEventListener("unload", stop);
+  return port;
+}
+
+function freePort(): number {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  listener.close();
+  return listener.addr.port;
+}
+
+async function run(...words: string[]) {
+  const { success, stderr } = await new Deno.Command(words[0], {
+    args: words.slice(1),
+    stdout: "null",
+    stderr: "piped",
+  }).output();
+  if (!success) throw new Error(`${words.join(" ")} failed: ${new TextDecoder().decode(stderr)}`);
+}
+
+function findBinaries(): string | null {
+  try {
+    const versions = [...Deno.readDirSync("/usr/lib/postgresql")].map((entry) => entry.name);
+    versions.sort((a, b) => Number(b) - Number(a));
+    return versions.length ? `/usr/lib/postgresql/${versions[0]}/bin` : null;
+  } catch {
+    return null;
+  }
+}
+
+/** A secrets key for tests. */
+export const testKey = await secretsKeyFrom(`test:${btoa("0123456789abcdef0123456789abcdef")}`);
+
+/** The world most tests start from: the first workspace with its owner, toolbox and catalog. */
+export async function openWorld(kind: Kind) {
+  const database = await kind.open();
+  const { db } = database;
+  const { workspaceId, toolboxId, enrolmentToken } = await putLocalToolbox(db, { enrol: true });
+  await putBuiltinCatalog(db, builtin);
+  const identity = localIdentity(db, {
+    secret: "a secret for tests, long enough",
+    baseUrl: new URL("http://127.0.0.1:4680"),
+  });
+  const user = await makeUser(database, "ann@example.com", true);
+  return { ...database, workspaceId, toolboxId, enrolmentToken: enrolmentToken!, identity, user };
+}
+
+/** Adds an account; `first` makes it the owner of the first workspace. */
+export async function makeUser(
+  { db, owner }: TestDatabase,
+  email: string,
+  first = false,
+): Promise<{ userId: string }> {
+  const userId = crypto.randomUUID();
+  await owner`insert into auth.users (id, name, email) values (${userId}, ${
+    email.split("@")[0]
+  }, ${email})`;
+  if (first) {
+    await db.asApp`select mooring.put_profile(${userId}, ${email}, ${email.split("@")[0]})`;
+  }
+  return { userId };
+}
+
+/** Makes a person a member of a workspace. */
+export async function addMember(
+  { owner }: TestDatabase,
+  workspaceId: string,
+  userId: string,
+  role: string,
+): Promise<void> {
+  await owner`insert into public.members (workspace_id, user_id, role) values (${workspaceId}, ${userId}, ${role})`;
+}
