@@ -131,7 +131,7 @@ async function makeBaseImage(log: Log) {
     stdout: "piped",
     stderr: "piped",
   }).spawn();
-  const tell = async (lines: ReadableStream<Uint8Array>, report: (line: string) => void) => {
+  const tell = async (lines: ReadableStream<Uint8Array<ArrayBuffer>>, report: (line: string) => void) => {
     for await (const text of lines.pipeThrough(new TextDecoderStream())) {
       for (const line of text.split("\n")) if (line.trim()) report(line);
     }

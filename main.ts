@@ -39,8 +39,8 @@ async function start() {
   const identity = localIdentity(db, { secret: authSecret, baseUrl: config.baseUrl });
   const setup = await firstRun(identity, config.owner);
   const changes = new Changes(db);
-  const calls = new CallRecorder(db);
-  const app = createApp({
+  const calls = new CallRecorder(db, log);
+  const app = await createApp({
     db,
     identity,
     setup,

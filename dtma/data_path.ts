@@ -37,6 +37,10 @@ const METHODS = ["tools/call", "tools/list", "server/discover"];
 /** What a caller that does not read leaves unread of an event stream before progress is dropped. */
 const UNREAD_LIMIT_BYTES = 1024 * 1024;
 
+/** A body comes before its sender is known to be the app: so much of all bodies, for so long. */
+const BODIES_LIMIT_BYTES = 64 * 1024 * 1024;
+const BODY_TIMEOUT_MS = 30_000;
+
 const PROTOCOL_VERSION_META = "io.modelcontextprotocol/protocolVersion";
 const UNSUPPORTED_VERSION = -32022;
 
@@ -60,11 +64,15 @@ class Refusal extends Error {
 export function dataPath(options: DataPathOptions): (request: Request) => Promise<Response> {
   const { sessionOf, appPublicKey, callTimeoutMs = 300_000, pingEveryMs = 15_000, log } = options;
   const firstUse = memoryNonces();
+  let bodiesBytes = 0;
 
   async function authenticated(request: Request): Promise<Uint8Array<ArrayBuffer> | Response> {
-    // Bytes are read only for what looks signed.
     if (!request.headers.has("signature-input")) return new Response(null, { status: 401 });
-    const body = await readBounded(request.body, FRAME_LIMIT_BYTES);
+    const mostBytes = Number(request.headers.get("content-length") ?? FRAME_LIMIT_BYTES);
+    if (!(mostBytes <= FRAME_LIMIT_BYTES)) return new Response(null, { status: 413 });
+    if (bodiesBytes + mostBytes > BODIES_LIMIT_BYTES) return new Response(null, { status: 503 });
+    bodiesBytes += mostBytes;
+    const body = await readBody(request).finally(() => bodiesBytes -= mostBytes);
     if (!body) return new Response(null, { status: 413 });
     try {
       await verifyRequest(request, body, (id) => id === "app" ? appPublicKey : null, firstUse);
@@ -232,25 +240,29 @@ function metaOf({ params }: JsonRpcRequest): Record<string, unknown> {
   return isObject(params?._meta) ? params._meta : {};
 }
 
-/** The bytes of a stream, or null when they are more than `limitBytes`. */
-async function readBounded(
-  stream: ReadableStream<Uint8Array> | null,
-  limitBytes: number,
-): Promise<Uint8Array<ArrayBuffer> | null> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of stream ?? []) {
-    length += chunk.length;
-    if (length > limitBytes) return null;
-    chunks.push(chunk);
+/** The request's body; null when it is larger than a frame may be, or does not come in time. */
+async function readBody(request: Request): Promise<Uint8Array<ArrayBuffer> | null> {
+  if (!request.body) return new Uint8Array(0);
+  const reader = request.body.getReader();
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
+  let length = 0, late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    reader.cancel().catch(() => {});
+  }, BODY_TIMEOUT_MS);
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      length += value.length;
+      if (length > FRAME_LIMIT_BYTES) return null;
+      chunks.push(value);
+    }
+  } finally {
+    clearTimeout(timer);
   }
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  return bytes;
+  if (late) return null;
+  return chunks.length === 1 ? chunks[0] : new Uint8Array(await new Blob(chunks).arrayBuffer());
 }
 
 function json(response: JsonRpcResponse): Response {

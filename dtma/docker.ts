@@ -248,10 +248,6 @@ export class Docker {
     return this.#json("GET", "/images/json", { query: { filters: JSON.stringify(filters) } });
   }
 
-  async tagImage(id: string, repository: string, tag: string): Promise<void> {
-    await this.#drain("POST", `/images/${id}/tag`, { query: { repo: repository, tag } });
-  }
-
   /** Removes an image that no container uses; @returns false when one does. */
   async removeImage(reference: string): Promise<boolean> {
     try {

@@ -172,7 +172,7 @@ export class Images {
       if (!lock) await this.#keepLock(imageId, lockFile);
       return imageId;
     } catch (error) {
-      throw explain(error, npmPackage, output, timeoutMs, certificates !== null);
+      throw explain(error, npmPackage, output, timeoutMs);
     } finally {
       clearTimeout(deadline);
       release();
@@ -266,13 +266,42 @@ function dockerfile(npmPackage: NpmPackage, options: {
   ].join("\n");
 }
 
-/** Names what went wrong by what npm, the builder and the engine are known to say. */
+/** Next steps for what install.mjs in the base image says: `mooring-install: <code>: <sentence>`. */
+const NEXT_STEPS: Record<string, { nextStep: string; retry: boolean }> = {
+  "version-not-found": {
+    nextStep: "Pick a version that the package's page on npm lists, and deploy again.",
+    retry: false,
+  },
+  "package-not-found": {
+    nextStep: "Check the package's name, and deploy again.",
+    retry: false,
+  },
+  "untrusted-certificate": {
+    nextStep:
+      "If a proxy re-signs TLS here, start DTMA with NODE_EXTRA_CA_CERTS naming its CA file " +
+      "(PEM). If it is set, the file does not cover the registry.",
+    retry: false,
+  },
+  "network": {
+    nextStep: "Check the toolbox's network, DNS and proxy. Mooring tries again by itself.",
+    retry: true,
+  },
+  "no-bin": {
+    nextStep: "Pick another package: an MCP server's package.json names its command under bin.",
+    retry: false,
+  },
+  "bin-not-javascript": {
+    nextStep: "Pick another package: this toolbox runs npm packages with Node.",
+    retry: false,
+  },
+};
+
+/** Names what went wrong by what the installer, npm and the engine say. */
 function explain(
   error: unknown,
   npmPackage: NpmPackage,
   output: string[],
   timeoutMs: number,
-  certificates: boolean,
 ): unknown {
   if (error instanceof DOMException && error.name === "TimeoutError") {
     return new ImageError(
@@ -292,55 +321,21 @@ function explain(
       true,
     );
   }
-  if (/\bETARGET\b|No matching version/i.test(said)) {
-    return new ImageError(
-      `npm has no version ${npmPackage.version} of ${npmPackage.name}`,
-      "Pick a version that the package's page on npm lists, and deploy again.",
-      false,
-    );
-  }
-  if (/\bE404\b|404 Not Found/i.test(said)) {
-    return new ImageError(
-      `npm has no package ${which}, or it is private`,
-      "Check the package's name and version, and deploy again.",
-      false,
-    );
-  }
   if (/\bEINTEGRITY\b/.test(said)) {
     return new ImageError(
       `What npm gives for ${which} is not what it gave at the first build`,
-      "The package may have been tampered with. Look into it before you deploy it anywhere; " +
-        "another version builds afresh.",
+      "The package may have been tampered with: look into it before you deploy it anywhere. " +
+        "Another version builds afresh.",
       false,
     );
   }
-  if (/SELF_SIGNED_CERT|UNABLE_TO_(GET_ISSUER|VERIFY)|CERT_(UNTRUSTED|HAS_EXPIRED)/.test(said)) {
-    return new ImageError(
-      "The npm registry's TLS certificate is not trusted",
-      certificates
-        ? "The extra CA certificates that DTMA was given do not cover it: check the file that " +
-          "NODE_EXTRA_CA_CERTS names on the toolbox."
-        : "A proxy that re-signs TLS? Start DTMA with NODE_EXTRA_CA_CERTS naming its CA file (PEM).",
-      false,
-    );
-  }
-  if (/EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH/.test(said)) {
-    return new ImageError(
-      "The npm registry cannot be reached from a build on the toolbox",
-      "Check the toolbox's network, DNS and proxy. Mooring tries again by itself.",
-      true,
-    );
-  }
-  if (/\bno bin\b|\bbin\b.*(missing|none|not)|has no (executable|command)/i.test(said)) {
-    return new ImageError(
-      `${which} has no command to run, so it is not a stdio server`,
-      "Pick another package: an MCP server's package.json names its command under bin.",
-      false,
-    );
-  }
-  const last = output.findLast((line) => /error|fail/i.test(line)) ?? error.message;
+  const line = output.findLast((each) => each.includes("mooring-install: ")) ?? "";
+  const [, code, sentence] = /mooring-install: ([a-z-]+): (.*)$/.exec(line) ?? [];
+  const known = code && NEXT_STEPS[code];
+  if (known) return new ImageError(sentence, known.nextStep, known.retry);
+  const reason = sentence ?? error.message;
   return new ImageError(
-    `Building the image of ${which} failed: ${last.slice(0, 1000)}`,
+    `Building the image of ${which} failed: ${reason.slice(0, 1000)}`,
     "The build's last lines are in the log below.",
     false,
   );

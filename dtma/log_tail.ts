@@ -13,6 +13,7 @@ const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u206
 export class LogTail {
   readonly #lines: string[] = [];
   #secrets: RegExp | null = null;
+  readonly #forms = new Set<string>();
   /** Longest part of a line that is looked at: a secret that straddles the cut is still masked. */
   #scanLength = LINE_LENGTH;
 
@@ -23,14 +24,16 @@ export class LogTail {
     return [...this.#lines];
   }
 
-  /** The values that are masked from now on. */
+  /** Masks these values too from now on: the old ones, because what has them may still speak. */
   maskValues(values: string[]): void {
-    const forms = new Set<string>();
+    const forms = this.#forms;
     for (const value of values) {
       // A secret of several lines (a PEM key) is seen a line at a time.
       for (const part of [value, ...value.split(/\r?\n/)]) {
         if (part.trim().length < 1) continue;
-        forms.add(part).add(encodeURIComponent(part)).add(JSON.stringify(part).slice(1, -1));
+        forms.add(part).add(encodeURIComponent(part.toWellFormed())).add(
+          JSON.stringify(part).slice(1, -1),
+        );
       }
     }
     const longestFirst = [...forms].sort((a, b) => b.length - a.length);

@@ -153,7 +153,9 @@ export async function loadSpecKey(dataDir: string): Promise<CryptoKey> {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
     bytes = crypto.getRandomValues(new Uint8Array(32));
     await Deno.mkdir(dataDir, { recursive: true });
-    await Deno.writeFile(path, bytes, { mode: 0o600 });
+    // By way of a rename: a crash must not leave half a key.
+    await Deno.writeFile(`${path}.new`, bytes, { mode: 0o600 });
+    await Deno.rename(`${path}.new`, path);
   }
   return crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
 }

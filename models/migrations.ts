@@ -53,6 +53,9 @@ export async function migrate(
       applied.push(migration.version);
     });
   }
+  // So that the app can tell whether it stands on the schema it was built for.
+  await sql.unsafe(`grant usage on schema supabase_migrations to mooring_app;
+    grant select on supabase_migrations.schema_migrations to mooring_app`).simple();
   return applied;
 }
 

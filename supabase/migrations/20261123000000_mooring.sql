@@ -538,6 +538,12 @@ begin
   return found;
 end $$;
 
+-- Whether any toolbox was heard of within two long polls.
+create function mooring.toolbox_seen() returns boolean
+language sql stable security definer set search_path = '' as $$
+  select exists (select from public.toolboxes where last_seen_at > now() - interval '75 seconds')
+$$;
+
 -- Records calls, many at once.
 create function mooring.record_calls(batch jsonb) returns void
 language sql security definer set search_path = '' as $$
@@ -615,4 +621,4 @@ grant execute on function mooring.claim, mooring.agent_id, mooring.toolbox_id, m
   to authenticated, mooring_agent, mooring_toolbox, mooring_app;
 grant execute on function mooring.agent_of_token, mooring.token_was_used, mooring.key_of_toolbox,
   mooring.enrol_toolbox, mooring.first_use_of_nonce, mooring.record_calls, mooring.put_builtin_catalog,
-  mooring.put_local_toolbox, mooring.put_profile to mooring_app;
+  mooring.put_local_toolbox, mooring.put_profile, mooring.toolbox_seen to mooring_app;

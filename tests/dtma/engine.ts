@@ -86,7 +86,7 @@ export class FixtureImages {
   async #build(fixture: string, options: EnsureOptions): Promise<string> {
     return await this.toolbox.docker.buildImage(
       writeTar({
-        Dockerfile: `FROM ${BASE}\nLABEL ${Label.toolbox}=${this.toolbox.id}\n` +
+        Dockerfile: `FROM ${BASE}\nUSER 0\nLABEL ${Label.toolbox}=${this.toolbox.id}\n` +
           `COPY *.mjs /app/\nRUN ["node","-e","fs.symlinkSync('${fixture}.mjs','/app/server')"]\n`,
         "server.mjs": await Deno.readFile(new URL("server.mjs", FIXTURES)),
         [`${fixture}.mjs`]: await Deno.readFile(new URL(`${fixture}.mjs`, FIXTURES)),

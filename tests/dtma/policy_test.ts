@@ -28,6 +28,11 @@ engineTest(
     assert.equal(Image, config.Image);
     for (const [field, wanted] of Object.entries(config)) {
       if (field === "HostConfig") continue;
+      // A container has its image's labels too.
+      if (field === "Labels") {
+        assert.deepEqual({ ...Config.Labels, ...(wanted as object) }, Config.Labels);
+        continue;
+      }
       if (field === "Env") {
         for (const each of wanted as string[]) assert.ok((Config.Env as string[]).includes(each));
       } else assert.deepEqual(Config[field], wanted, field);

@@ -93,13 +93,15 @@ engineTest(
     try {
       const readMs = Date.now();
       const { stdout } = await runOnce(docker, image, ["node", "/app/server"], {
-        jsonrpc: "2.0",
-        id: 1,
-        method: "initialize",
-        params: {
-          protocolVersion: "2025-06-18",
-          capabilities: {},
-          clientInfo: { name: "test", version: "1" },
+        message: {
+          jsonrpc: "2.0",
+          id: 1,
+          method: "initialize",
+          params: {
+            protocolVersion: "2025-06-18",
+            capabilities: {},
+            clientInfo: { name: "test", version: "1" },
+          },
         },
       });
       console.log(`create to initialize: ${Date.now() - readMs} ms`);
@@ -159,6 +161,45 @@ for (
   });
 }
 
+/** Runs the installer in a container without a network; packages are folders, made by `setUp`. */
+async function installOffline(docker: Docker, setUp: string, name: string, version: string) {
+  const { stdout } = await runOnce(docker, NAME, [
+    "sh",
+    "-c",
+    `${setUp}; node /usr/local/lib/mooring/install.mjs "$1" "$2" 2>&1; readlink /app/server`,
+    "sh",
+    name,
+    version,
+  ], { user: "0", readOnly: false });
+  return stdout.trim().split("\n").at(-1)!;
+}
+
+engineTest("install.mjs ends with network where there is none", async (docker) => {
+  const line = await installOffline(docker, "true", "left-pad", "1.3.0");
+  assert.match(line, /^mooring-install: network: /);
+});
+
+engineTest("install.mjs picks the command, and only a JavaScript one", async (docker) => {
+  const folder = (bin: unknown, first: string) =>
+    `mkdir /p; cd /p; echo '${JSON.stringify({ name: "@x/p", version: "1.0.0", bin })}' ` +
+    `> package.json; for f in a b; do printf '${first}\\n' > $f; done`;
+  const pick = (bin: unknown, first: string) =>
+    installOffline(docker, folder(bin, first), "@x/p", "file:/p");
+  const node = "#!/usr/bin/env node";
+  const [single, named, first, shell, gone] = await Promise.all([
+    pick("a", node),
+    pick({ other: "a", p: "b" }, node),
+    pick({ one: "b", two: "a" }, node),
+    pick("a", "#!/bin/sh"),
+    pick("dist/none.js", node),
+  ]);
+  assert.equal(single, "node_modules/@x/p/a");
+  assert.equal(named, "node_modules/@x/p/b");
+  assert.equal(first, "node_modules/@x/p/b");
+  assert.match(shell, /^mooring-install: bin-not-javascript: /);
+  assert.match(gone, /^mooring-install: no-bin: /);
+});
+
 /** The builder colours what a step writes on stderr. */
 function plain(line: string): string {
   // deno-lint-ignore no-control-regex
@@ -196,25 +237,39 @@ async function installed(
     `RUN ${JSON.stringify(["node", "/usr/local/lib/mooring/install.mjs", name, version])}`,
     "USER 65532:65532",
   ].join("\n");
-  const tag = `mooring-test/base:${crypto.randomUUID()}`;
-  await docker.buildImage(
-    writeTar({
-      Dockerfile: dockerfile,
-      "extra-ca.pem": extra ? await Deno.readTextFile(extra) : "",
-      ...files,
-    }),
-    { tag, buildArguments: {}, labels: {}, onLine: (line) => output.push(line) },
-  );
-  return tag;
+  const id = crypto.randomUUID();
+  const tag = `mooring-test/base:${id}`;
+  try {
+    await docker.buildImage(
+      writeTar({
+        Dockerfile: dockerfile.replace("\n", `\nLABEL dev.mooring.test=${id}\n`),
+        "extra-ca.pem": extra ? await Deno.readTextFile(extra) : "",
+        ...files,
+      }),
+      { tag, buildArguments: {}, labels: {}, onLine: (line) => output.push(line) },
+    );
+    return tag;
+  } catch (error) {
+    for (const { Id } of await docker.listImages([`dev.mooring.test=${id}`], true)) {
+      await docker.removeImage(Id);
+    }
+    throw error;
+  }
 }
 
-/** Runs a container to its first line of output, or to its end when nothing is sent to it. */
-async function runOnce(docker: Docker, image: string, command: string[], message?: unknown) {
+/** Runs a container to its end, or to its first line of output when a message is sent to it. */
+async function runOnce(
+  docker: Docker,
+  image: string,
+  command: string[],
+  { message, user, readOnly = true }: { message?: unknown; user?: string; readOnly?: boolean } = {},
+) {
   const container = await docker.createContainer(`mooring-test-${crypto.randomUUID()}`, {
     Image: image,
     Entrypoint: command,
-    OpenStdin: true,
-    HostConfig: { NetworkMode: "none", ReadonlyRootfs: true },
+    User: user,
+    OpenStdin: message !== undefined,
+    HostConfig: { NetworkMode: "none", ReadonlyRootfs: readOnly },
   });
   try {
     const attachment = await docker.attachContainer(container);

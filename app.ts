@@ -1,0 +1,99 @@
+/**
+ * The app: middleware in order, routes mounted. Everything reachable from here runs on an edge
+ * isolate as well: nothing starts a process, listens, writes a file or keeps truth in memory.
+ */
+import { Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { compress } from "hono/compress";
+import { csrf } from "hono/csrf";
+import { requestId } from "hono/request-id";
+import { secureHeaders } from "hono/secure-headers";
+import { agentRoutes } from "./routes/agents.tsx";
+import type { Deps, Env } from "./routes/deps.ts";
+import { problem, showProblem } from "./routes/problem.tsx";
+import { healthRoutes } from "./routes/health.ts";
+import { homeRoutes } from "./routes/home.tsx";
+import { marketplaceRoutes } from "./routes/marketplace.tsx";
+import { mcpRoutes } from "./routes/mcp.ts";
+import { requireUser } from "./routes/require_user.tsx";
+import { serverRoutes } from "./routes/servers.tsx";
+import { sessionRoutes } from "./routes/session.tsx";
+import { staticRoutes } from "./routes/static.ts";
+import { toolboxRoutes } from "./routes/toolbox.ts";
+import { toolboxPageRoutes } from "./routes/toolboxes.tsx";
+import { toolRoutes } from "./routes/tools.tsx";
+
+/** Largest form, in bytes: some hundred inputs at their limit would not be a person's. */
+const FORM_LIMIT_BYTES = 2 * 1024 * 1024;
+
+/** Makes the app out of the parts that its entry point chose. */
+export async function createApp(deps: Deps): Promise<Hono<Env>> {
+  const basePath = deps.baseUrl.pathname.replace(/\/+$/, "");
+  const { routes: staticFiles, assets } = await staticRoutes(basePath);
+
+  return new Hono<Env>()
+    .basePath(basePath)
+    .use(requestId({ headerName: "" }))
+    .use(async (c, next) => {
+      c.set("assets", assets);
+      const started = performance.now();
+      await next();
+      const isStatic = c.req.path.startsWith(`${basePath}/static/`);
+      if (isStatic || c.res.status < 400 && c.req.path.endsWith("/toolbox/desired")) return;
+      deps.log.info("Request", {
+        method: c.req.method,
+        path: c.req.path,
+        status: c.res.status,
+        ms: Math.round(performance.now() - started),
+        request: c.get("requestId"),
+      });
+    })
+    .use(secureHeaders({
+      contentSecurityPolicy: {
+        defaultSrc: ["'none'"],
+        scriptSrc: ["'self'"],
+        styleSrc: ["'self'"],
+        imgSrc: ["'self'", "data:"],
+        connectSrc: ["'self'"],
+        formAction: ["'self'"],
+        baseUri: ["'none'"],
+        frameAncestors: ["'none'"],
+      },
+      xFrameOptions: "DENY",
+      referrerPolicy: "same-origin",
+      strictTransportSecurity: deps.baseUrl.protocol === "https:" && "max-age=31536000",
+      permissionsPolicy: { camera: [], microphone: [], geolocation: [] },
+    }))
+    // Machines first: they bring their own proof with each request, and no cookies.
+    .route("/", healthRoutes(deps))
+    .route("/", staticFiles)
+    .route("/", mcpRoutes(deps))
+    .route("/", toolboxRoutes(deps))
+    // People: forms of other sites are refused, and pages are compressed.
+    .use(csrf({
+      origin: (origin, c) => origin === deps.baseUrl.origin || origin === new URL(c.req.url).origin,
+    }))
+    .use(bodyLimit({
+      maxSize: FORM_LIMIT_BYTES,
+      onError: (c) =>
+        showProblem(
+          c,
+          413,
+          "Too large",
+          "The form holds more than 2 MiB. Shorten it and send it again.",
+        ),
+    }))
+    .use(compress({ encoding: "gzip" }))
+    .route("/", sessionRoutes(deps))
+    .use(requireUser(deps))
+    .route("/", homeRoutes(deps))
+    .route("/", marketplaceRoutes(deps))
+    .route("/", toolRoutes(deps))
+    .route("/", serverRoutes(deps))
+    .route("/", agentRoutes(deps))
+    .route("/", toolboxPageRoutes(deps))
+    .notFound((c) =>
+      showProblem(c, 404, "Not found", "There is no such page. It may have been removed.")
+    )
+    .onError(problem(deps.log));
+}

@@ -1,0 +1,126 @@
+import { type Context, Hono } from "hono";
+import { z } from "zod";
+import {
+  connectServer,
+  createAgent,
+  createToken,
+  disconnectServer,
+  getAgent,
+  listAgents,
+  removeAgent,
+  revokeToken,
+} from "../models/agents.ts";
+import { listCalls } from "../models/calls.ts";
+import { Invalid } from "../models/errors.ts";
+import { listServers } from "../models/servers.ts";
+import { AgentCalls, AgentPage, Agents } from "../views/agents.tsx";
+import type { Deps, Env } from "./deps.ts";
+import { live } from "./live.ts";
+import { formOf, goTo, page } from "./render.tsx";
+
+const TokenForm = z.object({
+  name: z.string(),
+  expiresInDays: z.enum(["30", "90", "365", "never"]).default("90"),
+});
+
+/** Agents: their toolbelts, tokens and calls. */
+export function agentRoutes(deps: Deps) {
+  const { db } = deps;
+
+  return new Hono<Env>()
+    .get(
+      "/agents",
+      async (c) =>
+        page(
+          c,
+          "Agents",
+          <Agents agents={await listAgents(db, c.get("user"), c.get("workspace").id)} />,
+        ),
+    )
+    .post("/agents", async (c) => {
+      const { name = "" } = await formOf(c);
+      try {
+        return goTo(
+          c,
+          `/agents/${await createAgent(db, c.get("user"), c.get("workspace").id, name)}`,
+        );
+      } catch (error) {
+        if (!(error instanceof Invalid)) throw error;
+        const agents = await listAgents(db, c.get("user"), c.get("workspace").id);
+        return page(
+          c,
+          "Agents",
+          <Agents agents={agents} mistakes={error.fields} name={name} />,
+          422,
+        );
+      }
+    })
+    .get("/agents/:id", (c) => agentPage(c, c.req.param("id")))
+    .get("/agents/:id/live", (c) => {
+      const agentId = c.req.param("id"), user = c.get("user");
+      return live(
+        c,
+        deps,
+        (change) => change.table === "calls" && change.agent === agentId,
+        async () => [
+          {
+            target: "#calls",
+            content: <AgentCalls calls={await listCalls(db, user, { agentId })} />,
+          },
+        ],
+      );
+    })
+    .post("/agents/:id/remove", async (c) => {
+      await removeAgent(db, c.get("user"), c.req.param("id"));
+      return goTo(c, "/agents", "agent-removed");
+    })
+    .post("/agents/:id/tokens", async (c) => {
+      const id = c.req.param("id");
+      const parsed = TokenForm.safeParse(await formOf(c));
+      if (!parsed.success) throw new Invalid("Give the token a name and an expiry");
+      const { name, expiresInDays } = parsed.data;
+      try {
+        const { token } = await createToken(db, c.get("user"), id, {
+          name,
+          expiresInDays: expiresInDays === "never" ? null : Number(expiresInDays),
+        });
+        // In the answer to the form itself: a token never stands in an address.
+        return await agentPage(c, id, { newToken: token });
+      } catch (error) {
+        if (!(error instanceof Invalid)) throw error;
+        return await agentPage(c, id, { mistakes: error.fields });
+      }
+    })
+    .post("/agents/:id/tokens/:token/revoke", async (c) => {
+      await revokeToken(db, c.get("user"), c.req.param("id"), c.req.param("token"));
+      return goTo(c, `/agents/${c.req.param("id")}`, "revoked");
+    })
+    .post("/agents/:id/connections", async (c) => {
+      const { serverId = "" } = await formOf(c);
+      await connectServer(db, c.get("user"), c.req.param("id"), serverId);
+      return goTo(c, `/agents/${c.req.param("id")}`, "connected");
+    })
+    .post("/agents/:id/connections/:server/remove", async (c) => {
+      await disconnectServer(db, c.get("user"), c.req.param("id"), c.req.param("server"));
+      return goTo(c, `/agents/${c.req.param("id")}`, "disconnected");
+    });
+
+  async function agentPage(
+    c: Context<Env>,
+    id: string,
+    { newToken = null, mistakes }: { newToken?: string | null; mistakes?: Record<string, string> } =
+      {},
+  ) {
+    const user = c.get("user");
+    const agent = await getAgent(db, user, id);
+    const props = {
+      agent,
+      servers: await listServers(db, user, agent.workspaceId),
+      calls: await listCalls(db, user, { agentId: id }),
+      bridgeUrl: `${deps.baseUrl.href.replace(/\/$/, "")}/mcp`,
+      newToken,
+      mistakes,
+    };
+    return page(c, agent.name, <AgentPage {...props} />, mistakes ? 422 : 200);
+  }
+}

@@ -1,0 +1,42 @@
+import type { Identity, Person } from "../models/identity.ts";
+import type { SigningKey } from "../dtma/protocol.ts";
+import type { CallRecorder } from "../models/calls.ts";
+import type { Changes } from "../models/changes.ts";
+import type { Database } from "../models/db.ts";
+import type { Log } from "../models/log.ts";
+import type { SecretsKey } from "../models/secrets.ts";
+import type { Workspace } from "../models/workspaces.ts";
+import type { Assets } from "../views/layout.tsx";
+
+/** Who may make the first account: whoever reads the console. */
+export interface Setup {
+  check(code: string): boolean;
+}
+
+/** What the app is made with; every part is the entry point's choice. */
+export interface Deps {
+  db: Database;
+  identity: Identity;
+  /** Null once there are accounts when the app starts. */
+  setup: Setup | null;
+  secretsKey: SecretsKey;
+  appSigningKey: SigningKey;
+  changes: Changes;
+  calls: CallRecorder;
+  log: Log;
+  /** Where the app is reached; its path is the prefix of all links. */
+  baseUrl: URL;
+  version: string;
+  isMigrated(): Promise<boolean>;
+}
+
+/** What middleware gives a request's handlers. */
+export interface Env {
+  Variables: {
+    requestId: string;
+    assets: Assets;
+    /** Set behind requireUser. */
+    user: Person;
+    workspace: Workspace;
+  };
+}

@@ -1,0 +1,47 @@
+import type { Context } from "hono";
+import { HTTPException } from "hono/http-exception";
+import type { ContentfulStatusCode } from "hono/utils/http-status";
+import { Conflict, Forbidden, Invalid, NotFound } from "../models/errors.ts";
+import { errorFields, type Log } from "../models/log.ts";
+import { Problem } from "../views/session.tsx";
+import type { Env } from "./deps.ts";
+import { page } from "./render.tsx";
+
+/** A page for what cannot be served. */
+export function showProblem(
+  c: Context<Env>,
+  status: ContentfulStatusCode,
+  title: string,
+  message: string,
+  requestId?: string,
+) {
+  return page(c, title, <Problem title={title} message={message} requestId={requestId} />, status);
+}
+
+/** Turns what was thrown into a page. What is not a person's to mend goes to the log alone. */
+export function problem(log: Log) {
+  return (error: Error, c: Context<Env>): Response | Promise<Response> => {
+    if (error instanceof NotFound) return showProblem(c, 404, "Not found", `${error.message}.`);
+    if (error instanceof Forbidden) return showProblem(c, 403, "Not allowed", `${error.message}.`);
+    if (error instanceof Conflict) {
+      return showProblem(c, 409, "It changed meanwhile", `${error.message}.`);
+    }
+    if (error instanceof Invalid) {
+      return showProblem(c, 422, "That does not hold", `${error.message}.`);
+    }
+    if (error instanceof HTTPException) {
+      const isForeign = error.status === 403;
+      const message = isForeign
+        ? "The form came from another site, or BASE_URL is not the address in your browser."
+        : "The request could not be read.";
+      return showProblem(c, error.status as ContentfulStatusCode, "Refused", message);
+    }
+    // A malformed id in an address is an unknown one to Postgres's uuid type.
+    if ((error as { code?: string }).code === "22P02") {
+      return showProblem(c, 404, "Not found", "There is no such page. It may have been removed.");
+    }
+    log.error("A request failed", { request: c.get("requestId"), ...errorFields(error) });
+    const message = "Mooring failed to serve this. Nothing you sent was kept in part; try again.";
+    return showProblem(c, 500, "Something went wrong", message, c.get("requestId"));
+  };
+}

@@ -1,0 +1,85 @@
+import type { Context } from "hono";
+import { raw } from "hono/html";
+import type { Child } from "hono/jsx";
+import type { ContentfulStatusCode } from "hono/utils/http-status";
+import { Layout } from "../views/layout.tsx";
+import { BasePath } from "../views/url.ts";
+import type { Env } from "./deps.ts";
+
+/** What a redirect may have the next page say; only these words, never text out of the address. */
+const SAID: Record<string, string> = {
+  approved: "Approved. Agents that are connected get these tools now.",
+  withdrawn: "Approval withdrawn. Agents no longer get these tools.",
+  saved: "Saved. The server is being redeployed.",
+  connected: "Connected.",
+  disconnected: "Disconnected.",
+  revoked: "The token is revoked.",
+  "agent-removed": "The agent is removed.",
+  "signed-out": "You are signed out.",
+};
+
+/** The path under which the app is mounted, without a slash at its end. */
+export function basePathOf(c: Context<Env>): string {
+  return c.get("assets").css.replace(/\/static\/.*$/, "");
+}
+
+/** JSX has no way to write it; without it browsers fall into quirks mode. */
+const DOCTYPE = raw("<!doctype html>");
+
+/** Answers with a whole page. */
+export function page(
+  c: Context<Env>,
+  title: string,
+  content: Child,
+  status: ContentfulStatusCode = 200,
+) {
+  const base = basePathOf(c);
+  const person = c.get("user"), workspace = c.get("workspace");
+  c.header("cache-control", "no-store");
+  return c.html(
+    <BasePath.Provider value={base}>
+      {DOCTYPE}
+      <Layout
+        title={title}
+        assets={c.get("assets")}
+        viewer={person && workspace ? { person, workspace } : null}
+        path={c.req.path.slice(base.length) || "/"}
+        said={SAID[c.req.query("said") ?? ""]}
+      >
+        {content}
+      </Layout>
+    </BasePath.Provider>,
+    status,
+  );
+}
+
+/** Answers with a part of a page, for htmx to swap in. */
+export function fragment(c: Context<Env>, content: Child, status: ContentfulStatusCode = 200) {
+  c.header("cache-control", "no-store");
+  return c.html(<BasePath.Provider value={basePathOf(c)}>{content}</BasePath.Provider>, status);
+}
+
+/** A part's HTML as text. */
+export async function htmlOf(base: string, content: Child): Promise<string> {
+  return String(await (<BasePath.Provider value={base}>{content}</BasePath.Provider>).toString());
+}
+
+/** Sends the browser on after a form, by GET. */
+export function goTo(c: Context<Env>, path: string, said?: keyof typeof SAID) {
+  const [place, hash] = path.split("#");
+  return c.redirect(
+    basePathOf(c) + place + (said ? `?said=${said}` : "") + (hash ? `#${hash}` : ""),
+    303,
+  );
+}
+
+/** A form's text fields; of several of one name the last, as a checkbox behind its hidden twin. */
+export async function formOf(c: Context<Env>): Promise<Record<string, string>> {
+  const body = await c.req.parseBody({ all: true });
+  const form: Record<string, string> = Object.create(null);
+  for (const [name, value] of Object.entries(body)) {
+    const last = Array.isArray(value) ? value.at(-1) : value;
+    if (typeof last === "string") form[name] = last.replaceAll("\r\n", "\n");
+  }
+  return form;
+}

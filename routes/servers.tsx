@@ -1,0 +1,174 @@
+import { type Context, Hono } from "hono";
+import { z } from "zod";
+import { askedInputs, findCatalogEntry } from "../models/catalog_entries.ts";
+import { Conflict, Invalid, NotFound } from "../models/errors.ts";
+import { listEvents } from "../models/events.ts";
+import {
+  deployServer,
+  getServer,
+  listGenerations,
+  listServers,
+  reconfigureServer,
+  removeServer,
+  runServer,
+  stopServer,
+} from "../models/servers.ts";
+import { listToolboxes } from "../models/toolboxes.ts";
+import { listTools } from "../models/tools.ts";
+import { Entry } from "../views/marketplace.tsx";
+import {
+  ServerEvents,
+  ServerGone,
+  ServerHead,
+  ServerLayers,
+  ServerLog,
+  ServerPage,
+} from "../views/server.tsx";
+import { ServerList, Servers } from "../views/servers.tsx";
+import { ToolList } from "../views/tools.tsx";
+import type { Deps, Env } from "./deps.ts";
+import { live } from "./live.ts";
+import { formOf, goTo, page } from "./render.tsx";
+
+const Deployment = z.object({
+  slug: z.string().min(1).max(63),
+  toolboxId: z.uuid(),
+  idempotencyKey: z.uuid(),
+  name: z.string().optional(),
+});
+
+/** Servers: deploy, watch, change, stop, start, remove. */
+export function serverRoutes(deps: Deps) {
+  const { db, secretsKey } = deps;
+
+  return new Hono<Env>()
+    .get(
+      "/servers",
+      async (c) =>
+        page(
+          c,
+          "Servers",
+          <Servers servers={await listServers(db, c.get("user"), c.get("workspace").id)} />,
+        ),
+    )
+    .post("/servers", async (c) => {
+      const form = await formOf(c);
+      const parsed = Deployment.safeParse(form);
+      if (!parsed.success) {
+        throw new Invalid("The form is not whole: open the entry again and deploy from there");
+      }
+      const request = { ...parsed.data, workspaceId: c.get("workspace").id, form };
+      try {
+        const { serverId } = await deployServer(db, c.get("user"), request, secretsKey);
+        return goTo(c, `/servers/${serverId}`);
+      } catch (error) {
+        if (error instanceof Invalid) return await deployFormAgain(c, form, error);
+        throw error;
+      }
+    })
+    .get("/servers/live", (c) => {
+      const user = c.get("user"), workspaceId = c.get("workspace").id;
+      return live(c, deps, (change) => change.workspace === workspaceId, async () => [
+        {
+          target: "#servers",
+          content: <ServerList servers={await listServers(db, user, workspaceId)} />,
+        },
+      ]);
+    })
+    .get("/servers/:id", async (c) => page(c, ...await serverPage(c, c.req.param("id"))))
+    .get("/servers/:id/live", (c) => {
+      const id = c.req.param("id"), user = c.get("user");
+      const concerns = (change: { server: string | null; table: string }) =>
+        change.server === id || change.table === "toolboxes";
+      return live(c, deps, concerns, async () => {
+        try {
+          const server = await getServer(db, user, id);
+          return [
+            { target: "#server-head", content: <ServerHead server={server} /> },
+            { target: "#layers", content: <ServerLayers server={server} /> },
+            { target: "#log", content: <ServerLog server={server} /> },
+            {
+              target: "#events",
+              content: <ServerEvents events={await listEvents(db, user, { serverId: id })} />,
+            },
+            {
+              target: "#tools",
+              content: <ToolList server={server} tools={await listTools(db, user, id)} />,
+            },
+          ];
+        } catch (error) {
+          if (!(error instanceof NotFound)) throw error;
+          return [{ target: "#server-head", content: <ServerGone /> }];
+        }
+      });
+    })
+    .post("/servers/:id/run", async (c) => {
+      await runServer(db, c.get("user"), c.req.param("id"));
+      return goTo(c, `/servers/${c.req.param("id")}`);
+    })
+    .post("/servers/:id/stop", async (c) => {
+      await stopServer(db, c.get("user"), c.req.param("id"));
+      return goTo(c, `/servers/${c.req.param("id")}`);
+    })
+    .post("/servers/:id/remove", async (c) => {
+      await removeServer(db, c.get("user"), c.req.param("id"));
+      return goTo(c, `/servers/${c.req.param("id")}`);
+    })
+    .post("/servers/:id/configuration", async (c) => {
+      const id = c.req.param("id"), form = await formOf(c);
+      try {
+        const change = { form, baseGeneration: Number(form.baseGeneration) };
+        await reconfigureServer(db, c.get("user"), id, change, secretsKey);
+        return goTo(c, `/servers/${id}`, "saved");
+      } catch (error) {
+        if (!(error instanceof Invalid || error instanceof Conflict)) throw error;
+        const mistakes = error instanceof Invalid ? error.fields : {};
+        const [title, content] = await serverPage(c, id, {
+          values: form,
+          mistakes,
+          mistake: error.message,
+        });
+        return page(c, title, content, error instanceof Conflict ? 409 : 422);
+      }
+    });
+
+  async function serverPage(
+    c: Context<Env>,
+    id: string,
+    again: {
+      values?: Record<string, string>;
+      mistakes?: Record<string, string>;
+      mistake?: string;
+    } = {},
+  ) {
+    const user = c.get("user");
+    const server = await getServer(db, user, id);
+    const props = {
+      server,
+      tools: await listTools(db, user, id),
+      events: await listEvents(db, user, { serverId: id }),
+      generations: await listGenerations(db, user, id),
+      asked: askedInputs(server.config.entry),
+      ...again,
+    };
+    return [server.name, <ServerPage {...props} />] as const;
+  }
+
+  async function deployFormAgain(c: Context<Env>, form: Record<string, string>, error: Invalid) {
+    const user = c.get("user");
+    const { entry } = await findCatalogEntry(db, user, form.slug);
+    const toolboxes = await listToolboxes(db, user, c.get("workspace").id);
+    const content = (
+      <Entry
+        entry={entry}
+        asked={askedInputs(entry)}
+        toolboxes={toolboxes}
+        idempotencyKey={form.idempotencyKey}
+        values={form}
+        mistakes={error.fields}
+        mistake={error.message}
+      />
+    );
+    return page(c, entry.title, content, 422);
+  }
+}

@@ -1,0 +1,86 @@
+// What a page cannot do without script: copying, times in the reader's own zone, following a log.
+
+const zone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const words = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+
+function relative(date) {
+  const seconds = (date - Date.now()) / 1000;
+  const size = Math.abs(seconds);
+  if (size < 5) return "now";
+  if (size < 60) return words.format(Math.round(seconds), "second");
+  if (size < 3600) return words.format(Math.round(seconds / 60), "minute");
+  if (size < 86400) return words.format(Math.round(seconds / 3600), "hour");
+  return words.format(Math.round(seconds / 86400), "day");
+}
+
+function tellTimes() {
+  for (const time of document.querySelectorAll("time[datetime]")) {
+    const date = new Date(time.dateTime);
+    const full = zone.format(date);
+    const text = "relative" in time.dataset ? relative(date) : full;
+    if (time.textContent !== text) time.textContent = text;
+    time.title = full;
+  }
+}
+
+function followLogs() {
+  for (const log of document.querySelectorAll("[data-follow]")) {
+    const isAtEnd = log.dataset.followed === undefined || log.dataset.atEnd === "yes";
+    log.dataset.followed = "";
+    if (isAtEnd) log.scrollTop = log.scrollHeight;
+  }
+}
+
+document.addEventListener("scroll", (event) => {
+  const log = event.target;
+  if (!log.dataset || !("follow" in log.dataset)) return;
+  log.dataset.atEnd = log.scrollTop + log.clientHeight > log.scrollHeight - 20 ? "yes" : "no";
+}, true);
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const source = document.getElementById(button.dataset.copy);
+  const said = document.getElementById("said");
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    button.textContent = "Copied";
+    said.textContent = "Copied to the clipboard";
+  } catch {
+    // Without permission, or over plain HTTP: select it, so that Ctrl+C does.
+    getSelection().selectAllChildren(source);
+    said.textContent = "Selected: press Ctrl+C to copy";
+  }
+  setTimeout(() => (button.textContent = "Copy"), 2000);
+});
+
+// One open confirmation at a time; Escape closes it and gives the focus back.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  const open = event.target.closest("details.confirm[open]");
+  if (!open) return;
+  open.open = false;
+  open.querySelector("summary").focus();
+});
+
+// A double click sends one form.
+document.addEventListener("submit", (event) => {
+  const button = event.submitter;
+  if (!button || event.defaultPrevented) return;
+  setTimeout(() => (button.disabled = true));
+  setTimeout(() => (button.disabled = false), 5000);
+});
+
+for (const name of ["DOMContentLoaded", "htmx:after:swap", "htmx:afterSwap", "htmx:after:settle"]) {
+  document.addEventListener(name, () => {
+    tellTimes();
+    followLogs();
+  });
+}
+new MutationObserver(() => {
+  tellTimes();
+  followLogs();
+}).observe(document.documentElement, { childList: true, subtree: true });
+setInterval(tellTimes, 5000);
+tellTimes();
+followLogs();

@@ -1,0 +1,278 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { dataPath, type DataPathOptions, type Route } from "../../dtma/data_path.ts";
+import {
+  canonicalHash,
+  ErrorCode,
+  generateSigningKey,
+  PIN_META,
+  signRequest,
+} from "../../dtma/protocol.ts";
+import { startServer, type StdioServer, toolCall } from "./stdio_server.ts";
+
+const SERVER = "01890000-0000-7000-8000-000000000001";
+const app = await generateSigningKey();
+const stranger = await generateSigningKey();
+
+/** A data path with one server behind it, served over HTTP on the loopback. */
+async function serve(server: StdioServer | null, options: Partial<DataPathOptions> = {}) {
+  const session = await server?.open();
+  const tools = await session?.listTools() ?? [];
+  const toolHashes = new Map<string, string>();
+  for (const tool of tools) toolHashes.set(tool.name, await canonicalHash(tool));
+  const route: Route = session ? { session, toolHashes } : { unavailable: "It is stopped" };
+  const logged: string[] = [];
+  const handler = dataPath({
+    sessionOf: (id) => id === SERVER ? route : { unavailable: "Not here" },
+    appPublicKey: app.publicKey,
+    log: (line) => logged.push(line),
+    ...options,
+  });
+  const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, handler);
+  const base = `http://127.0.0.1:${http.addr.port}`;
+  return {
+    base,
+    logged,
+    toolHashes,
+    /** A call of a tool with its pin, as the bridge makes it. */
+    pinned(name: string, args: Record<string, unknown> = {}, meta: Record<string, unknown> = {}) {
+      return toolCall(name, args, { meta: { [PIN_META]: toolHashes.get(name), ...meta } });
+    },
+    async post(
+      message: unknown,
+      { path = `/mcp/${SERVER}`, method = "POST", key = app, keyId = "app", signal }: {
+        path?: string;
+        method?: string;
+        key?: { privateKey: string };
+        keyId?: string;
+        signal?: AbortSignal;
+      } = {},
+    ) {
+      const text = typeof message === "string" ? message : JSON.stringify(message);
+      const body = message instanceof Uint8Array
+        ? new Uint8Array(message)
+        : new TextEncoder().encode(text);
+      const url = base + path;
+      const signature = await signRequest({ method, url, body }, {
+        keyId,
+        privateKey: key.privateKey,
+      });
+      return await fetch(url, { method, headers: signature, body, signal });
+    },
+    [Symbol.asyncDispose]: () => http.shutdown(),
+  };
+}
+
+/** The events of a stream, parsed. */
+async function eventsOf(response: Response): Promise<Record<string, unknown>[]> {
+  assert.equal(response.headers.get("content-type"), "text/event-stream");
+  const events = (await response.text()).split("\n\n").filter((event) =>
+    event.startsWith("data: ")
+  );
+  return events.map((event) => JSON.parse(event.slice("data: ".length)));
+}
+
+Deno.test("dataPath answers the app's signed calls, lists and discovery", async () => {
+  await using server = startServer("echo");
+  await using path = await serve(server);
+  const called = await path.post(path.pinned("echo", { text: "hi" }));
+  assert.equal(called.headers.get("content-type"), "application/json");
+  assert.deepEqual(await called.json(), {
+    jsonrpc: "2.0",
+    id: 1,
+    result: { resultType: "complete", content: [{ type: "text", text: "hi" }] },
+  });
+  const meta = { "io.modelcontextprotocol/protocolVersion": "2026-07-28" };
+  const ask = async (method: string) =>
+    (await (await path.post({ jsonrpc: "2.0", id: "x", method, params: { _meta: meta } })).json())
+      .result;
+  assert.equal((await ask("tools/list")).tools.length, 2);
+  assert.deepEqual((await ask("server/discover")).supportedVersions, ["2026-07-28"]);
+});
+
+Deno.test("dataPath gives nothing to anybody else", async () => {
+  await using server = startServer("echo");
+  await using path = await serve(server);
+  const call = path.pinned("echo", { text: "hi" });
+  const refused = async (status: number, response: Response) => {
+    assert.equal(response.status, status);
+    assert.equal(await response.text(), "");
+  };
+  await refused(401, await path.post(call, { key: stranger }));
+  await refused(401, await path.post(call, { keyId: "someone" }));
+  const unsigned = { method: "POST", body: JSON.stringify(call) };
+  await refused(401, await fetch(`${path.base}/mcp/${SERVER}`, unsigned));
+  await refused(404, await path.post(call, { method: "PUT" }));
+  await refused(404, await path.post(call, { path: "/" }));
+  await refused(404, await path.post(call, { path: `/mcp/${SERVER}/` }));
+  await refused(404, await path.post(call, { path: "/mcp/../etc/passwd" }));
+  await refused(404, await path.post(call, { path: `/mcp/${SERVER.toUpperCase()}x` }));
+  await refused(413, await path.post(" ".repeat(4 * 1024 * 1024 + 1)));
+  const endless = new ReadableStream<Uint8Array>({
+    pull: (controller) => controller.enqueue(new Uint8Array(64 * 1024)),
+  });
+  const unmeasured = { method: "POST", body: endless, headers: { "signature-input": "x" } };
+  await refused(413, await fetch(`${path.base}/mcp/${SERVER}`, unmeasured));
+});
+
+Deno.test("dataPath reads 64 bodies at once", async () => {
+  await using server = startServer("echo");
+  await using path = await serve(server);
+  const post = async (length: number) => {
+    const response = await path.post(path.pinned("echo", { text: "x".repeat(length) }));
+    await response.body?.cancel();
+    return response.status;
+  };
+  const statuses = await Promise.all(Array.from({ length: 64 }, () => post(100_000)));
+  assert(statuses.every((status) => status === 200));
+});
+
+Deno.test("dataPath refuses a replay", async () => {
+  await using server = startServer("echo");
+  await using path = await serve(server);
+  const body = new TextEncoder().encode(JSON.stringify(path.pinned("echo", { text: "hi" })));
+  const url = `${path.base}/mcp/${SERVER}`;
+  const headers = await signRequest({ method: "POST", url, body }, {
+    keyId: "app",
+    privateKey: app.privateKey,
+  });
+  const send = async () => {
+    const response = await fetch(url, { method: "POST", headers, body });
+    await response.body?.cancel();
+    return response.status;
+  };
+  assert.deepEqual([await send(), await send()], [200, 401]);
+  assert.deepEqual(path.logged, ["Refused a request: The request was sent before"]);
+});
+
+Deno.test("dataPath refuses what is not one request that it serves", async () => {
+  await using server = startServer("echo");
+  await using path = await serve(server);
+  const good = path.pinned("echo", { text: "hi" });
+  const deep = "[".repeat(70) + "]".repeat(70);
+  const cases: [unknown, number, number][] = [
+    ["{", 400, -32700],
+    [new Uint8Array([0x22, 0xff, 0x22]), 400, -32700],
+    ["[]", 400, -32600],
+    [[good], 400, -32600],
+    [{ ...good, id: undefined }, 400, -32600],
+    [{ ...good, id: null }, 400, -32600],
+    [{ ...good, id: 1.5 }, 400, -32600],
+    [{ ...good, jsonrpc: "1.0" }, 400, -32600],
+    [{ jsonrpc: "2.0", id: 1, result: {} }, 400, -32600],
+    [JSON.stringify(good).replace('"hi"', deep), 400, -32600],
+    [{ ...good, params: [] }, 400, -32602],
+    [{ ...good, params: { ...good.params, Name: "environment" } }, 400, -32602],
+    [{ ...good, params: { ...good.params, _Meta: {} } }, 400, -32602],
+    [{ ...good, params: { ...good.params, _meta: 5 } }, 400, -32602],
+    [path.pinned("echo", {}, { progressToken: {} }), 400, -32602],
+    [toolCall("echo", { text: "no pin" }), 400, -32602],
+    [path.pinned("echo", {}, { "io.modelcontextprotocol/protocolVersion": "1999" }), 400, -32022],
+    [{ ...good, method: "resources/list" }, 404, -32601],
+    [{ ...good, method: "initialize" }, 404, -32601],
+  ];
+  for (const [message, status, code] of cases) {
+    const response = await path.post(message);
+    const { error } = await response.json();
+    assert.deepEqual([response.status, error.code], [status, code], JSON.stringify(message));
+  }
+});
+
+Deno.test("dataPath calls no tool that is not as it was approved", async () => {
+  await using server = startServer("changes-tools");
+  await using path = await serve(server);
+  const code = async (call: unknown) => (await (await path.post(call)).json()).error?.code;
+  const wrongPin = { [PIN_META]: "0".repeat(64) };
+  assert.equal(await code(path.pinned("changing")), undefined);
+  assert.equal(await code(path.pinned("changing", {}, wrongPin)), ErrorCode.definitionChanged);
+  assert.equal(await code(path.pinned("unheard_of", {}, wrongPin)), ErrorCode.definitionChanged);
+  // Of equal keys the last counts, here as well as for whoever reads what is passed on.
+  const twice = JSON.stringify(path.pinned("changing"))
+    .replace('"name":"changing"', '"name":"changing","name":"changes_tools"');
+  assert.equal(await code(twice), ErrorCode.definitionChanged);
+});
+
+Deno.test("dataPath says why a server is not available", async () => {
+  await using path = await serve(null);
+  const { id, error } = await (await path.post(toolCall("echo"))).json();
+  assert.equal(id, 1);
+  assert.equal(error.code, ErrorCode.serverUnavailable);
+  assert.match(error.message, /It is stopped/);
+});
+
+Deno.test("dataPath streams progress with the caller's token, then the response", async () => {
+  await using server = startServer("shuffles");
+  await using path = await serve(server);
+  const call = path.pinned("shuffles", { text: "t" }, { progressToken: "mine" });
+  assert.deepEqual(await eventsOf(await path.post(call)), [
+    {
+      jsonrpc: "2.0",
+      method: "notifications/progress",
+      params: { progressToken: "mine", progress: 0.5, message: "t" },
+    },
+    {
+      jsonrpc: "2.0",
+      id: 1,
+      result: { resultType: "complete", content: [{ type: "text", text: "t" }] },
+    },
+  ]);
+});
+
+Deno.test("dataPath keeps a silent stream alive", async () => {
+  await using server = startServer("shuffles");
+  await using path = await serve(server, { pingEveryMs: 5 });
+  const response = await path.post(path.pinned("waits", {}, { progressToken: 1 }));
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  assert.equal((await reader.read()).value, ": ping\n\n");
+  await (await path.post(path.pinned("release"))).body?.cancel();
+  let text = "";
+  for (let read = await reader.read(); !read.done; read = await reader.read()) text += read.value;
+  assert.match(text, /data: .*"released"/);
+});
+
+Deno.test("dataPath cancels the call of a client that goes away", async () => {
+  for (const meta of [{}, { progressToken: 1 }]) {
+    await using server = startServer("shuffles");
+    await using path = await serve(server);
+    const stop = new AbortController();
+    const gone = path.post(path.pinned("waits", {}, meta), { signal: stop.signal })
+      .then((response) => response.text());
+    // Sent after it and answered: the server has it.
+    await (await path.post(path.pinned("shuffles", { text: "" }))).text();
+    stop.abort();
+    await assert.rejects(gone);
+    let cancelled: unknown[] = [];
+    while (cancelled.length === 0) {
+      const { result } = await (await path.post(path.pinned("cancelled"))).json();
+      cancelled = result.structuredContent.cancelled;
+    }
+    assert.equal(cancelled.length, 1);
+  }
+});
+
+Deno.test("dataPath passes results as the server wrote them", async () => {
+  await using server = startServer("lossless");
+  await using path = await serve(server);
+  await fc.assert(fc.asyncProperty(
+    fc.dictionary(fc.string(), fc.jsonValue()),
+    fc.boolean(),
+    async (value, streamed) => {
+      const text = JSON.stringify(value);
+      const call = path.pinned("raw", { text }, streamed ? { progressToken: 1 } : {});
+      const response = await path.post(call);
+      const message = streamed ? (await eventsOf(response))[0] : await response.json();
+      assert.deepEqual(message.result, { resultType: "complete", ...JSON.parse(text) });
+    },
+  ));
+  const exact = '{"big":12345678901234567890,\r"f":1.0,"e":1E400,"ls":"\u2028"}';
+  const plain = await (await path.post(path.pinned("raw", { text: exact }))).text();
+  assert(plain.includes(exact.slice(1).replace("\r", " ")), plain);
+});
+
+Deno.test("dataPath passes what goes wrong with a server as an error of the call", async () => {
+  await using server = startServer("dies-mid-call");
+  await using path = await serve(server);
+  const response = await path.post(path.pinned("dies_mid_call", {}, { progressToken: 1 }));
+  const [{ error }] = await eventsOf(response) as [{ error: { code: number } }];
+  assert.equal(error.code, ErrorCode.indeterminate);
+});

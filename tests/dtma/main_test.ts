@@ -1,0 +1,248 @@
+// The app here is a fake of its documented wire (dtma/protocol.ts); the daemon is the real one, as a
+// process of its own with no more permissions than dtma/main.ts says it needs.
+import assert from "node:assert/strict";
+import { readConfig } from "../../dtma/config.ts";
+import { DataDirectory } from "../../dtma/data_directory.ts";
+import {
+  type DesiredRequest,
+  type EnrolRequest,
+  ErrorCode,
+  generateSigningKey,
+  signRequest,
+} from "../../dtma/protocol.ts";
+import { toolCall } from "./stdio_server.ts";
+
+const MAIN = new URL("../../dtma/main.ts", import.meta.url).pathname;
+const TOOLBOX = "01890000-0000-7000-8000-00000000000a";
+const TOKEN = "token-of-enough-length";
+const appKey = await generateSigningKey();
+
+function fakeApp() {
+  const enrolments: EnrolRequest[] = [];
+  const pulls: DesiredRequest[] = [];
+  const app = {
+    enrolments,
+    pulls,
+    revoked: false,
+    url: "",
+    [Symbol.asyncDispose]: () => http.shutdown(),
+  };
+  const options = { hostname: "127.0.0.1", port: 0, onListen: () => {} };
+  const http = Deno.serve(options, async (request) => {
+    const json = await request.json();
+    const path = new URL(request.url).pathname;
+    if (path === "/toolbox/enrol") {
+      enrolments.push(json);
+      return Response.json({ toolboxId: TOOLBOX, appPublicKey: appKey.publicKey });
+    }
+    if (app.revoked) return Response.json({ error: "This toolbox was revoked" }, { status: 403 });
+    if (path === "/toolbox/report") return Response.json({ accepted: true });
+    pulls.push(json);
+    if (json.haveVersion !== null) await new Promise((resolve) => setTimeout(resolve, 200));
+    return Response.json({ version: "1", servers: [] });
+  });
+  app.url = `http://127.0.0.1:${http.addr.port}`;
+  return app;
+}
+
+/** Starts the daemon with the permissions that dtma/main.ts names. */
+function startDaemon(app: string, dataDir: string, env: Record<string, string> = {}) {
+  const socket = `${dataDir}/no-docker.sock`;
+  const names = "MOORING_URL,MOORING_ENROLMENT_TOKEN,MOORING_ENROLMENT_TOKEN_FILE,DTMA_DATA_DIR," +
+    "DTMA_LISTEN,DTMA_ADDRESS,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS";
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--quiet",
+      "--no-prompt",
+      "--cached-only",
+      `--allow-net=${new URL(app).host},127.0.0.1:0,localhost,unix:${socket}`,
+      `--allow-read=${dataDir},${socket}`,
+      `--allow-write=${dataDir},${socket}`,
+      `--allow-env=${names}`,
+      MAIN,
+    ],
+    env: {
+      MOORING_URL: app,
+      DTMA_DATA_DIR: dataDir,
+      DOCKER_HOST: `unix://${socket}`,
+      DTMA_PARENT: "stdin",
+      ...env,
+    },
+    stdin: "piped",
+    stdout: "null",
+    stderr: "piped",
+  }).spawn();
+  const logged = new Response(child.stderr).text();
+  return {
+    child,
+    /** Its exit code and all that it logged. */
+    async end() {
+      const { code } = await child.status;
+      await child.stdin.close().catch(() => {});
+      return { code, log: await logged };
+    },
+    async [Symbol.asyncDispose]() {
+      try {
+        child.kill("SIGKILL");
+      } catch {
+        // It ended by itself.
+      }
+      await this.end();
+    },
+  };
+}
+
+async function withDataDir(run: (dataDir: string) => Promise<void>): Promise<void> {
+  const dataDir = await Deno.makeTempDir({ prefix: "mooring-test-" });
+  try {
+    await run(dataDir);
+  } finally {
+    await Deno.remove(dataDir, { recursive: true });
+  }
+}
+
+async function waitFor(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
+Deno.test("the daemon enrols once, says what is amiss with its engine, and stops on TERM", async () => {
+  await withDataDir(async (dataDir) => {
+    await using app = fakeApp();
+    {
+      await using daemon = startDaemon(app.url, dataDir, { MOORING_ENROLMENT_TOKEN: TOKEN });
+      await waitFor(() => app.pulls.length >= 2);
+      const { engine, address } = app.pulls[0].facts;
+      assert(engine.state === "absent");
+      assert.match(engine.reason, /no Docker socket/);
+
+      const url = `${address}/mcp/${TOOLBOX}`;
+      const body = new TextEncoder().encode(JSON.stringify(toolCall("any")));
+      const key = { keyId: "app", privateKey: appKey.privateKey };
+      const headers = await signRequest({ method: "POST", url, body }, key);
+      const answer = await (await fetch(url, { method: "POST", headers, body })).json();
+      assert.equal(answer.error.code, ErrorCode.serverUnavailable);
+
+      daemon.child.kill("SIGTERM");
+      const { code, log } = await daemon.end();
+      assert.equal(code, 0, log);
+      assert.match(log, /Stopping \(SIGTERM\)/);
+    }
+    const [key, state] = await Promise.all(
+      ["toolbox.key", "state.json"].map((name) => Deno.stat(`${dataDir}/${name}`)),
+    );
+    assert.deepEqual([key.mode! & 0o777, state.mode! & 0o777], [0o600, 0o600]);
+
+    // A second start, without a token.
+    const pulls = app.pulls.length;
+    await using again = startDaemon(app.url, dataDir);
+    await waitFor(() => app.pulls.length > pulls);
+    assert.equal(app.enrolments.length, 1);
+    again.child.kill("SIGINT");
+    assert.equal((await again.end()).code, 0);
+  });
+});
+
+Deno.test("the daemon ends when its parent is gone", async () => {
+  await withDataDir(async (dataDir) => {
+    await using app = fakeApp();
+    await using daemon = startDaemon(app.url, dataDir, { MOORING_ENROLMENT_TOKEN: TOKEN });
+    await waitFor(() => app.pulls.length > 0);
+    await daemon.child.stdin.close();
+    const { code, log } = await daemon.end();
+    assert.equal(code, 0);
+    assert.match(log, /parent process is gone/);
+  });
+});
+
+Deno.test("the daemon ends when it is revoked, and enrols anew with a new token", async () => {
+  await withDataDir(async (dataDir) => {
+    await using app = fakeApp();
+    {
+      await using daemon = startDaemon(app.url, dataDir, { MOORING_ENROLMENT_TOKEN: TOKEN });
+      await waitFor(() => app.pulls.length > 0);
+      app.revoked = true;
+      const { code, log } = await daemon.end();
+      assert.equal(code, 3, log);
+      assert.match(log, /refuses this toolbox \(This toolbox was revoked\)/);
+    }
+    await using tokenless = startDaemon(app.url, dataDir);
+    const { code, log } = await tokenless.end();
+    assert.equal(code, 1);
+    assert.match(log, /not enrolled/);
+
+    app.revoked = false;
+    await using anew = startDaemon(app.url, dataDir, { MOORING_ENROLMENT_TOKEN: TOKEN });
+    await waitFor(() => app.enrolments.length === 2);
+    assert(anew);
+    assert.notEqual(app.enrolments[1].publicKey, app.enrolments[0].publicKey);
+  });
+});
+
+Deno.test("the daemon tells all mistakes of its configuration, as JSON if asked", async () => {
+  await withDataDir(async (dataDir) => {
+    await using daemon = startDaemon("http://127.0.0.1:1", dataDir, {
+      MOORING_URL: "http://example.com",
+      DTMA_LISTEN: "nowhere",
+    });
+    const { code, log } = await daemon.end();
+    assert.equal(code, 1);
+    assert.match(log, /MOORING_URL must be https.*DTMA_LISTEN must be host:port/);
+  });
+});
+
+Deno.test("readConfig reads every variable", () => {
+  assert.deepEqual(
+    readConfig({
+      MOORING_URL: "https://mooring.example/functions/v1/app/",
+      MOORING_ENROLMENT_TOKEN_FILE: "/run/token",
+      DTMA_DATA_DIR: "/var/lib/dtma",
+      DTMA_LISTEN: "[::]:4700",
+      DTMA_ADDRESS: "https://toolbox.example/",
+      DOCKER_HOST: "unix:///run/podman.sock",
+      LOG_FORMAT: "json",
+    }, () => `${TOKEN}\n`),
+    {
+      appUrl: "https://mooring.example/functions/v1/app",
+      enrolmentToken: TOKEN,
+      dataDirectory: "/var/lib/dtma",
+      listen: { hostname: "::", port: 4700 },
+      address: "https://toolbox.example",
+      dockerHost: "unix:///run/podman.sock",
+      endsWithStdin: false,
+      logFormat: "json",
+    },
+  );
+});
+
+Deno.test("readConfig tells each mistake, without the value", () => {
+  const mistakesOf = (environment: Record<string, string>) => {
+    try {
+      readConfig({ MOORING_URL: "http://[::1]:1", DTMA_DATA_DIR: "d", ...environment });
+      return "";
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  assert.equal(mistakesOf({}), "");
+  assert.match(mistakesOf({ MOORING_URL: "" }), /MOORING_URL is not a URL/);
+  assert.match(mistakesOf({ MOORING_URL: "https://user:secret@x.example" }), /without user/);
+  assert.match(mistakesOf({ MOORING_URL: "http://127.0.0.1.example.com" }), /must be https/);
+  assert.match(mistakesOf({ DTMA_DATA_DIR: "" }), /DTMA_DATA_DIR/);
+  assert.match(mistakesOf({ DTMA_LISTEN: "0.0.0.0:80" }), /DTMA_ADDRESS is needed/);
+  assert.match(mistakesOf({ DTMA_LISTEN: "127.0.0.1:70000" }), /port over 65535/);
+  assert.match(mistakesOf({ DOCKER_HOST: "tcp://1.2.3.4:2375" }), /unix socket/);
+  assert.match(mistakesOf({ MOORING_ENROLMENT_TOKEN: "short" }), /not an enrolment token/);
+  assert.equal(mistakesOf({ MOORING_ENROLMENT_TOKEN: "tiny secret" }).includes("secret"), false);
+});
+
+Deno.test("DataDirectory is held by one at a time, and waits for the one before", async () => {
+  await withDataDir(async (dataDir) => {
+    const first = await DataDirectory.open(dataDir, 0);
+    await assert.rejects(DataDirectory.open(dataDir, 0), /Another DTMA runs on/);
+    const second = DataDirectory.open(dataDir);
+    first.close();
+    (await second).close();
+    await assert.rejects(DataDirectory.open("/proc/nowhere", 0), /cannot be written/);
+  });
+});

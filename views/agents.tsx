@@ -1,0 +1,363 @@
+import type { Agent } from "../models/agents.ts";
+import type { Call } from "../models/calls.ts";
+import type { Server } from "../models/servers.ts";
+import { visibleText } from "../models/tools.ts";
+import { bytes, Confirm, Copy, count, duration, Empty, Field, Time } from "./parts.tsx";
+import { useUrl } from "./url.ts";
+
+export function Agents(
+  { agents, mistakes = {}, name }: {
+    agents: Agent[];
+    mistakes?: Record<string, string>;
+    name?: string;
+  },
+) {
+  const url = useUrl();
+  return (
+    <>
+      <h1>Agents</h1>
+      <p class="lead">
+        Whoever calls tools: a chat, an editor, a program. Each gets the tools of the servers it is
+        connected to.
+      </p>
+      {agents.length === 0
+        ? (
+          <Empty title="No agents yet">
+            <p>Create one, connect it to a server, and give its token to your MCP client.</p>
+          </Empty>
+        )
+        : (
+          <ul class="cards">
+            {agents.map((agent) => (
+              <li class="card">
+                <h2>
+                  <a href={url(`/agents/${agent.id}`)}>{agent.name}</a>
+                </h2>
+                <p>
+                  {agent.connections.length
+                    ? agent.connections.map((c) => c.serverName).join(", ")
+                    : "Connected to no server yet"}
+                </p>
+                <p class="help">{count(agent.tokens.filter(isLive).length, "token")}</p>
+              </li>
+            ))}
+          </ul>
+        )}
+      <section class="card" aria-labelledby="new-agent">
+        <h2 id="new-agent">New agent</h2>
+        <form method="post" action={url("/agents")} class="inline">
+          <Field
+            name="name"
+            label="Name"
+            required
+            value={name}
+            mistake={mistakes.name}
+            placeholder="My editor"
+          />
+          <button>Create</button>
+        </form>
+      </section>
+    </>
+  );
+}
+
+export interface AgentProps {
+  agent: Agent;
+  servers: Server[];
+  calls: Call[];
+  /** The bridge's address, as clients reach it. */
+  bridgeUrl: string;
+  /** A token that was made just now: the one time it is shown. */
+  newToken: string | null;
+  mistakes?: Record<string, string>;
+}
+
+export function AgentPage(props: AgentProps) {
+  const { agent } = props;
+  const url = useUrl();
+  return (
+    <>
+      <p class="crumbs">
+        <a href={url("/agents")}>Agents</a> / {agent.name}
+      </p>
+      <div hx-sse:connect={url(`/agents/${agent.id}/live`)} hx-swap="none"></div>
+      <div class="head">
+        <h1>{agent.name}</h1>
+        <div class="acts">
+          <Confirm
+            label="Remove"
+            title={`Remove ${agent.name}?`}
+            action={url(`/agents/${agent.id}/remove`)}
+          >
+            <p>
+              Its tokens stop working at once and its connections go. Its calls stay in the log.
+            </p>
+          </Confirm>
+        </div>
+      </div>
+      <div class="columns">
+        <div>
+          <Connections agent={agent} servers={props.servers} />
+          <Tokens {...props} />
+        </div>
+        <ClientConfiguration {...props} />
+      </div>
+      <AgentCalls calls={props.calls} />
+    </>
+  );
+}
+
+function Connections({ agent, servers }: { agent: Agent; servers: Server[] }) {
+  const url = useUrl();
+  const path = url(`/agents/${agent.id}/connections`);
+  const connected = new Set(agent.connections.map((connection) => connection.serverId));
+  const free = servers.filter((server) => !connected.has(server.id) && !server.removedAt);
+  return (
+    <section class="card" aria-labelledby="connections">
+      <h2 id="connections">Toolbelt</h2>
+      {agent.connections.length === 0
+        ? <p class="help">Connected to no server yet, so it gets no tools.</p>
+        : (
+          <ul class="rows">
+            {agent.connections.map((connection) => (
+              <li>
+                <a href={url(`/servers/${connection.serverId}`)}>{connection.serverName}</a>
+                <small>
+                  {connection.toolsApproved} of {count(connection.toolsTotal, "tool")} approved
+                </small>
+                <form method="post" action={`${path}/${connection.serverId}/remove`}>
+                  <button class="quiet" aria-label={`Disconnect ${connection.serverName}`}>
+                    Disconnect
+                  </button>
+                </form>
+              </li>
+            ))}
+          </ul>
+        )}
+      {free.length > 0
+        ? (
+          <form method="post" action={path} class="inline">
+            <div class="field">
+              <label for="serverId">Server</label>
+              <select id="serverId" name="serverId">
+                {free.map((server) => <option value={server.id}>{server.name}</option>)}
+              </select>
+            </div>
+            <button>Connect</button>
+          </form>
+        )
+        : servers.length === 0 && (
+          <p>
+            <a href={url("/marketplace")}>Deploy a server</a> to connect it.
+          </p>
+        )}
+    </section>
+  );
+}
+
+function Tokens({ agent, newToken, mistakes = {} }: AgentProps) {
+  const url = useUrl();
+  const path = url(`/agents/${agent.id}/tokens`);
+  return (
+    <section class="card" aria-labelledby="tokens">
+      <h2 id="tokens">Tokens</h2>
+      {newToken && (
+        <div class="notice good">
+          <p>
+            <strong>Copy the token now.</strong> It is shown this once; only its hash is kept.
+          </p>
+          <Copy id="new-token" text={newToken} label="the token" />
+        </div>
+      )}
+      {agent.tokens.length > 0 && (
+        <ul class="rows">
+          {agent.tokens.map((token) => (
+            <li>
+              <span>{token.name}</span>
+              <small>
+                {token.revokedAt
+                  ? (
+                    <>
+                      revoked <Time at={token.revokedAt} relative />
+                    </>
+                  )
+                  : token.expiresAt && token.expiresAt < new Date()
+                  ? (
+                    <>
+                      expired <Time at={token.expiresAt} relative />
+                    </>
+                  )
+                  : (
+                    <>
+                      {token.lastUsedAt
+                        ? (
+                          <>
+                            used <Time at={token.lastUsedAt} relative />
+                          </>
+                        )
+                        : "not used yet"}
+                      {token.expiresAt
+                        ? (
+                          <>
+                            , expires <Time at={token.expiresAt} relative />
+                          </>
+                        )
+                        : ", does not expire"}
+                    </>
+                  )}
+              </small>
+              {isLive(token) && (
+                <Confirm
+                  label="Revoke"
+                  title={`Revoke ${token.name}?`}
+                  action={`${path}/${token.id}/revoke`}
+                >
+                  <p>What uses it is refused from its next request on.</p>
+                </Confirm>
+              )}
+            </li>
+          ))}
+        </ul>
+      )}
+      <form method="post" action={path} class="inline">
+        <Field
+          name="name"
+          label="Name of the new token"
+          required
+          mistake={mistakes.name}
+          placeholder="laptop"
+        />
+        <div class="field">
+          <label for="expiresInDays">Expires</label>
+          <select id="expiresInDays" name="expiresInDays">
+            <option value="30">in 30 days</option>
+            <option value="90" selected>in 90 days</option>
+            <option value="365">in a year</option>
+            <option value="never">never</option>
+          </select>
+        </div>
+        <button>Create a token</button>
+      </form>
+    </section>
+  );
+}
+
+/** What to paste into a client; with the token while it is known, else with a place for it. */
+function ClientConfiguration({ bridgeUrl, newToken }: AgentProps) {
+  const token = newToken ?? "MOORING_TOKEN";
+  const headers = { Authorization: `Bearer ${token}` };
+  const json = (value: unknown) => JSON.stringify(value, null, 2);
+  const clients = [
+    {
+      id: "claude-code",
+      name: "Claude Code",
+      where: "In a terminal",
+      text:
+        `claude mcp add --transport http mooring ${bridgeUrl} --header "Authorization: Bearer ${token}"`,
+    },
+    {
+      id: "cursor",
+      name: "Cursor",
+      where: "In ~/.cursor/mcp.json",
+      text: json({ mcpServers: { mooring: { url: bridgeUrl, headers } } }),
+    },
+    {
+      id: "vs-code",
+      name: "VS Code",
+      where: "In .vscode/mcp.json",
+      text: json({ servers: { mooring: { type: "http", url: bridgeUrl, headers } } }),
+    },
+    {
+      id: "inspector",
+      name: "MCP Inspector",
+      where: "In a terminal",
+      text:
+        `npx @modelcontextprotocol/inspector --cli ${bridgeUrl} --transport http --method tools/list --header "Authorization: Bearer ${token}"`,
+    },
+    {
+      id: "any",
+      name: "Any other client",
+      where: "Streamable HTTP",
+      text: `${bridgeUrl}\nAuthorization: Bearer ${token}`,
+    },
+  ];
+  return (
+    <section class="card" aria-labelledby="client">
+      <h2 id="client">Client configuration</h2>
+      {!newToken && (
+        <p class="help">
+          Put a token in the place of <code>MOORING_TOKEN</code>.
+        </p>
+      )}
+      {clients.map((client, index) => (
+        <details open={index === 0}>
+          <summary>
+            {client.name} <small>{client.where}</small>
+          </summary>
+          <Copy
+            id={`client-${client.id}`}
+            text={client.text}
+            label={`the configuration for ${client.name}`}
+          />
+        </details>
+      ))}
+    </section>
+  );
+}
+
+const OUTCOMES: Record<string, string> = {
+  ok: "✓ ok",
+  tool_error: "▲ tool error",
+  error: "▲ not run",
+  cancelled: "◌ cancelled",
+  indeterminate: "▲ may have run",
+};
+
+export function AgentCalls({ calls }: { calls: Call[] }) {
+  return (
+    <section class="card" id="calls" aria-labelledby="calls-title">
+      <h2 id="calls-title">Calls</h2>
+      {calls.length === 0
+        ? <p class="help">No call yet. They show up here as they come.</p>
+        : (
+          <div class="table">
+            <table>
+              <thead>
+                <tr>
+                  <th scope="col">When</th>
+                  <th scope="col">Tool</th>
+                  <th scope="col">Outcome</th>
+                  <th scope="col">Took</th>
+                  <th scope="col">Sent</th>
+                  <th scope="col">Received</th>
+                </tr>
+              </thead>
+              <tbody>
+                {calls.map((call) => (
+                  <tr>
+                    <td>
+                      <Time at={call.startedAt} relative />
+                    </td>
+                    <td>
+                      <code>{call.serverSlug} / {visibleText(call.tool)}</code>
+                    </td>
+                    <td>
+                      <span class={`status ${call.outcome}`}>{OUTCOMES[call.outcome]}</span>
+                      {call.error && <small>{visibleText(call.error)}</small>}
+                    </td>
+                    <td>{duration(call.durationMs)}</td>
+                    <td>{bytes(call.requestBytes)}</td>
+                    <td>{bytes(call.responseBytes)}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        )}
+    </section>
+  );
+}
+
+function isLive(token: Agent["tokens"][number]): boolean {
+  return !token.revokedAt && (!token.expiresAt || token.expiresAt > new Date());
+}

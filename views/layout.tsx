@@ -1,0 +1,104 @@
+import type { Child } from "hono/jsx";
+import type { Person } from "../models/identity.ts";
+import type { Workspace } from "../models/workspaces.ts";
+import { useUrl } from "./url.ts";
+
+/** What every page knows of who looks at it. */
+export interface Viewer {
+  person: Person;
+  workspace: Workspace;
+}
+
+/** Addresses of the assets, with their content's hash in them. */
+export interface Assets {
+  css: string;
+  scripts: string[];
+}
+
+const PLACES = [
+  { path: "/", name: "Overview" },
+  { path: "/marketplace", name: "Marketplace" },
+  { path: "/servers", name: "Servers" },
+  { path: "/agents", name: "Agents" },
+  { path: "/toolboxes", name: "Toolboxes" },
+];
+
+/** The frame of every page. `said` is announced to screen readers and shown at the top. */
+export function Layout(props: {
+  title: string;
+  assets: Assets;
+  viewer: Viewer | null;
+  path: string;
+  said?: string | null;
+  children?: Child;
+}) {
+  return (
+    <html lang="en">
+      <head>
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width, initial-scale=1" />
+        <meta name="color-scheme" content="light dark" />
+        <meta name="htmx-config" content='{"includeIndicatorCSS":false}' />
+        <title>{props.title} · Mooring</title>
+        <link rel="icon" type="image/svg+xml" href={ICON} />
+        <link rel="stylesheet" href={props.assets.css} />
+        {props.assets.scripts.map((src) => <script src={src} defer></script>)}
+      </head>
+      <body>
+        <a class="skip" href="#main">Skip to the page</a>
+        {props.viewer && <Header viewer={props.viewer} path={props.path} />}
+        <p role="status" id="said" class="said">{props.said}</p>
+        <main id="main" tabindex={-1} class={props.viewer ? undefined : "narrow"}>
+          {props.children}
+        </main>
+      </body>
+    </html>
+  );
+}
+
+const ICON =
+  "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='%231769aa' stroke-width='2' stroke-linecap='round' stroke-linejoin='round'%3E%3Ccircle cx='12' cy='5' r='2.5'/%3E%3Cpath d='M12 7.5V21M5 13c0 4.5 3 8 7 8s7-3.5 7-8M8 11h8'/%3E%3C/svg%3E";
+
+/** The anchor of Mooring's mark, drawn in the text's colour. */
+export function Mark() {
+  return (
+    <svg class="mark" viewBox="0 0 24 24" aria-hidden="true">
+      <circle cx="12" cy="5" r="2.5" />
+      <path d="M12 7.5V21M5 13c0 4.5 3 8 7 8s7-3.5 7-8M8 11h8" />
+    </svg>
+  );
+}
+
+function Header({ viewer, path }: { viewer: Viewer; path: string }) {
+  const url = useUrl();
+  return (
+    <header class="top">
+      <a class="brand" href={url("/")}>
+        <Mark />
+        <span>Mooring</span>
+      </a>
+      <nav aria-label="Main">
+        {PLACES.map((place) => (
+          <a
+            href={url(place.path)}
+            aria-current={isHere(place.path, path)
+              ? (place.path === path ? "page" : "true")
+              : undefined}
+          >
+            {place.name}
+          </a>
+        ))}
+      </nav>
+      <div class="who">
+        <span title={viewer.person.email}>{viewer.workspace.name}</span>
+        <form method="post" action={url("/sign-out")}>
+          <button class="quiet">Sign out</button>
+        </form>
+      </div>
+    </header>
+  );
+}
+
+function isHere(place: string, path: string): boolean {
+  return place === "/" ? path === "/" : path === place || path.startsWith(`${place}/`);
+}

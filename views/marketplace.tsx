@@ -1,0 +1,288 @@
+import type { AskedInput, CatalogEntry, CatalogRow } from "../models/catalog_entries.ts";
+import type { Toolbox } from "../models/toolboxes.ts";
+import { count, Empty, Field, Mistake } from "./parts.tsx";
+import { useUrl } from "./url.ts";
+
+export interface MarketplaceProps {
+  rows: CatalogRow[];
+  total: number;
+  categories: { name: string; count: number }[];
+  query: string;
+  category: string;
+}
+
+export function Marketplace(props: MarketplaceProps) {
+  const url = useUrl();
+  return (
+    <>
+      <h1>Marketplace</h1>
+      <p class="lead">MCP servers that run on your own machine, each in a container of its own.</p>
+      <form
+        method="get"
+        action={url("/marketplace")}
+        role="search"
+        class="search"
+        hx-get={url("/marketplace/results")}
+        hx-target="#results"
+        hx-swap="outerHTML"
+        hx-trigger="input delay:150ms, change"
+      >
+        <label for="query" class="hidden">Search</label>
+        <input
+          id="query"
+          type="search"
+          name="q"
+          value={props.query}
+          placeholder="Search by name or by what it does"
+          autocomplete="off"
+        />
+        <label for="category" class="hidden">Category</label>
+        <select id="category" name="category">
+          <option value="">All categories</option>
+          {props.categories.map(({ name, count }) => (
+            <option value={name} selected={name === props.category}>{name} ({count})</option>
+          ))}
+        </select>
+        <button class="no-script">Search</button>
+      </form>
+      <Results {...props} />
+    </>
+  );
+}
+
+export function Results({ rows, total, query }: MarketplaceProps) {
+  const url = useUrl();
+  if (rows.length === 0) {
+    return (
+      <div id="results">
+        <Empty title="Nothing matches">
+          <p>
+            No entry holds every word of “{query}”. Try fewer words, or{" "}
+            <a href={url("/marketplace")}>see all</a>.
+          </p>
+        </Empty>
+      </div>
+    );
+  }
+  return (
+    <div id="results">
+      <p class="help" aria-live="polite">
+        {rows.length < total
+          ? `The best ${rows.length} of ${count(total, "entry").replace("entrys", "entries")}`
+          : total === 1
+          ? "1 entry"
+          : `${total} entries`}
+      </p>
+      <ul class="cards">
+        {rows.map(({ entry }) => (
+          <li class="card entry">
+            <Tile title={entry.title} />
+            <div>
+              <h2>
+                <a href={url(`/marketplace/${entry.slug}`)}>{entry.title}</a>
+              </h2>
+              <p>{entry.summary}</p>
+              <p class="badges">
+                <span class="badge">{entry.category}</span>
+                {needsSecret(entry) && <span class="badge">needs a key</span>}
+                <span class="badge">
+                  {entry.network.hosts.length ? "uses the network" : "no network"}
+                </span>
+              </p>
+            </div>
+          </li>
+        ))}
+      </ul>
+    </div>
+  );
+}
+
+/** A tile drawn from the title, so that no icon has to be fetched from anywhere. */
+function Tile({ title }: { title: string }) {
+  const hue = [...title].reduce((sum, char) => (sum * 31 + char.charCodeAt(0)) % 6, 7);
+  return <span class={`tile hue-${hue}`} aria-hidden="true">{title.slice(0, 1)}</span>;
+}
+
+export interface EntryProps {
+  entry: CatalogEntry;
+  asked: AskedInput[];
+  toolboxes: Toolbox[];
+  idempotencyKey: string;
+  values: Record<string, string>;
+  mistakes: Record<string, string>;
+  mistake?: string;
+}
+
+/** One entry: what it is, what it will be allowed, and the form that deploys it. */
+export function Entry(props: EntryProps) {
+  const { entry } = props;
+  const url = useUrl();
+  return (
+    <>
+      <p class="crumbs">
+        <a href={url("/marketplace")}>Marketplace</a> / {entry.title}
+      </p>
+      <div class="title">
+        <Tile title={entry.title} />
+        <h1>{entry.title}</h1>
+      </div>
+      <p class="lead">{entry.summary}</p>
+      <div class="columns">
+        <section aria-labelledby="about">
+          <h2 id="about">About</h2>
+          <p>{entry.description}</p>
+          <dl class="facts">
+            <dt>Package</dt>
+            <dd>
+              <code>{entry.package.name}@{entry.package.version}</code> from npm
+            </dd>
+            <dt>License</dt>
+            <dd>{entry.license}</dd>
+            <dt>Home page</dt>
+            <dd>
+              <a href={entry.homepage} rel="noreferrer">{entry.homepage}</a>
+            </dd>
+          </dl>
+          <h2>What it will be allowed</h2>
+          <Allowances entry={entry} />
+        </section>
+        <section class="card" aria-labelledby="deploy">
+          <h2 id="deploy">Deploy</h2>
+          <DeployForm {...props} />
+        </section>
+      </div>
+    </>
+  );
+}
+
+function Allowances({ entry }: { entry: CatalogEntry }) {
+  const { hosts } = entry.network;
+  return (
+    <ul class="plain">
+      <li>
+        {hosts.length === 0 ? "No network at all." : (
+          <>
+            Network. It says that it needs {hosts.map((host, i) => (
+              <>
+                {i > 0 && ", "}
+                <code>{host}</code>
+              </>
+            ))}; it is not held to these yet, so it can reach any host.
+          </>
+        )}
+      </li>
+      <li>
+        No files of this machine. Its own image is read-only; <code>/work</code> and{" "}
+        <code>/tmp</code> are in memory and emptied when it restarts.
+      </li>
+      <li>
+        At most 512 MiB of memory, one processor, 128 processes. No privileges, and none to be
+        gained.
+      </li>
+      <li>
+        {entry.package.installScripts
+          ? "Its package runs install scripts while the image is built."
+          : "No install scripts run while the image is built."}
+      </li>
+    </ul>
+  );
+}
+
+function DeployForm(props: EntryProps) {
+  const { entry, toolboxes } = props;
+  const url = useUrl();
+  if (toolboxes.length === 0) {
+    return (
+      <p class="notice bad">
+        There is no toolbox to run it on. <a href={url("/toolboxes")}>See toolboxes</a>.
+      </p>
+    );
+  }
+  const absent = toolboxes.length === 1 && toolboxes[0].facts?.engine.state !== "ready";
+  return (
+    <form method="post" action={url("/servers")}>
+      <Mistake>{props.mistake}</Mistake>
+      {absent && (
+        <p class="notice">
+          <a href={url(`/toolboxes/${toolboxes[0].id}`)}>{toolboxes[0].name}</a>{" "}
+          is not ready yet. You can deploy now; the server starts once it is.
+        </p>
+      )}
+      <input type="hidden" name="slug" value={entry.slug} />
+      <input type="hidden" name="idempotencyKey" value={props.idempotencyKey} />
+      <InputFields
+        asked={props.asked}
+        values={props.values}
+        mistakes={props.mistakes}
+        keptSecrets={[]}
+      />
+      <Field
+        name="name"
+        label="Name"
+        value={props.values.name ?? entry.title}
+        mistake={props.mistakes.name}
+        required
+        help="What you and your agents see."
+      />
+      {toolboxes.length === 1
+        ? <input type="hidden" name="toolboxId" value={toolboxes[0].id} />
+        : (
+          <div class="field">
+            <label for="toolboxId">Toolbox</label>
+            <select id="toolboxId" name="toolboxId">
+              {toolboxes.map((box) => (
+                <option value={box.id} selected={box.id === props.values.toolboxId}>
+                  {box.name}
+                </option>
+              ))}
+            </select>
+          </div>
+        )}
+      <button>Deploy</button>
+    </form>
+  );
+}
+
+/** The fields for an entry's inputs. A kept secret's value is never in the page. */
+export function InputFields(props: {
+  asked: AskedInput[];
+  values: Record<string, string>;
+  mistakes: Record<string, string>;
+  keptSecrets: string[];
+}) {
+  return (
+    <>
+      {props.asked.map(({ field, input, kind }) => {
+        const isKept = input.isSecret &&
+          props.keptSecrets.includes(kind === "environment" ? input.name : field);
+        return (
+          <Field
+            name={field}
+            label={input.label ?? input.name}
+            help={input.description}
+            mistake={props.mistakes[field]}
+            required={input.isRequired && !isKept}
+            type={input.isSecret
+              ? "password"
+              : input.format === "boolean"
+              ? "checkbox"
+              : input.format === "number"
+              ? "number"
+              : "text"}
+            autocomplete={input.isSecret ? "new-password" : "off"}
+            choices={input.choices}
+            rows={input.isRepeated ? 3 : undefined}
+            value={input.isSecret ? undefined : props.values[field] ?? input.default}
+            placeholder={isKept ? "kept as it is; type to replace it" : input.placeholder}
+          />
+        );
+      })}
+    </>
+  );
+}
+
+function needsSecret(entry: CatalogEntry): boolean {
+  return [...entry.environment, ...entry.arguments].some((input) =>
+    input.isSecret && input.isRequired
+  );
+}

@@ -1,0 +1,255 @@
+import { LAYERS } from "../dtma/protocol.ts";
+import type { AskedInput } from "../models/catalog_entries.ts";
+import type { Event } from "../models/events.ts";
+import type { Server, ServerConfig } from "../models/servers.ts";
+import type { Tool } from "../models/tools.ts";
+import { InputFields } from "./marketplace.tsx";
+import { Confirm, count, Empty, Mistake, Status, Time } from "./parts.tsx";
+import { ToolList } from "./tools.tsx";
+import { useUrl } from "./url.ts";
+
+export interface ServerProps {
+  server: Server;
+  tools: Tool[];
+  events: Event[];
+  asked: AskedInput[];
+  generations: {
+    generation: number;
+    createdAt: Date;
+    createdByName: string | null;
+    config: ServerConfig;
+  }[];
+  /** Of the configuration form, when it did not hold. */
+  values?: Record<string, string>;
+  mistakes?: Record<string, string>;
+  mistake?: string;
+}
+
+/** A server's page. Every part with an id follows changes live (routes/live.tsx). */
+export function ServerPage(props: ServerProps) {
+  const { server } = props;
+  const url = useUrl();
+  return (
+    <>
+      <p class="crumbs">
+        <a href={url("/servers")}>Servers</a> / {server.name}
+      </p>
+      <div hx-sse:connect={url(`/servers/${server.id}/live`)} hx-swap="none"></div>
+      <ServerHead server={server} />
+      <ServerLayers server={server} />
+      <div class="columns wide-left">
+        <div>
+          <ToolList server={server} tools={props.tools} />
+          <Configuration {...props} />
+        </div>
+        <div>
+          <ServerLog server={server} />
+          <ServerEvents events={props.events} />
+          <Generations generations={props.generations} />
+        </div>
+      </div>
+    </>
+  );
+}
+
+export function ServerHead({ server }: { server: Server }) {
+  const url = useUrl();
+  const path = url(`/servers/${server.id}`);
+  const isGoing = server.removedAt !== null;
+  return (
+    <div id="server-head">
+      <div class="head">
+        <h1>{server.name}</h1>
+        <div class="acts">
+          {!isGoing && server.running && server.status !== "failed" && (
+            <form method="post" action={`${path}/stop`}>
+              <button class="quiet">Stop</button>
+            </form>
+          )}
+          {!isGoing && (!server.running || server.status === "failed") && (
+            <form method="post" action={`${path}/run`}>
+              <button>{server.running ? "Try again" : "Start"}</button>
+            </form>
+          )}
+          {!isGoing && (
+            <Confirm label="Remove" title={`Remove ${server.name}?`} action={`${path}/remove`}>
+              <p>
+                Its container, its network, its image (if no other server uses it), its secrets, its
+                approvals and its connections to agents go. Its calls and events stay in the log.
+              </p>
+            </Confirm>
+          )}
+        </div>
+      </div>
+      <p class="verdict">
+        <Status of={server.status} /> <span>{server.statusDetail}</span>
+      </p>
+    </div>
+  );
+}
+
+const LAYER_NAMES = {
+  image: "Image",
+  container: "Container",
+  handshake: "MCP handshake",
+  tools: "Tools",
+};
+
+/** The four layers in the order they come up, each with its state in words. */
+export function ServerLayers({ server }: { server: Server }) {
+  return (
+    <ol id="layers" class="layers" aria-label="Layers">
+      {LAYERS.map((name) => {
+        const layer = server.layers[name];
+        return (
+          <li class={layer.state} data-layer={name}>
+            <div>
+              <strong>{LAYER_NAMES[name]}</strong>
+              <Status of={layer.state} />
+            </div>
+            <p>{layer.detail}</p>
+            {layer.nextStep && <p class="next">{layer.nextStep}</p>}
+            {layer.state === "working" && (
+              <progress aria-label={`${LAYER_NAMES[name]} progress`} value={layer.progress} max={1}>
+              </progress>
+            )}
+            <small>
+              since <Time at={layer.since} relative />
+            </small>
+          </li>
+        );
+      })}
+    </ol>
+  );
+}
+
+export function ServerLog({ server }: { server: Server }) {
+  return (
+    <section class="card" id="log" aria-labelledby="log-title">
+      <h2 id="log-title">Log</h2>
+      {server.logTail.length === 0
+        ? (
+          <p class="help">
+            Nothing was written yet: neither by the build nor by the server to its standard error.
+          </p>
+        )
+        : <pre class="log" tabindex={0} data-follow><code>{server.logTail.join("\n")}</code></pre>}
+    </section>
+  );
+}
+
+export function ServerEvents({ events }: { events: Event[] }) {
+  return (
+    <section class="card" id="events" aria-labelledby="events-title">
+      <h2 id="events-title">Events</h2>
+      <ol class="events">
+        {events.map((event) => (
+          <li class={event.level}>
+            <Time at={event.at} relative />
+            <span>
+              {event.level !== "info" && (
+                <strong>{event.level === "error" ? "Error" : "Warning"}:</strong>
+              )}
+              {event.message}
+              {event.actorName && <small>by {event.actorName}</small>}
+            </span>
+          </li>
+        ))}
+      </ol>
+    </section>
+  );
+}
+
+/** The configuration: a change makes the next generation. */
+export function Configuration(props: ServerProps) {
+  const { server, asked } = props;
+  const url = useUrl();
+  return (
+    <section class="card" id="configuration" aria-labelledby="configuration-title">
+      <h2 id="configuration-title">Configuration</h2>
+      {asked.length === 0
+        ? <p class="help">This server asks for nothing.</p>
+        : (
+          <form method="post" action={url(`/servers/${server.id}/configuration`)}>
+            <Mistake>{props.mistake}</Mistake>
+            <input type="hidden" name="baseGeneration" value={String(server.generation)} />
+            <InputFields
+              asked={asked}
+              values={props.values ?? server.config.values}
+              mistakes={props.mistakes ?? {}}
+              keptSecrets={server.config.secretNames}
+            />
+            <button>Save and redeploy</button>
+          </form>
+        )}
+      <dl class="facts">
+        <dt>Package</dt>
+        <dd>
+          <code>{server.config.entry.package.name}@{server.config.entry.package.version}</code>
+        </dd>
+        {server.imageDigest && (
+          <>
+            <dt>Image</dt>
+            <dd>
+              <code class="digest">{server.imageDigest}</code>
+            </dd>
+          </>
+        )}
+        {server.containerId && (
+          <>
+            <dt>Container</dt>
+            <dd>
+              <code>{server.containerId.slice(0, 12)}</code>
+            </dd>
+          </>
+        )}
+        <dt>Network</dt>
+        <dd>{server.config.entry.network.hosts.length ? "allowed" : "none"}</dd>
+        {server.restarts > 0 && (
+          <>
+            <dt>Restarts</dt>
+            <dd>{server.restarts}</dd>
+          </>
+        )}
+      </dl>
+    </section>
+  );
+}
+
+function Generations({ generations }: Pick<ServerProps, "generations">) {
+  return (
+    <section class="card" aria-labelledby="generations-title">
+      <h2 id="generations-title">Generations</h2>
+      <ol class="events" reversed>
+        {generations.map((row) => (
+          <li>
+            <Time at={row.createdAt} relative />
+            <span>
+              Generation {row.generation}
+              {row.createdByName && <small>by {row.createdByName}</small>}
+              <small>
+                · {count(Object.keys(row.config.values).length, "value")},{" "}
+                {count(row.config.secretNames.length, "secret")}
+              </small>
+            </span>
+          </li>
+        ))}
+      </ol>
+    </section>
+  );
+}
+
+/** In place of a server's page once its toolbox has removed it. */
+export function ServerGone() {
+  const url = useUrl();
+  return (
+    <div id="server-head">
+      <Empty title="This server was removed">
+        <p>
+          Its container, network and secrets are gone.{" "}
+          <a href={url("/servers")}>Back to the servers</a>.
+        </p>
+      </Empty>
+    </div>
+  );
+}

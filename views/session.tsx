@@ -1,0 +1,110 @@
+import { useUrl } from "./url.ts";
+import { Mark } from "./layout.tsx";
+import { Field, Mistake } from "./parts.tsx";
+
+/** The set-up page: makes the owner's account, once, with the code from the console. */
+export function Setup(props: {
+  mistakes: Record<string, string>;
+  mistake?: string;
+  values: Record<string, string>;
+}) {
+  const url = useUrl();
+  return (
+    <section class="card door">
+      <h1>
+        <Mark /> Set up Mooring
+      </h1>
+      <p>Create the owner's account. Everyone else is invited from inside.</p>
+      <Mistake>{props.mistake}</Mistake>
+      <form method="post" action={url("/setup")}>
+        <Field
+          name="code"
+          label="One-time code"
+          required
+          value={props.values.code}
+          mistake={props.mistakes.code}
+          placeholder="abcd-efgh"
+          help="Printed on the console where Mooring was started."
+        />
+        <Field
+          name="email"
+          label="Email address"
+          type="email"
+          required
+          autocomplete="email"
+          value={props.values.email}
+          mistake={props.mistakes.email}
+        />
+        <Field
+          name="name"
+          label="Your name"
+          required
+          autocomplete="name"
+          value={props.values.name}
+          mistake={props.mistakes.name}
+        />
+        <Field
+          name="password"
+          label="Password"
+          type="password"
+          required
+          minlength={10}
+          autocomplete="new-password"
+          mistake={props.mistakes.password}
+          help="At least 10 characters. A few random words make a good one."
+        />
+        <button>Create the account</button>
+      </form>
+    </section>
+  );
+}
+
+export function SignIn(props: { mistake?: string; email?: string; next: string }) {
+  const url = useUrl();
+  return (
+    <section class="card door">
+      <h1>
+        <Mark /> Sign in to Mooring
+      </h1>
+      <Mistake>{props.mistake}</Mistake>
+      <form method="post" action={url("/sign-in")}>
+        <input type="hidden" name="next" value={props.next} />
+        <Field
+          name="email"
+          label="Email address"
+          type="email"
+          required
+          autocomplete="email"
+          value={props.email}
+        />
+        <Field
+          name="password"
+          label="Password"
+          type="password"
+          required
+          autocomplete="current-password"
+        />
+        <button>Sign in</button>
+      </form>
+    </section>
+  );
+}
+
+/** A page for what went wrong: what happened, and what to do. */
+export function Problem(props: { title: string; message: string; requestId?: string }) {
+  const url = useUrl();
+  return (
+    <section class="card door">
+      <h1>{props.title}</h1>
+      <p>{props.message}</p>
+      {props.requestId && (
+        <p class="help">
+          Request <code>{props.requestId}</code>: the log has more under this id.
+        </p>
+      )}
+      <p>
+        <a class="button" href={url("/")}>To the overview</a>
+      </p>
+    </section>
+  );
+}

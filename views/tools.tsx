@@ -1,0 +1,143 @@
+import type { Server } from "../models/servers.ts";
+import { type Tool, visibleText } from "../models/tools.ts";
+import { count, Empty } from "./parts.tsx";
+import { useUrl } from "./url.ts";
+
+const STATES = {
+  waiting: { name: "Waits for approval", sign: "○" },
+  approved: { name: "Approved", sign: "✓" },
+  changed: { name: "Changed: withheld", sign: "▲" },
+  gone: { name: "No longer listed", sign: "◌" },
+};
+
+/** A server's tools, with the form that approves exactly the definitions on the page. */
+export function ToolList({ server, tools }: { server: Server; tools: Tool[] }) {
+  const url = useUrl();
+  const open = tools.filter((tool) => tool.state === "waiting" || tool.state === "changed");
+  return (
+    <section class="card" id="tools" aria-labelledby="tools-title">
+      <h2 id="tools-title">Tools</h2>
+      {tools.length === 0
+        ? (
+          <Empty
+            title={server.status === "running"
+              ? "The server lists no tools"
+              : "No tools are known yet"}
+          >
+            <p>
+              {server.status === "running"
+                ? "It may serve only prompts or resources."
+                : "They are listed once the server has answered the handshake."}
+            </p>
+          </Empty>
+        )
+        : (
+          <form method="post" action={url(`/servers/${server.id}/tools`)}>
+            {open.length > 0
+              ? (
+                <div class="notice">
+                  <p>
+                    {count(open.length, "tool")} {open.length === 1 ? "waits" : "wait"}{" "}
+                    for you. Read what they say of themselves: agents will read it too, and follow
+                    it.
+                  </p>
+                  <p class="acts">
+                    <button name="act" value="approve-all">Approve all {open.length}</button>
+                    <button name="act" value="approve" class="quiet">Approve selected</button>
+                  </p>
+                </div>
+              )
+              : (
+                <p class="help">
+                  All are approved. A tool whose definition changes is withheld until you approve it
+                  again.
+                </p>
+              )}
+            {open.map((tool) => (
+              <input type="hidden" name="waiting" value={`${tool.hash} ${tool.name}`} />
+            ))}
+            <ul class="tools">
+              {tools.map((tool) => (
+                <ToolRow tool={tool} serverId={server.id} canTry={server.status === "running"} />
+              ))}
+            </ul>
+            {tools.some((tool) => tool.approvedHash) && (
+              <p class="acts">
+                <button name="act" value="withdraw" class="quiet">
+                  Withdraw approval of selected
+                </button>
+              </p>
+            )}
+          </form>
+        )}
+    </section>
+  );
+}
+
+function ToolRow({ tool, serverId, canTry }: { tool: Tool; serverId: string; canTry: boolean }) {
+  const url = useUrl();
+  const { name, sign } = STATES[tool.state];
+  const id = `tool-${tool.hash.slice(0, 12)}`;
+  const title = tool.definition.title;
+  return (
+    <li class={`tool ${tool.state}`}>
+      <div class="tool-head">
+        <input
+          type="checkbox"
+          id={id}
+          name="pick"
+          value={`${tool.hash} ${tool.name}`}
+          disabled={tool.state === "gone" && !tool.approvedHash}
+        />
+        <label for={id}>
+          <code>{visibleText(tool.name)}</code>
+          {typeof title === "string" && title && <span>{visibleText(title)}</span>}
+        </label>
+        <span class={`status ${tool.state}`}>
+          <span aria-hidden="true">{sign}</span> {name}
+        </span>
+        {tool.state === "approved" && canTry && (
+          <a
+            class="button quiet"
+            href={url(`/servers/${serverId}/tools/${encodeURIComponent(tool.name)}`)}
+          >
+            Try it
+          </a>
+        )}
+      </div>
+      {tool.state === "changed" && tool.approvedDefinition
+        ? (
+          <div class="versus">
+            <div>
+              <h3>Approved</h3>
+              <pre tabindex={0}>{definitionText(tool.approvedDefinition)}</pre>
+            </div>
+            <div>
+              <h3>Now</h3>
+              <pre tabindex={0}>{definitionText(tool.definition)}</pre>
+            </div>
+          </div>
+        )
+        : (
+          <>
+            <p class="description">{describe(tool.definition.description)}</p>
+            <details>
+              <summary>Definition</summary>
+              <pre tabindex={0}>{definitionText(tool.definition)}</pre>
+            </details>
+          </>
+        )}
+    </li>
+  );
+}
+
+function describe(description: unknown): string {
+  return typeof description === "string" && description.trim()
+    ? visibleText(description).slice(0, 4000)
+    : "It does not describe itself.";
+}
+
+/** A definition as a person reads it: all of it, with what would not be seen made visible. */
+export function definitionText(definition: unknown): string {
+  return visibleText(JSON.stringify(definition, null, 2)).slice(0, 200_000);
+}
