@@ -1,17 +1,22 @@
 /** DTMA's requests to the app: signed JSON over HTTPS, bounded in time and in size. */
 import { signRequest } from "./signature.ts";
 
-/** The app answered with another status than 2xx: what it said about it. */
+/** The app, or something before it, answered with another status than 2xx. */
 export class AppError extends Error {
   override name = "AppError";
-  constructor(readonly status: number, readonly said: string) {
+  constructor(
+    readonly status: number,
+    readonly said: string,
+    /** It came in the app's own form, `{"error": "..."}`: no proxy's page speaks for the app. */
+    readonly isFromApp: boolean,
+  ) {
     super(`The app answered ${status}${said && `: ${said}`}`);
   }
 
   /** The app does not know this toolbox (any more): asking again will not help. */
   get isRefusal(): boolean {
-    return (this.status === 401 || this.status === 403) &&
-      /revoked|not known|unknown/i.test(this.said);
+    return this.isFromApp && (this.status === 401 || this.status === 403) &&
+      /revoked|key is not known/i.test(this.said);
   }
 }
 
@@ -64,9 +69,9 @@ export class AppClient {
       const text = await boundedText(response, options.limitBytes);
       if (response.status >= 300 && response.status < 400) {
         const target = response.headers.get("location") ?? "";
-        throw new AppError(response.status, `it redirects to ${target.slice(0, 200)}`);
+        throw new AppError(response.status, `it redirects to ${target.slice(0, 200)}`, false);
       }
-      if (!response.ok) throw new AppError(response.status, saidIn(text));
+      if (!response.ok) throw appError(response.status, text);
       try {
         return JSON.parse(text);
       } catch {
@@ -89,13 +94,12 @@ async function boundedText(response: Response, limitBytes: number): Promise<stri
   return text + decoder.decode();
 }
 
-/** `{"error": "..."}` or plain text, cut to what a log line bears. */
-function saidIn(text: string): string {
+function appError(status: number, text: string): AppError {
   try {
     const { error } = JSON.parse(text);
-    if (typeof error === "string") return error.slice(0, 300);
+    if (typeof error === "string") return new AppError(status, error.slice(0, 300), true);
   } catch {
     // Not JSON: a proxy's page, perhaps.
   }
-  return text.replace(/\s+/g, " ").trim().slice(0, 300);
+  return new AppError(status, text.replace(/\s+/g, " ").trim().slice(0, 300), false);
 }

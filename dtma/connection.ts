@@ -390,7 +390,7 @@ function broken(id: string, how: string): JsonRpcResponse {
 }
 
 /** At most ten lines in ten seconds, then how many were left out: a flood must not be a second one. */
-function rateLimited(log: (line: string) => void): (line: string) => void {
+export function rateLimited(log: (line: string) => void): (line: string) => void {
   let windowMs = -Infinity, count = 0;
   return (line) => {
     const now = performance.now();

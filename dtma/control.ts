@@ -316,10 +316,10 @@ function backOff(): () => number {
   };
 }
 
-/** The app understood and said no: 4xx, but for a time-out and for too many requests. */
+/** The app itself said no to the token. */
 function isFinal(error: unknown): error is AppError {
-  return error instanceof AppError && error.status >= 400 && error.status < 500 &&
-    error.status !== 408 && error.status !== 429;
+  return error instanceof AppError && error.isFromApp && error.status >= 400 &&
+    error.status < 500 && error.status !== 408 && error.status !== 429;
 }
 
 function messageOf(error: unknown): string {

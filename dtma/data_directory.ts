@@ -98,8 +98,9 @@ export class DataDirectory {
 
   /** The app does not know this toolbox any more: the next start enrols anew, with a new key. */
   async forgetEnrolment(): Promise<void> {
-    await Deno.rename(`${this.path}/${STATE_FILE}`, `${this.path}/${STATE_FILE}.revoked`);
-    await Deno.remove(`${this.path}/${KEY_FILE}`);
+    for (const name of [STATE_FILE, KEY_FILE]) {
+      await Deno.rename(`${this.path}/${name}`, `${this.path}/${name}.revoked`);
+    }
   }
 
   async #read(name: string): Promise<string | null> {

@@ -10,6 +10,7 @@ import {
   type JsonRpcRequest,
   type JsonRpcResponse,
   notificationText,
+  rateLimited,
   responseText,
 } from "./connection.ts";
 import { DEPTH_LIMIT, outline } from "./json_text.ts";
@@ -62,7 +63,8 @@ class Refusal extends Error {
 
 /** A handler for `Deno.serve`. Who may not ask is told nothing but the status. */
 export function dataPath(options: DataPathOptions): (request: Request) => Promise<Response> {
-  const { sessionOf, appPublicKey, callTimeoutMs = 300_000, pingEveryMs = 15_000, log } = options;
+  const { sessionOf, appPublicKey, callTimeoutMs = 300_000, pingEveryMs = 15_000 } = options;
+  const log = rateLimited(options.log);
   const firstUse = memoryNonces();
   let bodiesBytes = 0;
 
@@ -195,7 +197,8 @@ function parseRequest(body: Uint8Array): JsonRpcRequest {
 
 function checkParams(params: Record<string, unknown>, id: JsonRpcId): void {
   for (const key of Object.keys(params)) {
-    const folded = key.toLowerCase();
+    // Upper case first: "ſ" is an "s" to who ignores case, and has no lower case.
+    const folded = key.toUpperCase().toLowerCase();
     if (key !== folded && PROTECTED_PARAMS.includes(folded)) {
       throw new Refusal(400, -32602, `params has ${key}, which could be taken for ${folded}`, id);
     }

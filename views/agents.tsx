@@ -1,9 +1,9 @@
 import type { Agent } from "../models/agents.ts";
 import type { Call } from "../models/calls.ts";
 import type { Server } from "../models/servers.ts";
-import { visibleText } from "../models/tools.ts";
 import { bytes, Confirm, Copy, count, duration, Empty, Field, Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
+import { visibleText } from "./visible_text.ts";
 
 export function Agents(
   { agents, mistakes = {}, name }: {

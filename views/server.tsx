@@ -1,4 +1,4 @@
-import { LAYERS } from "../dtma/protocol.ts";
+import type { Layer } from "../dtma/protocol.ts";
 import type { AskedInput } from "../models/catalog_entries.ts";
 import type { Event } from "../models/events.ts";
 import type { Server, ServerConfig } from "../models/servers.ts";
@@ -7,6 +7,7 @@ import { InputFields } from "./marketplace.tsx";
 import { Confirm, count, Empty, Mistake, Status, Time } from "./parts.tsx";
 import { ToolList } from "./tools.tsx";
 import { useUrl } from "./url.ts";
+import { visibleText } from "./visible_text.ts";
 
 export interface ServerProps {
   server: Server;
@@ -88,29 +89,30 @@ export function ServerHead({ server }: { server: Server }) {
   );
 }
 
-const LAYER_NAMES = {
-  image: "Image",
-  container: "Container",
-  handshake: "MCP handshake",
-  tools: "Tools",
-};
+/** In the order in which they come up. */
+const LAYER_NAMES: [Layer, string][] = [
+  ["image", "Image"],
+  ["container", "Container"],
+  ["handshake", "MCP handshake"],
+  ["tools", "Tools"],
+];
 
 /** The four layers in the order they come up, each with its state in words. */
 export function ServerLayers({ server }: { server: Server }) {
   return (
     <ol id="layers" class="layers" aria-label="Layers">
-      {LAYERS.map((name) => {
-        const layer = server.layers[name];
+      {LAYER_NAMES.map(([key, name]) => {
+        const layer = server.layers[key];
         return (
-          <li class={layer.state} data-layer={name}>
+          <li class={layer.state} data-layer={key}>
             <div>
-              <strong>{LAYER_NAMES[name]}</strong>
+              <strong>{name}</strong>
               <Status of={layer.state} />
             </div>
             <p>{layer.detail}</p>
             {layer.nextStep && <p class="next">{layer.nextStep}</p>}
             {layer.state === "working" && (
-              <progress aria-label={`${LAYER_NAMES[name]} progress`} value={layer.progress} max={1}>
+              <progress aria-label={`${name} progress`} value={layer.progress} max={1}>
               </progress>
             )}
             <small>
@@ -133,7 +135,13 @@ export function ServerLog({ server }: { server: Server }) {
             Nothing was written yet: neither by the build nor by the server to its standard error.
           </p>
         )
-        : <pre class="log" tabindex={0} data-follow><code>{server.logTail.join("\n")}</code></pre>}
+        : (
+          <pre
+            class="log"
+            tabindex={0}
+            data-follow
+          ><code>{visibleText(server.logTail.join("\n"))}</code></pre>
+        )}
     </section>
   );
 }
@@ -150,7 +158,7 @@ export function ServerEvents({ events }: { events: Event[] }) {
               {event.level !== "info" && (
                 <strong>{event.level === "error" ? "Error" : "Warning"}:</strong>
               )}
-              {event.message}
+              {visibleText(event.message)}
               {event.actorName && <small>by {event.actorName}</small>}
             </span>
           </li>

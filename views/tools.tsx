@@ -1,7 +1,8 @@
 import type { Server } from "../models/servers.ts";
-import { type Tool, visibleText } from "../models/tools.ts";
+import type { Tool } from "../models/tools.ts";
 import { count, Empty } from "./parts.tsx";
 import { useUrl } from "./url.ts";
+import { visibleText } from "./visible_text.ts";
 
 const STATES = {
   waiting: { name: "Waits for approval", sign: "○" },

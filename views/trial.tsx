@@ -1,8 +1,9 @@
 import type { Server } from "../models/servers.ts";
-import { type Tool, visibleText } from "../models/tools.ts";
+import type { Tool } from "../models/tools.ts";
 import { duration, Field, Mistake } from "./parts.tsx";
 import { definitionText } from "./tools.tsx";
 import { useUrl } from "./url.ts";
+import { visibleText } from "./visible_text.ts";
 
 export interface TrialField {
   name: string;

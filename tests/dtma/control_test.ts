@@ -175,7 +175,10 @@ Deno.test("enrol trades the token for an id, and tries again when the app fails"
 
 Deno.test("enrol gives up when the token is refused, and says what to do", async () => {
   await using app = new FakeApp();
-  app.failures = [Response.json({ error: "The enrolment token is not valid" }, { status: 403 })];
+  app.failures = [
+    new Response("<html>Forbidden by a proxy</html>", { status: 403 }),
+    Response.json({ error: "The enrolment token is not valid" }, { status: 403 }),
+  ];
   const request = { token: TOKEN, publicKey: key.publicKey, facts: () => Promise.resolve(FACTS) };
   const options = { signal: new AbortController().signal, log };
   await assert.rejects(enrol(new AppClient(app.url), request, options), (error) => {
@@ -233,13 +236,14 @@ Deno.test("DesiredPull ends when the toolbox is revoked, but not for a clock tha
     Response.json({ error: "The request's time is 90 s behind: check both clocks" }, {
       status: 401,
     }),
+    new Response("A proxy's page: access was revoked", { status: 403 }),
     Response.json({ error: "This toolbox was revoked" }, { status: 403 }),
   ];
   await assert.rejects(
     pullFrom(app, []).run(new AbortController().signal),
     (error) => error instanceof RevokedError && /was revoked/.test(error.message),
   );
-  assert.equal(app.requests.length, 2);
+  assert.equal(app.requests.length, 3);
 });
 
 Deno.test("DesiredPull does not read an answer without end", async () => {

@@ -164,6 +164,7 @@ Deno.test("dataPath refuses what is not one request that it serves", async () =>
     [{ ...good, params: [] }, 400, -32602],
     [{ ...good, params: { ...good.params, Name: "environment" } }, 400, -32602],
     [{ ...good, params: { ...good.params, _Meta: {} } }, 400, -32602],
+    [{ ...good, params: { ...good.params, "argument\u017f": {} } }, 400, -32602],
     [{ ...good, params: { ...good.params, _meta: 5 } }, 400, -32602],
     [path.pinned("echo", {}, { progressToken: {} }), 400, -32602],
     [toolCall("echo", { text: "no pin" }), 400, -32602],

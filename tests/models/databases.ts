@@ -2,7 +2,7 @@
 import { openEmbedded } from "../../models/embedded.ts";
 import { connect, connectAsOwner, type Database } from "../../models/db.ts";
 import { migrate } from "../../models/migrations.ts";
-import { localIdentity } from "../../models/identity.ts";
+import { localIdentity } from "../../models/local_identity.ts";
 import { putBuiltinCatalog } from "../../models/catalog_entries.ts";
 import { putLocalToolbox } from "../../models/toolboxes.ts";
 import { secretsKeyFrom } from "../../models/secrets.ts";

@@ -1,0 +1,121 @@
+import { betterAuth } from "better-auth";
+import { Kysely } from "kysely";
+import { PostgresJSDialect } from "kysely-postgres-js";
+import { v7 } from "uuid";
+import type { Database } from "./db.ts";
+import { CLIENT_IP_HEADER, type Identity, PASSWORD_MIN_LENGTH, SignInRefused } from "./identity.ts";
+
+/**
+ * Sign-in by email and password through better-auth.
+ *
+ * @param options.secret signs cookies; the same on every replica
+ * @param options.baseUrl over https the cookie is `Secure` and carries the `__Host-` prefix
+ */
+export function localIdentity(
+  db: Database,
+  options: { secret: string; baseUrl: URL },
+): Identity {
+  const secure = options.baseUrl.protocol === "https:";
+  const auth = betterAuth({
+    baseURL: options.baseUrl.origin,
+    secret: options.secret,
+    database: {
+      db: new Kysely({ dialect: new PostgresJSDialect({ postgres: db.asApp }) }),
+      type: "postgres",
+      // The embedded database has one connection: a transaction that asks for a second would wait
+      // for itself.
+      transaction: false,
+    },
+    user: { modelName: "auth.users" },
+    session: { modelName: "auth.sessions", expiresIn: 60 * 60 * 24 * 14 },
+    account: { modelName: "auth.accounts" },
+    verification: { modelName: "auth.verifications" },
+    emailAndPassword: {
+      enabled: true,
+      minPasswordLength: PASSWORD_MIN_LENGTH,
+      maxPasswordLength: 256,
+    },
+    rateLimit: {
+      enabled: true,
+      storage: "database",
+      modelName: "auth.rate_limits",
+      customRules: { "/sign-in/email": { window: 60, max: 10 } },
+    },
+    advanced: {
+      database: { generateId: () => v7() },
+      ipAddress: { ipAddressHeaders: [CLIENT_IP_HEADER] },
+      useSecureCookies: false, // it would say __Secure-; the stricter __Host- is set here
+      cookies: {
+        session_token: { name: secure ? "__Host-mooring_session" : "mooring_session" },
+      },
+      defaultCookieAttributes: { secure, httpOnly: true, sameSite: "lax", path: "/" },
+    },
+    telemetry: { enabled: false },
+    logger: { disabled: true },
+  });
+
+  return {
+    async userOf(headers) {
+      if (!headers.has("cookie")) return null;
+      const session = await auth.api.getSession({ headers });
+      return session &&
+        { userId: session.user.id, email: session.user.email, name: session.user.name };
+    },
+
+    async hasAccounts() {
+      const [{ found }] = await db.asApp`select exists (select from auth.users) as found`;
+      return found;
+    },
+
+    async signIn(email, password, headers) {
+      // Through the handler rather than the API: only it counts tries.
+      const response = await auth.handler(
+        new Request(`${options.baseUrl.origin}/api/auth/sign-in/email`, {
+          method: "POST",
+          headers: {
+            "content-type": "application/json",
+            origin: options.baseUrl.origin,
+            [CLIENT_IP_HEADER]: headers.get(CLIENT_IP_HEADER) ?? "127.0.0.1",
+            "user-agent": headers.get("user-agent") ?? "",
+          },
+          body: JSON.stringify({ email, password }),
+        }),
+      );
+      if (response.status === 429) {
+        const waitS = Number(response.headers.get("x-retry-after")) || 60;
+        throw new SignInRefused(`Too many tries. Wait ${waitS} seconds and try again`, waitS);
+      }
+      if (!response.ok) throw new SignInRefused("The email address or the password is wrong");
+      return onlyCookies(response.headers);
+    },
+
+    async signOut(headers) {
+      const { headers: answer } = await auth.api.signOut({ headers, returnHeaders: true });
+      return onlyCookies(answer);
+    },
+
+    async createAccount(email, name, password) {
+      try {
+        const { headers, response } = await auth.api.signUpEmail({
+          body: { email, name, password },
+          returnHeaders: true,
+        });
+        await db
+          .asApp`select mooring.put_profile(${response.user.id}, ${response.user.email}, ${name})`;
+        return onlyCookies(headers);
+      } catch (error) {
+        // By name: better-auth throws the class of more than one of its packages.
+        if (error instanceof Error && error.name === "APIError") {
+          throw new SignInRefused(error.message);
+        }
+        throw error;
+      }
+    },
+  };
+}
+
+function onlyCookies(headers: Headers): Headers {
+  const cookies = new Headers();
+  for (const cookie of headers.getSetCookie()) cookies.append("set-cookie", cookie);
+  return cookies;
+}

@@ -1,0 +1,130 @@
+import assert from "node:assert/strict";
+import { relative } from "node:path";
+import { fileURLToPath as fromFileUrl } from "node:url";
+
+interface Module {
+  specifier: string;
+  dependencies?: {
+    specifier: string;
+    code?: { specifier?: string };
+    type?: { specifier?: string };
+  }[];
+}
+
+const ROOT = fromFileUrl(new URL("../", import.meta.url));
+
+/** What code of each folder may import as code; a folder not named here fails the test. */
+const MAY_IMPORT: Record<string, string[]> = {
+  dtma: ["dtma"],
+  views: ["views"],
+  models: ["models", "dtma/protocol.ts"],
+  mcp: ["mcp", "models", "dtma/protocol.ts"],
+  routes: ["routes", "views", "mcp", "models", "dtma/protocol.ts", "static"],
+  images: ["images", "dtma"],
+  static: [],
+  "app.ts": ["routes"],
+};
+
+/** Entry points, which put the rest together. */
+const ENTRIES = ["main.ts", "config.ts", "database.ts", "engine.ts", "local_toolbox.ts"];
+
+Deno.test("imports flow one way: main -> app -> routes -> {views, mcp, models}, mcp -> models", async () => {
+  const modules = [
+    ...await graph("main.ts"),
+    ...await graph("dtma/main.ts"),
+    ...await graph("images/base.ts"),
+  ];
+  const wrong: string[] = [];
+  for (const { specifier, dependencies } of modules) {
+    const from = ours(specifier);
+    if (!from || ENTRIES.includes(from)) continue;
+    const allowed = MAY_IMPORT[from.includes("/") ? from.split("/")[0] : from];
+    assert.ok(
+      allowed,
+      `${from} is in no folder of DESIGN.md's layout: say in this test what it may import`,
+    );
+    for (const dependency of dependencies ?? []) {
+      const to = ours(dependency.code?.specifier ?? "");
+      if (to && !allowed.some((place) => to === place || to.startsWith(`${place}/`))) {
+        wrong.push(`${from} imports ${to}`);
+      }
+    }
+  }
+  assert.deepEqual([...new Set(wrong)], []);
+  assert.ok(modules.length > 40, "the graph was read");
+});
+
+Deno.test("views import types alone from outside", async () => {
+  for (const { specifier, dependencies } of await graph("app.ts")) {
+    if (!ours(specifier)?.startsWith("views/")) continue;
+    for (const { code } of dependencies ?? []) {
+      const to = ours(code?.specifier ?? "");
+      assert.ok(!to || to.startsWith("views/"), `${specifier} imports code of ${to}`);
+    }
+  }
+});
+
+Deno.test("nothing reachable from app.ts needs more than an edge isolate has", async () => {
+  const modules = await graph("app.ts");
+  const forbidden =
+    /^npm:\/?(@electric-sql|dockerode|better-auth|kysely)|^node:(child_process|fs|net|dgram|cluster|worker_threads)/;
+  const wrong: string[] = [];
+  for (const { specifier, dependencies } of modules) {
+    const file = ours(specifier);
+    if (!file) continue;
+    for (const { code } of dependencies ?? []) {
+      if (forbidden.test(code?.specifier ?? "")) wrong.push(`${file} imports ${code!.specifier}`);
+    }
+    if (!/\.tsx?$/.test(file)) continue;
+    if (file.startsWith("dtma/")) {
+      assert.match(
+        file,
+        /^dtma\/(protocol|signature|tool_definition|json_text)\.ts$/,
+        "of dtma/ only the wire is shared",
+      );
+    }
+    const text = withoutComments(await Deno.readTextFile(ROOT + file));
+    if (/\bDeno\s*\./.test(text)) wrong.push(`${file} uses Deno.*`);
+  }
+  assert.deepEqual(wrong, []);
+});
+
+Deno.test("dtma imports nothing of the app", async () => {
+  for (const { specifier } of await graph("dtma/main.ts")) {
+    const file = ours(specifier);
+    assert.ok(!file || file.startsWith("dtma/"), `dtma reaches ${file}`);
+  }
+});
+
+async function graph(entry: string): Promise<Module[]> {
+  const { stdout, success } = await new Deno.Command(Deno.execPath(), {
+    args: ["info", "--json", ROOT + entry],
+    cwd: ROOT,
+    stderr: "null",
+  }).output();
+  assert.ok(success, `deno info ${entry} works`);
+  const { modules } = JSON.parse(new TextDecoder().decode(stdout));
+  // `deno info` lists what is reached by type imports too: follow code alone from the entry.
+  const byName = new Map<string, Module>(
+    modules.map((module: Module) => [module.specifier, module]),
+  );
+  const reached = new Set<string>();
+  const visit = (name: string) => {
+    if (reached.has(name) || !byName.has(name)) return;
+    reached.add(name);
+    for (const { code } of byName.get(name)!.dependencies ?? []) {
+      if (code?.specifier) visit(code.specifier);
+    }
+  };
+  visit(new URL(`../${entry}`, import.meta.url).href);
+  return [...reached].map((name) => byName.get(name)!);
+}
+
+/** A module's path in this repository, or null for a package's. */
+function ours(specifier: string): string | null {
+  return specifier.startsWith("file:") ? relative(ROOT, fromFileUrl(specifier)) : null;
+}
+
+function withoutComments(text: string): string {
+  return text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/(^|\s)\/\/.*$/gm, "");
+}

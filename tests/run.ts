@@ -1,0 +1,93 @@
+/**
+ * `deno task test`: gets what the tests need where it can (Debian or Ubuntu as root), says aloud what
+ * it cannot, runs all tests and ends with the plain line `N passed, N failed, N skipped`.
+ *
+ * Arguments are passed on: `deno task test tests/models` runs those alone.
+ */
+import { ensureEngine } from "../engine.ts";
+
+const TIMES_OUT_AFTER_MIN = 60;
+const say = (line: string) => console.log(line);
+
+if (await isDebianRoot()) {
+  await installMissing({
+    "/usr/bin/chromium": "chromium",
+    "/usr/lib/postgresql": "postgresql",
+  });
+}
+const engine = await ensureEngine({ install: true, log: say, logDirectory: "/tmp" });
+if (engine.state === "ready") {
+  const base = await run(Deno.execPath(), ["run", "--quiet", "-A", path("../images/base.ts")]);
+  if (!base.success) say("The base image could not be made: tests on containers will be skipped");
+} else {
+  say(`No Docker Engine: tests on containers will be skipped. ${engine.reason}. ${engine.advice}`);
+}
+
+const chosen = Deno.args.length > 0 ? Deno.args : ["tests/"];
+const test = new Deno.Command(Deno.execPath(), {
+  args: ["test", "-A", "--no-check", ...chosen],
+  cwd: path(".."),
+  env: { NO_COLOR: "1" },
+  stdout: "piped",
+  stderr: "inherit",
+}).spawn();
+const bound = setTimeout(() => {
+  say(`The tests were stopped after ${TIMES_OUT_AFTER_MIN} minutes`);
+  test.kill("SIGTERM");
+}, TIMES_OUT_AFTER_MIN * 60_000);
+
+let output = "";
+for await (const text of test.stdout.pipeThrough(new TextDecoderStream())) {
+  output += text;
+  await Deno.stdout.write(new TextEncoder().encode(text));
+}
+const status = await test.status;
+clearTimeout(bound);
+
+// Steps are counted with their tests: a test of ours is often a story of many.
+const [, summary = ""] = /\n(?:ok|FAILED) \| (.*)\n/.exec(output) ?? [];
+const [passed, failed, skipped] = ["passed", "failed", "ignored"].map((word) => {
+  const [, tests = "0", steps = "0"] =
+    new RegExp(`(\\d+) ${word}(?: \\((\\d+) steps?\\))?`).exec(summary) ?? [];
+  return Number(tests) + Number(steps);
+});
+// A run that broke off without a summary has failed, whatever it had counted.
+const broken = status.success || failed > 0 ? 0 : 1;
+say(`${passed} passed, ${failed + broken} failed, ${skipped} skipped`);
+Deno.exit(status.success ? 0 : 1);
+
+async function isDebianRoot(): Promise<boolean> {
+  const isDebian = await Deno.stat("/etc/debian_version").then(() => true, () => false);
+  return isDebian && Deno.uid() === 0;
+}
+
+async function installMissing(packages: Record<string, string>) {
+  const missing: string[] = [];
+  for (const [file, name] of Object.entries(packages)) {
+    if (!await Deno.stat(file).then(() => true, () => false)) missing.push(name);
+  }
+  if (missing.length === 0) return;
+  say(`Installing ${missing.join(", ")} for the tests`);
+  await run("apt-get", ["update", "-qq"]);
+  const { success } = await run("apt-get", [
+    "install",
+    "-y",
+    "-qq",
+    "--no-install-recommends",
+    ...missing,
+  ]);
+  if (!success) say(`apt-get could not install ${missing.join(", ")}: their tests will be skipped`);
+}
+
+function run(command: string, args: string[]) {
+  return new Deno.Command(command, {
+    args,
+    env: { DEBIAN_FRONTEND: "noninteractive" },
+    stdin: "null",
+    stdout: command === "apt-get" ? "null" : "inherit",
+  }).spawn().status;
+}
+
+function path(name: string): string {
+  return new URL(name, import.meta.url).pathname;
+}
