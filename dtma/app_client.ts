@@ -52,7 +52,7 @@ export class AppClient {
   async post(path: string, value: unknown, options: PostOptions): Promise<unknown> {
     const url = this.#base + path;
     const body = ENCODER.encode(JSON.stringify(value));
-    const signed = options.key && await signRequest({ method: "POST", url, body }, options.key);
+    const signed = options.key && signRequest({ method: "POST", url, body }, options.key);
     const late = new AbortController();
     const timer = setTimeout(() => {
       late.abort(new DOMException(`No answer from ${url} in time`, "TimeoutError"));

@@ -92,6 +92,8 @@ export interface PullOptions {
   facts: () => Promise<HostFacts>;
   /** Called with every new desired set, in order. */
   onDesired: (servers: DesiredResponse["servers"]) => void;
+  /** Called with the app's key of now at every answer. */
+  onAppKey: (appPublicKey: string) => void;
   log: Log;
   waitMs?: number;
 }
@@ -135,7 +137,7 @@ export class DesiredPull {
 
   /** @returns false when the app answered early and had nothing new */
   async #pull(signal: AbortSignal): Promise<boolean> {
-    const { client, key, facts, onDesired, waitMs = POLL_WAIT_MS } = this.#options;
+    const { client, key, facts, onDesired, onAppKey, waitMs = POLL_WAIT_MS } = this.#options;
     const body = { facts: await facts(), haveVersion: this.#haveVersion, waitMs };
     const startedMs = performance.now();
     const answer = await client.post("/toolbox/desired", body, {
@@ -147,6 +149,7 @@ export class DesiredPull {
     // All or nothing: what an answer leaves out is removed, so one that is not understood is not
     // followed in part.
     const desired = DesiredResponse.parse(answer);
+    onAppKey(desired.appPublicKey);
     if (desired.version === this.#haveVersion) {
       return performance.now() - startedMs >= Math.min(waitMs, IDLE_DELAY_MS) / 2;
     }

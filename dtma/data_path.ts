@@ -24,7 +24,7 @@ export type Route = { session: Session; toolHashes: Map<string, string> } | { un
 export interface DataPathOptions {
   sessionOf: (serverId: string) => Route;
   /** The app's Ed25519 key, base64url; its key id is `app`. */
-  appPublicKey: string;
+  appPublicKey: () => string;
   /** Longest wait for a server's answer. */
   callTimeoutMs?: number;
   /** How often a silent event stream says that it lives. */
@@ -77,7 +77,7 @@ export function dataPath(options: DataPathOptions): (request: Request) => Promis
     const body = await readBody(request).finally(() => bodiesBytes -= mostBytes);
     if (!body) return new Response(null, { status: 413 });
     try {
-      await verifyRequest(request, body, (id) => id === "app" ? appPublicKey : null, firstUse);
+      await verifyRequest(request, body, (id) => id === "app" ? appPublicKey() : null, firstUse);
       return body;
     } catch (error) {
       if (!(error instanceof SignatureError)) throw error;

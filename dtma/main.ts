@@ -73,16 +73,22 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       event: (event) => reporter.event(event),
       removed: (serverId) => reporter.removed(serverId),
     });
+    let { appPublicKey } = state;
     serveMcp = dataPath({
       sessionOf: (serverId) => reconciler.sessionOf(serverId),
-      appPublicKey: state.appPublicKey,
+      appPublicKey: () => appPublicKey,
       log: (line) => log("warning", line),
     });
     const onDesired = (servers: Parameters<Reconciler["apply"]>[0]) => {
       log("info", `${servers.length} servers are desired`);
       reconciler.apply(servers);
     };
-    const pull = new DesiredPull({ client, key, facts, onDesired, log });
+    const onAppKey = (key: string) => {
+      if (key === appPublicKey) return;
+      appPublicKey = key;
+      log("info", "The app signs with another key now");
+    };
+    const pull = new DesiredPull({ client, key, facts, onDesired, onAppKey, log });
 
     // Whichever loop ends first ends the others.
     const ending = new AbortController();

@@ -139,6 +139,8 @@ export type DesiredRequest = z.infer<typeof DesiredRequest>;
 
 export const DesiredResponse = z.object({
   version: z.string().max(80),
+  /** The app's key of now: another one than at enrolment once the app's secrets key was changed. */
+  appPublicKey: z.string().regex(/^[A-Za-z0-9_-]{43}$/),
   /** All servers of this toolbox, stopped ones too. What is not listed is to be removed whole. */
   servers: z.array(ServerSpec),
 });

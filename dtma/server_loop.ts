@@ -112,6 +112,8 @@ export class ServerLoop {
   #startedMs: number | null = null;
   /** The image whose server exited on the probe just now. */
   #exitedOnProbe: string | null = null;
+  /** What was last told to be listed: the same list again is no event. */
+  #listedTools = "";
   #releaseSlot: () => void = () => {};
   #lastReportMs = 0;
   #reportTimer: ReturnType<typeof setTimeout> | null = null;
@@ -463,6 +465,8 @@ export class ServerLoop {
     };
     session.onToolsChanged = () => {
       changed = true;
+      // Until they are listed anew no call gets through: it could reach a tool that was changed.
+      if (this.#reachable?.session === session) this.#reachable.toolHashes = new Map();
       // Tools that are not known must not be called: the loop starts the server anew.
       relist().catch((error) => session.close(asFailure(error).reason));
     };
@@ -487,7 +491,9 @@ export class ServerLoop {
     const toolHashes = await hashes(tools);
     this.#observation!.tools = tools;
     const detail = tools.length === 1 ? "1 tool" : `${tools.length} tools`;
-    this.#event("tools", "info", `The server lists ${detail}`);
+    const listed = JSON.stringify([...toolHashes]);
+    if (listed !== this.#listedTools) this.#event("tools", "info", `The server lists ${detail}`);
+    this.#listedTools = listed;
     this.#layer("tools", { state: "ready", detail });
     return toolHashes;
   }

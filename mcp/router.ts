@@ -37,7 +37,7 @@ export async function callServer(
 ): Promise<Answer> {
   const url = new URL(`/mcp/${target.serverId}`, target.address);
   const bytes = new TextEncoder().encode(body);
-  const signed = await signRequest(
+  const signed = signRequest(
     { method: "POST", url, body: bytes },
     { keyId: "app", privateKey: appSigningKey.privateKey },
   );

@@ -139,7 +139,7 @@ export async function desiredOf(
   db: Database,
   toolboxId: string,
   secretsKey: SecretsKey,
-): Promise<DesiredResponse> {
+): Promise<Omit<DesiredResponse, "appPublicKey">> {
   const { version, servers, sealed } = await db.asToolbox(toolboxId, async (sql) => {
     // One statement, one snapshot: version and servers belong together.
     const [row] = await sql<

@@ -4,6 +4,7 @@ import { bodyLimit } from "hono/body-limit";
 import type { z } from "zod";
 import {
   DesiredRequest,
+  type DesiredResponse,
   EnrolRequest,
   type EnrolResponse,
   PROTOCOL_VERSION,
@@ -76,7 +77,9 @@ export function toolboxRoutes(deps: {
           // Revoked while it waited.
           if (!await toolboxKey(db, toolboxId)) throw new NotFound("This toolbox was revoked");
         }
-        return c.json(await desiredOf(db, toolboxId, deps.secretsKey));
+        const desired = await desiredOf(db, toolboxId, deps.secretsKey);
+        const { publicKey: appPublicKey } = deps.appSigningKey;
+        return c.json({ ...desired, appPublicKey } satisfies DesiredResponse);
       } finally {
         wakeUps.close();
       }

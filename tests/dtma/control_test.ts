@@ -97,7 +97,11 @@ class FakeApp implements AsyncDisposable {
       await Promise.race([this.#wake.promise, timer.promise]);
       clearTimeout(id);
     }
-    return Response.json({ version: this.version, servers: this.servers });
+    return Response.json({
+      version: this.version,
+      appPublicKey: "A".repeat(43),
+      servers: this.servers,
+    });
   }
 
   async [Symbol.asyncDispose]() {
@@ -153,6 +157,7 @@ function pullFrom(app: FakeApp, applied: unknown[][], waitMs = 20_000) {
     key: toolboxKey,
     facts: () => Promise.resolve(FACTS),
     onDesired: (servers) => applied.push(servers),
+    onAppKey: () => {},
     waitMs,
     log,
   });

@@ -24,7 +24,7 @@ async function serve(server: StdioServer | null, options: Partial<DataPathOption
   const logged: string[] = [];
   const handler = dataPath({
     sessionOf: (id) => id === SERVER ? route : { unavailable: "Not here" },
-    appPublicKey: app.publicKey,
+    appPublicKey: () => app.publicKey,
     log: (line) => logged.push(line),
     ...options,
   });
@@ -53,7 +53,7 @@ async function serve(server: StdioServer | null, options: Partial<DataPathOption
         ? new Uint8Array(message)
         : new TextEncoder().encode(text);
       const url = base + path;
-      const signature = await signRequest({ method, url, body }, {
+      const signature = signRequest({ method, url, body }, {
         keyId,
         privateKey: key.privateKey,
       });
@@ -132,7 +132,7 @@ Deno.test("dataPath refuses a replay", async () => {
   await using path = await serve(server);
   const body = new TextEncoder().encode(JSON.stringify(path.pinned("echo", { text: "hi" })));
   const url = `${path.base}/mcp/${SERVER}`;
-  const headers = await signRequest({ method: "POST", url, body }, {
+  const headers = signRequest({ method: "POST", url, body }, {
     keyId: "app",
     privateKey: app.privateKey,
   });

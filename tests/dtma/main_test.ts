@@ -39,7 +39,7 @@ function fakeApp() {
     if (path === "/toolbox/report") return Response.json({ accepted: true });
     pulls.push(json);
     if (json.haveVersion !== null) await new Promise((resolve) => setTimeout(resolve, 200));
-    return Response.json({ version: "1", servers: [] });
+    return Response.json({ version: "1", appPublicKey: appKey.publicKey, servers: [] });
   });
   app.url = `http://127.0.0.1:${http.addr.port}`;
   return app;
@@ -119,7 +119,7 @@ Deno.test("the daemon enrols once, says what is amiss with its engine, and stops
       const url = `${address}/mcp/${TOOLBOX}`;
       const body = new TextEncoder().encode(JSON.stringify(toolCall("any")));
       const key = { keyId: "app", privateKey: appKey.privateKey };
-      const headers = await signRequest({ method: "POST", url, body }, key);
+      const headers = signRequest({ method: "POST", url, body }, key);
       const answer = await (await fetch(url, { method: "POST", headers, body })).json();
       assert.equal(answer.error.code, ErrorCode.serverUnavailable);
 

@@ -21,7 +21,7 @@ async function verify(change: {
   privateKey?: string;
   nonces?: ReturnType<typeof memoryNonces>;
 } = {}) {
-  const headers = await signRequest(target, {
+  const headers = signRequest(target, {
     keyId: "app",
     privateKey: change.privateKey ?? key.privateKey,
   });
@@ -61,7 +61,7 @@ Deno.test("verifyRequest refuses a request that was changed after it was signed"
 });
 
 Deno.test("verifyRequest refuses any change of the signature's own parameters", async () => {
-  const headers = await signRequest(target, { keyId: "app", privateKey: key.privateKey });
+  const headers = signRequest(target, { keyId: "app", privateKey: key.privateKey });
   const input = headers["signature-input"];
   const changes: [string, RegExp][] = [
     [input.replace(/nonce="./, 'nonce="-'), /does not match/],
@@ -85,7 +85,7 @@ Deno.test("verifyRequest refuses any change of the signature's own parameters", 
 
 Deno.test("verifyRequest refuses a request that is too old or too new, by how much", async () => {
   const now = Date.now;
-  const headers = await signRequest(target, { keyId: "app", privateKey: key.privateKey });
+  const headers = signRequest(target, { keyId: "app", privateKey: key.privateKey });
   const request = { ...target, headers: new Headers(headers) };
   const at = async (offsetMs: number) => {
     Date.now = () => now() + offsetMs;
@@ -102,7 +102,7 @@ Deno.test("verifyRequest refuses a request that is too old or too new, by how mu
 
 Deno.test("verifyRequest refuses a replay, and a signature that fails uses up no nonce", async () => {
   const nonces = memoryNonces();
-  const headers = await signRequest(target, { keyId: "app", privateKey: key.privateKey });
+  const headers = signRequest(target, { keyId: "app", privateKey: key.privateKey });
   const request = { ...target, headers: new Headers(headers) };
   const once = (bytes: Uint8Array<ArrayBuffer>) =>
     verifyRequest(request, bytes, () => key.publicKey, nonces);
