@@ -110,6 +110,20 @@ function startDtma(directory: string, appUrl: string, token: string | null): Den
 
 const DTMA = new URL("./dtma/main.ts", import.meta.url).href;
 
+/** What a DTMA reads of its environment. */
+const DTMA_ENVIRONMENT = [
+  "MOORING_URL",
+  "MOORING_ENROLMENT_TOKEN",
+  "MOORING_ENROLMENT_TOKEN_FILE",
+  "DTMA_DATA_DIR",
+  "DTMA_LISTEN",
+  "DTMA_ADDRESS",
+  "DTMA_PARENT",
+  "DOCKER_HOST",
+  "LOG_FORMAT",
+  "NODE_EXTRA_CA_CERTS",
+];
+
 /** The least a DTMA needs: its directory, the Engine's socket, the loopback address. No processes. */
 function dtmaPermissions(directory: string, environment: Record<string, string>): string[] {
   const socket = (environment.DOCKER_HOST ?? "unix:///var/run/docker.sock")
@@ -119,19 +133,33 @@ function dtmaPermissions(directory: string, environment: Record<string, string>)
     `--allow-net=127.0.0.1,localhost,unix:${socket}`,
     `--allow-read=${[directory, socket, ...(certificates ? [certificates] : [])].join(",")}`,
     `--allow-write=${[directory, socket].join(",")}`,
-    "--allow-env",
+    `--allow-env=${DTMA_ENVIRONMENT.join(",")}`,
   ];
 }
 
 /** Makes `mooring/node:24` if it is not there, by images/base.ts, which tells its progress. */
 async function makeBaseImage(log: Log) {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--allow-all", new URL("./images/base.ts", import.meta.url).href],
+    args: [
+      "run",
+      "--quiet",
+      "--no-prompt",
+      "--allow-env",
+      "--allow-sys=uid",
+      "--allow-net",
+      "--allow-read",
+      "--allow-write",
+      "--allow-run=apt-get,sh,tar,ldconfig",
+      new URL("./images/base.ts", import.meta.url).href,
+    ],
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
   }).spawn();
-  const tell = async (lines: ReadableStream<Uint8Array<ArrayBuffer>>, report: (line: string) => void) => {
+  const tell = async (
+    lines: ReadableStream<Uint8Array<ArrayBuffer>>,
+    report: (line: string) => void,
+  ) => {
     for await (const text of lines.pipeThrough(new TextDecoderStream())) {
       for (const line of text.split("\n")) if (line.trim()) report(line);
     }

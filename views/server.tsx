@@ -157,8 +157,7 @@ export function ServerEvents({ events }: { events: Event[] }) {
             <span>
               {event.level !== "info" && (
                 <strong>{event.level === "error" ? "Error" : "Warning"}:</strong>
-              )}
-              {visibleText(event.message)}
+              )} {visibleText(event.message)}{" "}
               {event.actorName && <small>by {event.actorName}</small>}
             </span>
           </li>
@@ -233,8 +232,8 @@ function Generations({ generations }: Pick<ServerProps, "generations">) {
           <li>
             <Time at={row.createdAt} relative />
             <span>
-              Generation {row.generation}
-              {row.createdByName && <small>by {row.createdByName}</small>}
+              Generation {row.generation}{" "}
+              {row.createdByName && <small>by {row.createdByName}</small>}{" "}
               <small>
                 · {count(Object.keys(row.config.values).length, "value")},{" "}
                 {count(row.config.secretNames.length, "secret")}
