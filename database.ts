@@ -41,13 +41,28 @@ export async function openDatabase(
   };
 }
 
+const EMSCRIPTEN_ENOSPC = 51;
+
 async function openEmbedded(dataDirectory: string, progress: (line: string) => void) {
   const directory = `${dataDirectory}/postgres`;
   const isNew = !await exists(directory);
   progress(isNew ? "Making the embedded database" : "Opening the embedded database");
   // Imported here: with a given Postgres the 300 MB that PGlite takes are not paid.
   const { openEmbedded } = await import("./models/embedded.ts");
-  return await openEmbedded(directory, await socketDirectory(dataDirectory));
+  try {
+    return await openEmbedded(directory, await socketDirectory(dataDirectory));
+  } catch (error) {
+    // PGlite throws its file system's errors as plain objects with Emscripten's numbers.
+    const isFull = (error as { errno?: number } | null)?.errno === EMSCRIPTEN_ENOSPC;
+    const why = isFull
+      ? "its disk is full: it needs about 50 MB"
+      : error instanceof Error
+      ? error.message
+      : JSON.stringify(error);
+    // Half-made it would not open the next time either.
+    if (isNew) await Deno.remove(directory, { recursive: true }).catch(() => {});
+    throw new TypeError(`The embedded database in ${directory} cannot be opened: ${why}`);
+  }
 }
 
 /** A path of a unix socket has at most 107 bytes: under a long data directory it goes to /tmp. */

@@ -14,10 +14,14 @@ import { CLIENT_IP_HEADER, type Identity } from "./models/identity.ts";
 import { localIdentity } from "./models/local_identity.ts";
 import { createLog, errorFields } from "./models/log.ts";
 import { derivedSecrets, newSecretsKeyText, secretsKeyFrom } from "./models/secrets.ts";
+import { putLocalToolbox } from "./models/toolboxes.ts";
 import builtinCatalog from "./models/catalog_builtin.json" with { type: "json" };
 
 /** What this build calls itself. */
 const VERSION = "0.1.0";
+
+/** Signals that come within this time are one. */
+const SAME_SIGNAL_MS = 500;
 
 /** Thrown for what a person can mend: its message alone is shown. */
 class StartError extends Error {}
@@ -38,6 +42,8 @@ async function start() {
   await putBuiltinCatalog(db, builtinCatalog);
 
   const identity = localIdentity(db, { secret: authSecret, baseUrl: config.baseUrl });
+  // The first account becomes the owner of the workspace that is there.
+  await putLocalToolbox(db, { enrol: false });
   const setup = await firstRun(identity, config.owner);
   const changes = new Changes(db);
   const calls = new CallRecorder(db, log);
@@ -76,9 +82,15 @@ async function start() {
     log,
   });
 
-  let stops = 0;
+  let stopsSince: number | null = null;
   const stop = async () => {
-    if (stops++ > 0) Deno.exit(130); // a second Ctrl-C does not wait
+    if (stopsSince !== null) {
+      // A second Ctrl-C does not wait. One Ctrl-C comes twice: the terminal sends it to all of the
+      // process group, and `deno task`, which is in it, passes it on.
+      if (Date.now() - stopsSince > SAME_SIGNAL_MS) Deno.exit(130);
+      return;
+    }
+    stopsSince = Date.now();
     log.info("Stopping; containers keep running");
     stopping.abort();
     await toolbox.stop();

@@ -85,6 +85,7 @@ export function localIdentity(
         const waitS = Number(response.headers.get("x-retry-after")) || 60;
         throw new SignInRefused(`Too many tries. Wait ${waitS} seconds and try again`, waitS);
       }
+      if (response.status >= 500) throw new Error(`Sign-in failed with ${response.status}`);
       if (!response.ok) throw new SignInRefused("The email address or the password is wrong");
       return onlyCookies(response.headers);
     },
@@ -105,8 +106,9 @@ export function localIdentity(
         return onlyCookies(headers);
       } catch (error) {
         // By name: better-auth throws the class of more than one of its packages.
-        if (error instanceof Error && error.name === "APIError") {
-          throw new SignInRefused(error.message);
+        const { name, body } = error as { name?: string; body?: { code?: string } };
+        if (name === "APIError" && body?.code !== "FAILED_TO_CREATE_USER") {
+          throw new SignInRefused((error as Error).message);
         }
         throw error;
       }

@@ -40,6 +40,13 @@ export function problem(log: Log) {
     if ((error as { code?: string }).code === "22P02") {
       return showProblem(c, 404, "Not found", "There is no such page. It may have been removed.");
     }
+    // Postgres's disk_full: a person can mend that, and must hear that nothing was kept.
+    if ((error as { code?: string }).code === "53100") {
+      const message = "The disk that holds the database is full, so nothing was saved. Free some " +
+        "space on it and try again.";
+      log.error("The database's disk is full", { request: c.get("requestId") });
+      return showProblem(c, 507, "The disk is full", message, c.get("requestId"));
+    }
     log.error("A request failed", { request: c.get("requestId"), ...errorFields(error) });
     const message = "Mooring failed to serve this. Nothing you sent was kept in part; try again.";
     return showProblem(c, 500, "Something went wrong", message, c.get("requestId"));

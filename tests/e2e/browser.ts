@@ -1,7 +1,14 @@
 /** Debian's Chromium through playwright-core, with what it needs to run without a network. */
-import { type Browser, chromium } from "playwright-core";
+import assert from "node:assert/strict";
+import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
+import { absent as engineAbsent } from "../dtma/engine.ts";
 
 export const CHROMIUM = Deno.env.get("CHROMIUM") ?? "/usr/bin/chromium";
+
+/** Why a test in the browser on a real container cannot run here; null when it can. */
+export async function missing(): Promise<string | null> {
+  return await hasChromium() ? engineAbsent : `there is no Chromium at ${CHROMIUM}`;
+}
 
 export async function hasChromium(): Promise<boolean> {
   return await Deno.stat(CHROMIUM).then(() => true, () => false);
@@ -10,6 +17,9 @@ export async function hasChromium(): Promise<boolean> {
 export async function openBrowser(): Promise<Browser> {
   return await chromium.launch({
     executablePath: CHROMIUM,
+    // Playwright's own would end the tests' process before their `finally` runs.
+    handleSIGINT: false,
+    handleSIGTERM: false,
     args: [
       "--headless",
       "--no-sandbox",
@@ -21,4 +31,83 @@ export async function openBrowser(): Promise<Browser> {
       "--disable-sync",
     ],
   });
+}
+
+/** A page that keeps what went wrong in it and how much its layout shifted. */
+export class WatchedPage {
+  readonly #wrongs: string[] = [];
+  /** Layout shift by path; the last visit counts. */
+  readonly shifts = new Map<string, number>();
+  private constructor(readonly page: Page) {}
+
+  static async open(context: BrowserContext): Promise<WatchedPage> {
+    const page = await context.newPage();
+    page.setDefaultTimeout(60_000);
+    const watched = new WatchedPage(page);
+    page.on("pageerror", (error) => watched.#wrongs.push(`${page.url()}: ${error.message}`));
+    page.on("console", (message) => {
+      // A form that did not hold is answered with 422, which Chromium logs as a failed load.
+      const isRefusedForm = /status of 422/.test(message.text());
+      if (!["error", "warning"].includes(message.type()) || isRefusedForm) return;
+      watched.#wrongs.push(`${page.url()}: ${message.text()}`);
+    });
+    await page.exposeBinding("keepShift", (_, path: string, sum: number) => {
+      watched.shifts.set(path, sum);
+    });
+    await page.exposeBinding("keepViolation", (_, what: string) => {
+      watched.#wrongs.push(`${page.url()}: CSP: ${what}`);
+    });
+    await page.addInitScript(`
+      document.addEventListener("securitypolicyviolation", (event) =>
+        keepViolation(event.violatedDirective + " " + event.blockedURI));
+      let sum = 0;
+      const path = location.pathname.replace(/[0-9a-f]{8}-[0-9a-f-]{27}/g, ":id");
+      new PerformanceObserver((list) => {
+        for (const shift of list.getEntries()) if (!shift.hadRecentInput) sum += shift.value;
+        keepShift(path, sum);
+      }).observe({ type: "layout-shift", buffered: true });
+      if (location.protocol.startsWith("http")) keepShift(path, 0);
+    `);
+    return watched;
+  }
+
+  /** No console error, page error or CSP violation so far. */
+  assertClean() {
+    assert.deepEqual(this.#wrongs, []);
+  }
+}
+
+/** Presses Tab until `role` with `name` has the focus, as one does who has no mouse. */
+export async function tabTo(page: Page, role: "button" | "checkbox" | "link", name: string) {
+  const target = page.getByRole(role, { name }).first();
+  for (let presses = 0; presses < 200; presses++) {
+    if (await target.evaluate((element) => element === document.activeElement)) return;
+    await page.keyboard.press("Tab");
+  }
+  assert.fail(`The ${role} "${name}" is not reached with the Tab key`);
+}
+
+const SCREENS = new URL("../../.cache/screens", import.meta.url).pathname;
+
+/** Saves the page wide and at 360 px, light and dark, and asserts that it never scrolls sideways. */
+export async function photograph(page: Page, name: string) {
+  await Deno.mkdir(SCREENS, { recursive: true });
+  const usual = page.viewportSize()!;
+  for (const colorScheme of ["light", "dark"] as const) {
+    await page.emulateMedia({ colorScheme });
+    for (const viewport of [{ width: 1280, height: 800 }, { width: 360, height: 740 }]) {
+      await page.setViewportSize(viewport);
+      const { content, window } = await page.evaluate(() => ({
+        content: document.documentElement.scrollWidth,
+        window: innerWidth,
+      }));
+      await page.screenshot({
+        path: `${SCREENS}/${name}-${colorScheme}-${viewport.width}.png`,
+        fullPage: true,
+      });
+      assert.ok(content <= window, `${name} is ${content} px wide in a window of ${window} px`);
+    }
+  }
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.setViewportSize(usual);
 }

@@ -1,0 +1,96 @@
+/** What the first command says when it cannot do its work, and the starts without a person. */
+import assert from "node:assert/strict";
+import { App, freePort, type StartOptions, withDataDirectory } from "./app.ts";
+import { hasChromium, openBrowser } from "./browser.ts";
+
+const noChromium = await hasChromium() ? null : "there is no Chromium";
+if (noChromium) console.warn(`SKIPPED, starts that are seen in a browser: ${noChromium}`);
+
+const ENGINE_ABSENT = { DOCKER_HOST: "unix:///nonexistent/docker.sock" };
+const OWNER = { OWNER_EMAIL: "ann@example.com", OWNER_PASSWORD: "a long enough password" };
+
+Deno.test("start tells every mistake in the configuration at once", async () => {
+  const { code, output } = await runToEnd({
+    dataDirectory: "/dev/null/x",
+    port: 99999,
+    environment: { OWNER_EMAIL: "ann", SECRETS_KEY: "short", LOG_FORMAT: "xml" },
+  });
+  assert.equal(code, 1);
+  for (const name of ["PORT", "OWNER_EMAIL", "SECRETS_KEY", "LOG_FORMAT"]) {
+    assert.match(output, new RegExp(`^  ${name} `, "m"));
+  }
+  assert.doesNotMatch(output, /short|    at /, "neither a value nor a stack");
+});
+
+Deno.test("start names a data directory that cannot be written", async () => {
+  const { code, output } = await runToEnd({ dataDirectory: "/dev/null/x", port: freePort() });
+  assert.equal(code, 1);
+  assert.match(output, /The data directory \/dev\/null\/x cannot be written .*DATA_DIR/);
+  assert.doesNotMatch(output, /    at /);
+});
+
+Deno.test("start names a port that is in use", () =>
+  withDataDirectory(async (dataDirectory) => {
+    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const { code, output } = await runToEnd({ dataDirectory, port: listener.addr.port });
+    assert.equal(code, 1);
+    assert.match(output, new RegExp(`Port ${listener.addr.port} on 127.0.0.1 is in use`));
+    assert.doesNotMatch(output, /    at /);
+  }));
+
+Deno.test("start refuses a data directory that another one has", () =>
+  withDataDirectory(async (dataDirectory) => {
+    const first = await App.start({ dataDirectory, port: freePort(), environment: ENGINE_ABSENT });
+    try {
+      const { code, output } = await runToEnd({ dataDirectory, port: freePort() });
+      assert.equal(code, 1);
+      assert.match(output, /Another Mooring already runs on the data directory .*DATA_DIR/);
+      assert.equal((await fetch(`${first.url}/healthz`)).status, 200);
+    } finally {
+      await first.end();
+    }
+  }));
+
+Deno.test({
+  name: "start without a Docker Engine serves the app, which says what to do",
+  ignore: noChromium !== null,
+  fn: () =>
+    withDataDirectory(async (dataDirectory) => {
+      const app = await App.start({
+        dataDirectory,
+        port: freePort(),
+        environment: { ...OWNER, ...ENGINE_ABSENT },
+        args: ["--no-install"],
+      });
+      const browser = await openBrowser();
+      try {
+        assert.doesNotMatch(app.output, /the code/, "the owner came from the environment");
+        const page = await browser.newPage();
+        await page.goto(`${app.url}/toolboxes`);
+        await page.getByLabel("Email address").fill(OWNER.OWNER_EMAIL);
+        await page.getByLabel("Password").fill(OWNER.OWNER_PASSWORD);
+        await page.getByRole("button", { name: "Sign in" }).click();
+        await page.waitForURL(`${app.url}/toolboxes`);
+        await page.locator(".cards a").first().click();
+        const notice = page.locator(".notice.bad");
+        await notice.waitFor();
+        assert.match(
+          await notice.innerText(),
+          /No Docker Engine answers\. .*\/nonexistent\/docker\.sock[^]*What to do: \S/,
+        );
+      } finally {
+        await browser.close();
+        await app.end();
+      }
+    }),
+});
+
+async function runToEnd(options: StartOptions): Promise<{ code: number; output: string }> {
+  const app = new App(options);
+  try {
+    const code = await app.exited();
+    return { code, output: app.output };
+  } finally {
+    await app.end();
+  }
+}

@@ -1,0 +1,415 @@
+import assert from "node:assert/strict";
+import { v7 } from "uuid";
+import type { Sql } from "../../models/db.ts";
+import { deployServer } from "../../models/servers.ts";
+import { connectServer, createAgent, createToken } from "../../models/agents.ts";
+import { acceptReport } from "../../models/toolboxes.ts";
+import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
+import { observation } from "./observation.ts";
+
+/** Who asks. `own` ones belong to the workspace whose rows are looked for; `other` ones to another. */
+const ASKERS = [
+  "anon",
+  "nobody",
+  "stranger",
+  "viewer",
+  "member",
+  "owner",
+  "own agent",
+  "other agent",
+  "own toolbox",
+  "other toolbox",
+] as const;
+type Asker = (typeof ASKERS)[number];
+type Verb = "select" | "insert" | "update" | "delete";
+
+const PEOPLE: Asker[] = ["viewer", "member", "owner"];
+const MEMBERS: Asker[] = ["member", "owner"];
+
+/**
+ * For each table who may do what with a row of the workspace. A table that is not here fails the
+ * test: one that is added must say whom it is for.
+ */
+const MATRIX: Record<string, Record<Verb, Asker[]>> = {
+  // Of a person's profile: those who share a workspace with them.
+  profiles: { select: PEOPLE, insert: [], update: [], delete: [] },
+  workspaces: { select: PEOPLE, insert: [], update: ["owner"], delete: [] },
+  members: { select: PEOPLE, insert: [], update: [], delete: [] },
+  toolboxes: {
+    select: [...PEOPLE, "own agent", "own toolbox"],
+    insert: [],
+    update: ["owner", "own toolbox"],
+    delete: [],
+  },
+  // The built-in catalog, which is everyone's who is signed in as somebody or not.
+  catalog_entries: {
+    select: ["nobody", "stranger", ...PEOPLE],
+    insert: [],
+    update: [],
+    delete: [],
+  },
+  servers: {
+    select: [...PEOPLE, "own agent", "own toolbox"],
+    insert: MEMBERS,
+    update: MEMBERS,
+    delete: [], // a toolbox deletes what was asked to be removed: toolboxes_test.ts
+  },
+  server_generations: {
+    select: [...PEOPLE, "own toolbox"],
+    insert: MEMBERS,
+    update: [],
+    delete: [],
+  },
+  secrets: {
+    select: [...PEOPLE, "own toolbox"],
+    insert: MEMBERS,
+    update: MEMBERS,
+    delete: MEMBERS,
+  },
+  observations: {
+    select: [...PEOPLE, "own agent", "own toolbox"],
+    insert: ["own toolbox"],
+    update: ["own toolbox"],
+    delete: [],
+  },
+  tools: {
+    select: [...PEOPLE, "own agent", "own toolbox"],
+    insert: ["own toolbox"],
+    update: [...MEMBERS, "own toolbox"],
+    delete: [],
+  },
+  agents: { select: [...PEOPLE, "own agent"], insert: MEMBERS, update: MEMBERS, delete: MEMBERS },
+  agent_tokens: { select: PEOPLE, insert: MEMBERS, update: MEMBERS, delete: [] },
+  connections: {
+    select: [...PEOPLE, "own agent"],
+    insert: MEMBERS,
+    update: [],
+    delete: MEMBERS,
+  },
+  events: { select: PEOPLE, insert: [...MEMBERS, "own toolbox"], update: [], delete: [] },
+  calls: { select: PEOPLE, insert: [], update: [], delete: [] },
+};
+
+for (const kind of KINDS) {
+  Deno.test({
+    name: `row level security, on the ${kind.name} database`,
+    ignore: kind.ignore,
+    sanitizeResources: false,
+    sanitizeOps: false,
+    async fn(t) {
+      const world = await openWorld(kind);
+      const { db, owner, user, workspaceId, toolboxId } = world;
+
+      const viewer = await makeUser(world, "viewer@example.com");
+      const member = await makeUser(world, "member@example.com");
+      const stranger = await makeUser(world, "stranger@example.com");
+      await addMember(world, workspaceId, viewer.userId, "viewer");
+      await addMember(world, workspaceId, member.userId, "member");
+      const other = { workspaceId: v7(), toolboxId: v7(), agentId: v7() };
+      await owner`insert into public.workspaces (id, name) values (${other.workspaceId}, 'Other')`;
+      await addMember(world, other.workspaceId, stranger.userId, "owner");
+      await owner`
+        insert into public.toolboxes (id, workspace_id, name, public_key)
+        values (${other.toolboxId}, ${other.workspaceId}, 'Other', 'k')`;
+      await owner`
+        insert into public.agents (id, workspace_id, name) values (${other.agentId}, ${other.workspaceId}, 'Other')`;
+
+      const { serverId } = await deployServer(db, user, {
+        workspaceId,
+        toolboxId,
+        slug: "github",
+        form: { "env.GITHUB_PERSONAL_ACCESS_TOKEN": "ghp_secret" },
+        idempotencyKey: crypto.randomUUID(),
+      }, testKey);
+      const agentId = await createAgent(db, user, workspaceId, "Agent");
+      await createToken(db, user, agentId, { name: "t", expiresInDays: null });
+      await connectServer(db, user, agentId, serverId);
+      await acceptReport(db, toolboxId, {
+        epoch: v7(),
+        sequence: 1,
+        observations: [observation(serverId, 1, [{ name: "echo", inputSchema: {} }])],
+        events: [],
+        removed: [],
+      });
+      await db.asApp`select mooring.record_calls(${
+        db.asApp.json([{
+          id: v7(),
+          workspace_id: workspaceId,
+          agent_id: agentId,
+          server_id: serverId,
+          server_slug: "github",
+          tool: "echo",
+          via: "bridge",
+          started_at: new Date().toISOString(),
+          duration_ms: 1,
+          outcome: "ok",
+          error: null,
+          request_bytes: 1,
+          response_bytes: 1,
+        }])
+      })`;
+
+      /** Runs work as an asker, and takes back what it did. */
+      async function as<T>(asker: Asker, work: (sql: Sql) => Promise<T>): Promise<T> {
+        let result: T;
+        const undone = new Error("undone");
+        const run = async (sql: Sql) => {
+          if (asker === "anon") await sql`select set_config('role', 'anon', true)`;
+          result = await work(sql);
+          throw undone;
+        };
+        const people: Partial<Record<Asker, string>> = {
+          stranger: stranger.userId,
+          viewer: viewer.userId,
+          member: member.userId,
+          owner: user.userId,
+        };
+        const attempt = asker === "own agent"
+          ? db.asAgent(agentId, run)
+          : asker === "other agent"
+          ? db.asAgent(other.agentId, run)
+          : asker === "own toolbox"
+          ? db.asToolbox(toolboxId, run)
+          : asker === "other toolbox"
+          ? db.asToolbox(other.toolboxId, run)
+          : asker === "anon"
+          // As PostgREST makes it: no role of the app leads there.
+          ? owner.begin ? owner.begin((sql) => run(sql as Sql)) : db.asApp.begin(async (sql) => {
+            await sql`set local session authorization postgres`;
+            await run(sql as Sql);
+          })
+          : db.asUser({ userId: people[asker]! }, run);
+        await attempt.catch((error) => {
+          if (error !== undone) throw error;
+        });
+        return result!;
+      }
+
+      /** True when the asker can do it: sees, makes, changes or deletes a row of the workspace. */
+      async function can(asker: Asker, verb: Verb, table: string): Promise<boolean> {
+        try {
+          return await as(asker, async (sql) => await attempt(sql, verb, table) > 0);
+        } catch (error) {
+          const { code } = error as { code?: string };
+          // 42501 insufficient privilege; 23xxx: it was let through and only the made-up row is wrong.
+          if (code === "42501") return false;
+          if (code?.startsWith("23")) return true;
+          throw error;
+        }
+      }
+
+      async function attempt(sql: Sql, verb: Verb, table: string): Promise<number> {
+        const name = sql(`public.${table}`);
+        const where = table === "catalog_entries"
+          ? sql`slug = 'github'`
+          : table === "workspaces"
+          ? sql`id = ${workspaceId}`
+          : table === "profiles"
+          ? sql`user_id = ${user.userId}`
+          : sql`workspace_id = ${workspaceId}`;
+        if (verb === "select") {
+          // One column that any reader may have: some tables give only a few.
+          const column = {
+            profiles: "user_id",
+            members: "user_id",
+            server_generations: "server_id",
+            observations: "server_id",
+            tools: "server_id",
+            connections: "server_id",
+          }[table] ?? "id";
+          return (await sql`select ${sql(column)} from ${name} where ${where}`).length;
+        }
+        if (verb === "delete") return (await sql`delete from ${name} where ${where}`).count;
+        if (verb === "insert") {
+          return (await sql`insert into ${name} ${sql(ROWS[table](sql))}`).count;
+        }
+        for (const column of UPDATES[table]) {
+          const quoted = sql(column);
+          try {
+            const { count } = await sql.savepoint((nested) =>
+              nested`update ${name} set ${quoted} = ${quoted} where ${where}`
+            );
+            if (count > 0) return count;
+          } catch (error) {
+            if ((error as { code?: string }).code !== "42501") throw error;
+          }
+        }
+        return 0;
+      }
+
+      /** The columns that anyone may change of a table, so that "may not" means none of them. */
+      const UPDATES: Record<string, string[]> = {};
+      for (
+        const { relname, columns } of await owner<{ relname: string; columns: string[] }[]>`
+          select c.relname, array_agg(a.attname::text) as columns from pg_class c
+          join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+          where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and a.attgenerated = ''
+            and a.attidentity = ''
+          group by 1`
+      ) UPDATES[relname] = columns;
+
+      // deno-lint-ignore no-explicit-any
+      const ROWS: Record<string, (sql: Sql) => any> = {
+        profiles: () => ({ user_id: stranger.userId, email: "x" }),
+        workspaces: () => ({ id: v7(), name: "x" }),
+        members: () => ({ workspace_id: workspaceId, user_id: stranger.userId, role: "owner" }),
+        toolboxes: () => ({ id: v7(), workspace_id: workspaceId, name: "x" }),
+        catalog_entries: (sql) => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          source: "x",
+          slug: "x",
+          entry: sql.json({}),
+        }),
+        servers: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          toolbox_id: toolboxId,
+          name: "x",
+          slug: "x",
+          idempotency_key: v7(),
+        }),
+        server_generations: (sql) => ({
+          server_id: serverId,
+          workspace_id: workspaceId,
+          generation: 9,
+          config: sql.json({}),
+        }),
+        secrets: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          server_id: serverId,
+          name: "X",
+          key_id: "k",
+          iv: new Uint8Array(12),
+          ciphertext: new Uint8Array(20),
+        }),
+        observations: (sql) => ({
+          server_id: serverId,
+          workspace_id: workspaceId,
+          generation: 1,
+          layers: sql.json({}),
+        }),
+        tools: (sql) => ({
+          server_id: serverId,
+          workspace_id: workspaceId,
+          name: "x",
+          definition: sql.json({}),
+          hash: "x",
+        }),
+        agents: () => ({ id: v7(), workspace_id: workspaceId, name: "x" }),
+        agent_tokens: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          agent_id: agentId,
+          name: "x",
+          token_hash: v7(),
+        }),
+        connections: () => ({ agent_id: agentId, server_id: serverId, workspace_id: workspaceId }),
+        events: () => ({
+          workspace_id: workspaceId,
+          server_id: serverId,
+          layer: "tools",
+          message: "x",
+        }),
+        calls: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          server_slug: "x",
+          tool: "x",
+          via: "bridge",
+          started_at: new Date(),
+          duration_ms: 1,
+          outcome: "ok",
+          request_bytes: 1,
+          response_bytes: 1,
+        }),
+      };
+
+      const tables = await owner<{ name: string; enabled: boolean; forced: boolean }[]>`
+        select relname as name, relrowsecurity as enabled, relforcerowsecurity as forced
+        from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') order by 1`;
+
+      await t.step("is enabled and forced on every table, and every table is in the matrix", () => {
+        assert.deepEqual(tables.map(({ name }) => name), Object.keys(MATRIX).toSorted());
+        assert.deepEqual(tables.filter(({ enabled, forced }) => !enabled || !forced), []);
+      });
+
+      for (const { name } of tables) {
+        await t.step(`${name}: only who may can select, insert, update, delete`, async () => {
+          for (const verb of ["select", "insert", "update", "delete"] as Verb[]) {
+            const allowed: Asker[] = [];
+            for (const asker of ASKERS) {
+              // A person's own event names themselves.
+              if (name === "events" && verb === "insert" && MEMBERS.includes(asker)) {
+                const actor = asker === "owner" ? user.userId : member.userId;
+                const made = await as(
+                  asker,
+                  async (sql) =>
+                    (await sql`insert into events ${sql({ ...ROWS.events(sql), actor })}`).count,
+                );
+                if (made > 0) allowed.push(asker);
+              } else if (await can(asker, verb, name)) allowed.push(asker);
+            }
+            assert.deepEqual(
+              allowed,
+              ASKERS.filter((a) => MATRIX[name][verb].includes(a)),
+              `${verb} ${name}`,
+            );
+          }
+        });
+      }
+
+      await t.step("an event cannot be written in another person's name", async () => {
+        await assert.rejects(
+          as(
+            "member",
+            async (sql) =>
+              await sql`insert into events ${sql({ ...ROWS.events(sql), actor: user.userId })}`,
+          ),
+          { code: "42501" },
+        );
+      });
+
+      await t.step("no hash and no ciphertext can be read by people or agents", async () => {
+        const columns = [["secrets", "ciphertext"], ["secrets", "iv"], [
+          "agent_tokens",
+          "token_hash",
+        ], ["toolboxes", "enrolment_hash"]];
+        for (const [table, column] of columns) {
+          for (const asker of ["owner", "own agent", "nobody"] as Asker[]) {
+            await assert.rejects(
+              as(asker, async (sql) => await sql`select ${sql(column)} from ${sql(table)}`),
+              { code: "42501" },
+              `${asker} ${table}.${column}`,
+            );
+          }
+        }
+      });
+
+      await t.step("the app itself sees no row of any table", async () => {
+        for (const { name } of tables) {
+          await assert.rejects(
+            async () => await db.asApp`select 1 from ${db.asApp(`public.${name}`)}`,
+            { code: "42501" },
+          );
+        }
+        await assert.rejects(async () => await db.asApp`select 1 from mooring.nonces`, {
+          code: "42501",
+        });
+      });
+
+      await t.step("the app's functions are the app's alone", async () => {
+        const open = await owner<{ role: string; name: string }[]>`
+          select r.rolname as role, p.proname as name from pg_proc p cross join pg_roles r
+          where p.pronamespace = 'mooring'::regnamespace
+            and r.rolname in ('anon', 'authenticated', 'mooring_agent', 'mooring_toolbox')
+            and has_function_privilege(r.oid, p.oid, 'execute')
+            and p.proname not in ('claim', 'agent_id', 'toolbox_id', 'workspaces_as')`;
+        assert.deepEqual([...open], []);
+      });
+
+      await world.close();
+    },
+  });
+}
