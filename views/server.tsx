@@ -39,13 +39,11 @@ export function ServerPage(props: ServerProps) {
       <ServerHead server={server} />
       <ServerLayers server={server} />
       <div class="columns wide-left">
-        <div>
-          <ToolList server={server} tools={props.tools} />
-          <Configuration {...props} />
-        </div>
+        <ToolList server={server} tools={props.tools} />
         <div>
           <ServerLog server={server} />
           <ServerEvents events={props.events} />
+          <Configuration {...props} />
           <Generations generations={props.generations} />
         </div>
       </div>

@@ -45,7 +45,7 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
   const { page } = watched;
   const toolboxId = await app.toolboxId();
   let failed = false;
-  let catalogSize = "", serverUrl = "", memoryUrl = "", agentUrl = "", token = "";
+  let catalogSize = "", serverUrl = "", thinkingUrl = "", agentUrl = "", token = "";
 
   /** Each step needs those before it: after a failure the rest is not tried. */
   const step = async (name: string, run: () => Promise<void>) => {
@@ -250,20 +250,21 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
   });
 
   await step("8. a hostile name is text; a changed configuration is redeployed", async () => {
-    await page.goto(`${app.url}/marketplace/memory`);
+    await page.goto(`${app.url}/marketplace/sequential-thinking`);
     await page.getByLabel("Name").fill(HOSTILE);
     await page.getByRole("button", { name: "Deploy" }).click();
     await page.waitForURL(/\/servers\/[0-9a-f-]{36}$/);
-    memoryUrl = page.url();
+    thinkingUrl = page.url();
     assert.equal(await page.locator("h1").innerText(), HOSTILE);
     await page.locator(".verdict .status.running").waitFor({ timeout: DEPLOY_TIMEOUT_MS });
-    const before = await containerOf(docker, toolboxId, memoryUrl);
-    await page.getByLabel("Memory file").fill("/work/other.json");
+    const before = await containerOf(docker, toolboxId, thinkingUrl);
+    await page.getByLabel("Keep thoughts out of the log").uncheck();
     await page.getByRole("button", { name: "Save and redeploy" }).click();
     await page.getByText("Saved. The server is being redeployed.").waitFor();
-    await page.getByText("Generation 2").waitFor();
+    await page.getByText("Generation 2 by Ann").waitFor();
+    assert.ok(!await page.getByLabel("Keep thoughts out of the log").isChecked());
     await eventually("the new generation's container is there", async () => {
-      const now = await containerOf(docker, toolboxId, memoryUrl);
+      const now = await containerOf(docker, toolboxId, thinkingUrl);
       return now !== null && now.id !== before!.id && now.generation === "2";
     });
     await page.locator(".verdict .status.running").waitFor();
@@ -279,10 +280,8 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
         ["toolboxes", "/toolboxes"],
         ["toolbox", `/toolboxes/${toolboxId}`],
         ["entry", "/marketplace/everything"],
-        ["not-found", "/servers/00000000-0000-7000-8000-000000000000"],
       ]
     ) {
-      if (name === "not-found") continue; // below: Chromium logs the 404 as a failed load
       await page.goto(app.url + path);
       await photograph(page, name);
     }
@@ -290,7 +289,7 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
   });
 
   await step("8. removed, and nothing is left behind", async () => {
-    for (const url of [memoryUrl, serverUrl]) {
+    for (const url of [thinkingUrl, serverUrl]) {
       await page.goto(url);
       await page.locator("details.confirm summary").click();
       await page.getByRole("button", { name: "Remove" }).click();
