@@ -222,7 +222,7 @@ function Tokens({ agent, newToken, mistakes = {} }: AgentProps) {
       <form method="post" action={path} class="inline">
         <Field
           name="name"
-          label="Name of the new token"
+          label="Name"
           required
           mistake={mistakes.name}
           placeholder="laptop"

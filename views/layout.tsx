@@ -38,7 +38,7 @@ export function Layout(props: {
         <meta charset="utf-8" />
         <meta name="viewport" content="width=device-width, initial-scale=1" />
         <meta name="color-scheme" content="light dark" />
-        <meta name="htmx-config" content='{"includeIndicatorCSS":false}' />
+        <meta name="htmx-config" content={HTMX_CONFIG} />
         <title>{props.title} · Mooring</title>
         <link rel="icon" type="image/svg+xml" href={ICON} />
         <link rel="stylesheet" href={props.assets.css} />
@@ -55,6 +55,12 @@ export function Layout(props: {
     </html>
   );
 }
+
+/** A live update leaves alone what its reader did: what they opened, and where they scrolled to. */
+const HTMX_CONFIG = JSON.stringify({
+  includeIndicatorCSS: false,
+  morphIgnore: ["data-htmx-powered", "open", "data-followed", "data-at-end"],
+});
 
 const ICON =
   "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='%231769aa' stroke-width='2' stroke-linecap='round' stroke-linejoin='round'%3E%3Ccircle cx='12' cy='5' r='2.5'/%3E%3Cpath d='M12 7.5V21M5 13c0 4.5 3 8 7 8s7-3.5 7-8M8 11h8'/%3E%3C/svg%3E";

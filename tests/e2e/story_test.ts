@@ -184,7 +184,7 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
     agentUrl = page.url();
     await page.getByRole("button", { name: "Connect" }).click();
     await page.getByText("Connected.", { exact: true }).waitFor();
-    await page.getByLabel("Name of the new token").fill("laptop");
+    await page.getByLabel("Name").fill("laptop");
     await page.getByRole("button", { name: "Create a token" }).click();
     token = await page.locator("#new-token").innerText();
     for (const client of ["claude-code", "cursor", "vs-code", "inspector", "any"]) {
