@@ -12,11 +12,12 @@ export interface Workspace {
 
 /** The workspaces a person belongs to, oldest first. */
 export async function workspacesOf(db: Database, user: User): Promise<Workspace[]> {
-  return await db.asUser(user, async (sql) =>
-    await sql<Workspace[]>`
+  return await db.asUser(user, async (sql) => [
+    ...await sql<Workspace[]>`
       select w.id, w.name, m.role from workspaces w
       join members m on m.workspace_id = w.id and m.user_id = ${user.userId}
-      order by w.created_at, w.id`);
+      order by w.created_at, w.id`,
+  ]);
 }
 
 /**

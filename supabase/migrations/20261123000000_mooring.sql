@@ -471,15 +471,31 @@ create trigger raise_desired_version_on_update after update of generation, runni
 
 -- Wakes who waits. The payload only says where to look: the reader reads the table.
 create function mooring.wake() returns trigger language plpgsql security definer set search_path = '' as $$
-declare changed jsonb := to_jsonb(case when tg_op = 'DELETE' then old else new end);
+declare
+  -- Field by field: a whole row as jsonb would fail on what json columns may hold (\u0000).
+  changed record;
+  server uuid;
+  toolbox uuid;
+  agent uuid;
 begin
-  perform pg_notify('mooring', json_build_object(
-    'table', tg_table_name,
-    'workspace', changed ->> 'workspace_id',
-    'server', case when tg_table_name = 'servers' then changed ->> 'id' else changed ->> 'server_id' end,
-    'toolbox', case when tg_table_name = 'toolboxes' then changed ->> 'id' else changed ->> 'toolbox_id' end,
-    'agent', case when tg_table_name = 'agents' then changed ->> 'id' else changed ->> 'agent_id' end
-  )::text);
+  if tg_op = 'DELETE' then changed := old; else changed := new; end if;
+  if tg_table_name = 'servers' then
+    server := changed.id;
+    toolbox := changed.toolbox_id;
+  elsif tg_table_name = 'toolboxes' then
+    toolbox := changed.id;
+  elsif tg_table_name = 'agents' then
+    agent := changed.id;
+  elsif tg_table_name = 'agent_tokens' then
+    agent := changed.agent_id;
+  elsif tg_table_name in ('observations', 'tools', 'events') then
+    server := changed.server_id;
+  else
+    server := changed.server_id;
+    agent := changed.agent_id;
+  end if;
+  perform pg_notify('mooring', json_build_object('table', tg_table_name, 'workspace', changed.workspace_id,
+    'server', server, 'toolbox', toolbox, 'agent', agent)::text);
   return null;
 end $$;
 do $$

@@ -1,0 +1,124 @@
+import assert from "node:assert/strict";
+import { SignInRefused } from "../../models/identity.ts";
+import { localIdentity } from "../../models/local_identity.ts";
+import { workspacesOf } from "../../models/workspaces.ts";
+import { migrate } from "../../models/migrations.ts";
+import { readMigrations } from "../../database.ts";
+import { putLocalToolbox } from "../../models/toolboxes.ts";
+import { KINDS } from "./databases.ts";
+
+const PASSWORD = "a long enough password";
+
+for (const kind of KINDS) {
+  Deno.test({
+    name: `identity and migrations, on the ${kind.name} database`,
+    ignore: kind.ignore,
+    sanitizeResources: false,
+    sanitizeOps: false,
+    async fn(t) {
+      const database = await kind.open();
+      const { db, owner } = database;
+      await putLocalToolbox(db, { enrol: false });
+      const identity = localIdentity(db, {
+        secret: "s".repeat(40),
+        baseUrl: new URL("http://127.0.0.1"),
+      });
+      const cookieOf = (headers: Headers) =>
+        new Headers({ cookie: headers.getSetCookie()[0].split(";")[0] });
+
+      await t.step(
+        "createAccount makes the first person owner of the first workspace, and no other",
+        async () => {
+          assert.equal(await identity.hasAccounts(), false);
+          const ann = await identity.createAccount("ann@example.com", "Ann", PASSWORD);
+          const person = await identity.userOf(cookieOf(ann));
+          assert.equal(person?.email, "ann@example.com");
+          assert.deepEqual((await workspacesOf(db, person!)).map(({ role }) => role), ["owner"]);
+          const bob = await identity.userOf(
+            cookieOf(await identity.createAccount("bob@example.com", "Bob", PASSWORD)),
+          );
+          assert.deepEqual(await workspacesOf(db, bob!), []);
+          assert.equal(await identity.hasAccounts(), true);
+          await assert.rejects(
+            identity.createAccount("ann@example.com", "Ann", PASSWORD),
+            SignInRefused,
+          );
+          await assert.rejects(
+            identity.createAccount("carl@example.com", "Carl", "short"),
+            SignInRefused,
+          );
+          const [{ password }] = await owner`select password from auth.accounts limit 1`;
+          assert.equal(String(password).includes(PASSWORD), false);
+        },
+      );
+
+      await t.step(
+        "signIn says the same of a wrong password and an unknown address; signOut ends it",
+        async () => {
+          const words = async (email: string, password: string) => {
+            const error = await identity.signIn(email, password, new Headers()).catch((error) =>
+              error
+            );
+            assert.ok(error instanceof SignInRefused);
+            return error.message;
+          };
+          assert.equal(
+            await words("ann@example.com", "wrong wrong wrong"),
+            await words("nobody@example.com", PASSWORD),
+          );
+          const cookies = await identity.signIn("ann@example.com", PASSWORD, new Headers());
+          const headers = cookieOf(cookies);
+          assert.ok(await identity.userOf(headers));
+          await identity.signOut(headers);
+          assert.equal(await identity.userOf(headers), null);
+          assert.equal(
+            await identity.userOf(new Headers({ cookie: "mooring_session=forged.x" })),
+            null,
+          );
+        },
+      );
+
+      await t.step("signIn is limited", async () => {
+        let refused: SignInRefused | null = null;
+        for (let i = 0; i < 20 && !refused?.retryAfterS; i++) {
+          refused = await identity.signIn("ann@example.com", "wrong wrong wrong", new Headers())
+            .catch((e) => e);
+        }
+        assert.ok(refused!.retryAfterS! > 0);
+      });
+
+      await t.step("cookies are __Host- and Secure over https", async () => {
+        const secure = localIdentity(db, {
+          secret: "s".repeat(40),
+          baseUrl: new URL("https://mooring.example"),
+        });
+        const [cookie] = (await secure.createAccount("dora@example.com", "Dora", PASSWORD))
+          .getSetCookie();
+        assert.match(cookie, /^__Host-/);
+        assert.match(cookie, /; Secure/i);
+        assert.match(cookie, /; HttpOnly/i);
+        assert.match(cookie, /; SameSite=Lax/i);
+        assert.match(cookie, /; Path=\/(;|$)/i);
+        assert.doesNotMatch(cookie, /Domain=/i);
+      });
+
+      await t.step("migrate is recorded where the Supabase CLI looks, and done once", async () => {
+        const migrations = await readMigrations();
+        if (kind.name === "server") {
+          const runs = await Promise.all([
+            migrate(owner, migrations, ""),
+            migrate(owner, migrations, ""),
+          ]);
+          assert.deepEqual(runs, [[], []]);
+        }
+        const rows = await owner`select version, name from supabase_migrations.schema_migrations`;
+        assert.deepEqual(
+          rows.map(({ version }) => version),
+          migrations.map(({ version }) => version),
+        );
+      });
+
+      await database.close();
+    },
+  });
+}
