@@ -82,15 +82,15 @@ async function start() {
     log,
   });
 
-  let stopsSince: number | null = null;
+  let stoppingSince: number | null = null;
   const stop = async () => {
-    if (stopsSince !== null) {
+    if (stoppingSince !== null) {
       // A second Ctrl-C does not wait. One Ctrl-C comes twice: the terminal sends it to all of the
       // process group, and `deno task`, which is in it, passes it on.
-      if (Date.now() - stopsSince > SAME_SIGNAL_MS) Deno.exit(130);
+      if (Date.now() - stoppingSince > SAME_SIGNAL_MS) Deno.exit(130);
       return;
     }
-    stopsSince = Date.now();
+    stoppingSince = Date.now();
     log.info("Stopping; containers keep running");
     stopping.abort();
     await toolbox.stop();

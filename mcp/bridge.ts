@@ -25,6 +25,7 @@ import {
   RpcCode,
   RpcError,
   type RpcRequest,
+  shown,
   SUPPORTED_REVISIONS,
 } from "./revisions.ts";
 import type { Answer } from "./router.ts";
@@ -47,8 +48,9 @@ const PAGE = 200;
 /** How long a read toolbelt serves; changes drop it earlier where the database can tell of them. */
 const TOOLBELT_MS = 2000;
 
-/** A request as it came: parsed for reading, with the text of `params` for passing on. */
+/** A request as it came: parsed for reading, with the text of `id` and `params` for passing on. */
 interface Incoming extends RpcRequest {
+  idText: string;
   paramsText: string;
 }
 
@@ -80,15 +82,18 @@ export function bridge(deps: BridgeDeps): (request: Request, caller: Caller) => 
       const isStreamed = message.method === "tools/call" && wantsProgress(message, request);
       if (!isStreamed) {
         const answer = await answerTo(request, caller, message, revision);
-        return jsonResponse(envelope(message.id, forRevision(answer, revision)));
+        return jsonResponse(envelope(message.idText, forRevision(answer, revision)));
       }
       return streamResponse(request.signal, async (send, signal) => {
-        const answer = await answerTo(request, caller, message, revision, send, signal)
-          .catch((error) => errorAnswer(error, deps.log).answer);
-        send(envelope(message.id, forRevision(answer, revision)));
+        const notify = (text: string) => send(text, true);
+        const answer = await answerTo(request, caller, message, revision, notify, signal)
+          .catch((error) => signal.aborted ? null : errorAnswer(error, deps.log).answer);
+        if (answer) send(envelope(message.idText, forRevision(answer, revision)));
       });
     } catch (error) {
-      return errorResponse(message.id, error, deps.log);
+      // Nobody is there to be told, and nothing is wrong here.
+      if (request.signal.aborted) return new Response(null, { status: 499 });
+      return errorResponse(message.idText, error, deps.log);
     }
   }
 
@@ -102,11 +107,11 @@ export function bridge(deps: BridgeDeps): (request: Request, caller: Caller) => 
       throw new RpcError(RpcCode.invalidRequest, "A batch holds 1 to 50 messages");
     }
     const answers = await Promise.all(messages.map(async (item) => {
-      let id: string | number | null = null;
+      let id: string | null = null;
       try {
         const message = asMessage(item, JSON.stringify(item));
         if (!message) return null;
-        id = message.id;
+        id = message.idText;
         if (message.method === "initialize") {
           throw new RpcError(RpcCode.invalidRequest, "initialize must not be part of a batch");
         }
@@ -223,10 +228,8 @@ function findTool(toolbelt: Named, { params }: RpcRequest): ToolbeltTool {
   if (!tool) {
     throw new RpcError(
       RpcCode.invalidParams,
-      `Unknown tool: ${
-        String(params.name).slice(0, 200)
-      }. List the tools again: it may have been ` +
-        "renamed or removed, or a change of its definition waits for approval",
+      `Unknown tool: ${shown(params.name)}. List the tools again: it may have been renamed or ` +
+        "removed, or a change of its definition waits for approval",
       200,
     );
   }
@@ -309,11 +312,14 @@ function asMessage(value: unknown, text: string): Incoming | null {
   if (params._meta !== undefined && !isObject(params._meta)) {
     throw new RpcError(RpcCode.invalidParams, "params._meta must be an object");
   }
+  const members = objectMembers(text);
   return {
     id: value.id as string | number,
+    // As it is written: an integer may be larger than JavaScript holds.
+    idText: members.get("id")!,
     method: value.method,
     params,
-    paramsText: objectMembers(text).get("params") ?? "{}",
+    paramsText: members.get("params") ?? "{}",
   };
 }
 
@@ -335,9 +341,10 @@ function result(value: Record<string, unknown>): Answer {
   return { kind: "result", text: JSON.stringify(value) };
 }
 
-function envelope(id: string | number | null, { kind, text }: Answer): string {
+/** @param id its text */
+function envelope(id: string | null, { kind, text }: Answer): string {
   // An error without a readable id has none (2026-07-28) and null in JSON-RPC; both read null.
-  return `{"jsonrpc":"2.0","id":${JSON.stringify(id)},"${kind}":${text}}`;
+  return `{"jsonrpc":"2.0","id":${id},"${kind}":${text}}`;
 }
 
 function errorAnswer(error: unknown, log: Log): { answer: Answer; status: number } {
@@ -352,7 +359,7 @@ function errorAnswer(error: unknown, log: Log): { answer: Answer; status: number
   };
 }
 
-function errorResponse(id: string | number | null, error: unknown, log: Log): Response {
+function errorResponse(id: string | null, error: unknown, log: Log): Response {
   const { answer, status } = errorAnswer(error, log);
   return jsonResponse(envelope(id, answer), status);
 }
@@ -366,23 +373,29 @@ function jsonResponse(text: string, status = 200): Response {
 
 /** How often a quiet stream says that it lives, in milliseconds. */
 const PING_MS = 15_000;
+/** What a client that does not read leaves unread before its progress is dropped. */
+const UNREAD_LIMIT_BYTES = 1024 * 1024;
 
 /** A stream of messages that ends when `work` does; the client's leaving aborts the work. */
 function streamResponse(
   gone: AbortSignal,
-  work: (send: (text: string) => void, signal: AbortSignal) => Promise<void>,
+  work: (
+    send: (text: string, mayBeDropped?: boolean) => void,
+    signal: AbortSignal,
+  ) => Promise<void>,
 ): Response {
   const left = new AbortController();
   const encoder = new TextEncoder();
   const body = new ReadableStream<Uint8Array>({
     async start(controller) {
-      const write = (text: string) => {
-        if (!left.signal.aborted) controller.enqueue(encoder.encode(text));
+      const write = (text: string, mayBeDropped: boolean) => {
+        if (left.signal.aborted || mayBeDropped && controller.desiredSize! <= 0) return;
+        controller.enqueue(encoder.encode(text));
       };
-      const ping = setInterval(() => write(": ping\n\n"), PING_MS);
+      const ping = setInterval(() => write(": ping\n\n", true), PING_MS);
       try {
         await work(
-          (text) => write(`event: message\ndata: ${text}\n\n`),
+          (text, mayBeDropped = false) => write(`event: message\ndata: ${text}\n\n`, mayBeDropped),
           AbortSignal.any([gone, left.signal]),
         );
       } finally {
@@ -391,7 +404,7 @@ function streamResponse(
       }
     },
     cancel: () => left.abort(),
-  });
+  }, new ByteLengthQueuingStrategy({ highWaterMark: UNREAD_LIMIT_BYTES }));
   return new Response(body, {
     headers: {
       "content-type": "text/event-stream",

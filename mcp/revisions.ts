@@ -132,9 +132,10 @@ export function checkParamHeaders(inputSchema: unknown, args: unknown, headers: 
 function expectHeader(headers: Headers, name: string, value: unknown) {
   const header = headers.get(name);
   const decoded = header === null ? null : decodeHeader(header);
-  const agrees = typeof value === "number"
-    ? decoded !== null && decoded.trim() !== "" && Number(decoded) === value
-    : decoded === String(value);
+  const agrees = decoded !== null &&
+    (typeof value === "number"
+      ? /^-?\d+(\.\d+)?$/.test(decoded) && Number(decoded) === value
+      : !isObjectOrArray(value) && decoded === String(value));
   if (!agrees) {
     throw new RpcError(
       RpcCode.headerMismatch,
@@ -164,8 +165,14 @@ function unsupported(requested: unknown): RpcError {
   );
 }
 
-function shown(value: unknown): string {
-  return value === null || value === undefined ? "missing" : `"${String(value).slice(0, 100)}"`;
+/** For a message. Never by `String`, which a JSON object's own `toString` makes throw. */
+export function shown(value: unknown): string {
+  if (value === null || value === undefined) return "missing";
+  return `"${(isObjectOrArray(value) ? JSON.stringify(value) : String(value)).slice(0, 100)}"`;
+}
+
+function isObjectOrArray(value: unknown): boolean {
+  return typeof value === "object" && value !== null;
 }
 
 /** True for what JSON calls an object. */

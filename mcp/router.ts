@@ -6,6 +6,7 @@ import {
   type SigningKey,
   signRequest,
 } from "../dtma/protocol.ts";
+import { isObject } from "./revisions.ts";
 
 /** A call's end: the text of its `result` or of its `error`, as the server wrote it. */
 export interface Answer {
@@ -84,34 +85,49 @@ export async function callServer(
 
 /** Whether the request cannot have reached the toolbox: no connection was made. */
 function wasNeverSent(error: unknown): boolean {
-  return /tcp connect|connect error|connection refused|dns error/i.test(describe(error));
+  return /client error \(connect\)|tcp connect|connection refused|dns error/i.test(describe(error));
 }
 
 function describe(error: unknown): string {
   return error instanceof Error ? `${error.message} ${describe(error.cause ?? "")}` : String(error);
 }
 
+/** What a data path answers before it gives a call to its server, beside an error as JSON. */
+const NOT_SERVED = [404, 413, 503];
+
 function answerIn(text: string, status: number): Answer {
-  let members: Map<string, string>;
-  try {
-    JSON.parse(text);
-    members = objectMembers(text);
-  } catch {
-    members = new Map();
-  }
-  for (const kind of ["result", "error"] as const) {
-    const value = members.get(kind);
-    if (value !== undefined) return { kind, text: value };
-  }
-  return status === 401 || status === 403
-    ? failure(
+  const answer = jsonRpcAnswer(text);
+  if (answer) return answer;
+  if (status === 401 || status === 403) {
+    return failure(
       ErrorCode.serverUnavailable,
       "The toolbox refused the app's signature, so the call was not made. Check that both clocks are right",
-    )
-    : failure(
+    );
+  }
+  return NOT_SERVED.includes(status)
+    ? failure(
       ErrorCode.serverUnavailable,
       `The toolbox answered ${status}, so the call was not made`,
+    )
+    : failure(
+      ErrorCode.indeterminate,
+      `The toolbox answered ${status} with what is no answer to a call: the call may have run`,
     );
+}
+
+/** The answer in a JSON-RPC response's text, or null when the text is none. */
+function jsonRpcAnswer(text: string): Answer | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  if (!isObject(value)) return null;
+  for (const kind of ["result", "error"] as const) {
+    if (isObject(value[kind])) return { kind, text: objectMembers(text).get(kind)! };
+  }
+  return null;
 }
 
 function failure(code: number, message: string): Answer {
@@ -123,25 +139,52 @@ async function lastMessage(
   body: ReadableStream<Uint8Array<ArrayBuffer>>,
   onNotification: ((text: string) => void) | undefined,
 ): Promise<string> {
-  let buffer = "";
-  for await (const chunk of body.pipeThrough(new TextDecoderStream())) {
-    buffer += chunk;
-    for (let end; (end = buffer.indexOf("\n\n")) >= 0; buffer = buffer.slice(end + 2)) {
-      const data = buffer.slice(0, end).split("\n").filter((line) => line.startsWith("data:"))
-        .map((line) => line.slice(5).replace(/^ /, "")).join("\n");
-      if (!data) continue;
-      const members = objectMembers(data);
-      if (members.has("result") || members.has("error")) return data;
-      onNotification?.(data);
+  let data: string[] = [], length = 0;
+  for await (const line of linesOf(body)) {
+    if (line.startsWith("data:")) {
+      data.push(line.slice(5).replace(/^ /, ""));
+      length += line.length;
+      if (length > ANSWER_LIMIT) throw tooLarge();
     }
-    if (buffer.length > ANSWER_LIMIT) throw tooLarge();
+    if (line !== "" || data.length === 0) continue;
+    const event = data.join("\n");
+    data = [];
+    length = 0;
+    // Throws on what is no JSON, which must not go on to a client.
+    const message: unknown = JSON.parse(event);
+    if (!isObject(message)) throw new Error("An event is not a message");
+    if (typeof message.method !== "string") return event;
+    // On one line, as the bridge's own events are: in JSON a line break stands between tokens alone.
+    onNotification?.(event.replaceAll("\n", " "));
   }
   throw new Error("The stream ended without a response");
 }
 
+/** The lines of a text, which end with LF, CRLF or CR. Each character is looked at once. */
+async function* linesOf(body: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string> {
+  let line = "", held = "";
+  for await (const chunk of decoded(body)) {
+    const text = held + chunk;
+    // A CR at the end may be half of a CRLF.
+    held = text.endsWith("\r") ? "\r" : "";
+    const [first, ...rest] = text.slice(0, text.length - held.length).split(/\r\n|\r|\n/);
+    line += first;
+    for (const next of rest) {
+      yield line;
+      line = next;
+    }
+    if (line.length > ANSWER_LIMIT) throw tooLarge();
+  }
+  if (held) yield line;
+}
+
+function decoded(body: ReadableStream<Uint8Array<ArrayBuffer>>): ReadableStream<string> {
+  return body.pipeThrough(new TextDecoderStream("utf-8", { fatal: true }));
+}
+
 async function limitedText(body: ReadableStream<Uint8Array<ArrayBuffer>> | null): Promise<string> {
   let text = "";
-  for await (const chunk of body?.pipeThrough(new TextDecoderStream()) ?? []) {
+  for await (const chunk of body ? decoded(body) : []) {
     text += chunk;
     if (text.length > ANSWER_LIMIT) throw tooLarge();
   }

@@ -6,7 +6,7 @@ import { agentOfToken } from "../models/agents.ts";
 /** How long a token's verdict serves; a revocation drops it at once where the database can tell. */
 const VERDICT_MS = 2000;
 
-export function mcpRoutes(deps: BridgeDeps & { baseUrl: URL | null }): Hono {
+export function mcpRoutes(deps: BridgeDeps & { baseUrl: URL }): Hono {
   const serve = bridge(deps);
   const callerOf = callers(deps);
 
@@ -15,7 +15,7 @@ export function mcpRoutes(deps: BridgeDeps & { baseUrl: URL | null }): Hono {
       const origin = c.req.header("origin");
       // A page of another site must not reach a local bridge through a browser (DNS rebinding;
       // 2026-07-28, streamable-http#security--endpoint).
-      if (origin && origin !== (deps.baseUrl?.origin ?? new URL(c.req.url).origin)) {
+      if (origin && origin !== deps.baseUrl.origin) {
         return refused(403, "Requests from web pages of other sites are refused");
       }
       const token = /^Bearer ([^\s]+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
@@ -42,21 +42,24 @@ export function mcpRoutes(deps: BridgeDeps & { baseUrl: URL | null }): Hono {
 
 /** Tokens' verdicts: a cache with an expiry. */
 function callers({ db, changes }: BridgeDeps): (token: string) => Promise<Caller | null> {
-  const cached = new Map<string, { at: number; caller: Caller | null; expiresAt: Date | null }>();
+  type Verdict = Awaited<ReturnType<typeof agentOfToken>>;
+  const cached = new Map<string, { at: number; verdict: Promise<Verdict> }>();
   changes.watch(
     ({ table }) => table === "agent_tokens" || table === "agents",
     () => cached.clear(),
   );
   return async (token) => {
     const known = cached.get(token);
-    const now = Date.now();
-    const isFresh = known && now - known.at < VERDICT_MS &&
-      (!known.expiresAt || known.expiresAt.getTime() > now);
-    if (isFresh) return known.caller;
-    const agent = await agentOfToken(db, token);
+    if (known && Date.now() - known.at < VERDICT_MS) {
+      const agent = await known.verdict;
+      if (!agent?.expiresAt || agent.expiresAt.getTime() > Date.now()) return agent;
+    }
+    const verdict = agentOfToken(db, token);
+    verdict.catch(() => cached.delete(token));
     if (cached.size > 10_000) cached.clear();
-    cached.set(token, { at: now, caller: agent, expiresAt: agent?.expiresAt ?? null });
-    return agent;
+    // Before it is known, so that a revocation in between drops it too.
+    cached.set(token, { at: Date.now(), verdict });
+    return await verdict;
   };
 }
 

@@ -18,6 +18,7 @@ import { listTools } from "../models/tools.ts";
 import { Entry } from "../views/marketplace.tsx";
 import {
   ServerEvents,
+  ServerFacts,
   ServerGone,
   ServerHead,
   ServerLayers,
@@ -86,6 +87,7 @@ export function serverRoutes(deps: Deps) {
           return [
             { target: "#server-head", content: <ServerHead server={server} /> },
             { target: "#layers", content: <ServerLayers server={server} /> },
+            { target: "#facts", content: <ServerFacts server={server} /> },
             { target: "#log", content: <ServerLog server={server} /> },
             {
               target: "#events",

@@ -49,7 +49,6 @@ export function toolboxRoutes(deps: {
     )
     .post("/toolbox/enrol", async (c) => {
       const request = parse(EnrolRequest, await bytesOf(c));
-      checkVersion(request.facts.protocolVersion);
       const toolboxId = await enrolToolbox(db, request);
       deps.log.info("A toolbox enrolled", { toolbox: toolboxId });
       return c.json(
@@ -59,7 +58,6 @@ export function toolboxRoutes(deps: {
     .post("/toolbox/desired", async (c) => {
       const { toolboxId, body } = await signed(c);
       const request = parse(DesiredRequest, body);
-      checkVersion(request.facts.protocolVersion);
       // Before the first look, so that a change in between is not slept through.
       const wakeUps = deps.changes.subscribe((change) =>
         change.table === "toolboxes" && change.toolbox === toolboxId
@@ -132,6 +130,10 @@ function parse<T extends z.ZodType>(schema: T, body: Uint8Array): z.infer<T> {
   } catch {
     throw new Refusal(400, "The body is not JSON in UTF-8");
   }
+  // First: the other version's messages may have another form.
+  const stated = (value as { facts?: { protocolVersion?: unknown } } | null)?.facts
+    ?.protocolVersion;
+  if (Number.isInteger(stated)) checkVersion(stated as number);
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;

@@ -187,37 +187,44 @@ export function Configuration(props: ServerProps) {
             <button>Save and redeploy</button>
           </form>
         )}
-      <dl class="facts">
-        <dt>Package</dt>
-        <dd>
-          <code>{server.config.entry.package.name}@{server.config.entry.package.version}</code>
-        </dd>
-        {server.imageDigest && (
-          <>
-            <dt>Image</dt>
-            <dd>
-              <code class="digest">{server.imageDigest}</code>
-            </dd>
-          </>
-        )}
-        {server.containerId && (
-          <>
-            <dt>Container</dt>
-            <dd>
-              <code>{server.containerId.slice(0, 12)}</code>
-            </dd>
-          </>
-        )}
-        <dt>Network</dt>
-        <dd>{server.config.entry.network.hosts.length ? "allowed" : "none"}</dd>
-        {server.restarts > 0 && (
-          <>
-            <dt>Restarts</dt>
-            <dd>{server.restarts}</dd>
-          </>
-        )}
-      </dl>
+      <ServerFacts server={server} />
     </section>
+  );
+}
+
+/** What runs: apart from the form above it, which a live update must not touch. */
+export function ServerFacts({ server }: { server: Server }) {
+  return (
+    <dl class="facts" id="facts">
+      <dt>Package</dt>
+      <dd>
+        <code>{server.config.entry.package.name}@{server.config.entry.package.version}</code>
+      </dd>
+      {server.imageDigest && (
+        <>
+          <dt>Image</dt>
+          <dd>
+            <code class="digest">{server.imageDigest}</code>
+          </dd>
+        </>
+      )}
+      {server.containerId && (
+        <>
+          <dt>Container</dt>
+          <dd>
+            <code>{server.containerId.slice(0, 12)}</code>
+          </dd>
+        </>
+      )}
+      <dt>Network</dt>
+      <dd>{server.config.entry.network.hosts.length ? "allowed" : "none"}</dd>
+      {server.restarts > 0 && (
+        <>
+          <dt>Restarts</dt>
+          <dd>{server.restarts}</dd>
+        </>
+      )}
+    </dl>
   );
 }
 

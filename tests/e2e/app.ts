@@ -1,7 +1,7 @@
 /** Mooring as a user starts it: `deno task start`, in a data directory of the test's own. */
 import assert from "node:assert/strict";
 import { Docker } from "../../dtma/docker.ts";
-import { Label } from "../../dtma/policy.ts";
+import { absent, leftovers } from "../dtma/engine.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 
@@ -177,19 +177,9 @@ export async function withDataDirectory(run: (dataDirectory: string) => Promise<
     await run(dataDirectory);
   } finally {
     const state = await Deno.readTextFile(`${dataDirectory}/dtma/state.json`).catch(() => null);
-    if (state) await removeLeftovers(JSON.parse(state).toolboxId);
+    if (state && !absent) await removeLeftovers(JSON.parse(state).toolboxId);
     await Deno.remove(dataDirectory, { recursive: true });
   }
-}
-
-/** What the engine holds of a toolbox: ids and names. */
-export async function leftovers(docker: Docker, toolboxId: string) {
-  const label = [`${Label.toolbox}=${toolboxId}`];
-  return {
-    containers: (await docker.listContainers(label)).map((each) => each.Id),
-    networks: (await docker.listNetworks(label)).map((each) => each.Name),
-    images: (await docker.listImages(label)).map((each) => each.Id),
-  };
 }
 
 async function removeLeftovers(toolboxId: string) {

@@ -36,7 +36,7 @@ export async function openBrowser(): Promise<Browser> {
 /** A page that keeps what went wrong in it and how much its layout shifted. */
 export class WatchedPage {
   readonly #wrongs: string[] = [];
-  /** Layout shift by path; the last visit counts. */
+  /** Layout shift by path, of the worst visit. */
   readonly shifts = new Map<string, number>();
   private constructor(readonly page: Page) {}
 
@@ -52,7 +52,7 @@ export class WatchedPage {
       watched.#wrongs.push(`${page.url()}: ${message.text()}`);
     });
     await page.exposeBinding("keepShift", (_, path: string, sum: number) => {
-      watched.shifts.set(path, sum);
+      watched.shifts.set(path, Math.max(sum, watched.shifts.get(path) ?? 0));
     });
     await page.exposeBinding("keepViolation", (_, what: string) => {
       watched.#wrongs.push(`${page.url()}: CSP: ${what}`);

@@ -3,7 +3,8 @@ import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/cli
 import assert from "node:assert/strict";
 import type { Page } from "playwright-core";
 import { Docker } from "../../dtma/docker.ts";
-import { App, eventually, freePort, leftovers, withDataDirectory } from "./app.ts";
+import { leftovers } from "../dtma/engine.ts";
+import { App, eventually, freePort, withDataDirectory } from "./app.ts";
 import { missing, openBrowser, photograph, tabTo, WatchedPage } from "./browser.ts";
 
 const PERSON = { email: "ann@example.com", name: "Ann", password: "a long enough password" };
@@ -138,10 +139,14 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
     await mark(page);
     await layer(page, "image", "working");
     await photograph(page, "server-building");
+    await page.getByText("Remove", { exact: true }).first().click();
     for (const name of ["image", "container", "handshake", "tools"]) {
       await layer(page, name, "ready");
     }
     await page.locator(".verdict .status.running").waitFor();
+    // Live updates do not close what one has opened.
+    await page.locator("details.confirm[open]").waitFor();
+    await page.locator("details.confirm summary").click();
     await page.locator("pre.log", { hasText: /\S/ }).waitFor();
     await page.locator("#tools .tool").first().waitFor();
     const events = page.locator("#events li");
@@ -268,6 +273,8 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
       return now !== null && now.id !== before!.id && now.generation === "2";
     });
     await page.locator(".verdict .status.running").waitFor();
+    const after = await containerOf(docker, toolboxId, thinkingUrl);
+    await page.locator("#facts", { hasText: after!.id.slice(0, 12) }).waitFor();
     await photograph(page, "server-hostile-name");
   });
 

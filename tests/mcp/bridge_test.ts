@@ -4,9 +4,26 @@ import { revokeToken } from "../../models/agents.ts";
 import { listCalls } from "../../models/calls.ts";
 import { stopServer } from "../../models/servers.ts";
 import { withdrawApproval } from "../../models/tools.ts";
-import { hashesOf, META, modern, openBridge } from "./world.ts";
+import { type Bridge, hashesOf, META, modern, openBridge } from "./world.ts";
 
 const options = { sanitizeResources: false, sanitizeOps: false };
+/** A list's request with headers that `fetch` does not let one set; the answer's text. */
+async function rawPost(bridge: Bridge, headers: Record<string, string>): Promise<string> {
+  const { hostname, port } = new URL(bridge.url);
+  using connection = await Deno.connect({ hostname, port: Number(port) });
+  const body = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`;
+  const lines = Object.entries({
+    authorization: `Bearer ${bridge.token}`,
+    "content-length": String(body.length),
+    connection: "close",
+    ...headers,
+  }).map(([name, value]) => `${name}: ${value}\r\n`);
+  await connection.write(
+    new TextEncoder().encode(`POST /mcp HTTP/1.1\r\n${lines.join("")}\r\n${body}`),
+  );
+  return await new Response(connection.readable).text();
+}
+
 const call = (name: string, args: unknown = {}, id: unknown = 1) => (
   { jsonrpc: "2.0", id, method: "tools/call", params: { name, arguments: args } }
 );
@@ -169,7 +186,7 @@ Deno.test({
       }];
       await bridge.report(tools);
       await bridge.approveAll();
-      if ("toolHashes" in bridge.route) bridge.route.toolHashes = await hashesOf(tools);
+      bridge.route.toolHashes = await hashesOf(tools);
       const request = modern("tools/call", {
         name: "demo__echo",
         arguments: { text: "Grüße", deep: { n: 42 } },
@@ -180,7 +197,28 @@ Deno.test({
       const good = { "mcp-param-text": encoded, "mcp-param-n": "42.0" };
       assert.ok((await send(request, good)).result);
       assert.equal((await send(request, { ...good, "mcp-param-text": null })).error.code, -32020);
-      assert.equal((await send(request, { ...good, "mcp-param-n": "43" })).error.code, -32020);
+      for (const n of ["43", "0x2A", "", "forty-two", "=?base64?????="]) {
+        assert.equal((await send(request, { ...good, "mcp-param-n": n })).error.code, -32020, n);
+      }
+      // What the arguments do not have, or have as null, has no header.
+      for (const args of [undefined, {}, { text: null, deep: {} }, { text: null, deep: null }]) {
+        const params = { name: "demo__echo", ...(args ? { arguments: args } : {}) };
+        assert.ok((await send(modern("tools/call", params))).result, JSON.stringify(args));
+      }
+      const hostile = modern("tools/call", {
+        name: "demo__echo",
+        arguments: { text: { toString: 1, valueOf: 1 } },
+      });
+      assert.equal((await send(hostile, good)).error.code, -32020);
+    });
+
+    await t.step("takes notifications with 202 and no body", async () => {
+      const response = await bridge.post(
+        { jsonrpc: "2.0", method: "notifications/cancelled", params: { requestId: 1 } },
+        { "mcp-protocol-version": "2026-07-28", "mcp-method": "notifications/cancelled" },
+      );
+      assert.equal(response.status, 202);
+      assert.equal(await response.text(), "");
     });
   },
 });
@@ -207,6 +245,10 @@ Deno.test({
     assert.equal(later.status, 400);
     assert.equal((await later.json()).error.code, -32600);
     assert.equal((await bridge.post([])).status, 400);
+    assert.equal((await bridge.post(Array(51).fill(batch[0]))).status, 400);
+    assert.equal((await bridge.post([{ jsonrpc: "2.0", method: "notifications/x" }])).status, 202);
+    const opened = { jsonrpc: "2.0", id: 1, method: "initialize", params: {} };
+    assert.equal((await (await bridge.post([opened])).json())[0].error.code, -32600);
   },
 });
 
@@ -230,9 +272,14 @@ Deno.test({
       assert.match(response.headers.get("www-authenticate")!, /^Bearer/);
       assert.match((await response.json()).error.message, /token/);
     }
-    const foreign = await bridge.post(list, { origin: "https://evil.example" });
-    assert.equal(foreign.status, 403);
-    await foreign.body?.cancel();
+    for (const origin of ["https://evil.example", "null", "http://127.0.0.1:1", "x"]) {
+      const foreign = await bridge.post(list, { origin });
+      assert.equal(foreign.status, 403, origin);
+      await foreign.body?.cancel();
+    }
+    // As a page does after DNS rebinding: its own name leads here.
+    const rebound = await rawPost(bridge, { host: "evil.example", origin: "http://evil.example" });
+    assert.match(rebound, /^HTTP\/1\.1 403 /);
     assert.equal((await bridge.post(list, { origin: new URL(bridge.url).origin })).status, 200);
     for (const method of ["GET", "DELETE"]) {
       const response = await fetch(bridge.url, {
@@ -286,7 +333,7 @@ Deno.test({
   async fn() {
     await using bridge = await openBridge("echo");
     // The toolbox knows of the change, the app does not yet.
-    if ("toolHashes" in bridge.route) bridge.route.toolHashes = new Map([["echo", "0".repeat(64)]]);
+    bridge.route.toolHashes = new Map([["echo", "0".repeat(64)]]);
     const { result } = await (await bridge.post(call("demo__echo", { text: "hi" }))).json();
     assert.equal(result.isError, true);
     assert.equal(result._meta["dev.mooring/errorCode"], -31003);
@@ -321,7 +368,14 @@ Deno.test({
     } while (cursor);
     assert.equal(pages, 3);
     assert.equal(new Set(seen).size, 450);
-    for (const bad of ["nonsense", btoa("{}"), 7, null]) {
+    assert.deepEqual(seen, seen.toSorted());
+    // Tools that go between two pages take none of the others with them.
+    const { result: { nextCursor } } = await page();
+    const gone = tools.filter(({ name }) => `demo__${name}` === seen[0] || name === "t77");
+    await bridge.report(tools.filter((tool) => !gone.includes(tool)));
+    const { result: second } = await page(nextCursor);
+    assert.deepEqual(second.tools[0].name, seen[200]);
+    for (const bad of ["nonsense", "", "%%%", btoa("{}"), btoa("null"), 7, null, {}]) {
       assert.equal((await page(bad as string)).error.code, -32602);
     }
   },
@@ -336,6 +390,7 @@ Deno.test({
     const { result } = await (await bridge.post(call("demo__echo"))).json();
     assert.equal(result.isError, true);
     assert.match(result.content[0].text, /"demo" is stopped/);
+    assert.equal(result._meta["dev.mooring/errorCode"], -31001);
     await bridge.calls.flush();
     const [recorded] = await listCalls(bridge.db, bridge.user, { agentId: bridge.agentId });
     assert.equal(recorded.outcome, "error");
@@ -343,19 +398,46 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: "bridge says why when the toolbox has not the server, or is not there",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("echo");
+    const said = async () => {
+      const { result } = await (await bridge.post(call("demo__echo"))).json();
+      assert.equal(result.isError, true);
+      assert.equal(result._meta["dev.mooring/errorCode"], -31001);
+      return result.content[0].text;
+    };
+    bridge.routes.set(bridge.serverId, { unavailable: "Its container starts" });
+    assert.match(await said(), /not available: Its container starts/);
+    bridge.routes.set(bridge.serverId, bridge.route);
+    // A port that was free a moment ago.
+    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    listener.close();
+    await bridge.moveToolbox(`http://127.0.0.1:${listener.addr.port}`);
+    try {
+      assert.match(await said(), /does not answer, so the call was not made/);
+    } finally {
+      await bridge.moveToolbox();
+    }
+    await bridge.report(bridge.tools, "failed");
+    assert.match(await said(), /"demo" is failed/);
+  },
+});
+
 for (
-  const [fixture, tool, code, words] of [
-    ["dies-mid-call", "dies-mid-call", -31002, /may have run|exited|ended/],
-    ["answers-10mb", "answers-10mb", -31004, /4 MiB|too large|over/],
+  const [fixture, name, code, words] of [
+    ["dies-mid-call", "dies_mid_call", -31002, /may have run/],
+    ["dies-mid-call", "dies_half_way", -31002, /may have run/],
+    ["answers-10mb", "answers_10mb", -31004, /4 MiB/],
   ] as const
 ) {
   Deno.test({
-    name: `bridge turns ${fixture} into a clear result`,
+    name: `bridge turns a server that ${name} into a clear result`,
     ...options,
     async fn() {
       await using bridge = await openBridge(fixture);
-      const name = bridge.tools.find((each) => each.name.includes(tool.split("-")[0]))?.name ??
-        bridge.tools[0].name;
       const { result } = await (await bridge.post(call(`demo__${name}`))).json();
       assert.equal(result.isError, true);
       assert.equal(result._meta["dev.mooring/errorCode"], code);
@@ -391,6 +473,19 @@ Deno.test({
       [{ jsonrpc: "2.0", id: 1, method: "tools/list", params: { _meta: 7 } }, 400, -32602],
       [call("demo__echo", [1]), 200, -32602],
       [call("__proto__"), 200, -32602],
+      [call({ toString: 1, valueOf: 1 } as unknown as string), 200, -32602],
+      [call("demo__echo", null), 200, -32602],
+      [call("demo__echo", "text"), 200, -32602],
+      [{ jsonrpc: "2.0", id: 1, method: "tools/call" }, 200, -32602],
+      [{ jsonrpc: "2.0", id: 1, method: "__proto__" }, 200, -32601],
+      [
+        modern("tools/list", {
+          _meta: { "io.modelcontextprotocol/protocolVersion": { toString: 1, valueOf: 1 } },
+        }).body,
+        400,
+        -32020,
+      ],
+      [`{"__proto__":{"jsonrpc":"2.0","id":1,"method":"tools/list"}}`, 400, -32600],
     ];
     for (const [body, status, code] of cases) {
       const response = await bridge.post(body);
@@ -398,8 +493,50 @@ Deno.test({
       assert.equal(response.status, status, shown);
       assert.equal((await response.json()).error.code, code, shown);
     }
-    // And it still serves.
-    assert.ok((await (await bridge.post(call("demo__echo", { text: "hi" }))).json()).result);
+    // Responses to requests that were never made are taken.
+    const stray = await bridge.post({ jsonrpc: "2.0", id: 1, result: {} });
+    assert.equal(stray.status, 202);
+    // And it still serves, with keys that mean something to JavaScript.
+    const answered = await bridge.post(
+      `{"jsonrpc":"2.0","id":"__proto__","method":"tools/call","__proto__":7,"params":` +
+        `{"__proto__":{"name":"x"},"name":"demo__echo","arguments":{"text":"hi","__proto__":{"a":1}}}}`,
+    );
+    const { id, result } = await answered.json();
+    assert.deepEqual([id, result.content[0].text], ["__proto__", "hi"]);
+    assert.equal("a" in {}, false);
+    assert.deepEqual(bridge.logged, [], "none of it is Mooring's own failure");
+  },
+});
+
+Deno.test({
+  name: "bridge answers under the id as it was written",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("echo");
+    for (const id of ["9007199254740993", "-0", `"\\u0061 ü\\ud800"`, "0", `""`, "1e2"]) {
+      const text = await (await bridge.post(
+        `{"method":"tools/call","id": ${id} ,"jsonrpc":"2.0","params":{"name":"demo__echo"}}`,
+      )).text();
+      assert.ok(text.startsWith(`{"jsonrpc":"2.0","id":${id},"result":`), text);
+    }
+  },
+});
+
+Deno.test({
+  name: "bridge passes arguments as the client wrote them",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("lossless");
+    const args = `{"a":1e400,"b": 9007199254740993,"c":1.0,"__proto__":{"x":-0.0}}`;
+    const { result } = await (await bridge.post(
+      `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"demo__received",` +
+        `"arguments":${args},"extra":1E5,"_meta":{"x/y":1e999}}}`,
+    )).json();
+    const [{ text }] = result.content;
+    assert.ok(text.includes(`"arguments":${args}`), text);
+    assert.ok(text.includes(`"extra":1E5`) && text.includes(`"x/y":1e999`), text);
+    assert.ok(text.includes(`"name":"received"`) && !text.includes("demo__"), text);
+    assert.equal(/dev\.mooring/.test(text), false, "the pin stays within Mooring");
   },
 });
 
@@ -407,9 +544,7 @@ Deno.test({
   name: "bridge passes results as the server wrote them",
   ...options,
   async fn() {
-    await using bridge = await openBridge(
-      new URL("../fixtures/servers/mirror.mjs", import.meta.url).pathname,
-    );
+    await using bridge = await openBridge("mirror");
     // Numbers that JavaScript does not hold, keys it treats apart, fields nobody knows.
     const literal =
       `{"content":[{"type":"hologram","x":1e400,"y":9007199254740993,"z":1.0,"__proto__":{"a":1}}],"structuredContent":{"constructor":null},"new":[[]],"_meta":{"a/b":-0.0}}`;
@@ -446,9 +581,7 @@ Deno.test({
   name: "bridge streams progress under the client's own token",
   ...options,
   async fn() {
-    await using bridge = await openBridge(
-      new URL("../fixtures/servers/mirror.mjs", import.meta.url).pathname,
-    );
+    await using bridge = await openBridge("mirror");
     const body = {
       jsonrpc: "2.0",
       id: "p",
@@ -474,9 +607,7 @@ Deno.test({
   name: "bridge cancels the call of a client that goes away",
   ...options,
   async fn() {
-    await using bridge = await openBridge(
-      new URL("../fixtures/servers/mirror.mjs", import.meta.url).pathname,
-    );
+    await using bridge = await openBridge("mirror");
     const gone = new AbortController();
     const waiting = bridge.post(call("demo__wait"), {}, gone.signal);
     // The server answers `cancelled` with what it was told to cancel.
@@ -486,6 +617,21 @@ Deno.test({
     gone.abort();
     await assert.rejects(waiting);
     while (await state() !== "cancelled") await new Promise((resolve) => setTimeout(resolve, 20));
+    // And so on a stream.
+    const left = new AbortController();
+    const wait = {
+      jsonrpc: "2.0",
+      id: 1,
+      method: "tools/call",
+      params: { name: "demo__wait", _meta: { progressToken: 1 } },
+    };
+    const response = await bridge.post(wait, {}, left.signal);
+    assert.equal(response.headers.get("content-type"), "text/event-stream");
+    while (await state() !== "waiting") await new Promise((resolve) => setTimeout(resolve, 20));
+    left.abort();
+    await assert.rejects(response.text());
+    while (await state() !== "cancelled") await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.deepEqual(bridge.logged, [], "a client that leaves is no failure");
     await bridge.calls.flush();
     const calls = await listCalls(bridge.db, bridge.user, { agentId: bridge.agentId });
     assert.ok(calls.some((each) => each.tool === "wait" && each.outcome === "cancelled"));

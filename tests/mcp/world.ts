@@ -1,27 +1,115 @@
-/** A whole data path for the bridge's tests: real database, real DTMA side, real stdio servers; no Docker. */
+/**
+ * A whole data path for the bridge's tests: real database, real DTMA side, real stdio servers; no
+ * Docker. A test file's bridges share one world, since opening a database costs more than all else.
+ */
 import { Hono } from "hono";
+import { v7 } from "uuid";
 import { dataPath, type Route } from "../../dtma/data_path.ts";
-import { canonicalHash, type Observation, type ToolDefinition } from "../../dtma/protocol.ts";
+import {
+  canonicalHash,
+  generateSigningKey,
+  type HostFacts,
+  type Observation,
+  type ToolDefinition,
+} from "../../dtma/protocol.ts";
 import { connectServer, createAgent, createToken } from "../../models/agents.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import { createLog } from "../../models/log.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
-import { deployServer } from "../../models/servers.ts";
+import { deployServer, removeServer } from "../../models/servers.ts";
 import { acceptReport, enrolToolbox, touchToolbox } from "../../models/toolboxes.ts";
 import { approveTools, listTools } from "../../models/tools.ts";
 import { mcpRoutes } from "../../routes/mcp.ts";
-import { v7 } from "uuid";
-import { generateSigningKey } from "../../dtma/protocol.ts";
 import { startServer } from "../dtma/stdio_server.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
 import { observation } from "../models/observation.ts";
 
-/** Opens the world; `fixture` is a script of tests/fixtures/servers, or a path. */
-export async function openBridge(fixture: string, options: { slug?: string } = {}) {
+let opened: ReturnType<typeof openShared> | null = null;
+Deno.test.afterAll(async () => await (await opened)?.close());
+
+/** The database with an enrolled toolbox, its data path and `/mcp` before them. */
+async function openShared() {
   const world = await openWorld(KINDS[0]);
-  const { db, user, workspaceId, toolboxId } = world;
+  const { db, toolboxId } = world;
   const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
+  const routes = new Map<string, Route>();
+  const dtma = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    dataPath({
+      sessionOf: (serverId) => routes.get(serverId) ?? { unavailable: "It is not here" },
+      appPublicKey: () => appSigningKey.publicKey,
+      log: () => {},
+    }),
+  );
+  const factsAt = (address: string): HostFacts => ({
+    dtmaVersion: "0",
+    protocolVersion: 1,
+    address,
+    engine: { state: "absent", reason: "a test", advice: "none" },
+  });
+  const facts = factsAt(`http://127.0.0.1:${dtma.addr.port}`);
+  const { publicKey } = await generateSigningKey();
+  await enrolToolbox(db, { token: world.enrolmentToken, publicKey, facts });
+  await touchToolbox(db, toolboxId, facts);
+  // As the real one's long polls do: a toolbox that is silent is taken for unreachable.
+  const touching = setInterval(() => touchToolbox(db, toolboxId, facts).catch(() => {}), 15_000);
+
+  const logged: string[] = [];
+  const log = createLog("text", (line) => logged.push(line));
+  const calls = new CallRecorder(db, log);
+  const changes = new Changes(db);
+  let app = new Hono();
+  const http = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    (request) => app.fetch(request),
+  );
+  const baseUrl = new URL(`http://127.0.0.1:${http.addr.port}`);
+  app = app.route(
+    "/",
+    mcpRoutes({ db, changes, calls, appSigningKey, log, version: "0", baseUrl }),
+  );
+
+  const epoch = v7();
+  let sequence = 0;
+  return {
+    ...world,
+    url: new URL("/mcp", baseUrl).href,
+    routes,
+    calls,
+    logged,
+    /** Where the toolbox says that its data path is; without an address, where it really is. */
+    moveToolbox: (address?: string) =>
+      touchToolbox(db, toolboxId, address === undefined ? facts : factsAt(address)),
+    report: (change: { observations?: Observation[]; removed?: string[] }) =>
+      acceptReport(db, toolboxId, {
+        epoch,
+        sequence: ++sequence,
+        observations: [],
+        events: [],
+        removed: [],
+        ...change,
+      }),
+    async close() {
+      clearInterval(touching);
+      await http.shutdown();
+      await dtma.shutdown();
+      await calls.flush();
+      await changes.close();
+      await world.close();
+    },
+  };
+}
+
+/**
+ * A server of its own process with all its tools approved, and an agent connected to it.
+ *
+ * @param fixture a script of tests/fixtures/servers, or a path
+ * @param options.slug the server's name, with which its tools' names begin
+ */
+export async function openBridge(fixture: string, { slug = "demo" }: { slug?: string } = {}) {
+  const world = await (opened ??= openShared());
+  const { db, user, workspaceId, toolboxId, url, calls, logged } = world;
   const process = startServer(fixture);
   const session = await process.open();
   const tools = await session.listTools();
@@ -30,39 +118,15 @@ export async function openBridge(fixture: string, options: { slug?: string } = {
     workspaceId,
     toolboxId,
     slug: "everything",
-    name: options.slug ?? "demo",
+    name: slug,
     form: {},
     idempotencyKey: crypto.randomUUID(),
   }, testKey);
-  const route = { session, toolHashes: await hashesOf(tools) } as Route;
-  const dtma = Deno.serve(
-    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
-    dataPath({
-      sessionOf: () => route,
-      appPublicKey: () => appSigningKey.publicKey,
-      log: () => {},
-    }),
-  );
-  const facts = {
-    dtmaVersion: "0",
-    protocolVersion: 1,
-    address: `http://127.0.0.1:${dtma.addr.port}`,
-    engine: { state: "absent" as const, reason: "a test", advice: "none" },
-  };
-  const { publicKey } = await generateSigningKey();
-  await enrolToolbox(db, { token: world.enrolmentToken, publicKey, facts });
-  await touchToolbox(db, toolboxId, facts);
+  const route = { session, toolHashes: await hashesOf(tools) };
+  world.routes.set(serverId, route);
 
-  const epoch = v7();
-  let sequence = 0;
   const report = (list: Observation["tools"], state: "ready" | "failed" = "ready") =>
-    acceptReport(db, toolboxId, {
-      epoch,
-      sequence: ++sequence,
-      observations: [observation(serverId, 1, list, state)],
-      events: [],
-      removed: [],
-    });
+    world.report({ observations: [observation(serverId, 1, list, state)] });
   const approveAll = async () =>
     await approveTools(
       db,
@@ -78,18 +142,11 @@ export async function openBridge(fixture: string, options: { slug?: string } = {
     name: "t",
     expiresInDays: 1,
   });
-
-  const logged: string[] = [];
-  const log = createLog("text", (line) => logged.push(line));
-  const calls = new CallRecorder(db, log);
-  const changes = new Changes(db);
-  const deps = { db, changes, calls, appSigningKey, log, version: "0", baseUrl: null };
-  const app = new Hono().route("/", mcpRoutes(deps));
-  const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, app.fetch);
-  const url = `http://127.0.0.1:${http.addr.port}/mcp`;
+  logged.length = 0;
 
   return {
-    ...world,
+    db,
+    user,
     url,
     serverId,
     agentId,
@@ -97,12 +154,14 @@ export async function openBridge(fixture: string, options: { slug?: string } = {
     token,
     tools,
     route,
+    routes: world.routes,
     process,
-    dtma,
     calls,
+    /** What the app logged since this was opened. */
     logged,
     report,
     approveAll,
+    moveToolbox: world.moveToolbox,
     /** Sends a body to the bridge as an agent's client does. */
     post(body: unknown, headers: Record<string, string> = {}, signal?: AbortSignal) {
       return fetch(url, {
@@ -120,15 +179,17 @@ export async function openBridge(fixture: string, options: { slug?: string } = {
       });
     },
     async [Symbol.asyncDispose]() {
-      await http.shutdown();
       await process[Symbol.asyncDispose]();
-      await dtma.shutdown();
       await calls.flush();
-      await changes.close();
-      await world.close();
+      // Whole, so that the next server may have its name.
+      await removeServer(db, user, serverId);
+      await world.report({ removed: [serverId] });
+      world.routes.delete(serverId);
     },
   };
 }
+
+export type Bridge = Awaited<ReturnType<typeof openBridge>>;
 
 export async function hashesOf(tools: ToolDefinition[]): Promise<Map<string, string>> {
   const hashes = new Map<string, string>();
