@@ -17,6 +17,7 @@
  */
 import { z } from "zod";
 
+export { boundedBody } from "./body.ts";
 export { DEPTH_LIMIT, objectMembers, objectText, outline } from "./json_text.ts";
 export { canonicalHash, type ToolDefinition } from "./tool_definition.ts";
 export {

@@ -4,6 +4,7 @@
  * the same `serve`.
  */
 import {
+  boundedBody,
   DEPTH_LIMIT,
   FRAME_LIMIT_BYTES,
   objectMembers,
@@ -267,18 +268,12 @@ function toolbeltCache({ db, changes }: BridgeDeps) {
 
 /** Reads a body of at most 4 MiB of JSON, nested at most 64 deep. */
 async function parseBody(request: Request): Promise<{ text: string; parsed: unknown }> {
-  const bytes: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of request.body ?? []) {
-    bytes.push(chunk);
-    size += chunk.length;
-    if (size > FRAME_LIMIT_BYTES) {
-      throw new RpcError(RpcCode.invalidRequest, "The message is over 4 MiB", 413);
-    }
-  }
+  const bytes = await boundedBody(request, FRAME_LIMIT_BYTES).catch((error) => {
+    if (!(error instanceof RangeError)) throw error;
+    throw new RpcError(RpcCode.invalidRequest, "The message is over 4 MiB", 413);
+  });
   try {
-    const whole = new Uint8Array(await new Blob(bytes as BlobPart[]).arrayBuffer());
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(whole);
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     // Before anything recursive touches it.
     if (outline(text).depth > DEPTH_LIMIT) {
       throw new RpcError(RpcCode.invalidRequest, `The message nests deeper than ${DEPTH_LIMIT}`);
@@ -395,7 +390,9 @@ function streamResponse(
       const ping = setInterval(() => write(": ping\n\n", true), PING_MS);
       try {
         await work(
-          (text, mayBeDropped = false) => write(`event: message\ndata: ${text}\n\n`, mayBeDropped),
+          (text, mayBeDropped = false) =>
+            // A line break, which in JSON stands between tokens alone, would end the event's data.
+            write(`event: message\ndata: ${text.replace(/[\r\n]/g, " ")}\n\n`, mayBeDropped),
           AbortSignal.any([gone, left.signal]),
         );
       } finally {

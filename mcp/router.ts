@@ -1,5 +1,6 @@
 /** From the bridge to the toolbox that runs a server: one signed HTTP request per call. */
 import {
+  boundedBody,
   ErrorCode,
   FRAME_LIMIT_BYTES,
   objectMembers,
@@ -71,11 +72,11 @@ export async function callServer(
     const isStream = response.headers.get("content-type")?.startsWith("text/event-stream");
     const text = isStream
       ? await lastMessage(response.body!, options.onNotification)
-      : await limitedText(response.body);
+      : new TextDecoder("utf-8", { fatal: true }).decode(await boundedBody(response, ANSWER_LIMIT));
     return answerIn(text, response.status);
   } catch (error) {
     options.signal?.throwIfAborted();
-    if (error instanceof RangeError) return failure(ErrorCode.answerTooLarge, error.message);
+    if (error instanceof RangeError) return failure(ErrorCode.answerTooLarge, TOO_LARGE);
     return failure(
       ErrorCode.indeterminate,
       "The toolbox's answer broke off: the call may have run",
@@ -154,7 +155,7 @@ async function lastMessage(
     const message: unknown = JSON.parse(event);
     if (!isObject(message)) throw new Error("An event is not a message");
     if (typeof message.method !== "string") return event;
-    // On one line, as the bridge's own events are: in JSON a line break stands between tokens alone.
+    // In JSON a line break stands between tokens alone.
     onNotification?.(event.replaceAll("\n", " "));
   }
   throw new Error("The stream ended without a response");
@@ -182,18 +183,11 @@ function decoded(body: ReadableStream<Uint8Array<ArrayBuffer>>): ReadableStream<
   return body.pipeThrough(new TextDecoderStream("utf-8", { fatal: true }));
 }
 
-async function limitedText(body: ReadableStream<Uint8Array<ArrayBuffer>> | null): Promise<string> {
-  let text = "";
-  for await (const chunk of body ? decoded(body) : []) {
-    text += chunk;
-    if (text.length > ANSWER_LIMIT) throw tooLarge();
-  }
-  return text;
-}
-
 /** A frame and what the envelope adds to it. */
 const ANSWER_LIMIT = FRAME_LIMIT_BYTES + 64 * 1024;
 
+const TOO_LARGE = `The server's answer is over ${FRAME_LIMIT_BYTES / 1024 / 1024} MiB`;
+
 function tooLarge(): RangeError {
-  return new RangeError(`The server's answer is over ${FRAME_LIMIT_BYTES / 1024 / 1024} MiB`);
+  return new RangeError(TOO_LARGE);
 }

@@ -1,5 +1,6 @@
 import { v7 } from "uuid";
 import type { Database, User } from "./db.ts";
+import { withoutNul } from "./events.ts";
 import { errorFields, type Log } from "./log.ts";
 
 /** How a call ended: `tool_error` is the tool's own word, `error` means that it was not run. */
@@ -87,12 +88,12 @@ export class CallRecorder {
       agent_id: call.agentId,
       server_id: call.serverId,
       server_slug: call.serverSlug,
-      tool: call.tool.replaceAll("\u0000", "\u2400").slice(0, 1024),
+      tool: storable(call.tool, 1024),
       via: call.via,
       started_at: call.startedAt.toISOString(),
       duration_ms: call.durationMs,
       outcome: call.outcome,
-      error: call.error?.replaceAll("\u0000", "\u2400").slice(0, 2000) ?? null,
+      error: call.error === null ? null : storable(call.error, 2000),
       request_bytes: call.requestBytes,
       response_bytes: call.responseBytes,
     }));
@@ -105,4 +106,9 @@ export class CallRecorder {
     }
     if (this.#waiting.length > 0) this.#timer ??= setTimeout(() => this.flush(), BATCH_MS * 5);
   }
+}
+
+/** For jsonb, which refuses U+0000 and half a surrogate pair: one such call would hold up all others. */
+function storable(text: string, length: number): string {
+  return withoutNul(text).slice(0, length).toWellFormed();
 }

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { HostPort, NpmPackage } from "../dtma/protocol.ts";
 import type { Database, User } from "./db.ts";
 import { NotFound } from "./errors.ts";
+import { withoutNul } from "./events.ts";
 
 /** A value a person may give when deploying; the words follow the official registry's server.json. */
 export const Input = z.object({
@@ -82,15 +83,21 @@ export async function searchCatalog(
     offset?: number;
   },
 ): Promise<{ rows: CatalogRow[]; total: number; categories: { name: string; count: number }[] }> {
-  const words = prefixQuery(query);
+  const words = wordsOf(query);
   return await db.asUser(user, async (sql) => {
-    const matches = words
-      ? sql`(search @@ to_tsquery('simple', ${words}) or search @@ to_tsquery('english', ${words}))`
-      : sql`true`;
-    const inCategory = category ? sql`entry ->> 'category' = ${category}` : sql`true`;
-    const order = words
-      ? sql`ts_rank(search, to_tsquery('simple', ${words})) + ts_rank(search, to_tsquery('english', ${words})) desc,`
-      : sql``;
+    // Each word as it is (names) or by its stem (descriptions); the last one also as a beginning.
+    // A word that English texts are not indexed by ("the") asks nothing, unless it is being typed.
+    const asked = words.map((word, index) => {
+      const isLast = index === words.length - 1;
+      const term = isLast ? `${word}:*` : word;
+      const either = sql`(to_tsquery('simple', ${term}) || to_tsquery('english', ${term}))`;
+      return isLast
+        ? either
+        : sql`case when numnode(to_tsquery('english', ${term})) = 0 then ''::tsquery else ${either} end`;
+    }).reduce((all, one) => sql`${all} && ${one}`, sql`''::tsquery`);
+    const matches = words.length > 0 ? sql`search @@ (${asked})` : sql`true`;
+    const inCategory = category ? sql`entry ->> 'category' = ${withoutNul(category)}` : sql`true`;
+    const order = words.length > 0 ? sql`ts_rank(search, ${asked}) desc,` : sql``;
     const rows = await sql<(CatalogRow & { total: number })[]>`
       select id, source, entry, count(*) over ()::int as total from catalog_entries
       where ${matches} and ${inCategory}
@@ -115,7 +122,7 @@ export async function findCatalogEntry(
 ): Promise<CatalogRow> {
   const [row] = await db.asUser(user, (sql) =>
     sql<CatalogRow[]>`
-      select id, source, entry from catalog_entries where slug = ${slug}
+      select id, source, entry from catalog_entries where slug = ${withoutNul(slug)}
       order by workspace_id nulls last limit 1`);
   if (!row) throw new NotFound("The marketplace has no such entry");
   return { ...row, entry: CatalogEntry.parse(row.entry) };
@@ -131,8 +138,7 @@ export async function putBuiltinCatalog(db: Database, entries: unknown): Promise
   await db.asApp`select mooring.put_builtin_catalog(${db.asApp.json(parsed)})`;
 }
 
-/** `to_tsquery` text of what a person typed, or "" when it holds no word; never a syntax error. */
-function prefixQuery(typed: string): string {
-  const words = typed.slice(0, 200).toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
-  return words.map((word, index) => index === words.length - 1 ? `${word}:*` : word).join(" & ");
+/** The words that a person typed, without what has a meaning to `to_tsquery`. */
+function wordsOf(typed: string): string[] {
+  return typed.slice(0, 200).toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
 }

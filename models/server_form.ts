@@ -5,6 +5,8 @@ import { Invalid } from "./errors.ts";
 
 /** Longest value, in bytes: of an argument and of an environment variable. */
 const LIMIT_BYTES = { argument: 8 * 1024, environment: 32 * 1024 };
+/** Most arguments that a spec may have (ServerSpec of dtma/protocol.ts). */
+const LIMIT_ARGUMENTS = 64;
 
 /**
  * Checks a deploy form.
@@ -34,6 +36,12 @@ export function readForm(
     if (mistake) mistakes[field] = mistake;
     else if (input.isSecret) secrets[secretName(asked)] = value;
     else if (value !== "") values[field] = value;
+  }
+  const repeated = entry.arguments.findIndex((input) => input.isRepeated);
+  if (
+    repeated >= 0 && resolveInputs(entry, values, secrets).arguments.length > LIMIT_ARGUMENTS
+  ) {
+    mistakes[`arg.${repeated}`] ??= `Too many lines: at most ${LIMIT_ARGUMENTS} arguments fit`;
   }
   const count = Object.keys(mistakes).length;
   if (count > 0) {

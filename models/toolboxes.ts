@@ -196,7 +196,10 @@ export async function acceptReport(
   // Before the transaction: hashing takes time, and the embedded database has one session.
   const hashes = new Map<object, string>();
   for (const { tools } of report.observations) {
-    for (const tool of tools ?? []) hashes.set(tool, await canonicalHash(tool));
+    for (const tool of tools ?? []) {
+      // A definition without a canonical form (1e999, half a surrogate pair) cannot be pinned.
+      await canonicalHash(tool).then((hash) => hashes.set(tool, hash), () => {});
+    }
   }
   return await db.asToolbox(toolboxId, async (sql) => {
     const { count } = await sql`
@@ -218,10 +221,12 @@ async function writeObservation(sql: Sql, seen: Observation, hashes: Map<object,
   const { count } = await sql`
     insert into observations (server_id, workspace_id, generation, layers, image_digest, container_id,
       server_info, restarts, log_tail, observed_at)
-    select s.id, s.workspace_id, ${seen.generation}, ${
-    json(seen.layers)
-  }::text::jsonb, ${seen.imageDigest},
-      ${seen.containerId}, ${json(seen.serverInfo)}::text::json, ${seen.restarts},
+    select s.id, s.workspace_id, ${seen.generation}, ${jsonb(seen.layers)}::text::jsonb, ${
+    seen.imageDigest && withoutNul(seen.imageDigest)
+  },
+      ${seen.containerId && withoutNul(seen.containerId)}, ${
+    json(seen.serverInfo)
+  }::text::json, ${seen.restarts},
       ${json(seen.logTail)}::text::json, now()
     from servers s where s.id = ${seen.serverId} and s.generation >= ${seen.generation}
     on conflict (server_id) do update set generation = excluded.generation, layers = excluded.layers,
@@ -237,11 +242,11 @@ async function writeObservation(sql: Sql, seen: Observation, hashes: Map<object,
   );
   const listed = new Set<string>();
   for (const tool of seen.tools) {
-    const name = withoutNul(tool.name).slice(0, 1024);
+    const name = withoutNul(tool.name).slice(0, 1024).toWellFormed();
     // A second tool of one name cannot be called: the first stands.
-    if (!name || listed.has(name)) continue;
+    const hash = hashes.get(tool);
+    if (!name || !hash || listed.has(name)) continue;
     listed.add(name);
-    const hash = hashes.get(tool)!;
     if (known.get(name)?.hash === hash && known.get(name)?.present) continue;
     await sql`
       insert into tools (server_id, workspace_id, name, definition, hash)
@@ -281,9 +286,12 @@ function json(value: unknown): string {
   return JSON.stringify(value);
 }
 
-/** For jsonb, which refuses U+0000. */
+/** For jsonb, which refuses U+0000 and half a surrogate pair. */
 function jsonb(value: unknown): string {
-  return JSON.stringify(value, (_, item) => typeof item === "string" ? withoutNul(item) : item);
+  return JSON.stringify(
+    value,
+    (_, item) => typeof item === "string" ? withoutNul(item).toWellFormed() : item,
+  );
 }
 
 function bytesOf(base64: string): Uint8Array {

@@ -95,7 +95,11 @@ export async function approveTools(
   }
 }
 
-/** Takes approval back: agents no longer get these tools. */
+/**
+ * Takes approval back: agents no longer get these tools.
+ *
+ * @throws {Forbidden} for viewers
+ */
 export async function withdrawApproval(
   db: Database,
   user: User,
@@ -108,7 +112,13 @@ export async function withdrawApproval(
       update tools set approved_definition = null, approved_hash = null, approved_by = null, approved_at = null
       where server_id = ${serverId} and name = any(${names}) and approved_hash is not null
       returning name`;
-    if (rows.length === 0) return;
+    if (rows.length === 0) {
+      const [kept] = await sql`
+        select from tools
+        where server_id = ${serverId} and name = any(${names}) and approved_hash is not null limit 1`;
+      if (kept) throw new Forbidden("Only members of the workspace can withdraw an approval");
+      return;
+    }
     await recordEvent(sql, user, {
       ...server,
       layer: "tools",

@@ -2,6 +2,7 @@
 import { Hono } from "hono";
 import { bridge, type BridgeDeps, type Caller } from "../mcp/bridge.ts";
 import { agentOfToken } from "../models/agents.ts";
+import { errorFields } from "../models/log.ts";
 
 /** How long a token's verdict serves; a revocation drops it at once where the database can tell. */
 const VERDICT_MS = 2000;
@@ -37,7 +38,11 @@ export function mcpRoutes(deps: BridgeDeps & { baseUrl: URL }): Hono {
       "/mcp",
       () =>
         new Response("Send MCP messages with POST", { status: 405, headers: { allow: "POST" } }),
-    );
+    )
+    .onError((error) => {
+      deps.log.error("A request to the bridge failed", errorFields(error));
+      return refused(500, "Mooring failed to serve this; its log says why");
+    });
 }
 
 /** Tokens' verdicts: a cache with an expiry. */

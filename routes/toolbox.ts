@@ -126,7 +126,7 @@ function checkVersion(version: number) {
 function parse<T extends z.ZodType>(schema: T, body: Uint8Array): z.infer<T> {
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
+    value = JSON.parse(wellFormed(new TextDecoder("utf-8", { fatal: true }).decode(body)));
   } catch {
     throw new Refusal(400, "The body is not JSON in UTF-8");
   }
@@ -138,6 +138,17 @@ function parse<T extends z.ZodType>(schema: T, body: Uint8Array): z.infer<T> {
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   throw new Refusal(400, `${issue.path.map(String).join(".")}: ${issue.message}`);
+}
+
+/**
+ * A JSON text without halves of surrogate pairs, which only its escapes can hold: a server's text may
+ * have them, or was cut amid a pair, and neither jsonb nor RFC 8785 takes them.
+ */
+function wellFormed(json: string): string {
+  return json.replace(
+    /\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|[^])/g,
+    (escape, half) => half ? "\\ufffd" : escape,
+  );
 }
 
 async function bytesOf(c: Context): Promise<Uint8Array<ArrayBuffer>> {

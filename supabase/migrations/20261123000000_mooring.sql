@@ -413,7 +413,9 @@ grant select on public.toolboxes, public.servers, public.server_generations, pub
   public.tools to mooring_toolbox;
 grant update (facts, last_seen_at, report_epoch, report_sequence) on public.toolboxes to mooring_toolbox;
 grant insert, update on public.observations to mooring_toolbox;
-grant insert, update (definition, hash, present, changed_at) on public.tools to mooring_toolbox;
+-- Never an approval.
+grant insert (server_id, workspace_id, name, definition, hash), update (definition, hash, present, changed_at)
+  on public.tools to mooring_toolbox;
 grant delete on public.servers to mooring_toolbox;
 grant insert (workspace_id, server_id, at, layer, level, message) on public.events to mooring_toolbox;
 
@@ -490,7 +492,7 @@ begin
     agent := changed.agent_id;
   elsif tg_table_name in ('observations', 'tools', 'events') then
     server := changed.server_id;
-  else
+  else -- connections
     server := changed.server_id;
     agent := changed.agent_id;
   end if;
@@ -501,8 +503,7 @@ end $$;
 do $$
 declare t text;
 begin
-  foreach t in array array['servers', 'observations', 'tools', 'events', 'agents', 'agent_tokens', 'connections',
-    'calls'] loop
+  foreach t in array array['servers', 'observations', 'tools', 'events', 'agents', 'agent_tokens', 'connections'] loop
     execute format('create trigger wake after insert or update or delete on public.%I
       for each row execute function mooring.wake()', t);
   end loop;
@@ -574,7 +575,12 @@ language sql security definer set search_path = '' as $$
   -- What was removed since is recorded without its link, not lost.
   left join public.agents a on a.id = c.agent_id
   left join public.servers s on s.id = c.server_id
-  on conflict (id) do nothing
+  on conflict (id) do nothing;
+  -- One wake-up an agent and server, not one a call.
+  select pg_notify('mooring', json_build_object('table', 'calls', 'workspace', c.workspace_id,
+    'server', c.server_id, 'toolbox', null, 'agent', c.agent_id)::text)
+  from jsonb_to_recordset(batch) as c (workspace_id uuid, server_id uuid, agent_id uuid)
+  group by c.workspace_id, c.server_id, c.agent_id;
 $$;
 
 -- Makes the built-in catalog equal to the given entries.

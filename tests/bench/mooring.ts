@@ -141,7 +141,8 @@ async function deploy(
   const id = location.split("/").at(-1)!;
   await watch(browser, id, (html) => /verdict"[^]*status running/.test(html));
   const ms = performance.now() - started;
-  const image = /sha256:[0-9a-f]{64}/.exec(await browser.get(`/servers/${id}`))![0];
+  const page = await browser.get(`/servers/${id}`);
+  const [, image] = /class="digest">(sha256:[0-9a-f]{64})</.exec(page)!;
   return { id, ms, image };
 }
 
@@ -181,6 +182,9 @@ async function bareContainer(docker: Docker, image: string): Promise<number> {
     Image: image,
     Cmd: ["node", "/app/server"],
     OpenStdin: true,
+    AttachStdin: true,
+    AttachStdout: true,
+    AttachStderr: true,
     HostConfig: { NetworkMode: "none" },
   });
   try {

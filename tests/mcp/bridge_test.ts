@@ -7,6 +7,23 @@ import { withdrawApproval } from "../../models/tools.ts";
 import { type Bridge, hashesOf, META, modern, openBridge } from "./world.ts";
 
 const options = { sanitizeResources: false, sanitizeOps: false };
+/** JSON as a server may write it: values that no JavaScript value stands for, in any writing. */
+const jsonText: fc.Arbitrary<string> = fc.letrec<{ text: string; key: string }>((tie) => ({
+  key: fc.oneof(
+    fc.string({ unit: "binary" }).map((text) => JSON.stringify(text)),
+    fc.constantFrom(`"__proto__"`, `"\\u0069d"`, `"id"`, `""`, `"a\\/b"`),
+  ),
+  text: fc.oneof(
+    { maxDepth: 4 },
+    fc.constantFrom("1e400", "-1E+400", "9007199254740993", "1.0", "-0.0", "1e-999", "0.1e1"),
+    fc.constantFrom("true", "false", "null", "{ }", "[ ]", `"\\ud800"`, `"\\u2028\u2028"`),
+    tie("key"),
+    fc.array(tie("text"), { maxLength: 4 }).map((items) => `[${items.join(" , ")}]`),
+    fc.array(fc.tuple(tie("key"), tie("text")), { maxLength: 4 })
+      .map((items) => `{${items.map(([key, value]) => `${key} : ${value}`).join(",\t")}}`),
+  ),
+})).text;
+
 /** A list's request with headers that `fetch` does not let one set; the answer's text. */
 async function rawPost(bridge: Bridge, headers: Record<string, string>): Promise<string> {
   const { hostname, port } = new URL(bridge.url);
@@ -551,6 +568,22 @@ Deno.test({
     const response = await bridge.post(call("demo__mirror", { literal }));
     assert.ok((await response.text()).includes(literal.slice(1, -1)));
 
+    // And so for any text of JSON: its numbers, spaces and escapes.
+    await fc.assert(
+      fc.asyncProperty(jsonText, jsonText, jsonText, async (extra, structured, meta) => {
+        const members = `"content": [{"type":"text","text":"x","extra":${extra}}],` +
+          `"structuredContent":{"value":${structured}},"_meta":{"meta" :${meta}}`;
+        const { body, headers } = modern("tools/call", {
+          name: "demo__mirror",
+          arguments: { literal: `{${members}}` },
+        });
+        const text = await (await bridge.post(body, headers)).text();
+        assert.ok(text.includes(members), text);
+        JSON.parse(text);
+      }),
+      { numRuns: 60 },
+    );
+
     await fc.assert(
       fc.asyncProperty(
         fc.jsonValue({ maxDepth: 5 }),
@@ -600,6 +633,32 @@ Deno.test({
     );
     assert.equal(messages.at(-1).id, "p");
     assert.equal(messages.at(-1).result.content[0].text, "done");
+
+    // An answer with line breaks between its tokens is still one event.
+    const broken = await bridge.post({
+      ...body,
+      params: {
+        name: "demo__mirror",
+        arguments: { literal: `{"content":\r[],\r"n":1e400}` },
+        _meta: { progressToken: 7 },
+      },
+    });
+    const lines = (await broken.text()).split(/\r\n|\r|\n/).filter((line) =>
+      line.startsWith("data:")
+    );
+    assert.equal(lines.length, 1);
+    assert.match(lines[0], /"n":1e400/);
+    JSON.parse(lines[0].slice("data:".length));
+
+    // Who cannot read a stream gets the answer alone, and a bad token its refusal.
+    const alone = await bridge.post(body, { accept: "application/json" });
+    assert.equal(alone.headers.get("content-type"), "application/json");
+    assert.equal((await alone.json()).result.content[0].text, "done");
+    for (const progressToken of [1.5, {}, null]) {
+      const params = { ...body.params, _meta: { progressToken } };
+      const refused = await bridge.post({ ...body, params }, { accept: "application/json" });
+      assert.equal((await refused.json()).error.code, -32602, String(progressToken));
+    }
   },
 });
 

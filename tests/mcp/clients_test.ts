@@ -71,37 +71,57 @@ Deno.test({
       await client.close();
     });
 
-    await t.step("MCP Inspector's CLI", async () => {
-      const inspect = async (...args: string[]) => {
-        const { success, stdout, stderr } = await new Deno.Command("npx", {
-          args: [
-            "-y",
-            INSPECTOR,
-            "--cli",
-            bridge.url,
-            "--transport",
-            "http",
-            "--header",
-            `Authorization: Bearer ${bridge.token}`,
-            ...args,
-          ],
-          stdin: "null",
-        }).output();
-        const said = new TextDecoder().decode(stdout);
-        assert.ok(success, `${said}${new TextDecoder().decode(stderr)}`);
-        return JSON.parse(said.slice(said.indexOf("{")));
-      };
-      const { tools } = await inspect("--method", "tools/list");
-      assert.ok(tools.some((tool: { name: string }) => tool.name === "everything__echo"));
-      const called = await inspect(
-        "--method",
-        "tools/call",
-        "--tool-name",
-        "everything__echo",
-        "--tool-arg",
-        "message=hi",
-      );
-      assert.match(JSON.stringify(called.content), /hi/);
+    const obstacle = await whyNoInspector();
+    if (obstacle) console.log(`skipped: MCP Inspector's CLI does not run here: ${obstacle}`);
+    await t.step({
+      name: "MCP Inspector's CLI",
+      ignore: obstacle !== null,
+      fn: async () => {
+        const inspect = async (...args: string[]) => {
+          const { success, stdout, stderr } = await new Deno.Command("npx", {
+            args: [
+              "-y",
+              INSPECTOR,
+              "--cli",
+              bridge.url,
+              "--transport",
+              "http",
+              "--header",
+              `Authorization: Bearer ${bridge.token}`,
+              ...args,
+            ],
+            stdin: "null",
+          }).output();
+          const said = new TextDecoder().decode(stdout);
+          assert.ok(success, `${said}${new TextDecoder().decode(stderr)}`);
+          return JSON.parse(said.slice(said.indexOf("{")));
+        };
+        const { tools } = await inspect("--method", "tools/list");
+        assert.ok(tools.some((tool: { name: string }) => tool.name === "everything__echo"));
+        const called = await inspect(
+          "--method",
+          "tools/call",
+          "--tool-name",
+          "everything__echo",
+          "--tool-arg",
+          "message=hi",
+        );
+        assert.match(JSON.stringify(called.content), /hi/);
+      },
     });
   },
 });
+
+/** Why the Inspector cannot run here (no npx, no registry, too old a node), or null when it can. */
+async function whyNoInspector(): Promise<string | null> {
+  try {
+    const { success, stderr } = await new Deno.Command("npx", {
+      args: ["-y", INSPECTOR, "--cli", "--help"],
+      stdin: "null",
+      stdout: "null",
+    }).output();
+    return success ? null : new TextDecoder().decode(stderr).trim().slice(-500);
+  } catch (error) {
+    return String(error);
+  }
+}

@@ -29,6 +29,8 @@ for (const kind of KINDS) {
           assert.equal((await slugs("filesy"))[0], "filesystem");
           assert.equal((await slugs("GitHub"))[0], "github");
           assert.ok((await slugs("search web")).length > 0);
+          assert.equal((await slugs("the Memory"))[0], "memory");
+          assert.equal((await slugs("Sequential Thinking reasoning"))[0], "sequential-thinking");
           assert.deepEqual(await slugs("zzzzqqqq"), []);
           const { categories } = await searchCatalog(db, user, {});
           for (const { name, count } of categories) {

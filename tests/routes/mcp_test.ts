@@ -1,0 +1,134 @@
+import assert from "node:assert/strict";
+import { generateSigningKey } from "../../dtma/protocol.ts";
+import { CallRecorder } from "../../models/calls.ts";
+import { Changes } from "../../models/changes.ts";
+import type { Change, Database } from "../../models/db.ts";
+import { createLog } from "../../models/log.ts";
+import { mcpRoutes } from "../../routes/mcp.ts";
+
+const TOKEN = `mag_${"A".repeat(43)}`;
+const appSigningKey = await generateSigningKey();
+
+interface Verdict {
+  token_id: string;
+  agent_id: string;
+  workspace_id: string;
+  expires_at: Date | null;
+}
+const GOOD: Verdict = { token_id: "t", agent_id: "a", workspace_id: "w", expires_at: null };
+
+/** `/mcp` in front of a database whose word on tokens, and its time, is the test's. */
+function open(verdict: () => Promise<Verdict | null>) {
+  let asked = 0;
+  let tell: (change: Change) => void = () => {};
+  const asApp = async (strings: TemplateStringsArray) => {
+    if (!strings.join("").includes("agent_of_token")) return [];
+    asked++;
+    const row = await verdict();
+    return row ? [row] : [];
+  };
+  const db = {
+    asApp,
+    listen: (onChange: (change: Change) => void) => {
+      tell = onChange;
+      return Promise.resolve(() => Promise.resolve());
+    },
+  } as unknown as Database;
+  const logged: string[] = [];
+  const log = createLog("text", (line) => logged.push(line));
+  const app = mcpRoutes({
+    db,
+    log,
+    changes: new Changes(db),
+    calls: new CallRecorder(db, log),
+    appSigningKey,
+    version: "0",
+    baseUrl: new URL("https://mooring.example/prefix"),
+  });
+  return {
+    logged,
+    asked: () => asked,
+    revoked: () =>
+      tell({ table: "agent_tokens", workspace: "w", server: null, toolbox: null, agent: "a" }),
+    ping: async (headers: Record<string, string> = {}) =>
+      await app.request("https://mooring.example/mcp", {
+        method: "POST",
+        headers: { authorization: `Bearer ${TOKEN}`, ...headers },
+        body: `{"jsonrpc":"2.0","id":1,"method":"ping"}`,
+      }),
+  };
+}
+
+Deno.test("mcpRoutes asks once for a token that many requests bring", async () => {
+  const mcp = open(() => Promise.resolve(GOOD));
+  const answers = await Promise.all(Array.from({ length: 50 }, () => mcp.ping()));
+  assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200]);
+  assert.equal(mcp.asked(), 1);
+});
+
+Deno.test("mcpRoutes forgets a verdict when its token is revoked, also one on its way", async () => {
+  let verdict: Verdict | null = GOOD;
+  const reads: PromiseWithResolvers<void>[] = [];
+  const mcp = open(async () => {
+    const read = verdict;
+    const { promise } = reads[reads.push(Promise.withResolvers<void>()) - 1];
+    await promise;
+    return read;
+  });
+  const first = mcp.ping();
+  while (reads.length < 1) await new Promise((resolve) => setTimeout(resolve));
+  // Revoked after it was read and before that was known here.
+  verdict = null;
+  mcp.revoked();
+  reads[0].resolve();
+  assert.equal((await first).status, 200);
+  const second = mcp.ping();
+  while (reads.length < 2) await new Promise((resolve) => setTimeout(resolve));
+  reads[1].resolve();
+  assert.equal((await second).status, 401);
+});
+
+Deno.test("mcpRoutes refuses a token from the moment it expires", async () => {
+  let verdict: Verdict | null = { ...GOOD, expires_at: new Date(Date.now() + 3_600_000) };
+  const mcp = open(() => Promise.resolve(verdict));
+  assert.equal((await mcp.ping()).status, 200);
+  verdict.expires_at!.setTime(Date.now() - 1);
+  verdict = null;
+  assert.equal((await mcp.ping()).status, 401);
+});
+
+Deno.test("mcpRoutes answers a failure of the database in JSON, and tries again", async () => {
+  let fails = true;
+  const mcp = open(() =>
+    fails ? Promise.reject(new Error("secret detail")) : Promise.resolve(GOOD)
+  );
+  const failed = await mcp.ping();
+  assert.equal(failed.status, 500);
+  const { error } = await failed.json();
+  assert.match(error.message, /its log says why/);
+  assert.match(mcp.logged[0], /secret detail/);
+  fails = false;
+  assert.equal((await mcp.ping()).status, 200);
+});
+
+Deno.test("mcpRoutes takes the pages of its own site alone", async () => {
+  const mcp = open(() => Promise.resolve(GOOD));
+  assert.equal((await mcp.ping({ origin: "https://mooring.example" })).status, 200);
+  for (
+    const origin of ["http://mooring.example", "https://mooring.example:444", "null", "https://x"]
+  ) {
+    assert.equal((await mcp.ping({ origin })).status, 403, origin);
+  }
+});
+
+Deno.test("mcpRoutes asks no database about what cannot be a token", async () => {
+  const mcp = open(() => Promise.resolve(GOOD));
+  for (
+    const authorization of ["", "Bearer", "Bearer x", `Basic ${TOKEN}`, `Bearer ${TOKEN} x`]
+  ) {
+    const response = await mcp.ping({ authorization });
+    assert.equal(response.status, 401, authorization);
+    assert.match(response.headers.get("www-authenticate")!, /^Bearer/);
+  }
+  assert.equal(mcp.asked(), 0);
+});
