@@ -10,7 +10,7 @@ import { startLocalToolbox } from "./local_toolbox.ts";
 import { CallRecorder } from "./models/calls.ts";
 import { putBuiltinCatalog } from "./models/catalog_entries.ts";
 import { Changes } from "./models/changes.ts";
-import { CLIENT_IP_HEADER, type Identity } from "./models/identity.ts";
+import type { Identity } from "./models/identity.ts";
 import { localIdentity } from "./models/local_identity.ts";
 import { createLog, errorFields } from "./models/log.ts";
 import { derivedSecrets, newSecretsKeyText, secretsKeyFrom } from "./models/secrets.ts";
@@ -175,17 +175,13 @@ function sameText(a: string, b: string): boolean {
 
 function serve(
   at: { host: string; port: number },
-  handler: (request: Request) => Response | Promise<Response>,
+  handler: (request: Request, env: { clientIp: string }) => Response | Promise<Response>,
   signal: AbortSignal,
 ) {
   try {
     return Deno.serve(
       { hostname: at.host, port: at.port, signal, onListen: () => {} },
-      (request, info) => {
-        const headers = new Headers(request.headers);
-        headers.set(CLIENT_IP_HEADER, info.remoteAddr.hostname);
-        return handler(new Request(request, { headers }));
-      },
+      (request, info) => handler(request, { clientIp: info.remoteAddr.hostname }),
     );
   } catch (error) {
     if (error instanceof Deno.errors.AddrInUse) {

@@ -27,9 +27,3 @@ export class Invalid extends Error {
 export function isDenied(error: unknown): boolean {
   return (error as { code?: string } | null)?.code === "42501";
 }
-
-/** True for Postgres's "unique violation", optionally of one constraint. */
-export function isDuplicate(error: unknown, constraint?: string): boolean {
-  const { code, constraint_name } = (error ?? {}) as { code?: string; constraint_name?: string };
-  return code === "23505" && (!constraint || constraint_name === constraint);
-}

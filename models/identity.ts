@@ -19,7 +19,7 @@ export interface Identity {
    *
    * @throws {SignInRefused} wrong password, unknown address (the same words) or too many tries
    */
-  signIn(email: string, password: string, headers: Headers): Promise<Headers>;
+  signIn(email: string, password: string, from: SignInSource): Promise<Headers>;
   /** Ends the session of the request's cookies. Returns the `Set-Cookie` headers to answer with. */
   signOut(headers: Headers): Promise<Headers>;
   /**
@@ -38,8 +38,11 @@ export class SignInRefused extends Error {
   }
 }
 
-/** The header in which main.ts gives a request's peer address; whatever a client sends is removed. */
-export const CLIENT_IP_HEADER = "x-mooring-client-ip";
+/** Where a sign-in comes from: tries are counted by address. */
+export interface SignInSource {
+  clientIp: string;
+  userAgent: string;
+}
 
 /** Shortest password, in characters (NIST SP 800-63B asks for at least 8). */
 export const PASSWORD_MIN_LENGTH = 10;

@@ -3,7 +3,10 @@ import { Kysely } from "kysely";
 import { PostgresJSDialect } from "kysely-postgres-js";
 import { v7 } from "uuid";
 import type { Database } from "./db.ts";
-import { CLIENT_IP_HEADER, type Identity, PASSWORD_MIN_LENGTH, SignInRefused } from "./identity.ts";
+import { type Identity, PASSWORD_MIN_LENGTH, SignInRefused } from "./identity.ts";
+
+/** Between this file and better-auth alone: no request from outside reaches its handler. */
+const CLIENT_IP_HEADER = "x-client-ip";
 
 /**
  * Sign-in by email and password through better-auth.
@@ -67,7 +70,7 @@ export function localIdentity(
       return found;
     },
 
-    async signIn(email, password, headers) {
+    async signIn(email, password, { clientIp, userAgent }) {
       // Through the handler rather than the API: only it counts tries.
       const response = await auth.handler(
         new Request(`${options.baseUrl.origin}/api/auth/sign-in/email`, {
@@ -75,8 +78,8 @@ export function localIdentity(
           headers: {
             "content-type": "application/json",
             origin: options.baseUrl.origin,
-            [CLIENT_IP_HEADER]: headers.get(CLIENT_IP_HEADER) ?? "127.0.0.1",
-            "user-agent": headers.get("user-agent") ?? "",
+            [CLIENT_IP_HEADER]: clientIp,
+            "user-agent": userAgent,
           },
           body: JSON.stringify({ email, password }),
         }),

@@ -19,7 +19,10 @@ export interface SealedSecret {
 
 /** A new key's text, `id:base64`, for the key file or `SECRETS_KEY`. */
 export function newSecretsKeyText(): string {
-  const id = `k${new Date().toISOString().slice(0, 10).replaceAll("-", "")}`;
+  // Told apart from another key of the same day: rows say by the id which key opens them.
+  const id = `k${new Date().toISOString().slice(0, 10).replaceAll("-", "")}_${
+    crypto.randomUUID().slice(0, 8)
+  }`;
   return `${id}:${btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(32))))}`;
 }
 
@@ -27,12 +30,13 @@ export function newSecretsKeyText(): string {
  * Reads `id:base64[,id:base64...]`: the first key is current, the others open what was sealed
  * before a rotation.
  *
- * @throws {TypeError} when it has another form; the key itself is not in the message
+ * @throws {TypeError} when it has another form or an id twice; the key itself is not in the message
  */
 export async function secretsKeyFrom(text: string): Promise<SecretsKey> {
   const all = new Map<string, CryptoKey>();
   let current: SecretsKey["current"] | null = null;
   for (const { id, bytes } of parseKeys(text)) {
+    if (all.has(id)) throw new TypeError(`The secrets key has two keys of the id "${id}"`);
     const key = await crypto.subtle.importKey("raw", bytes, "AES-GCM", false, [
       "encrypt",
       "decrypt",
@@ -80,7 +84,7 @@ export async function openSecret(
       opener,
       new Uint8Array(sealed.ciphertext),
     );
-    return new TextDecoder().decode(opened);
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(opened);
   } catch {
     throw new Error(
       `A secret does not open: it was altered, or "${sealed.keyId}" is another key now`,

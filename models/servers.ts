@@ -1,9 +1,10 @@
+import canonicalize from "canonicalize";
 import { v7 } from "uuid";
 import { z } from "zod";
 import { type Layer, LAYERS, type LayerState } from "../dtma/protocol.ts";
 import { CatalogEntry } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
-import { Conflict, Forbidden, isDenied, isDuplicate, NotFound } from "./errors.ts";
+import { Conflict, Forbidden, isDenied, NotFound } from "./errors.ts";
 import { recordEvent } from "./events.ts";
 import { sealSecret, type SecretsKey } from "./secrets.ts";
 import { readForm } from "./server_form.ts";
@@ -96,6 +97,8 @@ export async function deployServer(
 ): Promise<{ serverId: string; created: boolean }> {
   try {
     return await db.asUser(user, async (sql) => {
+      // One at a time in a workspace: a form sent twice finds its first server, and no two take a slug.
+      await sql`select pg_advisory_xact_lock(hashtextextended(${request.workspaceId}, 0))`;
       const made = await serverOfKey(sql, request);
       if (made) return made;
 
@@ -134,12 +137,6 @@ export async function deployServer(
     });
   } catch (error) {
     if (isDenied(error)) throw new Forbidden("Only members of the workspace can deploy servers");
-    // Two of the same form at once: the other one was first.
-    if (isDuplicate(error)) {
-      const made = await db.asUser(user, (sql) => serverOfKey(sql, request));
-      if (made) return made;
-      throw new Conflict("Another server took this name at the same moment: try again");
-    }
     throw error;
   }
 }
@@ -150,7 +147,7 @@ export async function deployServer(
  *
  * @param change.baseGeneration the generation the form was made from
  * @throws {Invalid} {@link deployServer}
- * @throws {Conflict} when the server has a newer generation than the form
+ * @throws {Conflict} when the server has a newer generation than the form, or is being removed
  */
 export async function reconfigureServer(
   db: Database,
@@ -169,8 +166,9 @@ export async function reconfigureServer(
     const { values, secrets } = readForm(entry, change.form, secretNames);
     const names = [...new Set([...secretNames, ...Object.keys(secrets)])].toSorted();
     const config: ServerConfig = { entry, values, secretNames: names };
+    // Canonical: jsonb gives keys back in an order of its own.
     const isSame = Object.keys(secrets).length === 0 && server.running &&
-      JSON.stringify(config) === JSON.stringify(server.config);
+      canonicalize(config) === canonicalize(server.config);
     if (isSame) return;
     await writeSecrets(sql, server, secrets, secretsKey);
     await nextGeneration(sql, user, server, config);
@@ -234,7 +232,9 @@ async function changing(
   try {
     await db.asUser(user, async (sql) => {
       // The lock makes transitions of one server follow each other; the policy hides it from viewers.
-      const locked = await sql`select from servers where id = ${serverId} for update`;
+      // Not `for update`: a report that holds the toolbox's row, which a transition takes next, would
+      // wait for it at a foreign key's check, a deadlock.
+      const locked = await sql`select from servers where id = ${serverId} for no key update`;
       const server = await readServer(sql, serverId);
       if (locked.length === 0) {
         throw new Forbidden("Only members of the workspace can change servers");
@@ -258,9 +258,8 @@ async function serverOfKey(
 
 /** A slug of the name that no other server of the workspace has. */
 async function freeSlug(sql: Sql, workspaceId: string, name: string): Promise<string> {
-  const base =
-    name.toLowerCase().normalize("NFKD").replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "")
-      .slice(0, 32).replace(/-+$/, "") || "server";
+  const words = name.toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "").match(/[a-z0-9]+/g);
+  const base = (words ?? ["server"]).join("-").slice(0, 32).replace(/-+$/, "");
   const taken = new Set(
     (await sql<{ slug: string }[]>`
       select slug from servers where workspace_id = ${workspaceId} and slug like ${base + "%"}`)
@@ -272,6 +271,7 @@ async function freeSlug(sql: Sql, workspaceId: string, name: string): Promise<st
 }
 
 async function nextGeneration(sql: Sql, user: User, server: Server, config: ServerConfig) {
+  if (server.removedAt) throw new Conflict("The server is being removed: deploy another one");
   const generation = server.generation + 1;
   await writeGeneration(sql, user, server, generation, config);
   await sql`update servers set generation = ${generation}, running = true where id = ${server.id}`;

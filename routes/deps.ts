@@ -32,6 +32,8 @@ export interface Deps {
 
 /** What middleware gives a request's handlers. */
 export interface Env {
+  /** What the entry point knows of the connection. */
+  Bindings: { clientIp?: string };
   Variables: {
     requestId: string;
     assets: Assets;

@@ -58,7 +58,10 @@ export function sessionRoutes({ identity, setup }: Deps) {
     .post("/sign-in", async (c) => {
       const { email = "", password = "", next } = await formOf(c);
       try {
-        const cookies = await identity.signIn(email.trim(), password, c.req.raw.headers);
+        const cookies = await identity.signIn(email.trim(), password, {
+          clientIp: c.env?.clientIp ?? "unknown",
+          userAgent: c.req.header("user-agent") ?? "",
+        });
         return signedIn(cookies, goTo(c, localPath(next)));
       } catch (error) {
         if (!(error instanceof SignInRefused)) throw error;

@@ -7,6 +7,7 @@ import { readMigrations } from "../../database.ts";
 import { putLocalToolbox } from "../../models/toolboxes.ts";
 import { KINDS } from "./databases.ts";
 
+const FROM = { clientIp: "127.0.0.1", userAgent: "test" };
 const PASSWORD = "a long enough password";
 
 for (const kind of KINDS) {
@@ -56,9 +57,7 @@ for (const kind of KINDS) {
         "signIn says the same of a wrong password and an unknown address; signOut ends it",
         async () => {
           const words = async (email: string, password: string) => {
-            const error = await identity.signIn(email, password, new Headers()).catch((error) =>
-              error
-            );
+            const error = await identity.signIn(email, password, FROM).catch((error) => error);
             assert.ok(error instanceof SignInRefused);
             return error.message;
           };
@@ -66,7 +65,7 @@ for (const kind of KINDS) {
             await words("ann@example.com", "wrong wrong wrong"),
             await words("nobody@example.com", PASSWORD),
           );
-          const cookies = await identity.signIn("ann@example.com", PASSWORD, new Headers());
+          const cookies = await identity.signIn("ann@example.com", PASSWORD, FROM);
           const headers = cookieOf(cookies);
           assert.ok(await identity.userOf(headers));
           await identity.signOut(headers);
@@ -81,7 +80,7 @@ for (const kind of KINDS) {
       await t.step("signIn is limited", async () => {
         let refused: SignInRefused | null = null;
         for (let i = 0; i < 20 && !refused?.retryAfterS; i++) {
-          refused = await identity.signIn("ann@example.com", "wrong wrong wrong", new Headers())
+          refused = await identity.signIn("ann@example.com", "wrong wrong wrong", FROM)
             .catch((e) => e);
         }
         assert.ok(refused!.retryAfterS! > 0);

@@ -32,6 +32,20 @@ Deno.test("secretsKeyFrom takes older keys after the current one", async () => {
   );
 });
 
+Deno.test("newSecretsKeyText's keys of one day stand beside each other", async () => {
+  const [current, older] = [newSecretsKeyText(), newSecretsKeyText()];
+  const key = await secretsKeyFrom(`${current},${older}`);
+  for (const value of ["", "\ufeffkept", "\u0000 <script>'\"; \u202e 世界"]) {
+    const sealed = await sealSecret(key, "row", value);
+    assert.equal(await openSecret(key, "row", sealed), value);
+  }
+});
+
+Deno.test("secretsKeyFrom refuses two keys of one id, of which one would open nothing", async () => {
+  const text = newSecretsKeyText();
+  await assert.rejects(secretsKeyFrom(`${text},${text}`), /two keys of the id/);
+});
+
 Deno.test("secretsKeyFrom refuses another form without showing the key", async () => {
   for (const text of ["", "short", "id:AAAA", `id:${"!".repeat(44)}`, "a:b:c"]) {
     await assert.rejects(secretsKeyFrom(text), (error: Error) => !error.message.includes("AAAA"));

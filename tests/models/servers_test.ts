@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { v7 } from "uuid";
+import builtin from "../../models/catalog_builtin.json" with { type: "json" };
 import { Conflict, Forbidden, Invalid, NotFound } from "../../models/errors.ts";
 import { listEvents } from "../../models/events.ts";
 import {
@@ -22,7 +24,7 @@ for (const kind of KINDS) {
     sanitizeOps: false,
     async fn(t) {
       const world = await openWorld(kind);
-      const { db, user, workspaceId, toolboxId } = world;
+      const { db, owner, user, workspaceId, toolboxId } = world;
       const github = (
         form: Record<string, string> = {},
         idempotencyKey: string = crypto.randomUUID(),
@@ -47,6 +49,24 @@ for (const kind of KINDS) {
           assert.equal((await listServers(db, user, workspaceId)).length, 1);
         },
       );
+
+      await t.step("deployServer makes a server of each of 20 forms at once", async () => {
+        const made = await Promise.all(Array.from({ length: 20 }, () =>
+          deployServer(db, user, {
+            workspaceId,
+            toolboxId,
+            slug: "memory",
+            name: "Crème & <b>brûlée</b>",
+            form: {},
+            idempotencyKey: crypto.randomUUID(),
+          }, testKey)));
+        const servers = (await listServers(db, user, workspaceId))
+          .filter(({ id }) => made.some(({ serverId }) => serverId === id));
+        assert.equal(new Set(servers.map(({ slug }) => slug)).size, 20);
+        assert.equal(servers.some(({ slug }) => slug === "creme-b-brulee-b"), true);
+        for (const { id } of servers) await removeServer(db, user, id);
+        await owner`delete from public.servers where removed_at is not null`;
+      });
 
       await t.step("deployServer names each wrong field", async () => {
         const mistakes = async (form: Record<string, string>) => {
@@ -119,6 +139,31 @@ for (const kind of KINDS) {
         assert.equal((await listGenerations(db, user, serverId)).length, 2);
       });
 
+      await t.step("reconfigureServer makes nothing of the same values, in any order", async () => {
+        const entry = {
+          ...builtin.find(({ slug }) => slug === "memory"),
+          slug: "many",
+          environment: [{ name: "LONGER" }, { name: "A" }, { name: "__proto__" }],
+        };
+        await owner`insert into public.catalog_entries (id, workspace_id, source, slug, entry)
+          values (${v7()}, ${workspaceId}, 'test', 'many', ${JSON.stringify(entry)}::text::jsonb)`;
+        const form = { "env.LONGER": "1", "env.A": "2", "env.__proto__": "<3>" };
+        const { serverId } = await deployServer(db, user, {
+          workspaceId,
+          toolboxId,
+          slug: "many",
+          form,
+          idempotencyKey: crypto.randomUUID(),
+        }, testKey);
+        const reconfigure = (form: Record<string, string>) =>
+          reconfigureServer(db, user, serverId, { form, baseGeneration: 1 }, testKey);
+        await reconfigure(form);
+        assert.equal((await getServer(db, user, serverId)).generation, 1);
+        await reconfigure({ ...form, "env.A": "3" });
+        assert.equal((await getServer(db, user, serverId)).generation, 2);
+        await removeServer(db, user, serverId);
+      });
+
       await t.step("reconfigureServer refuses a form of an older generation", async () => {
         await assert.rejects(
           reconfigureServer(db, user, serverId, { form: {}, baseGeneration: 1 }, testKey),
@@ -140,6 +185,21 @@ for (const kind of KINDS) {
         await runServer(db, user, serverId);
         await runServer(db, user, serverId);
         assert.equal(await count(), before + 2);
+      });
+
+      await t.step("stopServer does not deadlock with a report on its server", async () => {
+        let stopped: Promise<void>;
+        await db.asToolbox(toolboxId, async (sql) => {
+          await sql`update toolboxes set last_seen_at = now()`;
+          stopped = stopServer(db, user, serverId); // which waits for this toolbox's row
+          stopped.catch(() => {}); // told below
+          await new Promise((resolve) => setTimeout(resolve, 300));
+          await sql`insert into tools (server_id, workspace_id, name, definition, hash)
+            values (${serverId}, ${workspaceId}, 'new', '{}', 'h')`;
+        });
+        await stopped!;
+        assert.equal((await getServer(db, user, serverId)).running, false);
+        await runServer(db, user, serverId);
       });
 
       await t.step("a stranger finds nothing and a viewer changes nothing", async () => {
@@ -169,6 +229,17 @@ for (const kind of KINDS) {
         assert.equal((await getServer(db, user, serverId)).removedAt instanceof Date, true);
         const { servers } = await desiredOf(db, toolboxId, testKey);
         assert.equal(servers.some((s) => s.serverId === serverId), false);
+        const { generation } = await getServer(db, user, serverId);
+        const events = (await listEvents(db, user, { serverId })).length;
+        await assert.rejects(runServer(db, user, serverId), Conflict);
+        await assert.rejects(
+          reconfigureServer(db, user, serverId, { form: {}, baseGeneration: generation }, testKey),
+          Conflict,
+        );
+        await stopServer(db, user, serverId);
+        const { running, ...after } = await getServer(db, user, serverId);
+        assert.deepEqual([running, after.generation], [false, generation]);
+        assert.equal((await listEvents(db, user, { serverId })).length, events);
       });
 
       await world.close();
