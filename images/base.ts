@@ -314,8 +314,7 @@ interface Packument {
  * @returns the version
  */
 async function downloadNpm(name: string, major: string, directory: string): Promise<string> {
-  const extra = Deno.env.get("NODE_EXTRA_CA_CERTS");
-  const caCerts = extra ? [await Deno.readTextFile(extra)] : [];
+  const caCerts = await extraAuthorities();
   using client = Deno.createHttpClient({ caCerts });
   const get = async (url: string, accept: string): Promise<Response> => {
     const request = { client, headers: { accept } };
@@ -346,6 +345,19 @@ async function downloadNpm(name: string, major: string, directory: string): Prom
   await Deno.writeFile(`${directory}.tgz`, bytes);
   await run("tar", ["-xzf", `${directory}.tgz`, "--no-same-owner", "-C", directory]);
   return version;
+}
+
+async function extraAuthorities(): Promise<string[]> {
+  const file = Deno.env.get("NODE_EXTRA_CA_CERTS");
+  if (!file) return [];
+  try {
+    return [await Deno.readTextFile(file)];
+  } catch (error) {
+    throw new BaseError(
+      `NODE_EXTRA_CA_CERTS names ${file}, which cannot be read (${(error as Error).message}). ` +
+        "Name a file of CA certificates (PEM), or unset it.",
+    );
+  }
 }
 
 async function run(program: string, args: string[], cwd?: string): Promise<void> {

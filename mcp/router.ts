@@ -72,7 +72,9 @@ export async function callServer(
     const isStream = response.headers.get("content-type")?.startsWith("text/event-stream");
     const text = isStream
       ? await lastMessage(response.body!, options.onNotification)
-      : new TextDecoder("utf-8", { fatal: true }).decode(await boundedBody(response, ANSWER_LIMIT));
+      : new TextDecoder("utf-8", { fatal: true }).decode(
+        await boundedBody(asUnpacked(response), ANSWER_LIMIT),
+      );
     return answerIn(text, response.status);
   } catch (error) {
     options.signal?.throwIfAborted();
@@ -82,6 +84,11 @@ export async function callServer(
       "The toolbox's answer broke off: the call may have run",
     );
   }
+}
+
+/** Without the length of a packed body, which says nothing of what `fetch` unpacks it to. */
+function asUnpacked(response: Response): Response {
+  return response.headers.has("content-encoding") ? new Response(response.body) : response;
 }
 
 /** Whether the request cannot have reached the toolbox: no connection was made. */

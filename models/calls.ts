@@ -72,7 +72,7 @@ export class CallRecorder {
     this.#timer ??= setTimeout(() => this.flush(), BATCH_MS);
   }
 
-  /** Writes what waits; resolves when it is written, or kept for the next try. */
+  /** Writes all that waits; resolves when it is written, or kept for the next try. */
   flush(): Promise<void> {
     if (this.#timer) clearTimeout(this.#timer);
     this.#timer = null;
@@ -80,8 +80,14 @@ export class CallRecorder {
   }
 
   async #write() {
-    const batch = this.#waiting.splice(0, 1000);
-    if (batch.length === 0) return;
+    while (this.#waiting.length > 0) {
+      if (await this.#writeBatch(this.#waiting.splice(0, 1000))) continue;
+      this.#timer ??= setTimeout(() => this.flush(), BATCH_MS * 5);
+      return;
+    }
+  }
+
+  async #writeBatch(batch: (NewCall & { id: string })[]): Promise<boolean> {
     const rows = batch.map((call) => ({
       id: call.id,
       workspace_id: call.workspaceId,
@@ -99,12 +105,13 @@ export class CallRecorder {
     }));
     try {
       await this.db.asApp`select mooring.record_calls(${this.db.asApp.json(rows)})`;
+      return true;
     } catch (error) {
       // Ids make a second try of a batch that did arrive harmless.
       this.#waiting.unshift(...batch);
       this.log.error("Calls could not be recorded; they are tried again", errorFields(error));
+      return false;
     }
-    if (this.#waiting.length > 0) this.#timer ??= setTimeout(() => this.flush(), BATCH_MS * 5);
   }
 }
 

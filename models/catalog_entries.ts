@@ -38,7 +38,10 @@ export const CatalogEntry = z.object({
   license: z.string().max(80),
   package: NpmPackage,
   arguments: z.array(Argument).max(32),
-  environment: z.array(Input).max(64),
+  // Such names only, as ServerSpec has them: a toolbox refuses all of its servers over one bad spec.
+  environment: z.array(
+    Input.extend({ name: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/) }),
+  ).max(64),
   network: z.object({ hosts: z.array(HostPort).max(64) }),
 });
 export type CatalogEntry = z.infer<typeof CatalogEntry>;

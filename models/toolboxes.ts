@@ -85,7 +85,7 @@ export async function toolboxKey(
   db: Database,
   toolboxId: string,
 ): Promise<{ publicKey: string; workspaceId: string } | null> {
-  if (!/^[0-9a-f-]{36}$/.test(toolboxId)) return null;
+  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(toolboxId)) return null;
   const [row] = await db.asApp`select * from mooring.key_of_toolbox(${toolboxId})`;
   return row ? { publicKey: row.public_key, workspaceId: row.workspace_id } : null;
 }
@@ -217,6 +217,12 @@ export async function acceptReport(
   });
 }
 
+/**
+ * Longest name of a tool. Postgres indexes at most 2,704 bytes, and one character takes up to three:
+ * a longer name would hold up every report of its toolbox. MCP recommends 128.
+ */
+const NAME_LIMIT = 512;
+
 async function writeObservation(sql: Sql, seen: Observation, hashes: Map<object, string>) {
   const { count } = await sql`
     insert into observations (server_id, workspace_id, generation, layers, image_digest, container_id,
@@ -242,7 +248,7 @@ async function writeObservation(sql: Sql, seen: Observation, hashes: Map<object,
   );
   const listed = new Set<string>();
   for (const tool of seen.tools) {
-    const name = withoutNul(tool.name).slice(0, 1024).toWellFormed();
+    const name = withoutNul(tool.name).slice(0, NAME_LIMIT).toWellFormed();
     // A second tool of one name cannot be called: the first stands.
     const hash = hashes.get(tool);
     if (!name || !hash || listed.has(name)) continue;

@@ -128,3 +128,11 @@ function ours(specifier: string): string | null {
 function withoutComments(text: string): string {
   return text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/(^|\s)\/\/.*$/gm, "");
 }
+
+Deno.test("deno.lock holds what users run alone", async () => {
+  // Deno fetches all of a lock file at the first start: the tests have tests/deno.lock.
+  const lock = await Deno.readTextFile(`${ROOT}deno.lock`);
+  for (const name of ["playwright-core", "fast-check", "@modelcontextprotocol/client", "express"]) {
+    assert.equal(lock.includes(`"${name}@`), false, name);
+  }
+});

@@ -3,8 +3,9 @@
  *
  *     node /usr/local/lib/mooring/install.mjs <package> <version> [--scripts]
  *
- * `/app/server` becomes a link to the package's command. With `/app/package-lock.json` there, exactly
- * what it locks is installed. Every failure ends in one line, `mooring-install: <code>: <sentence>`.
+ * `/app/server` becomes a link to the package's command: the one that `MOORING_BIN` names, else the
+ * one of the package's own name, else the first. With `/app/package-lock.json` there, exactly what it
+ * locks is installed. Every failure ends in one line, `mooring-install: <code>: <sentence>`.
  */
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
@@ -124,9 +125,16 @@ function findCommand(name, version) {
   const commands = typeof manifest.bin === "string"
     ? { [unscoped]: manifest.bin }
     : manifest.bin ?? {};
-  const relative = commands[unscoped] ?? Object.values(commands)[0];
+  const wanted = process.env.MOORING_BIN;
+  const relative = wanted ? commands[wanted] : commands[unscoped] ?? Object.values(commands)[0];
   if (!relative) {
-    throw new InstallError("no-bin", `${name}@${version} has no bin, so there is nothing to run`);
+    const names = Object.keys(commands).join(", ");
+    throw new InstallError(
+      "no-bin",
+      names
+        ? `${name}@${version} has no bin ${wanted}, which MOORING_BIN names; it has ${names}`
+        : `${name}@${version} has no bin, so there is nothing to run`,
+    );
   }
   const file = join(directory, relative);
   if (!fs.statSync(`${APP}/${file}`, { throwIfNoEntry: false })?.isFile()) {

@@ -347,6 +347,7 @@ create policy person_reads on public.events for select to authenticated
 create policy person_reads on public.calls for select to authenticated
   using (workspace_id in (select mooring.workspaces_as('viewer')));
 
+-- Nobody writes in another's name: created_by, approved_by and actor are the asker's own.
 -- People: change as a member (servers, agents and what hangs on them) or as an admin (toolboxes).
 grant update (name) on public.workspaces to authenticated;
 create policy admin_updates on public.workspaces for update to authenticated
@@ -359,14 +360,14 @@ create policy admin_updates on public.toolboxes for update to authenticated
 
 grant insert, update (name, generation, running, removed_at) on public.servers to authenticated;
 create policy member_inserts on public.servers for insert to authenticated
-  with check (workspace_id in (select mooring.workspaces_as('member')));
+  with check (workspace_id in (select mooring.workspaces_as('member')) and coalesce(created_by, auth.uid()) = auth.uid());
 create policy member_updates on public.servers for update to authenticated
   using (workspace_id in (select mooring.workspaces_as('member')))
   with check (workspace_id in (select mooring.workspaces_as('member')));
 
 grant insert on public.server_generations to authenticated;
 create policy member_inserts on public.server_generations for insert to authenticated
-  with check (workspace_id in (select mooring.workspaces_as('member')));
+  with check (workspace_id in (select mooring.workspaces_as('member')) and coalesce(created_by, auth.uid()) = auth.uid());
 
 grant insert, update (key_id, iv, ciphertext), delete on public.secrets to authenticated;
 create policy member_inserts on public.secrets for insert to authenticated
@@ -380,11 +381,11 @@ create policy member_deletes on public.secrets for delete to authenticated
 grant update (approved_definition, approved_hash, approved_by, approved_at) on public.tools to authenticated;
 create policy member_updates on public.tools for update to authenticated
   using (workspace_id in (select mooring.workspaces_as('member')))
-  with check (workspace_id in (select mooring.workspaces_as('member')));
+  with check (workspace_id in (select mooring.workspaces_as('member')) and coalesce(approved_by, auth.uid()) = auth.uid());
 
 grant insert, update (name), delete on public.agents to authenticated;
 create policy member_inserts on public.agents for insert to authenticated
-  with check (workspace_id in (select mooring.workspaces_as('member')));
+  with check (workspace_id in (select mooring.workspaces_as('member')) and coalesce(created_by, auth.uid()) = auth.uid());
 create policy member_updates on public.agents for update to authenticated
   using (workspace_id in (select mooring.workspaces_as('member')))
   with check (workspace_id in (select mooring.workspaces_as('member')));
@@ -394,9 +395,10 @@ create policy member_deletes on public.agents for delete to authenticated
 grant insert, update (revoked_at) on public.agent_tokens to authenticated;
 create policy member_inserts on public.agent_tokens for insert to authenticated
   with check (workspace_id in (select mooring.workspaces_as('member')));
+-- A revoked token stays revoked.
 create policy member_updates on public.agent_tokens for update to authenticated
   using (workspace_id in (select mooring.workspaces_as('member')))
-  with check (workspace_id in (select mooring.workspaces_as('member')));
+  with check (workspace_id in (select mooring.workspaces_as('member')) and revoked_at is not null);
 
 grant insert, delete on public.connections to authenticated;
 create policy member_inserts on public.connections for insert to authenticated
@@ -449,8 +451,9 @@ create policy agent_reads on public.connections for select to mooring_agent
   using (agent_id = mooring.agent_id());
 create policy agent_reads on public.servers for select to mooring_agent
   using (id in (select c.server_id from public.connections c));
+-- Never a definition that nobody approved.
 create policy agent_reads on public.tools for select to mooring_agent
-  using (server_id in (select c.server_id from public.connections c));
+  using (present and hash = approved_hash and server_id in (select c.server_id from public.connections c));
 create policy agent_reads on public.observations for select to mooring_agent
   using (server_id in (select c.server_id from public.connections c));
 create policy agent_reads on public.toolboxes for select to mooring_agent

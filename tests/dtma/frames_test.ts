@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "npm:fast-check@4.10.2";
 import { type Frame, FrameWriter, readFrames } from "../../dtma/frames.ts";
 import { objectMembers, objectText, outline } from "../../dtma/json_text.ts";
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "npm:fast-check@4.10.2";
 import { responseText } from "../../dtma/connection.ts";
 import { ErrorCode, PIN_META } from "../../dtma/protocol.ts";
 import { HandshakeError, type JsonRpcNotification, openSession } from "../../dtma/session.ts";

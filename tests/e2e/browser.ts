@@ -1,6 +1,6 @@
 /** Debian's Chromium through playwright-core, with what it needs to run without a network. */
 import assert from "node:assert/strict";
-import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
+import { type Browser, type BrowserContext, chromium, type Page } from "npm:playwright-core@1.65.1";
 import { absent as engineAbsent } from "../dtma/engine.ts";
 
 export const CHROMIUM = Deno.env.get("CHROMIUM") ?? "/usr/bin/chromium";

@@ -1,6 +1,6 @@
 /** Mooring ends in every way it can, in the middle of its work too; containers run on. */
 import assert from "node:assert/strict";
-import type { Page } from "playwright-core";
+import type { Page } from "npm:playwright-core@1.65.1";
 import { Docker } from "../../dtma/docker.ts";
 import { Label } from "../../dtma/policy.ts";
 import { App, freePort, withDataDirectory } from "./app.ts";

@@ -1,7 +1,7 @@
 /** The whole story in Chromium on real containers: what a new user does, steps 1 to 8. */
-import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
+import { Client, StreamableHTTPClientTransport } from "npm:@modelcontextprotocol/client@2.4.0";
 import assert from "node:assert/strict";
-import type { Page } from "playwright-core";
+import type { Page } from "npm:playwright-core@1.65.1";
 import { Docker } from "../../dtma/docker.ts";
 import { leftovers } from "../dtma/engine.ts";
 import { App, eventually, freePort, withDataDirectory } from "./app.ts";

@@ -5,6 +5,21 @@ import { writeTar } from "../../dtma/tar.ts";
 const NAME = "mooring/node:24";
 const RECIPE_LABEL = "dev.mooring.base.recipe";
 
+/** Signed no registry's certificate: made for this test, its key thrown away. */
+const UNRELATED_CA = `-----BEGIN CERTIFICATE-----
+MIIBrjCCAVOgAwIBAgIUEwOwOS5Zj40u9tdeMihcsRhwyXYwCgYIKoZIzj0EAwIw
+KzEpMCcGA1UEAwwgTW9vcmluZyB0ZXN0cywgdHJ1c3RlZCBieSBub2JvZHkwIBcN
+MjYxMTIzMTY0NDUwWhgPMjEyNjEwMzAxNjQ0NTBaMCsxKTAnBgNVBAMMIE1vb3Jp
+bmcgdGVzdHMsIHRydXN0ZWQgYnkgbm9ib2R5MFkwEwYHKoZIzj0CAQYIKoZIzj0D
+AQcDQgAE8rDG9uFT+zGPLDC5zE4kUex7rYnkGHyp8gPWlyKhVOUmQU+WcTePGztN
+Amj/A0zI9LhCtcsAp2SWWZlWeyQp7aNTMFEwHQYDVR0OBBYEFMLKTf0+sG8e03Az
+8n5gywdP1McgMB8GA1UdIwQYMBaAFMLKTf0+sG8e03Az8n5gywdP1McgMA8GA1Ud
+EwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSQAwRgIhAME8goVbuphRMOhI60pJYkEF
+hikkNoI9oyEK6EKZTsiOAiEA2kx+c083VCPzwSIi4B7GDfg5T20K8VEkZUckoU5D
+U2o=
+-----END CERTIFICATE-----
+`;
+
 const absent: string | null = await (async () => {
   const docker = new Docker();
   try {
@@ -161,12 +176,28 @@ for (
   });
 }
 
+engineTest("install.mjs ends with untrusted-certificate for a CA it lacks", async (docker) => {
+  const output: string[] = [];
+  // npm takes this file in place of every other authority, so any registry is a stranger's.
+  const files = { ".npmrc": "cafile=/app/other.pem\n", "other.pem": UNRELATED_CA };
+  const build = installed(docker, "left-pad", "1.3.0", files, output);
+  await assert.rejects(build, (error) => error instanceof DockerError);
+  const line = /^mooring-install: untrusted-certificate: .*NODE_EXTRA_CA_CERTS/m;
+  assert.match(output.map(plain).join("\n"), line);
+});
+
 /** Runs the installer in a container without a network; packages are folders, made by `setUp`. */
-async function installOffline(docker: Docker, setUp: string, name: string, version: string) {
+async function installOffline(
+  docker: Docker,
+  setUp: string,
+  name: string,
+  version: string,
+  bin = "",
+) {
   const { stdout } = await runOnce(docker, NAME, [
     "sh",
     "-c",
-    `${setUp}; node /usr/local/lib/mooring/install.mjs "$1" "$2" 2>&1; readlink /app/server`,
+    `export MOORING_BIN='${bin}'; ${setUp}; node /usr/local/lib/mooring/install.mjs "$1" "$2" 2>&1; readlink /app/server`,
     "sh",
     name,
     version,
@@ -183,21 +214,25 @@ engineTest("install.mjs picks the command, and only a JavaScript one", async (do
   const folder = (bin: unknown, first: string) =>
     `mkdir /p; cd /p; echo '${JSON.stringify({ name: "@x/p", version: "1.0.0", bin })}' ` +
     `> package.json; for f in a b; do printf '${first}\\n' > $f; done`;
-  const pick = (bin: unknown, first: string) =>
-    installOffline(docker, folder(bin, first), "@x/p", "file:/p");
+  const pick = (bin: unknown, first: string, wanted?: string) =>
+    installOffline(docker, folder(bin, first), "@x/p", "file:/p", wanted);
   const node = "#!/usr/bin/env node";
-  const [single, named, first, shell, gone] = await Promise.all([
+  const [single, named, first, shell, gone, wanted, unknown] = await Promise.all([
     pick("a", node),
     pick({ other: "a", p: "b" }, node),
     pick({ one: "b", two: "a" }, node),
     pick("a", "#!/bin/sh"),
     pick("dist/none.js", node),
+    pick({ other: "a", p: "b" }, node, "other"),
+    pick({ other: "a", p: "b" }, node, "none"),
   ]);
   assert.equal(single, "node_modules/@x/p/a");
   assert.equal(named, "node_modules/@x/p/b");
   assert.equal(first, "node_modules/@x/p/b");
   assert.match(shell, /^mooring-install: bin-not-javascript: /);
   assert.match(gone, /^mooring-install: no-bin: /);
+  assert.equal(wanted, "node_modules/@x/p/a");
+  assert.match(unknown, /^mooring-install: no-bin: .* no bin none, .*; it has other, p$/);
 });
 
 /** The builder colours what a step writes on stderr. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "npm:fast-check@4.10.2";
 import { revokeToken } from "../../models/agents.ts";
 import { listCalls } from "../../models/calls.ts";
 import { stopServer } from "../../models/servers.ts";

@@ -61,6 +61,9 @@ for (const kind of KINDS) {
         "putBuiltinCatalog makes it equal to what is given, or changes nothing",
         async () => {
           await assert.rejects(putBuiltinCatalog(db, [{ slug: "broken" }]));
+          // What no toolbox would take.
+          const environment = [{ name: "NOT A NAME" }];
+          await assert.rejects(putBuiltinCatalog(db, [{ ...builtin[0], environment }]));
           assert.equal((await searchCatalog(db, user, {})).total, builtin.length);
           await putBuiltinCatalog(db, builtin.slice(1));
           assert.equal((await searchCatalog(db, user, {})).total, builtin.length - 1);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { v7 } from "uuid";
 import type { Sql } from "../../models/db.ts";
 import { deployServer } from "../../models/servers.ts";
-import { connectServer, createAgent, createToken } from "../../models/agents.ts";
+import { connectServer, createAgent, createToken, revokeToken } from "../../models/agents.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
 import { observation } from "./observation.ts";
@@ -122,7 +122,8 @@ for (const kind of KINDS) {
         idempotencyKey: crypto.randomUUID(),
       }, testKey);
       const agentId = await createAgent(db, user, workspaceId, "Agent");
-      await createToken(db, user, agentId, { name: "t", expiresInDays: null });
+      const token = await createToken(db, user, agentId, { name: "t", expiresInDays: null });
+      await revokeToken(db, user, agentId, token.id); // the one update there is of a token
       await connectServer(db, user, agentId, serverId);
       await acceptReport(db, toolboxId, {
         epoch: v7(),
@@ -131,6 +132,7 @@ for (const kind of KINDS) {
         events: [],
         removed: [],
       });
+      await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await db.asApp`select mooring.record_calls(${
         db.asApp.json([{
           id: v7(),
@@ -369,6 +371,44 @@ for (const kind of KINDS) {
           ),
           { code: "42501" },
         );
+      });
+
+      await t.step("nothing can be made or approved in another person's name", async () => {
+        for (const table of ["servers", "server_generations", "agents"]) {
+          await assert.rejects(
+            as(
+              "member",
+              async (sql) =>
+                await sql`insert into ${sql(`public.${table}`)} ${
+                  sql({ ...ROWS[table](sql), created_by: user.userId })
+                }`,
+            ),
+            { code: "42501" },
+            table,
+          );
+        }
+        await assert.rejects(
+          as("member", async (sql) => await sql`update tools set approved_by = ${user.userId}`),
+          { code: "42501" },
+        );
+      });
+
+      await t.step("a revoked token stays revoked", async () => {
+        await assert.rejects(
+          as("owner", async (sql) => await sql`update agent_tokens set revoked_at = null`),
+          { code: "42501" },
+        );
+      });
+
+      await t.step("an agent sees no tool that is not approved as it is now", async () => {
+        const seen = () => as("own agent", async (sql) => (await sql`select from tools`).length);
+        assert.equal(await seen(), 1);
+        await owner`update public.tools set hash = 'changed'`;
+        assert.equal(await seen(), 0, "changed");
+        await owner`update public.tools set hash = approved_hash, present = false`;
+        assert.equal(await seen(), 0, "gone");
+        await owner`update public.tools set present = true, approved_hash = null`;
+        assert.equal(await seen(), 0, "not approved");
       });
 
       await t.step("no hash and no ciphertext can be read by people or agents", async () => {

@@ -48,7 +48,9 @@ for (const kind of KINDS) {
         await assert.rejects(enrolToolbox(db, { ...request, token: enrolmentToken! }), Forbidden);
         assert.equal((await toolboxKey(db, toolboxId))?.publicKey, publicKey);
         assert.equal(await toolboxKey(db, v7()), null);
-        assert.equal(await toolboxKey(db, "'; drop table toolboxes; --"), null);
+        for (const id of ["", "'; drop table toolboxes; --", "-".repeat(36), "\u0000"]) {
+          assert.equal(await toolboxKey(db, id), null, id);
+        }
       });
 
       await t.step("isFirstUse is true once for a nonce", async () => {
@@ -152,6 +154,17 @@ for (const kind of KINDS) {
           );
         },
       );
+
+      await t.step("acceptReport takes a name as long as a server likes", async () => {
+        const long = Array.from({ length: 5000 }, (_, i) => String.fromCharCode(0x4e00 + i)).join(
+          "",
+        );
+        assert.equal(await reportTools([{ name: long }, { name: "short" }, { name: "" }]), true);
+        const present = (await listTools(db, user, serverId)).filter(({ state }) =>
+          state !== "gone"
+        );
+        assert.deepEqual(present.map(({ name }) => name), ["short", long.slice(0, 512)]);
+      });
 
       await t.step("acceptReport ignores a generation that is not there yet", async () => {
         await reportTools([{ name: "future" }], 7);

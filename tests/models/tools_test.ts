@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "npm:fast-check@4.10.2";
 import { v7 } from "uuid";
 import { canonicalHash } from "../../dtma/protocol.ts";
 import { connectServer, createAgent } from "../../models/agents.ts";
