@@ -83,7 +83,7 @@ export async function approveTools(
       await recordEvent(sql, user, {
         ...server,
         layer: "tools",
-        message: `Approved ${approved.length} tool(s): ${namesOf(approved)}`,
+        message: `Approved ${namesOf(approved)}`,
       });
     }
     return stale.map(({ name }) => name);
@@ -122,9 +122,7 @@ export async function withdrawApproval(
     await recordEvent(sql, user, {
       ...server,
       layer: "tools",
-      message: `Withdrew the approval of ${rows.length} tool(s): ${
-        namesOf(rows.map((row) => row.name))
-      }`,
+      message: `Withdrew the approval of ${namesOf(rows.map((row) => row.name))}`,
     });
   });
 }

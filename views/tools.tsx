@@ -43,7 +43,9 @@ export function ToolList({ server, tools }: { server: Server; tools: Tool[] }) {
                     it.
                   </p>
                   <p class="acts">
-                    <button name="act" value="approve-all">Approve all {open.length}</button>
+                    <button name="act" value="approve-all">
+                      {open.length === 1 ? "Approve it" : `Approve all ${open.length}`}
+                    </button>
                     <button name="act" value="approve" class="quiet">Approve selected</button>
                   </p>
                 </div>
