@@ -1,0 +1,324 @@
+import assert from "node:assert/strict";
+import { v7 } from "uuid";
+import { createApp } from "../../app.ts";
+import { CallRecorder } from "../../models/calls.ts";
+import { Changes } from "../../models/changes.ts";
+import { createLog } from "../../models/log.ts";
+import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
+import { deployServer, getServer } from "../../models/servers.ts";
+import { acceptReport } from "../../models/toolboxes.ts";
+import { listTools } from "../../models/tools.ts";
+import { KINDS, openWorld, testKey } from "../models/databases.ts";
+import { observation } from "../models/observation.ts";
+
+const ORIGIN = "http://127.0.0.1:4680";
+const HOSTILE = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>`;
+
+Deno.test({
+  name: "the pages",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  async fn(t) {
+    const world = await openWorld(KINDS[0]);
+    const { db, owner, workspaceId, toolboxId, identity } = world;
+    // The world's owner has no password: this one signs in, as another member.
+    const cookie =
+      (await identity.createAccount("bea@example.com", "Bea", "a long enough password"))
+        .getSetCookie()[0].split(";")[0];
+    const bea = (await identity.userOf(new Headers({ cookie })))!;
+    await owner`insert into public.members (workspace_id, user_id, role) values (${workspaceId}, ${bea.userId}, 'member')`;
+
+    const log = createLog("text", () => {});
+    const calls = new CallRecorder(db, log);
+    const changes = new Changes(db);
+    const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
+    const app = await createApp({
+      db,
+      identity,
+      setup: null,
+      secretsKey: testKey,
+      appSigningKey,
+      changes,
+      calls,
+      log,
+      baseUrl: new URL(ORIGIN),
+      version: "0",
+      isMigrated: () => Promise.resolve(true),
+    });
+    const get = (path: string, headers: Record<string, string> = { cookie }) =>
+      app.request(ORIGIN + path, { headers });
+    const post = (
+      path: string,
+      form: Record<string, string>,
+      headers: Record<string, string> = {},
+    ) =>
+      app.request(ORIGIN + path, {
+        method: "POST",
+        body: new URLSearchParams(form),
+        headers: { cookie, origin: ORIGIN, ...headers },
+      });
+    const deploy = (form: Record<string, string>, key = crypto.randomUUID()) =>
+      post("/servers", { slug: "github", toolboxId, idempotencyKey: key, name: "GitHub", ...form });
+    const secretField = "env.GITHUB_PERSONAL_ACCESS_TOKEN";
+
+    await t.step(
+      "without a session go to sign in and back; streams and forms answer 401",
+      async () => {
+        const page = await get("/servers?x=1", {});
+        assert.equal(page.status, 303);
+        assert.equal(page.headers.get("location"), "/sign-in?next=%2Fservers%3Fx%3D1");
+        assert.equal((await get("/servers/live", {})).status, 401);
+        assert.equal((await get("/marketplace/results", { "hx-request": "true" })).status, 401);
+        assert.equal((await post("/servers", {}, { cookie: "" })).status, 401);
+      },
+    );
+
+    await t.step("sign-in leads on to a path of this site alone", async () => {
+      for (
+        const next of [
+          "//evil.example",
+          "/\\evil.example",
+          "https://evil.example",
+          "javascript:alert(1)",
+          "",
+        ]
+      ) {
+        const response = await post("/sign-in", {
+          email: "bea@example.com",
+          password: "a long enough password",
+          next,
+        });
+        assert.equal(response.headers.get("location"), "/", next);
+      }
+      const wrong = await post("/sign-in", {
+        email: HOSTILE,
+        password: "wrong wrong wrong",
+        next: "/",
+      });
+      assert.equal(wrong.status, 422);
+      assert.equal((await wrong.text()).includes("<script>alert"), false);
+    });
+
+    await t.step("set-up is closed once there is an account", async () => {
+      assert.equal((await get("/setup", {})).headers.get("location"), "/sign-in");
+      assert.equal((await post("/setup", { code: "x" })).status, 303);
+    });
+
+    await t.step("forms of other sites are refused", async () => {
+      const response = await post("/agents", { name: "x" }, { origin: "https://evil.example" });
+      assert.equal(response.status, 403);
+      assert.match(await response.text(), /another site/);
+    });
+
+    await t.step("carry a strict policy and no inline script or style", async () => {
+      for (
+        const path of [
+          "/",
+          "/marketplace",
+          "/marketplace/github",
+          "/servers",
+          "/agents",
+          "/toolboxes",
+          `/toolboxes/${toolboxId}`,
+        ]
+      ) {
+        const response = await get(path);
+        assert.equal(response.status, 200, path);
+        assert.match(response.headers.get("content-security-policy")!, /script-src 'self'/);
+        assert.equal(response.headers.get("cache-control"), "no-store");
+        const html = await response.text();
+        assert.match(html, /^<!doctype html>/i);
+        assert.doesNotMatch(
+          html,
+          /<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=|hx-on/i,
+          path,
+        );
+      }
+    });
+
+    await t.step(
+      "a form that does not hold comes back with what was typed, but no secret",
+      async () => {
+        const empty = await deploy({ [secretField]: "", name: HOSTILE });
+        assert.equal(empty.status, 422);
+        const html = await empty.text();
+        assert.match(html, /aria-invalid="true"/);
+        assert.match(html, /is needed/);
+        assert.equal(html.includes("<script>alert"), false);
+        const large = await deploy({ [secretField]: "s".repeat(1_000_000) });
+        assert.equal(large.status, 422);
+        assert.equal((await large.text()).includes("ssssssss"), false);
+        const huge = await deploy({ [secretField]: "s".repeat(3_000_000) });
+        assert.equal(huge.status, 413);
+        assert.equal((await get("/servers")).status, 200);
+      },
+    );
+
+    await t.step("a form sent twice is one server", async () => {
+      const key = crypto.randomUUID();
+      const places = await Promise.all(
+        Array.from(
+          { length: 5 },
+          async () => (await deploy({ [secretField]: "ghp_secret" }, key)).headers.get("location"),
+        ),
+      );
+      assert.equal(new Set(places).size, 1);
+    });
+
+    const { serverId } = await deployServer(db, bea, {
+      workspaceId,
+      toolboxId,
+      slug: "github",
+      name: HOSTILE,
+      form: { [secretField]: "ghp_verysecret" },
+      idempotencyKey: crypto.randomUUID(),
+    }, testKey);
+    await owner`update public.toolboxes set last_seen_at = now()`;
+    const epoch = v7();
+    let sequence = 0;
+    const report = (description: string) =>
+      acceptReport(db, toolboxId, {
+        epoch,
+        sequence: ++sequence,
+        observations: [{
+          ...observation(serverId, 1, [{
+            name: `evil ${HOSTILE}`,
+            title: HOSTILE,
+            description,
+            inputSchema: {
+              type: "object",
+              properties: { [HOSTILE]: { type: "string", description: HOSTILE } },
+            },
+          }]),
+          logTail: [HOSTILE, "\u001b[31mred\u202e"],
+        }],
+        events: [{
+          serverId,
+          generation: 1,
+          at: new Date().toISOString(),
+          layer: "tools",
+          level: "warning",
+          message: HOSTILE,
+        }],
+        removed: [],
+      });
+    await report(HOSTILE);
+
+    await t.step(
+      "what servers say of themselves is text on every page, and no secret is on any",
+      async () => {
+        const [tool] = await listTools(db, bea, serverId);
+        await post(`/servers/${serverId}/tools`, {
+          act: "approve",
+          pick: `${tool.hash} ${tool.name}`,
+        });
+        await report(`${HOSTILE} changed \u200b`);
+        const paths = [
+          "/",
+          "/servers",
+          `/servers/${serverId}`,
+          `/servers/${serverId}/tools/${encodeURIComponent(tool.name)}`,
+        ];
+        for (const path of paths) {
+          const html = await (await get(path)).text();
+          assert.equal(/<script>alert|<img src=x/.test(html), false, path);
+          assert.equal(html.includes("ghp_verysecret"), false, path);
+        }
+        const html = await (await get(`/servers/${serverId}`)).text();
+        assert.match(html, /Changed: withheld/);
+        assert.match(html, /\[U\+200B\]/);
+        assert.match(html, /\[U\+202E\]/);
+      },
+    );
+
+    await t.step(
+      "approval takes the definition that was on the page, not a later one",
+      async () => {
+        const [seen] = await listTools(db, bea, serverId);
+        await report("yet another");
+        const response = await post(`/servers/${serverId}/tools`, {
+          act: "approve",
+          pick: `${seen.hash} ${seen.name}`,
+        });
+        assert.equal(response.status, 409);
+        assert.match(await response.text(), /Read them again/);
+      },
+    );
+
+    await t.step(
+      "a tool that is not approved is not tried, and one of a server that is down says so",
+      async () => {
+        const [tool] = await listTools(db, bea, serverId);
+        const path = `/servers/${serverId}/tools/${encodeURIComponent(tool.name)}`;
+        assert.match(await (await post(path, {})).text(), /Approve the tool as it is now/);
+        await post(`/servers/${serverId}/tools`, {
+          act: "approve",
+          pick: `${tool.hash} ${tool.name}`,
+        });
+        const tried = await (await post(path, { raw: "{}" }, { "hx-request": "true" })).text();
+        assert.match(tried, /gave no address|not be made/);
+        assert.match(await (await post(path, { raw: "[1]" })).text(), /Write a JSON object/);
+      },
+    );
+
+    await t.step("a configuration form of an older generation is told", async () => {
+      const response = await post(`/servers/${serverId}/configuration`, {
+        baseGeneration: "0",
+        [secretField]: "x",
+      });
+      assert.equal(response.status, 409);
+      assert.equal((await getServer(db, bea, serverId)).generation, 1);
+    });
+
+    await t.step("unknown and malformed ids are not found", async () => {
+      for (
+        const path of [
+          `/servers/${v7()}`,
+          "/servers/nonsense",
+          "/agents/'",
+          "/toolboxes/../../etc",
+          "/marketplace/none",
+          "/nothing",
+        ]
+      ) {
+        assert.equal((await get(path)).status, 404, path);
+      }
+      assert.equal((await post(`/servers/${v7()}/stop`, {})).status, 404);
+    });
+
+    await t.step("the live page begins with its parts and follows changes", async () => {
+      const response = await get(`/servers/${serverId}/live`);
+      assert.match(response.headers.get("content-type")!, /^text\/event-stream/);
+      const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+      let text = "";
+      const until = async (wanted: RegExp) => {
+        while (!wanted.test(text)) text += (await reader.read()).value;
+      };
+      await until(/hx-target="#tools"[^]*\n\n/);
+      assert.match(text, /^id: 1\ndata: <hx-partial/);
+      text = "";
+      await post(`/servers/${serverId}/stop`, {});
+      await until(/Stopped|being stopped/);
+      await reader.cancel();
+    });
+
+    await t.step("health says what is there", async () => {
+      assert.deepEqual(await (await get("/healthz", {})).json(), { status: "alive" });
+      assert.equal((await (await get("/readyz", {})).json()).checks.toolbox, true);
+    });
+
+    await t.step("assets are kept for ever and packed", async () => {
+      const html = await (await get("/")).text();
+      for (const [, path] of html.matchAll(/(?:src|href)="(\/static\/[^"]+)"/g)) {
+        const response = await get(path, { "accept-encoding": "gzip" });
+        assert.match(response.headers.get("cache-control")!, /immutable/);
+        assert.equal(response.headers.get("content-encoding"), "gzip");
+        await response.body?.cancel();
+      }
+    });
+
+    await calls.flush();
+    await changes.close();
+    await world.close();
+  },
+});
