@@ -1,4 +1,5 @@
 /** This machine's toolbox: its DTMA as a child process with permissions of its own. */
+import { ENVIRONMENT } from "./dtma/config.ts";
 import type { EngineStatus } from "./engine.ts";
 import type { Database } from "./models/db.ts";
 import type { Log } from "./models/log.ts";
@@ -110,20 +111,6 @@ function startDtma(directory: string, appUrl: string, token: string | null): Den
 
 const DTMA = new URL("./dtma/main.ts", import.meta.url).href;
 
-/** What a DTMA reads of its environment. */
-const DTMA_ENVIRONMENT = [
-  "MOORING_URL",
-  "MOORING_ENROLMENT_TOKEN",
-  "MOORING_ENROLMENT_TOKEN_FILE",
-  "DTMA_DATA_DIR",
-  "DTMA_LISTEN",
-  "DTMA_ADDRESS",
-  "DTMA_PARENT",
-  "DOCKER_HOST",
-  "LOG_FORMAT",
-  "NODE_EXTRA_CA_CERTS",
-];
-
 /** The least a DTMA needs: its directory, the Engine's socket, the loopback address. No processes. */
 function dtmaPermissions(directory: string, environment: Record<string, string>): string[] {
   const socket = (environment.DOCKER_HOST ?? "unix:///var/run/docker.sock")
@@ -133,7 +120,7 @@ function dtmaPermissions(directory: string, environment: Record<string, string>)
     `--allow-net=127.0.0.1,localhost,unix:${socket}`,
     `--allow-read=${[directory, socket, ...(certificates ? [certificates] : [])].join(",")}`,
     `--allow-write=${[directory, socket].join(",")}`,
-    `--allow-env=${DTMA_ENVIRONMENT.join(",")}`,
+    `--allow-env=${ENVIRONMENT.join(",")}`,
   ];
 }
 

@@ -16,6 +16,20 @@ export interface Config {
   logFormat: "json" | "text";
 }
 
+/** The variables that DTMA reads: what its `--allow-env` has to name. */
+export const ENVIRONMENT = [
+  "MOORING_URL",
+  "MOORING_ENROLMENT_TOKEN",
+  "MOORING_ENROLMENT_TOKEN_FILE",
+  "DTMA_DATA_DIR",
+  "DTMA_LISTEN",
+  "DTMA_ADDRESS",
+  "DTMA_PARENT",
+  "DOCKER_HOST",
+  "LOG_FORMAT",
+  "NODE_EXTRA_CA_CERTS",
+];
+
 const optional = <T extends z.ZodType>(schema: T) =>
   z.preprocess((value) => value === "" ? undefined : value, schema.optional());
 

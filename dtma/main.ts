@@ -19,7 +19,7 @@
  * containers run on in every case.
  */
 import { AppClient } from "./app_client.ts";
-import { type Config, readConfig } from "./config.ts";
+import { type Config, ENVIRONMENT, readConfig } from "./config.ts";
 import {
   DesiredPull,
   enrol,
@@ -233,17 +233,7 @@ async function main(): Promise<number> {
 
 /** By name, because that is what DTMA may read. */
 function environment(): Record<string, string | undefined> {
-  return Object.fromEntries([
-    "MOORING_URL",
-    "MOORING_ENROLMENT_TOKEN",
-    "MOORING_ENROLMENT_TOKEN_FILE",
-    "DTMA_DATA_DIR",
-    "DTMA_LISTEN",
-    "DTMA_ADDRESS",
-    "DTMA_PARENT",
-    "DOCKER_HOST",
-    "LOG_FORMAT",
-  ].map((name) => [name, Deno.env.get(name)]));
+  return Object.fromEntries(ENVIRONMENT.map((name) => [name, Deno.env.get(name)]));
 }
 
 if (import.meta.main) Deno.exit(await main());
