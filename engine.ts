@@ -130,6 +130,7 @@ async function start({ log, logDirectory }: EngineOptions): Promise<Probe> {
     await run("systemctl", ["start", "docker"]);
   } else {
     log(`Starting Docker in the background; its log is ${logFile}`);
+    await forgetZombies();
     // live-restore: containers go on while the daemon is restarted.
     const command = 'exec setsid --fork dockerd --live-restore >>"$1" 2>&1 </dev/null';
     await run("sh", ["-c", command, "sh", logFile]);
@@ -148,6 +149,21 @@ async function start({ log, logDirectory }: EngineOptions): Promise<Probe> {
     reason: `Docker was started and did not answer within ${START_TIMEOUT_MS / 1000} seconds`,
     advice: `Its log says why: ${systemd ? "journalctl -u docker" : logFile}.`,
   };
+}
+
+/**
+ * Removes the pid files of a killed engine whose processes nobody waited for, as under a container's
+ * or a small VM's first process: dockerd takes such a zombie for a running one and does not start
+ * ("pid file found", or a wait for a containerd that never answers; seen with 20.10).
+ */
+async function forgetZombies(): Promise<void> {
+  for (const file of ["/var/run/docker.pid", "/var/run/docker/containerd/containerd.pid"]) {
+    const pid = (await Deno.readTextFile(file).catch(() => "")).trim();
+    if (!/^\d+$/.test(pid)) continue;
+    const stat = await Deno.readTextFile(`/proc/${pid}/stat`).catch(() => "");
+    // After the name in parentheses, which may hold anything: Z for a zombie.
+    if (/\) Z [^)]*$/.test(stat)) await Deno.remove(file);
+  }
 }
 
 async function isDebian(): Promise<boolean> {
