@@ -26,6 +26,13 @@ export async function openDatabase(
   try {
     const applied = await migrate(owner, migrations, await read("models/supabase_compat.sql"));
     if (applied.length > 0) progress(`Applied ${applied.length} migration(s)`);
+  } catch (error) {
+    throw isUnreachable(error)
+      ? new TypeError(
+        `The database of DATABASE_URL cannot be used: ${(error as Error).message}. Check that it ` +
+          "runs, and that the address, user and database in DATABASE_URL are right",
+      )
+      : error;
   } finally {
     await owner.end();
   }
@@ -39,6 +46,12 @@ export async function openDatabase(
       await embedded?.close();
     },
   };
+}
+
+/** Not there, not let in (class 28) or no such database (3D000): a person's to mend. */
+function isUnreachable(error: unknown): boolean {
+  const { code = "" } = (error ?? {}) as { code?: string };
+  return /^(ECONN|ENOTFOUND|EAI_|ETIMEDOUT|EHOSTUNREACH|CONNECT_TIMEOUT|28|3D000)/.test(code);
 }
 
 const EMSCRIPTEN_ENOSPC = 51;

@@ -37,6 +37,8 @@ async function start() {
   const secretsKey = await secretsKeyFrom(keyText);
   const { appSigningKey, authSecret } = await derivedSecrets(keyText);
 
+  // Before the database, which takes seconds: what will fail shall fail at once.
+  orPortInUse(config, () => Deno.listen({ hostname: config.host, port: config.port }).close());
   const database = await openDatabase(config, (line) => log.info(line));
   const { db } = database;
   await putBuiltinCatalog(db, builtinCatalog);
@@ -178,11 +180,17 @@ function serve(
   handler: (request: Request, env: { clientIp: string }) => Response | Promise<Response>,
   signal: AbortSignal,
 ) {
-  try {
-    return Deno.serve(
+  return orPortInUse(at, () =>
+    Deno.serve(
       { hostname: at.host, port: at.port, signal, onListen: () => {} },
       (request, info) => handler(request, { clientIp: info.remoteAddr.hostname }),
-    );
+    ));
+}
+
+/** Listens, and says it in words when something else does already. */
+function orPortInUse<T>(at: { host: string; port: number }, listen: () => T): T {
+  try {
+    return listen();
   } catch (error) {
     if (error instanceof Deno.errors.AddrInUse) {
       throw new StartError(

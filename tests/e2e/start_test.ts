@@ -38,6 +38,18 @@ Deno.test("start names a port that is in use", () =>
     assert.doesNotMatch(output, /^ +at /m);
   }));
 
+Deno.test("start names a database that does not answer, without its password", () =>
+  withDataDirectory(async (dataDirectory) => {
+    const { code, output } = await runToEnd({
+      dataDirectory,
+      port: freePort(),
+      environment: { DATABASE_URL: `postgres://ann:hunter2@127.0.0.1:${freePort()}/mooring` },
+    });
+    assert.equal(code, 1);
+    assert.match(output, /The database of DATABASE_URL cannot be used: .*ECONNREFUSED/);
+    assert.doesNotMatch(output, /hunter2|^ +at /m);
+  }));
+
 Deno.test("start refuses a data directory that another one has", () =>
   withDataDirectory(async (dataDirectory) => {
     const first = await App.start({ dataDirectory, port: freePort(), environment: ENGINE_ABSENT });
