@@ -138,7 +138,8 @@ function jsonRpcAnswer(text: string): Answer | null {
   return null;
 }
 
-function failure(code: number, message: string): Answer {
+/** An error of Mooring's own: a code of {@link ErrorCode} with a sentence for a person. */
+export function failure(code: number, message: string): Answer {
   return { kind: "error", text: JSON.stringify({ code, message }) };
 }
 

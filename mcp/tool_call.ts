@@ -11,7 +11,7 @@ import type { CallRecorder, NewCall, Outcome } from "../models/calls.ts";
 import type { Database, User } from "../models/db.ts";
 import { type ToolbeltServer, toolForTrial } from "../models/toolbelts.ts";
 import { META } from "./revisions.ts";
-import { type Answer, type CallOptions, callServer } from "./router.ts";
+import { type Answer, type CallOptions, callServer, failure } from "./router.ts";
 
 export interface ToolCallDeps {
   calls: CallRecorder;
@@ -122,10 +122,6 @@ function waistRequest(deps: ToolCallDeps, call: ToolCall): string {
 
 function byteLength(text: string): number {
   return new TextEncoder().encode(text).length;
-}
-
-function failure(code: number, message: string): Answer {
-  return { kind: "error", text: JSON.stringify({ code, message }) };
 }
 
 const OWN_CODES = new Set<number>(Object.values(ErrorCode));

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { HostPort, NpmPackage } from "../dtma/protocol.ts";
-import type { Database, User } from "./db.ts";
+import type { Database, Sql, User } from "./db.ts";
 import { NotFound } from "./errors.ts";
 import { withoutNul } from "./events.ts";
 
@@ -123,10 +123,18 @@ export async function findCatalogEntry(
   user: User,
   slug: string,
 ): Promise<CatalogRow> {
-  const [row] = await db.asUser(user, (sql) =>
-    sql<CatalogRow[]>`
-      select id, source, entry from catalog_entries where slug = ${withoutNul(slug)}
-      order by workspace_id nulls last limit 1`);
+  return await db.asUser(user, (sql) => readCatalogEntry(sql, slug));
+}
+
+/**
+ * {@link findCatalogEntry}, in another model's transaction.
+ *
+ * @throws {NotFound}
+ */
+export async function readCatalogEntry(sql: Sql, slug: string): Promise<CatalogRow> {
+  const [row] = await sql<CatalogRow[]>`
+    select id, source, entry from catalog_entries where slug = ${withoutNul(slug)}
+    order by workspace_id nulls last limit 1`;
   if (!row) throw new NotFound("The marketplace has no such entry");
   return { ...row, entry: CatalogEntry.parse(row.entry) };
 }

@@ -2,7 +2,7 @@ import canonicalize from "canonicalize";
 import { v7 } from "uuid";
 import { z } from "zod";
 import { type Layer, LAYERS, type LayerState } from "../dtma/protocol.ts";
-import { CatalogEntry } from "./catalog_entries.ts";
+import { CatalogEntry, readCatalogEntry } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, isDenied, NotFound } from "./errors.ts";
 import { recordEvent } from "./events.ts";
@@ -102,23 +102,19 @@ export async function deployServer(
       const made = await serverOfKey(sql, request);
       if (made) return made;
 
-      const [row] = await sql<{ id: string; entry: unknown }[]>`
-        select id, entry from catalog_entries where slug = ${request.slug}
-        order by workspace_id nulls last limit 1`;
-      if (!row) throw new NotFound("The marketplace has no such entry");
+      const { id: entryId, entry } = await readCatalogEntry(sql, request.slug);
       const [toolbox] = await sql`
         select from toolboxes where id = ${request.toolboxId}
           and workspace_id = ${request.workspaceId} and revoked_at is null`;
       if (!toolbox) throw new NotFound("This workspace has no such toolbox");
 
-      const entry = CatalogEntry.parse(row.entry);
       const { values, secrets } = readForm(entry, request.form, []);
       const name = validName(request.name?.trim() || entry.title);
       const config: ServerConfig = { entry, values, secretNames: Object.keys(secrets).toSorted() };
       const serverId = v7();
       await sql`
         insert into servers (id, workspace_id, toolbox_id, catalog_entry_id, name, slug, idempotency_key, created_by)
-        values (${serverId}, ${request.workspaceId}, ${request.toolboxId}, ${row.id}, ${name},
+        values (${serverId}, ${request.workspaceId}, ${request.toolboxId}, ${entryId}, ${name},
           ${await freeSlug(
         sql,
         request.workspaceId,

@@ -1,5 +1,5 @@
 import type { Database, User } from "./db.ts";
-import { Forbidden, Invalid } from "./errors.ts";
+import { Invalid } from "./errors.ts";
 
 export type Role = "owner" | "admin" | "member" | "viewer";
 
@@ -18,26 +18,6 @@ export async function workspacesOf(db: Database, user: User): Promise<Workspace[
       join members m on m.workspace_id = w.id and m.user_id = ${user.userId}
       order by w.created_at, w.id`,
   ]);
-}
-
-/**
- * Renames a workspace; for its admins.
- *
- * @throws {Invalid} an empty or over-long name
- * @throws {Forbidden} for others
- */
-export async function renameWorkspace(
-  db: Database,
-  user: User,
-  workspaceId: string,
-  name: string,
-): Promise<void> {
-  const valid = validName(name);
-  const { count } = await db.asUser(
-    user,
-    (sql) => sql`update workspaces set name = ${valid} where id = ${workspaceId}`,
-  );
-  if (count === 0) throw new Forbidden("Only an admin of the workspace can rename it");
 }
 
 /** A name as people give it: trimmed, 1 to 80 characters, no control characters. */
