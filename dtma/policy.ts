@@ -146,16 +146,30 @@ export async function specHash(spec: ServerSpec, key: CryptoKey): Promise<string
 /** The key of {@link specHash}, made at the first start and kept beside DTMA's other keys (0600). */
 export async function loadSpecKey(dataDir: string): Promise<CryptoKey> {
   const path = `${dataDir}/spec.key`;
-  let bytes: Uint8Array<ArrayBuffer>;
-  try {
-    bytes = await Deno.readFile(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    bytes = crypto.getRandomValues(new Uint8Array(32));
-    await Deno.mkdir(dataDir, { recursive: true });
-    // By way of a rename: a crash must not leave half a key.
-    await Deno.writeFile(`${path}.new`, bytes, { mode: 0o600 });
-    await Deno.rename(`${path}.new`, path);
-  }
+  const bytes = await readKey(path) ?? await makeKey(dataDir, path);
   return crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+}
+
+async function readKey(path: string): Promise<Uint8Array<ArrayBuffer> | null> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+}
+
+/** A crash leaves no half key, and of two that make one at once both go on with the first. */
+async function makeKey(dataDir: string, path: string): Promise<Uint8Array<ArrayBuffer>> {
+  await Deno.mkdir(dataDir, { recursive: true });
+  const made = `${path}.${crypto.randomUUID()}`;
+  await Deno.writeFile(made, crypto.getRandomValues(new Uint8Array(32)), { mode: 0o600 });
+  try {
+    await Deno.link(made, path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+  } finally {
+    await Deno.remove(made);
+  }
+  return await Deno.readFile(path);
 }
