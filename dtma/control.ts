@@ -7,6 +7,7 @@ import { v7 } from "uuid";
 import { type AppClient, AppError } from "./app_client.ts";
 import type { Log } from "./log.ts";
 import {
+  type Denial,
   DesiredResponse,
   EnrolResponse,
   type HostFacts,
@@ -14,6 +15,7 @@ import {
   type Report,
   type ReportedEvent,
   ReportResponse,
+  type ResourceSample,
 } from "./protocol.ts";
 
 const FIRST_DELAY_MS = 500;
@@ -32,6 +34,10 @@ const DESIRED_LIMIT_BYTES = 32 * 1024 * 1024;
 const COALESCE_MS = 100;
 
 const EVENTS_LIMIT = 10_000;
+
+/** While the app is away older samples are let go: a chart with a gap harms nobody. */
+const SAMPLES_LIMIT = 2000;
+const DENIALS_LIMIT = 1000;
 const EVENTS_PER_REPORT = 1000;
 
 /** Observations above this size, in characters, wait for the next report (one goes in any case). */
@@ -178,6 +184,9 @@ export class Reporter {
   #observations = new Map<string, Observation>();
   #events: ReportedEvent[] = [];
   #removed = new Set<string>();
+  #samples: ResourceSample[] = [];
+  /** By server, host, port and reason. */
+  #denials = new Map<string, Denial>();
   #dropped = 0;
   #changed = Promise.withResolvers<void>();
   #unsent: Report | null = null;
@@ -202,6 +211,21 @@ export class Reporter {
   removed(serverId: string): void {
     this.#observations.delete(serverId);
     this.#removed.add(serverId);
+    this.#changed.resolve();
+  }
+
+  sample(sample: ResourceSample): void {
+    this.#samples.push(sample);
+    if (this.#samples.length > SAMPLES_LIMIT) this.#samples.shift();
+    this.#changed.resolve();
+  }
+
+  /** Counts what a server was refused; over {@link DENIALS_LIMIT} different ones are dropped. */
+  denied(denial: Denial): void {
+    const key = JSON.stringify([denial.serverId, denial.host, denial.port, denial.reason]);
+    const before = this.#denials.get(key);
+    if (!before && this.#denials.size >= DENIALS_LIMIT) return;
+    this.#denials.set(key, { ...denial, count: denial.count + (before?.count ?? 0) });
     this.#changed.resolve();
   }
 
@@ -284,13 +308,20 @@ export class Reporter {
     const events = this.#events.splice(0, EVENTS_PER_REPORT);
     const removed = [...this.#removed];
     this.#removed.clear();
-    if (observations.length + events.length + removed.length === 0) return null;
+    const samples = this.#samples.splice(0);
+    const denials = [...this.#denials.values()];
+    this.#denials.clear();
+    const size = observations.length + events.length + removed.length + samples.length +
+      denials.length;
+    if (size === 0) return null;
     return {
       epoch: this.#options.epoch,
       sequence: this.#sequence++,
       observations,
       events,
       removed,
+      samples,
+      denials,
     };
   }
 

@@ -30,7 +30,7 @@ export {
 } from "./signature.ts";
 
 /** Version of this wire protocol; a DTMA and an app of different versions refuse each other by name. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** The MCP revision spoken between bridge and DTMA (the waist). */
 export const WAIST_REVISION = "2026-07-28";
@@ -69,6 +69,15 @@ export const NpmPackage = z.object({
 });
 export type NpmPackage = z.infer<typeof NpmPackage>;
 
+/** A directory that the server may write, kept in a Docker volume. */
+export const VolumeSpec = z.object({
+  name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,30}$/),
+  /** Where it is mounted: an absolute path that hides nothing of the system. */
+  path: z.string().regex(/^\/(data|home|var\/lib|work)(\/[A-Za-z0-9._-]+)*$/).max(200)
+    .refine((path) => !path.split("/").includes(".."), "must not go up"),
+});
+export type VolumeSpec = z.infer<typeof VolumeSpec>;
+
 /**
  * What one server should be: everything DTMA needs to run it, and nothing it could be misled by
  * (never a raw HostConfig). Environment and secrets are apart so that secrets can be kept out of
@@ -84,7 +93,20 @@ export const ServerSpec = z.object({
   arguments: z.array(z.string().max(8192)).max(64),
   environment: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32768)),
   secrets: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32768)),
+  /** Secrets that the server reads from `/run/secrets/NAME`, a file in memory. */
+  secretFiles: z.record(
+    z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/),
+    z.string().max(65536),
+  )
+    .default({}),
   network: z.object({ hosts: z.array(HostPort).max(64) }),
+  /** Named volumes of the server's own, which outlive its containers; removed with the server on request. */
+  volumes: z.array(VolumeSpec).max(4).default([]),
+  memoryMiB: z.int().min(64).max(65_536).default(512),
+  /** One container for all callers, or one for each agent, started when that agent first calls. */
+  instances: z.enum(["shared", "agent"]).default("shared"),
+  /** An instance that was not called for so long is stopped, and started by the next call. */
+  idleStopS: z.int().min(30).max(604_800).nullable().default(null),
 });
 export type ServerSpec = z.infer<typeof ServerSpec>;
 
@@ -197,6 +219,33 @@ export const ReportedEvent = z.object({
 });
 export type ReportedEvent = z.infer<typeof ReportedEvent>;
 
+/** Use of one instance's resources at one time, from the Engine's stats. */
+export const ResourceSample = z.object({
+  serverId: Id,
+  /** Null of the shared instance, else whose it is. */
+  instance: z.string().max(80).nullable(),
+  at: z.iso.datetime(),
+  /** 1 is one whole processor. */
+  cpus: z.number().nonnegative(),
+  memoryBytes: z.int().nonnegative(),
+  receivedBytes: z.int().nonnegative(),
+  sentBytes: z.int().nonnegative(),
+  pids: z.int().nonnegative(),
+});
+export type ResourceSample = z.infer<typeof ResourceSample>;
+
+/** A connection or a name that the egress proxy refused a server, counted since the last report. */
+export const Denial = z.object({
+  serverId: Id,
+  host: z.string().max(253),
+  /** 0 when only the name was asked for. */
+  port: z.int().min(0).max(65_535),
+  reason: z.string().max(300),
+  count: z.int().positive(),
+  at: z.iso.datetime(),
+});
+export type Denial = z.infer<typeof Denial>;
+
 /** Observations and events in order: `(epoch, sequence)` grows; what was seen already is ignored. */
 export const Report = z.object({
   /** New at every start of DTMA; later ones sort after earlier ones (uuid v7). */
@@ -206,6 +255,8 @@ export const Report = z.object({
   events: z.array(ReportedEvent).max(1000),
   /** Servers that were removed whole: container, network, image when no other server uses it. */
   removed: z.array(Id),
+  samples: z.array(ResourceSample).max(2000).optional(),
+  denials: z.array(Denial).max(1000).optional(),
 });
 export type Report = z.infer<typeof Report>;
 

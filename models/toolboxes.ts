@@ -176,6 +176,11 @@ export async function desiredOf(
         running: row.running,
         package: config.entry.package,
         network: config.entry.network,
+        secretFiles: {},
+        volumes: [],
+        memoryMiB: 512,
+        instances: "shared",
+        idleStopS: null,
         ...resolveInputs(config.entry, config.values, secrets),
       };
     })),

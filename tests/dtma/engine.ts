@@ -130,7 +130,12 @@ export function fixtureSpec(fixture: string, changes: Partial<ServerSpec> = {}):
     arguments: [],
     environment: {},
     secrets: {},
+    secretFiles: {},
     network: { hosts: [] },
+    volumes: [],
+    memoryMiB: 512,
+    instances: "shared",
+    idleStopS: null,
     ...changes,
   };
 }
