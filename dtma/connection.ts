@@ -139,6 +139,13 @@ export class Connection {
       );
   }
 
+  /** Requests of callers that the server has not answered. */
+  get inFlight(): number {
+    let count = 0;
+    for (const { options } of this.#pending.values()) if (!options.background) count++;
+    return count;
+  }
+
   /** The reason why the connection is over, or null while it is not. */
   get over(): string | null {
     return this.#over;

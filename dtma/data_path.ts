@@ -14,7 +14,7 @@ import {
   responseText,
 } from "./connection.ts";
 import { DEPTH_LIMIT, outline } from "./json_text.ts";
-import { ErrorCode, FRAME_LIMIT_BYTES, PIN_META, WAIST_REVISION } from "./protocol.ts";
+import { ErrorCode, FRAME_LIMIT_BYTES, InstanceKey, PIN_META, WAIST_REVISION } from "./protocol.ts";
 import type { Session } from "./session.ts";
 import { memoryNonces, SignatureError, verifyRequest } from "./signature.ts";
 
@@ -22,7 +22,8 @@ import { memoryNonces, SignatureError, verifyRequest } from "./signature.ts";
 export type Route = { session: Session; toolHashes: Map<string, string> } | { unavailable: string };
 
 export interface DataPathOptions {
-  sessionOf: (serverId: string) => Route;
+  /** @param instance whose own instance is asked for, where the server has such */
+  reach: (serverId: string, instance: string | null, signal: AbortSignal) => Promise<Route>;
   /** The app's Ed25519 key, base64url; its key id is `app`. */
   appPublicKey: () => string;
   /** Longest wait for a server's answer. */
@@ -63,7 +64,7 @@ class Refusal extends Error {
 
 /** A handler for `Deno.serve`. Who may not ask is told nothing but the status. */
 export function dataPath(options: DataPathOptions): (request: Request) => Promise<Response> {
-  const { sessionOf, appPublicKey, callTimeoutMs = 300_000, pingEveryMs = 15_000 } = options;
+  const { reach, appPublicKey, callTimeoutMs = 300_000, pingEveryMs = 15_000 } = options;
   const log = rateLimited(options.log);
   const firstUse = memoryNonces();
   let bodiesBytes = 0;
@@ -87,13 +88,17 @@ export function dataPath(options: DataPathOptions): (request: Request) => Promis
   }
 
   return async function serveDataPath(request) {
-    const serverId = PATH.exec(new URL(request.url).pathname)?.[1];
-    if (!serverId || request.method !== "POST") return new Response(null, { status: 404 });
+    const { pathname, searchParams } = new URL(request.url);
+    const serverId = PATH.exec(pathname)?.[1];
+    const instance = InstanceKey.nullable().safeParse(searchParams.get("instance"));
+    if (!serverId || !instance.success || request.method !== "POST") {
+      return new Response(null, { status: 404 });
+    }
     const body = await authenticated(request);
     if (body instanceof Response) return body;
     try {
       const message = parseRequest(body);
-      const route = sessionOf(serverId);
+      const route = await reach(serverId, instance.data, request.signal);
       if ("unavailable" in route) {
         const reason = `The server is not available: ${route.unavailable}`;
         return json(errorResponse(message.id, ErrorCode.serverUnavailable, reason));

@@ -71,15 +71,32 @@ export interface ContainerDetails {
 export interface ContainerSummary {
   Id: string;
   ImageID: string;
+  /** Each begins with a slash. */
+  Names: string[];
   State: string;
   Created: number;
   Labels: Record<string, string>;
+  Mounts?: { Type: string; Name?: string; Destination: string }[];
 }
 
 export interface NetworkSummary {
   Id: string;
   Name: string;
   Labels: Record<string, string>;
+}
+
+export interface VolumeSummary {
+  Name: string;
+  Labels: Record<string, string> | null;
+}
+
+/** What of the engine's statistics is read here; absent parts are of a container that ended. */
+export interface ContainerStats {
+  read: string;
+  cpu_stats?: { cpu_usage?: { total_usage?: number } };
+  memory_stats?: { usage?: number; stats?: Record<string, number> };
+  pids_stats?: { current?: number };
+  networks?: Record<string, { rx_bytes: number; tx_bytes: number }>;
 }
 
 export interface ImageDetails {
@@ -219,6 +236,43 @@ export class Docker {
     const file = readTar(await response.bytes()).find((entry) => entry.isFile);
     if (!file) throw new DockerError(404, `${path} is not a file in the container`);
     return file.content;
+  }
+
+  /** Unpacks a tar in a directory of a container, which need not run. */
+  async unpack(id: string, path: string, tar: Uint8Array<ArrayBuffer>): Promise<void> {
+    await this.#drain("PUT", `/containers/${id}/archive`, { query: { path }, tar });
+  }
+
+  /** Makes a volume, or finds the one of that name. */
+  async createVolume(name: string, labels: Record<string, string>): Promise<void> {
+    await this.#drain("POST", "/volumes/create", { json: { Name: name, Labels: labels } });
+  }
+
+  async listVolumes(labels: string[]): Promise<VolumeSummary[]> {
+    const filters = JSON.stringify({ label: labels });
+    return (await this.#json<{ Volumes: VolumeSummary[] | null }>("GET", "/volumes", {
+      query: { filters },
+    })).Volumes ?? [];
+  }
+
+  /** Gone is fine too. */
+  async removeVolume(name: string): Promise<void> {
+    await this.#drain("DELETE", `/volumes/${name}`).catch((error) => ignoreStatus(error, 404));
+  }
+
+  /** The bytes that each volume takes, by name; the engine counts them file by file. */
+  async volumeSizes(): Promise<Map<string, number>> {
+    const { Volumes } = await this.#json<
+      { Volumes: { Name: string; UsageData: { Size: number } | null }[] | null }
+    >("GET", "/system/df", { query: { type: "volume" } });
+    return new Map((Volumes ?? []).map(({ Name, UsageData }) => [Name, UsageData?.Size ?? -1]));
+  }
+
+  /** One reading of a running container's counters, at once: without the usual second of waiting. */
+  async stats(id: string): Promise<ContainerStats> {
+    return await this.#json("GET", `/containers/${id}/stats`, {
+      query: { stream: "false", "one-shot": "true" },
+    });
   }
 
   /** @returns the new network's id */

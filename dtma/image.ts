@@ -17,6 +17,16 @@ export class ImageError extends Error {
   }
 }
 
+/** What a container needs to know of its image. */
+export interface BuiltImage {
+  /** `sha256:...` */
+  id: string;
+  /** What starts the server, before the spec's arguments. */
+  command: string[];
+  /** `/mooring/launch` is in it, which takes secrets over stdin. */
+  hasLauncher: boolean;
+}
+
 export interface ImagesOptions {
   docker: Docker;
   toolboxId: string;
@@ -75,7 +85,7 @@ export class Images {
    * the same package at once share one build, which is aborted when the last of them gives up.
    * @throws ImageError by reason and next step; EngineAbsentError; the signal's reason
    */
-  async ensure(npmPackage: NpmPackage, options: EnsureOptions = {}): Promise<string> {
+  async ensure(npmPackage: NpmPackage, options: EnsureOptions = {}): Promise<BuiltImage> {
     const { docker, toolboxId } = this.#options;
     // The wire's pattern lets these pass; npm would take them for a folder or an option.
     if (/(^|\/)[.-]/.test(npmPackage.name)) {
@@ -89,7 +99,9 @@ export class Images {
     const base = await docker.inspectImage(this.#options.base);
     const present = await docker.inspectImage(repository(npmPackage, key));
     // Without the base there is nothing newer to stand on.
-    if (present && (!base || present.Config.Labels?.[BASE_LABEL] === base.Id)) return present.Id;
+    if (present && (!base || present.Config.Labels?.[BASE_LABEL] === base.Id)) {
+      return built(present.Id);
+    }
     if (!base) {
       throw new ImageError(
         `The base image ${this.#options.base} is not on this toolbox`,
@@ -109,7 +121,7 @@ export class Images {
         .finally(() => this.#builds.delete(key));
       this.#builds.set(key, build);
     }
-    return await join(build, options);
+    return built(await join(build, options));
   }
 
   /** Removes this toolbox's images that are for none of `inUse` and that no container uses. */
@@ -349,6 +361,10 @@ async function imageKey(npmPackage: NpmPackage, toolboxId: string): Promise<stri
 /** Scripts or not, a lock file says the same; toolboxes have data directories of their own. */
 function lockKey(npmPackage: NpmPackage): Promise<string> {
   return shortHash([npmPackage.name, npmPackage.version]);
+}
+
+function built(id: string): BuiltImage {
+  return { id, command: ["node", "/app/server"], hasLauncher: false };
 }
 
 async function shortHash(parts: unknown[]): Promise<string> {

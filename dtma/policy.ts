@@ -4,6 +4,8 @@
  * ask for more (no privileged, binds, devices, ports, host namespaces: there is no word for them).
  */
 import canonicalize from "canonicalize";
+import type { EgressRoute } from "./egress.ts";
+import type { BuiltImage } from "./image.ts";
 import type { ServerSpec } from "./protocol.ts";
 // moby's default profile (Apache-2.0), resolved for a container without capabilities, less what
 // helps one process into another or out of its sandbox and no MCP server needs: ptrace, mknod,
@@ -21,37 +23,50 @@ export const Label = {
   /** HMAC of everything the container was made from: see {@link specHash}. */
   spec: "dev.mooring.spec",
   image: "dev.mooring.image",
+  /** Whose instance a container is: an agent's id; not there on the shared one. */
+  instance: "dev.mooring.instance",
+  /** What a server calls a volume of its own. */
+  volume: "dev.mooring.volume",
 } as const;
+
+/** In every image that Mooring builds: takes secrets from stdin, then becomes the server. */
+const LAUNCHER = "/mooring/launch";
 
 const MIB = 1024 * 1024;
 
 /** The limits and refusals, as the docs and the server's page state them. */
 export const POLICY = {
   user: "65532:65532",
-  memoryBytes: 512 * MIB,
   cpus: 1,
   pids: 128,
   openFiles: 1024,
   writable: { "/tmp": 64 * MIB, "/work": 64 * MIB },
-  /**
-   * Without declared hosts there is no network at all. With them there is, for now, a bridge network
-   * of the server's own that reaches every host: the allow-list proxy that holds a server to its
-   * declared hosts, and the network options that close the way to the host's own listeners, come
-   * with the egress issue. Until then the page must say "reaches the whole network".
-   */
-  network: { declaredHostsEnforced: false },
 } as const;
 
 export interface ContainerContext {
   toolboxId: string;
-  /** The image's id (`sha256:...`): a tag could be moved to another image. */
-  image: string;
+  image: BuiltImage;
   specHash: string;
+  /** Whose instance it is; null of the shared one. */
+  instance: string | null;
+  /** The way out, for a server that declares hosts. */
+  route: EgressRoute | null;
 }
 
-/** Names carry the server's id, by which the engine itself refuses a second container of a server. */
-export function containerName(serverId: string): string {
-  return `mooring-${serverId}`;
+/**
+ * What a container is called. It carries the generation and the instance, so that the engine itself
+ * refuses a second one of the same, and the next generation can start beside the one before.
+ */
+export function containerName(
+  { serverId, generation }: Pick<ServerSpec, "serverId" | "generation">,
+  instance: string | null = null,
+): string {
+  return `mooring-${serverId}-${generation}${instance === null ? "" : `-${instance}`}`;
+}
+
+/** The volume of a server, which all of its generations and instances share. */
+export function volumeName(serverId: string, name: string): string {
+  return `mooring-${serverId}-${name}`;
 }
 
 /** The labels of everything that belongs to one server. */
@@ -61,22 +76,29 @@ export function ownLabels(toolboxId: string, serverId: string): Record<string, s
 
 /** The Engine API's `POST /containers/create` body for a server. */
 export function containerConfig(spec: ServerSpec, context: ContainerContext) {
-  const networked = spec.network.hosts.length > 0;
+  const { image, instance, route } = context;
+  const memoryBytes = spec.memoryMiB * MIB;
+  const tmpfs = { ...POLICY.writable, ...(hasSecretFiles(spec) ? { "/run/secrets": MIB } : {}) };
+  // With the launcher secrets come over stdin (see launchText), and `docker inspect` shows none.
+  const environment = {
+    HOME: "/tmp",
+    ...spec.environment,
+    ...(image.hasLauncher ? {} : spec.secrets),
+  };
   return {
-    Image: context.image,
+    // By id: a tag could be moved to another image.
+    Image: image.id,
     Labels: {
       ...ownLabels(context.toolboxId, spec.serverId),
       [Label.generation]: String(spec.generation),
       [Label.spec]: context.specHash,
+      ...(instance !== null && { [Label.instance]: instance }),
     },
     User: POLICY.user,
     // An entrypoint of our own: the image's may be an init (tini), and HostConfig.Init brings one.
-    Entrypoint: ["node", "/app/server"],
+    Entrypoint: image.hasLauncher ? [LAUNCHER, ...image.command] : image.command,
     Cmd: spec.arguments,
-    // Secrets are environment variables for now, because catalog entries declare variables. Anyone
-    // who may inspect containers on the host reads them: files on tmpfs come with a later issue.
-    Env: Object.entries({ HOME: "/tmp", ...spec.environment, ...spec.secrets })
-      .map(([name, value]) => `${name}=${value}`),
+    Env: Object.entries(environment).map(([name, value]) => `${name}=${value}`),
     WorkingDir: "/work",
     OpenStdin: true,
     // With StdinOnce a server would get EOF, and end, when DTMA restarts.
@@ -86,20 +108,29 @@ export function containerConfig(spec: ServerSpec, context: ContainerContext) {
     AttachStdout: true,
     AttachStderr: true,
     HostConfig: {
-      NetworkMode: networked ? containerName(spec.serverId) : "none",
+      NetworkMode: route?.network ?? "none",
+      // Docker's own name server on the network passes what it does not know to this one alone.
+      ...(route && { Dns: [route.proxyAddress] }),
       CapDrop: ["ALL"],
       SecurityOpt: ["no-new-privileges", `seccomp=${JSON.stringify(seccomp)}`],
       ReadonlyRootfs: true,
       Tmpfs: Object.fromEntries(
-        Object.entries(POLICY.writable).map(([path, bytes]) => [
+        Object.entries(tmpfs).map(([path, bytes]) => [
           path,
           `rw,noexec,nosuid,nodev,size=${bytes},uid=65532,gid=65532,mode=0700`,
         ]),
       ),
+      Mounts: spec.volumes.map(({ name, path }) => ({
+        Type: "volume",
+        Source: volumeName(spec.serverId, name),
+        Target: path,
+        // Else the engine copies what the image has there into an empty volume, with its owners.
+        VolumeOptions: { NoCopy: true },
+      })),
       PidsLimit: POLICY.pids,
-      Memory: POLICY.memoryBytes,
+      Memory: memoryBytes,
       // The sum of memory and swap: equal means no swap.
-      MemorySwap: POLICY.memoryBytes,
+      MemorySwap: memoryBytes,
       NanoCpus: POLICY.cpus * 1e9,
       Ulimits: [
         { Name: "nofile", Soft: POLICY.openFiles, Hard: POLICY.openFiles },
@@ -118,27 +149,39 @@ export function containerConfig(spec: ServerSpec, context: ContainerContext) {
   };
 }
 
-/** The network of a server that declares hosts; null for one that needs none. */
-export function networkConfig(spec: ServerSpec, toolboxId: string) {
-  if (spec.network.hosts.length === 0) return null;
-  return {
-    Name: containerName(spec.serverId),
-    Driver: "bridge",
-    CheckDuplicate: true,
-    Labels: ownLabels(toolboxId, spec.serverId),
-    Options: { "com.docker.network.bridge.enable_icc": "false" },
-  };
+/**
+ * What the launcher in an image (images/launch.sh) reads from stdin before it becomes the server:
+ * its secrets, a line each, and `run`.
+ */
+export function launchText(spec: ServerSpec): string {
+  const lines = (kind: string, values: Record<string, string>) =>
+    Object.entries(values).map(([name, value]) =>
+      `${kind} ${name} ${new TextEncoder().encode(value).toBase64()}\n`
+    ).join("");
+  return `${lines("env", spec.secrets)}${lines("file", spec.secretFiles)}run\n`;
+}
+
+function hasSecretFiles(spec: ServerSpec): boolean {
+  return Object.keys(spec.secretFiles).length > 0;
 }
 
 /**
- * What a running container is known by: HMAC-SHA-256, as hex, over the create body less its image,
- * so that a change of the spec or of this policy is seen and a rebuilt image alone is not. Keyed
- * because the body holds secrets, labels are not secret, and a plain hash of a short secret can be
- * guessed.
+ * What a running container is known by: HMAC-SHA-256, as hex, over all that it is made from but its
+ * image, its generation and the hosts it may reach. So a change of the spec or of this policy is
+ * seen; a rebuilt image, a generation that changes nothing and another allow list, which the egress
+ * proxy takes over as it runs, are not. Keyed because secrets are among it, labels are not secret,
+ * and a plain hash of a short secret can be guessed.
  */
 export async function specHash(spec: ServerSpec, key: CryptoKey): Promise<string> {
-  const made = containerConfig(spec, { toolboxId: "", image: "", specHash: "" });
-  const body = canonicalize({ package: spec.package, made });
+  const made = containerConfig({ ...spec, generation: 1 }, {
+    toolboxId: "",
+    image: { id: "", command: [], hasLauncher: true },
+    specHash: "",
+    instance: null,
+    route: spec.network.hosts.length > 0 ? { network: "", proxyAddress: "" } : null,
+  });
+  const { package: from, secrets, secretFiles, restart, instances } = spec;
+  const body = canonicalize({ from, made, secrets, secretFiles, restart, instances });
   const mac = await crypto.subtle.sign("HMAC", key, new TextEncoder().encode(body));
   return new Uint8Array(mac).toHex();
 }

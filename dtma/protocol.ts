@@ -57,6 +57,9 @@ export const ErrorCode = {
 
 const Id = z.uuid();
 
+/** Whose an instance is: an agent's id. */
+export const InstanceKey = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/);
+
 /** `host:port` a server may reach; `*` for any host. */
 export const HostPort = z.string().regex(/^(\*|[a-z0-9.-]+):\d{1,5}$/);
 
@@ -106,7 +109,9 @@ export const ServerSpec = z.object({
   /** One container for all callers, or one for each agent, started when that agent first calls. */
   instances: z.enum(["shared", "agent"]).default("shared"),
   /** An instance that was not called for so long is stopped, and started by the next call. */
-  idleStopS: z.int().min(30).max(604_800).nullable().default(null),
+  idleStopS: z.int().min(5).max(604_800).nullable().default(null),
+  /** Grows when a person asks for a restart: the same spec with another number starts anew. */
+  restart: z.int().nonnegative().default(0),
 });
 export type ServerSpec = z.infer<typeof ServerSpec>;
 
@@ -166,15 +171,17 @@ export const DesiredResponse = z.object({
   appPublicKey: z.string().regex(/^[A-Za-z0-9_-]{43}$/),
   /** All servers of this toolbox, stopped ones too. What is not listed is to be removed whole. */
   servers: z.array(ServerSpec),
+  /** Of servers that are not listed: those whose volumes are to go too. Others' volumes stay. */
+  deleteVolumesOf: z.array(Id).max(10_000).optional(),
 });
 export type DesiredResponse = z.infer<typeof DesiredResponse>;
 
 /**
- * One layer's state. `waiting` for the layer before it, `working` now, `ready`, `stopped` on
- * request, or `failed` with the reason and what to do next.
+ * One layer's state. `waiting` for the layer before it, `working` now, `ready`, `idle` until the
+ * next call, `stopped` on request, or `failed` with the reason and what to do next.
  */
 export const LayerState = z.object({
-  state: z.enum(["waiting", "working", "ready", "stopped", "failed"]),
+  state: z.enum(["waiting", "working", "ready", "idle", "stopped", "failed"]),
   /** One sentence for a person. */
   detail: z.string().max(2000).default(""),
   /** When `failed`: what a person can do about it. */
@@ -190,6 +197,24 @@ export type LayerState = z.infer<typeof LayerState>;
 export const LAYERS = ["image", "container", "handshake", "tools"] as const;
 export type Layer = (typeof LAYERS)[number];
 
+/** One agent's own instance of a server. */
+export const AgentInstance = z.object({
+  /** The agent's id. */
+  instance: InstanceKey,
+  state: z.enum(["starting", "ready"]),
+  containerId: z.string().max(80).nullable(),
+  since: z.iso.datetime(),
+});
+export type AgentInstance = z.infer<typeof AgentInstance>;
+
+/** How the running server answers, from DTMA's own pings between calls. */
+export const Health = z.object({
+  /** Time of the last answer to a ping; null when none came. */
+  latencyMs: z.number().nonnegative().nullable(),
+  at: z.iso.datetime(),
+});
+export type Health = z.infer<typeof Health>;
+
 /** What DTMA sees of one server. Sent whole at each change: the newest replaces the one before. */
 export const Observation = z.object({
   serverId: Id,
@@ -201,6 +226,15 @@ export const Observation = z.object({
   /** From the handshake: name, version, revision, instructions of the server, as it sent them. */
   serverInfo: z.record(z.string(), z.unknown()).nullable(),
   restarts: z.int().nonnegative(),
+  /** The generation whose container answers calls: an older one until the present one is ready. */
+  servingGeneration: z.int().positive().nullable().default(null),
+  /** This generation will not be tried again until a person or the app changes something. */
+  gaveUp: z.boolean().default(false),
+  health: Health.nullable().default(null),
+  instances: z.array(AgentInstance).max(256).default([]),
+  /** Null while a volume's size is not known. */
+  volumes: z.array(z.object({ name: z.string().max(31), bytes: z.int().nonnegative().nullable() }))
+    .max(4).default([]),
   /** The last lines of stderr and of the build, newest last, control characters made visible. */
   logTail: z.array(z.string().max(2000)).max(100),
   /** The tool definitions exactly as the server lists them; null when not (yet) listed. */

@@ -2,8 +2,10 @@
 import { type Docker, EngineAbsentError } from "./docker.ts";
 import { Images } from "./image.ts";
 import { Label, loadSpecKey } from "./policy.ts";
-import type { DesiredResponse, Observation, ReportedEvent } from "./protocol.ts";
-import { type Reachable, ServerLoop, type Toolbox } from "./server_loop.ts";
+import type { DesiredResponse, Observation, ReportedEvent, ServerSpec } from "./protocol.ts";
+import { Ceiling } from "./ceiling.ts";
+import { openNetworks } from "./open_networks.ts";
+import { type Route, ServerLoop, type Toolbox } from "./server_loop.ts";
 import type { openSession } from "./session.ts";
 import { Slots } from "./slots.ts";
 
@@ -18,6 +20,9 @@ export interface ReconcilerOptions {
   event: (event: ReportedEvent) => void;
   /** Called when container, network and unused image of a server are gone. */
   removed: (serverId: string) => void;
+  /** What the host allows at most; without one, the usual. */
+  ceiling?: Ceiling;
+  pingEveryMs?: number;
   /** Where images come from; tests build theirs from fixtures. */
   images?: Pick<Images, "ensure" | "collect">;
 }
@@ -45,6 +50,10 @@ export class Reconciler {
       openSession: options.openSession,
       starts: new Slots(4),
       unprobed,
+      exitedOnProbe: new Set(),
+      egress: openNetworks(options.docker),
+      ceiling: options.ceiling ?? Ceiling.read(null),
+      pingEveryMs: options.pingEveryMs ?? 30_000,
       report: options.report,
       event: options.event,
       removed: (serverId) => {
@@ -64,9 +73,10 @@ export class Reconciler {
 
   /**
    * Takes the whole desired set. Returns at once: each server's loop works on by itself, and a
-   * server of this toolbox that is not listed is removed whole.
+   * server of this toolbox that is not listed is removed whole, but for its volumes.
+   * @param deleteVolumesOf ids of unlisted servers whose volumes are to go too
    */
-  apply(desired: DesiredResponse["servers"]): void {
+  apply(desired: DesiredResponse["servers"], deleteVolumesOf: string[] = []): void {
     if (this.#closed) return;
     for (const spec of desired) {
       const loop = this.#loops.get(spec.serverId);
@@ -74,13 +84,23 @@ export class Reconciler {
       else this.#start(spec.serverId, spec);
     }
     const listed = new Set(desired.map((spec) => spec.serverId));
-    for (const [serverId, loop] of this.#loops) if (!listed.has(serverId)) loop.want(null);
+    for (const [serverId, loop] of this.#loops) {
+      if (!listed.has(serverId)) loop.want(null, deleteVolumesOf.includes(serverId));
+    }
+    // Of servers that are gone but for their volumes.
+    for (const serverId of deleteVolumesOf) {
+      if (!listed.has(serverId) && !this.#loops.has(serverId)) this.#start(serverId, null, true);
+    }
     this.#sweeping = this.#sweeping.then(() => this.#sweep());
   }
 
-  /** For the data path: the session to call a server through, or why it cannot be called. */
-  sessionOf(serverId: string): Reachable | { unavailable: string } {
-    return this.#loops.get(serverId)?.reach() ??
+  /** For the data path: where to call a server, or why it cannot be called; see ServerLoop.reach. */
+  async reach(
+    serverId: string,
+    instance: string | null = null,
+    signal?: AbortSignal,
+  ): Promise<Route> {
+    return await this.#loops.get(serverId)?.reach(instance, signal) ??
       { unavailable: "This toolbox does not run that server" };
   }
 
@@ -93,8 +113,8 @@ export class Reconciler {
     await this.#collecting;
   }
 
-  #start(serverId: string, spec: DesiredResponse["servers"][number] | null): void {
-    this.#loops.set(serverId, new ServerLoop(this.#toolbox, serverId, spec));
+  #start(serverId: string, spec: ServerSpec | null, deletesVolumes = false): void {
+    this.#loops.set(serverId, new ServerLoop(this.#toolbox, serverId, spec, deletesVolumes));
   }
 
   /** Finds what carries this toolbox's label and is nobody's: removed like any unlisted server. */

@@ -1,41 +1,35 @@
-/** One server on this toolbox: the serial loop that makes it what was last asked for. */
-import { type Attachment, type Docker, DockerError, EngineAbsentError } from "./docker.ts";
-import { type EnsureOptions, ImageError, type Images } from "./image.ts";
-import { LogTail } from "./log_tail.ts";
+/**
+ * One server on this toolbox: the serial loop that makes it what was last asked for. A change starts
+ * the next generation's container beside the one that serves, and replaces it only when the next
+ * one's tools are listed; one that does not get so far is removed, and the older goes on serving.
+ */
+import type { Ceiling } from "./ceiling.ts";
+import { AgentInstances } from "./agent_instances.ts";
+import { type ContainerSummary, DockerError, EngineAbsentError } from "./docker.ts";
+import { asFailure, Failure, SkipProbe, StreamLost } from "./failure.ts";
+import { type BuiltImage, type EnsureOptions, ImageError, type Images } from "./image.ts";
+import { type Host, Instance, type Reachable, removeContainer, type Watcher } from "./instance.ts";
+import { Label, ownLabels, specHash } from "./policy.ts";
 import {
-  containerConfig,
-  containerName,
-  Label,
-  networkConfig,
-  ownLabels,
-  POLICY,
-  specHash,
-} from "./policy.ts";
-import {
-  canonicalHash,
   type Layer,
   LAYERS,
-  type LayerState,
   type Observation,
   type ReportedEvent,
   type ServerSpec,
   type ToolDefinition,
 } from "./protocol.ts";
+import { Reporting } from "./reporting.ts";
 import { RestartPolicy } from "./restart_policy.ts";
-import { HandshakeError, type openSession, type Session } from "./session.ts";
 import type { Slots } from "./slots.ts";
+import { aborted, sleep } from "./waiting.ts";
 
 /** What the loops of one toolbox share. */
-export interface Toolbox {
-  docker: Docker;
-  toolboxId: string;
+export interface Toolbox extends Host {
   images: Pick<Images, "ensure" | "collect">;
   specKey: CryptoKey;
-  openSession: typeof openSession;
+  ceiling: Ceiling;
   /** Starting at once: a start is bound by the CPU (fifty servers, four at a time, were fastest). */
   starts: Slots;
-  /** Images whose server exits when it is probed for the newest revision: not probed again. */
-  unprobed: { has(image: string): boolean; add(image: string): Promise<void> };
   report(observation: Observation): void;
   event(event: ReportedEvent): void;
   /** The server is gone whole; called before the loop ends. */
@@ -44,35 +38,26 @@ export interface Toolbox {
   collectImages(): Promise<void>;
 }
 
-/** A session to call through, and the hashes of the tools as they are listed now. */
-export interface Reachable {
-  session: Session;
-  toolHashes: Map<string, string>;
-}
-
-const HANDSHAKE_TIMEOUT_MS = 30_000;
-const LIST_TIMEOUT_MS = 30_000;
+/** Where to call a server, or why it cannot be called. */
+export type Route = Reachable | { unavailable: string };
 
 /** A server that is slow to initialize gives its start slot back, so that it holds up nobody. */
 const SLOT_MS = 5000;
 
-const STOP_SECONDS = 3;
-
 /** How often an engine that went away is looked for. */
 const ENGINE_RETRY_MS = 2000;
-
-/** Observations that are only news of the log or of progress are sent this often at most. */
-const REPORT_EVERY_MS = 1000;
 
 /** A running container whose stream was lost (the engine restarted) is attached again so often. */
 const REATTACH_LIMIT = 3;
 
-/** The server went down, or will not come up: which layer, why, and what a person can do. */
-class Failure extends Error {
-  constructor(readonly layer: Layer, readonly reason: string, readonly nextStep: string) {
-    super(reason);
-  }
-}
+/** Starts of a new generation beside one that serves, before it is given up. */
+const ROLLOUT_ATTEMPTS = 2;
+
+/** A server that hangs is started anew once in this time; again, and a person has to look. */
+const HUNG_AGAIN_MS = 10 * 60_000;
+
+/** How long one that waits for an idle server's start is told nothing but to wait. */
+const WAKE_TIMEOUT_MS = 120_000;
 
 /** A running container of a newer generation: this desired set is out of date. */
 class Outdated extends Error {
@@ -81,49 +66,43 @@ class Outdated extends Error {
   }
 }
 
-/** The attach stream ended and the container did not: attach again. */
-class StreamLost extends Error {}
-
-/** The server exits on the probe for the newest revision: start it again and do not probe. */
-class SkipProbe extends Error {}
-
-interface Running {
-  containerId: string;
-  imageId: string;
-  attachment: Attachment;
-  adopted: boolean;
-  /** The end of what the server wrote to stderr. */
-  logged: Promise<void>;
-  session: Session | null;
-}
+/** Nobody called for as long as the spec says: it sleeps until the next call. */
+class Idle extends Error {}
 
 export class ServerLoop {
   readonly #toolbox: Toolbox;
   readonly #serverId: string;
-  readonly #log = new LogTail(() => this.#reportSoon());
+  readonly #reporting: Reporting;
   #wanted: ServerSpec | null;
+  /** Of a server to remove: its volumes too. */
+  #deletesVolumes: boolean;
   /** Aborted when something else is wanted, or DTMA ends. */
   #superseded = new AbortController();
   #closing = false;
-  #observation: Observation | null = null;
-  #reachable: Reachable | null = null;
-  #running: Running | null = null;
-  /** When the present container was started or attached to; null before. */
-  #startedMs: number | null = null;
-  /** The image whose server exited on the probe just now. */
-  #exitedOnProbe: string | null = null;
-  /** What was last told to be listed: the same list again is no event. */
-  #listedTools = "";
+  /** What serves, of whichever generation. */
+  #primary: Instance | null = null;
+  readonly #agents: AgentInstances;
+  /** Set while the server sleeps: the next call resolves it. */
+  #wake: PromiseWithResolvers<void> | null = null;
+  /** Resolved, and made anew, when the server became reachable or failed. */
+  #turned = Promise.withResolvers<void>();
+  #hungMs = -Infinity;
   #releaseSlot: () => void = () => {};
-  #lastReportMs = 0;
-  #reportTimer: ReturnType<typeof setTimeout> | null = null;
   /** Resolves when the loop has ended: the server was removed, or DTMA ends. */
   readonly ended: Promise<void>;
 
-  constructor(toolbox: Toolbox, serverId: string, wanted: ServerSpec | null) {
+  constructor(
+    toolbox: Toolbox,
+    serverId: string,
+    wanted: ServerSpec | null,
+    deletesVolumes = false,
+  ) {
     this.#toolbox = toolbox;
     this.#serverId = serverId;
     this.#wanted = wanted;
+    this.#deletesVolumes = deletesVolumes;
+    this.#reporting = new Reporting(toolbox);
+    this.#agents = new AgentInstances(toolbox, this.#reporting);
     this.ended = this.#run();
   }
 
@@ -131,32 +110,69 @@ export class ServerLoop {
     return this.#wanted;
   }
 
-  /** The newest wish wins and ends whatever is under way for an older one; null: remove it whole. */
-  want(spec: ServerSpec | null): void {
+  /** The containers that are up, for whoever measures them. */
+  get running(): { containerId: string; instance: string | null }[] {
+    return [this.#primary, ...this.#agents.all()].flatMap((each) =>
+      each ? [{ containerId: each.container.id, instance: each.container.key }] : []
+    );
+  }
+
+  /** The sizes of the server's volumes, by what it calls them, to be reported with the next news. */
+  volumeSizes(sizes: Map<string, number>): void {
+    const { observation } = this.#reporting;
+    if (!observation) return;
+    for (const volume of observation.volumes) volume.bytes = sizes.get(volume.name) ?? null;
+    this.#reporting.soon();
+  }
+
+  /**
+   * The newest wish wins and ends whatever is under way for an older one; null: remove it whole.
+   * @param deletesVolumes of a server to remove: its volumes too
+   */
+  want(spec: ServerSpec | null, deletesVolumes = false): void {
     const before = this.#wanted;
     if (spec && before && spec.generation < before.generation) return;
+    this.#deletesVolumes = deletesVolumes;
     if (JSON.stringify(spec) === JSON.stringify(before)) return;
     this.#wanted = spec;
     this.#superseded.abort(new DOMException("Another generation is wanted", "AbortError"));
   }
 
-  /** Lets go of the container, which goes on running, and ends the loop. */
+  /** Lets go of the containers, which go on running, and ends the loop. */
   async close(): Promise<void> {
     this.#closing = true;
     this.#superseded.abort(new DOMException("DTMA is ending", "AbortError"));
     await this.ended;
-    if (this.#reportTimer) clearTimeout(this.#reportTimer);
+    this.#reporting.close();
   }
 
-  /** Where to call the server, or why it cannot be called. */
-  reach(): Reachable | { unavailable: string } {
-    if (this.#reachable) return this.#reachable;
-    const layers = this.#observation?.layers;
+  /**
+   * Where to call the server. Waits for one that sleeps, or for an agent's own instance, to start.
+   * @param instance whose instance is asked for: an agent's id
+   */
+  async reach(instance: string | null, signal?: AbortSignal): Promise<Route> {
+    const { reachable } = this.#primary ?? {};
+    if (this.#primary) this.#primary.lastAskedMs = Date.now();
+    if (instance !== null && this.#wanted?.instances === "agent") {
+      if (!reachable && !this.#wake) return { unavailable: this.#whyNot() };
+      return await this.#agents.reach(instance, signal);
+    }
+    if (reachable) return reachable;
+    if (!this.#wake) return { unavailable: this.#whyNot() };
+    this.#wake.resolve();
+    const deadline = AbortSignal.timeout(WAKE_TIMEOUT_MS);
+    const until = signal ? AbortSignal.any([signal, deadline]) : deadline;
+    await Promise.race([this.#turned.promise, aborted(until)]);
+    return this.#primary?.reachable ?? { unavailable: this.#whyNot() };
+  }
+
+  #whyNot(): string {
+    const layers = this.#reporting.observation?.layers;
     const layer = layers && LAYERS.find((each) => layers[each].state !== "ready");
-    if (!layer) return { unavailable: "The server is not up" };
+    if (!layer) return "The server is not up";
     const { state, detail } = layers[layer];
-    if (state === "stopped") return { unavailable: "The server is stopped" };
-    return { unavailable: `The server's ${layer} is ${state}${detail && `: ${detail}`}` };
+    if (state === "stopped") return "The server is stopped";
+    return `The server's ${layer} is ${state}${detail && `: ${detail}`}`;
   }
 
   async #run(): Promise<void> {
@@ -168,52 +184,36 @@ export class ServerLoop {
         if (spec === null) {
           if (await this.#remove(signal)) return;
         } else {
-          this.#begin(spec);
+          this.#reporting.begin(spec, this.#primary?.generation ?? null);
           if (spec.running) await this.#keepRunning(spec, signal);
           else await this.#stop(spec, signal);
         }
       } catch (error) {
         if (signal.aborted) continue;
         if (error instanceof Outdated) {
-          this.#fail(
+          this.#reporting.fail(
             "container",
             `Generation ${error.generation} of this server runs here, so an older one was ignored`,
             "Deploy again: the next generation replaces it.",
           );
         } else {
           // Nothing that is known to happen ends here; what does must not end the loop.
-          this.#fail("container", String(error), "Deploy again, and report this error.");
+          this.#reporting.fail("container", String(error), "Deploy again, and report this error.");
         }
         await aborted(signal);
       }
     }
+    this.#letGo("The toolbox's DTMA is restarting");
   }
 
-  /** The layers of a new generation, none of which is up. */
-  #begin(spec: ServerSpec): void {
-    this.#log.maskValues(Object.values(spec.secrets));
-    const since = new Date().toISOString();
-    this.#observation = {
-      serverId: spec.serverId,
-      generation: spec.generation,
-      layers: Object.fromEntries(
-        LAYERS.map((layer) => [layer, { state: "waiting", detail: "", since }]),
-      ) as Observation["layers"],
-      imageDigest: null,
-      containerId: null,
-      serverInfo: null,
-      restarts: 0,
-      logTail: this.#log.lines,
-      tools: null,
-    };
-  }
-
-  /** Removes container, network and image. @returns false when something else was wanted first */
+  /** Removes containers, networks, image and, if asked to, volumes. @returns false when superseded */
   async #remove(signal: AbortSignal): Promise<boolean> {
+    this.#letGo("The server is being removed");
     while (!signal.aborted) {
       try {
         await this.#removeContainers();
         await this.#removeNetworks();
+        if (this.#deletesVolumes) await this.#removeVolumes();
         await this.#toolbox.collectImages();
         if (signal.aborted) return false;
         this.#toolbox.removed(this.#serverId);
@@ -228,56 +228,91 @@ export class ServerLoop {
   }
 
   async #stop(spec: ServerSpec, signal: AbortSignal): Promise<void> {
+    this.#letGo("The server is being stopped");
     await this.#withEngine("container", signal, async () => {
       const containers = await this.#containers();
-      this.#refuseOutdated(containers, spec);
+      refuseOutdated(containers, spec);
       await this.#removeContainers();
       await this.#removeNetworks();
-      if (containers.length > 0) this.#event("container", "info", "Stopped");
+      if (containers.length > 0) this.#reporting.event("container", "info", "Stopped");
     });
-    for (const layer of LAYERS) this.#layer(layer, { state: "stopped" });
+    for (const layer of LAYERS) this.#reporting.layer(layer, { state: "stopped" });
     await this.#collect();
     await aborted(signal);
   }
 
   /** Starts the server, and again whenever it goes down, until something else is wanted. */
   async #keepRunning(spec: ServerSpec, signal: AbortSignal): Promise<void> {
+    const hash = await specHash(spec, this.#toolbox.specKey);
     const policy = new RestartPolicy();
-    let imageRetryMs = 5000;
-    let reattached = 0;
+    let imageRetryMs = 5000, reattached = 0, attempts = 0;
     while (!signal.aborted) {
-      this.#startedMs = null;
+      let primary: Instance | null = null;
       try {
-        await this.#bringUp(spec, signal);
+        primary = await this.#bringUp(spec, hash, signal);
         imageRetryMs = 5000;
-        throw await this.#downfall(signal);
+        attempts = 0;
+        throw await this.#whileUp(primary, spec, signal);
       } catch (error) {
-        this.#letGo(signal.aborted ? "The server is being changed" : "The server went down");
+        this.#releaseSlot();
         if (signal.aborted) return;
+        if (error instanceof Outdated) throw error;
+        if (error instanceof Idle) {
+          await this.#sleepUntilCalled(primary!, signal);
+          continue;
+        }
         if (error instanceof EngineAbsentError) {
-          const { image } = this.#observation!.layers;
+          this.#letGo("The Docker Engine went away");
+          const { image } = this.#reporting.observation!.layers;
           this.#fail(image.state === "ready" ? "container" : "image", error.reason, error.advice);
           await sleep(ENGINE_RETRY_MS, signal);
           continue;
         }
-        if (error instanceof Outdated) throw error;
         if (error instanceof ImageError) {
-          this.#fail("image", error.reason, error.nextStep);
+          this.#fail("image", error.reason, error.nextStep, !error.retry);
           if (!error.retry) return await aborted(signal);
           await sleep(imageRetryMs, signal);
           imageRetryMs = Math.min(2 * imageRetryMs, 300_000);
           continue;
         }
-        const upMs = this.#startedMs === null ? 0 : Date.now() - this.#startedMs;
-        reattached = upMs < 60_000 ? reattached + 1 : 0;
-        if (error instanceof StreamLost && reattached <= REATTACH_LIMIT) continue;
-        if (error instanceof SkipProbe) {
-          await this.#withEngine("container", signal, () => this.#removeContainers());
-          continue;
+        if (error instanceof SkipProbe) continue;
+        const upMs = primary ? Date.now() - primary.startedMs : 0;
+        if (primary && this.#primary === primary) {
+          reattached = upMs < 60_000 ? reattached + 1 : 0;
+          this.#primary = null;
+          if (error instanceof StreamLost && reattached <= REATTACH_LIMIT) {
+            primary.letGo("The stream from the container was lost");
+            continue;
+          }
+          await this.#withEngine("container", signal, () => primary!.retire("It went down", 0));
         }
-        await this.#afterFailure(asFailure(error), policy, upMs, signal);
+        attempts++;
+        const failure = asFailure(error);
+        if (failure.isFinal) {
+          this.#fail(failure.layer, failure.reason, failure.nextStep, true);
+          return await aborted(signal);
+        }
+        if (this.#primary) await this.#afterRolloutFailed(failure, attempts, signal);
+        else await this.#afterFailure(failure, policy, upMs, signal);
       }
     }
+  }
+
+  /** A new generation did not get ready beside the one that serves. */
+  async #afterRolloutFailed(failure: Failure, attempts: number, signal: AbortSignal) {
+    const { layer, reason, nextStep } = failure;
+    const old = this.#primary!;
+    const serves = `Generation ${old.generation} goes on serving`;
+    if (attempts < ROLLOUT_ATTEMPTS) {
+      this.#fail(layer, `${reason}. It is tried once more. ${serves}`, nextStep);
+      return await sleep(1000, signal);
+    }
+    this.#fail(layer, `${reason}. ${serves}`, nextStep, true);
+    await old.downfall(signal).catch(() => {});
+    if (signal.aborted) return;
+    // Nothing serves any more: better the new generation's troubles than nothing.
+    this.#primary = null;
+    await this.#withEngine("container", signal, () => old.retire("It went down", 0));
   }
 
   async #afterFailure(
@@ -293,121 +328,209 @@ export class ServerLoop {
         `crash_looping: went down ${policy.quickFailures} times in a row, so it is not started ` +
           `again. ${reason}`,
         `${nextStep} Then deploy or start it again.`,
+        true,
       );
-    } else {
-      const seconds = Math.max(1, Math.round(delayMs / 1000));
-      this.#fail(layer, `${reason}. It is started again in ${seconds} s`, nextStep);
+      return await aborted(signal);
     }
-    await this.#withEngine("container", signal, () => this.#removeContainers());
-    if (delayMs === null) return await aborted(signal);
+    const seconds = Math.max(1, Math.round(delayMs / 1000));
+    this.#fail(layer, `${reason}. It is started again in ${seconds} s`, nextStep);
     await sleep(delayMs, signal);
-    if (this.#observation) this.#observation.restarts++;
+    if (this.#reporting.observation) this.#reporting.observation.restarts++;
   }
 
-  /** Detaches from the container and forgets it: whatever becomes of it is for the caller. */
-  #letGo(reason: string): void {
-    this.#releaseSlot();
-    this.#reachable = null;
-    this.#running?.session?.close(reason);
-    this.#running?.attachment.close();
-    this.#running = null;
-    this.#observation!.containerId = null;
-  }
-
-  /** Image, container, handshake, tools: each layer in turn, reported as it comes up. */
-  async #bringUp(spec: ServerSpec, signal: AbortSignal): Promise<void> {
-    const running = this.#running = await this.#container(spec, signal);
-    const observation = this.#observation!;
-    observation.containerId = running.containerId;
-    observation.imageDigest = running.imageId;
-    if (running.adopted) this.#layer("image", { state: "ready", detail: "Was there already" });
-    this.#layer("container", {
-      state: "ready",
-      detail: running.adopted ? "Ran already, and was taken over as it was" : "Runs",
-    });
-    try {
-      const session = running.session = await this.#handshake(running, signal);
-      observation.serverInfo = session.serverInfo;
-      this.#layer("handshake", { state: "ready", detail: describe(session.serverInfo) });
-      this.#event("handshake", "info", `Initialized: ${describe(session.serverInfo)}`);
-      await this.#serveTools(session, signal);
-    } catch (error) {
-      if (signal.aborted || error instanceof SkipProbe) throw error;
-      throw await this.#exit(running) ?? error;
+  /** What serves, if it is as it should be; else image and a new container, ready to be called. */
+  async #bringUp(spec: ServerSpec, hash: string, signal: AbortSignal): Promise<Instance> {
+    const refused = this.#toolbox.ceiling.refuses(spec);
+    if (refused) {
+      throw new Failure(
+        "container",
+        `This toolbox refuses it: ${refused}`,
+        "Ask for less, or have whoever runs the toolbox raise the limit in its ceiling file.",
+        true,
+      );
     }
-    this.#releaseSlot();
+    await this.#survey(spec, hash, signal);
+    const kept = this.#primary;
+    if (kept?.container.hash === hash && kept.reachable) {
+      await this.#keep(kept, spec, signal);
+      return kept;
+    }
+    const image = await this.#image(spec, signal);
+    const old = this.#primary;
+    // Two at once must not write one volume.
+    if (old && (old.container.hasVolumes || spec.volumes.length > 0)) {
+      this.#primary = null;
+      await old.retire("The server is being changed");
+    }
+    const fresh = await this.#start(spec, image, hash, signal);
+    if (this.#primary) {
+      this.#replace(this.#primary, fresh);
+    } else this.#primary = fresh;
+    this.#agents.serve(spec, image, hash);
+    this.#up(fresh, spec);
+    await this.#collect();
+    return fresh;
+  }
+
+  /** What runs already becomes the present generation's, as it is. */
+  async #keep(kept: Instance, spec: ServerSpec, signal: AbortSignal): Promise<void> {
+    const { hosts } = spec.network;
+    if (hosts.length > 0) {
+      const labels = ownLabels(this.#toolbox.toolboxId, spec.serverId);
+      for (const { container } of [kept, ...this.#agents.all()]) {
+        await this.#toolbox.egress.open(container.name, { serverId: spec.serverId, hosts, labels });
+      }
+    }
+    kept.generation = spec.generation;
+    if (spec.instances === "agent") {
+      const image = await this.#toolbox.images.ensure(spec.package, { signal });
+      this.#agents.serve(spec, image, kept.container.hash);
+    }
+    this.#reporting.layer("image", { state: "ready", detail: "Was there already" });
+    this.#reporting.layer("container", { state: "ready", detail: "Runs as it did" });
+    this.#reporting.layer("handshake", { state: "ready" });
+    this.#up(kept, spec);
     await this.#collect();
   }
 
-  /** Takes over the container that is as it should be, or makes it; removes all others. */
-  async #container(spec: ServerSpec, signal: AbortSignal): Promise<Running> {
-    const { docker, toolboxId, specKey } = this.#toolbox;
-    const hash = await specHash(spec, specKey);
-    const containers = await this.#containers();
-    this.#refuseOutdated(containers, spec);
-    const kept = containers.find(({ State, Labels }) =>
-      State === "running" && Labels[Label.spec] === hash &&
-      Labels[Label.generation] === String(spec.generation)
-    );
-    for (const { Id } of containers) if (Id !== kept?.Id) await this.#removeContainer(Id);
-    if (kept) {
-      const running = await this.#attach(kept.Id, kept.ImageID, true);
-      // The DTMA before may have died in the middle of a line: end it, so that ours is whole.
-      this.#startedMs = Date.now();
-      this.#waitAbove("container");
-      const writer = running.attachment.stdin.getWriter();
-      await writer.write(new Uint8Array([10])).finally(() => writer.releaseLock());
-      this.#event("container", "info", "Took over the running container as it was");
-      return running;
-    }
-    const image = await this.#image(spec, signal);
-    await this.#takeSlot(signal);
-    this.#layer("container", { state: "working", detail: "Starting" });
-    this.#waitAbove("container");
-    await this.#removeNetworks();
-    const network = networkConfig(spec, toolboxId);
-    if (network) await docker.createNetwork(network);
-    const containerId = await docker.createContainer(
-      containerName(spec.serverId),
-      containerConfig(spec, { toolboxId, image, specHash: hash }),
-    );
-    // Attached before it starts: nothing it says is lost.
-    const running = await this.#attach(containerId, image, false);
-    try {
-      signal.throwIfAborted();
-      this.#startedMs = Date.now();
-      await docker.startContainer(containerId);
-    } catch (error) {
-      running.attachment.close();
-      throw error;
-    }
-    this.#event("container", "info", `Started container ${containerId.slice(0, 12)}`);
-    return running;
+  #up(instance: Instance, spec: ServerSpec): void {
+    const observation = this.#reporting.observation!;
+    observation.containerId = instance.container.id;
+    observation.imageDigest = instance.container.imageId;
+    observation.serverInfo = instance.serverInfo;
+    observation.servingGeneration = spec.generation;
+    observation.gaveUp = false;
+    this.#reporting.toolsReady();
+    this.#releaseSlot();
+    this.#turn();
   }
 
-  async #image(spec: ServerSpec, signal: AbortSignal): Promise<string> {
-    this.#layer("image", { state: "working", detail: "Looking for the image" });
+  /** The new one answers from now on; the old one ends when its calls have. */
+  #replace(old: Instance, fresh: Instance): void {
+    this.#primary = fresh;
+    this.#reporting.event(
+      "container",
+      "info",
+      `Generation ${fresh.generation} replaced generation ${old.generation}`,
+    );
+    old.retire("The server was replaced by its next generation").catch(() => {
+      // The engine went away: the next look at what is there removes it.
+    });
+  }
+
+  /** Looks at what is there: takes over what runs, and removes what should not be. */
+  async #survey(spec: ServerSpec, hash: string, signal: AbortSignal): Promise<void> {
+    const containers = await this.#containers();
+    refuseOutdated(containers, spec);
+    const known = new Set(this.running.map(({ containerId }) => containerId));
+    const running = containers.filter(({ State, Id }) => State === "running" && !known.has(Id));
+    const shared = running.filter(({ Labels }) => Labels[Label.instance] === undefined)
+      .toSorted((a, b) => generationOf(b) - generationOf(a));
+    const asItShouldBe = shared.find(({ Labels }) => Labels[Label.spec] === hash);
+    // One of an older generation serves until the new one can; not where both would write a volume.
+    const found = asItShouldBe ?? (spec.volumes.length === 0 ? shared[0] : undefined);
+    const agents = running.filter(({ Labels }) =>
+      Labels[Label.instance] !== undefined && Labels[Label.spec] === hash &&
+      spec.instances === "agent"
+    );
+    const kept = new Set([...known, ...agents.map(({ Id }) => Id)]);
+    if (found && !this.#primary) kept.add(found.Id);
+    for (const each of containers) {
+      if (kept.has(each.Id)) continue;
+      await removeContainer(this.#toolbox, { id: each.Id, name: each.Names[0].slice(1) });
+    }
+    if (found && !this.#primary) await this.#adopt(found, spec, found === asItShouldBe, signal);
+    for (const each of agents) this.#agents.adopt(each, spec);
+  }
+
+  async #adopt(
+    found: ContainerSummary,
+    spec: ServerSpec,
+    isAsItShouldBe: boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const watcher = isAsItShouldBe ? this.#watcher() : this.#silentWatcher();
+    const instance = await Instance.adopt(this.#toolbox, watcher, found, spec);
+    if (isAsItShouldBe) {
+      this.#reporting.layer("image", { state: "ready", detail: "Was there already" });
+      this.#reporting.layer("container", {
+        state: "ready",
+        detail: "Ran already, and was taken over as it was",
+      });
+      this.#reporting.waitAbove("container");
+      this.#reporting.event("container", "info", "Took over the running container as it was");
+    }
+    try {
+      await instance.open(signal);
+    } catch (error) {
+      if (signal.aborted || error instanceof EngineAbsentError) {
+        instance.letGo("The server is being changed");
+        throw error;
+      }
+      await instance.retire("It does not answer", 0);
+      if (isAsItShouldBe) throw error;
+      return;
+    }
+    this.#primary = instance;
+    const { observation } = this.#reporting;
+    if (observation) observation.servingGeneration = instance.generation;
+  }
+
+  async #image(spec: ServerSpec, signal: AbortSignal): Promise<BuiltImage> {
+    const reporting = this.#reporting;
+    reporting.layer("image", { state: "working", detail: "Looking for the image" });
     let built = false;
     const options: EnsureOptions = {
       signal,
       onLine: (line) => {
-        if (!built) this.#layer("image", { state: "working", detail: "Building", progress: 0 });
+        if (!built) reporting.layer("image", { state: "working", detail: "Building", progress: 0 });
         built = true;
-        this.#log.add(line);
+        reporting.log.add(line);
       },
       onProgress: (progress) => {
-        this.#observation!.layers.image.progress = progress;
-        this.#reportSoon();
+        reporting.observation!.layers.image.progress = progress;
+        reporting.soon();
       },
     };
     const startedMs = Date.now();
     const image = await this.#toolbox.images.ensure(spec.package, options);
     const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);
     const detail = built ? `Built in ${seconds} s` : "Was there already";
-    this.#layer("image", { state: "ready", detail });
-    if (built) this.#event("image", "info", `Image built in ${seconds} s`);
-    this.#observation!.imageDigest = image;
+    reporting.layer("image", { state: "ready", detail });
+    if (built) reporting.event("image", "info", `Image built in ${seconds} s`);
+    reporting.observation!.imageDigest = image.id;
     return image;
+  }
+
+  /** A new container, up to its tools; whatever is left of one that does not get there is removed. */
+  async #start(
+    spec: ServerSpec,
+    image: BuiltImage,
+    hash: string,
+    signal: AbortSignal,
+  ): Promise<Instance> {
+    await this.#takeSlot(signal);
+    this.#reporting.layer("container", { state: "working", detail: "Starting" });
+    this.#reporting.waitAbove("container");
+    const start = { image, hash, key: null, signal };
+    const instance = await Instance.start(this.#toolbox, this.#watcher(), spec, start);
+    this.#reporting.observation!.containerId = instance.container.id;
+    this.#reporting.layer("container", { state: "ready", detail: "Runs" });
+    try {
+      await instance.open(signal);
+      return instance;
+    } catch (error) {
+      if (this.#closing || error instanceof EngineAbsentError) {
+        // The next DTMA, or the next try, takes it over.
+        instance.letGo("The server is being changed");
+        throw error;
+      }
+      if (signal.aborted) await instance.retire("The server is being changed", 0).catch(() => {});
+      else {
+        await this.#withEngine("container", signal, () => instance.retire("It did not start", 0));
+      }
+      throw error;
+    }
   }
 
   async #takeSlot(signal: AbortSignal): Promise<void> {
@@ -419,163 +542,133 @@ export class ServerLoop {
     };
   }
 
-  async #attach(containerId: string, imageId: string, adopted: boolean): Promise<Running> {
-    const attachment = await this.#toolbox.docker.attachContainer(containerId);
-    const logged = this.#log.follow(attachment.stderr);
-    return { containerId, imageId, attachment, adopted, logged, session: null };
-  }
-
-  async #handshake(running: Running, signal: AbortSignal): Promise<Session> {
-    const { openSession, unprobed } = this.#toolbox;
-    this.#layer("handshake", { state: "working", detail: "Initializing" });
-    const { imageId } = running;
-    const skipProbe = unprobed.has(imageId) || this.#exitedOnProbe === imageId;
+  /** Waits until a server that is up goes down, hangs or is idle. */
+  async #whileUp(primary: Instance, spec: ServerSpec, signal: AbortSignal): Promise<Error> {
+    const watching = new AbortController();
+    const until = AbortSignal.any([signal, watching.signal]);
     try {
-      const session = await openSession(running.attachment, {
-        handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
-        skipProbe,
-        signal,
-        log: (line) => this.#log.add(line),
-      });
-      // A verdict only now: a server that exits in any case did not exit because of the probe.
-      if (skipProbe && !unprobed.has(imageId)) await unprobed.add(imageId);
-      return session;
-    } catch (error) {
-      if (!(error instanceof HandshakeError)) throw error;
-      if (error.exitedOnProbe && !skipProbe && await this.#exit(running)) {
-        this.#exitedOnProbe = imageId;
-        throw new SkipProbe();
-      }
-      throw new Failure("handshake", error.reason, error.nextStep);
-    }
-  }
-
-  /** Lists the tools, and again when the server says that they changed, once a second at most. */
-  async #serveTools(session: Session, signal: AbortSignal): Promise<void> {
-    let changed = false, listing = true;
-    const relist = async () => {
-      if (listing) return;
-      listing = true;
-      while (changed && !signal.aborted && this.#reachable?.session === session) {
-        changed = false;
-        this.#reachable.toolHashes = await this.#listTools(session, signal);
-        await sleep(1000, signal);
-      }
-      listing = false;
-    };
-    session.onToolsChanged = () => {
-      changed = true;
-      // Until they are listed anew no call gets through: it could reach a tool that was changed.
-      if (this.#reachable?.session === session) this.#reachable.toolHashes = new Map();
-      // Tools that are not known must not be called: the loop starts the server anew.
-      relist().catch((error) => session.close(asFailure(error).reason));
-    };
-    const toolHashes = await this.#listTools(session, signal);
-    this.#reachable = { session, toolHashes };
-    listing = false;
-    if (changed) session.onToolsChanged();
-  }
-
-  /** @returns the hashes by name of the tools that the server lists now, after reporting them */
-  async #listTools(session: Session, signal: AbortSignal): Promise<Map<string, string>> {
-    this.#layer("tools", { state: "working", detail: "Listing" });
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(LIST_TIMEOUT_MS)]);
-    const tools = await session.listTools(deadline).catch((error) => {
-      signal.throwIfAborted();
-      throw new Failure(
-        "tools",
-        `The server did not list its tools: ${error.message}`,
-        "Look at the log below; another version of the server may help.",
+      const down = primary.downfall(until);
+      // Told twice: who loses the race below is not waited for.
+      down.catch(() => {});
+      const error = await Promise.race([down, this.#untilIdle(primary, spec, until)]);
+      if (!(error instanceof Failure) || !error.reason.startsWith("The server hangs")) return error;
+      const again = Date.now() - this.#hungMs < HUNG_AGAIN_MS;
+      this.#hungMs = Date.now();
+      if (!again) return error;
+      return new Failure(
+        error.layer,
+        `${error.reason}. It was started anew before, and hung again`,
+        error.nextStep,
+        true,
       );
-    });
-    const toolHashes = await hashes(tools);
-    this.#observation!.tools = tools;
-    const detail = tools.length === 1 ? "1 tool" : `${tools.length} tools`;
-    const listed = JSON.stringify([...toolHashes]);
-    if (listed !== this.#listedTools) this.#event("tools", "info", `The server lists ${detail}`);
-    this.#listedTools = listed;
-    this.#layer("tools", { state: "ready", detail });
-    return toolHashes;
-  }
-
-  /** Waits for the end of a server that is up; says why it went down. */
-  async #downfall(signal: AbortSignal): Promise<Error> {
-    const running = this.#running!;
-    const reason = await Promise.race([running.session!.closed, aborted(signal)]);
-    this.#reachable = null;
-    signal.throwIfAborted();
-    // The session may have given up on a server that still runs.
-    const streamEnded = await Promise.race([
-      running.attachment.closed.then(() => true),
-      sleep(100, signal).then(() => false),
-    ]);
-    const exit = await this.#exit(running, streamEnded ? 3000 : 0);
-    if (exit) return exit;
-    if (streamEnded) {
-      return new StreamLost("The stream from the container was lost again and again");
+    } finally {
+      watching.abort();
     }
-    return new Failure(
-      "handshake",
-      `The session with the server ended: ${this.#log.clean(String(reason), 500)}`,
-      "Look at the log below; the server may have a fault.",
-    );
   }
 
-  /** How the container ended, or null if it runs. Waits a little for an end that is under way. */
-  async #exit(running: Running, waitMs = 500): Promise<Failure | null> {
-    const deadline = Date.now() + waitMs;
+  async #untilIdle(primary: Instance, spec: ServerSpec, signal: AbortSignal): Promise<Idle> {
+    const { idleStopS } = spec;
     for (;;) {
-      let state;
-      try {
-        state = (await this.#toolbox.docker.inspectContainer(running.containerId)).State;
-      } catch (error) {
-        if (!(error instanceof DockerError && error.status === 404)) throw error;
-        return new Failure(
-          "container",
-          "The container was removed by someone else",
-          "Nothing to do: Mooring makes it again.",
-        );
+      if (idleStopS === null) await aborted(signal);
+      else {
+        const restMs = primary.lastUsedMs + idleStopS * 1000 - Date.now();
+        if (restMs <= 0) return new Idle();
+        await sleep(restMs, signal);
       }
-      if (!state.Running) {
-        // What it said last is often why.
-        await Promise.race([running.logged, sleep(1000)]);
-        return exitFailure(state);
-      }
-      if (Date.now() >= deadline) return null;
-      await sleep(50);
+      signal.throwIfAborted();
     }
   }
 
-  #containers() {
+  /** Stops the container of a server that nobody calls; its tools stay listed. */
+  async #sleepUntilCalled(primary: Instance, signal: AbortSignal): Promise<void> {
+    this.#primary = null;
+    const wake = this.#wake = Promise.withResolvers<void>();
+    try {
+      await this.#withEngine(
+        "container",
+        signal,
+        () => primary.retire("The server went to sleep", 0),
+      );
+      if (signal.aborted) return;
+      const detail = "Sleeps, for nobody called it; starts at the next call";
+      this.#reporting.observation!.containerId = null;
+      for (const layer of ["container", "handshake"] as const) {
+        this.#reporting.layer(layer, { state: "idle", detail });
+      }
+      this.#reporting.event("container", "info", "Went to sleep: nobody called it");
+      await Promise.race([wake.promise, aborted(signal)]);
+      if (!signal.aborted) this.#reporting.event("container", "info", "Woken by a call");
+    } finally {
+      // Those that come while it starts wait for it too.
+      if (signal.aborted) this.#wake = null;
+      else this.#turned.promise.then(() => this.#wake = null);
+    }
+  }
+
+  #turn(): void {
+    this.#turned.resolve();
+    this.#turned = Promise.withResolvers();
+  }
+
+  #fail(layer: Layer, reason: string, nextStep: string, gaveUp = false): void {
+    const { observation } = this.#reporting;
+    if (observation) {
+      observation.gaveUp = gaveUp;
+      observation.servingGeneration = this.#primary?.generation ?? null;
+    }
+    this.#reporting.fail(layer, reason, nextStep);
+    this.#turn();
+  }
+
+  /** What the instance that is to serve tells is the server's news. */
+  #watcher(): Watcher {
+    const reporting = this.#reporting;
+    return {
+      log: reporting.log,
+      layer: (layer, state, detail) => reporting.layer(layer, { state, detail }),
+      event: (layer, level, message) => reporting.event(layer, level, message),
+      tools: (tools: ToolDefinition[], hashes) => reporting.tools(tools, hashes),
+      health: (latencyMs) => reporting.health(latencyMs),
+    };
+  }
+
+  /** One of an older generation that is to be replaced: its layers are not this generation's. */
+  #silentWatcher(): Watcher {
+    return { ...this.#watcher(), layer: () => {}, tools: () => {} };
+  }
+
+  #letGo(reason: string): void {
+    this.#primary?.letGo(reason);
+    this.#primary = null;
+    this.#wake = null;
+    this.#agents.letGo(reason);
+    const { observation } = this.#reporting;
+    if (observation) {
+      observation.containerId = null;
+      observation.servingGeneration = null;
+    }
+    this.#turn();
+  }
+
+  #containers(): Promise<ContainerSummary[]> {
     return this.#toolbox.docker.listContainers(this.#ownLabels());
   }
 
-  #refuseOutdated(
-    containers: Awaited<ReturnType<Docker["listContainers"]>>,
-    spec: ServerSpec,
-  ): void {
-    const newest = Math.max(0, ...containers.map((each) => Number(each.Labels[Label.generation])));
-    if (newest > spec.generation) throw new Outdated(newest);
-  }
-
   async #removeContainers(): Promise<void> {
-    for (const { Id } of await this.#containers()) await this.#removeContainer(Id);
-  }
-
-  async #removeContainer(id: string): Promise<void> {
-    const { docker } = this.#toolbox;
-    // A server may have something to put in order; one that will not end is killed.
-    await docker.stopContainer(id, STOP_SECONDS).catch((error) => {
-      if (!(error instanceof DockerError)) throw error;
-    });
-    await docker.removeContainer(id);
-    if (this.#observation) this.#observation.containerId = null;
+    for (const { Id, Names } of await this.#containers()) {
+      await removeContainer(this.#toolbox, { id: Id, name: Names[0].slice(1) });
+    }
   }
 
   async #removeNetworks(): Promise<void> {
+    const { docker, egress } = this.#toolbox;
+    for (const { Name } of await docker.listNetworks(this.#ownLabels())) await egress.close(Name);
+  }
+
+  async #removeVolumes(): Promise<void> {
     const { docker } = this.#toolbox;
-    for (const { Id } of await docker.listNetworks(this.#ownLabels())) {
-      await docker.removeNetwork(Id);
+    for (const { Name } of await docker.listVolumes(this.#ownLabels())) {
+      await docker.removeVolume(Name);
     }
   }
 
@@ -587,7 +680,8 @@ export class ServerLoop {
   /** Unused images are a matter of disk space: failing to remove them fails nothing else. */
   async #collect(): Promise<void> {
     await this.#toolbox.collectImages().catch((error) => {
-      this.#event("image", "warning", `Unused images were not removed: ${error.message}`);
+      const message = `Unused images were not removed: ${error.message}`;
+      this.#reporting.event("image", "warning", message);
     });
   }
 
@@ -607,141 +701,13 @@ export class ServerLoop {
       }
     }
   }
-
-  /** A layer failed: those above it wait. */
-  #fail(layer: Layer, reason: string, nextStep: string): void {
-    if (!this.#observation) return;
-    const detail = this.#log.clean(reason);
-    const before = this.#observation.layers[layer];
-    if (before.state !== "failed" || before.detail !== detail) this.#event(layer, "error", reason);
-    this.#layer(layer, { state: "failed", detail, nextStep: nextStep.slice(0, 1000) });
-    this.#waitAbove(layer);
-  }
-
-  #waitAbove(layer: Layer): void {
-    this.#observation!.tools = null;
-    this.#observation!.serverInfo = null;
-    for (const above of LAYERS.slice(LAYERS.indexOf(layer) + 1)) {
-      this.#layer(above, { state: "waiting" });
-    }
-  }
-
-  #layer(layer: Layer, to: Omit<LayerState, "since" | "detail"> & { detail?: string }): void {
-    if (!this.#observation) return;
-    const before = this.#observation.layers[layer];
-    const since = before.state === to.state ? before.since : new Date().toISOString();
-    const detail = to.detail === undefined && before.state === to.state ? before.detail : to.detail;
-    this.#observation.layers[layer] = { ...to, detail: this.#log.clean(detail ?? ""), since };
-    this.#reportNow();
-  }
-
-  #event(layer: Layer, level: ReportedEvent["level"], message: string): void {
-    if (!this.#observation) return;
-    const { serverId, generation } = this.#observation;
-    const at = new Date().toISOString();
-    this.#toolbox.event({
-      serverId,
-      generation,
-      at,
-      layer,
-      level,
-      message: this.#log.clean(message),
-    });
-  }
-
-  #reportNow(): void {
-    if (!this.#observation || this.#closing) return;
-    if (this.#reportTimer) clearTimeout(this.#reportTimer);
-    this.#reportTimer = null;
-    this.#lastReportMs = Date.now();
-    this.#observation.logTail = this.#log.lines;
-    this.#toolbox.report(structuredClone(this.#observation));
-  }
-
-  #reportSoon(): void {
-    if (this.#reportTimer || this.#closing) return;
-    const waitMs = Math.max(0, this.#lastReportMs + REPORT_EVERY_MS - Date.now());
-    this.#reportTimer = setTimeout(() => {
-      this.#reportTimer = null;
-      this.#reportNow();
-    }, waitMs);
-  }
 }
 
-function exitFailure(state: { ExitCode: number; OOMKilled: boolean; Error: string }): Failure {
-  if (state.OOMKilled) {
-    const limit = POLICY.memoryBytes / 1024 / 1024;
-    return new Failure(
-      "container",
-      `The server used more than its ${limit} MiB of memory and was killed`,
-      "Ask it for less at once, or look for a leaner version of the server.",
-    );
-  }
-  // 128 + signal, as an init reports a child that a signal ended.
-  const signals: Record<number, string> = { 134: "ABRT", 137: "KILL", 139: "SEGV", 143: "TERM" };
-  const by = signals[state.ExitCode];
-  return new Failure(
-    "container",
-    `The server exited with code ${state.ExitCode}${by ? ` (signal ${by})` : ""}` +
-      (state.Error ? `: ${state.Error}` : ""),
-    "The last lines of the log below usually say why: a missing setting, a wrong argument.",
-  );
+function generationOf({ Labels }: ContainerSummary): number {
+  return Number(Labels[Label.generation]);
 }
 
-function asFailure(error: unknown): Failure {
-  if (error instanceof Failure) return error;
-  if (error instanceof DockerError) {
-    return new Failure(
-      "container",
-      `The Docker Engine refused: ${error.message}`,
-      /no space left on device/i.test(error.message)
-        ? "Free space on the toolbox's disk."
-        : "Check the Docker Engine on the toolbox.",
-    );
-  }
-  return new Failure(
-    "handshake",
-    error instanceof Error ? error.message : String(error),
-    "Look at the log below.",
-  );
-}
-
-/** By tool name. A name that is listed twice with two definitions has none: it fits no approval. */
-async function hashes(tools: ToolDefinition[]): Promise<Map<string, string>> {
-  const byName = new Map<string, string>();
-  const ambiguous = new Set<string>();
-  for (const tool of tools) {
-    const hash = await canonicalHash(tool);
-    if (byName.has(tool.name) && byName.get(tool.name) !== hash) ambiguous.add(tool.name);
-    byName.set(tool.name, hash);
-  }
-  for (const name of ambiguous) byName.delete(name);
-  return byName;
-}
-
-function describe(serverInfo: Record<string, unknown>): string {
-  const { name, version, revision } = serverInfo;
-  const text = [name, version].filter((part) => typeof part === "string").join(" ");
-  return `${text.slice(0, 200) || "unnamed"}, MCP ${revision ?? "revision unknown"}`;
-}
-
-/** Resolves when the signal is aborted. */
-function aborted(signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (signal.aborted) resolve();
-  else signal.addEventListener("abort", () => resolve(), { once: true });
-  return promise;
-}
-
-/** Resolves after a time, or as soon as the signal is aborted. */
-function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  const stop = () => {
-    clearTimeout(timer);
-    resolve();
-  };
-  if (signal?.aborted) stop();
-  signal?.addEventListener("abort", stop, { once: true });
-  return promise.finally(() => signal?.removeEventListener("abort", stop));
+function refuseOutdated(containers: ContainerSummary[], spec: ServerSpec): void {
+  const newest = Math.max(0, ...containers.map(generationOf));
+  if (newest > spec.generation) throw new Outdated(newest);
 }

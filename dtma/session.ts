@@ -15,7 +15,7 @@ import type {
   RequestOptions,
 } from "./connection.ts";
 import { objectMembers, objectText } from "./json_text.ts";
-import { PIN_META, type ToolDefinition, WAIST_REVISION } from "./protocol.ts";
+import { ErrorCode, PIN_META, type ToolDefinition, WAIST_REVISION } from "./protocol.ts";
 import { DTMA_VERSION } from "./version.ts";
 
 export type {
@@ -45,6 +45,15 @@ export interface Session {
       onNotification?: (notification: JsonRpcNotification) => void;
     },
   ): Promise<JsonRpcResponse>;
+  /** Calls that the server has not answered. */
+  readonly inFlight: number;
+  /** When a call was last made or answered, by `Date.now()`. */
+  readonly lastUsedMs: number;
+  /**
+   * Asks the server for a sign of life: any answer is one.
+   * @returns the milliseconds it took; null when none came in time
+   */
+  ping(timeoutMs: number): Promise<number | null>;
   /** Called when the server says that its tools changed, as often as it says so. */
   onToolsChanged: (() => void) | null;
   /** Resolves with the reason, for a person, when the session is over. */
@@ -131,6 +140,7 @@ export async function openSession(
 class StdioSession implements Session {
   serverInfo: Record<string, unknown> = {};
   onToolsChanged: (() => void) | null = null;
+  lastUsedMs = Date.now();
   readonly closed: Promise<string>;
   readonly #connection: Connection;
   readonly #log: (line: string) => void;
@@ -146,6 +156,21 @@ class StdioSession implements Session {
       log,
     });
     this.closed = this.#connection.closed;
+  }
+
+  get inFlight(): number {
+    return this.#connection.inFlight;
+  }
+
+  async ping(timeoutMs: number): Promise<number | null> {
+    // 2026-07-28 has no ping; its discovery is cheap and may be asked at any time.
+    const method = this.#era === "modern" ? "server/discover" : "ping";
+    const startedMs = performance.now();
+    const { error } = await this.#ask(method, {}, { timeoutMs, background: true });
+    if (error?.code === ErrorCode.timedOut || error?.code === ErrorCode.serverUnavailable) {
+      return null;
+    }
+    return performance.now() - startedMs;
   }
 
   async handshake(skipProbe: boolean): Promise<void> {
@@ -198,6 +223,7 @@ class StdioSession implements Session {
     if (this.#era === "legacy" && request.method === "server/discover") {
       return { jsonrpc: "2.0", id: request.id, result: this.#discoverResult() };
     }
+    this.lastUsedMs = Date.now();
     const paramsText = request.paramsText ?? JSON.stringify(request.params ?? {});
     const params = objectMembers(paramsText);
     const meta = objectMembers(params.get("_meta") ?? "{}");
@@ -211,6 +237,7 @@ class StdioSession implements Session {
         logLevel: logLevel && JSON.parse(logLevel),
       },
     );
+    this.lastUsedMs = Date.now();
     return toWaist(response, request.id);
   }
 

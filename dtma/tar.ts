@@ -13,25 +13,42 @@ export function writeTar(files: Record<string, string | Uint8Array>): Uint8Array
   const blocks: Uint8Array[] = [];
   for (const [name, content] of Object.entries(files)) {
     const body = typeof content === "string" ? encoder.encode(content) : content;
-    const header = new Uint8Array(BLOCK_BYTES);
-    const field = (offset: number, text: string) => header.set(encoder.encode(text), offset);
-    const octal = (value: number, digits: number) => value.toString(8).padStart(digits, "0");
     if (encoder.encode(name).length > 100) throw new RangeError(`Name too long for tar: ${name}`);
-    field(0, name);
-    field(100, octal(0o644, 7));
-    field(108, octal(0, 7));
-    field(116, octal(0, 7));
-    field(124, octal(body.length, 11));
-    field(136, octal(0, 11));
-    field(148, "        "); // the checksum counts its own field as spaces
-    field(156, "0");
-    field(257, "ustar\x0000");
-    field(148, octal(header.reduce((sum, byte) => sum + byte, 0), 6) + "\0 ");
     const padding = new Uint8Array((BLOCK_BYTES - body.length % BLOCK_BYTES) % BLOCK_BYTES);
-    blocks.push(header, body, padding);
+    blocks.push(header({ name, mode: 0o644, uid: 0, size: body.length, type: "0" }), body, padding);
   }
-  blocks.push(new Uint8Array(2 * BLOCK_BYTES));
-  const tar = new Uint8Array(blocks.reduce((sum, block) => sum + block.length, 0));
+  return joined(blocks);
+}
+
+/** A tar of empty directories that are the user's and no one else's. */
+export function writeTarOfDirectories(names: string[], uid: number): Uint8Array<ArrayBuffer> {
+  return joined(names.map((name) => header({ name, mode: 0o700, uid, size: 0, type: "5" })));
+}
+
+function header(
+  entry: { name: string; mode: number; uid: number; size: number; type: string },
+): Uint8Array {
+  const bytes = new Uint8Array(BLOCK_BYTES);
+  const encoder = new TextEncoder();
+  const field = (offset: number, text: string) => bytes.set(encoder.encode(text), offset);
+  const octal = (value: number, digits: number) => value.toString(8).padStart(digits, "0");
+  field(0, entry.name);
+  field(100, octal(entry.mode, 7));
+  field(108, octal(entry.uid, 7));
+  field(116, octal(entry.uid, 7));
+  field(124, octal(entry.size, 11));
+  field(136, octal(0, 11));
+  field(148, "        "); // the checksum counts its own field as spaces
+  field(156, entry.type);
+  field(257, "ustar\x0000");
+  field(148, octal(bytes.reduce((sum, byte) => sum + byte, 0), 6) + "\0 ");
+  return bytes;
+}
+
+/** The blocks, and the two empty ones that end a tar. */
+function joined(blocks: Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const bytes = blocks.reduce((sum, block) => sum + block.length, 2 * BLOCK_BYTES);
+  const tar = new Uint8Array(bytes);
   let offset = 0;
   for (const block of blocks) {
     tar.set(block, offset);

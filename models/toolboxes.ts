@@ -181,6 +181,7 @@ export async function desiredOf(
         memoryMiB: 512,
         instances: "shared",
         idleStopS: null,
+        restart: 0,
         ...resolveInputs(config.entry, config.values, secrets),
       };
     })),

@@ -122,6 +122,11 @@ function observation(detail: string, serverId = SERVER) {
     containerId: null,
     serverInfo: null,
     restarts: 0,
+    servingGeneration: null,
+    gaveUp: false,
+    health: null,
+    instances: [],
+    volumes: [],
     logTail: [],
     tools: null,
   };

@@ -23,7 +23,7 @@ async function serve(server: StdioServer | null, options: Partial<DataPathOption
   const route: Route = session ? { session, toolHashes } : { unavailable: "It is stopped" };
   const logged: string[] = [];
   const handler = dataPath({
-    sessionOf: (id) => id === SERVER ? route : { unavailable: "Not here" },
+    reach: (id) => Promise.resolve(id === SERVER ? route : { unavailable: "Not here" }),
     appPublicKey: () => app.publicKey,
     log: (line) => logged.push(line),
     ...options,

@@ -1,6 +1,6 @@
 /** What the tests of DTMA share: a real Docker Engine, a toolbox of each test's own, and its end. */
 import { Docker, EngineAbsentError } from "../../dtma/docker.ts";
-import type { EnsureOptions } from "../../dtma/image.ts";
+import type { BuiltImage, EnsureOptions } from "../../dtma/image.ts";
 import { Label } from "../../dtma/policy.ts";
 import type { NpmPackage, ServerSpec } from "../../dtma/protocol.ts";
 import { writeTar } from "../../dtma/tar.ts";
@@ -64,6 +64,8 @@ async function clean(docker: Docker, toolboxId: string): Promise<void> {
   for (const id of left.containers) await docker.removeContainer(id);
   for (const name of left.networks) await docker.removeNetwork(name);
   for (const id of left.images) await docker.removeImage(id);
+  const volumes = await docker.listVolumes([`${Label.toolbox}=${toolboxId}`]);
+  for (const { Name } of volumes) await docker.removeVolume(Name);
 }
 
 const FIXTURES = new URL("../fixtures/servers/", import.meta.url);
@@ -76,11 +78,11 @@ export class FixtureImages {
   readonly #built = new Map<string, Promise<string>>();
   constructor(readonly toolbox: Toolbox) {}
 
-  ensure(npmPackage: NpmPackage, options: EnsureOptions = {}): Promise<string> {
+  async ensure(npmPackage: NpmPackage, options: EnsureOptions = {}): Promise<BuiltImage> {
     const fixture = npmPackage.name.replace(/^fixture-/, "");
     const image = this.#built.get(fixture) ?? this.#build(fixture, options);
     this.#built.set(fixture, image);
-    return image;
+    return { id: await image, command: ["node", "/app/server"], hasLauncher: false };
   }
 
   async #build(fixture: string, options: EnsureOptions): Promise<string> {
@@ -136,6 +138,7 @@ export function fixtureSpec(fixture: string, changes: Partial<ServerSpec> = {}):
     memoryMiB: 512,
     instances: "shared",
     idleStopS: null,
+    restart: 0,
     ...changes,
   };
 }

@@ -38,7 +38,7 @@ for (const liveRestore of [true, false]) {
         );
         const failed = Object.values(away.layers).find((layer) => layer.state === "failed")!;
         assert.match(failed.nextStep!, /Docker Engine/);
-        assert.ok("unavailable" in dtma.reconciler.sessionOf(spec.serverId));
+        assert.ok("unavailable" in await dtma.reconciler.reach(spec.serverId));
         await engine.run();
         const after = await dtma.ready(spec);
         assert.equal(after.containerId === before.containerId, liveRestore);

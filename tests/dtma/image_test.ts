@@ -31,11 +31,11 @@ engineTest(
       images.ensure(EVERYTHING),
     ]);
     console.log(`first build: ${Date.now() - startedMs} ms`);
-    assert.equal(both[0], both[1]);
-    assert.match(both[0], /^sha256:[0-9a-f]{64}$/);
+    assert.deepEqual(both[0], both[1]);
+    assert.match(both[0].id, /^sha256:[0-9a-f]{64}$/);
     assert.equal(lines.filter((line) => line.startsWith("Step 1/")).length, 1);
     assert.ok(progress.length > 3 && progress.every((each) => each >= 0 && each < 1));
-    assert.equal(await images.ensure(EVERYTHING), both[0]);
+    assert.deepEqual(await images.ensure(EVERYTHING), both[0]);
 
     const locks = await Array.fromAsync(Deno.readDir(`${dataDir}/locks`));
     assert.match(locks[0].name, /^modelcontextprotocol-server-everything-[0-9a-f]{16}\.json$/);
@@ -45,7 +45,7 @@ engineTest(
     assert.match(locked.integrity, /^sha512-/);
 
     // Neither certificate nor npm's cache is in what runs; nothing without a tag is left.
-    const found = await run(toolbox, both[0], [
+    const found = await run(toolbox, both[0].id, [
       "node",
       "-e",
       `const fs = require("fs"); console.log(JSON.stringify([
@@ -56,7 +56,7 @@ engineTest(
     assert.deepEqual(await docker.listImages(["dev.mooring.build"], true), []);
 
     // A second toolbox directory's worth: the image is gone, the lock file is there.
-    await docker.removeImage(both[0]);
+    await docker.removeImage(both[0].id);
     const again: string[] = [];
     const rebuiltMs = Date.now();
     await images.ensure(EVERYTHING, { onLine: (line) => again.push(line) });
@@ -139,7 +139,7 @@ engineTest(
     two.abort();
     await assert.rejects(second, { name: "AbortError" });
     // Asked for again while the stopped build ends: a new one.
-    assert.match(await images.ensure(EVERYTHING), /^sha256:/);
+    assert.match((await images.ensure(EVERYTHING)).id, /^sha256:/);
     assert.deepEqual(await toolbox.docker.listImages(["dev.mooring.build"], true), []);
   },
 );

@@ -1,5 +1,6 @@
 /** A Reconciler whose reports a test can wait for. */
 import assert from "node:assert/strict";
+import { Ceiling } from "../../dtma/ceiling.ts";
 import type { Images } from "../../dtma/image.ts";
 import type { Observation, ReportedEvent, ServerSpec } from "../../dtma/protocol.ts";
 import { Reconciler } from "../../dtma/reconcile.ts";
@@ -18,6 +19,7 @@ export class Dtma {
   static async start(
     toolbox: Toolbox,
     images?: Pick<Images, "ensure" | "collect">,
+    { ceiling, pingEveryMs }: { ceiling?: object; pingEveryMs?: number } = {},
   ): Promise<Dtma> {
     const { docker, id: toolboxId, dataDir } = toolbox;
     const dtma: Dtma = new Dtma(
@@ -27,6 +29,8 @@ export class Dtma {
         dataDir,
         openSession,
         images,
+        pingEveryMs,
+        ceiling: Ceiling.read(ceiling ? JSON.stringify(ceiling) : null),
         report: (observation) => dtma.history.push(observation),
         event: (event) => dtma.events.push(event),
         removed: (serverId) => dtma.removed.push(serverId),
@@ -56,8 +60,13 @@ export class Dtma {
     return this.until(spec, ({ layers }) => layers.tools.state === "ready", timeoutMs);
   }
 
-  async call(serverId: string, name: string, given: unknown = {}): Promise<string> {
-    const reachable = this.reconciler.sessionOf(serverId);
+  async call(
+    serverId: string,
+    name: string,
+    given: unknown = {},
+    instance: string | null = null,
+  ): Promise<string> {
+    const reachable = await this.reconciler.reach(serverId, instance);
     if ("unavailable" in reachable) throw new Error(reachable.unavailable);
     const answer = await reachable.session.call({
       jsonrpc: "2.0",

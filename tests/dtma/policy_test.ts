@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import type { Docker } from "../../dtma/docker.ts";
 import {
   containerConfig,
+  type ContainerContext,
   containerName,
+  Label,
   loadSpecKey,
-  networkConfig,
   specHash,
+  volumeName,
 } from "../../dtma/policy.ts";
 import { BASE, engineTest, fixtureSpec, type Toolbox } from "./engine.ts";
 
@@ -17,13 +18,13 @@ engineTest(
       arguments: ["--flag", "$(id); `id`"],
       environment: { GREETING: "hello=there" },
       secrets: { TOKEN: "s3cret-value" },
+      secretFiles: { "key.pem": "s3cret-value" },
+      volumes: [{ name: "memory", path: "/data" }],
+      memoryMiB: 300,
     });
-    const config = containerConfig(spec, {
-      toolboxId,
-      image: await baseId(docker),
-      specHash: "abc",
-    });
-    const id = await docker.createContainer(containerName(spec.serverId), config);
+    const config = containerConfig(spec, await contextOf(toolbox, { hasLauncher: true }));
+    await docker.createVolume(volumeName(spec.serverId, "memory"), { [Label.toolbox]: toolboxId });
+    const id = await docker.createContainer(containerName(spec), config);
     const { Config, HostConfig, Image } = await docker.inspectContainer(id);
     assert.equal(Image, config.Image);
     for (const [field, wanted] of Object.entries(config)) {
@@ -48,7 +49,10 @@ engineTest(
     }
     for (const field of ["PidMode", "UTSMode", "UsernsMode"]) assert.equal(HostConfig[field], "");
     assert.deepEqual(HostConfig.PortBindings ?? {}, {});
-    assert.ok(!JSON.stringify(Config.Labels).includes("s3cret-value"));
+    // Whoever may inspect containers on the host learns no secret.
+    assert.ok(!JSON.stringify(await docker.inspectContainer(id)).includes("s3cret-value"));
+    await docker.removeContainer(id);
+    await docker.removeVolume(volumeName(spec.serverId, "memory"));
   },
 );
 
@@ -123,25 +127,6 @@ engineTest("limits of processes and memory hold", async (toolbox) => {
   assert.ok(Number(probes.started) < 128, `${probes.started} processes started`);
 });
 
-engineTest(
-  "networkConfig is null without declared hosts, and icc is off with them",
-  async (toolbox) => {
-    const spec = fixtureSpec("echo");
-    assert.equal(networkConfig(spec, toolbox.id), null);
-    const networked = { ...spec, network: { hosts: ["api.example.com:443"] } };
-    const config = networkConfig(networked, toolbox.id)!;
-    await toolbox.docker.createNetwork(config);
-    const made = containerConfig(networked, {
-      toolboxId: toolbox.id,
-      image: await baseId(toolbox.docker),
-      specHash: "abc",
-    });
-    const id = await toolbox.docker.createContainer(containerName(spec.serverId), made);
-    const { NetworkSettings } = await toolbox.docker.inspectContainer(id);
-    assert.deepEqual(Object.keys(NetworkSettings.Networks), [config.Name]);
-  },
-);
-
 Deno.test("specHash changes with what the container is made from, and with the key", async () => {
   const [one, two] = [await Deno.makeTempDir(), await Deno.makeTempDir()];
   try {
@@ -157,8 +142,17 @@ Deno.test("specHash changes with what the container is made from, and with the k
       { arguments: ["x"] },
       { network: { hosts: ["a.example:443"] } },
       { package: { ...spec.package, version: "1.0.1" } },
-      { generation: 2 },
+      { secretFiles: { TOKEN: "a" } },
+      { volumes: [{ name: "data", path: "/data" }] },
+      { memoryMiB: 100 },
+      { instances: "agent" as const },
+      { restart: 1 },
     ];
+    assert.equal(await specHash({ ...spec, generation: 2 }, key), hash);
+    const [some, others] = [["a.example:443"], ["b.example:443", "*:80"]].map((hosts) =>
+      specHash({ ...spec, network: { hosts } }, key)
+    );
+    assert.equal(await some, await others);
     for (const change of changes) {
       assert.notEqual(await specHash({ ...spec, ...change }, key), hash, JSON.stringify(change));
     }
@@ -169,16 +163,26 @@ Deno.test("specHash changes with what the container is made from, and with the k
   }
 });
 
-async function baseId(docker: Docker): Promise<string> {
-  return (await docker.inspectImage(BASE))!.Id;
+async function contextOf(
+  { docker, id: toolboxId }: Toolbox,
+  { hasLauncher = false } = {},
+): Promise<ContainerContext> {
+  const { Id: id } = (await docker.inspectImage(BASE))!;
+  return {
+    toolboxId,
+    image: { id, command: ["node", "/app/server"], hasLauncher },
+    specHash: "abc",
+    instance: null,
+    route: null,
+  };
 }
 
 /** Runs a script with node in a container under the policy; gives the JSON it prints. */
 async function inside(toolbox: Toolbox, script: string): Promise<Record<string, unknown>> {
-  const { docker, id: toolboxId } = toolbox;
+  const { docker } = toolbox;
   const spec = fixtureSpec("echo");
-  const config = containerConfig(spec, { toolboxId, image: await baseId(docker), specHash: "abc" });
-  const id = await docker.createContainer(containerName(spec.serverId), {
+  const config = containerConfig(spec, await contextOf(toolbox));
+  const id = await docker.createContainer(containerName(spec), {
     ...config,
     Entrypoint: ["node", "-e", script],
   });

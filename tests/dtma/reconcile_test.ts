@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Docker } from "../../dtma/docker.ts";
-import { Images } from "../../dtma/image.ts";
+import { type BuiltImage, Images } from "../../dtma/image.ts";
 import { Label } from "../../dtma/policy.ts";
 import type { LayerState, Observation, ToolDefinition } from "../../dtma/protocol.ts";
 import { Dtma, eventually, sleep } from "./observed.ts";
@@ -44,10 +44,10 @@ reconcilerTest("deploys, stops, starts, changes and removes a server", async (dt
   const environment = JSON.parse(await dtma.call(spec.serverId, "environment"));
   assert.deepEqual(environment.arguments, ["one"]);
   assert.equal(environment.uid, 65532);
-  const reachable = dtma.reconciler.sessionOf(spec.serverId);
+  const reachable = await dtma.reconciler.reach(spec.serverId);
   assert.ok("toolHashes" in reachable && reachable.toolHashes.get("echo")?.length === 64);
   assert.deepEqual((await leftovers(toolbox.docker, toolbox.id)).networks, [
-    `mooring-${spec.serverId}`,
+    `mooring-${spec.serverId}-1`,
   ]);
   const logged = await dtma.until(spec, ({ logTail }) => logTail.includes("••••"));
   assert.ok(!JSON.stringify([dtma.history, dtma.events, logged]).includes("a-secret-value"));
@@ -56,7 +56,7 @@ reconcilerTest("deploys, stops, starts, changes and removes a server", async (dt
   dtma.reconciler.apply([stopped]);
   const down = await dtma.until(stopped, ({ layers }) => layers.tools.state === "stopped");
   assert.deepEqual(states(down), ["stopped", "stopped", "stopped", "stopped"]);
-  assert.deepEqual(dtma.reconciler.sessionOf(spec.serverId), {
+  assert.deepEqual(await dtma.reconciler.reach(spec.serverId), {
     unavailable: "The server is stopped",
   });
   const left = await leftovers(toolbox.docker, toolbox.id);
@@ -77,7 +77,7 @@ reconcilerTest("deploys, stops, starts, changes and removes a server", async (dt
     networks: [],
     images: [],
   });
-  assert.ok("unavailable" in dtma.reconciler.sessionOf(spec.serverId));
+  assert.ok("unavailable" in await dtma.reconciler.reach(spec.serverId));
 });
 
 reconcilerTest(
@@ -280,7 +280,7 @@ engineTest("Reconcilers that race for one toolbox end in one container", async (
 });
 
 reconcilerTest("aborts the build of an older generation", async (dtma, toolbox, images) => {
-  const slow = Promise.withResolvers<string>();
+  const slow = Promise.withResolvers<BuiltImage>();
   let aborted = false;
   const ensure = images.ensure.bind(images);
   images.ensure = (npmPackage, options = {}) => {
@@ -306,18 +306,18 @@ reconcilerTest("lists again when the server's tools change", async (dtma) => {
   const spec = fixtureSpec("changes-tools");
   dtma.reconciler.apply([spec]);
   await dtma.ready(spec);
-  const hash = () => {
-    const reachable = dtma.reconciler.sessionOf(spec.serverId);
+  const hash = async () => {
+    const reachable = await dtma.reconciler.reach(spec.serverId);
     return "toolHashes" in reachable ? reachable.toolHashes.get("changing") : undefined;
   };
-  const before = hash();
+  const before = await hash();
   await dtma.call(spec.serverId, "changes_tools");
   const changed = await dtma.until(
     spec,
     ({ tools }) => (tools as ToolDefinition[])[1].description === "Revision 2",
   );
   assert.equal(changed.layers.tools.state, "ready");
-  await eventually(() => hash() !== before);
+  await eventually(async () => await hash() !== before);
 });
 
 reconcilerTest("serves a server that floods stderr, and keeps a bounded log", async (dtma) => {

@@ -16,6 +16,11 @@ export function observation(
     containerId: "c0",
     serverInfo: { name: "test", version: "1.0.0" },
     restarts: 0,
+    servingGeneration: null,
+    gaveUp: false,
+    health: null,
+    instances: [],
+    volumes: [],
     logTail: [],
     tools,
   };

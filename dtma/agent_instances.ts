@@ -1,0 +1,193 @@
+/** The instances that are one agent's alone: started by its first call, stopped when it is idle. */
+import { type ContainerSummary, DockerError, EngineAbsentError } from "./docker.ts";
+import { asFailure } from "./failure.ts";
+import type { BuiltImage } from "./image.ts";
+import { type Host, Instance, type Reachable, type Watcher } from "./instance.ts";
+import { Label } from "./policy.ts";
+import type { AgentInstance, ServerSpec } from "./protocol.ts";
+import type { Reporting } from "./reporting.ts";
+import { aborted, sleep } from "./waiting.ts";
+
+/** Of one server: each takes memory of its own. */
+const INSTANCES_LIMIT = 32;
+
+/** Without another wish an agent's instance ends after a quarter of an hour without a call. */
+const IDLE_S = 900;
+
+/** After a failed start the agent hears the same again for so long, before the next try. */
+const RETRY_MS = 5000;
+
+interface Entry {
+  /** Resolves with the instance once it can be called, or with why it cannot. */
+  up: Promise<Instance | { unavailable: string }>;
+  instance: Instance | null;
+  life: AbortController;
+  state: AgentInstance;
+  failedMs: number;
+}
+
+/** What new instances are made from. */
+interface Recipe {
+  spec: ServerSpec;
+  image: BuiltImage;
+  hash: string;
+}
+
+export class AgentInstances {
+  readonly #host: Host;
+  readonly #reporting: Reporting;
+  readonly #entries = new Map<string, Entry>();
+  #recipe: Recipe | null = null;
+
+  constructor(host: Host, reporting: Reporting) {
+    this.#host = host;
+    this.#reporting = reporting;
+  }
+
+  all(): Instance[] {
+    return [...this.#entries.values()].flatMap(({ instance }) => instance ?? []);
+  }
+
+  /** What instances are made from, from now on; those made from something else end. */
+  serve(spec: ServerSpec, image: BuiltImage, hash: string): void {
+    this.#recipe = { spec, image, hash };
+    for (const [key, entry] of this.#entries) {
+      const isOther = entry.instance !== null && entry.instance.container.hash !== hash;
+      if (isOther || spec.instances !== "agent") this.#end(key, "The server was changed");
+      else if (entry.instance) entry.instance.generation = spec.generation;
+    }
+  }
+
+  /** Where an agent's calls go; starts its instance if there is none. */
+  async reach(key: string, signal?: AbortSignal): Promise<Reachable | { unavailable: string }> {
+    let entry = this.#entries.get(key);
+    if (entry && entry.failedMs > 0 && Date.now() - entry.failedMs > RETRY_MS) {
+      this.#entries.delete(key);
+      entry = undefined;
+    }
+    if (!entry) {
+      if (!this.#recipe) return { unavailable: "The server is not up" };
+      if (this.#entries.size >= INSTANCES_LIMIT) {
+        return { unavailable: `The server has ${INSTANCES_LIMIT} instances, which is the limit` };
+      }
+      entry = this.#add(key, (life) => this.#start(key, this.#recipe!, life));
+    }
+    if (entry.instance) entry.instance.lastAskedMs = Date.now();
+    const up = await Promise.race([entry.up, ...(signal ? [aborted(signal)] : [])]);
+    if (!up) return { unavailable: "The call was given up" };
+    if ("unavailable" in up) return up;
+    return up.reachable ?? { unavailable: "The agent's instance went down: try again" };
+  }
+
+  /** Takes over a container that an earlier DTMA started. */
+  adopt(found: ContainerSummary, spec: ServerSpec): void {
+    const key = found.Labels[Label.instance];
+    if (this.#entries.has(key)) return;
+    this.#add(key, () => Instance.adopt(this.#host, this.#watcher(), found, spec));
+  }
+
+  /** Detaches from all; the containers go on running. */
+  letGo(reason: string): void {
+    for (const { instance, life } of this.#entries.values()) {
+      life.abort();
+      instance?.letGo(reason);
+    }
+    this.#entries.clear();
+    this.#recipe = null;
+    this.#tell();
+  }
+
+  #add(key: string, make: (life: AbortSignal) => Promise<Instance>): Entry {
+    const life = new AbortController();
+    const since = new Date().toISOString();
+    const state: AgentInstance = { instance: key, state: "starting", containerId: null, since };
+    const up = Promise.resolve({ unavailable: "" });
+    const entry: Entry = { up, instance: null, life, state, failedMs: 0 };
+    this.#entries.set(key, entry);
+    entry.up = this.#bringUp(key, entry, make);
+    this.#tell();
+    return entry;
+  }
+
+  async #bringUp(
+    key: string,
+    entry: Entry,
+    make: (life: AbortSignal) => Promise<Instance>,
+  ): Promise<Instance | { unavailable: string }> {
+    const { signal } = entry.life;
+    try {
+      const instance = entry.instance = await make(signal);
+      await instance.open(signal);
+      entry.state.state = "ready";
+      entry.state.containerId = instance.container.id;
+      entry.state.since = new Date().toISOString();
+      this.#tell();
+      this.#keep(key, entry, instance);
+      return instance;
+    } catch (error) {
+      if (signal.aborted) return { unavailable: "The server is being changed" };
+      const { reason } = error instanceof EngineAbsentError ? error : asFailure(error);
+      const text = this.#reporting.log.clean(`An agent's instance did not start: ${reason}`);
+      this.#reporting.event("container", "error", text);
+      entry.failedMs = Date.now();
+      const failed = entry.instance;
+      entry.instance = null;
+      await failed?.retire("It did not start", 0).catch(ignoreEngine);
+      return { unavailable: text };
+    }
+  }
+
+  #start(key: string, { spec, image, hash }: Recipe, signal: AbortSignal): Promise<Instance> {
+    return Instance.start(this.#host, this.#watcher(), spec, { image, hash, key, signal });
+  }
+
+  /** Until it goes down or nobody calls it any more. */
+  async #keep(key: string, entry: Entry, instance: Instance): Promise<void> {
+    const { signal } = entry.life;
+    const idleMs = (this.#recipe?.spec.idleStopS ?? IDLE_S) * 1000;
+    const idle = async () => {
+      for (;;) {
+        const restMs = instance.lastUsedMs + idleMs - Date.now();
+        if (restMs <= 0) return null;
+        await sleep(restMs, signal);
+        signal.throwIfAborted();
+      }
+    };
+    try {
+      const down = instance.downfall(signal);
+      down.catch(() => {});
+      const error = await Promise.race([down, idle()]);
+      const why = error ? asFailure(error).reason : "nobody called it";
+      this.#reporting.event("container", "info", `An agent's instance ended: ${why}`);
+    } catch {
+      if (signal.aborted) return;
+    }
+    if (this.#entries.get(key) === entry) this.#end(key, "The instance ended");
+  }
+
+  #end(key: string, reason: string): void {
+    const entry = this.#entries.get(key)!;
+    this.#entries.delete(key);
+    entry.life.abort();
+    entry.instance?.retire(reason).catch(ignoreEngine);
+    this.#tell();
+  }
+
+  #tell(): void {
+    const { observation } = this.#reporting;
+    if (!observation) return;
+    observation.instances = [...this.#entries.values()].map(({ state }) => state);
+    this.#reporting.soon();
+  }
+
+  /** Tools and layers are the shared instance's to tell. */
+  #watcher(): Watcher {
+    const { log } = this.#reporting;
+    return { log, layer: () => {}, event: () => {}, tools: () => {}, health: () => {} };
+  }
+}
+
+/** What could not be removed while the engine was away is found by the next look at what is there. */
+function ignoreEngine(error: unknown): void {
+  if (!(error instanceof DockerError || error instanceof EngineAbsentError)) throw error;
+}

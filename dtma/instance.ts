@@ -1,0 +1,444 @@
+/**
+ * One container of a server, from its start (or its take-over from a DTMA before) to its end: what
+ * it is attached by, the session over it, and whether it is healthy. It is not started again: the
+ * server's loop makes another one.
+ */
+import { type Attachment, type ContainerSummary, type Docker, DockerError } from "./docker.ts";
+import type { Egress } from "./egress.ts";
+import { asFailure, exitFailure, Failure, SkipProbe, StreamLost } from "./failure.ts";
+import type { BuiltImage } from "./image.ts";
+import type { LogTail } from "./log_tail.ts";
+import {
+  containerConfig,
+  containerName,
+  Label,
+  launchText,
+  ownLabels,
+  POLICY,
+  volumeName,
+} from "./policy.ts";
+import { canonicalHash, type Layer, type ServerSpec, type ToolDefinition } from "./protocol.ts";
+import { HandshakeError, type openSession, type Session } from "./session.ts";
+import { writeTarOfDirectories } from "./tar.ts";
+import { aborted, sleep } from "./waiting.ts";
+
+/** What every instance of a toolbox works with. */
+export interface Host {
+  docker: Docker;
+  toolboxId: string;
+  egress: Egress;
+  openSession: typeof openSession;
+  /** Images whose server exits when it is probed for the newest revision: not probed again. */
+  unprobed: { has(image: string): boolean; add(image: string): Promise<void> };
+  /** Images whose server exited on the probe just now; the verdict is kept once it works without. */
+  exitedOnProbe: Set<string>;
+  /** How often a server that is not called is asked for a sign of life. */
+  pingEveryMs: number;
+}
+
+/** A session to call through, and the hashes of the tools as they are listed now. */
+export interface Reachable {
+  session: Session;
+  toolHashes: Map<string, string>;
+}
+
+/** What an instance tells of itself, as it comes up and later. */
+export interface Watcher {
+  log: LogTail;
+  /** A layer is worked at, or is ready. */
+  layer(layer: Layer, state: "working" | "ready", detail: string): void;
+  event(layer: Layer, level: "info" | "warning" | "error", message: string): void;
+  tools(tools: ToolDefinition[], hashes: Map<string, string>): void;
+  health(latencyMs: number | null): void;
+}
+
+const HANDSHAKE_TIMEOUT_MS = 30_000;
+const LIST_TIMEOUT_MS = 30_000;
+
+/** Two pings in a row without an answer in this time each: the server hangs. */
+const PING_TIMEOUT_MS = 10_000;
+
+const STOP_SECONDS = 3;
+
+/** Calls under way get so long to be answered before a container that is replaced ends. */
+const DRAIN_MS = 10_000;
+
+export class Instance {
+  /** The generation that it serves; a later one that changes nothing takes it over. */
+  generation: number;
+  /** What calls go through; null until the tools are listed, and after the end. */
+  reachable: Reachable | null = null;
+  /** When it was last asked for, by `Date.now()`. */
+  lastAskedMs = Date.now();
+  readonly startedMs = Date.now();
+  readonly #host: Host;
+  readonly #watcher: Watcher;
+  readonly #attachment: Attachment;
+  /** The end of what the server wrote to stderr. */
+  readonly #logged: Promise<void>;
+  #session: Session | null = null;
+  /** Aborted when it is let go of. */
+  readonly #life = new AbortController();
+
+  private constructor(
+    host: Host,
+    watcher: Watcher,
+    attachment: Attachment,
+    readonly container: {
+      id: string;
+      name: string;
+      imageId: string;
+      hash: string;
+      key: string | null;
+      generation: number;
+      memoryMiB: number;
+      hasVolumes: boolean;
+    },
+    readonly adopted: boolean,
+  ) {
+    this.#host = host;
+    this.#watcher = watcher;
+    this.#attachment = attachment;
+    this.generation = container.generation;
+    this.#logged = watcher.log.follow(attachment.stderr);
+  }
+
+  /** Makes and starts the container of a spec. Whatever it made is removed again when that fails. */
+  static async start(
+    host: Host,
+    watcher: Watcher,
+    spec: ServerSpec,
+    { image, hash, key, signal }: {
+      image: BuiltImage;
+      hash: string;
+      key: string | null;
+      signal: AbortSignal;
+    },
+  ): Promise<Instance> {
+    const { docker, toolboxId, egress } = host;
+    const name = containerName(spec, key);
+    const labels = ownLabels(toolboxId, spec.serverId);
+    const { hosts } = spec.network;
+    const route = hosts.length > 0
+      ? await egress.open(name, { serverId: spec.serverId, hosts, labels })
+      : null;
+    if (spec.volumes.length > 0) await makeVolumes(host, spec, image);
+    const id = await docker.createContainer(
+      name,
+      containerConfig(spec, { toolboxId, image, specHash: hash, instance: key, route }),
+    );
+    let attachment: Attachment | null = null;
+    try {
+      // Attached before it starts: nothing it says is lost.
+      attachment = await docker.attachContainer(id);
+      signal.throwIfAborted();
+      await docker.startContainer(id);
+      if (image.hasLauncher) await write(attachment, launchText(spec));
+    } catch (error) {
+      attachment?.close();
+      await docker.removeContainer(id).catch(() => {});
+      throw error;
+    }
+    watcher.event("container", "info", `Started container ${id.slice(0, 12)}`);
+    const { generation, memoryMiB, volumes } = spec;
+    const hasVolumes = volumes.length > 0;
+    const container = { id, name, imageId: image.id, hash, key, generation, memoryMiB, hasVolumes };
+    return new Instance(host, watcher, attachment, container, false);
+  }
+
+  /** Takes over a container that runs, from a DTMA before or after its stream was lost. */
+  static async adopt(
+    host: Host,
+    watcher: Watcher,
+    found: ContainerSummary,
+    spec: ServerSpec,
+  ): Promise<Instance> {
+    const { Id: id, ImageID: imageId, Labels, Names } = found;
+    const name = Names[0].slice(1);
+    const { hosts } = spec.network;
+    if (hosts.length > 0) {
+      const labels = ownLabels(host.toolboxId, spec.serverId);
+      await host.egress.open(name, { serverId: spec.serverId, hosts, labels });
+    }
+    const attachment = await host.docker.attachContainer(id);
+    // The DTMA before may have died in the middle of a line: end it, so that ours is whole.
+    await write(attachment, "\n");
+    const hasVolumes = (found.Mounts ?? []).some(({ Type }) => Type === "volume");
+    return new Instance(host, watcher, attachment, {
+      id,
+      name,
+      imageId,
+      hash: Labels[Label.spec],
+      key: Labels[Label.instance] ?? null,
+      generation: Number(Labels[Label.generation]),
+      memoryMiB: spec.memoryMiB,
+      hasVolumes,
+    }, true);
+  }
+
+  get serverInfo(): Record<string, unknown> | null {
+    return this.#session?.serverInfo ?? null;
+  }
+
+  /** Nothing was asked of it since then, by `Date.now()`; now, while it is asked. */
+  get lastUsedMs(): number {
+    if (!this.#session || this.#session.inFlight > 0) return Date.now();
+    return Math.max(this.lastAskedMs, this.#session.lastUsedMs);
+  }
+
+  /** Handshake and tools: afterwards it is {@link reachable}. Throws why it is not. */
+  async open(signal: AbortSignal): Promise<void> {
+    try {
+      const session = this.#session = await this.#handshake(signal);
+      session.closed.then(() => this.reachable = null);
+      this.#watcher.layer("handshake", "ready", describe(session.serverInfo));
+      this.#watcher.event("handshake", "info", `Initialized: ${describe(session.serverInfo)}`);
+      await this.#serveTools(session, signal);
+    } catch (error) {
+      if (signal.aborted || error instanceof SkipProbe) throw error;
+      throw await this.#exit() ?? error;
+    }
+  }
+
+  /** Waits for its end and says why: it went down, its stream was lost, or it hangs. */
+  async downfall(signal: AbortSignal): Promise<Error> {
+    const session = this.#session!;
+    const watching = new AbortController();
+    const until = AbortSignal.any([signal, watching.signal]);
+    let reason: unknown;
+    try {
+      reason = await Promise.race([session.closed, aborted(signal), this.#hangs(until)]);
+    } finally {
+      watching.abort();
+    }
+    signal.throwIfAborted();
+    if (reason instanceof Failure) return reason;
+    this.reachable = null;
+    // The session may have given up on a server that still runs.
+    const streamEnded = await Promise.race([
+      this.#attachment.closed.then(() => true),
+      sleep(100, signal).then(() => false),
+    ]);
+    const exit = await this.#exit(streamEnded ? 3000 : 0);
+    if (exit) return exit;
+    if (streamEnded) {
+      return new StreamLost("The stream from the container was lost again and again");
+    }
+    return new Failure(
+      "handshake",
+      `The session with the server ended: ${this.#watcher.log.clean(String(reason), 500)}`,
+      "Look at the log below; the server may have a fault.",
+    );
+  }
+
+  /** Lets calls that are under way end, then stops and removes the container and its network. */
+  async retire(reason: string, drainMs = DRAIN_MS): Promise<void> {
+    const session = this.#session;
+    this.reachable = null;
+    const deadline = Date.now() + drainMs;
+    while (session && session.inFlight > 0 && Date.now() < deadline) await sleep(50);
+    this.letGo(reason);
+    await removeContainer(this.#host, this.container);
+  }
+
+  /** Detaches from the container, which goes on running. */
+  letGo(reason: string): void {
+    this.#life.abort();
+    this.reachable = null;
+    this.#session?.close(reason);
+    this.#attachment.close();
+  }
+
+  async #handshake(signal: AbortSignal): Promise<Session> {
+    const { openSession, unprobed, exitedOnProbe } = this.#host;
+    this.#watcher.layer("handshake", "working", "Initializing");
+    const { imageId } = this.container;
+    const skipProbe = unprobed.has(imageId) || exitedOnProbe.has(imageId);
+    try {
+      const session = await openSession(this.#attachment, {
+        handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
+        skipProbe,
+        signal,
+        log: (line) => this.#watcher.log.add(line),
+      });
+      // A verdict only now: a server that exits in any case did not exit because of the probe.
+      if (skipProbe && !unprobed.has(imageId)) await unprobed.add(imageId);
+      return session;
+    } catch (error) {
+      if (!(error instanceof HandshakeError)) throw error;
+      if (error.exitedOnProbe && !skipProbe && await this.#exit()) {
+        exitedOnProbe.add(imageId);
+        throw new SkipProbe();
+      }
+      throw new Failure("handshake", error.reason, error.nextStep);
+    }
+  }
+
+  /** Lists the tools, and again when the server says that they changed, once a second at most. */
+  async #serveTools(session: Session, signal: AbortSignal): Promise<void> {
+    let changed = false, listing = true;
+    const relist = async () => {
+      if (listing) return;
+      listing = true;
+      const life = this.#life.signal;
+      while (changed && this.reachable?.session === session) {
+        changed = false;
+        const toolHashes = await this.#listTools(session, life);
+        if (this.reachable?.session === session) this.reachable.toolHashes = toolHashes;
+        await sleep(1000, life);
+      }
+      listing = false;
+    };
+    session.onToolsChanged = () => {
+      changed = true;
+      // Until they are listed anew no call gets through: it could reach a tool that was changed.
+      if (this.reachable?.session === session) this.reachable.toolHashes = new Map();
+      // Tools that are not known must not be called: the loop starts the server anew.
+      relist().catch((error) => session.close(asFailure(error).reason));
+    };
+    const toolHashes = await this.#listTools(session, signal);
+    this.reachable = { session, toolHashes };
+    listing = false;
+    if (changed) session.onToolsChanged();
+  }
+
+  /** @returns the hashes by name of the tools that the server lists now, after telling them */
+  async #listTools(session: Session, signal: AbortSignal): Promise<Map<string, string>> {
+    this.#watcher.layer("tools", "working", "Listing");
+    const deadline = AbortSignal.any([signal, AbortSignal.timeout(LIST_TIMEOUT_MS)]);
+    const tools = await session.listTools(deadline).catch((error) => {
+      signal.throwIfAborted();
+      throw new Failure(
+        "tools",
+        `The server did not list its tools: ${error.message}`,
+        "Look at the log below; another version of the server may help.",
+      );
+    });
+    const toolHashes = await hashes(tools);
+    this.#watcher.tools(tools, toolHashes);
+    return toolHashes;
+  }
+
+  /**
+   * Pings now and then while nothing is asked. A server that is busy with a call may well not answer
+   * a ping, and is left alone: its callers have time limits of their own.
+   */
+  async #hangs(signal: AbortSignal): Promise<Failure | null> {
+    const session = this.#session!;
+    const { pingEveryMs } = this.#host;
+    for (let missed = 0;;) {
+      await sleep(missed > 0 ? 0 : pingEveryMs, signal);
+      if (signal.aborted) return null;
+      if (session.inFlight > 0) continue;
+      const latencyMs = await session.ping(Math.min(PING_TIMEOUT_MS, 2 * pingEveryMs));
+      if (signal.aborted) return null;
+      if (session.inFlight > 0) continue;
+      this.#watcher.health(latencyMs);
+      missed = latencyMs === null ? missed + 1 : 0;
+      if (missed < 2) continue;
+      return new Failure(
+        "handshake",
+        "The server hangs: it answered no ping twice in a row, with nothing else asked of it",
+        "Look at the log below; the server may have a fault, or wait for something.",
+      );
+    }
+  }
+
+  /** How the container ended, or null if it runs. Waits a little for an end that is under way. */
+  async #exit(waitMs = 500): Promise<Failure | null> {
+    const deadline = Date.now() + waitMs;
+    for (;;) {
+      let state;
+      try {
+        state = (await this.#host.docker.inspectContainer(this.container.id)).State;
+      } catch (error) {
+        if (!(error instanceof DockerError && error.status === 404)) throw error;
+        return new Failure(
+          "container",
+          "The container was removed by someone else",
+          "Nothing to do: Mooring makes it again.",
+        );
+      }
+      if (!state.Running) {
+        // What it said last is often why.
+        await Promise.race([this.#logged, sleep(1000)]);
+        return exitFailure(state, this.container.memoryMiB);
+      }
+      if (Date.now() >= deadline) return null;
+      await sleep(50);
+    }
+  }
+}
+
+/**
+ * Makes a server's volumes the user's that it runs as: the engine leaves the root of a new one to
+ * root. By way of a container that is never started, in which they are unpacked as directories.
+ */
+async function makeVolumes(
+  { docker, toolboxId }: Host,
+  { serverId, volumes }: ServerSpec,
+  image: BuiltImage,
+): Promise<void> {
+  const labels = ownLabels(toolboxId, serverId);
+  for (const { name } of volumes) {
+    await docker.createVolume(volumeName(serverId, name), { ...labels, [Label.volume]: name });
+  }
+  const id = await docker.createContainer(`mooring-volumes-${crypto.randomUUID()}`, {
+    Image: image.id,
+    Labels: { [Label.toolbox]: toolboxId },
+    Entrypoint: ["none"],
+    HostConfig: {
+      NetworkMode: "none",
+      Mounts: volumes.map(({ name }) => ({
+        Type: "volume",
+        Source: volumeName(serverId, name),
+        Target: `/volumes/${name}`,
+        VolumeOptions: { NoCopy: true },
+      })),
+    },
+  });
+  try {
+    const uid = Number(POLICY.user.split(":")[0]);
+    const names = volumes.map(({ name }) => name);
+    await docker.unpack(id, "/volumes", writeTarOfDirectories(names, uid));
+  } finally {
+    await docker.removeContainer(id);
+  }
+}
+
+/** Stops and removes a container of ours, and its network. */
+export async function removeContainer(
+  { docker, egress }: Pick<Host, "docker" | "egress">,
+  { id, name }: { id: string; name: string },
+): Promise<void> {
+  // A server may have something to put in order; one that will not end is killed.
+  await docker.stopContainer(id, STOP_SECONDS).catch((error) => {
+    if (!(error instanceof DockerError)) throw error;
+  });
+  await docker.removeContainer(id);
+  await egress.close(name);
+}
+
+async function write(attachment: Attachment, text: string): Promise<void> {
+  const writer = attachment.stdin.getWriter();
+  await writer.write(new TextEncoder().encode(text)).finally(() => writer.releaseLock());
+}
+
+/** By tool name. A name that is listed twice with two definitions has none: it fits no approval. */
+async function hashes(tools: ToolDefinition[]): Promise<Map<string, string>> {
+  const byName = new Map<string, string>();
+  const ambiguous = new Set<string>();
+  for (const tool of tools) {
+    const hash = await canonicalHash(tool);
+    if (byName.has(tool.name) && byName.get(tool.name) !== hash) ambiguous.add(tool.name);
+    byName.set(tool.name, hash);
+  }
+  for (const name of ambiguous) byName.delete(name);
+  return byName;
+}
+
+function describe(serverInfo: Record<string, unknown>): string {
+  const { name, version, revision } = serverInfo;
+  const text = [name, version].filter((part) => typeof part === "string").join(" ");
+  return `${text.slice(0, 200) || "unnamed"}, MCP ${revision ?? "revision unknown"}`;
+}

@@ -1,0 +1,151 @@
+/** What a server's loop tells the app: its layers, events and log, fit to be shown. */
+import { LogTail } from "./log_tail.ts";
+import {
+  type Layer,
+  LAYERS,
+  type LayerState,
+  type Observation,
+  type ReportedEvent,
+  type ServerSpec,
+  type ToolDefinition,
+} from "./protocol.ts";
+
+/** Observations that are only news of the log or of progress are sent this often at most. */
+const REPORT_EVERY_MS = 1000;
+
+/** Where the news go. */
+export interface Listener {
+  report(observation: Observation): void;
+  event(event: ReportedEvent): void;
+}
+
+export class Reporting {
+  readonly log = new LogTail(() => this.soon());
+  observation: Observation | null = null;
+  readonly #to: Listener;
+  /** What was last told to be listed: the same list again is no event. */
+  #listedTools = "";
+  #toolCount = 0;
+  #tools: ToolDefinition[] | null = null;
+  #lastReportMs = 0;
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  #closed = false;
+
+  constructor(to: Listener) {
+    this.#to = to;
+  }
+
+  /** The layers of a new generation, none of which is up. */
+  begin(spec: ServerSpec, servingGeneration: number | null): void {
+    this.log.maskValues([...Object.values(spec.secrets), ...Object.values(spec.secretFiles)]);
+    const since = new Date().toISOString();
+    const before = this.observation;
+    this.observation = {
+      serverId: spec.serverId,
+      generation: spec.generation,
+      layers: Object.fromEntries(
+        LAYERS.map((layer) => [layer, { state: "waiting", detail: "", since }]),
+      ) as Observation["layers"],
+      imageDigest: null,
+      containerId: null,
+      serverInfo: null,
+      restarts: 0,
+      servingGeneration,
+      gaveUp: false,
+      health: null,
+      instances: before?.instances ?? [],
+      volumes: spec.volumes.map(({ name }) => ({
+        name,
+        bytes: before?.volumes.find((each) => each.name === name)?.bytes ?? null,
+      })),
+      logTail: this.log.lines,
+      tools: null,
+    };
+  }
+
+  close(): void {
+    this.#closed = true;
+    if (this.#timer) clearTimeout(this.#timer);
+  }
+
+  /** A layer failed: those above it wait. */
+  fail(layer: Layer, reason: string, nextStep: string): void {
+    if (!this.observation) return;
+    const detail = this.log.clean(reason);
+    const before = this.observation.layers[layer];
+    if (before.state !== "failed" || before.detail !== detail) this.event(layer, "error", reason);
+    this.layer(layer, { state: "failed", detail, nextStep: nextStep.slice(0, 1000) });
+    this.waitAbove(layer);
+  }
+
+  waitAbove(layer: Layer): void {
+    this.observation!.tools = null;
+    this.observation!.serverInfo = null;
+    for (const above of LAYERS.slice(LAYERS.indexOf(layer) + 1)) {
+      this.layer(above, { state: "waiting" });
+    }
+  }
+
+  layer(layer: Layer, to: Omit<LayerState, "since" | "detail"> & { detail?: string }): void {
+    if (!this.observation) return;
+    const before = this.observation.layers[layer];
+    const since = before.state === to.state ? before.since : new Date().toISOString();
+    const detail = to.detail === undefined && before.state === to.state ? before.detail : to.detail;
+    this.observation.layers[layer] = { ...to, detail: this.log.clean(detail ?? ""), since };
+    this.#now();
+  }
+
+  /** The server listed its tools; they are its generation's once it is {@link toolsReady}. */
+  tools(tools: ToolDefinition[], hashes: Map<string, string>): void {
+    this.#tools = tools;
+    this.#toolCount = tools.length;
+    const listed = JSON.stringify([...hashes]);
+    if (listed !== this.#listedTools) {
+      this.event("tools", "info", `The server lists ${this.#toolsDetail()}`);
+    }
+    this.#listedTools = listed;
+    // Again, by a server that is up.
+    if (this.observation?.tools) this.toolsReady();
+  }
+
+  toolsReady(): void {
+    this.observation!.tools = this.#tools;
+    this.layer("tools", { state: "ready", detail: this.#toolsDetail() });
+  }
+
+  health(latencyMs: number | null): void {
+    if (!this.observation) return;
+    this.observation.health = { latencyMs, at: new Date().toISOString() };
+    this.soon();
+  }
+
+  event(layer: Layer, level: ReportedEvent["level"], message: string): void {
+    if (!this.observation) return;
+    const { serverId, generation } = this.observation;
+    const at = new Date().toISOString();
+    this.#to.event({ serverId, generation, at, layer, level, message: this.log.clean(message) });
+  }
+
+  /** Reports within a second, with whatever else is new by then. */
+  soon(): void {
+    if (this.#timer || this.#closed) return;
+    const waitMs = Math.max(0, this.#lastReportMs + REPORT_EVERY_MS - Date.now());
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      this.#now();
+    }, waitMs);
+  }
+
+  #toolsDetail(): string {
+    return this.#toolCount === 1 ? "1 tool" : `${this.#toolCount} tools`;
+  }
+
+  #now(): void {
+    if (!this.observation || this.#closed) return;
+    if (this.#timer) clearTimeout(this.#timer);
+    this.#timer = null;
+    this.#lastReportMs = Date.now();
+    this.observation.logTail = this.log.lines;
+    this.#to.report(structuredClone(this.observation));
+  }
+}

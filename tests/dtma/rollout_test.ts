@@ -1,0 +1,280 @@
+import assert from "node:assert/strict";
+import { Label } from "../../dtma/policy.ts";
+import type { ServerSpec } from "../../dtma/protocol.ts";
+import { engineTest, FixtureImages, fixtureSpec, leftovers, type Toolbox } from "./engine.ts";
+import { Dtma, eventually, sleep } from "./observed.ts";
+
+const containersOf = ({ docker, id }: Toolbox) => docker.listContainers([`${Label.toolbox}=${id}`]);
+
+const argumentsOf = async (dtma: Dtma, { serverId }: ServerSpec) =>
+  JSON.parse(await dtma.call(serverId, "environment")).arguments;
+
+engineTest("A change replaces the server without a call lost", async (toolbox) => {
+  const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox));
+  try {
+    const spec = fixtureSpec("echo", { arguments: ["one"] });
+    dtma.reconciler.apply([spec]);
+    await dtma.ready(spec);
+    const seen = new Set<string>();
+    let calling = true, calls = 0;
+    const caller = (async () => {
+      for (; calling; calls++) seen.add((await argumentsOf(dtma, spec))[0]);
+    })();
+    const changed = { ...spec, generation: 2, arguments: ["two"] };
+    dtma.reconciler.apply([changed]);
+    const up = await dtma.ready(changed);
+    assert.equal(up.servingGeneration, 2);
+    calling = false;
+    await caller;
+    assert.deepEqual(await argumentsOf(dtma, spec), ["two"]);
+    assert.ok(calls > 1 && seen.has("one"), `${calls} calls saw ${[...seen]}`);
+    await eventually(async () => (await containersOf(toolbox)).length === 1);
+    assert.ok(dtma.events.some(({ message }) => message.includes("replaced generation 1")));
+  } finally {
+    await dtma.reconciler.close();
+  }
+});
+
+engineTest("A change that does not get ready leaves the older serving", async (toolbox) => {
+  const images = new FixtureImages(toolbox);
+  const first = await Dtma.start(toolbox, images);
+  const spec = fixtureSpec("echo", { arguments: ["one"] });
+  const bad = { ...spec, generation: 2, package: fixtureSpec("exits-at-once").package };
+  first.reconciler.apply([spec]);
+  const { containerId } = await first.ready(spec);
+  first.reconciler.apply([bad]);
+  const failed = await first.until(bad, ({ gaveUp }) => gaveUp);
+  assert.equal(failed.servingGeneration, 1);
+  assert.equal(failed.layers.container.state, "failed");
+  assert.match(
+    failed.layers.container.detail,
+    /exited with code 3.*Generation 1 goes on serving/,
+  );
+  assert.deepEqual(await argumentsOf(first, spec), ["one"]);
+  assert.deepEqual((await containersOf(toolbox)).map(({ Id }) => Id), [containerId]);
+
+  // A DTMA that starts in the middle of it finds the older by its label alone.
+  await first.reconciler.close();
+  const second = await Dtma.start(toolbox, images);
+  try {
+    second.reconciler.apply([bad]);
+    await second.until(bad, ({ gaveUp, servingGeneration }) => gaveUp && servingGeneration === 1);
+    assert.deepEqual(await argumentsOf(second, spec), ["one"]);
+
+    // What the app does then: the older spec again, as the next generation. Nothing is started.
+    const back = { ...spec, generation: 3 };
+    second.reconciler.apply([back]);
+    const again = await second.ready(back);
+    assert.equal(again.containerId, containerId);
+    assert.equal(again.servingGeneration, 3);
+    assert.equal(again.gaveUp, false);
+    assert.deepEqual((await containersOf(toolbox)).map(({ Id }) => Id), [containerId]);
+  } finally {
+    await second.reconciler.close();
+  }
+});
+
+engineTest("An older server that dies after a failed change is not left dead", async (toolbox) => {
+  const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox));
+  try {
+    const spec = fixtureSpec("echo");
+    const bad = { ...spec, generation: 2, package: fixtureSpec("exits-at-once").package };
+    dtma.reconciler.apply([spec]);
+    const { containerId } = await dtma.ready(spec);
+    dtma.reconciler.apply([bad]);
+    await dtma.until(bad, ({ gaveUp }) => gaveUp);
+    await toolbox.docker.killContainer(containerId!);
+    const looping = await dtma.until(
+      bad,
+      ({ layers }) => layers.container.detail.startsWith("crash_looping"),
+      60_000,
+    );
+    assert.equal(looping.servingGeneration, null);
+    assert.equal(looping.gaveUp, true);
+  } finally {
+    await dtma.reconciler.close();
+  }
+});
+
+engineTest("A restart that is asked for makes a new container", async (toolbox) => {
+  const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox));
+  try {
+    const spec = fixtureSpec("echo");
+    dtma.reconciler.apply([spec]);
+    const { containerId } = await dtma.ready(spec);
+    const restarted = { ...spec, generation: 2, restart: 1 };
+    dtma.reconciler.apply([restarted]);
+    assert.notEqual((await dtma.ready(restarted)).containerId, containerId);
+  } finally {
+    await dtma.reconciler.close();
+  }
+});
+
+engineTest(
+  "A volume outlives containers, and goes only when that is asked for",
+  async (toolbox) => {
+    const { docker } = toolbox;
+    const images = new FixtureImages(toolbox);
+    const dtma = await Dtma.start(toolbox, images);
+    try {
+      const spec = fixtureSpec("keeps", {
+        volumes: [{ name: "memory", path: "/data/memory" }],
+        environment: { KEEP_IN: "/data/memory" },
+      });
+      const keep = (text: string) => dtma.call(spec.serverId, "keep", { text });
+      dtma.reconciler.apply([spec]);
+      await dtma.ready(spec);
+      assert.equal(await keep("one"), "nothing");
+      // Never two at once that write it: the older ends first.
+      const restarted = { ...spec, generation: 2, restart: 1 };
+      dtma.reconciler.apply([restarted]);
+      await dtma.ready(restarted);
+      assert.equal(await keep("two"), "one");
+      const volumes = () => docker.listVolumes([`${Label.toolbox}=${toolbox.id}`]);
+      assert.deepEqual((await volumes()).map(({ Name }) => Name), [
+        `mooring-${spec.serverId}-memory`,
+      ]);
+      const sizes = await docker.volumeSizes();
+      assert.ok(sizes.get(`mooring-${spec.serverId}-memory`)! > 0);
+
+      dtma.reconciler.apply([]);
+      await eventually(() => dtma.removed.includes(spec.serverId));
+      assert.equal((await volumes()).length, 1);
+      const back = { ...spec, generation: 3 };
+      dtma.reconciler.apply([back]);
+      await dtma.ready(back);
+      assert.equal(await keep("three"), "two");
+      dtma.reconciler.apply([], [spec.serverId]);
+      await eventually(async () => (await volumes()).length === 0);
+    } finally {
+      await dtma.reconciler.close();
+    }
+  },
+);
+
+engineTest(
+  "An idle server sleeps, keeps its tools, and starts at the next call",
+  async (toolbox) => {
+    const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox));
+    try {
+      const spec = fixtureSpec("echo", { idleStopS: 5 });
+      dtma.reconciler.apply([spec]);
+      const { containerId } = await dtma.ready(spec);
+      assert.equal(await dtma.call(spec.serverId, "echo", { text: "a" }), "a");
+      const asleep = await dtma.until(spec, ({ layers }) => layers.container.state === "idle");
+      assert.equal(asleep.layers.tools.state, "ready");
+      assert.equal(asleep.tools!.length, 2);
+      assert.deepEqual(await containersOf(toolbox), []);
+      // Several at once wake it once, and all are answered.
+      const answers = await Promise.all(
+        ["b", "c", "d"].map((text) => dtma.call(spec.serverId, "echo", { text })),
+      );
+      assert.deepEqual(answers, ["b", "c", "d"]);
+      const up = await dtma.ready(spec);
+      assert.notEqual(up.containerId, containerId);
+      assert.equal((await containersOf(toolbox)).length, 1);
+      assert.equal(up.restarts, 0);
+      // It sleeps again, and a stop of a sleeping server is a stop.
+      await sleep(5500);
+      await dtma.until(spec, ({ layers }) => layers.container.state === "idle");
+      const stopped = { ...spec, running: false };
+      dtma.reconciler.apply([stopped]);
+      await dtma.until(stopped, ({ layers }) => layers.container.state === "stopped");
+      await assert.rejects(dtma.call(spec.serverId, "echo", { text: "e" }), /stopped/);
+      assert.deepEqual((await leftovers(toolbox.docker, toolbox.id)).containers, []);
+    } finally {
+      await dtma.reconciler.close();
+    }
+  },
+);
+
+engineTest("Each agent gets an instance of its own", async (toolbox) => {
+  const images = new FixtureImages(toolbox);
+  const first = await Dtma.start(toolbox, images);
+  const spec = fixtureSpec("keeps", { instances: "agent", idleStopS: 6 });
+  first.reconciler.apply([spec]);
+  await first.ready(spec);
+  const [ann, bob] = [crypto.randomUUID(), crypto.randomUUID()];
+  const keep = (dtma: Dtma, text: string, agent: string) =>
+    dtma.call(spec.serverId, "keep", { text }, agent);
+  assert.equal(await keep(first, "ann's", ann), "nothing");
+  assert.equal(await keep(first, "bob's", bob), "nothing");
+  assert.equal(await keep(first, "ann's next", ann), "ann's");
+  const seen = await first.until(
+    spec,
+    ({ instances }) => instances.filter(({ state }) => state === "ready").length === 2,
+  );
+  assert.deepEqual(seen.instances.map(({ instance }) => instance).sort(), [ann, bob].sort());
+  assert.equal((await containersOf(toolbox)).length, 3);
+  await first.reconciler.close();
+
+  const second = await Dtma.start(toolbox, images);
+  try {
+    second.reconciler.apply([spec]);
+    await second.ready(spec);
+    assert.equal(await keep(second, "bob's next", bob), "bob's", "the same container goes on");
+    // All sleep by themselves; a changed server's instances end with the change.
+    await eventually(async () => (await containersOf(toolbox)).length === 0);
+    assert.equal(await keep(second, "new", ann).catch((error) => error.message), "nothing");
+    const changed = { ...spec, generation: 2, restart: 1, idleStopS: null };
+    second.reconciler.apply([changed]);
+    await second.ready(changed);
+    await eventually(async () => (await containersOf(toolbox)).length === 1);
+  } finally {
+    await second.reconciler.close();
+  }
+});
+
+engineTest("A server that hangs is started anew once, then reported", async (toolbox) => {
+  const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox), { pingEveryMs: 500 });
+  try {
+    const spec = fixtureSpec("keeps");
+    dtma.reconciler.apply([spec]);
+    const up = await dtma.ready(spec);
+    await dtma.until(spec, ({ health }) => health?.latencyMs != null);
+    assert.equal(await dtma.call(spec.serverId, "hang"), "hangs");
+    const failed = await dtma.until(spec, ({ layers }) => layers.handshake.state === "failed");
+    assert.match(failed.layers.handshake.detail, /hangs: it answered no ping/);
+    const again = await dtma.until(
+      spec,
+      ({ layers, restarts }) => restarts === 1 && layers.tools.state === "ready",
+    );
+    assert.notEqual(again.containerId, up.containerId);
+    assert.equal(await dtma.call(spec.serverId, "hang"), "hangs");
+    const reported = await dtma.until(spec, ({ gaveUp }) => gaveUp);
+    assert.match(reported.layers.handshake.detail, /hung again/);
+    await eventually(async () => (await containersOf(toolbox)).length === 0);
+  } finally {
+    await dtma.reconciler.close();
+  }
+});
+
+engineTest(
+  "A spec over the toolbox's ceiling is refused by the toolbox itself",
+  async (toolbox) => {
+    const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox), {
+      ceiling: { maxMemoryMiB: 256, volumes: false, network: ["*.example.com:443"] },
+    });
+    try {
+      const refused: [Partial<ServerSpec>, RegExp][] = [
+        [{ memoryMiB: 257 }, /257 MiB of memory are over its limit of 256 MiB/],
+        [{ volumes: [{ name: "data", path: "/data" }] }, /allows no volumes/],
+        [{ network: { hosts: ["api.example.org:443"] } }, /no server reach api\.example\.org:443/],
+        [{ network: { hosts: ["api.example.com:22"] } }, /no server reach api\.example\.com:22/],
+      ];
+      const specs = refused.map(([change]) => fixtureSpec("echo", { memoryMiB: 256, ...change }));
+      dtma.reconciler.apply(specs);
+      for (const [index, [, reason]] of refused.entries()) {
+        const seen = await dtma.until(specs[index], ({ gaveUp }) => gaveUp);
+        assert.match(seen.layers.container.detail, reason);
+      }
+      assert.deepEqual(await leftovers(toolbox.docker, toolbox.id), {
+        containers: [],
+        networks: [],
+        images: [],
+      });
+    } finally {
+      await dtma.reconciler.close();
+    }
+  },
+);
