@@ -75,7 +75,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
     });
     let { appPublicKey } = state;
     serveMcp = dataPath({
-      sessionOf: (serverId) => reconciler.sessionOf(serverId),
+      reach: (...call) => reconciler.reach(...call),
       appPublicKey: () => appPublicKey,
       log: (line) => log("warning", line),
     });

@@ -19,6 +19,17 @@ import { z } from "zod";
 
 export { boundedBody } from "./body.ts";
 export { DEPTH_LIMIT, objectMembers, objectText, outline } from "./json_text.ts";
+export {
+  acceptedLink,
+  dialledLink,
+  Link,
+  type LinkCallOptions,
+  LinkError,
+  type LinkOptions,
+  type LinkSocket,
+  linkSocket,
+  type LinkTarget,
+} from "./link.ts";
 export { canonicalHash, type ToolDefinition } from "./tool_definition.ts";
 export {
   generateSigningKey,

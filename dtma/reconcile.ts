@@ -84,6 +84,16 @@ export class Reconciler {
       { unavailable: "This toolbox does not run that server" };
   }
 
+  /** For the data path: where a call of an instance goes. */
+  // deno-lint-ignore require-await
+  async reach(
+    serverId: string,
+    _instance: string | null,
+    _signal: AbortSignal,
+  ): Promise<Reachable | { unavailable: string }> {
+    return this.sessionOf(serverId);
+  }
+
   /** Lets go of everything and leaves the containers running, for the next DTMA to take over. */
   async close(): Promise<void> {
     this.#closed = true;

@@ -37,7 +37,8 @@ async function openShared() {
   const dtma = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen: () => {} },
     dataPath({
-      sessionOf: (serverId) => routes.get(serverId) ?? { unavailable: "It is not here" },
+      reach: (serverId) =>
+        Promise.resolve(routes.get(serverId) ?? { unavailable: "It is not here" }),
       appPublicKey: () => appSigningKey.publicKey,
       log: () => {},
     }),
