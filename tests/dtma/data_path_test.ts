@@ -36,6 +36,7 @@ async function serve(server: StdioServer | null, options: Partial<DataPathOption
   return {
     base,
     logged,
+    route,
     toolHashes,
     /** A call of a tool with its pin, as the bridge makes it. */
     pinned(name: string, args: Record<string, unknown> = {}, meta: Record<string, unknown> = {}) {
@@ -302,15 +303,10 @@ Deno.test("dataPath passes what goes wrong with a server as an error of the call
 Deno.test("dataPath serves the same calls over a link", async () => {
   await using server = startServer("shuffles");
   const served: unknown[] = [];
-  const session = await server.open();
   await using path = await serve(server, {
     reach: (serverId, instance) => {
       served.push([serverId, instance]);
-      return Promise.resolve(
-        serverId === SERVER
-          ? { session, toolHashes: path.toolHashes }
-          : { unavailable: "Not here" },
-      );
+      return Promise.resolve(serverId === SERVER ? path.route : { unavailable: "Not here" });
     },
   });
   const link = await path.link();
