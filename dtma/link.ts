@@ -52,6 +52,11 @@ const DEAD_AFTER_MS = 25_000;
 /** Round trips that are remembered: the fastest of them tells the clocks' offset best (RFC 5905). */
 const SAMPLES = 8;
 
+/** What the app proves to a DTMA that dialled it: that it is the app, for this toolbox. */
+export function tunnelPurpose(toolboxId: string): string {
+  return `link of toolbox ${toolboxId}`;
+}
+
 /** A WebSocket as a link needs it. `send` queues. */
 export interface LinkSocket {
   send(text: string): void;
@@ -113,7 +118,7 @@ export interface LinkTarget {
 export interface LinkCallOptions {
   signal?: AbortSignal;
   /** Told each notification in order. While a returned promise is pending the server is held back. */
-  onNotification?: (text: string) => void | Promise<void>;
+  onNotification?: (text: string) => unknown;
 }
 
 interface Hello {
@@ -242,7 +247,7 @@ interface Stream {
   wasOpened: boolean;
   /** Refused: what still comes of its request is not for anybody. */
   isDeaf: boolean;
-  receive(kind: string, text: string): void | Promise<void>;
+  receive(kind: string, text: string): unknown;
   /** A message over the limit comes in. */
   overflow(): void;
   lost(reason: string): void;
@@ -577,7 +582,7 @@ export class Link {
 
   #whole(stream: Stream, kind: string, text: string, owed: number): void {
     const taken = stream.receive(kind, text);
-    if (!taken) return this.#grant(stream, owed);
+    if (!(taken instanceof Promise)) return this.#grant(stream, owed);
     taken.then(() => this.#grant(stream, owed), () => this.#grant(stream, owed));
   }
 

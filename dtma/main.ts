@@ -7,7 +7,7 @@
  *   --allow-net=APP,LISTEN,localhost,unix:SOCKET \
  *   --allow-read=DATA,SOCKET --allow-write=DATA,SOCKET \
  *   --allow-env=MOORING_URL,MOORING_ENROLMENT_TOKEN,MOORING_ENROLMENT_TOKEN_FILE,DTMA_DATA_DIR,\
- * DTMA_LISTEN,DTMA_ADDRESS,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
+ * DTMA_LISTEN,DTMA_ADDRESS,DTMA_REACH,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
  *   dtma/main.ts
  * ```
  *
@@ -19,6 +19,7 @@
  * containers run on in every case.
  */
 import { AppClient } from "./app_client.ts";
+import { AppClock } from "./app_clock.ts";
 import { type Config, ENVIRONMENT, readConfig } from "./config.ts";
 import {
   DesiredPull,
@@ -30,13 +31,15 @@ import {
   type ToolboxKey,
 } from "./control.ts";
 import { DataDirectory, DataDirectoryError, type State } from "./data_directory.ts";
-import { dataPath } from "./data_path.ts";
+import { dataPath, linkServing } from "./data_path.ts";
 import { Docker } from "./docker.ts";
 import { hostFacts } from "./host_facts.ts";
+import type { Link } from "./link.ts";
 import { createLog, type Log } from "./log.ts";
 import type { HostFacts } from "./protocol.ts";
 import { Reconciler } from "./reconcile.ts";
 import { openSession } from "./session.ts";
+import { keepTunnel } from "./tunnel.ts";
 
 /** How often the engine is looked at: that it went or came back shows on the toolbox page so soon. */
 const FACTS_EVERY_MS = 5000;
@@ -50,13 +53,28 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
   const directory = await DataDirectory.open(config.dataDirectory);
   const { signal } = stopping;
   const docker = new Docker(config.dockerHost);
-  const client = new AppClient(config.appUrl);
+  const clock = new AppClock();
+  const client = new AppClient(config.appUrl, (date) => clock.heardDate(date));
   let serveMcp: ReturnType<typeof dataPath> = () =>
     Promise.resolve(new Response(null, { status: 503 }));
-  const server = listen(config, (request) => serveMcp(request), log);
-  const address = config.address ?? addressOf(server.addr);
-  const facts = () => hostFacts(docker, address);
-  log("info", `Listening at ${address}; the app is ${config.appUrl}`);
+  const { reach } = config;
+  const server = reach === "direct" ? listen(config, (request) => serveMcp(request), log) : null;
+  const address = server && (config.address ?? addressOf(server.addr));
+  const links = new Set<Link>();
+  const keepLink = (link: Link) => {
+    links.add(link);
+    link.closed.then(() => links.delete(link));
+  };
+  const facts = () => {
+    for (const link of links) clock.measured(link);
+    return hostFacts(docker, { reach, address, ...clock.facts() });
+  };
+  log(
+    "info",
+    address
+      ? `Listening at ${address}; the app is ${config.appUrl}`
+      : `Calls come over a link to the app, ${config.appUrl}`,
+  );
 
   try {
     const { state, key } = await enrolled(config, directory, client, facts, signal, log);
@@ -74,9 +92,11 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       removed: (serverId) => reporter.removed(serverId),
     });
     let { appPublicKey } = state;
+    const serving = { reach: reconciler.reach.bind(reconciler) };
     serveMcp = dataPath({
-      reach: (...call) => reconciler.reach(...call),
+      ...serving,
       appPublicKey: () => appPublicKey,
+      onLink: keepLink,
       log: (line) => log("warning", line),
     });
     const onDesired = (servers: Parameters<Reconciler["apply"]>[0]) => {
@@ -90,12 +110,23 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
     };
     const pull = new DesiredPull({ client, key, facts, onDesired, onAppKey, log });
 
+    const tunnel = (until: AbortSignal) =>
+      keepTunnel({
+        appUrl: config.appUrl,
+        key,
+        appPublicKey: () => appPublicKey,
+        serve: linkServing(serving),
+        onLink: keepLink,
+        log,
+      }, until);
+
     // Whichever loop ends first ends the others.
     const ending = new AbortController();
     const until = AbortSignal.any([signal, ending.signal]);
     try {
       await Promise.all([
         pull.run(until),
+        ...(reach === "tunnel" ? [tunnel(until)] : []),
         watchFacts(facts, () => pull.wake(), until),
         reporter.run(until, FLUSH_MS),
       ].map((loop) => loop.finally(() => ending.abort())));
@@ -103,10 +134,13 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       if (error instanceof RevokedError) await directory.forgetEnrolment();
       throw error;
     } finally {
+      // Calls under way end with the sessions: what answers that gives still goes out.
+      const ended = [...links].map((link) => link.end("DTMA stops", FLUSH_MS));
       await reconciler.close();
+      await Promise.all(ended);
     }
   } finally {
-    await server.shutdown();
+    await server?.shutdown();
     docker.close();
     directory.close();
   }

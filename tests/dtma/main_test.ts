@@ -49,7 +49,7 @@ function fakeApp() {
 function startDaemon(app: string, dataDir: string, env: Record<string, string> = {}) {
   const socket = `${dataDir}/no-docker.sock`;
   const names = "MOORING_URL,MOORING_ENROLMENT_TOKEN,MOORING_ENROLMENT_TOKEN_FILE,DTMA_DATA_DIR," +
-    "DTMA_LISTEN,DTMA_ADDRESS,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS";
+    "DTMA_LISTEN,DTMA_ADDRESS,DTMA_REACH,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS";
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       "run",
