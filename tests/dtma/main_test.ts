@@ -209,6 +209,7 @@ Deno.test("readConfig reads every variable", () => {
       listen: { hostname: "::", port: 4700 },
       address: "https://toolbox.example",
       dockerHost: "unix:///run/podman.sock",
+      reach: "direct",
       endsWithStdin: false,
       logFormat: "json",
     },
