@@ -1,5 +1,6 @@
 import { type Context, Hono } from "hono";
 import { z } from "zod";
+import { readServerLog } from "../mcp/server_log.ts";
 import { askedInputs, findCatalogEntry } from "../models/catalog_entries.ts";
 import { allowHost, disallowHost, dismissDenial, listDenials } from "../models/egress_denials.ts";
 import { Conflict, Invalid, NotFound } from "../models/errors.ts";
@@ -31,6 +32,7 @@ import {
 } from "../views/server.tsx";
 import { Generations } from "../views/server_generations.tsx";
 import { NetworkNow } from "../views/server_network.tsx";
+import { LogPage } from "../views/server_log.tsx";
 import { ServerResources } from "../views/server_resources.tsx";
 import { ServerList, Servers } from "../views/servers.tsx";
 import { ToolList } from "../views/tools.tsx";
@@ -144,6 +146,20 @@ export function serverRoutes(deps: Deps) {
         deleteVolumes: deleteVolumes === "true",
       });
       return goTo(c, `/servers/${c.req.param("id")}`);
+    })
+    .get("/servers/:id/log", async (c) => {
+      const { search = "", download } = c.req.query();
+      const id = c.req.param("id"), user = c.get("user");
+      const server = await getServer(db, user, id);
+      const text = await readServerLog(deps, user, id, { search, signal: c.req.raw.signal });
+      if (download === undefined) {
+        return page(c, `Log of ${server.name}`, <LogPage {...{ server, text, search }} />);
+      }
+      return c.body(text, 200, {
+        "content-type": "text/plain; charset=utf-8",
+        "content-disposition": `attachment; filename="${server.slug}.log"`,
+        "cache-control": "no-store",
+      });
     })
     .post("/servers/:id/restart", async (c) => {
       await restartServer(db, c.get("user"), c.req.param("id"));

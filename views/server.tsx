@@ -141,6 +141,7 @@ export function ServerLayers({ server }: { server: Server }) {
 }
 
 export function ServerLog({ server }: { server: Server }) {
+  const url = useUrl();
   return (
     <section class="card" id="log" aria-labelledby="log-title">
       <h2 id="log-title">Log</h2>
@@ -157,6 +158,9 @@ export function ServerLog({ server }: { server: Server }) {
             data-follow
           ><code>{visibleText(server.logTail.join("\n"))}</code></pre>
         )}
+      <p>
+        <a href={url(`/servers/${server.id}/log`)}>Whole log, with search</a>
+      </p>
     </section>
   );
 }

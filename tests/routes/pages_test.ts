@@ -39,6 +39,7 @@ Deno.test({
       secretsKey: testKey,
       appSigningKey,
       changes,
+      links: null,
       calls,
       log,
       baseUrl: new URL(ORIGIN),
