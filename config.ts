@@ -12,6 +12,8 @@ export interface Config {
   /** Given secrets key text (models/secrets.ts), or null for the file in the data directory. */
   secretsKey: string | null;
   owner: { email: string; password: string } | null;
+  /** Whether this machine's own toolbox runs beside the app: of several replicas one has it at most. */
+  localToolbox: boolean;
   logFormat: "json" | "text";
 }
 
@@ -37,6 +39,7 @@ const Environment = z.object({
   ),
   OWNER_EMAIL: optional(z.email("must be an email address")),
   OWNER_PASSWORD: optional(z.string().min(10, "must have at least 10 characters").max(256)),
+  LOCAL_TOOLBOX: optional(z.enum(["on", "off"], "must be on or off")),
   LOG_FORMAT: optional(z.enum(["json", "text"], "must be json or text")),
 }).refine((env) => (env.OWNER_EMAIL === undefined) === (env.OWNER_PASSWORD === undefined), {
   path: ["OWNER_EMAIL"],
@@ -69,6 +72,7 @@ export function readConfig(environment: Record<string, string>, home: string): C
     databaseUrl: env.DATABASE_URL ?? null,
     secretsKey: env.SECRETS_KEY ?? null,
     owner: env.OWNER_EMAIL ? { email: env.OWNER_EMAIL, password: env.OWNER_PASSWORD! } : null,
+    localToolbox: env.LOCAL_TOOLBOX !== "off",
     logFormat: env.LOG_FORMAT ?? "text",
   };
 }
