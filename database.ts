@@ -98,7 +98,7 @@ export async function readMigrations(): Promise<Migration[]> {
     const statements = await Deno.readTextFile(new URL(name, directory));
     migrations.push({ version, name: title, statements });
   }
-  return migrations;
+  return migrations.toSorted((a, b) => a.version < b.version ? -1 : 1);
 }
 
 function read(path: string): Promise<string> {

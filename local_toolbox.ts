@@ -88,6 +88,7 @@ function startDtma(directory: string, appUrl: string, token: string | null): Den
     "DOCKER_HOST",
     "LOG_FORMAT",
     "NODE_EXTRA_CA_CERTS",
+    "DTMA_CEILING",
   ];
   const environment = Object.fromEntries(
     inherited.flatMap((name) => Deno.env.get(name) ? [[name, Deno.env.get(name)!]] : []),
@@ -115,10 +116,10 @@ const DTMA = new URL("./dtma/main.ts", import.meta.url).href;
 function dtmaPermissions(directory: string, environment: Record<string, string>): string[] {
   const socket = (environment.DOCKER_HOST ?? "unix:///var/run/docker.sock")
     .replace(/^unix:\/\//, "");
-  const certificates = environment.NODE_EXTRA_CA_CERTS;
+  const files = [environment.NODE_EXTRA_CA_CERTS, environment.DTMA_CEILING].filter(Boolean);
   return [
     `--allow-net=127.0.0.1,localhost,unix:${socket}`,
-    `--allow-read=${[directory, socket, ...(certificates ? [certificates] : [])].join(",")}`,
+    `--allow-read=${[directory, socket, ...files].join(",")}`,
     `--allow-write=${[directory, socket].join(",")}`,
     `--allow-env=${ENVIRONMENT.join(",")}`,
   ];

@@ -11,6 +11,8 @@ export interface Config {
   /** Where the app reaches the data path, if it is not where DTMA listens. */
   address: string | null;
   dockerHost: string;
+  /** The limits of this host's own (ceiling.ts); null for the usual ones. */
+  ceilingFile: string | null;
   /** End when standard input does: the parent process is gone, however it ended. */
   endsWithStdin: boolean;
   logFormat: "json" | "text";
@@ -24,6 +26,7 @@ export const ENVIRONMENT = [
   "DTMA_DATA_DIR",
   "DTMA_LISTEN",
   "DTMA_ADDRESS",
+  "DTMA_CEILING",
   "DTMA_PARENT",
   "DOCKER_HOST",
   "LOG_FORMAT",
@@ -56,6 +59,7 @@ const Environment = z.object({
       "must be the http or https URL where the app reaches this DTMA",
     ),
   ),
+  DTMA_CEILING: optional(z.string()),
   DOCKER_HOST: optional(
     z.string().startsWith("unix:///", "must be a unix socket, such as unix:///var/run/docker.sock"),
   ),
@@ -108,6 +112,7 @@ export function readConfig(
     listen: { hostname, port: Number(port) },
     address: env.DTMA_ADDRESS?.replace(/\/+$/, "") ?? null,
     dockerHost: env.DOCKER_HOST ?? "unix:///var/run/docker.sock",
+    ceilingFile: env.DTMA_CEILING ?? null,
     endsWithStdin: env.DTMA_PARENT === "stdin",
     logFormat: env.LOG_FORMAT ?? "text",
   };

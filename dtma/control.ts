@@ -97,7 +97,7 @@ export interface PullOptions {
   key: ToolboxKey;
   facts: () => Promise<HostFacts>;
   /** Called with every new desired set, in order. */
-  onDesired: (servers: DesiredResponse["servers"]) => void;
+  onDesired: (desired: DesiredResponse) => void;
   /** Called with the app's key of now at every answer. */
   onAppKey: (appPublicKey: string) => void;
   log: Log;
@@ -159,7 +159,7 @@ export class DesiredPull {
     if (desired.version === this.#haveVersion) {
       return performance.now() - startedMs >= Math.min(waitMs, IDLE_DELAY_MS) / 2;
     }
-    onDesired(desired.servers);
+    onDesired(desired);
     this.#haveVersion = desired.version;
     return true;
   }

@@ -17,8 +17,11 @@ export class LogTail {
   /** Longest part of a line that is looked at: a secret that straddles the cut is still masked. */
   #scanLength = LINE_LENGTH;
 
-  /** @param onChange called after lines were added */
-  constructor(readonly onChange: () => void) {}
+  /**
+   * @param onChange called after lines were added
+   * @param onLine called with each line, as it is shown
+   */
+  constructor(readonly onChange: () => void, readonly onLine: (line: string) => void = () => {}) {}
 
   get lines(): string[] {
     return [...this.#lines];
@@ -62,7 +65,9 @@ export class LogTail {
   }
 
   add(line: string): void {
-    this.#lines.push(this.clean(line.replace(/\r$/, "")));
+    const shown = this.clean(line.replace(/\r$/, ""));
+    this.#lines.push(shown);
+    this.onLine(shown);
     if (this.#lines.length > LINES) this.#lines.shift();
     this.onChange();
   }

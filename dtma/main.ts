@@ -7,18 +7,19 @@
  *   --allow-net=APP,LISTEN,localhost,unix:SOCKET \
  *   --allow-read=DATA,SOCKET --allow-write=DATA,SOCKET \
  *   --allow-env=MOORING_URL,MOORING_ENROLMENT_TOKEN,MOORING_ENROLMENT_TOKEN_FILE,DTMA_DATA_DIR,\
- * DTMA_LISTEN,DTMA_ADDRESS,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
+ * DTMA_LISTEN,DTMA_ADDRESS,DTMA_CEILING,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
  *   dtma/main.ts
  * ```
  *
  * `localhost` is the name by which the engine is spoken to over its socket. Where they are used, the
- * files of MOORING_ENROLMENT_TOKEN_FILE and NODE_EXTRA_CA_CERTS need `--allow-read` too. It runs no
+ * files of MOORING_ENROLMENT_TOKEN_FILE, DTMA_CEILING and NODE_EXTRA_CA_CERTS need `--allow-read` too. It runs no
  * process and needs no other directory: neither `--allow-run` nor `--allow-ffi` nor `--allow-sys`.
  *
  * It ends with code 1 for what a person must mend, 3 when the app refuses this toolbox, else 0;
  * containers run on in every case.
  */
 import { AppClient } from "./app_client.ts";
+import { Ceiling } from "./ceiling.ts";
 import { type Config, ENVIRONMENT, readConfig } from "./config.ts";
 import {
   DesiredPull,
@@ -34,19 +35,25 @@ import { dataPath } from "./data_path.ts";
 import { Docker } from "./docker.ts";
 import { hostFacts } from "./host_facts.ts";
 import { createLog, type Log } from "./log.ts";
-import type { HostFacts } from "./protocol.ts";
+import type { DesiredResponse, HostFacts } from "./protocol.ts";
 import { Reconciler } from "./reconcile.ts";
+import { sampleContainers } from "./sampler.ts";
 import { openSession } from "./session.ts";
+import { sleep } from "./waiting.ts";
 
 /** How often the engine is looked at: that it went or came back shows on the toolbox page so soon. */
 const FACTS_EVERY_MS = 5000;
 
 const FLUSH_MS = 3000;
 
+/** Counting a volume's bytes reads its directories: not often. */
+const VOLUMES_EVERY_MS = 60_000;
+
 /** Something that a person must mend; its message says what. */
 class StartError extends Error {}
 
 async function run(config: Config, log: Log, stopping: AbortController): Promise<void> {
+  const ceiling = Ceiling.read(await readCeiling(config.ceilingFile));
   const directory = await DataDirectory.open(config.dataDirectory);
   const { signal } = stopping;
   const docker = new Docker(config.dockerHost);
@@ -69,6 +76,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       toolboxId: state.toolboxId,
       dataDir: config.dataDirectory,
       openSession,
+      ceiling,
       report: (observation) => reporter.observe(observation),
       event: (event) => reporter.event(event),
       removed: (serverId) => reporter.removed(serverId),
@@ -79,9 +87,9 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       appPublicKey: () => appPublicKey,
       log: (line) => log("warning", line),
     });
-    const onDesired = (servers: Parameters<Reconciler["apply"]>[0]) => {
+    const onDesired = ({ servers, deleteVolumesOf }: DesiredResponse) => {
       log("info", `${servers.length} servers are desired`);
-      reconciler.apply(servers);
+      reconciler.apply(servers, deleteVolumesOf);
     };
     const onAppKey = (key: string) => {
       if (key === appPublicKey) return;
@@ -98,6 +106,12 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
         pull.run(until),
         watchFacts(facts, () => pull.wake(), until),
         reporter.run(until, FLUSH_MS),
+        sampleContainers({
+          docker,
+          running: () => reconciler.running(),
+          onSample: (sample) => reporter.sample(sample),
+        }, until),
+        measureVolumes(reconciler, until),
       ].map((loop) => loop.finally(() => ending.abort())));
     } catch (error) {
       if (error instanceof RevokedError) await directory.forgetEnrolment();
@@ -109,6 +123,16 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
     await server.shutdown();
     docker.close();
     directory.close();
+  }
+}
+
+/** The file's text; null where there is none, unless it was named. */
+async function readCeiling(path: string | null): Promise<string | null> {
+  if (path === null) return null;
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    throw new StartError(`DTMA_CEILING cannot be read: ${(error as Error).message}`);
   }
 }
 
@@ -170,18 +194,17 @@ async function watchFacts(
 ): Promise<void> {
   let before = JSON.stringify(await facts());
   while (!signal.aborted) {
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(done, FACTS_EVERY_MS);
-      function done() {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", done);
-        resolve();
-      }
-      signal.addEventListener("abort", done);
-    });
+    await sleep(FACTS_EVERY_MS, signal);
     const now = JSON.stringify(await facts());
     if (now !== before) onChange();
     before = now;
+  }
+}
+
+async function measureVolumes(reconciler: Reconciler, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await sleep(VOLUMES_EVERY_MS, signal);
+    await reconciler.measureVolumes();
   }
 }
 

@@ -271,7 +271,7 @@ export type ResourceSample = z.infer<typeof ResourceSample>;
 /** A connection or a name that the egress proxy refused a server, counted since the last report. */
 export const Denial = z.object({
   serverId: Id,
-  host: z.string().max(253),
+  host: z.string().min(1).max(253),
   /** 0 when only the name was asked for. */
   port: z.int().min(0).max(65_535),
   reason: z.string().max(300),

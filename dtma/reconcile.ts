@@ -47,6 +47,7 @@ export class Reconciler {
       toolboxId: options.toolboxId,
       images: options.images ?? new Images(options),
       specKey,
+      logDirectory: `${options.dataDir}/logs`,
       openSession: options.openSession,
       starts: new Slots(4),
       unprobed,
@@ -66,7 +67,7 @@ export class Reconciler {
 
   /** Reads (or makes) what is kept in the data directory; does not need the engine. */
   static async open(options: ReconcilerOptions): Promise<Reconciler> {
-    await Deno.mkdir(options.dataDir, { recursive: true });
+    await Deno.mkdir(`${options.dataDir}/logs`, { recursive: true });
     const specKey = await loadSpecKey(options.dataDir);
     return new Reconciler(options, specKey, await Unprobed.open(options.dataDir));
   }
@@ -102,6 +103,26 @@ export class Reconciler {
   ): Promise<Route> {
     return await this.#loops.get(serverId)?.reach(instance, signal) ??
       { unavailable: "This toolbox does not run that server" };
+  }
+
+  /** The containers that are up, for whoever measures them. */
+  running(): { serverId: string; instance: string | null; containerId: string }[] {
+    return [...this.#loops].flatMap(([serverId, loop]) =>
+      loop.running.map((each) => ({ serverId, ...each }))
+    );
+  }
+
+  /** What is kept of a server's log, oldest line first; null of a server that is not here. */
+  async log(serverId: string): Promise<string | null> {
+    return await this.#loops.get(serverId)?.log() ?? null;
+  }
+
+  /** Looks how much the servers' volumes hold, where there are any. */
+  async measureVolumes(): Promise<void> {
+    const loops = [...this.#loops.values()].filter(({ wanted }) => wanted?.volumes.length);
+    if (loops.length === 0) return;
+    const sizes = await this.#toolbox.docker.volumeSizes().catch(() => new Map<string, number>());
+    for (const loop of loops) loop.volumeSizes(sizes);
   }
 
   /** Lets go of everything and leaves the containers running, for the next DTMA to take over. */

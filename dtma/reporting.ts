@@ -20,7 +20,7 @@ export interface Listener {
 }
 
 export class Reporting {
-  readonly log = new LogTail(() => this.soon());
+  readonly log: LogTail;
   observation: Observation | null = null;
   readonly #to: Listener;
   /** What was last told to be listed: the same list again is no event. */
@@ -31,8 +31,10 @@ export class Reporting {
   #timer: ReturnType<typeof setTimeout> | null = null;
   #closed = false;
 
-  constructor(to: Listener) {
+  /** @param onLogLine told each line of the log, fit to be kept */
+  constructor(to: Listener, onLogLine?: (line: string) => void) {
     this.#to = to;
+    this.log = new LogTail(() => this.soon(), onLogLine);
   }
 
   /** The layers of a new generation, none of which is up. */

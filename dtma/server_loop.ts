@@ -9,7 +9,8 @@ import { type ContainerSummary, DockerError, EngineAbsentError } from "./docker.
 import { asFailure, Failure, SkipProbe, StreamLost } from "./failure.ts";
 import { type BuiltImage, type EnsureOptions, ImageError, type Images } from "./image.ts";
 import { type Host, Instance, type Reachable, removeContainer, type Watcher } from "./instance.ts";
-import { Label, ownLabels, specHash } from "./policy.ts";
+import { LogFile } from "./log_file.ts";
+import { Label, ownLabels, specHash, volumeName } from "./policy.ts";
 import {
   type Layer,
   LAYERS,
@@ -28,6 +29,8 @@ export interface Toolbox extends Host {
   images: Pick<Images, "ensure" | "collect">;
   specKey: CryptoKey;
   ceiling: Ceiling;
+  /** Where servers' logs are kept. */
+  logDirectory: string;
   /** Starting at once: a start is bound by the CPU (fifty servers, four at a time, were fastest). */
   starts: Slots;
   report(observation: Observation): void;
@@ -73,6 +76,7 @@ export class ServerLoop {
   readonly #toolbox: Toolbox;
   readonly #serverId: string;
   readonly #reporting: Reporting;
+  readonly #logFile: LogFile;
   #wanted: ServerSpec | null;
   /** Of a server to remove: its volumes too. */
   #deletesVolumes: boolean;
@@ -101,7 +105,8 @@ export class ServerLoop {
     this.#serverId = serverId;
     this.#wanted = wanted;
     this.#deletesVolumes = deletesVolumes;
-    this.#reporting = new Reporting(toolbox);
+    this.#logFile = new LogFile(toolbox.logDirectory, serverId);
+    this.#reporting = new Reporting(toolbox, (line) => this.#logFile.add(line));
     this.#agents = new AgentInstances(toolbox, this.#reporting);
     this.ended = this.#run();
   }
@@ -117,12 +122,20 @@ export class ServerLoop {
     );
   }
 
-  /** The sizes of the server's volumes, by what it calls them, to be reported with the next news. */
+  /** The server's whole log that is kept, oldest line first. */
+  log(): Promise<string> {
+    return this.#logFile.read();
+  }
+
+  /** The sizes of volumes by their names, of which the server's own are its news. */
   volumeSizes(sizes: Map<string, number>): void {
     const { observation } = this.#reporting;
-    if (!observation) return;
-    for (const volume of observation.volumes) volume.bytes = sizes.get(volume.name) ?? null;
-    this.#reporting.soon();
+    for (const volume of observation?.volumes ?? []) {
+      const bytes = sizes.get(volumeName(this.#serverId, volume.name)) ?? -1;
+      if (bytes < 0 || bytes === volume.bytes) continue;
+      volume.bytes = bytes;
+      this.#reporting.soon();
+    }
   }
 
   /**
@@ -144,6 +157,7 @@ export class ServerLoop {
     this.#superseded.abort(new DOMException("DTMA is ending", "AbortError"));
     await this.ended;
     this.#reporting.close();
+    await this.#logFile.close();
   }
 
   /**
@@ -216,6 +230,7 @@ export class ServerLoop {
         if (this.#deletesVolumes) await this.#removeVolumes();
         await this.#toolbox.collectImages();
         if (signal.aborted) return false;
+        await this.#logFile.remove();
         this.#toolbox.removed(this.#serverId);
         return true;
       } catch (error) {

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { HostPort, NpmPackage } from "../dtma/protocol.ts";
+import { HostPort, NpmPackage, VolumeSpec } from "../dtma/protocol.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { NotFound } from "./errors.ts";
 import { withoutNul } from "./events.ts";
@@ -40,9 +40,18 @@ export const CatalogEntry = z.object({
   arguments: z.array(Argument).max(32),
   // Such names only, as ServerSpec has them: a toolbox refuses all of its servers over one bad spec.
   environment: z.array(
-    Input.extend({ name: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/) }),
+    Input.extend({
+      name: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/),
+      /** Its value goes into a file in memory, and the variable names the file. */
+      isFile: z.boolean().default(false),
+    }),
   ).max(64),
   network: z.object({ hosts: z.array(HostPort).max(64) }),
+  /** Directories that the server keeps its data in. */
+  volumes: z.array(VolumeSpec).max(4).default([]),
+  memoryMiB: z.int().min(64).max(65_536).default(512),
+  /** One for all, or one for each agent: for a server that keeps what it is told in memory. */
+  instances: z.enum(["shared", "agent"]).default("shared"),
 });
 export type CatalogEntry = z.infer<typeof CatalogEntry>;
 

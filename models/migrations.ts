@@ -54,8 +54,10 @@ export async function migrate(
     });
   }
   // So that the app can tell whether it stands on the schema it was built for.
-  await sql.unsafe(`grant usage on schema supabase_migrations to mooring_app;
-    grant select on supabase_migrations.schema_migrations to mooring_app`).simple();
+  // Under the lock too: of two grants at once Postgres refuses one ("tuple concurrently updated").
+  await once(sql, (execute) =>
+    execute(`grant usage on schema supabase_migrations to mooring_app;
+      grant select on supabase_migrations.schema_migrations to mooring_app`));
   return applied;
 }
 
@@ -69,7 +71,7 @@ export async function isMigrated(sql: postgres.Sql, migrations: Migration[]): Pr
 
 async function once(
   sql: postgres.Sql,
-  work: (execute: Execute, transaction: postgres.TransactionSql) => Promise<void>,
+  work: (execute: Execute, transaction: postgres.TransactionSql) => Promise<unknown>,
 ) {
   await sql.begin(async (transaction) => {
     await transaction`select pg_advisory_xact_lock(7000)`;

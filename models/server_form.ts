@@ -1,7 +1,9 @@
 /** Reads the deploy form against a catalog entry, and turns what was given into a container's spec. */
+import { z } from "zod";
 import type { ServerSpec } from "../dtma/protocol.ts";
 import { type AskedInput, askedInputs, type CatalogEntry } from "./catalog_entries.ts";
 import { Invalid } from "./errors.ts";
+import type { ServerOptions } from "./server_options.ts";
 
 /** Longest value, in bytes: of an argument and of an environment variable. */
 const LIMIT_BYTES = { argument: 8 * 1024, environment: 32 * 1024 };
@@ -53,6 +55,54 @@ export function readForm(
   return { values, secrets };
 }
 
+/** The fields of a configuration form that are of how a server runs, in its words. */
+const OptionFields = z.object({
+  "option.memoryMiB": z.coerce.number("must be a number").int("must be a whole number")
+    .min(64, "must be 64 MiB at least").max(65_536, "must be 65,536 MiB at most"),
+  "option.instances": z.enum(["shared", "agent"], "must be one for all, or one for each agent"),
+  "option.idleStopMinutes": z.union([
+    z.literal("").transform(() => null),
+    z.coerce.number("must be a number").min(0.5, "must be half a minute at least")
+      .max(10_080, "must be a week at most"),
+  ], "must be minutes, from half a minute to a week, or empty"),
+}).partial();
+
+/**
+ * How a server is to run, from its form; what the form does not have stays as it is.
+ * @throws {Invalid} with a sentence for each field that does not hold
+ */
+export function readOptions(
+  form: Record<string, string>,
+  { entry, options }: { entry: CatalogEntry; options: ServerOptions },
+): ServerOptions {
+  const parsed = OptionFields.safeParse(form);
+  if (!parsed.success) {
+    throw new Invalid(
+      "One field needs attention",
+      Object.fromEntries(parsed.error.issues.map(({ path, message }) => [
+        String(path[0]),
+        `This ${message}`,
+      ])),
+    );
+  }
+  const {
+    "option.memoryMiB": memoryMiB,
+    "option.instances": instances,
+    "option.idleStopMinutes": idleMinutes,
+  } = parsed.data;
+  // What is the entry's own wish is not made the person's: a later entry may know better.
+  const own = <T>(value: T | undefined, before: T | null, wished: T) =>
+    value === undefined ? before : value === wished ? null : value;
+  return {
+    ...options,
+    memoryMiB: own(memoryMiB, options.memoryMiB, entry.memoryMiB),
+    instances: own(instances, options.instances, entry.instances),
+    idleStopS: idleMinutes === undefined
+      ? options.idleStopS
+      : idleMinutes && Math.round(idleMinutes * 60),
+  };
+}
+
 /**
  * The arguments, environment and secrets of a container: fixed values, then given ones.
  *
@@ -62,7 +112,7 @@ export function resolveInputs(
   entry: CatalogEntry,
   values: Record<string, string>,
   secrets: Record<string, string>,
-): Pick<ServerSpec, "arguments" | "environment" | "secrets"> {
+): Pick<ServerSpec, "arguments" | "environment" | "secrets" | "secretFiles"> {
   const args: string[] = [];
   entry.arguments.forEach((input, index) => {
     const given = input.value ??
@@ -78,15 +128,21 @@ export function resolveInputs(
   });
   const environment: Record<string, string> = {};
   const secretEnvironment: Record<string, string> = {};
+  const secretFiles: Record<string, string> = {};
   for (const input of entry.environment) {
     if (input.isSecret) {
-      if (secrets[input.name] !== undefined) secretEnvironment[input.name] = secrets[input.name];
+      const secret = secrets[input.name];
+      if (secret === undefined) continue;
+      if (input.isFile) {
+        secretFiles[input.name] = secret;
+        environment[input.name] = `/run/secrets/${input.name}`;
+      } else secretEnvironment[input.name] = secret;
     } else {
       const given = input.value ?? values[`env.${input.name}`];
       if (given !== undefined && given !== "") environment[input.name] = given;
     }
   }
-  return { arguments: args, environment, secrets: secretEnvironment };
+  return { arguments: args, environment, secrets: secretEnvironment, secretFiles };
 }
 
 /** What a secret is kept under: an environment variable's name, or an argument's field. */

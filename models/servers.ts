@@ -1,13 +1,15 @@
 import canonicalize from "canonicalize";
 import { v7 } from "uuid";
 import { z } from "zod";
-import { type Layer, LAYERS, type LayerState } from "../dtma/protocol.ts";
+import { type AgentInstance, type Health } from "../dtma/protocol.ts";
 import { CatalogEntry, readCatalogEntry } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, isDenied, NotFound } from "./errors.ts";
 import { recordEvent } from "./events.ts";
 import { sealSecret, type SecretsKey } from "./secrets.ts";
-import { readForm } from "./server_form.ts";
+import { readForm, readOptions } from "./server_form.ts";
+import { ServerOptions } from "./server_options.ts";
+import { type Layers, presentLayers, type ServerStatus, statusOf } from "./server_status.ts";
 import { validName } from "./workspaces.ts";
 
 /** What a generation says: the catalog entry as it was, and what was given for its inputs. */
@@ -15,19 +17,11 @@ export const ServerConfig = z.object({
   entry: CatalogEntry,
   /** By form field; secrets are not among them. */
   values: z.record(z.string(), z.string()),
-  secretNames: z.array(z.string()),
+  /** The ids of its secrets, by name: another value is another secret, and this one stays. */
+  secrets: z.record(z.string(), z.uuid()).default({}),
+  options: ServerOptions.prefault({}),
 });
 export type ServerConfig = z.infer<typeof ServerConfig>;
-
-export type Layers = Record<Layer, LayerState>;
-
-export type ServerStatus =
-  | "starting"
-  | "running"
-  | "stopped"
-  | "failed"
-  | "removing"
-  | "toolbox_unreachable";
 
 export interface Server {
   id: string;
@@ -50,14 +44,16 @@ export interface Server {
   imageDigest: string | null;
   containerId: string | null;
   restarts: number;
+  /** The generation that answers calls. */
+  servingGeneration: number | null;
+  health: Health | null;
+  instances: AgentInstance[];
+  volumes: { name: string; bytes: number | null }[];
   serverInfo: Record<string, unknown> | null;
   logTail: string[];
   observedAt: Date | null;
   tools: { total: number; approved: number; changed: number; waiting: number };
 }
-
-/** A toolbox that was silent for longer is taken as unreachable, in seconds: two long polls. */
-export const TOOLBOX_SILENT_S = 75;
 
 /** The servers of a workspace, by name. */
 export async function listServers(
@@ -110,7 +106,6 @@ export async function deployServer(
 
       const { values, secrets } = readForm(entry, request.form, []);
       const name = validName(request.name?.trim() || entry.title);
-      const config: ServerConfig = { entry, values, secretNames: Object.keys(secrets).toSorted() };
       const serverId = v7();
       await sql`
         insert into servers (id, workspace_id, toolbox_id, catalog_entry_id, name, slug, idempotency_key, created_by)
@@ -121,7 +116,12 @@ export async function deployServer(
         name,
       )}, ${request.idempotencyKey}, ${user.userId})`;
       const server = { id: serverId, workspaceId: request.workspaceId };
-      await writeSecrets(sql, server, secrets, secretsKey);
+      const config: ServerConfig = {
+        entry,
+        values,
+        secrets: await writeSecrets(sql, server, secrets, secretsKey),
+        options: ServerOptions.parse({}),
+      };
       await writeGeneration(sql, user, server, 1, config);
       await recordEvent(sql, user, {
         workspaceId: request.workspaceId,
@@ -158,16 +158,16 @@ export async function reconfigureServer(
         "The server's configuration was changed while you edited it: reload the page and try again",
       );
     }
-    const { entry, secretNames } = server.config;
-    const { values, secrets } = readForm(entry, change.form, secretNames);
-    const names = [...new Set([...secretNames, ...Object.keys(secrets)])].toSorted();
-    const config: ServerConfig = { entry, values, secretNames: names };
+    const { entry, secrets: kept } = server.config;
+    const { values, secrets } = readForm(entry, change.form, Object.keys(kept));
+    const options = readOptions(change.form, server.config);
+    const config: ServerConfig = { entry, values, secrets: kept, options };
     // Canonical: jsonb gives keys back in an order of its own.
     const isSame = Object.keys(secrets).length === 0 && server.running &&
       canonicalize(config) === canonicalize(server.config);
     if (isSame) return;
-    await writeSecrets(sql, server, secrets, secretsKey);
-    await nextGeneration(sql, user, server, config);
+    const written = await writeSecrets(sql, server, secrets, secretsKey);
+    await nextGeneration(sql, user, server, { ...config, secrets: { ...kept, ...written } });
     await sayRequest(sql, user, server, "Changed the configuration");
   });
 }
@@ -178,6 +178,38 @@ export async function runServer(db: Database, user: User, serverId: string): Pro
     if (server.running && server.status !== "failed") return;
     await nextGeneration(sql, user, server, server.config);
     await sayRequest(sql, user, server, server.running ? "Asked to try again" : "Started");
+  });
+}
+
+/** Starts a server anew, with the configuration it has. */
+export async function restartServer(db: Database, user: User, serverId: string): Promise<void> {
+  await changing(db, user, serverId, async (sql, server) => {
+    const { options } = server.config;
+    await nextGeneration(sql, user, server, {
+      ...server.config,
+      options: { ...options, restart: options.restart + 1 },
+    });
+    await sayRequest(sql, user, server, "Asked to restart");
+  });
+}
+
+/**
+ * Gives a server the settings of an earlier generation again, secrets too, as its next one.
+ * @throws {NotFound} no such generation
+ */
+export async function rollBackServer(
+  db: Database,
+  user: User,
+  serverId: string,
+  generation: number,
+): Promise<void> {
+  await changing(db, user, serverId, async (sql, server) => {
+    const [row] = await sql<{ config: unknown }[]>`
+      select config from server_generations
+      where server_id = ${serverId} and generation = ${generation} and generation < ${server.generation}`;
+    if (!row) throw new NotFound(`The server has no earlier generation ${generation}`);
+    await nextGeneration(sql, user, server, ServerConfig.parse(row.config));
+    await sayRequest(sql, user, server, `Went back to the settings of generation ${generation}`);
   });
 }
 
@@ -193,33 +225,55 @@ export async function stopServer(db: Database, user: User, serverId: string): Pr
 /**
  * Removes a server with its container, network, image and secrets. It is gone once its toolbox
  * says that all is removed; its calls and events stay.
+ *
+ * @param options.deleteVolumes what it keeps in volumes goes too; else that stays on the toolbox
  */
-export async function removeServer(db: Database, user: User, serverId: string): Promise<void> {
+export async function removeServer(
+  db: Database,
+  user: User,
+  serverId: string,
+  { deleteVolumes = false } = {},
+): Promise<void> {
   await changing(db, user, serverId, async (sql, server) => {
     if (server.removedAt) return;
-    await sql`update servers set removed_at = now(), running = false where id = ${server.id}`;
+    await sql`
+      update servers set removed_at = now(), running = false, delete_volumes = ${deleteVolumes}
+      where id = ${server.id}`;
     await sayRequest(sql, user, server, "Asked to be removed");
   });
 }
 
+export interface Generation {
+  generation: number;
+  createdAt: Date;
+  createdByName: string | null;
+  config: ServerConfig;
+  /** Null: it never got ready. */
+  readyAt: Date | null;
+  /** Made by the app: whose settings it has. */
+  rolledBackTo: number | null;
+}
+
 /** A server's generations, newest first. */
-export async function listGenerations(db: Database, user: User, serverId: string): Promise<
-  { generation: number; createdAt: Date; createdByName: string | null; config: ServerConfig }[]
-> {
+export async function listGenerations(
+  db: Database,
+  user: User,
+  serverId: string,
+): Promise<Generation[]> {
   const rows = await db.asUser(
     user,
     (sql) =>
-      sql<{ generation: number; createdAt: Date; createdByName: string | null; config: unknown }[]>`
-      select g.generation, g.created_at as "createdAt", g.config,
-        coalesce(nullif(p.name, ''), p.email) as "createdByName"
+      sql<(Omit<Generation, "config"> & { config: unknown })[]>`
+      select g.generation, g.created_at as "createdAt", g.config, g.ready_at as "readyAt",
+        g.rolled_back_to as "rolledBackTo", coalesce(nullif(p.name, ''), p.email) as "createdByName"
       from server_generations g left join profiles p on p.user_id = g.created_by
       where g.server_id = ${serverId} order by g.generation desc limit 50`,
   );
   return rows.map((row) => ({ ...row, config: ServerConfig.parse(row.config) }));
 }
 
-/** Runs a change on a server as a person; a viewer, whose rows no update reaches, is refused. */
-async function changing(
+/** Runs a change on a server as a person, for other models of servers; a viewer, whose rows no update reaches, is refused. */
+export async function changing(
   db: Database,
   user: User,
   serverId: string,
@@ -266,7 +320,7 @@ async function freeSlug(sql: Sql, workspaceId: string, name: string): Promise<st
   return slug;
 }
 
-async function nextGeneration(sql: Sql, user: User, server: Server, config: ServerConfig) {
+export async function nextGeneration(sql: Sql, user: User, server: Server, config: ServerConfig) {
   if (server.removedAt) throw new Conflict("The server is being removed: deploy another one");
   const generation = server.generation + 1;
   await writeGeneration(sql, user, server, generation, config);
@@ -287,24 +341,39 @@ async function writeGeneration(
   }, ${user.userId})`;
 }
 
+/** How many generations back a secret's value is kept for. */
+const SECRETS_KEPT_GENERATIONS = 20;
+
+/** @returns the ids of the new secrets, by name */
 async function writeSecrets(
   sql: Sql,
   server: { id: string; workspaceId: string },
   secrets: Record<string, string>,
   key: SecretsKey,
-) {
+): Promise<Record<string, string>> {
+  const ids: Record<string, string> = {};
   for (const [name, value] of Object.entries(secrets)) {
-    // A row of its own each time: the ciphertext is bound to its id.
-    await sql`delete from secrets where server_id = ${server.id} and name = ${name}`;
-    const id = v7();
+    // A row of its own each time: the ciphertext is bound to its id, and older generations keep theirs.
+    const id = ids[name] = v7();
     const { keyId, iv, ciphertext } = await sealSecret(key, id, value);
     await sql`
       insert into secrets (id, workspace_id, server_id, name, key_id, iv, ciphertext)
       values (${id}, ${server.workspaceId}, ${server.id}, ${name}, ${keyId}, ${iv}, ${ciphertext})`;
   }
+  if (Object.keys(secrets).length > 0) {
+    await sql`
+      delete from secrets x where x.server_id = ${server.id} and x.id <> all (${
+      Object.values(ids)
+    }::uuid[])
+        and x.id::text not in (
+          select value from server_generations g, jsonb_each_text(g.config -> 'secrets')
+          where g.server_id = ${server.id} and g.generation > (
+            select generation from servers where id = ${server.id}) - ${SECRETS_KEPT_GENERATIONS})`;
+  }
+  return ids;
 }
 
-function sayRequest(sql: Sql, user: User, server: Server, message: string) {
+export function sayRequest(sql: Sql, user: User, server: Server, message: string) {
   const { id: serverId, workspaceId } = server;
   return recordEvent(sql, user, { workspaceId, serverId, layer: "request", message });
 }
@@ -324,6 +393,8 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
       s.name, s.slug, s.generation, s.running, s.removed_at as "removedAt", s.created_at as "createdAt",
       g.config, o.generation as "observedGeneration", o.layers, o.image_digest as "imageDigest",
       o.container_id as "containerId", coalesce(o.restarts, 0) as restarts,
+      o.serving_generation as "servingGeneration", o.health, coalesce(o.instances, '[]') as instances,
+      coalesce(o.volumes, '[]') as volumes,
       o.server_info as "serverInfo", coalesce(o.log_tail, '[]') as "logTail",
       o.observed_at as "observedAt",
       extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
@@ -347,71 +418,4 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
       ...statusOf(row, layers, silentS),
     };
   });
-}
-
-/** The layers of the present generation: what was seen of an older one says nothing about it. */
-function presentLayers(
-  row: {
-    layers: Layers | null;
-    observedGeneration: number | null;
-    generation: number;
-    createdAt: Date;
-    toolboxName: string;
-  },
-): Layers {
-  if (row.layers && row.observedGeneration === row.generation) return row.layers;
-  const since = row.createdAt.toISOString();
-  return Object.fromEntries(LAYERS.map((layer, index) => [layer, {
-    state: "waiting",
-    since,
-    detail: index === 0
-      ? `Waits for the toolbox "${row.toolboxName}" to take it up`
-      : "Waits for the layer before",
-  }])) as Layers;
-}
-
-/** The one status of a server, and a sentence for it. */
-export function statusOf(
-  server: Pick<Server, "running" | "removedAt" | "toolboxName">,
-  layers: Layers,
-  toolboxSilentS: number | null,
-): { status: ServerStatus; statusDetail: string } {
-  if (toolboxSilentS === null || toolboxSilentS > TOOLBOX_SILENT_S) {
-    const since = toolboxSilentS === null
-      ? "has not been heard of yet"
-      : `is silent for ${ago(toolboxSilentS)}`;
-    return {
-      status: server.removedAt ? "removing" : "toolbox_unreachable",
-      statusDetail:
-        `The toolbox "${server.toolboxName}" ${since}, so what runs there is not known. ` +
-        "Check that its machine and its DTMA run",
-    };
-  }
-  if (server.removedAt) {
-    return {
-      status: "removing",
-      statusDetail: "Its container, network and image are being removed",
-    };
-  }
-  if (!server.running) {
-    const stopped = layers.container.state === "stopped";
-    return {
-      status: "stopped",
-      statusDetail: stopped ? "Stopped; start it to use its tools" : "Is being stopped",
-    };
-  }
-  const failed = LAYERS.find((layer) => layers[layer].state === "failed");
-  if (failed) {
-    const { detail, nextStep } = layers[failed];
-    return { status: "failed", statusDetail: [detail, nextStep].filter(Boolean).join(". ") };
-  }
-  const unfinished = LAYERS.find((layer) => layers[layer].state !== "ready");
-  if (unfinished) return { status: "starting", statusDetail: layers[unfinished].detail };
-  return { status: "running", statusDetail: layers.tools.detail };
-}
-
-function ago(seconds: number): string {
-  if (seconds < 120) return `${Math.round(seconds)} seconds`;
-  if (seconds < 7200) return `${Math.round(seconds / 60)} minutes`;
-  return `${Math.round(seconds / 3600)} hours`;
 }

@@ -1,7 +1,7 @@
 import type { HostFacts, ToolDefinition } from "../dtma/protocol.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, NotFound } from "./errors.ts";
-import { type Layers, statusOf } from "./servers.ts";
+import { type Layers, statusOf } from "./server_status.ts";
 import { usableAddress } from "./toolboxes.ts";
 
 /** A tool that an agent may have: approved, present and unchanged. */
@@ -75,7 +75,7 @@ async function readToolbeltServers(sql: Sql, which: ReturnType<Sql>): Promise<To
   const servers = await sql<(Pick<ToolbeltServer, "serverId" | "slug" | "name"> & Seen)[]>`
     select s.id as "serverId", s.slug, s.name, s.running, s.removed_at as "removedAt", t.facts,
       t.is_local as "isLocal", t.name as "toolboxName", o.layers, s.generation,
-      o.generation as "observedGeneration",
+      o.generation as "observedGeneration", o.serving_generation as "servingGeneration",
       extract(epoch from now() - t.last_seen_at)::float8 as "silentS"
     from servers s join toolboxes t on t.id = s.toolbox_id left join observations o on o.server_id = s.id
     where ${which} order by s.slug, s.id`;
@@ -99,6 +99,7 @@ interface Seen {
   layers: Layers | null;
   generation: number;
   observedGeneration: number | null;
+  servingGeneration: number | null;
   silentS: number | null;
 }
 
@@ -107,6 +108,8 @@ function whyUnavailable(seen: Seen): string | null {
   // A roll-out in progress does not end the old instance's calls by itself: DTMA has the last word.
   if (!seen.layers) return `The server "${seen.name}" was not started yet`;
   const { status, statusDetail } = statusOf(seen, seen.layers, seen.silentS);
-  if (status === "running" || seen.observedGeneration !== seen.generation) return null;
+  const isServed = status === "running" || status === "idle" || status !== "toolbox_unreachable" &&
+      seen.running && seen.servingGeneration !== null;
+  if (isServed || seen.observedGeneration !== seen.generation) return null;
   return `The server "${seen.name}" is ${status.replaceAll("_", " ")}: ${statusDetail}`;
 }

@@ -1,11 +1,13 @@
 import { v7 } from "uuid";
 import {
   canonicalHash,
+  type Denial,
   type DesiredResponse,
   type EnrolRequest,
   HostFacts,
   type Observation,
   type Report,
+  type ResourceSample,
   type ServerSpec,
 } from "../dtma/protocol.ts";
 import type { Database, Sql, User } from "./db.ts";
@@ -13,7 +15,8 @@ import { Forbidden, NotFound } from "./errors.ts";
 import { recordReportedEvents, withoutNul } from "./events.ts";
 import { openSecret, type SecretsKey } from "./secrets.ts";
 import { resolveInputs } from "./server_form.ts";
-import { ServerConfig, TOOLBOX_SILENT_S } from "./servers.ts";
+import { TOOLBOX_SILENT_S } from "./server_status.ts";
+import { ServerConfig } from "./servers.ts";
 import { newToken, tokenHash } from "./tokens.ts";
 
 export interface Toolbox {
@@ -140,11 +143,18 @@ export async function desiredOf(
   toolboxId: string,
   secretsKey: SecretsKey,
 ): Promise<Omit<DesiredResponse, "appPublicKey">> {
-  const { version, servers, sealed } = await db.asToolbox(toolboxId, async (sql) => {
-    // One statement, one snapshot: version and servers belong together.
-    const [row] = await sql<
-      { version: string; servers: ServerRow[] | null; sealed: SecretRow[] | null }[]
-    >`
+  const { version, servers, sealed, deleteVolumesOf } = await db.asToolbox(
+    toolboxId,
+    async (sql) => {
+      // One statement, one snapshot: version and servers belong together.
+      const [row] = await sql<
+        {
+          version: string;
+          servers: ServerRow[] | null;
+          sealed: SecretRow[] | null;
+          deleteVolumesOf: string[] | null;
+        }[]
+      >`
       select t.desired_version::text as version,
         (select json_agg(json_build_object('id', s.id, 'slug', s.slug, 'generation', s.generation,
             'running', s.running, 'config', g.config) order by s.id)
@@ -152,17 +162,27 @@ export async function desiredOf(
           where s.toolbox_id = t.id and s.removed_at is null) as servers,
         (select json_agg(json_build_object('id', x.id, 'serverId', x.server_id, 'name', x.name,
             'keyId', x.key_id, 'iv', encode(x.iv, 'base64'), 'ciphertext', encode(x.ciphertext, 'base64')))
-          from secrets x) as sealed
+          from secrets x) as sealed,
+        (select json_agg(s.id) from servers s
+          where s.toolbox_id = t.id and s.removed_at is not null and s.delete_volumes) as "deleteVolumesOf"
       from toolboxes t`;
-    if (!row) throw new NotFound("There is no such toolbox");
-    return { version: row.version, servers: row.servers ?? [], sealed: row.sealed ?? [] };
-  });
+      if (!row) throw new NotFound("There is no such toolbox");
+      return {
+        version: row.version,
+        servers: row.servers ?? [],
+        sealed: row.sealed ?? [],
+        deleteVolumesOf: row.deleteVolumesOf ?? [],
+      };
+    },
+  );
   return {
     version,
+    deleteVolumesOf,
     servers: await Promise.all(servers.map(async (row): Promise<ServerSpec> => {
       const config = ServerConfig.parse(row.config);
       const secrets: Record<string, string> = {};
-      for (const secret of sealed.filter(({ serverId }) => serverId === row.id)) {
+      const used = new Set(Object.values(config.secrets));
+      for (const secret of sealed.filter(({ id }) => used.has(id))) {
         secrets[secret.name] = await openSecret(secretsKey, secret.id, {
           keyId: secret.keyId,
           iv: bytesOf(secret.iv),
@@ -175,13 +195,12 @@ export async function desiredOf(
         name: row.slug,
         running: row.running,
         package: config.entry.package,
-        network: config.entry.network,
-        secretFiles: {},
-        volumes: [],
-        memoryMiB: 512,
-        instances: "shared",
-        idleStopS: null,
-        restart: 0,
+        network: { hosts: [...config.entry.network.hosts, ...config.options.hosts] },
+        volumes: config.entry.volumes,
+        memoryMiB: config.options.memoryMiB ?? config.entry.memoryMiB,
+        instances: config.options.instances ?? config.entry.instances,
+        idleStopS: config.options.idleStopS,
+        restart: config.options.restart,
         ...resolveInputs(config.entry, config.values, secrets),
       };
     })),
@@ -216,6 +235,8 @@ export async function acceptReport(
     if (count === 0) return false;
     for (const observation of report.observations) await writeObservation(sql, observation, hashes);
     await recordReportedEvents(sql, report.events);
+    await writeSamples(sql, report.samples ?? []);
+    await writeDenials(sql, report.denials ?? []);
     for (const serverId of report.removed) {
       await sql`delete from servers where id = ${serverId} and removed_at is not null`;
     }
@@ -232,21 +253,32 @@ const NAME_LIMIT = 512;
 async function writeObservation(sql: Sql, seen: Observation, hashes: Map<object, string>) {
   const { count } = await sql`
     insert into observations (server_id, workspace_id, generation, layers, image_digest, container_id,
-      server_info, restarts, log_tail, observed_at)
+      server_info, restarts, log_tail, serving_generation, gave_up, health, instances, volumes, observed_at)
     select s.id, s.workspace_id, ${seen.generation}, ${jsonb(seen.layers)}::text::jsonb, ${
     seen.imageDigest && withoutNul(seen.imageDigest)
   },
       ${seen.containerId && withoutNul(seen.containerId)}, ${
     json(seen.serverInfo)
   }::text::json, ${seen.restarts},
-      ${json(seen.logTail)}::text::json, now()
+      ${json(seen.logTail)}::text::json, ${seen.servingGeneration}, ${seen.gaveUp},
+      ${jsonb(seen.health)}::text::jsonb, ${jsonb(seen.instances)}::text::jsonb,
+      ${jsonb(seen.volumes)}::text::jsonb, now()
     from servers s where s.id = ${seen.serverId} and s.generation >= ${seen.generation}
     on conflict (server_id) do update set generation = excluded.generation, layers = excluded.layers,
       image_digest = excluded.image_digest, container_id = excluded.container_id,
       server_info = excluded.server_info, restarts = excluded.restarts, log_tail = excluded.log_tail,
+      serving_generation = excluded.serving_generation, gave_up = excluded.gave_up,
+      health = excluded.health, instances = excluded.instances, volumes = excluded.volumes,
       observed_at = excluded.observed_at
     where observations.generation <= excluded.generation`;
-  if (count === 0 || !seen.tools) return;
+  if (count === 0) return;
+  if (seen.gaveUp) await sql`select mooring.roll_back(${seen.serverId}, ${seen.generation})`;
+  if (seen.layers.tools.state === "ready") {
+    await sql`
+      update server_generations set ready_at = now()
+      where server_id = ${seen.serverId} and generation = ${seen.generation} and ready_at is null`;
+  }
+  if (!seen.tools) return;
   const known = new Map(
     (await sql<{ name: string; hash: string; present: boolean }[]>`
       select name, hash, present from tools where server_id = ${seen.serverId}`)
@@ -273,6 +305,46 @@ async function writeObservation(sql: Sql, seen: Observation, hashes: Map<object,
         update tools set present = false, changed_at = now()
         where server_id = ${seen.serverId} and name = ${name}`;
     }
+  }
+}
+
+/** How long samples are kept: what the charts show. */
+const SAMPLES_KEPT = "2 hours";
+
+async function writeSamples(sql: Sql, samples: ResourceSample[]) {
+  if (samples.length === 0) return;
+  await sql`
+    insert into server_samples (server_id, workspace_id, instance, at, cpus, memory_bytes, received_bytes,
+      sent_bytes, pids)
+    select s.id, s.workspace_id, coalesce(x.instance, ''), x.at, x.cpus, x."memoryBytes", x."receivedBytes",
+      x."sentBytes", x.pids
+    from jsonb_to_recordset(${jsonb(samples)}::text::jsonb) as x ("serverId" uuid, instance text,
+      at timestamptz, cpus double precision, "memoryBytes" bigint, "receivedBytes" bigint, "sentBytes" bigint,
+      pids integer)
+    join servers s on s.id = x."serverId"
+    on conflict do nothing`;
+  await sql`
+    delete from server_samples where at < now() - ${SAMPLES_KEPT}::interval
+      and server_id = any (${[...new Set(samples.map(({ serverId }) => serverId))]}::uuid[])`;
+}
+
+/** Hosts that are listed of a server's refusals; a server that asks for ever new ones fills nothing. */
+const DENIALS_PER_SERVER = 100;
+
+async function writeDenials(sql: Sql, denials: Denial[]) {
+  for (const { serverId, host, port, reason, count, at } of denials) {
+    await sql`
+      insert into egress_denials (server_id, workspace_id, host, port, reason, count, first_at, last_at)
+      select s.id, s.workspace_id, ${withoutNul(host)}, ${port}, ${
+      withoutNul(reason)
+    }, ${count}, ${at}, ${at}
+      from servers s where s.id = ${serverId} and (
+        exists (select from egress_denials d where d.server_id = s.id and d.host = ${
+      withoutNul(host)
+    } and d.port = ${port})
+        or (select count(*) from egress_denials d where d.server_id = s.id) < ${DENIALS_PER_SERVER})
+      on conflict (server_id, host, port) do update set reason = excluded.reason,
+        count = egress_denials.count + excluded.count, last_at = excluded.last_at`;
   }
 }
 

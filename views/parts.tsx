@@ -1,5 +1,5 @@
 import type { Child } from "hono/jsx";
-import type { ServerStatus } from "../models/servers.ts";
+import type { ServerStatus } from "../models/server_status.ts";
 
 /** What a status is called, and its sign: colour is never the only difference. */
 const STATUS: Record<string, { name: string; sign: string }> = {
@@ -8,6 +8,7 @@ const STATUS: Record<string, { name: string; sign: string }> = {
   starting: { name: "Starting", sign: "◐" },
   working: { name: "Working", sign: "◐" },
   waiting: { name: "Waiting", sign: "○" },
+  idle: { name: "Asleep", sign: "◑" },
   stopped: { name: "Stopped", sign: "■" },
   failed: { name: "Failed", sign: "▲" },
   removing: { name: "Removing", sign: "◌" },

@@ -182,7 +182,7 @@ export function Configuration(props: ServerProps) {
               asked={asked}
               values={props.values ?? server.config.values}
               mistakes={props.mistakes ?? {}}
-              keptSecrets={server.config.secretNames}
+              keptSecrets={Object.keys(server.config.secrets)}
             />
             <button>Save and redeploy</button>
           </form>
@@ -241,7 +241,7 @@ function Generations({ generations }: Pick<ServerProps, "generations">) {
               {row.createdByName && <small>by {row.createdByName}</small>}{" "}
               <small>
                 · {count(Object.keys(row.config.values).length, "value")},{" "}
-                {count(row.config.secretNames.length, "secret")}
+                {count(Object.keys(row.config.secrets).length, "secret")}
               </small>
             </span>
           </li>

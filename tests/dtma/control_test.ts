@@ -161,7 +161,7 @@ function pullFrom(app: FakeApp, applied: unknown[][], waitMs = 20_000) {
     client: new AppClient(app.url),
     key: toolboxKey,
     facts: () => Promise.resolve(FACTS),
-    onDesired: (servers) => applied.push(servers),
+    onDesired: ({ servers }) => applied.push(servers),
     onAppKey: () => {},
     waitMs,
     log,

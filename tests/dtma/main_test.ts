@@ -1,7 +1,7 @@
 // The app here is a fake of its documented wire (dtma/protocol.ts); the daemon is the real one, as a
 // process of its own with no more permissions than dtma/main.ts says it needs.
 import assert from "node:assert/strict";
-import { readConfig } from "../../dtma/config.ts";
+import { ENVIRONMENT, readConfig } from "../../dtma/config.ts";
 import { DataDirectory } from "../../dtma/data_directory.ts";
 import {
   type DesiredRequest,
@@ -48,8 +48,6 @@ function fakeApp() {
 /** Starts the daemon with the permissions that dtma/main.ts names. */
 function startDaemon(app: string, dataDir: string, env: Record<string, string> = {}) {
   const socket = `${dataDir}/no-docker.sock`;
-  const names = "MOORING_URL,MOORING_ENROLMENT_TOKEN,MOORING_ENROLMENT_TOKEN_FILE,DTMA_DATA_DIR," +
-    "DTMA_LISTEN,DTMA_ADDRESS,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS";
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       "run",
@@ -59,7 +57,7 @@ function startDaemon(app: string, dataDir: string, env: Record<string, string> =
       `--allow-net=${new URL(app).host},127.0.0.1:0,localhost,unix:${socket}`,
       `--allow-read=${dataDir},${socket}`,
       `--allow-write=${dataDir},${socket}`,
-      `--allow-env=${names}`,
+      `--allow-env=${ENVIRONMENT.join(",")}`,
       MAIN,
     ],
     env: {
@@ -103,7 +101,11 @@ async function withDataDir(run: (dataDir: string) => Promise<void>): Promise<voi
 }
 
 async function waitFor(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 10));
+  const deadline = Date.now() + 60_000;
+  while (!condition()) {
+    assert.ok(Date.now() < deadline, "It did not happen in time");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
 }
 
 Deno.test("the daemon enrols once, says what is amiss with its engine, and stops on TERM", async () => {
@@ -209,6 +211,7 @@ Deno.test("readConfig reads every variable", () => {
       listen: { hostname: "::", port: 4700 },
       address: "https://toolbox.example",
       dockerHost: "unix:///run/podman.sock",
+      ceilingFile: null,
       endsWithStdin: false,
       logFormat: "json",
     },

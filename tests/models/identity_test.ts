@@ -110,7 +110,8 @@ for (const kind of KINDS) {
           ]);
           assert.deepEqual(runs, [[], []]);
         }
-        const rows = await owner`select version, name from supabase_migrations.schema_migrations`;
+        const rows = await owner`
+          select version, name from supabase_migrations.schema_migrations order by version`;
         assert.deepEqual(
           rows.map(({ version }) => version),
           migrations.map(({ version }) => version),

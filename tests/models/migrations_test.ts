@@ -58,8 +58,8 @@ for (const kind of KINDS) {
           await second?.end();
           assert.deepEqual(applied.flat().toSorted(), versions.toSorted());
           assert.deepEqual(await recorded(), versions.toSorted());
-          const [row] =
-            await sql`select name, statements from supabase_migrations.schema_migrations`;
+          const [row] = await sql`
+              select name, statements from supabase_migrations.schema_migrations order by version`;
           assert.equal(row.name, migrations[0].name);
           assert.deepEqual(row.statements, [migrations[0].statements]);
         },

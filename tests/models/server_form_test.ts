@@ -123,6 +123,7 @@ Deno.test("resolveInputs gives arguments in the entry's order, each an item of i
     ],
     environment: { MODE: "fixed" },
     secrets: { TOKEN: "t0ken" },
+    secretFiles: {},
   });
 });
 

@@ -1,0 +1,87 @@
+/** What is said of a server in one word and one sentence, from its layers and its toolbox. */
+import { type Layer, LAYERS, type LayerState } from "../dtma/protocol.ts";
+import type { Server } from "./servers.ts";
+
+export type Layers = Record<Layer, LayerState>;
+
+export type ServerStatus =
+  | "starting"
+  | "running"
+  | "idle"
+  | "stopped"
+  | "failed"
+  | "removing"
+  | "toolbox_unreachable";
+
+/** A toolbox that was silent for longer is taken as unreachable, in seconds: two long polls. */
+export const TOOLBOX_SILENT_S = 75;
+
+/** The layers of the present generation: what was seen of an older one says nothing about it. */
+export function presentLayers(
+  row: {
+    layers: Layers | null;
+    observedGeneration: number | null;
+    generation: number;
+    createdAt: Date;
+    toolboxName: string;
+  },
+): Layers {
+  if (row.layers && row.observedGeneration === row.generation) return row.layers;
+  const since = row.createdAt.toISOString();
+  return Object.fromEntries(LAYERS.map((layer, index) => [layer, {
+    state: "waiting",
+    since,
+    detail: index === 0
+      ? `Waits for the toolbox "${row.toolboxName}" to take it up`
+      : "Waits for the layer before",
+  }])) as Layers;
+}
+
+/** The one status of a server, and a sentence for it. */
+export function statusOf(
+  server: Pick<Server, "running" | "removedAt" | "toolboxName">,
+  layers: Layers,
+  toolboxSilentS: number | null,
+): { status: ServerStatus; statusDetail: string } {
+  if (toolboxSilentS === null || toolboxSilentS > TOOLBOX_SILENT_S) {
+    const since = toolboxSilentS === null
+      ? "has not been heard of yet"
+      : `is silent for ${ago(toolboxSilentS)}`;
+    return {
+      status: server.removedAt ? "removing" : "toolbox_unreachable",
+      statusDetail:
+        `The toolbox "${server.toolboxName}" ${since}, so what runs there is not known. ` +
+        "Check that its machine and its DTMA run",
+    };
+  }
+  if (server.removedAt) {
+    return {
+      status: "removing",
+      statusDetail: "Its container, network and image are being removed",
+    };
+  }
+  if (!server.running) {
+    const stopped = layers.container.state === "stopped";
+    return {
+      status: "stopped",
+      statusDetail: stopped ? "Stopped; start it to use its tools" : "Is being stopped",
+    };
+  }
+  const failed = LAYERS.find((layer) => layers[layer].state === "failed");
+  if (failed) {
+    const { detail, nextStep } = layers[failed];
+    return { status: "failed", statusDetail: [detail, nextStep].filter(Boolean).join(". ") };
+  }
+  if (layers.container.state === "idle") {
+    return { status: "idle", statusDetail: layers.container.detail };
+  }
+  const unfinished = LAYERS.find((layer) => layers[layer].state !== "ready");
+  if (unfinished) return { status: "starting", statusDetail: layers[unfinished].detail };
+  return { status: "running", statusDetail: layers.tools.detail };
+}
+
+function ago(seconds: number): string {
+  if (seconds < 120) return `${Math.round(seconds)} seconds`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} minutes`;
+  return `${Math.round(seconds / 3600)} hours`;
+}
