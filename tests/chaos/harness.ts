@@ -54,9 +54,16 @@ export async function whyNot(): Promise<string | null> {
 
 /** Runs the whole story. Never throws for what Mooring does: that is in the result. */
 export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
-  const { seed, rounds, minutes, say, signal } = options;
   const folder = await Deno.makeTempDir({ prefix: "mooring-chaos-" });
   await Deno.chmod(folder, 0o711); // Postgres runs as another user
+  const result = await runIn(folder, options);
+  // What was seen of a failure is kept.
+  if (result.failed === 0) await Deno.remove(folder, { recursive: true });
+  return result;
+}
+
+async function runIn(folder: string, options: ChaosOptions): Promise<ChaosResult> {
+  const { seed, rounds, minutes, say, signal } = options;
   say(`Seed ${seed}; history and logs are in ${folder}`);
   const endMs = Date.now() + minutes * 60_000;
   using history = new History(`${folder}/history.jsonl`);

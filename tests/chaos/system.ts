@@ -107,6 +107,7 @@ export class System {
     await Promise.allSettled([...starting, app]);
     await app;
     const engines = await Promise.all(starting);
+    await Deno.remove(archive);
     await this.#startToolboxes(engines);
     await this.person.signIn(this.urls[0]);
   }
