@@ -41,6 +41,16 @@ export class Daemon {
     this.#signal("SIGKILL");
   }
 
+  /** Asked to end, as by a service manager at an upgrade; started again when it has. */
+  async restart(timeoutMs: number): Promise<void> {
+    const ending = this.#process;
+    this.#signal("SIGTERM");
+    await Promise.race([ending?.status, sleep(timeoutMs)]);
+    if (this.#process && this.#process === ending) {
+      throw new Error(`${this.name} did not end within ${timeoutMs} ms of SIGTERM`);
+    }
+  }
+
   /** It may be started again. */
   release(): void {
     this.#held?.resolve();

@@ -17,6 +17,8 @@ export interface ChaosOptions {
   minutes: number;
   /** Kinds of faults to keep to; none: all. */
   only?: string[];
+  /** Some faults last for longer than any back-off of Mooring's. */
+  hasLong?: boolean;
   say: (line: string) => void;
   signal?: AbortSignal;
 }
@@ -84,7 +86,10 @@ async function runIn(folder: string, options: ChaosOptions): Promise<ChaosResult
   const first = await world.reconverge();
   say(`Ready after ${seconds(Date.now() - startedMs)}, ${first.running.size} servers run`);
   result.skipped = absentKinds(system);
-  const nemesis = new Nemesis(system, observer, options.only);
+  const nemesis = new Nemesis(system, observer, {
+    only: options.only ?? [],
+    hasLong: options.hasLong ?? false,
+  });
 
   for (let round = 1; round <= rounds; round++) {
     if (Date.now() > endMs || signal?.aborted || observer.violations.length > 0) break;
@@ -139,7 +144,13 @@ class Rounds {
     const what = faults.map(({ kind, target }) => `${kind} (${target})`).join(" and ");
     history.add("fault", { round, faults: what });
     await sleep(nemesis.duration());
-    for (const fault of faults) await fault.heal();
+    for (const fault of faults) {
+      try {
+        await fault.heal();
+      } catch (error) {
+        observer.violate("a fault can be healed", (error as Error).message);
+      }
+    }
     const healedMs = Date.now();
     history.add("heal", { round });
     quiet.abort();

@@ -15,6 +15,9 @@ export interface Fault {
   heal(): void | Promise<void>;
 }
 
+/** How long a service manager waits before it kills what it asked to end. */
+const GRACE_MS = 20_000;
+
 type Begin = (system: System, observer: Observer, random: Random) => Promise<Fault> | Fault;
 
 /** By kind; what it cannot do here it is not offered for, see {@link absentKinds}. */
@@ -34,6 +37,18 @@ const FAULTS: Record<string, Begin> = {
     const { daemon } = random.pick(replicas);
     daemon.pause();
     return fault("app frozen", daemon.name, () => daemon.resume());
+  },
+  "app restarted": ({ replicas }, _, random) => {
+    const { daemon } = random.pick(replicas);
+    const ended = daemon.restart(GRACE_MS);
+    ended.catch(() => {}); // told by the heal
+    return fault("app restarted", daemon.name, () => ended);
+  },
+  "DTMA restarted": ({ toolboxes }, _, random) => {
+    const { daemon } = random.pick(toolboxes);
+    const ended = daemon.restart(GRACE_MS);
+    ended.catch(() => {}); // told by the heal
+    return fault("DTMA restarted", daemon.name, () => ended);
   },
   "DTMA killed": ({ toolboxes }, _, random) => {
     const { daemon } = random.pick(toolboxes);
@@ -68,6 +83,23 @@ const FAULTS: Record<string, Begin> = {
   "Postgres crashed": async ({ postgres }) => {
     await postgres.crashAndRecover();
     return fault("Postgres crashed", "the database", () => {});
+  },
+  "database cut off": ({ replicas }, _, random) => {
+    const { database, daemon } = random.pick(replicas);
+    database.weather = { kind: "cut" };
+    return fault("database cut off", daemon.name, () => {
+      database.weather = { kind: "clear" };
+    });
+  },
+  "database half open": ({ replicas }, _, random) => {
+    const { database, daemon } = random.pick(replicas);
+    const [up, down] = random.pick([[true, false], [false, true], [true, true]]);
+    database.weather = { kind: "silent", up, down };
+    return fault("database half open", `${daemon.name}, up ${up}, down ${down}`, () => {
+      // Half of the routers that come back have forgotten the connections.
+      if (random.chance(0.5)) database.weather = { kind: "cut" };
+      database.weather = { kind: "clear" };
+    });
   },
   "control path cut": ({ toolboxes }, _, random) =>
     weather("control path cut", random.pick(toolboxes), "control", { kind: "cut" }),
@@ -133,18 +165,25 @@ export class Nemesis {
   #left: string[] = [];
   readonly #random: Random;
 
-  constructor(readonly system: System, readonly observer: Observer, readonly only: string[] = []) {
+  constructor(
+    readonly system: System,
+    readonly observer: Observer,
+    /** `hasLong`: some last for longer than any back-off of Mooring's. */
+    readonly options: { only: string[]; hasLong: boolean },
+  ) {
     this.#random = system.random.fork("nemesis");
   }
 
   get kinds(): string[] {
     const absent = absentKinds(this.system);
     const all = Object.keys(FAULTS).filter((kind) => !absent.has(kind));
-    return this.only.length > 0 ? all.filter((kind) => this.only.includes(kind)) : all;
+    const { only } = this.options;
+    return only.length > 0 ? all.filter((kind) => only.includes(kind)) : all;
   }
 
   /** How long the faults of a round last. */
   duration(): number {
+    if (this.options.hasLong && this.#random.chance(0.07)) return this.#random.between(15e3, 40e3);
     return this.#random.between(1200, 3500);
   }
 

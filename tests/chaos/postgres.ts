@@ -16,7 +16,12 @@ export class PostgresServer {
   private constructor(readonly directory: string, readonly port: number) {}
 
   get url(): string {
-    return `postgres://postgres@127.0.0.1:${this.port}/postgres`;
+    return this.urlAt(this.port);
+  }
+
+  /** By way of something that listens at another port. */
+  urlAt(port: number): string {
+    return `postgres://postgres@127.0.0.1:${port}/postgres`;
   }
 
   static async start(directory: string): Promise<PostgresServer> {

@@ -37,6 +37,7 @@ const result = await runChaos({
   rounds: Number(values.rounds),
   seed: Number(values.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000),
   minutes: Number(values.minutes),
+  hasLong: true,
   only: values.only.split(",").filter(Boolean),
   say,
   signal: stopping.signal,

@@ -27,6 +27,8 @@ const DATA_MIB = 2;
 export interface Replica {
   daemon: Daemon;
   url: string;
+  /** From the app to Postgres. */
+  database: Link;
 }
 
 export interface Toolbox {
@@ -122,6 +124,7 @@ export class System {
       const port = freePort();
       const name = `app-${index + 1}`;
       const url = `http://127.0.0.1:${port}`;
+      const database = this.stack.use(new Link(this.postgres.port));
       const daemon = new Daemon({
         name,
         command: [
@@ -135,7 +138,7 @@ export class System {
         ],
         environment: {
           ...OWNER,
-          DATABASE_URL: this.postgres.url,
+          DATABASE_URL: this.postgres.urlAt(database.port),
           DATA_DIR: `${this.folder}/${name}`,
           SECRETS_KEY: secretsKey,
           LOCAL_TOOLBOX: "off",
@@ -148,7 +151,7 @@ export class System {
         history: this.history,
       });
       this.stack.defer(() => daemon.end());
-      this.replicas.push({ daemon, url });
+      this.replicas.push({ daemon, url, database });
       // The first alone: what follows is about faults, not about two first starts at once.
       if (index === 0) await eventually(`${name} is ready`, () => this.isReady(url), 60_000);
     }
