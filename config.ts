@@ -14,6 +14,8 @@ export interface Config {
   /** Where other replicas of the app, over the same database, reach this one; null when it is alone. */
   replicaAddress: URL | null;
   owner: { email: string; password: string } | null;
+  /** Whether this machine's own toolbox runs beside the app: of several replicas one has it at most. */
+  localToolbox: boolean;
   logFormat: "json" | "text";
 }
 
@@ -43,6 +45,7 @@ const Environment = z.object({
   ),
   OWNER_EMAIL: optional(z.email("must be an email address")),
   OWNER_PASSWORD: optional(z.string().min(10, "must have at least 10 characters").max(256)),
+  LOCAL_TOOLBOX: optional(z.enum(["on", "off"], "must be on or off")),
   LOG_FORMAT: optional(z.enum(["json", "text"], "must be json or text")),
 }).refine((env) => (env.OWNER_EMAIL === undefined) === (env.OWNER_PASSWORD === undefined), {
   path: ["OWNER_EMAIL"],
@@ -76,6 +79,7 @@ export function readConfig(environment: Record<string, string>, home: string): C
     secretsKey: env.SECRETS_KEY ?? null,
     replicaAddress: env.REPLICA_ADDRESS ? new URL(env.REPLICA_ADDRESS) : null,
     owner: env.OWNER_EMAIL ? { email: env.OWNER_EMAIL, password: env.OWNER_PASSWORD! } : null,
+    localToolbox: env.LOCAL_TOOLBOX !== "off",
     logFormat: env.LOG_FORMAT ?? "text",
   };
 }

@@ -76,7 +76,7 @@ async function start() {
     : serve({ host: "127.0.0.1", port: 0 }, app.fetch, stopping.signal);
 
   announce(config.baseUrl, setup?.code ?? null);
-  const toolbox = await startLocalToolbox({
+  const toolbox = config.localToolbox && await startLocalToolbox({
     db,
     appUrl: `http://127.0.0.1:${own.addr.port}`,
     dataDirectory: config.dataDirectory,
@@ -100,7 +100,7 @@ async function start() {
     stoppingSince = Date.now();
     log.info("Stopping; containers keep running");
     stopping.abort();
-    await toolbox.stop();
+    if (toolbox) await toolbox.stop();
     // Toolboxes' links are connections too: the servers end after them.
     await links.close();
     await Promise.all([server.finished, own.finished]);

@@ -145,11 +145,16 @@ export function dataPath(options: DataPathOptions): (request: Request) => Promis
 
   async function authenticated(request: Request): Promise<Uint8Array<ArrayBuffer> | Response> {
     if (!request.headers.has("signature-input")) return new Response(null, { status: 401 });
-    const mostBytes = Number(request.headers.get("content-length") ?? FRAME_LIMIT_BYTES);
-    if (!(mostBytes <= FRAME_LIMIT_BYTES)) return new Response(null, { status: 413 });
-    if (bodiesBytes + mostBytes > BODIES_LIMIT_BYTES) return new Response(null, { status: 503 });
-    bodiesBytes += mostBytes;
-    const body = await readBody(request).finally(() => bodiesBytes -= mostBytes);
+    // What is not declared (a body sent as a stream) counts as it comes.
+    let heldBytes = Number(request.headers.get("content-length") ?? 0);
+    if (!(heldBytes <= FRAME_LIMIT_BYTES)) return new Response(null, { status: 413 });
+    if (bodiesBytes + heldBytes > BODIES_LIMIT_BYTES) return new Response(null, { status: 503 });
+    bodiesBytes += heldBytes;
+    const body = await readBody(request, (length) => {
+      bodiesBytes += Math.max(0, length - heldBytes);
+      heldBytes = Math.max(heldBytes, length);
+      return bodiesBytes <= BODIES_LIMIT_BYTES;
+    }).finally(() => bodiesBytes -= heldBytes);
     if (!body) return new Response(null, { status: 413 });
     try {
       await verifyRequest(request, body, (id) => id === "app" ? appPublicKey() : null, firstUse);
@@ -345,8 +350,11 @@ function metaOf({ params }: JsonRpcRequest): Record<string, unknown> {
   return isObject(params?._meta) ? params._meta : {};
 }
 
-/** The request's body; null when it is larger than a frame may be, or does not come in time. */
-async function readBody(request: Request): Promise<Uint8Array<ArrayBuffer> | null> {
+/** The request's body; null when it is larger than a frame or `mayHold` allow, or not there in time. */
+async function readBody(
+  request: Request,
+  mayHold: (bytes: number) => boolean,
+): Promise<Uint8Array<ArrayBuffer> | null> {
   if (!request.body) return new Uint8Array(0);
   const reader = request.body.getReader();
   const chunks: Uint8Array<ArrayBuffer>[] = [];
@@ -360,7 +368,7 @@ async function readBody(request: Request): Promise<Uint8Array<ArrayBuffer> | nul
       const { value, done } = await reader.read();
       if (done) break;
       length += value.length;
-      if (length > FRAME_LIMIT_BYTES) return null;
+      if (length > FRAME_LIMIT_BYTES || !mayHold(length)) return null;
       chunks.push(value);
     }
   } finally {

@@ -76,17 +76,18 @@ export class LogTail {
   async follow(stream: ReadableStream<Uint8Array>): Promise<void> {
     const decoder = new TextDecoder();
     let pending = "";
-    let allowance = BYTES_PER_SECOND, since = Date.now();
+    // The monotonic clock: one that is set back must not keep a server waiting to be read.
+    let allowance = BYTES_PER_SECOND, since = performance.now();
     for await (const chunk of stream) {
       const lines = (pending + decoder.decode(chunk, { stream: true })).split("\n");
       pending = lines.pop()!.slice(0, this.#scanLength);
       for (const line of lines.slice(-LINES)) this.add(line);
       allowance -= chunk.length;
       if (allowance > 0) continue;
-      const rest = since + 1000 - Date.now();
+      const rest = since + 1000 - performance.now();
       if (rest > 0) await new Promise((resolve) => setTimeout(resolve, rest));
       allowance = BYTES_PER_SECOND;
-      since = Date.now();
+      since = performance.now();
     }
     if (pending) this.add(pending);
   }

@@ -27,7 +27,8 @@ export class Reporting {
   #listedTools = "";
   #toolCount = 0;
   #tools: ToolDefinition[] | null = null;
-  #lastReportMs = 0;
+  /** By the monotonic clock: the other one may be set back. */
+  #lastReportMs = -Infinity;
   #timer: ReturnType<typeof setTimeout> | null = null;
   #closed = false;
 
@@ -131,7 +132,7 @@ export class Reporting {
   /** Reports within a second, with whatever else is new by then. */
   soon(): void {
     if (this.#timer || this.#closed) return;
-    const waitMs = Math.max(0, this.#lastReportMs + REPORT_EVERY_MS - Date.now());
+    const waitMs = Math.max(0, this.#lastReportMs + REPORT_EVERY_MS - performance.now());
     this.#timer = setTimeout(() => {
       this.#timer = null;
       this.#now();
@@ -146,7 +147,7 @@ export class Reporting {
     if (!this.observation || this.#closed) return;
     if (this.#timer) clearTimeout(this.#timer);
     this.#timer = null;
-    this.#lastReportMs = Date.now();
+    this.#lastReportMs = performance.now();
     this.observation.logTail = this.log.lines;
     this.#to.report(structuredClone(this.observation));
   }

@@ -118,7 +118,10 @@ async function request(
         "content-type": "application/json",
         accept: "application/json, text/event-stream",
       },
-      body: bytes,
+      // As a stream, which is sent once: Deno's fetch sends any other body again, POST or not, on a new
+      // connection when a kept one breaks after the request (2.9, seen by tests/chaos): the call would
+      // run twice, or a refused second connection would read as if it had never been sent.
+      body: new Blob([bytes]).stream(),
       redirect: "error",
       signal: options.signal,
     });

@@ -13,6 +13,7 @@ if (await isDebianRoot()) {
   await installMissing({
     "/usr/bin/chromium": "chromium",
     "/usr/lib/postgresql": "postgresql",
+    "/usr/lib/x86_64-linux-gnu/faketime": "libfaketime",
   });
 }
 const engine = await ensureEngine({ install: true, log: say, logDirectory: "/tmp" });

@@ -8,6 +8,7 @@ const serverId = "01890000-0000-7000-8000-000000000001";
 const REQUEST = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}`;
 const RESULT = `{"content":[{"type":"text","text":"Grüße 世界 🧭"}],"n":9007199254740993}`;
 const RESPONSE = `{"jsonrpc":"2.0","id":1,"result":${RESULT}}`;
+const ENCODED = new TextEncoder().encode(RESPONSE);
 const progress = (n: number) =>
   `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":${n},"message":"– ${n} –"}}`;
 
@@ -78,6 +79,38 @@ const streamed = (chunks: Uint8Array[]) =>
       controller.close();
     },
   });
+
+Deno.test("callServer sends a call once when a kept connection breaks after it", async () => {
+  let requests = 0;
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const serving = (async () => {
+    for await (const connection of listener) await serveTwo(connection).catch(() => {});
+  })();
+  async function serveTwo(connection: Deno.TcpConn) {
+    const bytes = new Uint8Array(65536);
+    let read = "";
+    for (let served = 0; served < 2;) {
+      const count = await connection.read(bytes);
+      if (count === null) break;
+      read += new TextDecoder().decode(bytes.subarray(0, count));
+      if (!read.includes(REQUEST)) continue;
+      read = "";
+      requests++;
+      if (++served === 2) break;
+      const head = `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n`;
+      const answer = `${head}content-length: ${ENCODED.length}\r\n\r\n`;
+      await connection.write(new TextEncoder().encode(answer));
+      await connection.write(ENCODED);
+    }
+    connection.close();
+  }
+  const address = `http://127.0.0.1:${listener.addr.port}`;
+  assert.equal((await ask(address)).kind, "result");
+  assertFails(await ask(address), ErrorCode.indeterminate, /may have run/);
+  assert.equal(requests, 2);
+  listener.close();
+  await serving;
+});
 
 Deno.test("callServer returns the text of a result and of an error", async () => {
   let response = RESPONSE;

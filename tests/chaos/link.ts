@@ -1,0 +1,99 @@
+/** A stretch of network between two processes: a TCP proxy whose weather the nemesis makes. */
+import { sleep } from "./waiting.ts";
+
+export type Weather =
+  | { kind: "clear" }
+  /** Connections are reset, and new ones refused. */
+  | { kind: "cut" }
+  | { kind: "delayed"; ms: number }
+  /**
+   * Bytes vanish one way or both and nobody is told, as behind a dead router; when it clears up TCP
+   * sends them again, so they arrive late.
+   */
+  | { kind: "silent"; up: boolean; down: boolean };
+
+export class Link {
+  #weather: Weather = { kind: "clear" };
+  #changed = Promise.withResolvers<void>();
+  #listener: Deno.TcpListener | null = null;
+  readonly #connections = new Set<Deno.TcpConn>();
+  readonly port: number;
+
+  /** @param target port on the loopback address that connections lead to */
+  constructor(readonly target: number) {
+    this.port = this.#listen(0);
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  set weather(weather: Weather) {
+    this.#weather = weather;
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+    if (weather.kind === "cut") this.#close();
+    else if (!this.#listener) this.#listen(this.port);
+  }
+
+  [Symbol.dispose](): void {
+    this.weather = { kind: "cut" };
+  }
+
+  #listen(port: number): number {
+    const listener = Deno.listen({ hostname: "127.0.0.1", port });
+    this.#listener = listener;
+    (async () => {
+      for await (const connection of listener) {
+        this.#carry(connection).catch(() => {});
+      }
+    })();
+    return listener.addr.port;
+  }
+
+  #close(): void {
+    this.#listener?.close();
+    this.#listener = null;
+    for (const connection of this.#connections) closed(connection);
+    this.#connections.clear();
+  }
+
+  async #carry(down: Deno.TcpConn): Promise<void> {
+    this.#connections.add(down);
+    let up: Deno.TcpConn | null = null;
+    try {
+      up = await Deno.connect({ hostname: "127.0.0.1", port: this.target });
+      this.#connections.add(up);
+      await Promise.race([this.#pump(down, up, "up"), this.#pump(up, down, "down")]);
+    } finally {
+      for (const each of [down, up]) {
+        if (!each) continue;
+        this.#connections.delete(each);
+        closed(each);
+      }
+    }
+  }
+
+  async #pump(from: Deno.TcpConn, to: Deno.TcpConn, way: "up" | "down"): Promise<void> {
+    const buffer = new Uint8Array(64 * 1024);
+    for (;;) {
+      const count = await from.read(buffer);
+      await this.#passage(way);
+      if (count === null) return;
+      for (let sent = 0; sent < count;) sent += await to.write(buffer.subarray(sent, count));
+    }
+  }
+
+  async #passage(way: "up" | "down"): Promise<void> {
+    while (this.#weather.kind === "silent" && this.#weather[way]) await this.#changed.promise;
+    if (this.#weather.kind === "delayed") await sleep(this.#weather.ms);
+  }
+}
+
+function closed(connection: Deno.TcpConn): void {
+  try {
+    connection.close();
+  } catch {
+    // The other end did.
+  }
+}

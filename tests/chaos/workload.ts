@@ -1,0 +1,332 @@
+/** What people and agents do all the while, and what they were told: the intents to hold Mooring to. */
+import { call, type CallOutcome } from "./client.ts";
+import type { History } from "./history.ts";
+import type { Observer } from "./observer.ts";
+import type { Random } from "./random.ts";
+import type { System } from "./system.ts";
+import { sleep } from "./waiting.ts";
+
+/** Entries of the harness's own, both of the server that counts its calls. */
+export const ENTRIES = ["counts", "counts-networked"];
+
+const CALLERS = 3;
+const MOST_SERVERS = 6;
+
+/** A server as its person wants it. */
+export interface Wanted {
+  id: string;
+  slug: string;
+  running: boolean;
+  removed: boolean;
+  /** What its environment says: another one with each configuration. */
+  mark: string;
+  /** An operation's end was not learned: what the database holds is as good as what is here. */
+  isUncertain: boolean;
+  /** An operation is under way: one person, one at a time. */
+  isBusy: boolean;
+  isCallable: boolean;
+  /** In which round it was last touched. */
+  touchedIn: number;
+}
+
+export interface MadeCall {
+  token: string;
+  serverId: string;
+  sentMs: number;
+  outcome: CallOutcome;
+}
+
+export class Workload {
+  readonly servers = new Map<string, Wanted>();
+  readonly calls: MadeCall[] = [];
+  /** Deploys of which no answer came, by idempotency key. */
+  readonly #lost = new Map<string, { slug: string; mark: string }>();
+  readonly #random: Random;
+  readonly #callRandom: Random;
+  #bearer = "";
+  #agentPath = "";
+  #count = 0;
+  #mark = 0;
+  round = 0;
+  /** Operations by kind and end. */
+  readonly tally = new Map<string, number>();
+
+  constructor(
+    readonly system: System,
+    readonly observer: Observer,
+    readonly history: History,
+  ) {
+    this.#random = system.random.fork("operations");
+    this.#callRandom = system.random.fork("calls");
+  }
+
+  /** Entries, an agent with a token, and the first servers. */
+  async begin(): Promise<void> {
+    const { sql, person, urls } = this.system;
+    for (const slug of ENTRIES) {
+      const entry = {
+        slug,
+        title: slug,
+        summary: "Counts its calls",
+        description: "",
+        category: "tests",
+        homepage: "https://example.com",
+        license: "MIT",
+        package: { registry: "npm", name: slug, version: "1.0.0", installScripts: false },
+        arguments: [],
+        environment: [{ name: "MARK", isRequired: true }],
+        network: { hosts: slug === "counts" ? [] : ["example.com:443"] },
+      };
+      await sql`
+        insert into catalog_entries (id, source, slug, entry)
+        values (${crypto.randomUUID()}, 'chaos', ${slug}, ${sql.json(entry)})`;
+    }
+    const agent = await person.post(urls[0], "/agents", { name: "chaos" });
+    this.#agentPath = agent!.location;
+    const answer = await person.post(urls[0], `${this.#agentPath}/tokens`, {
+      name: "chaos",
+      expiresInDays: "30",
+    });
+    this.#bearer = /mag_[A-Za-z0-9_-]{43}/.exec(answer!.html)![0];
+    for (let i = 0; i < 4; i++) await this.#deploy(i);
+  }
+
+  /** Works until `signal` is aborted, and then until what is under way has ended. */
+  async run(signal: AbortSignal): Promise<void> {
+    const under = new Set<Promise<void>>();
+    const operate = async () => {
+      while (!signal.aborted) {
+        await sleep(this.#random.between(150, 500));
+        const operation: Promise<void> = this.#operate().finally(() => under.delete(operation));
+        under.add(operation);
+      }
+    };
+    const callers = Array.from({ length: CALLERS }, () => this.#keepCalling(signal));
+    await Promise.all([operate(), ...callers]);
+    await Promise.all(under);
+  }
+
+  /**
+   * Presses what a person would: approves tools, connects, and runs again what was given up.
+   * @returns whether there was something to press
+   */
+  async tend(): Promise<boolean> {
+    const { sql, person } = this.system;
+    const url = this.#random.pick(this.system.urls);
+    const waiting = await sql<{ id: string; picks: string[] }[]>`
+      select s.id, array_agg(t.hash || ' ' || t.name) as picks from servers s
+      join tools t on t.server_id = s.id and t.present and t.approved_hash is distinct from t.hash
+      where s.removed_at is null group by s.id`;
+    for (const { id, picks } of waiting) {
+      await person.post(url, `/servers/${id}/tools`, { act: "approve-all", waiting: picks });
+    }
+    const apart = await sql<{ id: string }[]>`
+      select id from servers s where removed_at is null
+        and not exists (select from connections c where c.server_id = s.id)`;
+    for (const { id } of apart) {
+      await person.post(url, `${this.#agentPath}/connections`, { serverId: id });
+    }
+    const ready = await sql<{ server_id: string }[]>`
+      select c.server_id from connections c join tools t using (server_id)
+      where t.present and t.hash = t.approved_hash`;
+    for (const { server_id } of ready) {
+      const server = this.servers.get(server_id);
+      if (server) server.isCallable = true;
+    }
+    const givenUp = await sql<{ id: string }[]>`
+      select s.id from servers s join observations o on o.server_id = s.id
+      where s.running and s.removed_at is null and o.generation = s.generation
+        and o.layers::text like '%crash_looping%'`;
+    for (const { id } of givenUp) {
+      this.#say("run again", await person.post(url, `/servers/${id}/run`, {}) ? "said" : "lost");
+    }
+    return waiting.length + apart.length + givenUp.length > 0;
+  }
+
+  /** Deploys whose end was not learned: as the database holds them. */
+  async learnLostDeploys(): Promise<void> {
+    const { sql } = this.system;
+    for (const [key, { slug, mark }] of this.#lost) {
+      const [row] = await sql`select id from servers where idempotency_key = ${key}`;
+      this.#lost.delete(key);
+      if (row && !this.servers.has(row.id)) this.#deployed(row.id, slug, mark);
+    }
+  }
+
+  /** One call to see whether a server answers, by a replica. */
+  async probe(server: Wanted, url: string): Promise<CallOutcome> {
+    return await this.#call(server, url, 0, 8000);
+  }
+
+  async #operate(): Promise<void> {
+    const random = this.#random;
+    const draw = random.next();
+    const free = [...this.servers.values()].filter((each) => !each.isBusy && !each.removed);
+    if (draw < 0.25 || free.length === 0) {
+      if (free.length < MOST_SERVERS) await this.#deploy(random.between(0, 9));
+      return;
+    }
+    const server = random.pick(free);
+    server.isBusy = true;
+    server.touchedIn = this.round;
+    try {
+      if (draw < 0.45) await this.#reconfigure(server);
+      else if (draw < 0.65) await this.#stop(server);
+      else if (draw < 0.88) await this.#run(server);
+      else await this.#remove(server);
+    } finally {
+      server.isBusy = false;
+    }
+  }
+
+  async #deploy(which: number): Promise<void> {
+    const { system } = this;
+    const random = this.#random;
+    const name = `s${++this.#count}`;
+    const mark = `m${++this.#mark}`;
+    const key = random.uuid();
+    const form = {
+      slug: ENTRIES[which % 4 === 3 ? 1 : 0],
+      toolboxId: random.pick(system.toolboxes).id,
+      idempotencyKey: key,
+      name,
+      "env.MARK": mark,
+    };
+    // A double click, and a load balancer that sends its halves to two replicas.
+    const urls = random.chance(0.5) ? [...system.urls, ...system.urls] : [random.pick(system.urls)];
+    const answers = await Promise.all(
+      urls.map((url) => system.person.post(url, "/servers", form)),
+    );
+    const ids = new Set(
+      answers.flatMap((answer) =>
+        answer?.status === 303 ? [answer.location.split("/").at(-1)!] : []
+      ),
+    );
+    this.history.add("deploy", { name, key, clicks: urls.length, ids: [...ids] });
+    if (ids.size > 1) {
+      this.observer.violate("one server of one form", `${key} became ${[...ids].join(" and ")}`);
+    }
+    for (const answer of answers) {
+      if (answer && answer.status !== 303) {
+        this.observer.violate("a form is taken", `Deploying answered ${answer.status}`);
+      }
+    }
+    this.#say("deploy", ids.size > 0 ? "acknowledged" : "lost");
+    if (ids.size > 0) this.#deployed([...ids][0], name, mark);
+    else this.#lost.set(key, { slug: name, mark });
+  }
+
+  #deployed(id: string, slug: string, mark: string): void {
+    this.servers.set(id, {
+      id,
+      slug,
+      running: true,
+      removed: false,
+      mark,
+      isUncertain: false,
+      isBusy: false,
+      isCallable: false,
+      touchedIn: this.round,
+    });
+  }
+
+  async #reconfigure(server: Wanted): Promise<void> {
+    const { sql } = this.system;
+    this.#stirs(server);
+    const row = await sql`select generation from servers where id = ${server.id}`.catch(() => []);
+    if (row.length === 0) return;
+    const mark = `m${++this.#mark}`;
+    const form = { baseGeneration: String(row[0].generation), "env.MARK": mark };
+    const isTaken = await this.#post(server, "configuration", form);
+    if (isTaken) Object.assign(server, { mark, running: true });
+  }
+
+  async #stop(server: Wanted): Promise<void> {
+    if (await this.#post(server, "stop")) server.running = false;
+  }
+
+  async #run(server: Wanted): Promise<void> {
+    this.#stirs(server);
+    if (await this.#post(server, "run")) server.running = true;
+  }
+
+  async #remove(server: Wanted): Promise<void> {
+    if (await this.#post(server, "remove")) {
+      Object.assign(server, { removed: true, running: false });
+    }
+  }
+
+  /** Removes what is there, for the end: asked again until it is taken. */
+  async removeAll(): Promise<void> {
+    this.round++;
+    for (const server of this.servers.values()) {
+      for (let attempt = 0; attempt < 5 && !server.removed; attempt++) await this.#remove(server);
+    }
+  }
+
+  /** It may start from here on. */
+  #stirs(server: Wanted): void {
+    this.observer.atRest.delete(server.id);
+  }
+
+  /** @returns whether it was taken; when that is not known the server is uncertain from here on */
+  async #post(
+    server: Wanted,
+    verb: string,
+    form: Record<string, string> = {},
+  ): Promise<boolean> {
+    const random = this.#random;
+    const urls = random.chance(0.3) && verb !== "configuration"
+      ? this.system.urls
+      : [random.pick(this.system.urls)];
+    const path = `/servers/${server.id}/${verb}`;
+    const answers = await Promise.all(
+      urls.map((url) => this.system.person.post(url, path, form)),
+    );
+    const isTaken = answers.some((answer) => answer?.status === 303);
+    const isLost = answers.includes(null);
+    if (isLost) server.isUncertain = true;
+    const end = isTaken ? "acknowledged" : isLost ? "lost" : "refused";
+    this.#say(verb, end);
+    const statuses = answers.map((answer) => answer?.status ?? null);
+    this.history.add(verb, { server: server.id, slug: server.slug, end, statuses, ...form });
+    return isTaken;
+  }
+
+  async #keepCalling(signal: AbortSignal): Promise<void> {
+    const random = this.#callRandom;
+    while (!signal.aborted) {
+      await sleep(random.between(20, 120));
+      // Seldom one that is gone: it must not run either, and takes the time of those that do.
+      const callable = [...this.servers.values()].filter((each) =>
+        each.isCallable && (!each.removed || random.chance(0.02))
+      );
+      if (callable.length === 0) continue;
+      const delayMs = random.chance(0.2) ? random.between(200, 1500) : 0;
+      const timeoutMs = random.chance(0.1) ? random.between(50, 400) : 10_000;
+      await this.#call(random.pick(callable), random.pick(this.system.urls), delayMs, timeoutMs);
+    }
+  }
+
+  async #call(
+    server: Wanted,
+    url: string,
+    delayMs: number,
+    timeoutMs: number,
+  ): Promise<CallOutcome> {
+    const token = `${server.slug}-${crypto.randomUUID()}`;
+    const { id: serverId, slug } = server;
+    const sentMs = Date.now();
+    const outcome = await call(url, { bearer: this.#bearer, slug, token, delayMs, timeoutMs });
+    this.calls.push({ token, serverId, sentMs, outcome });
+    this.#say("call", outcome.kind);
+    const tookMs = Date.now() - sentMs;
+    this.history.add("call", { token, url, tookMs, ...outcome });
+    return outcome;
+  }
+
+  #say(operation: string, end: string): void {
+    const key = `${operation} ${end}`;
+    this.tally.set(key, (this.tally.get(key) ?? 0) + 1);
+  }
+}
