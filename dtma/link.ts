@@ -44,6 +44,11 @@ const HALVES_LIMIT = 64 * 1024 * 1024;
 const QUEUE_LIMIT = 64 * 1024 * 1024;
 /** What waits of one stream, over which progress is dropped: it is out of date before it is read. */
 const UNREAD_LIMIT = 1024 * 1024;
+/**
+ * What a connection may hold back. Windows keep it far below; a peer that asks for pongs and grants
+ * without end and reads none of them does not.
+ */
+const UNSENT_LIMIT_BYTES = 16 * 1024 * 1024;
 const STREAMS_LIMIT = 4096;
 /** With so many calls under way others are likely to come in the same turn of the event loop. */
 const BUSY = 4;
@@ -63,6 +68,8 @@ export function tunnelPurpose(toolboxId: string): string {
 /** A WebSocket as a link needs it. `send` queues. */
 export interface LinkSocket {
   send(text: string): void;
+  /** Bytes that were sent and that the connection has not taken. */
+  readonly unsent: number;
   close(code: number, reason: string): void;
   onMessage: ((text: string) => void) | null;
   /** Called once, with a reason for a person, however the connection ended. */
@@ -147,6 +154,9 @@ export function linkSocket(socket: WebSocket): LinkSocket {
   const adapted: LinkSocket = {
     // A socket that closes meanwhile throws: its close event tells the link.
     send: (text) => socket.readyState === WebSocket.OPEN && socket.send(text),
+    get unsent() {
+      return socket.bufferedAmount;
+    },
     close: (code, reason) => {
       // Longer reasons are refused (RFC 6455 section 5.5: 125 bytes with the code).
       const shortened = new TextDecoder().decode(new TextEncoder().encode(reason).slice(0, 120));
@@ -507,6 +517,9 @@ export class Link {
       }
     }
     if (message !== "") this.#socket.send(message);
+    if (this.#socket.unsent > UNSENT_LIMIT_BYTES) {
+      return this.#close(SILENT, `${this.#options.peer} does not read`);
+    }
     if (this.#saidEnd && this.#heardEnd && this.#streams.size === 0) {
       this.#close(CLOSED, "the link was ended");
     }
