@@ -33,7 +33,7 @@ export class Link {
     this.#changed.resolve();
     this.#changed = Promise.withResolvers();
     if (weather.kind === "cut") this.#close();
-    else if (!this.#listener) this.#listen(this.port);
+    else if (!this.#listener) this.#listenAgain(50);
   }
 
   [Symbol.dispose](): void {
@@ -49,6 +49,18 @@ export class Link {
       }
     })();
     return listener.addr.port;
+  }
+
+  /** The port is free when the last accept has ended, which is a little after the close. */
+  #listenAgain(attempts: number): void {
+    try {
+      this.#listen(this.port);
+    } catch (error) {
+      if (attempts === 0) throw error;
+      setTimeout(() => {
+        if (!this.#listener && this.#weather.kind !== "cut") this.#listenAgain(attempts - 1);
+      }, 20);
+    }
   }
 
   #close(): void {
