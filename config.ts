@@ -11,6 +11,8 @@ export interface Config {
   databaseUrl: string | null;
   /** Given secrets key text (models/secrets.ts), or null for the file in the data directory. */
   secretsKey: string | null;
+  /** Where other replicas of the app, over the same database, reach this one; null when it is alone. */
+  replicaAddress: URL | null;
   owner: { email: string; password: string } | null;
   /** Whether this machine's own toolbox runs beside the app: of several replicas one has it at most. */
   localToolbox: boolean;
@@ -36,6 +38,10 @@ const Environment = z.object({
       /^[A-Za-z0-9_-]+:[A-Za-z0-9+/=_-]{43,44}(,[A-Za-z0-9_-]+:[A-Za-z0-9+/=_-]{43,44})*$/,
       "must be id:base64-of-32-bytes, older keys after commas",
     ),
+  ),
+  REPLICA_ADDRESS: optional(
+    z.url({ protocol: /^https?$/, message: "must be an http or https URL" })
+      .refine((url) => !url.includes("?") && !url.includes("#"), "must not have a query"),
   ),
   OWNER_EMAIL: optional(z.email("must be an email address")),
   OWNER_PASSWORD: optional(z.string().min(10, "must have at least 10 characters").max(256)),
@@ -71,6 +77,7 @@ export function readConfig(environment: Record<string, string>, home: string): C
     dataDirectory: env.DATA_DIR ?? `${home}/.local/share/mooring`,
     databaseUrl: env.DATABASE_URL ?? null,
     secretsKey: env.SECRETS_KEY ?? null,
+    replicaAddress: env.REPLICA_ADDRESS ? new URL(env.REPLICA_ADDRESS) : null,
     owner: env.OWNER_EMAIL ? { email: env.OWNER_EMAIL, password: env.OWNER_PASSWORD! } : null,
     localToolbox: env.LOCAL_TOOLBOX !== "off",
     logFormat: env.LOG_FORMAT ?? "text",

@@ -5,8 +5,10 @@
 import { createApp } from "./app.ts";
 import { readConfig } from "./config.ts";
 import { openDatabase } from "./database.ts";
+import { dial } from "./dtma/dial.ts";
 import { ensureEngine } from "./engine.ts";
 import { startLocalToolbox } from "./local_toolbox.ts";
+import { links as openLinks } from "./mcp/links.ts";
 import { CallRecorder } from "./models/calls.ts";
 import { putBuiltinCatalog } from "./models/catalog_entries.ts";
 import { Changes } from "./models/changes.ts";
@@ -49,6 +51,8 @@ async function start() {
   const setup = await firstRun(identity, config.owner);
   const changes = new Changes(db);
   const calls = new CallRecorder(db, log);
+  const { replicaAddress } = config;
+  const links = openLinks({ db, changes, appSigningKey, log, dial, replicaAddress });
   const app = await createApp({
     db,
     identity,
@@ -56,6 +60,7 @@ async function start() {
     secretsKey,
     appSigningKey,
     changes,
+    links,
     calls,
     log,
     baseUrl: config.baseUrl,
@@ -96,6 +101,8 @@ async function start() {
     log.info("Stopping; containers keep running");
     stopping.abort();
     if (toolbox) await toolbox.stop();
+    // Toolboxes' links are connections too: the servers end after them.
+    await links.close();
     await Promise.all([server.finished, own.finished]);
     await calls.flush();
     await changes.close();

@@ -61,7 +61,7 @@ export class AgentInstances {
   /** Where an agent's calls go; starts its instance if there is none. */
   async reach(key: string, signal?: AbortSignal): Promise<Reachable | { unavailable: string }> {
     let entry = this.#entries.get(key);
-    if (entry && entry.failedMs > 0 && Date.now() - entry.failedMs > RETRY_MS) {
+    if (entry && entry.failedMs > 0 && performance.now() - entry.failedMs > RETRY_MS) {
       this.#entries.delete(key);
       entry = undefined;
     }
@@ -72,7 +72,7 @@ export class AgentInstances {
       }
       entry = this.#add(key, (life) => this.#start(key, this.#recipe!, life));
     }
-    if (entry.instance) entry.instance.lastAskedMs = Date.now();
+    if (entry.instance) entry.instance.lastAskedMs = performance.now();
     const up = await Promise.race([entry.up, ...(signal ? [aborted(signal)] : [])]);
     if (!up) return { unavailable: "The call was given up" };
     if ("unavailable" in up) return up;
@@ -129,7 +129,7 @@ export class AgentInstances {
       const { reason } = error instanceof EngineAbsentError ? error : asFailure(error);
       const text = this.#reporting.log.clean(`An agent's instance did not start: ${reason}`);
       this.#reporting.event("container", "error", text);
-      entry.failedMs = Date.now();
+      entry.failedMs = performance.now();
       const failed = entry.instance;
       entry.instance = null;
       await failed?.retire("It did not start", 0).catch(ignoreEngine);
@@ -147,7 +147,7 @@ export class AgentInstances {
     const idleMs = (this.#recipe?.spec.idleStopS ?? IDLE_S) * 1000;
     const idle = async () => {
       for (;;) {
-        const restMs = instance.lastUsedMs + idleMs - Date.now();
+        const restMs = instance.lastUsedMs + idleMs - performance.now();
         if (restMs <= 0) return null;
         await sleep(restMs, signal);
         signal.throwIfAborted();

@@ -37,9 +37,12 @@ const ENCODER = new TextEncoder();
  */
 export class AppClient {
   readonly #base: string;
+  readonly #onDate: (date: string | null) => void;
 
-  constructor(baseUrl: string) {
+  /** @param onDate told the `Date` header of each answer, refusals too */
+  constructor(baseUrl: string, onDate: (date: string | null) => void = () => {}) {
     this.#base = baseUrl.replace(/\/+$/, "");
+    this.#onDate = onDate;
   }
 
   /**
@@ -66,6 +69,7 @@ export class AppClient {
         redirect: "manual",
         signal: options.signal ? AbortSignal.any([options.signal, late.signal]) : late.signal,
       });
+      this.#onDate(response.headers.get("date"));
       const text = await boundedText(response, options.limitBytes);
       if (response.status >= 300 && response.status < 400) {
         const target = response.headers.get("location") ?? "";

@@ -8,6 +8,8 @@ export interface Config {
   enrolmentToken: string | null;
   dataDirectory: string;
   listen: { hostname: string; port: number };
+  /** How the app's calls come: it calls this DTMA, or this DTMA keeps a link to it and listens nowhere. */
+  reach: "direct" | "tunnel";
   /** Where the app reaches the data path, if it is not where DTMA listens. */
   address: string | null;
   dockerHost: string;
@@ -28,6 +30,7 @@ export const ENVIRONMENT = [
   "DTMA_ADDRESS",
   "DTMA_CEILING",
   "DTMA_PARENT",
+  "DTMA_REACH",
   "DOCKER_HOST",
   "LOG_FORMAT",
   "NODE_EXTRA_CA_CERTS",
@@ -63,12 +66,16 @@ const Environment = z.object({
   DOCKER_HOST: optional(
     z.string().startsWith("unix:///", "must be a unix socket, such as unix:///var/run/docker.sock"),
   ),
+  DTMA_REACH: optional(z.enum(["direct", "tunnel"], "must be direct or tunnel")),
   DTMA_PARENT: optional(z.enum(["stdin"], "can only be stdin")),
   LOG_FORMAT: optional(z.enum(["json", "text"], "must be json or text")),
-}).refine((env) => !listensEverywhere(env.DTMA_LISTEN) || env.DTMA_ADDRESS, {
-  path: ["DTMA_ADDRESS"],
-  message: "is needed when DTMA_LISTEN is every address: the URL where the app reaches this DTMA",
-}).refine((env) => !env.MOORING_ENROLMENT_TOKEN || !env.MOORING_ENROLMENT_TOKEN_FILE, {
+}).refine(
+  (env) => !listensEverywhere(env.DTMA_LISTEN) || env.DTMA_ADDRESS || env.DTMA_REACH === "tunnel",
+  {
+    path: ["DTMA_ADDRESS"],
+    message: "is needed when DTMA_LISTEN is every address: the URL where the app reaches this DTMA",
+  },
+).refine((env) => !env.MOORING_ENROLMENT_TOKEN || !env.MOORING_ENROLMENT_TOKEN_FILE, {
   path: ["MOORING_ENROLMENT_TOKEN"],
   message: "and MOORING_ENROLMENT_TOKEN_FILE exclude each other",
 });
@@ -110,6 +117,7 @@ export function readConfig(
     enrolmentToken: env.MOORING_ENROLMENT_TOKEN ?? tokenInFile ?? null,
     dataDirectory: env.DTMA_DATA_DIR,
     listen: { hostname, port: Number(port) },
+    reach: env.DTMA_REACH ?? "direct",
     address: env.DTMA_ADDRESS?.replace(/\/+$/, "") ?? null,
     dockerHost: env.DOCKER_HOST ?? "unix:///var/run/docker.sock",
     ceilingFile: env.DTMA_CEILING ?? null,

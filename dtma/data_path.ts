@@ -1,12 +1,11 @@
 /**
- * The data path: the app's calls to servers, as MCP 2026-07-28 over HTTP. Serves
- * `POST /mcp/{serverId}` signed by the app, and nothing else to anybody.
+ * The data path: the app's calls to servers, as MCP 2026-07-28. Serves `POST /mcp/{serverId}` and the
+ * upgrade of `GET /link` to a link (link.ts), both signed by the app, and nothing else to anybody.
  */
 import {
   errorResponse,
   isObject,
   type JsonRpcId,
-  type JsonRpcNotification,
   type JsonRpcRequest,
   type JsonRpcResponse,
   notificationText,
@@ -14,27 +13,47 @@ import {
   responseText,
 } from "./connection.ts";
 import { DEPTH_LIMIT, outline } from "./json_text.ts";
-import { ErrorCode, FRAME_LIMIT_BYTES, InstanceKey, PIN_META, WAIST_REVISION } from "./protocol.ts";
+import { acceptedLink, type Link, type LinkCall, linkSocket } from "./link.ts";
+import {
+  ErrorCode,
+  FRAME_LIMIT_BYTES,
+  InstanceKey,
+  LOG_METHOD,
+  PIN_META,
+  PROTOCOL_VERSION,
+  WAIST_REVISION,
+} from "./protocol.ts";
 import type { Session } from "./session.ts";
 import { memoryNonces, SignatureError, verifyRequest } from "./signature.ts";
 
 /** Where a call can go, or why it cannot. */
 export type Route = { session: Session; toolHashes: Map<string, string> } | { unavailable: string };
 
-export interface DataPathOptions {
-  /** @param instance whose own instance is asked for, where the server has such */
+export interface ServingOptions {
+  /**
+   * Finds the instance of a server that a call goes to (null is the shared one), and starts it first
+   * where it must.
+   */
   reach: (serverId: string, instance: string | null, signal: AbortSignal) => Promise<Route>;
-  /** The app's Ed25519 key, base64url; its key id is `app`. */
-  appPublicKey: () => string;
+  /** The log that is kept of a server; null of one that is not here. */
+  logOf: (serverId: string) => Promise<string | null>;
   /** Longest wait for a server's answer. */
   callTimeoutMs?: number;
+}
+
+export interface DataPathOptions extends ServingOptions {
+  /** The app's Ed25519 key, base64url; its key id is `app`. */
+  appPublicKey: () => string;
+  /** Told of each link that the app opened. */
+  onLink?: (link: Link) => void;
   /** How often a silent event stream says that it lives. */
   pingEveryMs?: number;
   log: (line: string) => void;
 }
 
 const PATH = /^\/mcp\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
-const METHODS = ["tools/call", "tools/list", "server/discover"];
+const LINK_PATH = "/link";
+const METHODS = ["tools/call", "tools/list", "server/discover", LOG_METHOD];
 
 /** What a caller that does not read leaves unread of an event stream before progress is dropped. */
 const UNREAD_LIMIT_BYTES = 1024 * 1024;
@@ -62,9 +81,64 @@ class Refusal extends Error {
   }
 }
 
+/** One call, however it came. */
+export interface Call {
+  serverId: string;
+  instance: string | null;
+  message: JsonRpcRequest;
+  signal: AbortSignal;
+  onNotification?: (text: string) => void;
+}
+
+/**
+ * Serves calls: the one way from the app to a server, whether they came over HTTP or a link. What
+ * goes wrong is a response; rejects only when the call's signal is aborted, or with a {@link Refusal}.
+ */
+function serving(
+  { reach, logOf, callTimeoutMs = 300_000 }: ServingOptions,
+): (call: Call) => Promise<JsonRpcResponse> {
+  return async function serve({ serverId, instance, message, signal, onNotification }) {
+    if (message.method === LOG_METHOD) return logResponse(message.id, await logOf(serverId));
+    const route = await reach(serverId, instance, signal);
+    signal.throwIfAborted();
+    if ("unavailable" in route) {
+      const reason = `The server is not available: ${route.unavailable}`;
+      return errorResponse(message.id, ErrorCode.serverUnavailable, reason);
+    }
+    if (message.method === "tools/call") {
+      const mismatch = checkPin(message, route.toolHashes);
+      if (mismatch) return mismatch;
+    }
+    return await route.session.call(message, {
+      signal,
+      timeoutMs: callTimeoutMs,
+      onNotification: onNotification &&
+        ((notification) => onNotification(notificationText(notification))),
+    });
+  };
+}
+
+/** Serves the calls of a link: {@link LinkOptions}'s `serve`. */
+export function linkServing(options: ServingOptions): (call: LinkCall) => Promise<string> {
+  const serve = serving(options);
+  return async function serveLinkCall({ serverId, instance, text, signal, notify }) {
+    try {
+      const message = parseRequest(text);
+      const isStreamed = metaOf(message).progressToken !== undefined;
+      const onNotification = isStreamed ? notify : undefined;
+      return responseText(await serve({ serverId, instance, message, signal, onNotification }));
+    } catch (error) {
+      if (error instanceof Refusal) return refusalText(error);
+      throw error;
+    }
+  };
+}
+
 /** A handler for `Deno.serve`. Who may not ask is told nothing but the status. */
 export function dataPath(options: DataPathOptions): (request: Request) => Promise<Response> {
-  const { reach, appPublicKey, callTimeoutMs = 300_000, pingEveryMs = 15_000 } = options;
+  const { appPublicKey, pingEveryMs = 15_000, onLink } = options;
+  const serve = serving(options);
+  const serveLinkCall = linkServing(options);
   const log = rateLimited(options.log);
   const firstUse = memoryNonces();
   let bodiesBytes = 0;
@@ -93,68 +167,70 @@ export function dataPath(options: DataPathOptions): (request: Request) => Promis
   }
 
   return async function serveDataPath(request) {
-    const { pathname, searchParams } = new URL(request.url);
-    const serverId = PATH.exec(pathname)?.[1];
-    const instance = InstanceKey.nullable().safeParse(searchParams.get("instance"));
+    const url = new URL(request.url);
+    if (url.pathname === LINK_PATH && request.method === "GET") return await upgrade(request);
+    const serverId = PATH.exec(url.pathname)?.[1];
+    const instance = InstanceKey.nullable().safeParse(url.searchParams.get("instance"));
     if (!serverId || !instance.success || request.method !== "POST") {
       return new Response(null, { status: 404 });
     }
     const body = await authenticated(request);
     if (body instanceof Response) return body;
     try {
-      const message = parseRequest(body);
-      const route = await reach(serverId, instance.data, request.signal);
-      if ("unavailable" in route) {
-        const reason = `The server is not available: ${route.unavailable}`;
-        return json(errorResponse(message.id, ErrorCode.serverUnavailable, reason));
-      }
-      if (message.method === "tools/call") {
-        const mismatch = checkPin(message, route.toolHashes);
-        if (mismatch) return json(mismatch);
-      }
-      const call = { session: route.session, message, timeoutMs: callTimeoutMs };
+      const message = parseRequest(decoded(body));
+      const call = { serverId, instance: instance.data, message, signal: request.signal };
       return metaOf(message).progressToken === undefined
-        ? await answer(request, call)
-        : stream(request, call, pingEveryMs);
+        ? json(await serve(call))
+        : stream(serve, call, pingEveryMs);
     } catch (error) {
       if (error instanceof Refusal) return refused(error);
+      // The client went away.
+      if (request.signal.aborted) return new Response(null, { status: 499 });
       throw error;
     }
   };
-}
 
-interface Call {
-  session: Session;
-  message: JsonRpcRequest;
-  timeoutMs: number;
-}
-
-/** One response as JSON. A client that goes away cancels the call. */
-async function answer(request: Request, { session, message, timeoutMs }: Call): Promise<Response> {
-  try {
-    return json(await session.call(message, { signal: request.signal, timeoutMs }));
-  } catch (error) {
-    if (!request.signal.aborted) throw error;
-    return new Response(null, { status: 499 });
+  async function upgrade(request: Request): Promise<Response> {
+    if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
+      return new Response(null, { status: 426, headers: { upgrade: "websocket" } });
+    }
+    const body = await authenticated(request);
+    if (body instanceof Response) return body;
+    // Its own ping ends a silent connection as well, but tells no round-trip time.
+    const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: 0 });
+    acceptedLink(linkSocket(socket), {
+      version: PROTOCOL_VERSION,
+      self: "the toolbox's DTMA",
+      peer: "the app",
+      serve: serveLinkCall,
+    }).then(onLink, (error) => log(`A link was not made: ${error.message}`));
+    return response;
   }
 }
 
 /** An event stream: notifications as they come, then the response, which ends it. */
-function stream(request: Request, { session, message, timeoutMs }: Call, pingEveryMs: number) {
+function stream(
+  serve: (call: Call) => Promise<JsonRpcResponse>,
+  call: Call,
+  pingEveryMs: number,
+): Response {
   const gone = new AbortController();
-  const signal = AbortSignal.any([request.signal, gone.signal]);
+  const signal = AbortSignal.any([call.signal, gone.signal]);
   let ping: ReturnType<typeof setInterval>;
   const events = new ReadableStream<Uint8Array>({
     start(controller) {
       const send = (text: string) => controller.enqueue(new TextEncoder().encode(text));
       const isRead = () => (controller.desiredSize ?? 0) > 0;
       ping = setInterval(() => isRead() && send(": ping\n\n"), pingEveryMs);
-      const onNotification = (notification: JsonRpcNotification) => {
+      const onNotification = (text: string) => {
         // Progress that is not read is out of date before it is.
-        if (!signal.aborted && isRead()) send(`data: ${notificationText(notification)}\n\n`);
+        if (!signal.aborted && isRead()) send(`data: ${text}\n\n`);
       };
-      session.call(message, { signal, timeoutMs, onNotification }).then((response) => {
-        send(`data: ${responseText(response)}\n\n`);
+      serve({ ...call, signal, onNotification }).then(responseText, (error) => {
+        if (error instanceof Refusal) return refusalText(error);
+        throw error;
+      }).then((text) => {
+        send(`data: ${text}\n\n`);
         controller.close();
       }).catch((error) => {
         if (!gone.signal.aborted) controller.error(error);
@@ -174,11 +250,19 @@ function stream(request: Request, { session, message, timeoutMs }: Call, pingEve
   });
 }
 
-/** Exactly one request of a method we serve. @throws {Refusal} */
-function parseRequest(body: Uint8Array): JsonRpcRequest {
-  let text: string, value: unknown;
+/** @throws {Refusal} */
+function decoded(body: Uint8Array): string {
   try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(body);
+    return new TextDecoder("utf-8", { fatal: true }).decode(body);
+  } catch {
+    throw new Refusal(400, -32700, "The body is not JSON in UTF-8");
+  }
+}
+
+/** Exactly one request of a method we serve. @throws {Refusal} */
+function parseRequest(text: string): JsonRpcRequest {
+  let value: unknown;
+  try {
     value = JSON.parse(text);
   } catch {
     throw new Refusal(400, -32700, "The body is not JSON in UTF-8");
@@ -227,6 +311,19 @@ function checkParams(params: Record<string, unknown>, id: JsonRpcId): void {
     const data = { supported: [WAIST_REVISION], requested: requested ?? null };
     throw new Refusal(400, UNSUPPORTED_VERSION, "Unsupported protocol version", id, data);
   }
+}
+
+/** The newest part of a log, so much as an answer takes once its quotes are escaped. */
+function logResponse(id: JsonRpcId, log: string | null): JsonRpcResponse {
+  if (log === null) {
+    const reason = "This toolbox does not run that server";
+    return errorResponse(id, ErrorCode.serverUnavailable, reason);
+  }
+  let text = log;
+  while (JSON.stringify(text).length > FRAME_LIMIT_BYTES / 3) {
+    text = text.slice(text.indexOf("\n", text.length / 4) + 1 || text.length / 2);
+  }
+  return { jsonrpc: "2.0", id, result: { text } };
 }
 
 /** The call must be of the definition that was approved, as the server lists it now. */
@@ -285,10 +382,17 @@ function json(response: JsonRpcResponse): Response {
   return new Response(responseText(response), { headers: HEADERS });
 }
 
-function refused({ status, id, code, message, data }: Refusal): Response {
+function refused(refusal: Refusal): Response {
+  return new Response(refusalText(refusal), { status: refusal.status, headers: HEADERS });
+}
+
+function refusalText({ id, code, message, data }: Refusal): string {
   // An error whose request could not be read has no id (2026-07-28, basic#error-responses).
-  const body = { jsonrpc: "2.0", ...(id === null ? {} : { id }), error: { code, message, data } };
-  return new Response(JSON.stringify(body), { status, headers: HEADERS });
+  return JSON.stringify({
+    jsonrpc: "2.0",
+    ...(id === null ? {} : { id }),
+    error: { code, message, data },
+  });
 }
 
 const HEADERS = { "content-type": "application/json", "cache-control": "no-store" };

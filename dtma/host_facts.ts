@@ -6,12 +6,15 @@ import { DTMA_VERSION } from "./version.ts";
 /** An engine that does not answer for this long is not there, for all that a person can do with it. */
 const ENGINE_TIMEOUT_MS = 5000;
 
-/** @param address where the app reaches the data path */
-export async function hostFacts(docker: Docker, address: string): Promise<HostFacts> {
+/** @param path how the app's calls come, and what is known of the way between */
+export async function hostFacts(
+  docker: Docker,
+  path: Pick<HostFacts, "reach" | "address" | "clockOffsetMs" | "clockWarning" | "roundTripMs">,
+): Promise<HostFacts> {
   return {
     dtmaVersion: DTMA_VERSION,
     protocolVersion: PROTOCOL_VERSION,
-    address,
+    ...path,
     engine: await engineFacts(docker),
   };
 }

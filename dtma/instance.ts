@@ -68,9 +68,9 @@ export class Instance {
   generation: number;
   /** What calls go through; null until the tools are listed, and after the end. */
   reachable: Reachable | null = null;
-  /** When it was last asked for, by `Date.now()`. */
-  lastAskedMs = Date.now();
-  readonly startedMs = Date.now();
+  /** When it was last asked for, by the monotonic clock. */
+  lastAskedMs = performance.now();
+  readonly startedMs = performance.now();
   readonly #host: Host;
   readonly #watcher: Watcher;
   readonly #attachment: Attachment;
@@ -180,9 +180,9 @@ export class Instance {
     return this.#session?.serverInfo ?? null;
   }
 
-  /** Nothing was asked of it since then, by `Date.now()`; now, while it is asked. */
+  /** Nothing was asked of it since then, by the monotonic clock; now, while it is asked. */
   get lastUsedMs(): number {
-    if (!this.#session || this.#session.inFlight > 0) return Date.now();
+    if (!this.#session || this.#session.inFlight > 0) return performance.now();
     return Math.max(this.lastAskedMs, this.#session.lastUsedMs);
   }
 
@@ -235,8 +235,8 @@ export class Instance {
   async retire(reason: string, drainMs = DRAIN_MS): Promise<void> {
     const session = this.#session;
     this.reachable = null;
-    const deadline = Date.now() + drainMs;
-    while (session && session.inFlight > 0 && Date.now() < deadline) await sleep(50);
+    const deadline = performance.now() + drainMs;
+    while (session && session.inFlight > 0 && performance.now() < deadline) await sleep(50);
     this.letGo(reason);
     await removeContainer(this.#host, this.container);
   }
@@ -346,7 +346,7 @@ export class Instance {
 
   /** How the container ended, or null if it runs. Waits a little for an end that is under way. */
   async #exit(waitMs = 500): Promise<Failure | null> {
-    const deadline = Date.now() + waitMs;
+    const deadline = performance.now() + waitMs;
     for (;;) {
       let state;
       try {
@@ -364,7 +364,7 @@ export class Instance {
         await Promise.race([this.#logged, sleep(1000)]);
         return exitFailure(state, this.container.memoryMiB);
       }
-      if (Date.now() >= deadline) return null;
+      if (performance.now() >= deadline) return null;
       await sleep(50);
     }
   }

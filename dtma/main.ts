@@ -7,7 +7,7 @@
  *   --allow-net=APP,LISTEN,localhost,unix:SOCKET \
  *   --allow-read=DATA,SOCKET --allow-write=DATA,SOCKET \
  *   --allow-env=MOORING_URL,MOORING_ENROLMENT_TOKEN,MOORING_ENROLMENT_TOKEN_FILE,DTMA_DATA_DIR,\
- * DTMA_LISTEN,DTMA_ADDRESS,DTMA_CEILING,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
+ * DTMA_LISTEN,DTMA_ADDRESS,DTMA_REACH,DTMA_CEILING,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
  *   dtma/main.ts
  * ```
  *
@@ -19,6 +19,7 @@
  * containers run on in every case.
  */
 import { AppClient } from "./app_client.ts";
+import { AppClock } from "./app_clock.ts";
 import { Ceiling } from "./ceiling.ts";
 import { type Config, ENVIRONMENT, readConfig } from "./config.ts";
 import {
@@ -31,14 +32,16 @@ import {
   type ToolboxKey,
 } from "./control.ts";
 import { DataDirectory, DataDirectoryError, type State } from "./data_directory.ts";
-import { dataPath } from "./data_path.ts";
+import { dataPath, linkServing } from "./data_path.ts";
 import { Docker } from "./docker.ts";
 import { hostFacts } from "./host_facts.ts";
+import type { Link } from "./link.ts";
 import { createLog, type Log } from "./log.ts";
 import type { DesiredResponse, HostFacts } from "./protocol.ts";
 import { Reconciler } from "./reconcile.ts";
 import { sampleContainers } from "./sampler.ts";
 import { openSession } from "./session.ts";
+import { keepTunnel } from "./tunnel.ts";
 import { sleep } from "./waiting.ts";
 
 /** How often the engine is looked at: that it went or came back shows on the toolbox page so soon. */
@@ -57,13 +60,28 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
   const directory = await DataDirectory.open(config.dataDirectory);
   const { signal } = stopping;
   const docker = new Docker(config.dockerHost);
-  const client = new AppClient(config.appUrl);
+  const clock = new AppClock();
+  const client = new AppClient(config.appUrl, (date) => clock.heardDate(date));
   let serveMcp: ReturnType<typeof dataPath> = () =>
     Promise.resolve(new Response(null, { status: 503 }));
-  const server = listen(config, (request) => serveMcp(request), log);
-  const address = config.address ?? addressOf(server.addr);
-  const facts = () => hostFacts(docker, address);
-  log("info", `Listening at ${address}; the app is ${config.appUrl}`);
+  const { reach } = config;
+  const server = reach === "direct" ? listen(config, (request) => serveMcp(request), log) : null;
+  const address = server && (config.address ?? addressOf(server.addr));
+  const links = new Set<Link>();
+  const keepLink = (link: Link) => {
+    links.add(link);
+    link.closed.then(() => links.delete(link));
+  };
+  const facts = () => {
+    for (const link of links) clock.measured(link);
+    return hostFacts(docker, { reach, address, ...clock.facts() });
+  };
+  log(
+    "info",
+    address
+      ? `Listening at ${address}; the app is ${config.appUrl}`
+      : `Calls come over a link to the app, ${config.appUrl}`,
+  );
 
   try {
     const { state, key } = await enrolled(config, directory, client, facts, signal, log);
@@ -82,9 +100,14 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       removed: (serverId) => reporter.removed(serverId),
     });
     let { appPublicKey } = state;
+    const serving = {
+      reach: reconciler.reach.bind(reconciler),
+      logOf: reconciler.log.bind(reconciler),
+    };
     serveMcp = dataPath({
-      reach: (serverId, instance, signal) => reconciler.reach(serverId, instance, signal),
+      ...serving,
       appPublicKey: () => appPublicKey,
+      onLink: keepLink,
       log: (line) => log("warning", line),
     });
     const onDesired = ({ servers, deleteVolumesOf }: DesiredResponse) => {
@@ -98,12 +121,23 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
     };
     const pull = new DesiredPull({ client, key, facts, onDesired, onAppKey, log });
 
+    const tunnel = (until: AbortSignal) =>
+      keepTunnel({
+        appUrl: config.appUrl,
+        key,
+        appPublicKey: () => appPublicKey,
+        serve: linkServing(serving),
+        onLink: keepLink,
+        log,
+      }, until);
+
     // Whichever loop ends first ends the others.
     const ending = new AbortController();
     const until = AbortSignal.any([signal, ending.signal]);
     try {
       await Promise.all([
         pull.run(until),
+        ...(reach === "tunnel" ? [tunnel(until)] : []),
         watchFacts(facts, () => pull.wake(), until),
         reporter.run(until, FLUSH_MS),
         sampleContainers({
@@ -117,10 +151,13 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       if (error instanceof RevokedError) await directory.forgetEnrolment();
       throw error;
     } finally {
+      // Calls under way end with the sessions: what answers that gives still goes out.
+      const ended = [...links].map((link) => link.end("DTMA stops", FLUSH_MS));
       await reconciler.close();
+      await Promise.all(ended);
     }
   } finally {
-    await server.shutdown();
+    await server?.shutdown();
     docker.close();
     directory.close();
   }

@@ -13,16 +13,33 @@
  *
  * Data path (the app calls DTMA; signed by the app's key): `POST /mcp/{serverId}` with one MCP
  * 2026-07-28 request; answered with a JSON-RPC response as `application/json`, or, when progress
- * was asked for, as `text/event-stream` that ends with the response.
+ * was asked for, as `text/event-stream` that ends with the response. `?instance=` names an instance.
+ *
+ * Many calls go over one link (link.ts), which the app opens with `GET /link` of DTMA, signed by the
+ * app's key, or DTMA with `GET /toolbox/link` of the app, signed by the toolbox's.
  */
 import { z } from "zod";
 
 export { boundedBody } from "./body.ts";
 export { DEPTH_LIMIT, objectMembers, objectText, outline } from "./json_text.ts";
+export {
+  acceptedLink,
+  dialledLink,
+  Link,
+  type LinkCallOptions,
+  LinkError,
+  type LinkOptions,
+  type LinkSocket,
+  linkSocket,
+  type LinkTarget,
+  tunnelPurpose,
+} from "./link.ts";
 export { canonicalHash, type ToolDefinition } from "./tool_definition.ts";
 export {
   generateSigningKey,
+  isProof,
   memoryNonces,
+  prove,
   SignatureError,
   type SigningKey,
   signRequest,
@@ -37,6 +54,12 @@ export const WAIST_REVISION = "2026-07-28";
 
 /** `_meta` key by which the bridge names the pinned hash of the tool it calls; DTMA strips it. */
 export const PIN_META = "dev.mooring/definitionHash";
+
+/**
+ * Method of Mooring's own on the data path: the log of a server that its toolbox keeps, as
+ * `{ "text": ... }`. It goes to no server.
+ */
+export const LOG_METHOD = "dev.mooring/log";
 
 /** Largest JSON-RPC frame that is read from a server or a client, in bytes. */
 export const FRAME_LIMIT_BYTES = 4 * 1024 * 1024;
@@ -119,8 +142,19 @@ export type ServerSpec = z.infer<typeof ServerSpec>;
 export const HostFacts = z.object({
   dtmaVersion: z.string().max(40),
   protocolVersion: z.int(),
-  /** Where the app reaches the data path, such as `http://127.0.0.1:41234`. */
-  address: z.url(),
+  /**
+   * How the app's calls come here: it dials `address`, or this DTMA, which nobody can dial, keeps a
+   * link to the app.
+   */
+  reach: z.enum(["direct", "tunnel"]).default("direct"),
+  /** Where the app reaches the data path, such as `http://127.0.0.1:41234`; null with a tunnel. */
+  address: z.url().nullable().default(null),
+  /** This host's clock less the app's; null when it is not known. */
+  clockOffsetMs: z.int().nullable().optional(),
+  /** What to do about the clocks, when they are too far apart for signatures before long. */
+  clockWarning: z.string().max(500).nullable().optional(),
+  /** Between this DTMA and the app, there and back; null when it is not known. */
+  roundTripMs: z.number().nonnegative().nullable().optional(),
   engine: z.discriminatedUnion("state", [
     z.object({
       state: z.literal("ready"),
@@ -138,6 +172,9 @@ export const HostFacts = z.object({
       advice: z.string().max(500),
     }),
   ]),
+}).refine(({ reach, address }) => reach === "tunnel" || address !== null, {
+  path: ["address"],
+  message: "is needed where the app calls this DTMA",
 });
 export type HostFacts = z.infer<typeof HostFacts>;
 

@@ -166,7 +166,7 @@ export class ServerLoop {
    */
   async reach(instance: string | null, signal?: AbortSignal): Promise<Route> {
     const { reachable } = this.#primary ?? {};
-    if (this.#primary) this.#primary.lastAskedMs = Date.now();
+    if (this.#primary) this.#primary.lastAskedMs = performance.now();
     if (instance !== null && this.#wanted?.instances === "agent") {
       if (!reachable && !this.#wake) return { unavailable: this.#whyNot() };
       return await this.#agents.reach(instance, signal);
@@ -291,7 +291,7 @@ export class ServerLoop {
           continue;
         }
         if (error instanceof SkipProbe) continue;
-        const upMs = primary ? Date.now() - primary.startedMs : 0;
+        const upMs = primary ? performance.now() - primary.startedMs : 0;
         if (primary && this.#primary === primary) {
           reattached = upMs < 60_000 ? reattached + 1 : 0;
           this.#primary = null;
@@ -507,9 +507,9 @@ export class ServerLoop {
         reporting.soon();
       },
     };
-    const startedMs = Date.now();
+    const startedMs = performance.now();
     const image = await this.#toolbox.images.ensure(spec.package, options);
-    const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);
+    const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
     const detail = built ? `Built in ${seconds} s` : "Was there already";
     reporting.layer("image", { state: "ready", detail });
     if (built) reporting.event("image", "info", `Image built in ${seconds} s`);
@@ -567,8 +567,8 @@ export class ServerLoop {
       down.catch(() => {});
       const error = await Promise.race([down, this.#untilIdle(primary, spec, until)]);
       if (!(error instanceof Failure) || !error.reason.startsWith("The server hangs")) return error;
-      const again = Date.now() - this.#hungMs < HUNG_AGAIN_MS;
-      this.#hungMs = Date.now();
+      const again = performance.now() - this.#hungMs < HUNG_AGAIN_MS;
+      this.#hungMs = performance.now();
       if (!again) return error;
       return new Failure(
         error.layer,
@@ -586,7 +586,7 @@ export class ServerLoop {
     for (;;) {
       if (idleStopS === null) await aborted(signal);
       else {
-        const restMs = primary.lastUsedMs + idleStopS * 1000 - Date.now();
+        const restMs = primary.lastUsedMs + idleStopS * 1000 - performance.now();
         if (restMs <= 0) return new Idle();
         await sleep(restMs, signal);
       }

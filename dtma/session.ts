@@ -47,7 +47,7 @@ export interface Session {
   ): Promise<JsonRpcResponse>;
   /** Calls that the server has not answered. */
   readonly inFlight: number;
-  /** When a call was last made or answered, by `Date.now()`. */
+  /** When a call was last made or answered, by the monotonic clock. */
   readonly lastUsedMs: number;
   /**
    * Asks the server for a sign of life: any answer is one.
@@ -140,7 +140,7 @@ export async function openSession(
 class StdioSession implements Session {
   serverInfo: Record<string, unknown> = {};
   onToolsChanged: (() => void) | null = null;
-  lastUsedMs = Date.now();
+  lastUsedMs = performance.now();
   readonly closed: Promise<string>;
   readonly #connection: Connection;
   readonly #log: (line: string) => void;
@@ -223,7 +223,7 @@ class StdioSession implements Session {
     if (this.#era === "legacy" && request.method === "server/discover") {
       return { jsonrpc: "2.0", id: request.id, result: this.#discoverResult() };
     }
-    this.lastUsedMs = Date.now();
+    this.lastUsedMs = performance.now();
     const paramsText = request.paramsText ?? JSON.stringify(request.params ?? {});
     const params = objectMembers(paramsText);
     const meta = objectMembers(params.get("_meta") ?? "{}");
@@ -237,7 +237,7 @@ class StdioSession implements Session {
         logLevel: logLevel && JSON.parse(logLevel),
       },
     );
-    this.lastUsedMs = Date.now();
+    this.lastUsedMs = performance.now();
     return toWaist(response, request.id);
   }
 

@@ -73,6 +73,30 @@ export function signRequest(
   };
 }
 
+/** Signs a challenge that the other side made; `purpose` keeps proofs for one thing from another's. */
+export function prove(purpose: string, challenge: string, privateKeyText: string): string {
+  return sign(null, proofBase(purpose, challenge), privateKey(privateKeyText)).toString(
+    "base64url",
+  );
+}
+
+/** Whether the owner of a public key signed the challenge, for this purpose. */
+export function isProof(
+  purpose: string,
+  challenge: string,
+  proof: string,
+  publicKeyText: string,
+): boolean {
+  if (!/^[A-Za-z0-9_-]{86}$/.test(proof)) return false;
+  const bytes = new Uint8Array(Buffer.from(proof, "base64url"));
+  return verify(null, proofBase(purpose, challenge), publicKey(publicKeyText), bytes);
+}
+
+/** Begins as no request's signature base can. */
+function proofBase(purpose: string, challenge: string) {
+  return ENCODER.encode(`mooring proof\n${purpose}\n${challenge}`);
+}
+
 /** Remembers nonces for as long as their signatures would be accepted. True the first time only. */
 export type NonceStore = (keyId: string, nonce: string) => boolean | Promise<boolean>;
 

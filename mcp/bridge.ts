@@ -372,7 +372,7 @@ const PING_MS = 15_000;
 const UNREAD_LIMIT_BYTES = 1024 * 1024;
 
 /** A stream of messages that ends when `work` does; the client's leaving aborts the work. */
-function streamResponse(
+export function streamResponse(
   gone: AbortSignal,
   work: (
     send: (text: string, mayBeDropped?: boolean) => void,

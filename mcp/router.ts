@@ -1,12 +1,15 @@
-/** From the bridge to the toolbox that runs a server: one signed HTTP request per call. */
+/** From the bridge to the toolbox that runs a server: over a link, else one signed HTTP request per call. */
 import {
   boundedBody,
   ErrorCode,
   FRAME_LIMIT_BYTES,
+  type Link,
+  LinkError,
   objectMembers,
   type SigningKey,
   signRequest,
 } from "../dtma/protocol.ts";
+import type { Links, Target, Way } from "./links.ts";
 import { isObject } from "./revisions.ts";
 
 /** A call's end: the text of its `result` or of its `error`, as the server wrote it. */
@@ -17,8 +20,17 @@ export interface Answer {
 
 export interface CallOptions {
   signal?: AbortSignal;
-  /** Told each notification that comes before the answer, as one line of JSON. */
-  onNotification?: (text: string) => void;
+  /**
+   * Told each notification that comes before the answer, as one line of JSON. While a returned promise
+   * is pending a link holds the server's next ones back.
+   */
+  onNotification?: (text: string) => unknown;
+}
+
+export interface RouterDeps {
+  appSigningKey: SigningKey;
+  /** Null on an edge isolate, which does not live long enough for them. */
+  links: Links | null;
 }
 
 /**
@@ -28,16 +40,70 @@ export interface CallOptions {
  * an error of {@link ErrorCode}. A request that surely was not served is `serverUnavailable`; one
  * that may have been is `indeterminate`, and must not be repeated by itself.
  *
- * @param target the toolbox's data path and the server there
+ * @param target the server, and its toolbox
  * @param body the JSON-RPC request's text
  */
 export async function callServer(
-  appSigningKey: SigningKey,
-  target: { address: string; serverId: string },
+  deps: RouterDeps,
+  target: Target,
   body: string,
   options: CallOptions = {},
 ): Promise<Answer> {
-  const url = new URL(`/mcp/${target.serverId}`, target.address);
+  for (let isSecond = false;; isSecond = true) {
+    const way = deps.links ? await deps.links.wayTo(target, options.signal) : wayOf(target);
+    if ("unavailable" in way) return notMade(`The server cannot be reached: ${way.unavailable}`);
+    if ("base" in way) return await request(deps.appSigningKey, way.base, target, body, options);
+    const answer = await callOver(way.link, target, body, options);
+    if (answer) return answer;
+    if (isSecond) return notMade("The link to the toolbox broke");
+  }
+}
+
+/** The way without links. */
+function wayOf({ reach, address }: Target): Way {
+  if (reach === "tunnel") return { unavailable: "only a long-lived app can reach its toolbox" };
+  return address === null
+    ? { unavailable: "its toolbox gave no address that calls may go to" }
+    : { base: new URL(address) };
+}
+
+/**
+ * Calls over a link. What {@link callServer} says of the answer holds here too.
+ *
+ * @returns null when the call was surely not made, and may be made again on another link
+ */
+export async function callOver(
+  link: Link,
+  { serverId, instance }: Pick<Target, "serverId" | "instance">,
+  body: string,
+  options: CallOptions,
+): Promise<Answer | null> {
+  try {
+    return answerIn(await link.call({ serverId, instance }, body, options), 200, null);
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    if (error instanceof RangeError) return failure(ErrorCode.answerTooLarge, TOO_LARGE);
+    if (!(error instanceof LinkError)) throw error;
+    if (!error.mayHaveRun) return null;
+    return failure(
+      ErrorCode.indeterminate,
+      `The link to the toolbox broke (${error.message}): the call may have run`,
+    );
+  }
+}
+
+/** One signed request: to the data path of a toolbox, or to the replica that forwards to it. */
+async function request(
+  appSigningKey: SigningKey,
+  base: URL,
+  { serverId, instance }: Target,
+  body: string,
+  options: CallOptions,
+): Promise<Answer> {
+  // A replica's forward has a path of its own, at the end of which the server stands.
+  const path = base.pathname === "/" ? `/mcp/${serverId}` : `${base.pathname}${serverId}`;
+  const url = new URL(path, base);
+  if (instance !== null) url.searchParams.set("instance", instance);
   const bytes = new TextEncoder().encode(body);
   const signed = signRequest(
     { method: "POST", url, body: bytes },
@@ -61,15 +127,10 @@ export async function callServer(
     });
   } catch (error) {
     options.signal?.throwIfAborted();
-    return wasNeverSent(error)
-      ? failure(
-        ErrorCode.serverUnavailable,
-        "The server's toolbox does not answer, so the call was not made",
-      )
-      : failure(
-        ErrorCode.indeterminate,
-        "The connection to the toolbox broke: the call may have run",
-      );
+    return wasNeverSent(error) ? notMade("The server's toolbox does not answer") : failure(
+      ErrorCode.indeterminate,
+      "The connection to the toolbox broke: the call may have run",
+    );
   }
   try {
     const isStream = response.headers.get("content-type")?.startsWith("text/event-stream");
@@ -78,7 +139,7 @@ export async function callServer(
       : new TextDecoder("utf-8", { fatal: true }).decode(
         await boundedBody(asUnpacked(response), ANSWER_LIMIT),
       );
-    return answerIn(text, response.status);
+    return answerIn(text, response.status, response.headers.get("date"));
   } catch (error) {
     options.signal?.throwIfAborted();
     if (error instanceof RangeError) return failure(ErrorCode.answerTooLarge, TOO_LARGE);
@@ -106,24 +167,32 @@ function describe(error: unknown): string {
 /** What a data path answers before it gives a call to its server, beside an error as JSON. */
 const NOT_SERVED = [404, 413, 503];
 
-function answerIn(text: string, status: number): Answer {
+/** @param date the `Date` header of the answer */
+function answerIn(text: string, status: number, date: string | null): Answer {
   const answer = jsonRpcAnswer(text);
   if (answer) return answer;
   if (status === 401 || status === 403) {
-    return failure(
-      ErrorCode.serverUnavailable,
-      "The toolbox refused the app's signature, so the call was not made. Check that both clocks are right",
-    );
+    return notMade(`The toolbox refused the app's signature (${clocks(date)})`);
   }
-  return NOT_SERVED.includes(status)
-    ? failure(
-      ErrorCode.serverUnavailable,
-      `The toolbox answered ${status}, so the call was not made`,
-    )
-    : failure(
-      ErrorCode.indeterminate,
-      `The toolbox answered ${status} with what is no answer to a call: the call may have run`,
-    );
+  return NOT_SERVED.includes(status) ? notMade(`The toolbox answered ${status}`) : failure(
+    ErrorCode.indeterminate,
+    `The toolbox answered ${status} with what is no answer to a call: the call may have run`,
+  );
+}
+
+/** What is known of the clocks, where a signature was refused: their difference is the usual reason. */
+function clocks(date: string | null): string {
+  const offsetS = Math.round((Date.parse(date ?? "") + 500 - Date.now()) / 1000);
+  if (Number.isNaN(offsetS)) return "check that both clocks are right";
+  if (Math.abs(offsetS) < 2) return "both clocks agree";
+  return `its clock is ${Math.abs(offsetS)} s ${
+    offsetS > 0 ? "ahead of" : "behind"
+  } the app's: set both clocks right`;
+}
+
+/** @param reason a sentence without its full stop */
+function notMade(reason: string): Answer {
+  return failure(ErrorCode.serverUnavailable, `${reason}, so the call was not made`);
 }
 
 /** The answer in a JSON-RPC response's text, or null when the text is none. */
@@ -149,7 +218,7 @@ export function failure(code: number, message: string): Answer {
 /** Reads a stream of server-sent events to its last message, which is the response. */
 async function lastMessage(
   body: ReadableStream<Uint8Array<ArrayBuffer>>,
-  onNotification: ((text: string) => void) | undefined,
+  onNotification: CallOptions["onNotification"],
 ): Promise<string> {
   let data: string[] = [], length = 0;
   for await (const line of linesOf(body)) {
@@ -167,7 +236,7 @@ async function lastMessage(
     if (!isObject(message)) throw new Error("An event is not a message");
     if (typeof message.method !== "string") return event;
     // In JSON a line break stands between tokens alone.
-    onNotification?.(event.replaceAll("\n", " "));
+    await onNotification?.(event.replaceAll("\n", " "));
   }
   throw new Error("The stream ended without a response");
 }

@@ -4,18 +4,16 @@ import {
   objectMembers,
   objectText,
   PIN_META,
-  type SigningKey,
   WAIST_REVISION,
 } from "../dtma/protocol.ts";
 import type { CallRecorder, NewCall, Outcome } from "../models/calls.ts";
 import type { Database, User } from "../models/db.ts";
 import { type ToolbeltServer, toolForTrial } from "../models/toolbelts.ts";
 import { META } from "./revisions.ts";
-import { type Answer, type CallOptions, callServer, failure } from "./router.ts";
+import { type Answer, type CallOptions, callServer, failure, type RouterDeps } from "./router.ts";
 
-export interface ToolCallDeps {
+export interface ToolCallDeps extends RouterDeps {
   calls: CallRecorder;
-  appSigningKey: SigningKey;
   version: string;
 }
 
@@ -92,14 +90,10 @@ export async function tryTool(
 async function send(deps: ToolCallDeps, call: ToolCall, options: CallOptions): Promise<Answer> {
   const { server } = call;
   if (server.unavailable) return failure(ErrorCode.serverUnavailable, server.unavailable);
-  if (!server.address) {
-    return failure(
-      ErrorCode.serverUnavailable,
-      `The toolbox of "${server.name}" gave no address that calls may go to`,
-    );
-  }
-  const target = { address: server.address, serverId: server.serverId };
-  return await callServer(deps.appSigningKey, target, waistRequest(deps, call), options);
+  const { toolboxId, reach, address, serverId } = server;
+  // Where a server has an instance for each agent, this agent's answers.
+  const target = { toolboxId, reach, address, serverId, instance: call.agentId };
+  return await callServer(deps, target, waistRequest(deps, call), options);
 }
 
 /** The request of the waist: the caller's, with the server's own name and our metadata. */

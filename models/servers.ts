@@ -7,6 +7,7 @@ import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, isDenied, NotFound } from "./errors.ts";
 import { recordEvent } from "./events.ts";
 import { sealSecret, type SecretsKey } from "./secrets.ts";
+import { type Change, changesBetween } from "./server_changes.ts";
 import { readForm, readOptions } from "./server_form.ts";
 import { ServerOptions } from "./server_options.ts";
 import { type Layers, presentLayers, type ServerStatus, statusOf } from "./server_status.ts";
@@ -252,6 +253,8 @@ export interface Generation {
   readyAt: Date | null;
   /** Made by the app: whose settings it has. */
   rolledBackTo: number | null;
+  /** From the generation before. */
+  changes: Change[];
 }
 
 /** A server's generations, newest first. */
@@ -263,13 +266,18 @@ export async function listGenerations(
   const rows = await db.asUser(
     user,
     (sql) =>
-      sql<(Omit<Generation, "config"> & { config: unknown })[]>`
+      sql<(Omit<Generation, "config" | "changes"> & { config: unknown })[]>`
       select g.generation, g.created_at as "createdAt", g.config, g.ready_at as "readyAt",
         g.rolled_back_to as "rolledBackTo", coalesce(nullif(p.name, ''), p.email) as "createdByName"
       from server_generations g left join profiles p on p.user_id = g.created_by
       where g.server_id = ${serverId} order by g.generation desc limit 50`,
   );
-  return rows.map((row) => ({ ...row, config: ServerConfig.parse(row.config) }));
+  const configs = rows.map((row) => ServerConfig.parse(row.config));
+  return rows.map((row, index) => ({
+    ...row,
+    config: configs[index],
+    changes: configs[index + 1] ? changesBetween(configs[index + 1], configs[index]) : [],
+  }));
 }
 
 /** Runs a change on a server as a person, for other models of servers; a viewer, whose rows no update reaches, is refused. */

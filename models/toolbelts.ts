@@ -18,7 +18,10 @@ export interface ToolbeltServer {
   serverId: string;
   slug: string;
   name: string;
-  /** Its toolbox's data path, null when that is not known. */
+  toolboxId: string;
+  /** How calls come to its toolbox. */
+  reach: HostFacts["reach"];
+  /** Its toolbox's data path, null when that is not known or calls come through a tunnel. */
   address: string | null;
   /** Why calls cannot be made now, with what to do; null when they can. */
   unavailable: string | null;
@@ -71,10 +74,29 @@ export async function toolForTrial(
   });
 }
 
+/**
+ * Where to ask a server's toolbox about it, whether it runs or not.
+ * @throws {NotFound} no such server in the person's reach
+ */
+export async function toolboxOfServer(
+  db: Database,
+  user: User,
+  serverId: string,
+): Promise<ToolbeltServer> {
+  const [server] = await db.asUser(
+    user,
+    (sql) => readToolbeltServers(sql, sql`s.id = ${serverId}`),
+  );
+  if (!server) throw new NotFound("There is no such server");
+  return server;
+}
+
 async function readToolbeltServers(sql: Sql, which: ReturnType<Sql>): Promise<ToolbeltServer[]> {
-  const servers = await sql<(Pick<ToolbeltServer, "serverId" | "slug" | "name"> & Seen)[]>`
+  const servers = await sql<
+    (Pick<ToolbeltServer, "serverId" | "slug" | "name" | "toolboxId"> & Seen)[]
+  >`
     select s.id as "serverId", s.slug, s.name, s.running, s.removed_at as "removedAt", t.facts,
-      t.is_local as "isLocal", t.name as "toolboxName", o.layers, s.generation,
+      t.id as "toolboxId", t.is_local as "isLocal", t.name as "toolboxName", o.layers, s.generation,
       o.generation as "observedGeneration", o.serving_generation as "servingGeneration",
       extract(epoch from now() - t.last_seen_at)::float8 as "silentS"
     from servers s join toolboxes t on t.id = s.toolbox_id left join observations o on o.server_id = s.id
@@ -83,6 +105,8 @@ async function readToolbeltServers(sql: Sql, which: ReturnType<Sql>): Promise<To
     serverId: seen.serverId,
     slug: seen.slug,
     name: seen.name,
+    toolboxId: seen.toolboxId,
+    reach: seen.facts?.reach ?? "direct",
     address: usableAddress(seen.facts, seen.isLocal),
     unavailable: whyUnavailable(seen),
   }));

@@ -103,10 +103,10 @@ export async function isFirstUse(db: Database, keyId: string, nonce: string): Pr
 /**
  * Where calls to a toolbox go, or null when its address is not one to be used: a toolbox names its
  * own, and must not be able to point the app at other services (SSRF). So this machine's is on the
- * loopback, and every other one is reached over TLS.
+ * loopback, and every other one is reached over TLS. A toolbox that dials the app has none.
  */
 export function usableAddress(facts: HostFacts | null, isLocal: boolean): string | null {
-  if (!facts) return null;
+  if (!facts?.address || facts.reach === "tunnel") return null;
   const { protocol, hostname, origin } = new URL(facts.address);
   const isUsable = isLocal
     ? protocol === "http:" && (hostname === "127.0.0.1" || hostname === "[::1]")

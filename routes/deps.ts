@@ -1,5 +1,6 @@
 import type { Identity, Person } from "../models/identity.ts";
 import type { SigningKey } from "../dtma/protocol.ts";
+import type { Links } from "../mcp/links.ts";
 import type { CallRecorder } from "../models/calls.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
@@ -22,6 +23,8 @@ export interface Deps {
   secretsKey: SecretsKey;
   appSigningKey: SigningKey;
   changes: Changes;
+  /** Null on an edge isolate: each call is a request of its own there. */
+  links: Links | null;
   calls: CallRecorder;
   log: Log;
   /** Where the app is reached; its path is the prefix of all links. */

@@ -1,8 +1,11 @@
 import { type Context, Hono } from "hono";
 import { z } from "zod";
+import { readServerLog } from "../mcp/server_log.ts";
 import { askedInputs, findCatalogEntry } from "../models/catalog_entries.ts";
+import { allowHost, disallowHost, dismissDenial, listDenials } from "../models/egress_denials.ts";
 import { Conflict, Invalid, NotFound } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
+import { listSamples } from "../models/samples.ts";
 import {
   deployServer,
   getServer,
@@ -10,6 +13,8 @@ import {
   listServers,
   reconfigureServer,
   removeServer,
+  restartServer,
+  rollBackServer,
   runServer,
   stopServer,
 } from "../models/servers.ts";
@@ -25,6 +30,10 @@ import {
   ServerLog,
   ServerPage,
 } from "../views/server.tsx";
+import { Generations } from "../views/server_generations.tsx";
+import { NetworkNow } from "../views/server_network.tsx";
+import { LogPage } from "../views/server_log.tsx";
+import { ServerResources } from "../views/server_resources.tsx";
 import { ServerList, Servers } from "../views/servers.tsx";
 import { ToolList } from "../views/tools.tsx";
 import type { Deps, Env } from "./deps.ts";
@@ -90,6 +99,25 @@ export function serverRoutes(deps: Deps) {
             { target: "#facts", content: <ServerFacts server={server} /> },
             { target: "#log", content: <ServerLog server={server} /> },
             {
+              target: "#network",
+              content: <NetworkNow server={server} denials={await listDenials(db, user, id)} />,
+            },
+            {
+              target: "#resources",
+              content: (
+                <ServerResources server={server} samples={await listSamples(db, user, id)} />
+              ),
+            },
+            {
+              target: "#generations",
+              content: (
+                <Generations
+                  server={server}
+                  generations={await listGenerations(db, user, id)}
+                />
+              ),
+            },
+            {
               target: "#events",
               content: <ServerEvents events={await listEvents(db, user, { serverId: id })} />,
             },
@@ -113,8 +141,47 @@ export function serverRoutes(deps: Deps) {
       return goTo(c, `/servers/${c.req.param("id")}`);
     })
     .post("/servers/:id/remove", async (c) => {
-      await removeServer(db, c.get("user"), c.req.param("id"));
+      const { deleteVolumes } = await formOf(c);
+      await removeServer(db, c.get("user"), c.req.param("id"), {
+        deleteVolumes: deleteVolumes === "true",
+      });
       return goTo(c, `/servers/${c.req.param("id")}`);
+    })
+    .get("/servers/:id/log", async (c) => {
+      const { search = "", download } = c.req.query();
+      const id = c.req.param("id"), user = c.get("user");
+      const server = await getServer(db, user, id);
+      const text = await readServerLog(deps, user, id, { search, signal: c.req.raw.signal });
+      if (download === undefined) {
+        return page(c, `Log of ${server.name}`, <LogPage {...{ server, text, search }} />);
+      }
+      return c.body(text, 200, {
+        "content-type": "text/plain; charset=utf-8",
+        "content-disposition": `attachment; filename="${server.slug}.log"`,
+        "cache-control": "no-store",
+      });
+    })
+    .post("/servers/:id/restart", async (c) => {
+      await restartServer(db, c.get("user"), c.req.param("id"));
+      return goTo(c, `/servers/${c.req.param("id")}`);
+    })
+    .post("/servers/:id/rollback", async (c) => {
+      const { generation } = await formOf(c);
+      await rollBackServer(db, c.get("user"), c.req.param("id"), Number(generation) || 0);
+      return goTo(c, `/servers/${c.req.param("id")}`, "saved");
+    })
+    .post("/servers/:id/hosts", async (c) => {
+      const { host = "" } = await formOf(c);
+      await allowHost(db, c.get("user"), c.req.param("id"), host.trim().toLowerCase());
+      return goTo(c, `/servers/${c.req.param("id")}#network-title`, "saved");
+    })
+    .post("/servers/:id/hosts/disallow", async (c) => {
+      await disallowHost(db, c.get("user"), c.req.param("id"), (await formOf(c)).host ?? "");
+      return goTo(c, `/servers/${c.req.param("id")}#network-title`, "saved");
+    })
+    .post("/servers/:id/hosts/dismiss", async (c) => {
+      await dismissDenial(db, c.get("user"), c.req.param("id"), (await formOf(c)).host ?? "");
+      return goTo(c, `/servers/${c.req.param("id")}#network-title`);
     })
     .post("/servers/:id/configuration", async (c) => {
       const id = c.req.param("id"), form = await formOf(c);
@@ -150,6 +217,8 @@ export function serverRoutes(deps: Deps) {
       tools: await listTools(db, user, id),
       events: await listEvents(db, user, { serverId: id }),
       generations: await listGenerations(db, user, id),
+      denials: await listDenials(db, user, id),
+      samples: await listSamples(db, user, id),
       asked: askedInputs(server.config.entry),
       ...again,
     };

@@ -1,12 +1,22 @@
-/** The control path: what a toolbox's DTMA calls. Signed by the toolbox, but for enrolment. */
+/**
+ * The control path: what a toolbox's DTMA calls, signed by the toolbox but for enrolment. And where the
+ * data path goes through the app: the link of a toolbox behind NAT, and the calls that other replicas
+ * forward to the one which has it.
+ */
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import type { z } from "zod";
+import { streamResponse } from "../mcp/bridge.ts";
+import type { Links } from "../mcp/links.ts";
+import { callOver, failure } from "../mcp/router.ts";
 import {
+  boundedBody,
   DesiredRequest,
   type DesiredResponse,
   EnrolRequest,
   type EnrolResponse,
+  ErrorCode,
+  FRAME_LIMIT_BYTES,
   PROTOCOL_VERSION,
   Report,
   SignatureError,
@@ -35,6 +45,7 @@ export function toolboxRoutes(deps: {
   changes: Changes;
   secretsKey: SecretsKey;
   appSigningKey: SigningKey;
+  links: Links | null;
   log: Log;
 }): Hono {
   const { db } = deps;
@@ -86,6 +97,47 @@ export function toolboxRoutes(deps: {
       const { toolboxId, body } = await signed(c);
       return c.json({ accepted: await acceptReport(db, toolboxId, parse(Report, body)) });
     })
+    .get("/toolbox/link", async (c) => {
+      const { toolboxId } = await signed(c);
+      if (!deps.links) {
+        throw new Refusal(
+          501,
+          "This app cannot keep links: let it reach the toolbox (DTMA_ADDRESS)",
+        );
+      }
+      if (c.req.header("upgrade")?.toLowerCase() !== "websocket") {
+        throw new Refusal(426, "Ask for an upgrade to a WebSocket");
+      }
+      // The link has a ping of its own, which also measures.
+      const { socket, response } = Deno.upgradeWebSocket(c.req.raw, { idleTimeout: 0 });
+      deps.links.accept(toolboxId, socket);
+      return response;
+    })
+    .post("/toolbox/forward/:toolboxId/:serverId", async (c) => {
+      const { toolboxId, serverId } = c.req.param();
+      const text = await forwarded(c);
+      const instance = c.req.query("instance") ?? null;
+      const call = async (signal: AbortSignal, onNotification?: (text: string) => void) => {
+        const link = deps.links?.tunnelOf(toolboxId);
+        const { kind, text: answer } = (link &&
+          await callOver(link, { serverId, instance }, text, { signal, onNotification })) ??
+          failure(
+            ErrorCode.serverUnavailable,
+            "The link to the server's toolbox just broke, so the call was not made",
+          );
+        return `{"jsonrpc":"2.0","id":1,"${kind}":${answer}}`;
+      };
+      if (!/"progressToken"/.test(text)) {
+        const answer = await call(c.req.raw.signal);
+        return c.body(answer, 200, { "content-type": "application/json" });
+      }
+      return streamResponse(c.req.raw.signal, async (send, signal) => {
+        const answer = await call(signal, (text) => send(text, true)).catch((error) => {
+          if (!signal.aborted) throw error;
+        });
+        if (answer) send(answer);
+      });
+    })
     .onError((error) => {
       if (error instanceof Refusal) return refused(error.status, error.message);
       if (error instanceof SignatureError || error instanceof NotFound) {
@@ -105,6 +157,17 @@ export function toolboxRoutes(deps: {
       (keyId, nonce) => isFirstUse(db, keyId, nonce),
     );
     return { toolboxId, body };
+  }
+
+  /** The call that another replica forwards, which has the app's key as we do. */
+  async function forwarded(c: Context): Promise<string> {
+    const body = await boundedBody(c.req.raw, FRAME_LIMIT_BYTES).catch(() => {
+      throw new Refusal(413, "The call is too large");
+    });
+    const { publicKey } = deps.appSigningKey;
+    const isFirst = (keyId: string, nonce: string) => isFirstUse(db, keyId, nonce);
+    await verifyRequest(c.req.raw, body, (keyId) => keyId === "app" ? publicKey : null, isFirst);
+    return new TextDecoder("utf-8", { fatal: true }).decode(body);
   }
 }
 

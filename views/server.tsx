@@ -1,10 +1,15 @@
 import type { Layer } from "../dtma/protocol.ts";
 import type { AskedInput } from "../models/catalog_entries.ts";
 import type { Event } from "../models/events.ts";
-import type { Server, ServerConfig } from "../models/servers.ts";
+import type { EgressDenial } from "../models/egress_denials.ts";
+import type { Sample } from "../models/samples.ts";
+import type { Generation, Server } from "../models/servers.ts";
 import type { Tool } from "../models/tools.ts";
 import { InputFields } from "./marketplace.tsx";
-import { Confirm, count, Empty, Mistake, Status, Time } from "./parts.tsx";
+import { Confirm, Empty, Field, Mistake, Status, Time } from "./parts.tsx";
+import { Generations } from "./server_generations.tsx";
+import { ServerNetwork } from "./server_network.tsx";
+import { ServerResources } from "./server_resources.tsx";
 import { ToolList } from "./tools.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -14,12 +19,9 @@ export interface ServerProps {
   tools: Tool[];
   events: Event[];
   asked: AskedInput[];
-  generations: {
-    generation: number;
-    createdAt: Date;
-    createdByName: string | null;
-    config: ServerConfig;
-  }[];
+  generations: Generation[];
+  denials: EgressDenial[];
+  samples: Sample[];
   /** Of the configuration form, when it did not hold. */
   values?: Record<string, string>;
   mistakes?: Record<string, string>;
@@ -44,7 +46,9 @@ export function ServerPage(props: ServerProps) {
           <ServerLog server={server} />
           <ServerEvents events={props.events} />
           <Configuration {...props} />
-          <Generations generations={props.generations} />
+          <ServerNetwork server={server} denials={props.denials} />
+          <ServerResources server={server} samples={props.samples} />
+          <Generations server={server} generations={props.generations} />
         </div>
       </div>
     </>
@@ -70,12 +74,25 @@ export function ServerHead({ server }: { server: Server }) {
               <button>{server.running ? "Try again" : "Start"}</button>
             </form>
           )}
+          {!isGoing && server.running && server.status !== "failed" && (
+            <form method="post" action={`${path}/restart`}>
+              <button class="quiet">Restart</button>
+            </form>
+          )}
           {!isGoing && (
             <Confirm label="Remove" title={`Remove ${server.name}?`} action={`${path}/remove`}>
               <p>
                 Its container, its network, its image (if no other server uses it), its secrets, its
                 approvals and its connections to agents go. Its calls and events stay in the log.
               </p>
+              {server.config.entry.volumes.length > 0 && (
+                <Field
+                  name="deleteVolumes"
+                  label="Delete the data that it keeps, too"
+                  type="checkbox"
+                  help="Otherwise its volumes stay on the toolbox."
+                />
+              )}
             </Confirm>
           )}
         </div>
@@ -124,6 +141,7 @@ export function ServerLayers({ server }: { server: Server }) {
 }
 
 export function ServerLog({ server }: { server: Server }) {
+  const url = useUrl();
   return (
     <section class="card" id="log" aria-labelledby="log-title">
       <h2 id="log-title">Log</h2>
@@ -140,6 +158,9 @@ export function ServerLog({ server }: { server: Server }) {
             data-follow
           ><code>{visibleText(server.logTail.join("\n"))}</code></pre>
         )}
+      <p>
+        <a href={url(`/servers/${server.id}/log`)}>Whole log, with search</a>
+      </p>
     </section>
   );
 }
@@ -172,23 +193,59 @@ export function Configuration(props: ServerProps) {
   return (
     <section class="card" id="configuration" aria-labelledby="configuration-title">
       <h2 id="configuration-title">Configuration</h2>
-      {asked.length === 0
-        ? <p class="help">This server asks for nothing.</p>
-        : (
-          <form method="post" action={url(`/servers/${server.id}/configuration`)}>
-            <Mistake>{props.mistake}</Mistake>
-            <input type="hidden" name="baseGeneration" value={String(server.generation)} />
-            <InputFields
-              asked={asked}
-              values={props.values ?? server.config.values}
-              mistakes={props.mistakes ?? {}}
-              keptSecrets={Object.keys(server.config.secrets)}
-            />
-            <button>Save and redeploy</button>
-          </form>
-        )}
+      <form method="post" action={url(`/servers/${server.id}/configuration`)}>
+        <Mistake>{props.mistake}</Mistake>
+        <input type="hidden" name="baseGeneration" value={String(server.generation)} />
+        <InputFields
+          asked={asked}
+          values={props.values ?? server.config.values}
+          mistakes={props.mistakes ?? {}}
+          keptSecrets={Object.keys(server.config.secrets)}
+        />
+        <OptionFields {...props} />
+        <button>Save and redeploy</button>
+      </form>
       <ServerFacts server={server} />
     </section>
+  );
+}
+
+/** How it runs, apart from what its entry asks. */
+function OptionFields({ server, values, mistakes = {} }: ServerProps) {
+  const { entry, options } = server.config;
+  const idle = options.idleStopS === null ? "" : String(options.idleStopS / 60);
+  const instances = values?.["option.instances"] ?? options.instances ?? entry.instances;
+  const isOpen = Object.keys(mistakes).some((field) => field.startsWith("option."));
+  return (
+    <details class="more" open={isOpen}>
+      <summary>How it runs</summary>
+      <Field
+        name="option.memoryMiB"
+        label="Memory, in MiB"
+        type="number"
+        value={values?.["option.memoryMiB"] ?? String(options.memoryMiB ?? entry.memoryMiB)}
+        mistake={mistakes["option.memoryMiB"]}
+        help={`Its entry asks for ${entry.memoryMiB}. A server that uses more is ended and started anew.`}
+      />
+      <div class="field">
+        <label for="field-option-instances">Instances</label>
+        <select id="field-option-instances" name="option.instances">
+          <option value="shared" selected={instances === "shared"}>One for all agents</option>
+          <option value="agent" selected={instances === "agent"}>One for each agent</option>
+        </select>
+        <p class="help">
+          An instance of its own keeps what one agent tells a server from the others.
+        </p>
+      </div>
+      <Field
+        name="option.idleStopMinutes"
+        label="Sleep after so many minutes without a call"
+        type="number"
+        value={values?.["option.idleStopMinutes"] ?? idle}
+        mistake={mistakes["option.idleStopMinutes"]}
+        help="Empty: never. The next call wakes it, and waits for it."
+      />
+    </details>
   );
 }
 
@@ -216,8 +273,12 @@ export function ServerFacts({ server }: { server: Server }) {
           </dd>
         </>
       )}
-      <dt>Network</dt>
-      <dd>{server.config.entry.network.hosts.length ? "allowed" : "none"}</dd>
+      {server.servingGeneration !== null && server.servingGeneration !== server.generation && (
+        <>
+          <dt>Calls answered by</dt>
+          <dd>generation {server.servingGeneration}</dd>
+        </>
+      )}
       {server.restarts > 0 && (
         <>
           <dt>Restarts</dt>
@@ -225,29 +286,6 @@ export function ServerFacts({ server }: { server: Server }) {
         </>
       )}
     </dl>
-  );
-}
-
-function Generations({ generations }: Pick<ServerProps, "generations">) {
-  return (
-    <section class="card" aria-labelledby="generations-title">
-      <h2 id="generations-title">Generations</h2>
-      <ol class="events" reversed>
-        {generations.map((row) => (
-          <li>
-            <Time at={row.createdAt} relative />
-            <span>
-              Generation {row.generation}{" "}
-              {row.createdByName && <small>by {row.createdByName}</small>}{" "}
-              <small>
-                · {count(Object.keys(row.config.values).length, "value")},{" "}
-                {count(Object.keys(row.config.secrets).length, "secret")}
-              </small>
-            </span>
-          </li>
-        ))}
-      </ol>
-    </section>
   );
 }
 

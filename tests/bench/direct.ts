@@ -65,9 +65,23 @@ export async function pipe(
 }
 
 /** The ideal forwarder, as a process of its own. */
-export async function forwarder(script: string): Promise<Caller> {
+export function forwarder(script: string): Promise<Caller> {
+  return hop("./forwarder.ts", [script]);
+}
+
+/** The app's and DTMA's part of a call, without pages, database and Docker. */
+export function dataPathHops(
+  script: string,
+  how: "fetch" | "direct" | "tunnel",
+): Promise<Caller> {
+  return hop("./app_hop.ts", [how, script]);
+}
+
+/** A process of its own that takes POSTs and prints where. */
+async function hop(module: string, args: string[]): Promise<Caller> {
+  const path = new URL(module, import.meta.url).pathname;
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--quiet", new URL("./forwarder.ts", import.meta.url).pathname, script],
+    args: ["run", "-A", "--quiet", "--no-check", path, ...args],
     stdin: "null",
     stdout: "piped",
     stderr: "inherit",
@@ -78,7 +92,7 @@ export async function forwarder(script: string): Promise<Caller> {
     call: async () =>
       (await (await fetch(url, { method: "POST", body: callOf("echo") })).text()).includes(MESSAGE),
     async [Symbol.asyncDispose]() {
-      child.kill("SIGKILL");
+      child.kill("SIGTERM");
       await child.status;
     },
   };

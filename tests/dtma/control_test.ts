@@ -30,6 +30,7 @@ const log = () => {};
 const FACTS: HostFacts = {
   dtmaVersion: "0.1.0",
   protocolVersion: 1,
+  reach: "direct",
   address: "http://127.0.0.1:1",
   engine: { state: "absent", reason: "None here", advice: "Install one" },
 };

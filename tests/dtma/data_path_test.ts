@@ -4,10 +4,15 @@ import { dataPath, type DataPathOptions, type Route } from "../../dtma/data_path
 import {
   canonicalHash,
   ErrorCode,
+  FRAME_LIMIT_BYTES,
   generateSigningKey,
+  LOG_METHOD,
   PIN_META,
+  PROTOCOL_VERSION,
   signRequest,
 } from "../../dtma/protocol.ts";
+import { dial } from "../../dtma/dial.ts";
+import { dialledLink, type Link } from "../../dtma/link.ts";
 import { startServer, type StdioServer, toolCall } from "./stdio_server.ts";
 
 const SERVER = "01890000-0000-7000-8000-000000000001";
@@ -23,6 +28,7 @@ async function serve(server: StdioServer | null, options: Partial<DataPathOption
   const route: Route = session ? { session, toolHashes } : { unavailable: "It is stopped" };
   const logged: string[] = [];
   const handler = dataPath({
+    logOf: () => Promise.resolve("a line\n"),
     reach: (id) => Promise.resolve(id === SERVER ? route : { unavailable: "Not here" }),
     appPublicKey: () => app.publicKey,
     log: (line) => logged.push(line),
@@ -33,6 +39,7 @@ async function serve(server: StdioServer | null, options: Partial<DataPathOption
   return {
     base,
     logged,
+    route,
     toolHashes,
     /** A call of a tool with its pin, as the bridge makes it. */
     pinned(name: string, args: Record<string, unknown> = {}, meta: Record<string, unknown> = {}) {
@@ -59,8 +66,26 @@ async function serve(server: StdioServer | null, options: Partial<DataPathOption
       });
       return await fetch(url, { method, headers: signature, body, signal });
     },
+    /** Opens a link as the app does; with `headers` as somebody else might. */
+    async link(headers?: Record<string, string>): Promise<Link> {
+      const url = new URL(`${base}/link`);
+      const socket = await dial(url, headers ?? signed(url, app));
+      return await dialledLink(socket, {
+        version: PROTOCOL_VERSION,
+        self: "the app",
+        peer: "DTMA",
+      });
+    },
     [Symbol.asyncDispose]: () => http.shutdown(),
   };
+}
+
+/** What signs the upgrade to a link. */
+function signed(url: URL, key: { privateKey: string }, keyId = "app") {
+  return signRequest({ method: "GET", url, body: new Uint8Array() }, {
+    keyId,
+    privateKey: key.privateKey,
+  });
 }
 
 /** The events of a stream, parsed. */
@@ -71,6 +96,28 @@ async function eventsOf(response: Response): Promise<Record<string, unknown>[]> 
   );
   return events.map((event) => JSON.parse(event.slice("data: ".length)));
 }
+
+Deno.test("dataPath hands over the newest part of a server's log, and of no other's", async () => {
+  await using server = startServer("echo");
+  const quotes = `${'"'.repeat(200)}\n`.repeat(10_000) + "the newest\n";
+  const logs: Record<string, string> = { [SERVER]: "first\nsecond \u2400\n", long: quotes };
+  let asked = SERVER;
+  await using path = await serve(server, {
+    logOf: (id) => Promise.resolve(id === SERVER ? logs[asked] : null),
+  });
+  const meta = { "io.modelcontextprotocol/protocolVersion": "2026-07-28" };
+  const request = { jsonrpc: "2.0", id: "x", method: LOG_METHOD, params: { _meta: meta } };
+  const log = async (id = SERVER) =>
+    (await (await path.post(request, { path: `/mcp/${id}` })).json()) as {
+      result: { text: string };
+      error: { code: number };
+    };
+  assert.equal((await log()).result.text, logs[SERVER]);
+  assert.equal((await log(crypto.randomUUID())).error.code, ErrorCode.serverUnavailable);
+  asked = "long";
+  const { text } = (await log()).result;
+  assert.ok(text.endsWith("\nthe newest\n") && JSON.stringify(text).length < FRAME_LIMIT_BYTES);
+});
 
 Deno.test("dataPath answers the app's signed calls, lists and discovery", async () => {
   await using server = startServer("echo");
@@ -276,4 +323,108 @@ Deno.test("dataPath passes what goes wrong with a server as an error of the call
   const response = await path.post(path.pinned("dies_mid_call", {}, { progressToken: 1 }));
   const [{ error }] = await eventsOf(response) as [{ error: { code: number } }];
   assert.equal(error.code, ErrorCode.indeterminate);
+});
+
+Deno.test("dataPath serves the same calls over a link", async () => {
+  await using server = startServer("shuffles");
+  const served: unknown[] = [];
+  await using path = await serve(server, {
+    reach: (serverId, instance) => {
+      served.push([serverId, instance]);
+      return Promise.resolve(serverId === SERVER ? path.route : { unavailable: "Not here" });
+    },
+  });
+  const link = await path.link();
+  const ask = async (message: unknown, onNotification?: (text: string) => void) =>
+    JSON.parse(
+      await link.call({ serverId: SERVER, instance: "agent-1" }, JSON.stringify(message), {
+        onNotification,
+      }),
+    );
+  const notes: string[] = [];
+  const call = path.pinned("shuffles", { text: "t" }, { progressToken: "mine" });
+  const answer = await ask(call, (text) => void notes.push(text));
+  assert.deepEqual(answer.result.content, [{ type: "text", text: "t" }]);
+  assert.deepEqual(notes.map((text) => JSON.parse(text).params), [
+    { progressToken: "mine", progress: 0.5, message: "t" },
+  ]);
+  // Without a token there is no progress.
+  const plain = await ask(
+    path.pinned("shuffles", { text: "t" }),
+    () => assert.fail("asked for none"),
+  );
+  assert.ok(plain.result);
+  assert.deepEqual(served, [[SERVER, "agent-1"], [SERVER, "agent-1"]]);
+
+  for (
+    const [message, code] of [["{", -32700], [[], -32600], [toolCall("shuffles"), -32602]] as const
+  ) {
+    const text = typeof message === "string" ? message : JSON.stringify(message);
+    const { error } = JSON.parse(await link.call({ serverId: SERVER, instance: null }, text));
+    assert.equal(error.code, code);
+  }
+  const elsewhere = await link.call({ serverId: "x", instance: null }, JSON.stringify(call));
+  assert.match(JSON.parse(elsewhere).error.message, /Not here/);
+
+  const gone = new AbortController();
+  const waits = link.call(
+    { serverId: SERVER, instance: null },
+    JSON.stringify(path.pinned("waits")),
+    { signal: gone.signal },
+  );
+  await ask(path.pinned("shuffles", { text: "" }));
+  gone.abort(new Error("left"));
+  await assert.rejects(waits, /left/);
+  let cancelled: unknown[] = [];
+  while (cancelled.length === 0) {
+    ({ cancelled } = (await ask(path.pinned("cancelled"))).result.structuredContent);
+  }
+  assert.equal(cancelled.length, 1);
+  link.close("The test is over");
+});
+
+Deno.test("dataPath passes the instance of a call's query, which is signed", async () => {
+  await using server = startServer("echo");
+  const instances: (string | null)[] = [];
+  await using path = await serve(server, {
+    reach: (_, instance) => {
+      instances.push(instance);
+      return Promise.resolve({ unavailable: "the test" });
+    },
+  });
+  const call = path.pinned("echo");
+  const target = `/mcp/${SERVER}?instance=${encodeURIComponent("a-b_c")}`;
+  await (await path.post(call, { path: target })).text();
+  await (await path.post(call)).text();
+  assert.deepEqual(instances, ["a-b_c", null]);
+
+  const body = new TextEncoder().encode(JSON.stringify(call));
+  const headers = signRequest({ method: "POST", url: path.base + target, body }, {
+    keyId: "app",
+    privateKey: app.privateKey,
+  });
+  const other = await fetch(`${path.base}/mcp/${SERVER}?instance=other`, {
+    method: "POST",
+    headers,
+    body,
+  });
+  assert.equal(other.status, 401);
+});
+
+Deno.test("dataPath opens a link to the app alone, once a signature", async () => {
+  await using path = await serve(null);
+  const url = new URL(`${path.base}/link`);
+  const refused = async (headers: Record<string, string>) =>
+    await assert.rejects(path.link(headers), /answered 401/);
+  await refused({});
+  await refused(signed(url, stranger));
+  await refused(signed(url, app, "someone"));
+  await refused(signed(new URL(`${path.base}/mcp/${SERVER}`), app));
+  const headers = signed(url, app);
+  const link = await path.link(headers);
+  await refused(headers);
+  link.close("The test is over");
+  const plain = await fetch(url, { headers: signed(url, app) });
+  assert.equal(plain.status, 426);
+  await plain.body?.cancel();
 });

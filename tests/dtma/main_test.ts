@@ -212,6 +212,7 @@ Deno.test("readConfig reads every variable", () => {
       address: "https://toolbox.example",
       dockerHost: "unix:///run/podman.sock",
       ceilingFile: null,
+      reach: "direct",
       endsWithStdin: false,
       logFormat: "json",
     },

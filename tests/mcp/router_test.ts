@@ -53,7 +53,9 @@ function rawToolbox(answer: (connection: Deno.TcpConn) => Promise<void>) {
 }
 
 async function ask(address: string, options?: CallOptions) {
-  const answer = await callServer(key, { address, serverId }, REQUEST, options);
+  const deps = { appSigningKey: key, links: null };
+  const target = { toolboxId: "t", reach: "direct" as const, address, serverId, instance: null };
+  const answer = await callServer(deps, target, REQUEST, options);
   return { ...answer, value: JSON.parse(answer.text) };
 }
 

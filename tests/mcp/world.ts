@@ -37,6 +37,7 @@ async function openShared() {
   const dtma = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen: () => {} },
     dataPath({
+      logOf: () => Promise.resolve("a line\n"),
       reach: (serverId) =>
         Promise.resolve(routes.get(serverId) ?? { unavailable: "It is not here" }),
       appPublicKey: () => appSigningKey.publicKey,
@@ -46,6 +47,7 @@ async function openShared() {
   const factsAt = (address: string): HostFacts => ({
     dtmaVersion: "0",
     protocolVersion: 1,
+    reach: "direct",
     address,
     engine: { state: "absent", reason: "a test", advice: "none" },
   });
@@ -68,7 +70,7 @@ async function openShared() {
   const baseUrl = new URL(`http://127.0.0.1:${http.addr.port}`);
   app = app.route(
     "/",
-    mcpRoutes({ db, changes, calls, appSigningKey, log, version: "0", baseUrl }),
+    mcpRoutes({ db, changes, links: null, calls, appSigningKey, log, version: "0", baseUrl }),
   );
 
   const epoch = v7();

@@ -24,6 +24,7 @@ import { observation } from "./observation.ts";
 const facts = {
   dtmaVersion: "0",
   protocolVersion: 1,
+  reach: "direct" as const,
   address: "http://127.0.0.1:4000",
   engine: { state: "absent" as const, reason: "none", advice: "install one" },
 };
@@ -225,6 +226,9 @@ Deno.test("usableAddress keeps a toolbox from pointing the app elsewhere", () =>
   assert.equal(at("http://10.0.0.5", false), null);
   assert.equal(at("https://host.example:8443", false), "https://host.example:8443");
   assert.equal(usableAddress(null, true), null);
+  assert.equal(usableAddress({ ...facts, reach: "tunnel", address: null }, false), null);
+  const both = { ...facts, reach: "tunnel" as const, address: "https://host.example" };
+  assert.equal(usableAddress(both, false), null);
 });
 
 Deno.test("resolveInputs gives a spec that DTMA takes, for every built-in entry", () => {

@@ -40,6 +40,7 @@ function open(verdict: () => Promise<Verdict | null>) {
     db,
     log,
     changes: new Changes(db),
+    links: null,
     calls: new CallRecorder(db, log),
     appSigningKey,
     version: "0",

@@ -39,6 +39,7 @@ Deno.test({
       secretsKey: testKey,
       appSigningKey,
       changes,
+      links: null,
       calls,
       log,
       baseUrl: new URL(ORIGIN),
@@ -268,6 +269,66 @@ Deno.test({
       });
       assert.equal(response.status, 409);
       assert.equal((await getServer(db, bea, serverId)).generation, 1);
+    });
+
+    await t.step(
+      "a refused host is listed as text, allowed, taken back and dismissed",
+      async () => {
+        const denial = (host: string, port: number) => ({
+          serverId,
+          host,
+          port,
+          reason: HOSTILE,
+          count: 2,
+          at: new Date().toISOString(),
+        });
+        await acceptReport(db, toolboxId, {
+          epoch,
+          sequence: ++sequence,
+          observations: [],
+          events: [],
+          removed: [],
+          denials: [denial("api.x.com", 443), denial(HOSTILE, 0)],
+          samples: [{
+            serverId,
+            instance: null,
+            at: new Date().toISOString(),
+            cpus: 0.5,
+            memoryBytes: 64 * 1024 ** 2,
+            receivedBytes: 0,
+            sentBytes: 0,
+            pids: 7,
+          }],
+        });
+        const html = async () => await (await get(`/servers/${serverId}`)).text();
+        const before = await html();
+        assert.match(before, /This server wanted <code>api\.x\.com:443<\/code>/);
+        assert.equal(/<script>alert|<img src=x/.test(before), false);
+        assert.match(before, /64\.0 MiB of 512\.0 MiB/);
+        assert.match(before, /7 of 128/);
+        const hosts = (act: string, host: string) =>
+          post(`/servers/${serverId}/hosts${act}`, { host });
+        assert.equal((await hosts("", "API.x.com:443 ")).status, 303);
+        const allowed = await html();
+        assert.doesNotMatch(allowed, /This server wanted <code>api/);
+        assert.match(allowed, /Allow no more: api\.x\.com:443/);
+        assert.equal((await hosts("/disallow", "api.x.com:443")).status, 303);
+        assert.doesNotMatch(await html(), /Allow no more/);
+        assert.equal((await hosts("/dismiss", `${HOSTILE}:0`)).status, 303);
+        assert.doesNotMatch(await html(), /This server wanted/);
+        assert.equal((await hosts("", "not a host")).status, 422);
+      },
+    );
+
+    await t.step("generations tell what they changed, and lead back", async () => {
+      const before = await (await get(`/servers/${serverId}`)).text();
+      assert.match(before, /<ins>api\.x\.com:443<\/ins>/);
+      const { generation } = await getServer(db, bea, serverId);
+      const response = await post(`/servers/${serverId}/rollback`, { generation: "1" });
+      assert.equal(response.status, 303);
+      assert.equal((await getServer(db, bea, serverId)).generation, generation + 1);
+      assert.equal((await post(`/servers/${serverId}/rollback`, { generation: "x" })).status, 404);
+      assert.equal((await post(`/servers/${serverId}/restart`, {})).status, 303);
     });
 
     await t.step("unknown and malformed ids are not found", async () => {

@@ -21,6 +21,7 @@ const options = { sanitizeResources: false, sanitizeOps: false };
 const facts: HostFacts = {
   dtmaVersion: "0.1.0",
   protocolVersion: PROTOCOL_VERSION,
+  reach: "direct",
   address: "http://127.0.0.1:41234",
   engine: { state: "absent", reason: "a test", advice: "none" },
 };
@@ -38,6 +39,7 @@ async function openControl() {
     changes,
     secretsKey: testKey,
     appSigningKey,
+    links: null,
     log: createLog("text", (line) => logged.push(line)),
   });
   const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, app.fetch);

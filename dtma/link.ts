@@ -1,0 +1,739 @@
+/**
+ * One WebSocket that carries many calls at once, between an app and a toolbox's DTMA. Whoever can
+ * reach the other dials (`direct`: the app; `tunnel`: DTMA); in both cases the app calls and DTMA
+ * serves, in the same frames. Authentication of the dialler is the upgrade request's signature; what
+ * is here is a hello of both sides, then frames.
+ *
+ * A WebSocket text message holds one or more frames, each `KIND STREAM , LENGTH : PAYLOAD` without
+ * spaces, numbers in base 36, lengths in UTF-16 code units:
+ *
+ * | kind | from | payload |
+ * | --- | --- | --- |
+ * | `h` hello | both, first | JSON: protocol version, clock, challenge of the dialler or proof of the other |
+ * | `o` open | app | JSON `[serverId, instance]`, a line feed, the JSON-RPC request |
+ * | `n` notification | DTMA | a JSON-RPC notification of the stream's call |
+ * | `a` answer | DTMA | the JSON-RPC response, which ends the stream |
+ * | `f` failure | DTMA | JSON `[mayHaveRun, reason]`, in place of an answer: ends the stream |
+ * | `c` cancel | app | none; ends the stream |
+ * | `w` window | both | so many units may follow on the stream, or on the whole link for stream 0 |
+ * | `p`, `q` ping, pong | both | a number of the ping, and the pong's clock |
+ * | `e` end | both | opens come to nothing from now on; the link closes after the last stream |
+ *
+ * MCP's messages pass as text, unchanged. One over {@link PIECE} goes in pieces, of which all but the
+ * last have their kind in upper case, so that a large answer does not hold up others. Only `o`, `n`
+ * and `a` use up a window. A stream's window is given back as its reader takes what came, the link's
+ * as it arrives: a reader that does not read stops its own stream and no other.
+ *
+ * Runs on an edge isolate too; who dials or accepts brings the socket.
+ */
+
+/** Longest piece of a message in one frame, in UTF-16 code units. */
+export const PIECE = 64 * 1024;
+/** What may be under way unread on one stream, and on a link: a large answer's head start on others. */
+const STREAM_WINDOW = 256 * 1024;
+const LINK_WINDOW = 512 * 1024;
+/** Windows are given back in steps, so that few frames are spent on it. */
+const GRANT = 64 * 1024;
+
+/** Longest message that is put together: a frame of 4 MiB and what its envelope adds. */
+const MESSAGE_LIMIT = 4 * 1024 * 1024 + 64 * 1024;
+/** Messages half received in sum, over which only the one begun first goes on. */
+const HALVES_LIMIT = 64 * 1024 * 1024;
+/** What waits to be sent in sum, over which no further call is taken. */
+const QUEUE_LIMIT = 64 * 1024 * 1024;
+/** What waits of one stream, over which progress is dropped: it is out of date before it is read. */
+const UNREAD_LIMIT = 1024 * 1024;
+const STREAMS_LIMIT = 4096;
+
+const HELLO_TIMEOUT_MS = 10_000;
+const PING_EVERY_MS = 10_000;
+/** A peer that is silent for so long is gone, whatever TCP thinks (half-open connection). */
+const DEAD_AFTER_MS = 25_000;
+/** Round trips that are remembered: the fastest of them tells the clocks' offset best (RFC 5905). */
+const SAMPLES = 8;
+
+/** What the app proves to a DTMA that dialled it: that it is the app, for this toolbox. */
+export function tunnelPurpose(toolboxId: string): string {
+  return `link of toolbox ${toolboxId}`;
+}
+
+/** A WebSocket as a link needs it. `send` queues. */
+export interface LinkSocket {
+  send(text: string): void;
+  close(code: number, reason: string): void;
+  onMessage: ((text: string) => void) | null;
+  /** Called once, with a reason for a person, however the connection ended. */
+  onClose: ((reason: string) => void) | null;
+}
+
+/** A link was not made, or a call on it has no answer. */
+export class LinkError extends Error {
+  override name = "LinkError";
+  constructor(
+    message: string,
+    /** The server may have been given the call. */
+    readonly mayHaveRun = false,
+    /** The other side itself refused to make a link: another try will end alike. */
+    readonly isRefusal = false,
+  ) {
+    super(message);
+  }
+}
+
+/** A call as the serving side gets it. */
+export interface LinkCall {
+  serverId: string;
+  instance: string | null;
+  /** The JSON-RPC request. */
+  text: string;
+  /** Aborted when the caller cancels or the link is lost. */
+  signal: AbortSignal;
+  notify(text: string): void;
+}
+
+export interface LinkOptions {
+  /** {@link PROTOCOL_VERSION} of this side. */
+  version: number;
+  /** What the two sides are called in messages, such as `the app`. */
+  self: string;
+  peer: string;
+  /**
+   * Serves a call: its JSON-RPC response. Rejects only when the call's signal is aborted; any other
+   * rejection reaches the caller as a call that may have run.
+   */
+  serve?: (call: LinkCall) => Promise<string>;
+  /** The acceptor's proof over the dialler's challenge, and the dialler's check of it. */
+  prove?: (challenge: string) => string;
+  isProof?: (challenge: string, proof: string) => boolean;
+  pingEveryMs?: number;
+  deadAfterMs?: number;
+}
+
+/** Where a call goes: the server, and whose instance of it (null for the shared one). */
+export interface LinkTarget {
+  serverId: string;
+  instance: string | null;
+}
+
+export interface LinkCallOptions {
+  signal?: AbortSignal;
+  /** Told each notification in order. While a returned promise is pending the server is held back. */
+  onNotification?: (text: string) => unknown;
+}
+
+interface Hello {
+  version: number;
+  /** Unix time in milliseconds. */
+  time: number;
+  challenge?: string;
+  proof?: string;
+}
+
+/** Makes a link over a socket that was dialled. @throws {LinkError} */
+export async function dialledLink(socket: LinkSocket, options: LinkOptions): Promise<Link> {
+  return await handshake(socket, options, true);
+}
+
+/** Makes a link over a socket that was accepted, whose dialler is known. @throws {LinkError} */
+export async function acceptedLink(socket: LinkSocket, options: LinkOptions): Promise<Link> {
+  return await handshake(socket, options, false);
+}
+
+/** A WebSocket of `Deno.upgradeWebSocket` as a link's. Make the link before the next event loop turn. */
+export function linkSocket(socket: WebSocket): LinkSocket {
+  const adapted: LinkSocket = {
+    // A socket that closes meanwhile throws: its close event tells the link.
+    send: (text) => socket.readyState === WebSocket.OPEN && socket.send(text),
+    close: (code, reason) => {
+      // Longer reasons are refused (RFC 6455 section 5.5: 125 bytes with the code).
+      const shortened = new TextDecoder().decode(new TextEncoder().encode(reason).slice(0, 120));
+      socket.close(code, shortened.replace(/\uFFFD$/, ""));
+    },
+    onMessage: null,
+    onClose: null,
+  };
+  let failure = "";
+  socket.onmessage = ({ data }) => adapted.onMessage?.(typeof data === "string" ? data : "");
+  socket.onerror = (event) => failure = (event as ErrorEvent).message ?? "";
+  socket.onclose = ({ reason, code }) =>
+    adapted.onClose?.(reason || failure || `the connection was closed (${code})`);
+  return adapted;
+}
+
+/** Close codes of our own (RFC 6455 section 7.4.2). */
+const CLOSED = 4000, BROKEN = 4400, REFUSED = 4403, SILENT = 4408, OTHER_VERSION = 4426;
+
+function handshake(socket: LinkSocket, options: LinkOptions, dialled: boolean): Promise<Link> {
+  const { version, self, peer } = options;
+  const { promise, resolve, reject } = Promise.withResolvers<Link>();
+  const challenge = dialled && options.isProof ? randomText() : undefined;
+  const sentAt = performance.now(), sentTime = Date.now();
+  const timer = setTimeout(() => fail(`${peer} did not say hello`, SILENT), HELLO_TIMEOUT_MS);
+
+  function fail(reason: string, code: number, isRefusal = false): void {
+    clearTimeout(timer);
+    socket.onMessage = socket.onClose = null;
+    socket.close(code, reason);
+    reject(new LinkError(reason, false, isRefusal));
+  }
+  const say = (hello: Hello) => {
+    const text = JSON.stringify(hello);
+    socket.send(frame("h", 0, text));
+  };
+  socket.onClose = (reason) => {
+    clearTimeout(timer);
+    reject(new LinkError(reason));
+  };
+  socket.onMessage = (text) => {
+    const hello = helloIn(text);
+    if (!hello) return fail(`${peer} spoke something else than this protocol`, BROKEN);
+    if (!dialled) {
+      const proof = hello.challenge === undefined ? undefined : options.prove?.(hello.challenge);
+      say({ version, time: Date.now(), proof });
+    }
+    if (hello.version !== version) {
+      const older = hello.version < version ? peer : self;
+      const told = `${peer} speaks version ${hello.version} of the protocol, ${self} version ` +
+        `${version}: upgrade ${older}`;
+      return fail(told, OTHER_VERSION, true);
+    }
+    if (challenge && !options.isProof!(challenge, hello.proof ?? "")) {
+      return fail(`${peer} did not prove with its key that it is ${peer}`, REFUSED, true);
+    }
+    clearTimeout(timer);
+    const link = new Link(socket, options);
+    if (dialled) link.measured(performance.now() - sentAt, sentTime, hello.time);
+    resolve(link);
+  };
+  if (dialled) say({ version, time: sentTime, challenge });
+  return promise;
+}
+
+function helloIn(text: string): Hello | null {
+  const [, length, json] = /^h0,([0-9a-z]+):(.*)$/s.exec(text) ?? [];
+  if (json === undefined || parseInt(length, 36) !== json.length || json.length > 4096) return null;
+  try {
+    const { version, time, challenge, proof } = JSON.parse(json);
+    const isText = (value: unknown) => value === undefined || typeof value === "string";
+    return Number.isInteger(version) && Number.isFinite(time) && isText(challenge) && isText(proof)
+      ? { version, time, challenge, proof }
+      : null;
+  } catch {
+    return null;
+  }
+}
+
+function frame(kind: string, stream: number, payload: string): string {
+  return `${kind}${stream.toString(36)},${payload.length.toString(36)}:${payload}`;
+}
+
+const HEAD = /([A-Za-z])([0-9a-z]{1,9}),([0-9a-z]{1,6}):/y;
+
+/** One call under way, on either side. */
+interface Stream {
+  id: number;
+  /** Messages to be sent, the first of them from `sent` on. */
+  queue: { kind: string; text: string }[];
+  sent: number;
+  queued: number;
+  /** What the peer lets us send. */
+  window: number;
+  /** What was taken and not yet given back to the peer's window. */
+  owed: number;
+  /** The message that is being received. */
+  pieces: string[];
+  received: number;
+  /** The whole request was handed to the socket. */
+  wasOpened: boolean;
+  /** Refused: what still comes of its request is not for anybody. */
+  isDeaf: boolean;
+  receive(kind: string, text: string): unknown;
+  /** A message over the limit comes in. */
+  overflow(): void;
+  lost(reason: string): void;
+}
+
+/** An open link. The app calls; DTMA serves. */
+export class Link {
+  /** Resolves with the reason when the link is over. */
+  readonly closed: Promise<string>;
+  readonly #socket: LinkSocket;
+  readonly #options: LinkOptions;
+  readonly #streams = new Map<number, Stream>();
+  /** Streams with something to send that their window lets pass, in turn. */
+  readonly #ready = new Set<Stream>();
+  /** Streams in the midst of receiving a message of several pieces, the one begun first in front. */
+  readonly #halves = new Set<Stream>();
+  readonly #pinging: ReturnType<typeof setInterval>;
+  #halvesLength = 0;
+  #queued = 0;
+  #control = "";
+  #window = LINK_WINDOW;
+  #owed = 0;
+  #lastId = 0;
+  #isScheduled = false;
+  #heardAt = performance.now();
+  #usedAt = performance.now();
+  #pings = 0;
+  #ping: { number: number; at: number; time: number } | null = null;
+  #samples: { roundTripMs: number; offsetMs: number }[] = [];
+  #saidEnd = false;
+  #heardEnd = false;
+  #over: string | null = null;
+  #resolveClosed!: (reason: string) => void;
+
+  /** After the hello: see {@link dialledLink} and {@link acceptedLink}. */
+  constructor(socket: LinkSocket, options: LinkOptions) {
+    this.#socket = socket;
+    this.#options = options;
+    this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
+    socket.onMessage = (text) => this.#receive(text);
+    socket.onClose = (reason) => this.#end(reason);
+    const { pingEveryMs = PING_EVERY_MS, deadAfterMs = DEAD_AFTER_MS } = options;
+    this.#pinging = setInterval(() => this.#keepAlive(deadAfterMs), pingEveryMs);
+    this.#sendPing();
+  }
+
+  /** Whether a call can be made now. */
+  get isOpen(): boolean {
+    return this.#over === null && !this.#isEnding();
+  }
+
+  /** Calls under way. */
+  get inFlight(): number {
+    return this.#streams.size;
+  }
+
+  /** Milliseconds since a call was last begun or under way. */
+  get idleMs(): number {
+    return this.#streams.size > 0 ? 0 : performance.now() - this.#usedAt;
+  }
+
+  /** The fastest of the last round trips; null before the first. */
+  get roundTripMs(): number | null {
+    return this.#best()?.roundTripMs ?? null;
+  }
+
+  /** The peer's clock less ours, in milliseconds, true to half a round trip; null before the first. */
+  get clockOffsetMs(): number | null {
+    return this.#best()?.offsetMs ?? null;
+  }
+
+  /**
+   * Makes a call: the JSON-RPC response's text.
+   * @throws {LinkError} when there will be no answer; `mayHaveRun` says whether the call may have run
+   * @throws {RangeError} when the answer is over the limit of a frame
+   * @throws the signal's reason
+   */
+  call(target: LinkTarget, text: string, options: LinkCallOptions = {}): Promise<string> {
+    const { signal, onNotification } = options;
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    const refusal = this.#over ?? (this.#isEnding() ? "The link is being closed" : null) ??
+      (this.#isFull() ? "Too much waits to be sent" : null);
+    if (refusal !== null) return Promise.reject(new LinkError(refusal));
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
+    const stop = () => {
+      this.#cancel(stream);
+      reject(signal!.reason);
+    };
+    const settle = (act: () => void) => {
+      signal?.removeEventListener("abort", stop);
+      this.#remove(stream);
+      act();
+    };
+    const stream = this.#open(++this.#lastId, {
+      receive(kind, text) {
+        if (kind === "n") return onNotification?.(text);
+        if (kind === "a") settle(() => resolve(text));
+        else settle(() => reject(failureIn(text)));
+      },
+      overflow: () => {
+        this.#cancel(stream);
+        settle(() => reject(new RangeError("The answer is too long")));
+      },
+      lost: (reason) => settle(() => reject(new LinkError(reason, stream.wasOpened))),
+    });
+    signal?.addEventListener("abort", stop, { once: true });
+    this.#send(stream, "o", `${JSON.stringify([target.serverId, target.instance])}\n${text}`);
+    return promise;
+  }
+
+  /**
+   * Ends the link when the calls under way are done, or after `timeoutMs`: takes and makes no more.
+   * Resolves when it is closed.
+   */
+  async end(reason: string, timeoutMs = 30_000): Promise<void> {
+    if (this.#over === null) this.#sayEnd();
+    const timer = setTimeout(() => this.close(reason), timeoutMs);
+    await this.closed;
+    clearTimeout(timer);
+  }
+
+  /** Closes the link at once. Calls under way fail here and are cancelled there. */
+  close(reason: string): void {
+    this.#close(CLOSED, reason);
+  }
+
+  /** Takes a round trip for the clocks' offset: when it began here, and the peer's time in it. */
+  measured(roundTripMs: number, sentTime: number, peerTime: number): void {
+    const offsetMs = peerTime - (sentTime + roundTripMs / 2);
+    this.#samples.push({ roundTripMs, offsetMs });
+    if (this.#samples.length > SAMPLES) this.#samples.shift();
+  }
+
+  #best() {
+    return this.#samples.reduce<{ roundTripMs: number; offsetMs: number } | null>(
+      (best, each) => !best || each.roundTripMs < best.roundTripMs ? each : best,
+      null,
+    );
+  }
+
+  #open(id: number, way: Pick<Stream, "receive" | "overflow" | "lost">): Stream {
+    const stream = {
+      id,
+      queue: [],
+      sent: 0,
+      queued: 0,
+      window: STREAM_WINDOW,
+      owed: 0,
+      pieces: [],
+      received: 0,
+      wasOpened: false,
+      isDeaf: false,
+      ...way,
+    };
+    this.#streams.set(id, stream);
+    this.#usedAt = performance.now();
+    return stream;
+  }
+
+  #isFull(): boolean {
+    return this.#queued > QUEUE_LIMIT || this.#streams.size >= STREAMS_LIMIT;
+  }
+
+  /** Gives a stream up, and says so to the peer if it was told of it. */
+  #cancel(stream: Stream): void {
+    const wasTold = stream.wasOpened || stream.sent > 0;
+    this.#remove(stream);
+    if (wasTold) this.#say("c", stream.id, "");
+  }
+
+  #remove(stream: Stream): void {
+    if (!this.#streams.delete(stream.id)) return;
+    this.#usedAt = performance.now();
+    this.#ready.delete(stream);
+    this.#queued -= stream.queued;
+    stream.queue = [];
+    this.#forgetHalf(stream);
+    if (this.#isEnding()) this.#schedule();
+  }
+
+  #isEnding(): boolean {
+    return this.#saidEnd || this.#heardEnd;
+  }
+
+  /** Both say it: then what the other had sent before is known to have come. */
+  #sayEnd(): void {
+    if (this.#saidEnd) return;
+    this.#saidEnd = true;
+    this.#say("e", 0, "");
+  }
+
+  // ── Sending ────────────────────────────────────────────────────────────────────────────────────
+
+  #send(stream: Stream, kind: string, text: string): void {
+    stream.queue.push({ kind, text });
+    stream.queued += text.length;
+    this.#queued += text.length;
+    this.#ready.add(stream);
+    this.#schedule();
+  }
+
+  #say(kind: string, stream: number, payload: string): void {
+    this.#control += frame(kind, stream, payload);
+    this.#schedule();
+  }
+
+  /** Frames of one turn go out in one message: a send costs more than a frame. */
+  #schedule(): void {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    queueMicrotask(() => this.#flush());
+  }
+
+  #flush(): void {
+    this.#isScheduled = false;
+    if (this.#over !== null) return;
+    let message = this.#control;
+    this.#control = "";
+    for (const stream of this.#ready) {
+      const { kind, text } = stream.queue[0];
+      const rest = text.length - stream.sent;
+      const length = pieceOf(text, stream.sent, Math.min(PIECE, stream.window, this.#window));
+      if (length === 0 && rest > 0) {
+        // Without a window of its own it waits for one; without the link's, all do.
+        if (stream.window > 1) break;
+        this.#ready.delete(stream);
+        continue;
+      }
+      const isLast = length === rest;
+      const piece = isLast && stream.sent === 0
+        ? text
+        : text.slice(stream.sent, stream.sent + length);
+      message += frame(isLast ? kind : kind.toUpperCase(), stream.id, piece);
+      stream.window -= length;
+      this.#window -= length;
+      stream.queued -= length;
+      this.#queued -= length;
+      // To the back: the next piece after the others' turn.
+      this.#ready.delete(stream);
+      if (isLast) {
+        stream.queue.shift();
+        stream.sent = 0;
+        if (kind === "o") stream.wasOpened = true;
+        if (kind === "a" || kind === "f") this.#remove(stream);
+      } else stream.sent += length;
+      if (stream.queue.length > 0) this.#ready.add(stream);
+      if (message.length >= PIECE) {
+        this.#socket.send(message);
+        message = "";
+      }
+    }
+    if (message !== "") this.#socket.send(message);
+    if (this.#saidEnd && this.#heardEnd && this.#streams.size === 0) {
+      this.#close(CLOSED, "the link was ended");
+    }
+  }
+
+  // ── Receiving ──────────────────────────────────────────────────────────────────────────────────
+
+  #receive(message: string): void {
+    this.#heardAt = performance.now();
+    for (let at = 0; at < message.length;) {
+      if (this.#over !== null) return;
+      HEAD.lastIndex = at;
+      const head = HEAD.exec(message);
+      if (!head) return this.#broken();
+      const [{ length: headLength }, kind, stream, length] = head;
+      const start = at + headLength;
+      at = start + parseInt(length, 36);
+      if (at > message.length) return this.#broken();
+      this.#frame(kind, parseInt(stream, 36), message.slice(start, at));
+    }
+  }
+
+  #frame(kind: string, id: number, payload: string): void {
+    switch (kind) {
+      case "w":
+        return this.#widen(id, parseInt(payload, 36));
+      case "p":
+        return this.#say("q", 0, `${payload},${Date.now()}`);
+      case "q":
+        return this.#pong(payload);
+      case "e":
+        this.#heardEnd = true;
+        this.#sayEnd();
+        return this.#schedule();
+      case "c":
+        if (!this.#options.serve) return this.#broken();
+        return this.#streams.get(id)?.lost("The caller cancelled the call");
+      case "o":
+      case "O":
+        if (!this.#options.serve) return this.#broken();
+        if (id > this.#lastId) this.#accept(id);
+        return this.#data(id, kind, payload);
+      case "n":
+      case "N":
+      case "a":
+      case "A":
+      case "f":
+      case "F":
+        if (this.#options.serve || id > this.#lastId) return this.#broken();
+        return this.#data(id, kind, payload);
+      default:
+        return this.#broken();
+    }
+  }
+
+  #data(id: number, kind: string, payload: string): void {
+    this.#owed += payload.length;
+    if (this.#owed >= GRANT) {
+      this.#say("w", 0, this.#owed.toString(36));
+      this.#owed = 0;
+    }
+    const stream = this.#streams.get(id);
+    // Given up here while it was under way.
+    if (!stream || stream.isDeaf) return;
+    const isLast = kind >= "a";
+    if (isLast && stream.received === 0) return this.#whole(stream, kind, payload, payload.length);
+    stream.received += payload.length;
+    if (stream.received > MESSAGE_LIMIT) return stream.overflow();
+    stream.pieces.push(payload);
+    this.#halves.add(stream);
+    this.#halvesLength += payload.length;
+    if (!isLast) {
+      stream.owed += payload.length;
+      return this.#grantHalf(stream);
+    }
+    const text = stream.pieces.join("");
+    this.#forgetHalf(stream);
+    this.#whole(stream, kind, text, payload.length);
+  }
+
+  #whole(stream: Stream, kind: string, text: string, owed: number): void {
+    const taken = stream.receive(kind, text);
+    if (!(taken instanceof Promise)) return this.#grant(stream, owed);
+    taken.then(() => this.#grant(stream, owed), () => this.#grant(stream, owed));
+  }
+
+  #grant(stream: Stream, length: number): void {
+    stream.owed += length;
+    if (stream.owed < GRANT || !this.#streams.has(stream.id)) return;
+    this.#say("w", stream.id, stream.owed.toString(36));
+    stream.owed = 0;
+  }
+
+  /** Many half messages at once must not fill the memory: then they go on one by one. */
+  #grantHalf(stream: Stream): void {
+    const [first] = this.#halves;
+    if (this.#halvesLength <= HALVES_LIMIT || stream === first) this.#grant(stream, 0);
+  }
+
+  #forgetHalf(stream: Stream): void {
+    if (!this.#halves.delete(stream)) return;
+    this.#halvesLength -= stream.pieces.reduce((sum, { length }) => sum + length, 0);
+    stream.pieces = [];
+    stream.received = 0;
+    for (const other of this.#halves) this.#grantHalf(other);
+  }
+
+  #widen(id: number, units: number): void {
+    if (!(units > 0 && units <= MESSAGE_LIMIT)) return this.#broken();
+    if (id === 0) this.#window += units;
+    const stream = this.#streams.get(id);
+    if (stream) {
+      stream.window += units;
+      if (stream.queue.length > 0) this.#ready.add(stream);
+    }
+    if (this.#ready.size > 0) this.#schedule();
+  }
+
+  // ── Serving ────────────────────────────────────────────────────────────────────────────────────
+
+  #accept(id: number): void {
+    this.#lastId = id;
+    const gone = new AbortController();
+    const stream = this.#open(id, {
+      receive: (_, text) => this.#serve(stream, text, gone.signal),
+      overflow: () => this.#fail(stream, false, "The request is too long"),
+      lost: (reason) => {
+        this.#remove(stream);
+        gone.abort(new DOMException(reason, "AbortError"));
+      },
+    });
+    if (this.#isEnding()) this.#fail(stream, false, `${this.#options.self} is stopping`);
+    else if (this.#isFull()) this.#fail(stream, false, "Too many answers wait to be sent");
+  }
+
+  #serve(stream: Stream, text: string, signal: AbortSignal): void {
+    const lineEnd = text.indexOf("\n");
+    const target = targetIn(text.slice(0, Math.max(lineEnd, 0)));
+    if (!target) return this.#broken();
+    const isThere = () => this.#streams.get(stream.id) === stream;
+    this.#options.serve!({
+      ...target,
+      text: text.slice(lineEnd + 1),
+      signal,
+      notify: (text) => {
+        if (isThere() && stream.queued < UNREAD_LIMIT) this.#send(stream, "n", text);
+      },
+    }).then(
+      (answer) => isThere() && this.#send(stream, "a", answer),
+      (error) => isThere() && this.#fail(stream, true, messageOf(error)),
+    );
+  }
+
+  #fail(stream: Stream, mayHaveRun: boolean, reason: string): void {
+    stream.isDeaf = true;
+    this.#forgetHalf(stream);
+    this.#send(stream, "f", JSON.stringify([mayHaveRun, reason]));
+  }
+
+  // ── The peer's life and clock ──────────────────────────────────────────────────────────────────
+
+  #keepAlive(deadAfterMs: number): void {
+    const silentMs = performance.now() - this.#heardAt;
+    if (silentMs < deadAfterMs) return this.#sendPing();
+    const { peer } = this.#options;
+    this.#close(SILENT, `${peer} was silent for ${Math.round(silentMs / 1000)} s`);
+  }
+
+  #sendPing(): void {
+    this.#ping ??= { number: ++this.#pings, at: performance.now(), time: Date.now() };
+    this.#say("p", 0, this.#ping.number.toString(36));
+  }
+
+  #pong(payload: string): void {
+    const [number, time] = payload.split(",");
+    const ping = this.#ping;
+    if (!ping || parseInt(number, 36) !== ping.number || !Number.isFinite(Number(time))) return;
+    this.#ping = null;
+    this.measured(performance.now() - ping.at, ping.time, Number(time));
+  }
+
+  // ── The end ────────────────────────────────────────────────────────────────────────────────────
+
+  #broken(): void {
+    this.#close(BROKEN, `${this.#options.peer} broke the protocol of the link`);
+  }
+
+  #close(code: number, reason: string): void {
+    if (this.#over !== null) return;
+    this.#end(reason);
+    this.#socket.close(code, reason);
+  }
+
+  #end(reason: string): void {
+    if (this.#over !== null) return;
+    this.#over = reason;
+    clearInterval(this.#pinging);
+    for (const stream of [...this.#streams.values()]) stream.lost(reason);
+    this.#socket.onMessage = null;
+    this.#resolveClosed(reason);
+  }
+}
+
+/** How much of a text goes next: no half of a surrogate pair, which UTF-8 cannot carry. */
+function pieceOf(text: string, start: number, most: number): number {
+  if (text.length - start <= most) return text.length - start;
+  const last = text.charCodeAt(start + most - 1);
+  return last >= 0xd800 && last < 0xdc00 ? most - 1 : Math.max(most, 0);
+}
+
+function targetIn(line: string): LinkTarget | null {
+  try {
+    const [serverId, instance] = JSON.parse(line);
+    if (typeof serverId !== "string") return null;
+    return instance === null || typeof instance === "string" ? { serverId, instance } : null;
+  } catch {
+    return null;
+  }
+}
+
+function failureIn(text: string): LinkError {
+  try {
+    const [mayHaveRun, reason] = JSON.parse(text);
+    return new LinkError(String(reason).slice(0, 500), mayHaveRun !== false);
+  } catch {
+    return new LinkError("The call failed", true);
+  }
+}
+
+function randomText(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(24));
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,54 @@
+/** What a new generation of a server changes, as a person would say it. */
+import { askedInputs } from "./catalog_entries.ts";
+import type { ServerConfig } from "./servers.ts";
+
+export interface Change {
+  name: string;
+  /** Null: it was not there. */
+  before: string | null;
+  after: string | null;
+}
+
+/** The differences of two configurations, in the order of the form; secrets by name alone. */
+export function changesBetween(before: ServerConfig, after: ServerConfig): Change[] {
+  const changes: Change[] = [];
+  const compare = (name: string, one: string | null, other: string | null) => {
+    if (one !== other) changes.push({ name, before: one, after: other });
+  };
+  const packageOf = ({ entry }: ServerConfig) => `${entry.package.name}@${entry.package.version}`;
+  compare("Package", packageOf(before), packageOf(after));
+  for (const { field, input } of askedInputs(after.entry)) {
+    if (input.isSecret) continue;
+    compare(
+      input.label ?? input.name,
+      before.values[field] ?? null,
+      after.values[field] ?? null,
+    );
+  }
+  for (const name of new Set([...Object.keys(before.secrets), ...Object.keys(after.secrets)])) {
+    const [one, other] = [before.secrets[name], after.secrets[name]];
+    if (one === other) continue;
+    changes.push({
+      name: `Secret ${name}`,
+      before: one ? "the value before" : null,
+      after: other ? "another value" : null,
+    });
+  }
+  const options = (config: ServerConfig) => {
+    const { hosts, memoryMiB, instances, idleStopS, restart } = config.options;
+    return {
+      "Hosts allowed beside its entry's": hosts.join(", ") || null,
+      "Memory": `${memoryMiB ?? config.entry.memoryMiB} MiB`,
+      "Instances": (instances ?? config.entry.instances) === "agent"
+        ? "one for each agent"
+        : "one for all",
+      "Sleeps when idle": idleStopS === null ? "never" : `after ${idleStopS / 60} minutes`,
+      "Restarts asked for": String(restart),
+    };
+  };
+  const [one, other] = [options(before), options(after)];
+  for (const name of Object.keys(other) as (keyof typeof other)[]) {
+    compare(name, one[name], other[name]);
+  }
+  return changes;
+}

@@ -1,0 +1,78 @@
+/** Loads ways of making a call in turn, and compares them. */
+import type { Caller } from "./direct.ts";
+
+export interface Round {
+  callsPerS: number;
+  p50: number;
+  p95: number;
+  errors: number;
+}
+
+/** Measures all ways, round after round; the machine's speed drifts, so they take turns. */
+export async function rounds(
+  ways: Record<string, Caller>,
+  { concurrency, calls, count }: { concurrency: number; calls: number; count: number },
+): Promise<Record<string, Round[]>> {
+  const measured = Object.fromEntries(Object.keys(ways).map((name) => [name, [] as Round[]]));
+  for (const way of Object.values(ways)) await load(way, concurrency, 100);
+  for (let round = 0; round < count; round++) {
+    for (const [name, way] of Object.entries(ways)) {
+      measured[name].push(await load(way, concurrency, calls));
+    }
+  }
+  return measured;
+}
+
+/** Prints each way's medians. */
+export function printRounds(measured: Record<string, Round[]>): void {
+  console.log("               calls/s    p50 ms    p95 ms   errors");
+  for (const [name, all] of Object.entries(measured)) {
+    const of = (key: keyof Round, digits: number) =>
+      median(all.map((round) => round[key])).toFixed(digits).padStart(10);
+    const errors = all.reduce((sum, round) => sum + round.errors, 0);
+    console.log(
+      `${name.padEnd(12)}${of("callsPerS", 0)}${of("p50", 2)}${of("p95", 2)}${
+        String(errors).padStart(9)
+      }`,
+    );
+  }
+}
+
+/** Prints the medians of one way's rounds over another's. */
+export function printRatio(measured: Record<string, Round[]>, one: string, other: string): void {
+  const ratio = (key: "callsPerS" | "p50" | "p95") =>
+    median(measured[one].map((round, i) => round[key] / measured[other][i][key])).toFixed(2);
+  console.log(
+    `${one} / ${other}: calls/s ${ratio("callsPerS")}, p50 ${ratio("p50")}, p95 ${ratio("p95")}`,
+  );
+}
+
+/** Makes `count` calls, `concurrency` at a time. */
+async function load(way: Caller, concurrency: number, count: number): Promise<Round> {
+  const times: number[] = [];
+  let left = count, errors = 0;
+  const started = performance.now();
+  await Promise.all(Array.from({ length: concurrency }, async () => {
+    while (left-- > 0) {
+      const from = performance.now();
+      if (!await way.call()) errors++;
+      times.push(performance.now() - from);
+    }
+  }));
+  const seconds = (performance.now() - started) / 1000;
+  return {
+    callsPerS: count / seconds,
+    p50: quantile(times, 0.5),
+    p95: quantile(times, 0.95),
+    errors,
+  };
+}
+
+export function median(values: number[]): number {
+  return quantile(values, 0.5);
+}
+
+export function quantile(values: number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+}
