@@ -80,7 +80,13 @@ export function connectAsOwner(target: Target): postgres.Sql {
     : postgres(target.url, { ...SETTINGS, max: 1 });
 }
 
-const SETTINGS = { onnotice: () => {}, connect_timeout: 10 };
+const SETTINGS = {
+  onnotice: () => {},
+  connect_timeout: 10,
+  // Seconds. The driver's own goes up to 20, and every query that fails meanwhile makes it longer: a
+  // database that was away for 2 s was back for the app after 23 (tests/chaos).
+  backoff: (retries: number) => (0.5 + Math.random() / 2) * Math.min(3 ** retries / 100, 1),
+};
 
 function embedded(socketDirectory: string) {
   return { host: socketDirectory, port: 5432, user: "postgres", database: "postgres", max: 1 };

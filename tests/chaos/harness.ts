@@ -155,7 +155,9 @@ class Rounds {
     history.add("heal", { round });
     quiet.abort();
     await working;
-    await everythingIsUp(system);
+    await everythingIsUp(system).catch((error) =>
+      observer.violate("what fell gets up", error.message)
+    );
     const look = await this.reconverge();
     const tookMs = Date.now() - healedMs;
     history.add("reconverged", { round, tookMs, differences: look.differences });

@@ -19,8 +19,10 @@ export class Link {
   readonly #connections = new Set<Deno.TcpConn>();
   readonly port: number;
 
-  /** @param target port on the loopback address that connections lead to */
-  constructor(readonly target: number) {
+  #turn = 0;
+
+  /** @param targets ports on the loopback address that connections lead to, in turn */
+  constructor(readonly targets: () => number[]) {
     this.port = this.#listen(0);
   }
 
@@ -33,7 +35,7 @@ export class Link {
     this.#changed.resolve();
     this.#changed = Promise.withResolvers();
     if (weather.kind === "cut") this.#close();
-    else if (!this.#listener) this.#listen(this.port);
+    else if (!this.#listener) this.#listenAgain(50);
   }
 
   [Symbol.dispose](): void {
@@ -51,6 +53,18 @@ export class Link {
     return listener.addr.port;
   }
 
+  /** The port is free when the last accept has ended, which is a little after the close. */
+  #listenAgain(attempts: number): void {
+    try {
+      this.#listen(this.port);
+    } catch (error) {
+      if (attempts === 0) throw error;
+      setTimeout(() => {
+        if (!this.#listener && this.#weather.kind !== "cut") this.#listenAgain(attempts - 1);
+      }, 20);
+    }
+  }
+
   #close(): void {
     this.#listener?.close();
     this.#listener = null;
@@ -62,7 +76,7 @@ export class Link {
     this.#connections.add(down);
     let up: Deno.TcpConn | null = null;
     try {
-      up = await Deno.connect({ hostname: "127.0.0.1", port: this.target });
+      up = await this.#connect();
       this.#connections.add(up);
       await Promise.race([this.#pump(down, up, "up"), this.#pump(up, down, "down")]);
     } finally {
@@ -70,6 +84,19 @@ export class Link {
         if (!each) continue;
         this.#connections.delete(each);
         closed(each);
+      }
+    }
+  }
+
+  /** To the next target, or the one after when nothing listens there. */
+  async #connect(): Promise<Deno.TcpConn> {
+    const targets = this.targets();
+    for (let attempt = 1;; attempt++) {
+      const port = targets[this.#turn++ % targets.length];
+      try {
+        return await Deno.connect({ hostname: "127.0.0.1", port });
+      } catch (error) {
+        if (attempt >= targets.length) throw error;
       }
     }
   }

@@ -18,6 +18,9 @@ const ROOT = new URL("../..", import.meta.url).pathname;
 export const REPLICAS = 2;
 export const TOOLBOXES = 3;
 
+/** The toolbox that dials the app, as from behind NAT; the others are dialled. */
+const TUNNEL = 2;
+
 /** Where Debian's package libfaketime puts it. */
 const FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
@@ -39,7 +42,7 @@ export interface Toolbox {
   /** From the DTMA to the app. */
   control: Link;
   balancer: Balancer;
-  /** From the app to the DTMA. */
+  /** From the app to the DTMA; a tunnel's calls go over its control path. */
   data: Link;
   dataDirectory: string;
   /** What libfaketime adds to the DTMA's clock is written here; null without libfaketime. */
@@ -124,7 +127,7 @@ export class System {
       const port = freePort();
       const name = `app-${index + 1}`;
       const url = `http://127.0.0.1:${port}`;
-      const database = this.stack.use(new Link(this.postgres.port));
+      const database = this.stack.use(new Link(() => [this.postgres.port]));
       const daemon = new Daemon({
         name,
         command: [
@@ -145,6 +148,7 @@ export class System {
           HOST: "127.0.0.1",
           PORT: String(port),
           BASE_URL: url,
+          REPLICA_ADDRESS: url,
           LOG_FORMAT: "json",
         },
         logFile: `${this.folder}/${name}.log`,
@@ -200,9 +204,12 @@ export class System {
         name,
       }),
     );
-    const control = stack.use(new Link(balancer.port));
+    // The balancer of messages passes no WebSocket: a tunnel's toolbox has one of connections.
+    const isTunnel = index === TUNNEL;
+    const replicaPorts = () => this.urls.map((url) => Number(new URL(url).port));
+    const control = stack.use(new Link(isTunnel ? replicaPorts : () => [balancer.port]));
     const port = freePort();
-    const data = stack.use(new Link(port));
+    const data = stack.use(new Link(() => [port]));
     const clockFile = this.hasFaketime ? `${this.folder}/${name}.clock` : null;
     if (clockFile) await Deno.writeTextFile(clockFile, "+0");
     const daemon = new Daemon({
@@ -225,7 +232,7 @@ export class System {
         MOORING_ENROLMENT_TOKEN: token,
         DTMA_DATA_DIR: dataDirectory,
         DTMA_LISTEN: `127.0.0.1:${port}`,
-        DTMA_ADDRESS: data.url,
+        ...(isTunnel ? { DTMA_REACH: "tunnel" } : { DTMA_ADDRESS: data.url }),
         DOCKER_HOST: engine.host,
         NODE_EXTRA_CA_CERTS: "",
         ...(clockFile && {
