@@ -46,6 +46,10 @@ export interface ContainerContext {
   toolboxId: string;
   /** The image's id (`sha256:...`): a tag could be moved to another image. */
   image: string;
+  /** What starts the server in the image. */
+  command: string[];
+  /** Where it is started, if it matters to it. */
+  workingDirectory?: string | null;
   specHash: string;
 }
 
@@ -71,13 +75,13 @@ export function containerConfig(spec: ServerSpec, context: ContainerContext) {
     },
     User: POLICY.user,
     // An entrypoint of our own: the image's may be an init (tini), and HostConfig.Init brings one.
-    Entrypoint: ["node", "/app/server"],
+    Entrypoint: context.command,
     Cmd: spec.arguments,
     // Secrets are environment variables for now, because catalog entries declare variables. Anyone
     // who may inspect containers on the host reads them: files on tmpfs come with a later issue.
     Env: Object.entries({ HOME: "/tmp", ...spec.environment, ...spec.secrets })
       .map(([name, value]) => `${name}=${value}`),
-    WorkingDir: "/work",
+    WorkingDir: context.workingDirectory ?? "/work",
     OpenStdin: true,
     // With StdinOnce a server would get EOF, and end, when DTMA restarts.
     StdinOnce: false,
@@ -131,13 +135,14 @@ export function networkConfig(spec: ServerSpec, toolboxId: string) {
 }
 
 /**
- * What a running container is known by: HMAC-SHA-256, as hex, over the create body less its image,
+ * What a running container is known by: HMAC-SHA-256, as hex, over the create body less its image
+ * and command,
  * so that a change of the spec or of this policy is seen and a rebuilt image alone is not. Keyed
  * because the body holds secrets, labels are not secret, and a plain hash of a short secret can be
  * guessed.
  */
 export async function specHash(spec: ServerSpec, key: CryptoKey): Promise<string> {
-  const made = containerConfig(spec, { toolboxId: "", image: "", specHash: "" });
+  const made = containerConfig(spec, { toolboxId: "", image: "", command: [], specHash: "" });
   const body = canonicalize({ package: spec.package, made });
   const mac = await crypto.subtle.sign("HMAC", key, new TextEncoder().encode(body));
   return new Uint8Array(mac).toHex();

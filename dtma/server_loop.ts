@@ -1,6 +1,6 @@
 /** One server on this toolbox: the serial loop that makes it what was last asked for. */
 import { type Attachment, type Docker, DockerError, EngineAbsentError } from "./docker.ts";
-import { type EnsureOptions, ImageError, type Images } from "./image.ts";
+import { type BuiltImage, type EnsureOptions, ImageError, type Images } from "./image.ts";
 import { LogTail } from "./log_tail.ts";
 import {
   containerConfig,
@@ -360,7 +360,7 @@ export class ServerLoop {
       this.#event("container", "info", "Took over the running container as it was");
       return running;
     }
-    const image = await this.#image(spec, signal);
+    const { id: image, command, workingDirectory } = await this.#image(spec, signal);
     await this.#takeSlot(signal);
     this.#layer("container", { state: "working", detail: "Starting" });
     this.#waitAbove("container");
@@ -369,7 +369,7 @@ export class ServerLoop {
     if (network) await docker.createNetwork(network);
     const containerId = await docker.createContainer(
       containerName(spec.serverId),
-      containerConfig(spec, { toolboxId, image, specHash: hash }),
+      containerConfig(spec, { toolboxId, image, command, workingDirectory, specHash: hash }),
     );
     // Attached before it starts: nothing it says is lost.
     const running = await this.#attach(containerId, image, false);
@@ -385,7 +385,7 @@ export class ServerLoop {
     return running;
   }
 
-  async #image(spec: ServerSpec, signal: AbortSignal): Promise<string> {
+  async #image(spec: ServerSpec, signal: AbortSignal): Promise<BuiltImage> {
     this.#layer("image", { state: "working", detail: "Looking for the image" });
     let built = false;
     const options: EnsureOptions = {
@@ -406,7 +406,7 @@ export class ServerLoop {
     const detail = built ? `Built in ${seconds} s` : "Was there already";
     this.#layer("image", { state: "ready", detail });
     if (built) this.#event("image", "info", `Image built in ${seconds} s`);
-    this.#observation!.imageDigest = image;
+    this.#observation!.imageDigest = image.id;
     return image;
   }
 

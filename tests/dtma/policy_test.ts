@@ -21,6 +21,7 @@ engineTest(
     const config = containerConfig(spec, {
       toolboxId,
       image: await baseId(docker),
+      command: ["node", "/app/server"],
       specHash: "abc",
     });
     const id = await docker.createContainer(containerName(spec.serverId), config);
@@ -134,6 +135,7 @@ engineTest(
     const made = containerConfig(networked, {
       toolboxId: toolbox.id,
       image: await baseId(toolbox.docker),
+      command: ["node", "/app/server"],
       specHash: "abc",
     });
     const id = await toolbox.docker.createContainer(containerName(spec.serverId), made);
@@ -177,7 +179,8 @@ async function baseId(docker: Docker): Promise<string> {
 async function inside(toolbox: Toolbox, script: string): Promise<Record<string, unknown>> {
   const { docker, id: toolboxId } = toolbox;
   const spec = fixtureSpec("echo");
-  const config = containerConfig(spec, { toolboxId, image: await baseId(docker), specHash: "abc" });
+  const image = await baseId(docker);
+  const config = containerConfig(spec, { toolboxId, image, command: [], specHash: "abc" });
   const id = await docker.createContainer(containerName(spec.serverId), {
     ...config,
     Entrypoint: ["node", "-e", script],

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Docker } from "../../dtma/docker.ts";
-import { Images } from "../../dtma/image.ts";
+import { type BuiltImage, Images } from "../../dtma/image.ts";
 import { Label } from "../../dtma/policy.ts";
 import type { LayerState, Observation, ToolDefinition } from "../../dtma/protocol.ts";
 import { Dtma, eventually, sleep } from "./observed.ts";
@@ -280,11 +280,13 @@ engineTest("Reconcilers that race for one toolbox end in one container", async (
 });
 
 reconcilerTest("aborts the build of an older generation", async (dtma, toolbox, images) => {
-  const slow = Promise.withResolvers<string>();
+  const slow = Promise.withResolvers<BuiltImage>();
   let aborted = false;
   const ensure = images.ensure.bind(images);
   images.ensure = (npmPackage, options = {}) => {
-    if (npmPackage.version !== "9.9.9") return ensure(npmPackage, options);
+    if (!("version" in npmPackage) || npmPackage.version !== "9.9.9") {
+      return ensure(npmPackage, options);
+    }
     options.signal!.addEventListener("abort", () => {
       aborted = true;
       slow.reject(options.signal!.reason);
@@ -376,7 +378,7 @@ engineTest("Reconciler runs a real server from npm, and leaves nothing behind", 
     docker: toolbox.docker,
     toolboxId: toolbox.id,
     dataDir: toolbox.dataDir,
-    base: BASE,
+    bases: { node: BASE },
   });
   const dtma = await Dtma.start(toolbox, images);
   try {
