@@ -20,9 +20,9 @@ while :; do
     env:MOORING_LAUNCH_* | env:[0-9]* | env:*[!A-Za-z0-9_]* | env:) ;;
     env:*)
       # The mark keeps the newlines at the end, which $(...) drops.
-      MOORING_LAUNCH_VALUE=$(printf %s "$MOORING_LAUNCH_VALUE" | base64 -d && echo .) || exit 125
-      MOORING_LAUNCH_VALUE=${MOORING_LAUNCH_VALUE%.}
-      export "$MOORING_LAUNCH_NAME=$MOORING_LAUNCH_VALUE" && continue
+      MOORING_LAUNCH_VALUE=$(printf %s "$MOORING_LAUNCH_VALUE" | base64 -d && echo .) &&
+        export "$MOORING_LAUNCH_NAME=${MOORING_LAUNCH_VALUE%.}" &&
+        continue
       ;;
     file:.* | file:*[!A-Za-z0-9_.-]* | file:) ;;
     file:*)
