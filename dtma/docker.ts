@@ -101,7 +101,17 @@ export interface ContainerStats {
 
 export interface ImageDetails {
   Id: string;
-  Config: { Labels: Record<string, string> | null };
+  /** With its layers, in bytes. */
+  Size: number;
+  Config: {
+    Labels: Record<string, string> | null;
+    Entrypoint: string[] | null;
+    Cmd: string[] | null;
+    WorkingDir: string;
+    /** Steps that a build on this image would run. */
+    OnBuild?: string[] | null;
+  };
+  RootFS: { Layers: string[] | null };
 }
 
 export interface ImageSummary {
@@ -114,6 +124,16 @@ export interface BuildOptions {
   tag: string;
   buildArguments: Record<string, string>;
   labels: Record<string, string>;
+  /** The Dockerfile's path in the context; `Dockerfile` if not given. */
+  dockerfile?: string;
+  /** What each step is held to; nothing if not given. */
+  limits?: {
+    memoryBytes: number;
+    cpus: number;
+    /** Of one file. */
+    fileBytes: number;
+    network: boolean;
+  };
   signal?: AbortSignal;
   /** Each line that the builder and its commands print. */
   onLine: (line: string) => void;
@@ -196,6 +216,13 @@ export class Docker {
     return this.#json("GET", `/containers/${id}/json`);
   }
 
+  /** How much a container wrote beside its image, in bytes: the engine walks its files. */
+  async writtenBytes(id: string): Promise<number> {
+    const query = { size: "1" };
+    const details = this.#json<{ SizeRw?: number }>("GET", `/containers/${id}/json`, { query });
+    return (await details).SizeRw ?? 0;
+  }
+
   /** All containers, stopped ones too, that carry every one of `labels` (`key` or `key=value`). */
   listContainers(labels: string[]): Promise<ContainerSummary[]> {
     const filters = JSON.stringify({ label: labels });
@@ -230,10 +257,21 @@ export class Docker {
     throw new DockerError(status, messageOf(body));
   }
 
-  /** The first file in the tar archive of `path` inside the container, which need not run. */
-  async readFile(id: string, path: string): Promise<Uint8Array> {
+  /**
+   * The first file in the tar archive of `path` inside the container, which need not run.
+   * @throws DockerError with 404 when there is none, with 413 when it is over the limit
+   */
+  async readFile(id: string, path: string, limitBytes = 16 * 1024 * 1024): Promise<Uint8Array> {
     const response = await this.#call("GET", `/containers/${id}/archive`, { query: { path } });
-    const file = readTar(await response.bytes()).find((entry) => entry.isFile);
+    const parts: Uint8Array<ArrayBuffer>[] = [];
+    let total = 0;
+    for await (const part of response.body!) {
+      parts.push(part);
+      total += part.length;
+      if (total > limitBytes) throw new DockerError(413, `${path} is over ${limitBytes} bytes`);
+    }
+    const archive = await new Blob(parts).bytes();
+    const file = readTar(archive).find((entry) => entry.isFile);
     if (!file) throw new DockerError(404, `${path} is not a file in the container`);
     return file.content;
   }
@@ -273,6 +311,12 @@ export class Docker {
     return await this.#json("GET", `/containers/${id}/stats`, {
       query: { stream: "false", "one-shot": "true" },
     });
+  }
+
+  /** Whether there is something at `path` inside the container, which need not run. */
+  async hasPath(id: string, path: string): Promise<boolean> {
+    const made = this.#call("HEAD", `/containers/${id}/archive`, { query: { path } });
+    return await made.then(() => true, (error) => ignoreStatus(error, 404) ?? false);
   }
 
   /** @returns the new network's id */
@@ -315,13 +359,37 @@ export class Docker {
   }
 
   /**
-   * Builds an image from a tar with a `Dockerfile` in it, with the classic builder: BuildKit needs a
+   * Pulls `registry/name@sha256:...`; the engine checks manifest and layers against their digests.
+   * @throws DockerError with status 200 when the registry could not give it
+   */
+  async pullImage(reference: string, options: PullOptions): Promise<void> {
+    const response = await this.#call("POST", "/images/create", {
+      query: { fromImage: reference },
+      signal: options.signal,
+    });
+    for await (const message of jsonLines<PullMessage>(response, options.signal)) {
+      if (message.error) throw new DockerError(200, message.errorDetail?.message ?? message.error);
+      // Progress bars (a message for each few kilobytes) are no lines.
+      if (message.status && !message.progress) {
+        options.onLine(message.id ? `${message.id}: ${message.status}` : message.status);
+      }
+    }
+    options.signal?.throwIfAborted();
+  }
+
+  /**
+   * Builds an image from a tar with a `Dockerfile` in it, or from the URL of such a tar or of a git
+   * repository (`https://.../name.git#commit`), which the engine fetches; with the classic builder: BuildKit needs a
    * gRPC session that a client of this size should not carry. Aborting closes the connection, by
    * which the engine cancels the build.
    * @returns the image's id (its digest, `sha256:...`)
    * @throws DockerError with status 200 when a build step failed
    */
-  async buildImage(context: Uint8Array<ArrayBuffer>, options: BuildOptions): Promise<string> {
+  async buildImage(
+    context: Uint8Array<ArrayBuffer> | URL,
+    options: BuildOptions,
+  ): Promise<string> {
+    const { limits } = options;
     const response = await this.#call("POST", "/build", {
       query: {
         t: options.tag,
@@ -329,8 +397,22 @@ export class Docker {
         labels: JSON.stringify(options.labels),
         rm: "1",
         forcerm: "1",
+        ...(options.dockerfile && { dockerfile: options.dockerfile }),
+        ...(context instanceof URL && { remote: context.href }),
+        ...(limits && {
+          memory: String(limits.memoryBytes),
+          // The sum of memory and swap: equal means no swap.
+          memswap: String(limits.memoryBytes),
+          cpuperiod: "100000",
+          cpuquota: String(Math.round(limits.cpus * 100_000)),
+          networkmode: limits.network ? "default" : "none",
+          ulimits: JSON.stringify([
+            { Name: "fsize", Soft: limits.fileBytes, Hard: limits.fileBytes },
+            { Name: "core", Soft: 0, Hard: 0 },
+          ]),
+        }),
       },
-      tar: context,
+      ...(context instanceof URL ? {} : { tar: context }),
       signal: options.signal,
     });
     let imageId: string | null = null;
@@ -339,8 +421,9 @@ export class Docker {
       if (message.error) throw new DockerError(200, message.errorDetail?.message ?? message.error);
       if (message.aux?.ID) imageId = message.aux.ID;
       const lines = (pending + (message.stream ?? "")).split(/\r?\n/);
-      pending = lines.pop()!;
-      for (const line of lines) if (line.trim()) options.onLine(line);
+      // A step may print without ever ending a line.
+      pending = lines.pop()!.slice(-LINE_LIMIT);
+      for (const line of lines) if (line.trim()) options.onLine(line.slice(0, LINE_LIMIT));
     }
     options.signal?.throwIfAborted();
     if (!imageId) throw new DockerError(200, "The build ended without an image");
@@ -441,6 +524,22 @@ export class Docker {
     );
   }
 }
+
+export interface PullOptions {
+  signal?: AbortSignal;
+  onLine: (line: string) => void;
+}
+
+interface PullMessage {
+  status?: string;
+  id?: string;
+  progress?: string;
+  error?: string;
+  errorDetail?: { message?: string };
+}
+
+/** Characters of one line of a build's output that are kept. */
+const LINE_LIMIT = 16_384;
 
 interface BuildMessage {
   stream?: string;

@@ -1,43 +1,71 @@
 /**
- * Images of MCP servers, built on the toolbox out of exact npm package versions. The lock file of
- * the first build is kept and used by later ones, so that one version stays one set of packages.
+ * Images of MCP servers, made on the toolbox out of exact packages: built from npm, PyPI or NuGet,
+ * pulled by digest, or built from a source tree's Dockerfile. The lock file of the first build is kept
+ * and used by later ones, so that one version stays one set of packages.
  */
-import type { Docker } from "./docker.ts";
+import canonicalize from "canonicalize";
+import type { BuildOptions, Docker, ImageDetails } from "./docker.ts";
 import { DockerError } from "./docker.ts";
+import { explain, ImageError } from "./image_error.ts";
+import {
+  BASES,
+  type Bases,
+  BuildLabel,
+  derivedContext,
+  type Indexes,
+  installContext,
+  type InstalledPackage,
+  ownImageLabels,
+  recipeOf,
+} from "./image_recipes.ts";
+import { billOfMaterials } from "./image_sbom.ts";
 import { Label } from "./policy.ts";
-import type { NpmPackage } from "./protocol.ts";
+import { type OciPackage, Package, packageTitle, type SourcePackage } from "./protocol.ts";
 import { Slots } from "./slots.ts";
-import { writeTar } from "./tar.ts";
+import { sourceContext } from "./source_tree.ts";
 
-/** An image cannot be had: why, what to do about it, and whether waiting may help. */
-export class ImageError extends Error {
-  override name = "ImageError";
-  constructor(readonly reason: string, readonly nextStep: string, readonly retry: boolean) {
-    super(reason);
-  }
-}
-
-/** What a container needs to know of its image. */
-export interface BuiltImage {
-  /** `sha256:...` */
-  id: string;
-  /** What starts the server, before the spec's arguments. */
-  command: string[];
-  /** `/mooring/launch` is in it, which takes secrets over stdin. */
-  hasLauncher: boolean;
-}
+export { ImageError } from "./image_error.ts";
 
 export interface ImagesOptions {
   docker: Docker;
   toolboxId: string;
-  /** Where `locks/` is kept. */
+  /** Where `locks/` and `sboms/` are kept. */
   dataDir: string;
-  /** The base image, which `deno task base` makes. */
-  base?: string;
+  /** Base images in place of those that `deno task base` makes. */
+  bases?: Partial<Bases>;
   /** CA certificates (PEM) to trust beside the usual ones while installing; null for none. */
   extraCaFile?: string | null;
+  indexes?: Indexes;
+  /** Folders may be built that stand below one of these; with none no folder may. */
+  sourceDirectories?: string[];
   /** Bound of one build. */
   timeoutMs?: number;
+  limits?: Partial<BuildLimits>;
+}
+
+/** What a build is held to, beside its time. */
+export interface BuildLimits {
+  /** Of each step; there is no swap. */
+  memoryBytes: number;
+  cpus: number;
+  /** Of the largest file. */
+  fileBytes: number;
+  /** Of what one step writes, and of the image that is made. */
+  writtenBytes: number;
+  /** Of what all steps print. */
+  outputBytes: number;
+}
+
+/** An image that a server can be started from. */
+export interface BuiltImage {
+  /** `sha256:...` */
+  id: string;
+  /** What starts the server; its arguments come behind. */
+  command: string[];
+  /** Whether `/mooring/launch` is there, which gives the server its secrets. */
+  hasLauncher: boolean;
+  /** Where the command is to be started, when it is not all the same to it. */
+  workingDirectory: string | null;
 }
 
 export interface EnsureOptions {
@@ -48,67 +76,81 @@ export interface EnsureOptions {
 }
 
 interface Build {
-  image: Promise<string>;
+  key: string;
+  image: Promise<BuiltImage>;
   abort: AbortController;
   waiting: Set<EnsureOptions>;
+  /** The last lines. */
+  output: string[];
+  printedBytes: number;
+  /** The container of the step that runs now. */
+  container: string | null;
+  /** Images that the steps made, by the short ids that the engine prints. */
+  steps: string[];
 }
 
-/** Every image of one build carries it, so that what a failed or stopped build left can be found. */
-const BUILD_LABEL = "dev.mooring.build";
+/** Raise when the generated Dockerfiles change: images of another format are built again. */
+const FORMAT = 2;
 
-/** The base image's id that an image stands on: another base means building again. */
-const BASE_LABEL = "dev.mooring.base";
+const GIB = 1024 ** 3;
 
-/** Raise when the generated Dockerfile changes: images of another format are built again. */
-const FORMAT = 1;
+const LIMITS: BuildLimits = {
+  // npm holds a large tree of dependencies in 1 GiB.
+  memoryBytes: 2 * GIB,
+  cpus: 1,
+  fileBytes: GIB,
+  writtenBytes: 4 * GIB,
+  outputBytes: 16 * 1024 ** 2,
+};
 
 const BUILD_TIMEOUT_MS = 15 * 60_000;
 
+/** How often a step that runs is asked how much it wrote. */
+const WATCH_MS = 2000;
+
 /** The server images of one toolbox. */
 export class Images {
-  readonly #options: Required<ImagesOptions>;
+  readonly #options: Required<Omit<ImagesOptions, "limits" | "bases">> & {
+    bases: Bases;
+    limits: BuildLimits;
+  };
   readonly #builds = new Map<string, Build>();
   /** npm and the unpacking of layers are bound by the disk: more at once are all slower. */
   readonly #slots = new Slots(2);
 
   constructor(options: ImagesOptions) {
     this.#options = {
-      base: "mooring/node:24",
       extraCaFile: Deno.env.get("NODE_EXTRA_CA_CERTS") || null,
+      indexes: {},
+      sourceDirectories: [],
       timeoutMs: BUILD_TIMEOUT_MS,
       ...options,
+      bases: { ...BASES, ...options.bases },
+      limits: { ...LIMITS, ...options.limits },
     };
   }
 
   /**
-   * The id (`sha256:...`) of the image for a package, built if it is not there. Callers who ask for
-   * the same package at once share one build, which is aborted when the last of them gives up.
+   * The image for a package, made if it is not there. Callers who ask for the same package at once
+   * share one build, which is aborted when the last of them gives up.
    * @throws ImageError by reason and next step; EngineAbsentError; the signal's reason
    */
-  async ensure(npmPackage: NpmPackage, options: EnsureOptions = {}): Promise<BuiltImage> {
+  async ensure(wanted: Package, options: EnsureOptions = {}): Promise<BuiltImage> {
     const { docker, toolboxId } = this.#options;
-    // The wire's pattern lets these pass; npm would take them for a folder or an option.
-    if (/(^|\/)[.-]/.test(npmPackage.name)) {
+    if (!Package.safeParse(wanted).success) {
       throw new ImageError(
-        `${npmPackage.name} is not a package name`,
-        "Check the package's name, and deploy again.",
+        `${packageTitle(wanted).slice(0, 300)} is not a package that can be asked for`,
+        "Check its name, version and location, and deploy again.",
         false,
       );
     }
-    const key = await imageKey(npmPackage, toolboxId);
-    const base = await docker.inspectImage(this.#options.base);
-    const present = await docker.inspectImage(repository(npmPackage, key));
+    const key = await imageKey(wanted, toolboxId);
+    const baseId = await this.#baseId(wanted);
+    const present = await docker.inspectImage(repository(wanted, key));
     // Without the base there is nothing newer to stand on.
-    if (present && (!base || present.Config.Labels?.[BASE_LABEL] === base.Id)) {
-      return built(present.Id);
-    }
-    if (!base) {
-      throw new ImageError(
-        `The base image ${this.#options.base} is not on this toolbox`,
-        "It is made when Mooring starts: wait a minute, or run `deno task base` on the toolbox.",
-        true,
-      );
-    }
+    const current = baseId === null || present?.Config.Labels?.[BuildLabel.base] === baseId;
+    if (present && current) return builtImage(present);
+    if (baseId === null) throw await this.#missingBase(wanted);
     let build = this.#builds.get(key);
     while (build?.abort.signal.aborted) {
       await build.image.catch(() => {});
@@ -116,116 +158,354 @@ export class Images {
     }
     options.signal?.throwIfAborted();
     if (!build) {
-      build = { image: Promise.resolve(""), abort: new AbortController(), waiting: new Set() };
-      build.image = this.#build(npmPackage, key, base.Id, build)
-        .finally(() => this.#builds.delete(key));
-      this.#builds.set(key, build);
+      const begun: Build = {
+        key,
+        image: Promise.resolve() as Promise<never>,
+        abort: new AbortController(),
+        waiting: new Set(),
+        output: [],
+        printedBytes: 0,
+        container: null,
+        steps: [],
+      };
+      begun.image = this.#build(wanted, baseId, begun).finally(() => this.#builds.delete(key));
+      this.#builds.set(key, begun);
+      build = begun;
     }
-    return built(await join(build, options));
+    return await join(build, options);
   }
 
   /** Removes this toolbox's images that are for none of `inUse` and that no container uses. */
-  async collect(inUse: NpmPackage[]): Promise<void> {
-    const { docker, toolboxId } = this.#options;
+  async collect(inUse: Package[]): Promise<void> {
+    const { docker, toolboxId, dataDir } = this.#options;
     const keys = await Promise.all(inUse.map((each) => imageKey(each, toolboxId)));
     const keep = new Set([...keys, ...this.#builds.keys()]);
     for (const image of await docker.listImages([`${Label.toolbox}=${toolboxId}`])) {
       // Without a tag: replaced by one on a newer base, or half made by a build that is under way.
       const tagged = image.RepoTags?.some((tag) => !tag.startsWith("<none>"));
       const wanted = tagged ? keep.has(image.Labels?.[Label.image] ?? "") : this.#builds.size > 0;
-      if (!wanted) await docker.removeImage(image.Id);
+      // The engine refuses to remove one that a container uses, a stopped one of any generation too.
+      if (wanted || !await docker.removeImage(image.Id)) continue;
+      await Deno.remove(sbomFile(dataDir, image.Id)).catch(ignoreNotFound);
     }
   }
 
-  async #build(
-    npmPackage: NpmPackage,
-    key: string,
-    baseId: string,
-    build: Build,
-  ): Promise<string> {
-    const { docker, toolboxId, dataDir, extraCaFile, timeoutMs } = this.#options;
-    const buildId = crypto.randomUUID();
-    const lockFile = `${dataDir}/locks/${slug(npmPackage)}-${await lockKey(npmPackage)}.json`;
-    const lock = await readIfThere(lockFile);
-    const certificates = extraCaFile ? await readIfThere(extraCaFile) : null;
-    const output: string[] = [];
-    const release = await this.#slots.take(build.abort.signal);
-    const deadline = setTimeout(
-      () => build.abort.abort(new DOMException("too long", "TimeoutError")),
-      timeoutMs,
+  /** What is in an image, as CycloneDX 1.6 in JSON; null for one that was not built here. */
+  async sbom(imageId: string): Promise<Record<string, unknown> | null> {
+    if (!/^sha256:[0-9a-f]{64}$/.test(imageId)) return null;
+    const bytes = await readIfThere(sbomFile(this.#options.dataDir, imageId));
+    return bytes && JSON.parse(new TextDecoder().decode(bytes));
+  }
+
+  /** The id of the base that a package's image stands on, "" when it brings its own; null: missing. */
+  async #baseId(wanted: Package): Promise<string | null> {
+    if (!isInstalled(wanted)) return "";
+    const { docker, bases, indexes } = this.#options;
+    const recipe = recipeOf(wanted, indexes);
+    return (await docker.inspectImage(bases[recipe.base]))?.Id ?? null;
+  }
+
+  async #missingBase(wanted: Package): Promise<ImageError> {
+    const { docker, bases, indexes } = this.#options;
+    const { base, installer } = recipeOf(wanted as InstalledPackage, indexes);
+    const missing = await docker.inspectImage(bases[base]) ? installer : base;
+    if (missing === "node") {
+      return new ImageError(
+        `The base image ${bases.node} is not on this toolbox`,
+        "It is made when Mooring starts: wait a minute, or run `deno task base` on the toolbox.",
+        true,
+      );
+    }
+    const family = missing === "python" ? "python" : "dotnet";
+    return new ImageError(
+      `The base image ${bases[missing]} is not on this toolbox`,
+      `Run \`deno task base ${family}\` on the toolbox. Mooring tries again by itself.`,
+      true,
     );
+  }
+
+  async #build(wanted: Package, baseId: string, build: Build): Promise<BuiltImage> {
+    const { timeoutMs, limits } = this.#options;
+    const buildId = crypto.randomUUID();
+    const { signal } = build.abort;
+    const release = await this.#slots.take(signal);
+    const tooLong = new ImageError(
+      `Building the image took longer than ${Math.round(timeoutMs / 60_000)} minutes`,
+      "Check the toolbox's network and load, then deploy again.",
+      false,
+    );
+    const deadline = setTimeout(() => build.abort.abort(tooLong), timeoutMs);
+    const watch = setInterval(() => this.#refuseGluttony(build), WATCH_MS);
     try {
-      const context = writeTar({
-        Dockerfile: dockerfile(npmPackage, {
-          // The toolbox's too, by which collect finds what a killed DTMA left.
-          installLabels: { [BUILD_LABEL]: buildId, [Label.toolbox]: toolboxId },
-          finalLabels: { [Label.toolbox]: toolboxId, [Label.image]: key, [BASE_LABEL]: baseId },
-          certificates: certificates !== null,
-          lock: lock !== null,
-        }),
-        ...(certificates && { "extra-ca.pem": certificates }),
-        ...(lock && { "package-lock.json": lock }),
-      });
-      const imageId = await docker.buildImage(context, {
-        tag: repository(npmPackage, key),
-        buildArguments: { BASE: this.#options.base },
-        labels: {},
-        signal: build.abort.signal,
-        onLine: (line) => {
-          output.push(line);
-          if (output.length > 200) output.shift();
-          const step = /^Step (\d+)\/(\d+) :/.exec(line);
-          for (const waiter of build.waiting) {
-            if (step) waiter.onProgress?.((Number(step[1]) - 1) / Number(step[2]));
-            waiter.onLine?.(line);
-          }
-        },
-      });
-      if (!lock) await this.#keepLock(imageId, lockFile);
-      return imageId;
+      if (wanted.registry === "oci") return await this.#pull(wanted, build);
+      if (wanted.registry === "source") return await this.#buildSource(wanted, build);
+      return await this.#install(wanted, baseId, buildId, build);
     } catch (error) {
-      throw explain(error, npmPackage, output, timeoutMs);
+      throw explain(error, wanted, build.output, limits);
     } finally {
       clearTimeout(deadline);
+      clearInterval(watch);
       release();
-      await this.#clean(buildId, build.abort.signal.aborted).catch(() => {});
+      await this.#clean(buildId, build).catch(() => {});
     }
   }
 
-  /** Takes the lock file out of an image, by way of a container that is never started. */
-  async #keepLock(imageId: string, lockFile: string): Promise<void> {
-    const { docker, dataDir } = this.#options;
-    const container = await docker.createContainer(`mooring-lock-${crypto.randomUUID()}`, {
+  /** npm, PyPI, NuGet: the base image's installer puts the package into `/app`. */
+  async #install(
+    wanted: InstalledPackage,
+    baseId: string,
+    buildId: string,
+    build: Build,
+  ): Promise<BuiltImage> {
+    const { docker, toolboxId, dataDir, extraCaFile, bases, indexes } = this.#options;
+    const recipe = recipeOf(wanted, indexes);
+    if (!await docker.inspectImage(bases[recipe.installer])) throw await this.#missingBase(wanted);
+    const lockFile = `${dataDir}/locks/${slug(wanted)}-${await lockKey(wanted)}.json`;
+    const lock = recipe.lock ? await readIfThere(lockFile) : null;
+    const context = installContext(recipe, {
+      // The toolbox's too, by which collect finds what a killed DTMA left.
+      installLabels: { [BuildLabel.build]: buildId, [Label.toolbox]: toolboxId },
+      labels: { ...ownImageLabels(toolboxId, build.key), [BuildLabel.base]: baseId },
+      certificates: extraCaFile ? await readIfThere(extraCaFile) : null,
+      lock,
+    });
+    const id = await this.#run(context, build, {
+      tag: repository(wanted, build.key),
+      buildArguments: { BASE: bases[recipe.base], INSTALLER: bases[recipe.installer] },
+      network: true,
+    });
+    const paths = [recipe.lock, recipe.installed].map((name) => name && `/app/${name}`);
+    const [newLock, installed] = await this.#readFiles(id, paths);
+    if (newLock) await keep(lockFile, newLock);
+    return await this.#finish(id, wanted, installed);
+  }
+
+  /** A registry's image by digest, which the engine verifies; nothing of it runs here. */
+  async #pull(wanted: OciPackage, build: Build): Promise<BuiltImage> {
+    const { docker } = this.#options;
+    const reference = `${wanted.image}@${wanted.digest}`;
+    const wasThere = await docker.inspectImage(reference) !== null;
+    if (!wasThere) {
+      const onLine = (line: string) => this.#heard(build, line);
+      await docker.pullImage(reference, { signal: build.abort.signal, onLine });
+    }
+    try {
+      return await this.#derive(reference, wanted, build);
+    } finally {
+      // Ours alone then, and its layers go with the derived image; a person's stays.
+      if (!wasThere) await docker.removeImage(reference).catch(() => {});
+    }
+  }
+
+  /** A tree's own Dockerfile, which may do and fetch what it likes within the build's limits. */
+  async #buildSource(wanted: SourcePackage, build: Build): Promise<BuiltImage> {
+    const { docker, sourceDirectories } = this.#options;
+    const tag = `${repository(wanted, build.key)}:tree`;
+    const context = await sourceContext(wanted, sourceDirectories);
+    try {
+      await this.#run(context, build, { tag, dockerfile: wanted.dockerfile, network: true });
+      return await this.#derive(tag, wanted, build);
+    } finally {
+      await docker.removeImage(tag).catch(() => {});
+    }
+  }
+
+  /** What another's image needs to be ours: labels to find it by, and the launcher. */
+  async #derive(
+    from: string,
+    wanted: OciPackage | SourcePackage,
+    build: Build,
+  ): Promise<BuiltImage> {
+    const { docker, toolboxId } = this.#options;
+    const image = await docker.inspectImage(from);
+    if (!image) throw new DockerError(404, `${from} went away while it was built on`);
+    const title = packageTitle(wanted);
+    if (image.Config.OnBuild?.length) {
+      throw new ImageError(
+        `${title} has ONBUILD steps, so it is made to be built on and not to be run`,
+        "Build an image on it, and deploy that one.",
+        false,
+      );
+    }
+    const command = (wanted.registry === "oci" ? wanted.command : null) ??
+      [...image.Config.Entrypoint ?? [], ...image.Config.Cmd ?? []];
+    if (command.length === 0) {
+      throw new ImageError(
+        `${title} does not say how it is started: it has neither Entrypoint nor Cmd`,
+        "Give the command that starts the server, and deploy again.",
+        false,
+      );
+    }
+    const context = derivedContext({
+      from,
+      command,
+      hasLauncher: await this.#canLaunch(image.Id),
+      labels: { ...ownImageLabels(toolboxId, build.key), [BuildLabel.base]: "" },
+    });
+    const id = await this.#run(context, build, {
+      tag: repository(wanted, build.key),
+      network: false,
+    });
+    return await this.#finish(id, wanted, null);
+  }
+
+  /** Whether an image has what the launcher runs on. */
+  async #canLaunch(imageId: string): Promise<boolean> {
+    const { docker } = this.#options;
+    return await this.#withContainer(imageId, async (container) => {
+      const [shell, ...decoders] = await Promise.all(
+        ["/bin/sh", "/usr/bin/base64", "/bin/base64"].map((path) =>
+          docker.hasPath(container, path)
+        ),
+      );
+      return shell && decoders.includes(true);
+    });
+  }
+
+  /** Builds within the limits, telling those who wait. @returns the image's id */
+  async #run(
+    context: Uint8Array<ArrayBuffer> | URL,
+    build: Build,
+    { network, ...options }:
+      & { tag: string; network: boolean }
+      & Partial<Pick<BuildOptions, "buildArguments" | "dockerfile">>,
+  ): Promise<string> {
+    const { docker, limits } = this.#options;
+    return await docker.buildImage(context, {
+      buildArguments: {},
+      labels: {},
+      ...options,
+      limits: { ...limits, network },
+      signal: build.abort.signal,
+      onLine: (line) => this.#heard(build, line),
+    });
+  }
+
+  #heard(build: Build, line: string): void {
+    const { outputBytes } = this.#options.limits;
+    build.printedBytes += line.length + 1;
+    if (build.printedBytes > outputBytes) {
+      build.abort.abort(
+        new ImageError(
+          `The build printed over ${Math.round(outputBytes / 1024 ** 2)} MiB`,
+          "Pick another package or version: this one's installation does not end well.",
+          false,
+        ),
+      );
+      return;
+    }
+    build.output.push(line);
+    if (build.output.length > 200) build.output.shift();
+    const step = /^Step (\d+)\/(\d+) :/.exec(line);
+    const [, arrow, id] = /^ ---> (Running in )?([0-9a-f]{12})$/.exec(line) ?? [];
+    if (step) build.container = null;
+    if (arrow) build.container = id;
+    else if (id) build.steps.push(id);
+    for (const waiter of build.waiting) {
+      if (step) waiter.onProgress?.((Number(step[1]) - 1) / Number(step[2]));
+      waiter.onLine?.(line);
+    }
+  }
+
+  /** The engine bounds no build's disk: one that fills it is stopped while it runs. */
+  async #refuseGluttony(build: Build): Promise<void> {
+    const { docker, limits } = this.#options;
+    if (!build.container) return;
+    const written = await docker.writtenBytes(build.container).catch(() => 0);
+    if (written > limits.writtenBytes) build.abort.abort(tooLarge(limits));
+  }
+
+  /** Refuses an image that is too large; keeps the bill of materials of one that is not. */
+  async #finish(
+    id: string,
+    wanted: Package,
+    installed: Uint8Array | null,
+  ): Promise<BuiltImage> {
+    const { docker, dataDir, limits } = this.#options;
+    const image = (await docker.inspectImage(id))!;
+    if (image.Size > limits.writtenBytes) {
+      await docker.removeImage(id);
+      throw tooLarge(limits);
+    }
+    const sbom = await billOfMaterials(id, wanted, installed);
+    await keep(sbomFile(dataDir, id), new TextEncoder().encode(JSON.stringify(sbom, null, 1)));
+    return builtImage(image);
+  }
+
+  /** Takes files out of an image; null for each that is not there. */
+  async #readFiles(imageId: string, paths: (string | null)[]): Promise<(Uint8Array | null)[]> {
+    if (paths.every((path) => path === null)) return paths.map(() => null);
+    const { docker } = this.#options;
+    return await this.#withContainer(
+      imageId,
+      (container) =>
+        Promise.all(paths.map((path) =>
+          path && docker.readFile(container, path).catch((error) => {
+              if (error instanceof DockerError && error.status === 404) return null;
+              throw error;
+            }) || null
+        )),
+    );
+  }
+
+  /** By way of a container that is never started. */
+  async #withContainer<T>(imageId: string, use: (container: string) => Promise<T>): Promise<T> {
+    const { docker, toolboxId } = this.#options;
+    const container = await docker.createContainer(`mooring-read-${crypto.randomUUID()}`, {
       Image: imageId,
-      Labels: { [Label.toolbox]: this.#options.toolboxId },
-      Entrypoint: ["node"],
+      Labels: { [Label.toolbox]: toolboxId },
+      Entrypoint: ["/never-started"],
       HostConfig: { NetworkMode: "none" },
     });
     try {
-      const content = await docker.readFile(container, "/app/package-lock.json");
-      await Deno.mkdir(`${dataDir}/locks`, { recursive: true });
-      // By way of a rename, so that a crash leaves no half lock for the next build.
-      await Deno.writeFile(`${lockFile}.new`, content);
-      await Deno.rename(`${lockFile}.new`, lockFile);
+      return await use(container);
     } finally {
       await docker.removeContainer(container);
     }
   }
 
-  /** The install stage's images have no tag and nobody else to remove them. */
-  async #clean(buildId: string, stopped: boolean): Promise<void> {
+  /** The earlier stages' images have no tag and nobody else to remove them. */
+  async #clean(buildId: string, build: Build): Promise<void> {
     const { docker } = this.#options;
+    const stopped = build.abort.signal.aborted;
     // The engine goes on for a moment with the step that an aborted build was at.
     for (let round = 0; round < 5; round++) {
       if (stopped || round > 0) await new Promise((resolve) => setTimeout(resolve, 400));
-      const left = await docker.listImages([`${BUILD_LABEL}=${buildId}`], true);
+      const left = (await docker.listImages([], true)).filter((image) =>
+        image.Labels?.[BuildLabel.build] === buildId ||
+        // A stranger's Dockerfile has no label of ours: known by what the engine printed.
+        build.steps.some((id) => image.Id.startsWith(`sha256:${id}`))
+      );
       const removed = await Promise.all(left.map((image) => docker.removeImage(image.Id)));
       if (!stopped && removed.every(Boolean)) return;
     }
   }
 }
 
-async function join(build: Build, options: EnsureOptions): Promise<string> {
+function builtImage(image: ImageDetails): BuiltImage {
+  const labels = image.Config.Labels ?? {};
+  return {
+    id: image.Id,
+    command: JSON.parse(labels[BuildLabel.command]),
+    hasLauncher: labels[BuildLabel.launcher] === "1",
+    // Ours stand in /app and do not care; a stranger's command may be relative to its own.
+    workingDirectory: labels[BuildLabel.base] ? null : image.Config.WorkingDir || "/",
+  };
+}
+
+function isInstalled(wanted: Package): wanted is InstalledPackage {
+  return wanted.registry !== "oci" && wanted.registry !== "source";
+}
+
+function tooLarge({ writtenBytes }: BuildLimits): ImageError {
+  return new ImageError(
+    `The image would be larger than ${Math.round(writtenBytes / 1024 ** 2)} MiB`,
+    "Pick another package or version: no MCP server needs so much.",
+    false,
+  );
+}
+
+async function join(build: Build, options: EnsureOptions): Promise<BuiltImage> {
   const given = Promise.withResolvers<never>();
   const giveUp = () => given.reject(options.signal!.reason);
   options.signal?.addEventListener("abort", giveUp, { once: true });
@@ -242,129 +522,14 @@ async function join(build: Build, options: EnsureOptions): Promise<string> {
   }
 }
 
-/**
- * Two stages: certificates, npm's cache and its logs stay in the first. The exec form of RUN keeps
- * a package's name out of any shell.
- */
-function dockerfile(npmPackage: NpmPackage, options: {
-  installLabels: Record<string, string>;
-  finalLabels: Record<string, string>;
-  certificates: boolean;
-  lock: boolean;
-}): string {
-  const labels = (all: Record<string, string>) =>
-    "LABEL " + Object.entries(all).map(([name, value]) => `${name}=${JSON.stringify(value)}`)
-      .join(" ");
-  const install = ["node", "/usr/local/lib/mooring/install.mjs", npmPackage.name];
-  install.push(npmPackage.version);
-  if (npmPackage.installScripts) install.push("--scripts");
-  return [
-    "ARG BASE=mooring/node:24",
-    "FROM ${BASE} AS install",
-    labels(options.installLabels),
-    "USER 0",
-    ...(options.certificates
-      ? [
-        "COPY extra-ca.pem /tmp/extra-ca.pem",
-        "ENV NODE_EXTRA_CA_CERTS=/tmp/extra-ca.pem",
-      ]
-      : []),
-    ...(options.lock ? ["COPY package-lock.json /app/package-lock.json"] : []),
-    `RUN ${JSON.stringify(install)}`,
-    "FROM ${BASE}",
-    labels(options.finalLabels),
-    "COPY --from=install /app /app",
-    "",
-  ].join("\n");
-}
-
-/** Next steps for what install.mjs in the base image says: `mooring-install: <code>: <sentence>`. */
-const NEXT_STEPS: Record<string, { nextStep: string; retry: boolean }> = {
-  "version-not-found": {
-    nextStep: "Pick a version that the package's page on npm lists, and deploy again.",
-    retry: false,
-  },
-  "package-not-found": {
-    nextStep: "Check the package's name, and deploy again.",
-    retry: false,
-  },
-  "untrusted-certificate": {
-    nextStep:
-      "If a proxy re-signs TLS here, start DTMA with NODE_EXTRA_CA_CERTS naming its CA file " +
-      "(PEM). If it is set, the file does not cover the registry.",
-    retry: false,
-  },
-  "network": {
-    nextStep: "Check the toolbox's network, DNS and proxy. Mooring tries again by itself.",
-    retry: true,
-  },
-  "no-bin": {
-    nextStep: "Pick another package: an MCP server's package.json names its command under bin.",
-    retry: false,
-  },
-  "bin-not-javascript": {
-    nextStep: "Pick another package: this toolbox runs npm packages with Node.",
-    retry: false,
-  },
-};
-
-/** Names what went wrong by what the installer, npm and the engine say. */
-function explain(
-  error: unknown,
-  npmPackage: NpmPackage,
-  output: string[],
-  timeoutMs: number,
-): unknown {
-  if (error instanceof DOMException && error.name === "TimeoutError") {
-    return new ImageError(
-      `Building the image took longer than ${Math.round(timeoutMs / 60_000)} minutes`,
-      "Check the toolbox's network and load, then deploy again.",
-      false,
-    );
-  }
-  if (!(error instanceof DockerError)) return error;
-  const said = [...output, error.message].join("\n");
-  const which = `${npmPackage.name}@${npmPackage.version}`;
-  if (/ENOSPC|no space left on device/i.test(said)) {
-    return new ImageError(
-      "The toolbox's disk is full",
-      "Free space where Docker keeps its data (docker system df shows what uses it). Mooring " +
-        "tries again by itself.",
-      true,
-    );
-  }
-  if (/\bEINTEGRITY\b/.test(said)) {
-    return new ImageError(
-      `What npm gives for ${which} is not what it gave at the first build`,
-      "The package may have been tampered with: look into it before you deploy it anywhere. " +
-        "Another version builds afresh.",
-      false,
-    );
-  }
-  const line = output.findLast((each) => each.includes("mooring-install: ")) ?? "";
-  const [, code, sentence] = /mooring-install: ([a-z-]+): (.*)$/.exec(line) ?? [];
-  const known = code && NEXT_STEPS[code];
-  if (known) return new ImageError(sentence, known.nextStep, known.retry);
-  const reason = sentence ?? error.message;
-  return new ImageError(
-    `Building the image of ${which} failed: ${reason.slice(0, 1000)}`,
-    "The build's last lines are in the log below.",
-    false,
-  );
-}
-
-async function imageKey(npmPackage: NpmPackage, toolboxId: string): Promise<string> {
-  const { name, version, installScripts } = npmPackage;
-  return await shortHash([FORMAT, toolboxId, name, version, installScripts]);
+function imageKey(wanted: Package, toolboxId: string): Promise<string> {
+  return shortHash([FORMAT, toolboxId, canonicalize(wanted)]);
 }
 
 /** Scripts or not, a lock file says the same; toolboxes have data directories of their own. */
-function lockKey(npmPackage: NpmPackage): Promise<string> {
-  return shortHash([npmPackage.name, npmPackage.version]);
-}
-
-function built(id: string): BuiltImage {
-  return { id, command: ["node", "/app/server"], hasLauncher: false };
+function lockKey(wanted: InstalledPackage): Promise<string> {
+  const { registry, name, version } = wanted;
+  return shortHash(registry === "npm" ? [name, version] : [registry, name, version]);
 }
 
 async function shortHash(parts: unknown[]): Promise<string> {
@@ -372,21 +537,41 @@ async function shortHash(parts: unknown[]): Promise<string> {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex().slice(0, 16);
 }
 
-function repository(npmPackage: NpmPackage, key: string): string {
-  return `mooring/server-${slug(npmPackage)}-${key}`;
+function repository(wanted: Package, key: string): string {
+  return `mooring/server-${slug(wanted)}-${key}`;
 }
 
 /** The package's name in the letters that an image's name may have; for people, not unique. */
-function slug(npmPackage: NpmPackage): string {
-  return npmPackage.name.replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-|-$/g, "").slice(0, 60)
-    .replace(/-$/, "");
+function slug(wanted: Package): string {
+  const name = wanted.registry === "oci"
+    ? wanted.image
+    : wanted.registry === "source"
+    ? wanted.location.replace(/^https?:/, "")
+    : wanted.name;
+  const letters = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-|-$/g, "");
+  return letters.slice(0, 60).replace(/-$/, "") || "package";
+}
+
+function sbomFile(dataDir: string, imageId: string): string {
+  return `${dataDir}/sboms/${imageId.replace("sha256:", "")}.json`;
+}
+
+/** Writes by way of a rename, so that a crash leaves no half file. */
+async function keep(path: string, content: Uint8Array): Promise<void> {
+  await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
+  await Deno.writeFile(`${path}.new`, content);
+  await Deno.rename(`${path}.new`, path);
 }
 
 async function readIfThere(path: string): Promise<Uint8Array | null> {
   try {
     return await Deno.readFile(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
+    ignoreNotFound(error);
+    return null;
   }
+}
+
+function ignoreNotFound(error: unknown): void {
+  if (!(error instanceof Deno.errors.NotFound)) throw error;
 }

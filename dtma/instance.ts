@@ -19,7 +19,7 @@ import {
 } from "./policy.ts";
 import { canonicalHash, type Layer, type ServerSpec, type ToolDefinition } from "./protocol.ts";
 import { HandshakeError, type openSession, type Session } from "./session.ts";
-import { writeTarOfDirectories } from "./tar.ts";
+import { writeTreeTar } from "./tar.ts";
 import { aborted, sleep } from "./waiting.ts";
 
 /** What every instance of a toolbox works with. */
@@ -399,8 +399,12 @@ async function makeVolumes(
   });
   try {
     const uid = Number(POLICY.user.split(":")[0]);
-    const names = volumes.map(({ name }) => name);
-    await docker.unpack(id, "/volumes", writeTarOfDirectories(names, uid));
+    const directories = volumes.map(({ name }) => ({
+      path: name,
+      kind: "directory" as const,
+      owner: uid,
+    }));
+    await docker.unpack(id, "/volumes", writeTreeTar(directories));
   } finally {
     await docker.removeContainer(id);
   }

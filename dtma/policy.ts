@@ -99,7 +99,7 @@ export function containerConfig(spec: ServerSpec, context: ContainerContext) {
     Entrypoint: image.hasLauncher ? [LAUNCHER, ...image.command] : image.command,
     Cmd: spec.arguments,
     Env: Object.entries(environment).map(([name, value]) => `${name}=${value}`),
-    WorkingDir: "/work",
+    WorkingDir: image.workingDirectory ?? "/work",
     OpenStdin: true,
     // With StdinOnce a server would get EOF, and end, when DTMA restarts.
     StdinOnce: false,
@@ -175,7 +175,7 @@ function hasSecretFiles(spec: ServerSpec): boolean {
 export async function specHash(spec: ServerSpec, key: CryptoKey): Promise<string> {
   const made = containerConfig({ ...spec, generation: 1 }, {
     toolboxId: "",
-    image: { id: "", command: [], hasLauncher: true },
+    image: { id: "", command: [], hasLauncher: true, workingDirectory: null },
     specHash: "",
     instance: null,
     route: spec.network.hosts.length > 0 ? { network: "", proxyAddress: "" } : null,

@@ -89,11 +89,97 @@ export const HostPort = z.string().regex(/^(\*|[a-z0-9.-]+):\d{1,5}$/);
 /** An exact npm package version, from which DTMA builds the image. */
 export const NpmPackage = z.object({
   registry: z.literal("npm"),
-  name: z.string().regex(/^(@[a-z0-9._~-]+\/)?[a-z0-9._~-]+$/).max(214),
+  // No part begins with a dot or a dash: npm would take it for a folder or an option.
+  name: z.string().regex(/^(@[a-z0-9_~][a-z0-9._~-]*\/)?[a-z0-9_~][a-z0-9._~-]*$/).max(214),
   version: z.string().regex(/^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$/).max(64),
   installScripts: z.boolean(),
 });
 export type NpmPackage = z.infer<typeof NpmPackage>;
+
+/** An exact release on PyPI, or on the index that the toolbox is set to. */
+export const PypiPackage = z.object({
+  registry: z.literal("pypi"),
+  name: z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$/).max(100),
+  /** As PEP 440 writes a version in its normal form. */
+  version: z.string().regex(
+    /^(\d+!)?\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9]+(\.[a-z0-9]+)*)?$/,
+  ).max(64),
+  /** The console script that is the server; without it the one of the package's own name, or the only one. */
+  command: z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]*$/).max(100).optional(),
+  /** Take source distributions too, whose build runs code of theirs; else wheels alone. */
+  installScripts: z.boolean().default(false),
+});
+export type PypiPackage = z.infer<typeof PypiPackage>;
+
+/** An exact version of a .NET tool on NuGet, or on the source that the toolbox is set to. */
+export const NugetPackage = z.object({
+  registry: z.literal("nuget"),
+  name: z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]*$/).max(100),
+  version: z.string().regex(/^\d+(\.\d+){1,3}(-[0-9A-Za-z][0-9A-Za-z.-]*)?$/).max(64),
+});
+export type NugetPackage = z.infer<typeof NugetPackage>;
+
+/** An image of a registry, by digest: a tag could be moved to another image. */
+export const OciPackage = z.object({
+  registry: z.literal("oci"),
+  /** With its registry's host, such as `docker.io/mcp/time`; no tag. */
+  image: z.string().regex(
+    /^([a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)+|localhost)(:\d{1,5})?(\/[a-z0-9]+([._-]+[a-z0-9]+)*)+$/,
+  ).max(255),
+  digest: z.string().regex(/^sha256:[0-9a-f]{64}$/),
+  /** What starts the server, in place of the image's own Entrypoint and Cmd. */
+  command: z.array(z.string().min(1).max(4096)).min(1).max(64).optional(),
+});
+export type OciPackage = z.infer<typeof OciPackage>;
+
+/** A source tree with a Dockerfile, at one commit. */
+export const SourcePackage = z.object({
+  registry: z.literal("source"),
+  /** `git`: the Docker Engine fetches it. `folder`: on the toolbox, in a directory that it allows. */
+  kind: z.enum(["git", "folder"]),
+  /** An http(s) URL without user, query or fragment; or an absolute path. */
+  location: z.string().max(500),
+  /** The whole hash of a git commit: content cannot change under it. */
+  revision: z.string().regex(/^([0-9a-f]{40}|[0-9a-f]{64})$/),
+  /** The Dockerfile's path within the tree. */
+  dockerfile: z.string().regex(
+    /^(?!.*(^|\/)\.\.?(\/|$))[A-Za-z0-9_.][A-Za-z0-9_.-]*(\/[A-Za-z0-9_.][A-Za-z0-9_.-]*)*$/,
+  )
+    .max(200),
+}).refine(
+  ({ kind, location }) =>
+    kind === "git"
+      ? /^https?:\/\/[A-Za-z0-9][A-Za-z0-9.-]*(:\d{1,5})?(\/[A-Za-z0-9_~][A-Za-z0-9._~-]*)+$/
+        .test(location)
+      : /^(\/[A-Za-z0-9_][A-Za-z0-9 ._-]*)+$/.test(location),
+  {
+    path: ["location"],
+    message: "must be an http(s) URL of a git repository, or an absolute path of a folder",
+  },
+);
+export type SourcePackage = z.infer<typeof SourcePackage>;
+
+/** What DTMA makes a server's image from: exact, so that it is the same tomorrow. */
+export const Package = z.discriminatedUnion("registry", [
+  NpmPackage,
+  PypiPackage,
+  NugetPackage,
+  OciPackage,
+  SourcePackage,
+]);
+export type Package = z.infer<typeof Package>;
+
+/** A package as people write it: `name@version`, an image's or a repository's name at its hash. */
+export function packageTitle(wanted: Package): string {
+  switch (wanted.registry) {
+    case "oci":
+      return `${wanted.image}@${wanted.digest.slice(0, 19)}`;
+    case "source":
+      return `${wanted.location}@${wanted.revision.slice(0, 12)}`;
+    default:
+      return `${wanted.name}@${wanted.version}`;
+  }
+}
 
 /** A directory that the server may write, kept in a Docker volume. */
 export const VolumeSpec = z.object({
@@ -115,7 +201,7 @@ export const ServerSpec = z.object({
   /** For container names and messages; not unique. */
   name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,40}$/),
   running: z.boolean(),
-  package: NpmPackage,
+  package: Package,
   arguments: z.array(z.string().max(8192)).max(64),
   environment: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32768)),
   secrets: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32768)),

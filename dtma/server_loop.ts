@@ -10,7 +10,7 @@ import { asFailure, Failure, SkipProbe, StreamLost } from "./failure.ts";
 import { type BuiltImage, type EnsureOptions, ImageError, type Images } from "./image.ts";
 import { type Host, Instance, type Reachable, removeContainer, type Watcher } from "./instance.ts";
 import { LogFile } from "./log_file.ts";
-import { Label, ownLabels, specHash, volumeName } from "./policy.ts";
+import { containerName, Label, ownLabels, specHash, volumeName } from "./policy.ts";
 import {
   type Layer,
   LAYERS,
@@ -372,8 +372,11 @@ export class ServerLoop {
     }
     const image = await this.#image(spec, signal);
     const old = this.#primary;
-    // Two at once must not write one volume.
-    if (old && (old.container.hasVolumes || spec.volumes.length > 0)) {
+    // Two at once must not write one volume, nor have one name: of one generation, after an update
+    // of DTMA that makes containers in another way.
+    const cannotBoth = old?.container.hasVolumes || spec.volumes.length > 0 ||
+      old?.container.name === containerName(spec);
+    if (old && cannotBoth) {
       this.#primary = null;
       await old.retire("The server is being changed");
     }

@@ -14,11 +14,20 @@ if (await isDebianRoot()) {
     "/usr/bin/chromium": "chromium",
     "/usr/lib/postgresql": "postgresql",
     "/usr/lib/x86_64-linux-gnu/faketime": "libfaketime",
+    "/usr/bin/docker-registry": "docker-registry",
   });
 }
 const engine = await ensureEngine({ install: true, log: say, logDirectory: "/tmp" });
 if (engine.state === "ready") {
-  const base = await run(Deno.execPath(), ["run", "--quiet", "-A", path("../images/base.ts")]);
+  const base = await run(Deno.execPath(), [
+    "run",
+    "--quiet",
+    "-A",
+    path("../images/base.ts"),
+    "node",
+    "python",
+    "dotnet",
+  ]);
   if (!base.success) say("The base image could not be made: tests on containers will be skipped");
 } else {
   say(`No Docker Engine: tests on containers will be skipped. ${engine.reason}. ${engine.advice}`);

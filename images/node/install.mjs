@@ -31,6 +31,7 @@ try {
   const command = findCommand(name, version);
   fs.rmSync(`${APP}/server`, { force: true });
   fs.symlinkSync(command, `${APP}/server`);
+  settleTimes(APP);
 } catch (error) {
   const sentence = error.message.replaceAll(/\s+/g, " ").slice(0, 500);
   const code = error instanceof InstallError ? error.code : "other";
@@ -117,6 +118,17 @@ function explain(errors, name, version) {
   return new InstallError("other", `npm failed: ${lines.join(" ") || "it did not say why"}`);
 }
 
+/** One lock file makes one layer, whenever it is built: files get one time (zip knows none before it). */
+function settleTimes(path) {
+  const stat = fs.lstatSync(path);
+  if (stat.isDirectory()) {
+    for (const name of fs.readdirSync(path)) {
+      settleTimes(join(path, name));
+    }
+  }
+  fs.lutimesSync(path, 315_532_800, 315_532_800);
+}
+
 /** The file, under `/app`, that the package's command is. */
 function findCommand(name, version) {
   const directory = `node_modules/${name}`;
@@ -137,7 +149,9 @@ function findCommand(name, version) {
     );
   }
   const file = join(directory, relative);
-  if (!fs.statSync(`${APP}/${file}`, { throwIfNoEntry: false })?.isFile()) {
+  const real = fs.existsSync(`${APP}/${file}`) ? fs.realpathSync(`${APP}/${file}`) : "";
+  const inside = real.startsWith(fs.realpathSync(`${APP}/${directory}`) + "/");
+  if (!inside || !fs.statSync(real).isFile()) {
     throw new InstallError(
       "no-bin",
       `${name}@${version} has no bin: ${relative} is not a file in it`,

@@ -2,7 +2,7 @@
 import { Docker, EngineAbsentError } from "../../dtma/docker.ts";
 import type { BuiltImage, EnsureOptions } from "../../dtma/image.ts";
 import { Label } from "../../dtma/policy.ts";
-import type { NpmPackage, ServerSpec } from "../../dtma/protocol.ts";
+import type { Package, ServerSpec } from "../../dtma/protocol.ts";
 import { writeTar } from "../../dtma/tar.ts";
 
 /** The base image that `deno task base` makes, or another one with the same inside. */
@@ -75,18 +75,18 @@ const FIXTURES = new URL("../fixtures/servers/", import.meta.url);
  * package `fixture-<name>` is an image with tests/fixtures/servers/<name>.mjs as its server.
  */
 export class FixtureImages {
-  readonly #built = new Map<string, Promise<string>>();
+  readonly #built = new Map<string, Promise<BuiltImage>>();
   constructor(readonly toolbox: Toolbox) {}
 
-  async ensure(npmPackage: NpmPackage, options: EnsureOptions = {}): Promise<BuiltImage> {
-    const fixture = npmPackage.name.replace(/^fixture-/, "");
+  ensure(wanted: Package, options: EnsureOptions = {}): Promise<BuiltImage> {
+    const fixture = fixtureOf(wanted);
     const image = this.#built.get(fixture) ?? this.#build(fixture, options);
     this.#built.set(fixture, image);
-    return { id: await image, command: ["node", "/app/server"], hasLauncher: false };
+    return image;
   }
 
-  async #build(fixture: string, options: EnsureOptions): Promise<string> {
-    return await this.toolbox.docker.buildImage(
+  async #build(fixture: string, options: EnsureOptions): Promise<BuiltImage> {
+    const id = await this.toolbox.docker.buildImage(
       writeTar({
         Dockerfile: `FROM ${BASE}\nUSER 0\nLABEL ${Label.toolbox}=${this.toolbox.id}\n` +
           `COPY *.mjs /app/\nRUN ["node","-e","fs.symlinkSync('${fixture}.mjs','/app/server')"]\n`,
@@ -100,11 +100,13 @@ export class FixtureImages {
         onLine: options.onLine ?? (() => {}),
       },
     );
+    const command = ["node", "/app/server"];
+    return { id, command, hasLauncher: true, workingDirectory: null };
   }
 
-  async collect(inUse: NpmPackage[]): Promise<void> {
+  async collect(inUse: Package[]): Promise<void> {
     const { docker, id } = this.toolbox;
-    const fixtures = inUse.map(({ name }) => name.replace(/^fixture-/, ""));
+    const fixtures = inUse.map(fixtureOf);
     for (const fixture of this.#built.keys()) {
       if (!fixtures.includes(fixture)) this.#built.delete(fixture);
     }
@@ -114,6 +116,10 @@ export class FixtureImages {
       if (!kept) await docker.removeImage(image.Id);
     }
   }
+}
+
+function fixtureOf(wanted: Package): string {
+  return "name" in wanted ? wanted.name.replace(/^fixture-/, "") : "none";
 }
 
 /** A spec for one of the fixtures, changed as told. */

@@ -13,7 +13,7 @@ const EVERYTHING: NpmPackage = {
 const imagesOf = (
   { docker, id: toolboxId, dataDir }: Toolbox,
   options: Partial<ImagesOptions> = {},
-) => new Images({ docker, toolboxId, dataDir, base: BASE, ...options });
+) => new Images({ docker, toolboxId, dataDir, bases: { node: BASE }, ...options });
 
 engineTest(
   "Images.ensure builds once, keeps the lock file, and leaves no trace of the build",
@@ -94,7 +94,7 @@ engineTest("Images.ensure names what is wrong with a package", async (toolbox) =
     ),
     assert.rejects(
       images.ensure({ ...EVERYTHING, name: ".." }),
-      refused(/not a package name/, false),
+      refused(/not a package that/, false),
     ),
   ]);
   assert.deepEqual(await toolbox.docker.listImages(["dev.mooring.build"], true), []);
@@ -104,7 +104,7 @@ engineTest("Images.ensure names what is wrong with a package", async (toolbox) =
 engineTest(
   "Images.ensure says that the base image is missing, and that it may come",
   async (toolbox) => {
-    const images = imagesOf(toolbox, { base: "mooring/no-such-base" });
+    const images = imagesOf(toolbox, { bases: { node: "mooring/no-such-base" } });
     await assert.rejects(images.ensure(EVERYTHING), refused(/base image .* is not on/, true));
   },
 );

@@ -170,7 +170,7 @@ async function contextOf(
   const { Id: id } = (await docker.inspectImage(BASE))!;
   return {
     toolboxId,
-    image: { id, command: ["node", "/app/server"], hasLauncher },
+    image: { id, command: ["node", "/app/server"], hasLauncher, workingDirectory: null },
     specHash: "abc",
     instance: null,
     route: null,

@@ -284,7 +284,9 @@ reconcilerTest("aborts the build of an older generation", async (dtma, toolbox, 
   let aborted = false;
   const ensure = images.ensure.bind(images);
   images.ensure = (npmPackage, options = {}) => {
-    if (npmPackage.version !== "9.9.9") return ensure(npmPackage, options);
+    if (!("version" in npmPackage) || npmPackage.version !== "9.9.9") {
+      return ensure(npmPackage, options);
+    }
     options.signal!.addEventListener("abort", () => {
       aborted = true;
       slow.reject(options.signal!.reason);
@@ -376,7 +378,7 @@ engineTest("Reconciler runs a real server from npm, and leaves nothing behind", 
     docker: toolbox.docker,
     toolboxId: toolbox.id,
     dataDir: toolbox.dataDir,
-    base: BASE,
+    bases: { node: BASE },
   });
   const dtma = await Dtma.start(toolbox, images);
   try {

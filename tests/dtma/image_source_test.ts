@@ -1,0 +1,223 @@
+/** Images of source trees: git repositories over HTTP, and folders; and what a build is held to. */
+import assert from "node:assert/strict";
+import { ImageError, Images, type ImagesOptions } from "../../dtma/image.ts";
+import type { SourcePackage } from "../../dtma/protocol.ts";
+import { converse } from "./converse.ts";
+import { BASE, engineTest, leftovers, type Toolbox } from "./engine.ts";
+
+const fixture = (name: string) =>
+  Deno.readTextFileSync(new URL(`../fixtures/servers/${name}`, import.meta.url));
+
+const DOCKERFILE =
+  `FROM ${BASE} AS build\nUSER 0\nCOPY . /srv\nRUN ["rm","/srv/deploy/Dockerfile"]\n` +
+  `FROM ${BASE}\nCOPY --from=build /srv /srv\nWORKDIR /srv\nENTRYPOINT ["node","link.mjs"]\n`;
+
+async function git(directory: string, ...args: string[]): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command("git", {
+    args: ["-c", "user.name=t", "-c", "user.email=t@example.com", ...args],
+    cwd: directory,
+  }).output();
+  assert.ok(success, new TextDecoder().decode(stderr));
+  return new TextDecoder().decode(stdout).trim();
+}
+
+/** A repository with a server in it. @returns its folder and commit */
+async function makeRepository(parent: string, dockerfile = DOCKERFILE) {
+  const folder = `${parent}/server`;
+  await Deno.mkdir(`${folder}/deploy`, { recursive: true });
+  await Deno.writeTextFile(`${folder}/deploy/Dockerfile`, dockerfile);
+  for (const name of ["echo.mjs", "server.mjs"]) {
+    await Deno.writeTextFile(`${folder}/${name}`, fixture(name));
+  }
+  await Deno.symlink("echo.mjs", `${folder}/link.mjs`);
+  const deep = `${folder}/${"long-name/".repeat(12)}`;
+  await Deno.mkdir(deep, { recursive: true });
+  await Deno.writeTextFile(`${deep}/file`, "deep");
+  await git(folder, "init", "--quiet");
+  await git(folder, "add", "--all");
+  await git(folder, "commit", "--quiet", "--message=first");
+  return { folder, revision: await git(folder, "rev-parse", "HEAD") };
+}
+
+/** Serves repositories below a directory by git's own CGI program. */
+function serveGit(directory: string) {
+  return Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
+    const url = new URL(request.url);
+    const child = new Deno.Command("git", {
+      args: ["-c", "uploadpack.allowReachableSHA1InWant=true", "http-backend"],
+      env: {
+        GIT_PROJECT_ROOT: directory,
+        GIT_HTTP_EXPORT_ALL: "1",
+        PATH_INFO: decodeURIComponent(url.pathname),
+        QUERY_STRING: url.search.slice(1),
+        REQUEST_METHOD: request.method,
+        CONTENT_TYPE: request.headers.get("content-type") ?? "",
+        HTTP_CONTENT_ENCODING: request.headers.get("content-encoding") ?? "",
+        GIT_PROTOCOL: request.headers.get("git-protocol") ?? "",
+      },
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    const writer = child.stdin.getWriter();
+    const body = await request.bytes();
+    if (body.length > 0) await writer.write(body);
+    await writer.close();
+    const { stdout } = await child.output();
+    const text = new TextDecoder("latin1").decode(stdout);
+    const end = text.indexOf("\r\n\r\n");
+    const headers = text.slice(0, end).split("\r\n").map((line) => line.split(": ", 2));
+    const status = Number(headers.find(([name]) => name === "Status")?.[1]?.slice(0, 3) ?? 200);
+    return new Response(stdout.slice(end + 4), {
+      status,
+      headers: headers.filter(([name]) => name !== "Status") as [string, string][],
+    });
+  });
+}
+
+const imagesOf = ({ docker, id: toolboxId, dataDir }: Toolbox, options: Partial<ImagesOptions>) =>
+  new Images({ docker, toolboxId, dataDir, ...options });
+
+const DANGLING: string[] = [];
+
+engineTest("Images.ensure builds a git repository at its commit", async (toolbox) => {
+  const { docker, dataDir } = toolbox;
+  const images = imagesOf(toolbox, {});
+  const { folder, revision } = await makeRepository(`${dataDir}/work`);
+  await Deno.writeTextFile(`${folder}/echo.mjs`, "process.exit(1)");
+  await git(folder, "commit", "--all", "--quiet", "--message=a later one is broken");
+  await Deno.mkdir(`${dataDir}/served`);
+  await git(dataDir, "clone", "--quiet", "--bare", folder, "served/server.git");
+  const before = new Set((await docker.listImages(DANGLING, true)).map(({ Id }) => Id));
+  const server = serveGit(`${dataDir}/served`);
+  try {
+    const location = `http://127.0.0.1:${server.addr.port}/server`;
+    const wanted: SourcePackage = {
+      registry: "source",
+      kind: "git",
+      location,
+      revision,
+      dockerfile: "deploy/Dockerfile",
+    };
+    const startedMs = Date.now();
+    const image = await images.ensure(wanted);
+    console.log(`build: ${Date.now() - startedMs} ms`);
+    assert.deepEqual(image.command, ["node", "link.mjs"]);
+    assert.deepEqual([image.hasLauncher, image.workingDirectory], [true, "/srv"]);
+    const [listed] = await converse(toolbox, image, [{ method: "tools/list" }]);
+    assert.ok(JSON.stringify(listed.result).includes("echo"));
+    const left = (await docker.listImages(DANGLING, true)).filter(({ Id }) => !before.has(Id));
+    assert.deepEqual(
+      left.filter(({ Labels }) => Labels?.["dev.mooring.toolbox"] === toolbox.id),
+      [],
+    );
+
+    await assert.rejects(
+      images.ensure({ ...wanted, revision: "0".repeat(40) }),
+      refused(/cannot fetch/, false),
+    );
+    await assert.rejects(
+      images.ensure({ ...wanted, location: `${location}-none` }),
+      refused(/cannot fetch/, false),
+    );
+    await assert.rejects(
+      images.ensure({ ...wanted, dockerfile: "Dockerfile" }),
+      refused(/no such Dockerfile/, false),
+    );
+    await images.collect([]);
+    assert.deepEqual((await leftovers(docker, toolbox.id)).images, []);
+  } finally {
+    await server.shutdown();
+  }
+});
+
+engineTest("Images.ensure builds a folder where it is allowed, at its commit", async (toolbox) => {
+  const { dataDir } = toolbox;
+  const allowed = `${dataDir}/allowed`;
+  const { folder, revision } = await makeRepository(allowed);
+  const images = imagesOf(toolbox, { sourceDirectories: [allowed] });
+  const wanted: SourcePackage = {
+    registry: "source",
+    kind: "folder",
+    location: folder,
+    revision,
+    dockerfile: "deploy/Dockerfile",
+  };
+  const image = await images.ensure(wanted);
+  await converse(toolbox, image, [{ method: "tools/list" }]);
+
+  await Deno.symlink("/etc", `${allowed}/way-out`);
+  const elsewhere = /is not a folder below a directory/;
+  const changes: [Partial<SourcePackage>, RegExp][] = [
+    [{ location: "/etc" }, elsewhere],
+    [{ location: `${allowed}/way-out` }, elsewhere],
+    [{ location: `${allowed}/none` }, elsewhere],
+    [{ location: `${allowed}/server/long-name` }, /is not a git work tree/],
+    [{ revision: "1".repeat(40) }, /is at commit [0-9a-f]{12}, not at 111111111111/],
+    [{ location: `${allowed}/../allowed/server` }, /not a package that can be asked for/],
+  ];
+  for (const [change, reason] of changes) {
+    await assert.rejects(images.ensure({ ...wanted, ...change }), refused(reason, false));
+  }
+  const none = imagesOf(toolbox, {});
+  await assert.rejects(
+    none.ensure({ ...wanted, dockerfile: "other" }),
+    refused(elsewhere, false),
+  );
+});
+
+engineTest("builds are held to memory, disk, output and time", async (toolbox) => {
+  const { docker, dataDir } = toolbox;
+  const before = (await docker.listImages(DANGLING, true)).map(({ Id }) => Id);
+  let count = 0;
+  async function build(step: string[], options: Partial<ImagesOptions>): Promise<unknown> {
+    const allowed = `${dataDir}/${count++}`;
+    const dockerfile = `FROM ${BASE}\nUSER 0\nRUN ${JSON.stringify(step)}\nCMD ["x"]\n`;
+    const { folder, revision } = await makeRepository(allowed, dockerfile);
+    return await imagesOf(toolbox, { sourceDirectories: [allowed], ...options }).ensure({
+      registry: "source",
+      kind: "folder",
+      location: folder,
+      revision,
+      dockerfile: "deploy/Dockerfile",
+    });
+  }
+  const MIB = 1024 * 1024;
+  const hoards = "const kept = []; for (;;) kept.push(Buffer.alloc(1e7, 1))";
+  await assert.rejects(
+    build(["node", "-e", hoards], { limits: { memoryBytes: 128 * MIB } }),
+    refused(/more memory than the 128 MiB/, false),
+  );
+  await assert.rejects(
+    build(["sh", "-c", "head -c 20000000 /dev/zero >/large"], { limits: { fileBytes: 10 * MIB } }),
+    refused(/a file of over 10 MiB/, false),
+  );
+  const fills = "i=0; while :; do i=$((i+1)); head -c 5000000 /dev/zero >/f$i; sleep 0.1; done";
+  await assert.rejects(
+    build(["sh", "-c", fills], { limits: { writtenBytes: 50 * MIB } }),
+    refused(/larger than 50 MiB/, false),
+  );
+  await assert.rejects(
+    build(["sh", "-c", "head -c 5000000 /dev/zero >/a"], { limits: { writtenBytes: 4 * MIB } }),
+    refused(/larger than 4 MiB/, false),
+  );
+  await assert.rejects(
+    build(["sh", "-c", "while :; do echo noise; done"], { limits: { outputBytes: MIB } }),
+    refused(/printed over 1 MiB/, false),
+  );
+  await assert.rejects(
+    build(["sleep", "1000"], { timeoutMs: 5000 }),
+    refused(/took longer/, false),
+  );
+  assert.deepEqual((await leftovers(docker, toolbox.id)).images, []);
+  const left = (await docker.listImages(DANGLING, true)).filter(({ Id }) => !before.includes(Id));
+  console.log(`images without a tag that came meanwhile: ${left.length}`);
+});
+
+const refused = (reason: RegExp, retry: boolean) => (error: unknown) => {
+  assert.ok(error instanceof ImageError, String(error));
+  assert.match(error.reason, reason);
+  assert.ok(error.nextStep.length > 10);
+  assert.equal(error.retry, retry);
+  return true;
+};
