@@ -175,7 +175,7 @@ class Rounds {
 
   /** Waits until the world is as it was asked for and every server that runs answers. */
   async reconverge(timeoutMs = RECONVERGE_TIMEOUT_MS): Promise<Look> {
-    const { system, workload, observer } = this;
+    const { system, workload, observer, history } = this;
     const deadline = Date.now() + timeoutMs;
     let look: Look = { differences: [], running: new Map() };
     for (;;) {
@@ -191,8 +191,10 @@ class Rounds {
         for (const each of look.differences) observer.violate("it becomes as it was asked", each);
         return look;
       }
+      history.add("waiting", { differences: look.differences });
       await sleep(150);
     }
+    history.add("as asked");
     await this.#everyServerAnswers();
     for (const server of workload.servers.values()) server.isUncertain = false;
     return look;
