@@ -83,7 +83,7 @@ async function runIn(folder: string, options: ChaosOptions): Promise<ChaosResult
   const workload = new Workload(system, observer, history);
   const world = new Rounds(system, observer, workload, history, say);
   await workload.begin();
-  const first = await world.reconverge();
+  const first = await world.begin();
   say(`Ready after ${seconds(Date.now() - startedMs)}, ${first.running.size} servers run`);
   result.skipped = absentKinds(system);
   const nemesis = new Nemesis(system, observer, {
@@ -132,6 +132,12 @@ class Rounds {
     readonly history: History,
     readonly say: (line: string) => void,
   ) {}
+
+  async begin(): Promise<Look> {
+    const look = await this.reconverge();
+    this.#before = look.running;
+    return look;
+  }
 
   async play(round: number, nemesis: Nemesis): Promise<{ kinds: string[]; tookMs: number }> {
     const { system, workload, observer, history } = this;
