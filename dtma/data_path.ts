@@ -53,6 +53,9 @@ export interface DataPathOptions extends ServingOptions {
 
 const PATH = /^\/mcp\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
 const LINK_PATH = "/link";
+
+/** A server that is up is reached at once; one that is not so soon is being started. */
+const STARTING_MS = 100;
 const METHODS = ["tools/call", "tools/list", "server/discover", LOG_METHOD];
 
 /** What a caller that does not read leaves unread of an event stream before progress is dropped. */
@@ -99,7 +102,7 @@ function serving(
 ): (call: Call) => Promise<JsonRpcResponse> {
   return async function serve({ serverId, instance, message, signal, onNotification }) {
     if (message.method === LOG_METHOD) return logResponse(message.id, await logOf(serverId));
-    const route = await reach(serverId, instance, signal);
+    const route = await reached(reach(serverId, instance, signal), message, onNotification);
     signal.throwIfAborted();
     if ("unavailable" in route) {
       const reason = `The server is not available: ${route.unavailable}`;
@@ -116,6 +119,23 @@ function serving(
         ((notification) => onNotification(notificationText(notification))),
     });
   };
+}
+
+/** A caller who asked for progress is told when its server has to start first. */
+async function reached(
+  route: Promise<Route>,
+  message: JsonRpcRequest,
+  onNotification: Call["onNotification"],
+): Promise<Route> {
+  const { progressToken } = metaOf(message);
+  if (!onNotification || progressToken === undefined) return await route;
+  const timer = setTimeout(() =>
+    onNotification(notificationText({
+      jsonrpc: "2.0",
+      method: "notifications/progress",
+      params: { progressToken, progress: 0, message: "The server slept, and is starting" },
+    })), STARTING_MS);
+  return await route.finally(() => clearTimeout(timer));
 }
 
 /** Serves the calls of a link: {@link LinkOptions}'s `serve`. */

@@ -122,6 +122,7 @@ class Socket implements LinkSocket {
   onClose: ((reason: string) => void) | null = null;
   readonly #connection: Deno.Conn;
   #queue: Uint8Array[] = [];
+  #unsent = 0;
   #isWriting = false;
   #isClosing = false;
   #isOver = false;
@@ -135,6 +136,10 @@ class Socket implements LinkSocket {
         (error) => this.#end(`the connection broke (${(error as Error).message})`),
       )
     );
+  }
+
+  get unsent(): number {
+    return this.#unsent;
   }
 
   send(text: string): void {
@@ -155,7 +160,9 @@ class Socket implements LinkSocket {
   }
 
   #frame(opcode: number, payload: Uint8Array): void {
-    this.#queue.push(masked(opcode, payload));
+    const frame = masked(opcode, payload);
+    this.#queue.push(frame);
+    this.#unsent += frame.length;
     if (!this.#isWriting) this.#writeAll();
   }
 
@@ -169,6 +176,7 @@ class Socket implements LinkSocket {
         }
         const chunks = this.#queue.splice(0, count);
         await writeAll(this.#connection, count === 1 ? chunks[0] : Buffer.concat(chunks, length));
+        this.#unsent -= length;
       }
     } catch (error) {
       this.#end(`the connection broke (${(error as Error).message})`);

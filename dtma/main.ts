@@ -110,9 +110,9 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       onLink: keepLink,
       log: (line) => log("warning", line),
     });
-    const onDesired = ({ servers, deleteVolumesOf }: DesiredResponse) => {
+    const onDesired = ({ servers, removing }: DesiredResponse) => {
       log("info", `${servers.length} servers are desired`);
-      reconciler.apply(servers, deleteVolumesOf);
+      reconciler.apply(servers, removing);
     };
     const onAppKey = (key: string) => {
       if (key === appPublicKey) return;

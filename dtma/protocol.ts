@@ -208,8 +208,11 @@ export const DesiredResponse = z.object({
   appPublicKey: z.string().regex(/^[A-Za-z0-9_-]{43}$/),
   /** All servers of this toolbox, stopped ones too. What is not listed is to be removed whole. */
   servers: z.array(ServerSpec),
-  /** Of servers that are not listed: those whose volumes are to go too. Others' volumes stay. */
-  deleteVolumesOf: z.array(Id).max(10_000).optional(),
+  /**
+   * Servers that a person removed, until this toolbox reports that they are gone: also one that is
+   * gone already, whose report was lost. Of volumes only those go that are asked for.
+   */
+  removing: z.array(z.object({ serverId: Id, deleteVolumes: z.boolean() })).optional(),
 });
 export type DesiredResponse = z.infer<typeof DesiredResponse>;
 

@@ -75,9 +75,12 @@ export class Reconciler {
   /**
    * Takes the whole desired set. Returns at once: each server's loop works on by itself, and a
    * server of this toolbox that is not listed is removed whole, but for its volumes.
-   * @param deleteVolumesOf ids of unlisted servers whose volumes are to go too
+   * @param removing unlisted servers whose removal is waited for, even if nothing of them is here
    */
-  apply(desired: DesiredResponse["servers"], deleteVolumesOf: string[] = []): void {
+  apply(
+    desired: DesiredResponse["servers"],
+    removing: NonNullable<DesiredResponse["removing"]> = [],
+  ): void {
     if (this.#closed) return;
     for (const spec of desired) {
       const loop = this.#loops.get(spec.serverId);
@@ -85,12 +88,15 @@ export class Reconciler {
       else this.#start(spec.serverId, spec);
     }
     const listed = new Set(desired.map((spec) => spec.serverId));
+    const deletesVolumes = new Map(
+      removing.map(({ serverId, deleteVolumes }) => [serverId, deleteVolumes]),
+    );
     for (const [serverId, loop] of this.#loops) {
-      if (!listed.has(serverId)) loop.want(null, deleteVolumesOf.includes(serverId));
+      if (!listed.has(serverId)) loop.want(null, deletesVolumes.get(serverId));
     }
-    // Of servers that are gone but for their volumes.
-    for (const serverId of deleteVolumesOf) {
-      if (!listed.has(serverId) && !this.#loops.has(serverId)) this.#start(serverId, null, true);
+    for (const [serverId, deleteVolumes] of deletesVolumes) {
+      const isGone = !listed.has(serverId) && !this.#loops.has(serverId);
+      if (isGone) this.#start(serverId, null, deleteVolumes);
     }
     this.#sweeping = this.#sweeping.then(() => this.#sweep());
   }

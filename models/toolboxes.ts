@@ -143,7 +143,7 @@ export async function desiredOf(
   toolboxId: string,
   secretsKey: SecretsKey,
 ): Promise<Omit<DesiredResponse, "appPublicKey">> {
-  const { version, servers, sealed, deleteVolumesOf } = await db.asToolbox(
+  const { version, servers, sealed, removing } = await db.asToolbox(
     toolboxId,
     async (sql) => {
       // One statement, one snapshot: version and servers belong together.
@@ -152,7 +152,7 @@ export async function desiredOf(
           version: string;
           servers: ServerRow[] | null;
           sealed: SecretRow[] | null;
-          deleteVolumesOf: string[] | null;
+          removing: { serverId: string; deleteVolumes: boolean }[] | null;
         }[]
       >`
       select t.desired_version::text as version,
@@ -163,21 +163,21 @@ export async function desiredOf(
         (select json_agg(json_build_object('id', x.id, 'serverId', x.server_id, 'name', x.name,
             'keyId', x.key_id, 'iv', encode(x.iv, 'base64'), 'ciphertext', encode(x.ciphertext, 'base64')))
           from secrets x) as sealed,
-        (select json_agg(s.id) from servers s
-          where s.toolbox_id = t.id and s.removed_at is not null and s.delete_volumes) as "deleteVolumesOf"
+        (select json_agg(json_build_object('serverId', s.id, 'deleteVolumes', s.delete_volumes))
+          from servers s where s.toolbox_id = t.id and s.removed_at is not null) as removing
       from toolboxes t`;
       if (!row) throw new NotFound("There is no such toolbox");
       return {
         version: row.version,
         servers: row.servers ?? [],
         sealed: row.sealed ?? [],
-        deleteVolumesOf: row.deleteVolumesOf ?? [],
+        removing: row.removing ?? [],
       };
     },
   );
   return {
     version,
-    deleteVolumesOf,
+    removing,
     servers: await Promise.all(servers.map(async (row): Promise<ServerSpec> => {
       const config = ServerConfig.parse(row.config);
       const secrets: Record<string, string> = {};

@@ -167,17 +167,28 @@ function Allowances({ entry }: { entry: CatalogEntry }) {
                 {i > 0 && ", "}
                 <code>{host}</code>
               </>
-            ))}; it is not held to these yet, so it can reach any host.
+            ))}, and it reaches nothing else. What it wants besides is refused, and shown on its
+            page.
           </>
         )}
       </li>
       <li>
         No files of this machine. Its own image is read-only; <code>/work</code> and{" "}
-        <code>/tmp</code> are in memory and emptied when it restarts.
+        <code>/tmp</code> are in memory and emptied when it restarts.{" "}
+        {entry.volumes.length > 0 && (
+          <>
+            It keeps its data in a volume at {entry.volumes.map(({ path }, i) => (
+              <>
+                {i > 0 && ", "}
+                <code>{path}</code>
+              </>
+            ))}, which outlives it.
+          </>
+        )}
       </li>
       <li>
-        At most 512 MiB of memory, one processor, 128 processes. No privileges, and none to be
-        gained.
+        At most {entry.memoryMiB}{" "}
+        MiB of memory, one processor, 128 processes. No privileges, and none to be gained.
       </li>
       <li>
         {entry.package.installScripts

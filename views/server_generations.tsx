@@ -16,15 +16,14 @@ export function Generations(
           <li>
             <Time at={row.createdAt} relative />
             <div>
-              Generation {row.generation}
-              {row.createdByName && <small>by {row.createdByName}</small>}
+              Generation {row.generation}{" "}
+              {row.createdByName && <small>by {row.createdByName}</small>}{" "}
               {row.rolledBackTo && (
                 <small>
                   made by Mooring: generation {row.generation - 1}{" "}
                   did not get ready, so the settings of {row.rolledBackTo} are back
                 </small>
-              )}
-              {!row.readyAt && <small>never ready</small>}
+              )} {!row.readyAt && <small>never ready</small>}
               <Changes changes={row.changes} />
               {row.generation < server.generation && !server.removedAt && (
                 <GoBack server={server} generation={row.generation} />

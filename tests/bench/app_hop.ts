@@ -24,8 +24,8 @@ const own = links({
   idleMs: 3_600_000,
 });
 const deps = { appSigningKey: app, links: how === "fetch" ? null : own };
-// deno-lint-ignore prefer-const
-let target: Target, pin: string;
+/** Known when the toolbox started, which needs our address first. */
+const started = Promise.withResolvers<{ target: Target; pin: string }>();
 
 const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {
   if (request.method === "GET") {
@@ -33,6 +33,7 @@ const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, 
     own.accept(TOOLBOX, socket);
     return response;
   }
+  const { target, pin } = await started.promise;
   const { params } = JSON.parse(await request.text());
   params._meta = { "io.modelcontextprotocol/protocolVersion": "2026-07-28", [PIN_META]: pin };
   const call = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/call", params });
@@ -57,14 +58,14 @@ const child = new Deno.Command(Deno.execPath(), {
 }).spawn();
 const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
 const [address, hash] = (await reader.read()).value!.trim().split(" ");
-pin = hash;
-target = {
+const target: Target = {
   toolboxId: TOOLBOX,
   reach: how === "tunnel" ? "tunnel" : "direct",
   address: how === "tunnel" ? null : address,
   serverId: "01890000-0000-7000-8000-000000000001",
   instance: null,
 };
+started.resolve({ target, pin: hash });
 Deno.addSignalListener("SIGTERM", () => {
   child.kill("SIGKILL");
   Deno.exit(0);

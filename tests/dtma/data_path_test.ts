@@ -119,6 +119,22 @@ Deno.test("dataPath hands over the newest part of a server's log, and of no othe
   assert.ok(text.endsWith("\nthe newest\n") && JSON.stringify(text).length < FRAME_LIMIT_BYTES);
 });
 
+Deno.test("dataPath tells who asked for progress that the server has to start", async () => {
+  await using server = startServer("echo");
+  await using path = await serve(server, {
+    reach: () => new Promise((resolve) => setTimeout(() => resolve(path.route), 300)),
+  });
+  const events = await eventsOf(
+    await path.post(path.pinned("echo", { text: "hi" }, { progressToken: "p" })),
+  );
+  assert.deepEqual(events[0].params, {
+    progressToken: "p",
+    progress: 0,
+    message: "The server slept, and is starting",
+  });
+  assert.ok("result" in events.at(-1)!);
+});
+
 Deno.test("dataPath answers the app's signed calls, lists and discovery", async () => {
   await using server = startServer("echo");
   await using path = await serve(server);

@@ -428,3 +428,38 @@ Deno.test("Link says what does not say hello", async () => {
     await http.shutdown();
   }
 });
+
+Deno.test("Link closes on a peer that asks without end and reads nothing", async () => {
+  const closed = Promise.withResolvers<string>();
+  const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, (request) => {
+    const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: 0 });
+    acceptedLink(linkSocket(socket), { version: 2, self: "DTMA", peer: "the app" })
+      .then((link) => link.closed).then(closed.resolve, closed.reject);
+    return response;
+  });
+  const connection = await Deno.connect({ hostname: "127.0.0.1", port: http.addr.port });
+  const write = async (bytes: Uint8Array) => {
+    for (let at = 0; at < bytes.length;) at += await connection.write(bytes.subarray(at));
+  };
+  /** A text frame of a client, masked with zeros. */
+  const text = (payload: string) => {
+    const frame = new Uint8Array(14 + payload.length);
+    frame.set([0x81, 0x80 | 127]);
+    new DataView(frame.buffer).setBigUint64(2, BigInt(payload.length));
+    frame.set(new TextEncoder().encode(payload), 14);
+    return frame;
+  };
+  await write(new TextEncoder().encode(
+    "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+      `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${btoa("0123456789abcdef")}\r\n\r\n`,
+  ));
+  const hello = JSON.stringify({ version: 2, time: 0 });
+  await write(text(`h0,${hello.length.toString(36)}:${hello}`));
+  let isOver = false;
+  closed.promise.finally(() => isOver = true);
+  // It may be closed in the midst of a write.
+  while (!isOver) await write(text("p0,1:1".repeat(50_000))).catch(() => {});
+  assert.match(await closed.promise, /the app does not read/);
+  connection.close();
+  await http.shutdown();
+});

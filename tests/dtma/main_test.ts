@@ -4,11 +4,17 @@ import assert from "node:assert/strict";
 import { ENVIRONMENT, readConfig } from "../../dtma/config.ts";
 import { DataDirectory } from "../../dtma/data_directory.ts";
 import {
+  acceptedLink,
   type DesiredRequest,
   type EnrolRequest,
   ErrorCode,
   generateSigningKey,
+  type Link,
+  linkSocket,
+  PROTOCOL_VERSION,
+  prove,
   signRequest,
+  tunnelPurpose,
 } from "../../dtma/protocol.ts";
 import { toolCall } from "./stdio_server.ts";
 
@@ -20,15 +26,28 @@ const appKey = await generateSigningKey();
 function fakeApp() {
   const enrolments: EnrolRequest[] = [];
   const pulls: DesiredRequest[] = [];
+  const links: Link[] = [];
+  const takeLink = (request: Request) => {
+    const { socket, response } = Deno.upgradeWebSocket(request, { idleTimeout: 0 });
+    acceptedLink(linkSocket(socket), {
+      version: PROTOCOL_VERSION,
+      self: "the app",
+      peer: "DTMA",
+      prove: (challenge) => prove(tunnelPurpose(TOOLBOX), challenge, appKey.privateKey),
+    }).then((link) => links.push(link), () => {});
+    return response;
+  };
   const app = {
     enrolments,
     pulls,
+    links,
     revoked: false,
     url: "",
     [Symbol.asyncDispose]: () => http.shutdown(),
   };
   const options = { hostname: "127.0.0.1", port: 0, onListen: () => {} };
   const http = Deno.serve(options, async (request) => {
+    if (request.method === "GET") return takeLink(request);
     const json = await request.json();
     const path = new URL(request.url).pathname;
     if (path === "/toolbox/enrol") {
@@ -142,6 +161,35 @@ Deno.test("the daemon enrols once, says what is amiss with its engine, and stops
     assert.equal(app.enrolments.length, 1);
     again.child.kill("SIGINT");
     assert.equal((await again.end()).code, 0);
+  });
+});
+
+Deno.test("the daemon that nobody can dial keeps a link to the app, listening nowhere", async () => {
+  await withDataDir(async (dataDir) => {
+    await using app = fakeApp();
+    const env = { MOORING_ENROLMENT_TOKEN: TOKEN, DTMA_REACH: "tunnel" };
+    await using daemon = startDaemon(app.url, dataDir, env);
+    await waitFor(() => app.links.length > 0 && app.pulls.length > 0);
+    const { reach, address } = app.pulls[0].facts;
+    assert.deepEqual([reach, address], ["tunnel", null]);
+    const ask = async () => {
+      const target = { serverId: TOOLBOX, instance: null };
+      return JSON.parse(await app.links.at(-1)!.call(target, JSON.stringify(toolCall("any"))));
+    };
+    const { error } = await ask();
+    assert.equal(error.code, ErrorCode.serverUnavailable);
+    assert.match(error.message, /does not run that server/);
+
+    app.links[0].close("The app is started anew");
+    await waitFor(() => app.links.length > 1);
+    assert.equal((await ask()).error.code, ErrorCode.serverUnavailable);
+    await waitFor(() => app.pulls.at(-1)!.facts.roundTripMs != null);
+    assert.equal(app.pulls.at(-1)!.facts.clockWarning, null);
+
+    daemon.child.kill("SIGTERM");
+    const { code, log } = await daemon.end();
+    assert.equal(code, 0, log);
+    assert.match(await app.links[1].closed, /the link was ended|closed/);
   });
 });
 

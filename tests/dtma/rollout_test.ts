@@ -144,8 +144,14 @@ engineTest(
       dtma.reconciler.apply([back]);
       await dtma.ready(back);
       assert.equal(await keep("three"), "two");
-      dtma.reconciler.apply([], [spec.serverId]);
-      await eventually(async () => (await volumes()).length === 0);
+      dtma.removed.length = 0;
+      dtma.reconciler.apply([], [{ serverId: spec.serverId, deleteVolumes: true }]);
+      await eventually(() => dtma.removed.includes(spec.serverId));
+      assert.deepEqual(await volumes(), []);
+      // Its report may have been lost: what is gone is told again.
+      dtma.removed.length = 0;
+      dtma.reconciler.apply([], [{ serverId: spec.serverId, deleteVolumes: false }]);
+      await eventually(() => dtma.removed.includes(spec.serverId));
     } finally {
       await dtma.reconciler.close();
     }

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import {
   generateSigningKey,
+  isProof,
   memoryNonces,
+  prove,
   SignatureError,
   signRequest,
   verifyRequest,
@@ -109,4 +111,16 @@ Deno.test("verifyRequest refuses a replay, and a signature that fails uses up no
   await assert.rejects(once(new Uint8Array()), /body/);
   assert.equal(await once(body), "app");
   await assert.rejects(once(body), /sent before/);
+});
+
+Deno.test("prove makes what isProof takes, for one purpose, challenge and key alone", async () => {
+  const [one, other] = [await generateSigningKey(), await generateSigningKey()];
+  const proof = prove("a link", "challenge", one.privateKey);
+  assert.equal(isProof("a link", "challenge", proof, one.publicKey), true);
+  assert.equal(isProof("another", "challenge", proof, one.publicKey), false);
+  assert.equal(isProof("a link", "another", proof, one.publicKey), false);
+  assert.equal(isProof("a link", "challenge", proof, other.publicKey), false);
+  for (const text of ["", "x", proof.slice(1), `${proof}=`, "A".repeat(86)]) {
+    assert.equal(isProof("a link", "challenge", text, one.publicKey), false, text);
+  }
 });

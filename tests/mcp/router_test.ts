@@ -213,6 +213,21 @@ Deno.test("callServer says serverUnavailable for what a data path refuses unread
   }
 });
 
+Deno.test("callServer names the clocks' offset when a signature is refused", async () => {
+  let offsetS = 75;
+  await using box = toolbox(() => {
+    const date = new Date(Date.now() + offsetS * 1000).toUTCString();
+    return new Response(null, { status: 401, headers: { date } });
+  });
+  const refused = /its clock is 7[456] s/;
+  assertFails(await box.ask(), ErrorCode.serverUnavailable, refused);
+  assertFails(await box.ask(), ErrorCode.serverUnavailable, /ahead of the app's.*was not made/);
+  offsetS = -75;
+  assertFails(await box.ask(), ErrorCode.serverUnavailable, /7[456] s behind the app's/);
+  offsetS = 0;
+  assertFails(await box.ask(), ErrorCode.serverUnavailable, /both clocks agree/);
+});
+
 Deno.test("callServer passes a refusal's error whatever its status", async () => {
   await using box = toolbox(() =>
     json(`{"jsonrpc":"2.0","error":{"code":-32602,"message":"m"}}`, 400)

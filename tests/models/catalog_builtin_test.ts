@@ -106,11 +106,16 @@ Deno.test("catalogBuiltin labels every input once and offers a default among its
   }
 });
 
-Deno.test("catalogBuiltin keeps files in the writable /work", () => {
-  for (const { slug, inputs } of catalog) {
+Deno.test("catalogBuiltin keeps files in a volume, or in the writable /work", () => {
+  for (const { slug, inputs, volumes } of catalog) {
+    const writable = ["/work", ...(volumes ?? []).map(({ path }) => path)];
     for (const { name, format, value, default: fallback } of inputs) {
       if (format === "filepath") {
-        assert.match(value ?? fallback ?? "", /^\/work(\/|$)/, `${slug} ${name}`);
+        const path = value ?? fallback ?? "";
+        assert.ok(
+          writable.some((each) => path === each || path.startsWith(`${each}/`)),
+          `${slug} ${name}`,
+        );
       }
     }
   }

@@ -206,8 +206,11 @@ for (const kind of KINDS) {
         const [kept, deleted] = [await deploy(), await deploy()];
         await removeServer(db, user, kept);
         await removeServer(db, user, deleted, { deleteVolumes: true });
-        const { deleteVolumesOf, servers } = await desiredOf(db, toolboxId, testKey);
-        assert.deepEqual(deleteVolumesOf, [deleted]);
+        const { removing, servers } = await desiredOf(db, toolboxId, testKey);
+        assert.deepEqual(
+          removing!.toSorted((a, b) => Number(a.deleteVolumes) - Number(b.deleteVolumes)),
+          [{ serverId: kept, deleteVolumes: false }, { serverId: deleted, deleteVolumes: true }],
+        );
         assert.ok(!servers.some(({ serverId }) => serverId === kept || serverId === deleted));
       });
 
