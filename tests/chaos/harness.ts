@@ -83,7 +83,7 @@ async function runIn(folder: string, options: ChaosOptions): Promise<ChaosResult
   const workload = new Workload(system, observer, history);
   const world = new Rounds(system, observer, workload, history, say);
   await workload.begin();
-  const first = await world.reconverge();
+  const first = await world.begin();
   say(`Ready after ${seconds(Date.now() - startedMs)}, ${first.running.size} servers run`);
   result.skipped = absentKinds(system);
   const nemesis = new Nemesis(system, observer, {
@@ -133,6 +133,12 @@ class Rounds {
     readonly say: (line: string) => void,
   ) {}
 
+  async begin(): Promise<Look> {
+    const look = await this.reconverge();
+    this.#before = look.running;
+    return look;
+  }
+
   async play(round: number, nemesis: Nemesis): Promise<{ kinds: string[]; tookMs: number }> {
     const { system, workload, observer, history } = this;
     workload.round = round;
@@ -175,7 +181,7 @@ class Rounds {
 
   /** Waits until the world is as it was asked for and every server that runs answers. */
   async reconverge(timeoutMs = RECONVERGE_TIMEOUT_MS): Promise<Look> {
-    const { system, workload, observer } = this;
+    const { system, workload, observer, history } = this;
     const deadline = Date.now() + timeoutMs;
     let look: Look = { differences: [], running: new Map() };
     for (;;) {
@@ -191,8 +197,10 @@ class Rounds {
         for (const each of look.differences) observer.violate("it becomes as it was asked", each);
         return look;
       }
+      history.add("waiting", { differences: look.differences });
       await sleep(150);
     }
+    history.add("as asked");
     await this.#everyServerAnswers();
     for (const server of workload.servers.values()) server.isUncertain = false;
     return look;

@@ -10,7 +10,8 @@ import { sleep } from "./waiting.ts";
 export const ENTRIES = ["counts", "counts-networked"];
 
 const CALLERS = 3;
-const MOST_SERVERS = 6;
+/** Beside the bystanders. */
+const MOST_SERVERS = 4;
 
 /** A server as its person wants it. */
 export interface Wanted {
@@ -25,6 +26,8 @@ export interface Wanted {
   /** An operation is under way: one person, one at a time. */
   isBusy: boolean;
   isCallable: boolean;
+  /** Nobody changes it, only calls it: it must be in the same container at the end as at the start. */
+  isBystander: boolean;
   /** In which round it was last touched. */
   touchedIn: number;
 }
@@ -88,7 +91,8 @@ export class Workload {
       expiresInDays: "30",
     });
     this.#bearer = /mag_[A-Za-z0-9_-]{43}/.exec(answer!.html)![0];
-    for (let i = 0; i < 4; i++) await this.#deploy(i);
+    for (const toolbox of this.system.toolboxes) await this.#deploy(0, toolbox.id);
+    await this.#deploy(3);
   }
 
   /** Works until `signal` is aborted, and then until what is under way has ended. */
@@ -161,7 +165,9 @@ export class Workload {
   async #operate(): Promise<void> {
     const random = this.#random;
     const draw = random.next();
-    const free = [...this.servers.values()].filter((each) => !each.isBusy && !each.removed);
+    const free = [...this.servers.values()].filter((each) =>
+      !each.isBystander && !each.isBusy && !each.removed
+    );
     if (draw < 0.25 || free.length === 0) {
       if (free.length < MOST_SERVERS) await this.#deploy(random.between(0, 9));
       return;
@@ -179,7 +185,8 @@ export class Workload {
     }
   }
 
-  async #deploy(which: number): Promise<void> {
+  /** @param bystanderOn the toolbox of a server that is then left alone; else any */
+  async #deploy(which: number, bystanderOn?: string): Promise<void> {
     const { system } = this;
     const random = this.#random;
     const name = `s${++this.#count}`;
@@ -187,7 +194,7 @@ export class Workload {
     const key = random.uuid();
     const form = {
       slug: ENTRIES[which % 4 === 3 ? 1 : 0],
-      toolboxId: random.pick(system.toolboxes).id,
+      toolboxId: bystanderOn ?? random.pick(system.toolboxes).id,
       idempotencyKey: key,
       name,
       "env.MARK": mark,
@@ -212,11 +219,11 @@ export class Workload {
       }
     }
     this.#say("deploy", ids.size > 0 ? "acknowledged" : "lost");
-    if (ids.size > 0) this.#deployed([...ids][0], name, mark);
+    if (ids.size > 0) this.#deployed([...ids][0], name, mark, bystanderOn !== undefined);
     else this.#lost.set(key, { slug: name, mark });
   }
 
-  #deployed(id: string, slug: string, mark: string): void {
+  #deployed(id: string, slug: string, mark: string, isBystander = false): void {
     this.servers.set(id, {
       id,
       slug,
@@ -226,6 +233,7 @@ export class Workload {
       isUncertain: false,
       isBusy: false,
       isCallable: false,
+      isBystander,
       touchedIn: this.round,
     });
   }
