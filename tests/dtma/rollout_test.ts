@@ -111,6 +111,29 @@ engineTest("A restart that is asked for makes a new container", async (toolbox) 
 });
 
 engineTest(
+  "A container of the same generation that is made otherwise is replaced",
+  async (toolbox) => {
+    const images = new FixtureImages(toolbox);
+    const first = await Dtma.start(toolbox, images);
+    const spec = fixtureSpec("echo");
+    first.reconciler.apply([spec]);
+    const { containerId } = await first.ready(spec);
+    await first.reconciler.close();
+    // As after an update of DTMA whose policy is another one.
+    await Deno.remove(`${toolbox.dataDir}/spec.key`);
+    const second = await Dtma.start(toolbox, images);
+    try {
+      second.reconciler.apply([spec]);
+      const up = await second.ready(spec);
+      assert.notEqual(up.containerId, containerId);
+      assert.equal((await containersOf(toolbox)).length, 1);
+    } finally {
+      await second.reconciler.close();
+    }
+  },
+);
+
+engineTest(
   "A volume outlives containers, and goes only when that is asked for",
   async (toolbox) => {
     const { docker } = toolbox;
