@@ -100,6 +100,8 @@ class DockerEgress implements ManagedEgress {
   readonly #proxyName: string;
   /** What the proxy is to know, by container. */
   readonly #networks = new Map<string, ProxyConfig["networks"][string]>();
+  /** Those of them that this DTMA opened itself; the others a DTMA before it did. */
+  readonly #opened = new Set<string>();
   /** Subnets that cannot be had: the engine or the host uses them in a way that cannot be seen. */
   readonly #unusable = new Set<number>();
   #link: ProxyLink | null = null;
@@ -122,6 +124,7 @@ class DockerEgress implements ManagedEgress {
       for (let attempt = 1;; attempt++) {
         try {
           await this.#ensureProxy();
+          this.#opened.add(container);
           return await this.#open(container, server);
         } catch (error) {
           // A proxy that ended meanwhile is made again: no fault of this server's.
@@ -161,6 +164,7 @@ class DockerEgress implements ManagedEgress {
 
   close(container: string): Promise<void> {
     return this.#inTurn(async () => {
+      this.#opened.delete(container);
       const known = this.#networks.delete(container);
       if (known && this.#link) await this.#configure();
       if (!await this.#docker.inspectNetwork(container)) return;
@@ -171,10 +175,13 @@ class DockerEgress implements ManagedEgress {
 
   sweep(containersInUse: string[]): Promise<void> {
     return this.#inTurn(async () => {
-      const keep = new Set([...containersInUse, ...this.#networks.keys()]);
+      const keep = new Set([...containersInUse, ...this.#opened]);
+      for (const container of this.#networks.keys()) {
+        if (!keep.has(container)) this.#networks.delete(container);
+      }
+      if (this.#link) await this.#configure();
       for (const { Name, Labels } of await this.#serverNetworks()) {
         if (keep.has(Name)) continue;
-        this.#networks.delete(Name);
         // Still in use by a container that was not named: whoever removes that one comes back.
         await this.#removeNetwork(Name).catch((error) => {
           if (!(error instanceof DockerError)) throw error;
@@ -223,9 +230,9 @@ class DockerEgress implements ManagedEgress {
     }
     const body = proxyBody(image, this.#proxyName);
     const hash = await shortHash(body);
-    const link = async (id: string) =>
+    const link = async (id: string, start: boolean) =>
       await openProxyLink(docker, id, {
-        log,
+        ...{ start, log },
         onDenied: (denial) => {
           // What is parsed from a hostile stream by the proxy names servers of this toolbox alone.
           const known = [...this.#networks.values()].some((each) =>
@@ -243,7 +250,7 @@ class DockerEgress implements ManagedEgress {
       const running = container.State === "running";
       const same = container.Labels[EGRESS_LABEL] === hash;
       const found = running
-        ? await link(container.Id).catch((error) => {
+        ? await link(container.Id, false).catch((error) => {
           log("warning", `The egress proxy does not answer: ${error.message}`);
           return null;
         })
@@ -263,7 +270,7 @@ class DockerEgress implements ManagedEgress {
         ...body,
         Labels: { [Label.toolbox]: toolboxId, [EGRESS_LABEL]: hash },
       });
-      adopted = await link(this.#proxyId);
+      adopted = await link(this.#proxyId, true);
       log("info", "The egress proxy runs");
     }
     this.#watch(adopted);
@@ -354,7 +361,9 @@ class DockerEgress implements ManagedEgress {
         await docker.createNetwork(this.#networkBody(container, labels, subnet));
         return { subnet, made: true };
       } catch (error) {
-        if (!(error instanceof DockerError && /overlap/i.test(error.message))) throw error;
+        // 20.10 takes a subnet twice when it is exactly the same, and then misses the gateway.
+        const taken = /overlap|address already in use/i;
+        if (!(error instanceof DockerError && taken.test(error.message))) throw error;
         this.#unusable.add(toNumber(subnet.split("/")[0]));
       }
     }

@@ -59,11 +59,16 @@ const LINE_LIMIT_BYTES = 32 * 1024 * 1024;
 /** Lines of the proxy's own trouble in DTMA's log, at most, between two minutes. */
 const LOG_LINES = 20;
 
-/** Attaches to the proxy, starts it if it does not run, and asks what is in force. */
+/**
+ * Attaches to the proxy and asks what is in force.
+ *
+ * @param start it was made just now; one that ended is not started again but made anew, because
+ *   with several networks the engine may take another one's gateway for the way out
+ */
 export async function openProxyLink(
   docker: Docker,
   containerId: string,
-  { log, onDenied }: { log: Log; onDenied: (denial: Denial) => void },
+  { start, log, onDenied }: { start: boolean; log: Log; onDenied: (denial: Denial) => void },
 ): Promise<ProxyLink> {
   const attachment = await docker.attachContainer(containerId);
   const waiting = new Map<string, (answer: Answer | null) => void>();
@@ -71,7 +76,9 @@ export async function openProxyLink(
   const write = async (message: unknown, before = "") => {
     await writer.write(new TextEncoder().encode(`${before}${JSON.stringify(message)}\n`));
   };
+  const over = new AbortController();
   const closed = attachment.closed.then(() => {
+    over.abort();
     for (const answer of waiting.values()) answer(null);
     waiting.clear();
   });
@@ -108,8 +115,10 @@ export async function openProxyLink(
   void logErrors(attachment, log);
 
   try {
-    const { State } = await docker.inspectContainer(containerId);
-    if (!State.Running) await docker.startContainer(containerId);
+    if (start) await docker.startContainer(containerId);
+    // An attachment to a container that is just being killed does not end by itself.
+    docker.waitContainer(containerId, "not-running", over.signal)
+      .catch(() => {}).finally(() => attachment.close());
     // The DTMA before may have ended in the middle of a line.
     const answer = await request({ kind: "hello" }, "\n");
     if (answer.kind !== "state") throw new Error("The egress proxy answered something else");

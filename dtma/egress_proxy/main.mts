@@ -53,8 +53,8 @@ async function configure(next: Config): Promise<Record<string, string>> {
   shared.addresses = next.addresses;
   shared.own = ranges(Object.values(next.networks).map(({ subnet }) => subnet));
   for (const interfaces of Object.values(networkInterfaces())) {
-    for (const { address, family } of interfaces ?? []) {
-      if (family === "IPv4") shared.own.addAddress(address);
+    for (const { address, family, internal } of interfaces ?? []) {
+      if (family === "IPv4" && !internal) shared.own.addAddress(address);
     }
   }
   const failed: Record<string, string> = {};

@@ -5,6 +5,7 @@
 import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import type { Resolver } from "node:dns/promises";
 import { readFileSync } from "node:fs";
+import { METHODS } from "node:http";
 import { type BlockList, connect, createServer, isIPv4, type Server, type Socket } from "node:net";
 import { HELLO_LIMIT_BYTES, readClientHello } from "./client_hello.mts";
 import type { Denials } from "./denials.mts";
@@ -508,7 +509,10 @@ export function whatIs(bytes: Buffer): Start | null {
   const end = text.indexOf("\n");
   const line = end < 0 ? text : text.slice(0, end);
   // Some servers take a method in lower case for one.
-  if (!/^[A-Za-z-]{1,24}($| )/.test(line)) return { kind: "other" };
+  const [method] = line.toUpperCase().split(" ", 1);
+  const whole = line.length > method.length;
+  const known = METHODS.some((each) => whole ? each === method : each.startsWith(method));
+  if (!known) return { kind: "other" };
   if (end < 0) {
     return bytes.length < REQUEST_LINE_BYTES
       ? null

@@ -153,6 +153,9 @@ Deno.test("whatIs tells TLS, HTTP and the rest by the first bytes, and waits for
   assert.equal(of("get / http/1.1\n")?.kind, "http");
   assert.equal(of("GET /")?.kind, undefined);
   assert.equal(of("GET key\r\n")?.kind, "other");
+  assert.equal(of("PING")?.kind, "other");
+  assert.equal(of("AMQP\0\0\x09\x01")?.kind, "other");
+  assert.equal(of("G")?.kind, undefined);
   assert.equal(of("*1\r\n$4\r\nPING")?.kind, "other");
   assert.equal(of("SSH-2.0-x")?.kind, "other");
   assert.equal(of("PRI * HTTP/2.0\r\n")?.kind, "other");

@@ -188,12 +188,6 @@ egressTest("a declared host is reached, and nothing else is", async (scene) => {
     await other.run(get, { ...tls, host: "other.example.test" }),
     "200 tls other.example.test",
   );
-  // The certificate is the host's own: another name than is asked for is seen by the server.
-  assert.equal(
-    await one.run(get, { ...tls, host: "api.example.test", checkName: true, ca: undefined }),
-    "ECONNRESET",
-    "plain HTTP into TLS goes nowhere",
-  );
   assert.match(
     await one.run(
       `return await new Promise((done) => {
@@ -360,7 +354,7 @@ egressTest("a name in the stream that was not declared is refused", async (scene
   assert.match(await talk(world.http, request(api, "/one", close)), /^HTTP\/1.1 200 /);
   assert.match(
     await talk(world.http, request(`evil.test:${world.http}`, "/two")),
-    /^HTTP\/1.1 403 .*evil\.test: .*Not among/s,
+    /^HTTP\/1.1 403 .*evil\.test:\d+: Not among/s,
   );
   await scene.denied(inside, { host: "evil.test", port: world.http });
   // Pipelined, and hidden in ways that two parsers could read differently.
@@ -627,13 +621,17 @@ egressTest("a DTMA that comes anew takes over what runs, streams and all", async
 
 egressTest("a subnet that the host uses itself is left out", async (scene) => {
   const { toolbox: { docker, id } } = scene;
-  // A network whose bridge has the host's address in the middle of the pool; it was made by another
-  // way than the engine's list shows, so only the address that answers tells.
+  // One of another toolbox that came first, and one that the engine knows nothing of: the host's
+  // address answers on every bridge, and only by that it is found.
   const network = `mooring-test-stranger-${id}`;
   await docker.createNetwork({
     ...{ Name: network, Driver: "bridge", Labels: { [Label.toolbox]: id } },
     IPAM: { Config: [{ Subnet: "10.214.77.0/29", Gateway: "10.214.77.1" }] },
   });
+  const address = (action: string) =>
+    new Deno.Command("ip", { args: ["address", action, "10.214.77.9/32", "dev", "lo"] }).output();
+  const mayChange = (await address("add").catch(() => null))?.success ?? false;
+  if (!mayChange) console.warn("    only root gives the host an address: that part is left out");
   const seen = new Proxy(docker, {
     get(target, name) {
       const value = Reflect.get(target, name);
@@ -643,22 +641,27 @@ egressTest("a subnet that the host uses itself is left out", async (scene) => {
         (await target.listNetworks(labels)).filter(({ Name }) => Name !== network);
     },
   });
-  const egress = openEgress({ ...scene.options, docker: seen, pool: "10.214.77.0/28" });
+  const egress = openEgress({ ...scene.options, docker: seen, pool: "10.214.77.0/27" });
   try {
     const serverId = crypto.randomUUID();
     const labels = { [Label.toolbox]: id, [Label.server]: serverId };
-    const route = await egress.open(`mooring-${serverId}`, {
+    const name = `mooring-${serverId}`;
+    const route = await egress.open(name, {
       serverId,
       hosts: ["a.test:443"],
       labels,
     });
-    assert.equal(route.proxyAddress, "10.214.77.10");
-    await assert.rejects(
-      egress.open("mooring-too-many", { serverId, hosts: ["a.test:443"], labels }),
-      /No network is left/,
-    );
-    await egress.close(`mooring-${serverId}`);
+    const free = mayChange ? ["10.214.77.18", "10.214.77.26"] : ["10.214.77.10", "10.214.77.18"];
+    assert.ok(free.includes(route.proxyAddress), route.proxyAddress);
+    await egress.open(`${name}-2`, { serverId, hosts: ["a.test:443"], labels });
+    if (mayChange) {
+      await assert.rejects(
+        egress.open(`${name}-3`, { serverId, hosts: ["a.test:443"], labels }),
+        /No network is left/,
+      );
+    }
   } finally {
+    if (mayChange) await address("delete");
     await egress.detach();
   }
 });
@@ -725,9 +728,11 @@ egressTest("a stream through the proxy, measured against one past it", async (sc
   const through = await inside.run(measure, { host: "api.example.test", port: world.echo });
   // Past it: the same container on a common bridge network.
   const network = `mooring-test-direct-${id}`;
-  await docker.createNetwork({ Name: network, Driver: "bridge", Labels: { [Label.toolbox]: id } });
-  const { Subnet } = (await docker.inspectNetwork(network))!.IPAM.Config![0];
-  await docker.connectNetwork(network, inside.containerId, Subnet!.replace(/\d+\/\d+$/, "9"));
+  await docker.createNetwork({
+    ...{ Name: network, Driver: "bridge", Labels: { [Label.toolbox]: id } },
+    IPAM: { Config: [{ Subnet: "10.214.78.0/24" }] },
+  });
+  await docker.connectNetwork(network, inside.containerId, "10.214.78.9");
   const direct = await inside.run(measure, { host: HOST, port: world.echo });
   const text = ({ p50, p99, mibPerSecond }: Record<string, number>) =>
     `p50 ${p50.toFixed(0)} us, p99 ${p99.toFixed(0)} us, echo ${mibPerSecond.toFixed(0)} MiB/s`;
