@@ -8,7 +8,7 @@
  * (`enable_icc`), which is how the server reaches the proxy. The proxy does not forward packets: it
  * ends every stream, and opens a new one to where it may go (`egress_proxy/`).
  */
-import { type Docker, DockerError, type NetworkSummary } from "./docker.ts";
+import { type Docker, DockerError, EngineAbsentError, type NetworkSummary } from "./docker.ts";
 import { openProxyLink, type ProxyConfig, type ProxyLink } from "./egress_link.ts";
 import { ensureProxyImage } from "./egress_image.ts";
 import type { Log } from "./log.ts";
@@ -104,6 +104,9 @@ class DockerEgress implements ManagedEgress {
   readonly #opened = new Set<string>();
   /** Subnets that cannot be had: the engine or the host uses them in a way that cannot be seen. */
   readonly #unusable = new Set<number>();
+  /** What is about to be sent, and what was sent last. */
+  #configuring: Promise<Record<string, string>> | null = null;
+  #configured: Promise<unknown> = Promise.resolve();
   #link: ProxyLink | null = null;
   #proxyId = "";
   #detached = false;
@@ -116,49 +119,26 @@ class DockerEgress implements ManagedEgress {
     this.#proxyName = `mooring-egress-${options.toolboxId}`;
   }
 
-  open(
+  async open(
     container: string,
     server: { serverId: string; hosts: string[]; labels: Record<string, string> },
   ): Promise<EgressRoute> {
-    return this.#inTurn(async () => {
-      for (let attempt = 1;; attempt++) {
-        try {
-          await this.#ensureProxy();
-          this.#opened.add(container);
-          return await this.#open(container, server);
-        } catch (error) {
-          // A proxy that ended meanwhile is made again: no fault of this server's.
-          if (this.#link || this.#detached || attempt === 3) throw error;
+    for (let attempt = 1;; attempt++) {
+      try {
+        const { made, subnet, address } = await this.#inTurn(() => this.#place(container, server));
+        // Out of turn: networks that are made one after the other are opened together.
+        const failed = (await this.#configure())[container];
+        if (!failed) return { network: container, proxyAddress: address };
+        await this.#inTurn(() => this.#abandon(container, subnet, made, failed));
+      } catch (error) {
+        if (error instanceof EgressError || error instanceof EngineAbsentError) throw error;
+        if (this.#detached || error instanceof DockerError && this.#link) throw error;
+        // The proxy ended meanwhile and is made again: no fault of this server's.
+        if (attempt === 3) {
+          const { message } = error as Error;
+          throw new EgressError(message, "Nothing to do: Mooring starts the egress proxy again.");
         }
       }
-    });
-  }
-
-  async #open(
-    container: string,
-    { serverId, hosts, labels }: {
-      serverId: string;
-      hosts: string[];
-      labels: Record<string, string>;
-    },
-  ): Promise<EgressRoute> {
-    for (;;) {
-      const { subnet, made } = await this.#ensureNetwork(container, labels);
-      const address = addressIn(subnet, 2);
-      this.#networks.set(container, { serverId, subnet, address, hosts });
-      await this.#connectProxy(container, address);
-      const failed = (await this.#configure())[container];
-      if (!failed) return { network: container, proxyAddress: address };
-      this.#networks.delete(container);
-      if (!made) {
-        throw new EgressError(
-          `The server's network ${subnet} cannot be used: ${failed}`,
-          "Stop the server and start it again: it gets another network.",
-        );
-      }
-      this.#options.log("warning", `The network ${subnet} cannot be used: ${failed}`);
-      this.#unusable.add(toNumber(subnet.split("/")[0]));
-      await this.#removeNetwork(container);
     }
   }
 
@@ -166,7 +146,7 @@ class DockerEgress implements ManagedEgress {
     return this.#inTurn(async () => {
       this.#opened.delete(container);
       const known = this.#networks.delete(container);
-      if (known && this.#link) await this.#configure();
+      if (known) await this.#configureIfUp();
       if (!await this.#docker.inspectNetwork(container)) return;
       await this.#removeNetwork(container);
       await this.#removeUnneeded();
@@ -179,7 +159,7 @@ class DockerEgress implements ManagedEgress {
       for (const container of this.#networks.keys()) {
         if (!keep.has(container)) this.#networks.delete(container);
       }
-      if (this.#link) await this.#configure();
+      await this.#configureIfUp();
       for (const { Name, Labels } of await this.#serverNetworks()) {
         if (keep.has(Name)) continue;
         // Still in use by a container that was not named: whoever removes that one comes back.
@@ -205,6 +185,40 @@ class DockerEgress implements ManagedEgress {
 
   get #docker(): Docker {
     return this.#options.docker;
+  }
+
+  /** The container's network with the proxy on it, which does not serve it yet. */
+  async #place(
+    container: string,
+    { serverId, hosts, labels }: {
+      serverId: string;
+      hosts: string[];
+      labels: Record<string, string>;
+    },
+  ): Promise<{ made: boolean; subnet: string; address: string }> {
+    await this.#ensureProxy();
+    const { subnet, made } = await this.#ensureNetwork(container, labels);
+    const address = addressIn(subnet, 2);
+    this.#opened.add(container);
+    this.#networks.set(container, { serverId, subnet, address, hosts });
+    if (made) await this.#docker.connectNetwork(container, this.#proxyId, address);
+    else await this.#connectProxy(container, address);
+    return { made, subnet, address };
+  }
+
+  /** Removes a network that cannot be used, so that another one is made; throws if it was not new. */
+  async #abandon(container: string, subnet: string, made: boolean, reason: string): Promise<void> {
+    this.#networks.delete(container);
+    this.#opened.delete(container);
+    if (!made) {
+      throw new EgressError(
+        `The server's network ${subnet} cannot be used: ${reason}`,
+        "Stop the server and start it again: it gets another network.",
+      );
+    }
+    this.#options.log("warning", `The network ${subnet} cannot be used: ${reason}`);
+    this.#unusable.add(range(subnet).first);
+    await this.#removeNetwork(container);
   }
 
   #inTurn<T>(act: () => Promise<T>): Promise<T> {
@@ -324,13 +338,24 @@ class DockerEgress implements ManagedEgress {
     }, delayMs);
   }
 
-  async #configure(): Promise<Record<string, string>> {
-    const { privateNetworks = [], addresses = {} } = this.#options;
-    if (!this.#link) throw proxyLost();
-    return await this.#link.configure({
-      ...{ privateNetworks, addresses },
-      networks: Object.fromEntries(this.#networks),
+  /** Tells the proxy all it is to know; who asks before that is sent shares the answer. */
+  #configure(): Promise<Record<string, string>> {
+    this.#configuring ??= this.#configured.catch(() => {}).then(async () => {
+      this.#configuring = null;
+      const { privateNetworks = [], addresses = {} } = this.#options;
+      if (!this.#link) throw new Error("The egress proxy went away");
+      return await this.#link.configure({
+        ...{ privateNetworks, addresses },
+        networks: Object.fromEntries(this.#networks),
+      });
     });
+    this.#configured = this.#configuring;
+    return this.#configuring;
+  }
+
+  /** A proxy that is away is told all when it is back. */
+  async #configureIfUp(): Promise<void> {
+    if (this.#link) await this.#configure().catch(() => {});
   }
 
   async #connectProxy(network: string, address: string): Promise<void> {
@@ -364,7 +389,7 @@ class DockerEgress implements ManagedEgress {
         // 20.10 takes a subnet twice when it is exactly the same, and then misses the gateway.
         const taken = /overlap|address already in use/i;
         if (!(error instanceof DockerError && taken.test(error.message))) throw error;
-        this.#unusable.add(toNumber(subnet.split("/")[0]));
+        this.#unusable.add(range(subnet).first);
       }
     }
     throw new EgressError(
@@ -506,10 +531,6 @@ function proxyBody(image: string, network: string) {
       RestartPolicy: { Name: "no" },
     },
   };
-}
-
-function proxyLost(): EgressError {
-  return new EgressError("The egress proxy went away", "Nothing to do: it is started again.");
 }
 
 interface Range {
