@@ -7,8 +7,9 @@ import { Docker } from "../../dtma/docker.ts";
 import { type EgressOptions, type ManagedEgress, openEgress } from "../../dtma/egress.ts";
 import { Label } from "../../dtma/policy.ts";
 import type { Denial } from "../../dtma/protocol.ts";
+import { writeTar } from "../../dtma/tar.ts";
 import { type Inside, openInside } from "./egress_inside.ts";
-import { engineTest, leftovers, type Toolbox } from "./engine.ts";
+import { BASE, engineTest, leftovers, type Toolbox } from "./engine.ts";
 
 /** An address of the host that the proxy reaches: the internet, as far as these tests go. */
 const HOST = await (async () => {
@@ -40,6 +41,9 @@ async function certificate(): Promise<{ key: string; cert: string }> {
     await Deno.remove(directory, { recursive: true });
   }
 }
+
+/** The label of what belongs to egress. */
+const EGRESS = "dev.mooring.egress";
 
 interface World {
   tls: number;
@@ -563,7 +567,7 @@ egressTest(
     const { world, toolbox: { docker, id } } = scene;
     const inside = await scene.open([`api.example.test:${world.echo}`]);
     assert.equal(await inside.run(HOLD, world.echo), "ready\n");
-    const proxies = () => docker.listContainers([`${Label.toolbox}=${id}`, "dev.mooring.egress"]);
+    const proxies = () => docker.listContainers([`${Label.toolbox}=${id}`, EGRESS]);
     const [before] = await proxies();
     await docker.killContainer(before.Id);
     assert.equal(
@@ -594,7 +598,7 @@ egressTest("a DTMA that comes anew takes over what runs, streams and all", async
   // Nobody is there: traffic goes on, and what is refused is kept for the next DTMA.
   await one.run(`await dns.lookup("evil.test").catch(() => {})`);
   assert.equal(await one.run(PING), "ping");
-  const [before] = await docker.listContainers([`${Label.toolbox}=${id}`, "dev.mooring.egress"]);
+  const [before] = await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS]);
   const next = openEgress(options);
   try {
     // The first server that the new DTMA comes to: the other one is not cut by it.
@@ -603,7 +607,7 @@ egressTest("a DTMA that comes anew takes over what runs, streams and all", async
     assert.equal(route.proxyAddress, one.proxyAddress);
     for (const inside of [one, two]) assert.equal(await inside.run(PING), "ping");
     await scene.denied(one, { host: "evil.test", port: 0 });
-    const [after] = await docker.listContainers([`${Label.toolbox}=${id}`, "dev.mooring.egress"]);
+    const [after] = await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS]);
     assert.equal(after.Id, before.Id);
     // One server is gone meanwhile.
     await docker.removeContainer(two.containerId);
@@ -618,6 +622,38 @@ egressTest("a DTMA that comes anew takes over what runs, streams and all", async
     await next.detach();
   }
 });
+
+egressTest(
+  "a proxy of another make is replaced, and knows what the one before knew",
+  async (scene) => {
+    const { world, options, toolbox: { docker, id } } = scene;
+    const echo = `api.example.test:${world.echo}`;
+    const one = await scene.open([echo]);
+    const two = await scene.open([echo]);
+    assert.equal(await two.run(HOLD, world.echo), "ready\n");
+    await scene.egress.detach();
+    const base = `mooring-test/base:${id}`;
+    await docker.buildImage(
+      writeTar({ Dockerfile: `FROM ${BASE}\nLABEL ${Label.toolbox}=${id}\n` }),
+      { tag: base, buildArguments: {}, labels: {}, onLine: () => {} },
+    );
+    const proxy = async () => (await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS]))[0];
+    const before = await proxy();
+    const next = openEgress({ ...options, base });
+    try {
+      const labels = { [Label.toolbox]: id, [Label.server]: one.serverId };
+      await next.open(one.container, { serverId: one.serverId, hosts: [echo], labels });
+      const after = await proxy();
+      assert.notEqual(after.ImageID, before.ImageID);
+      for (const inside of [one, two]) assert.equal(await inside.run(HOLD, world.echo), "ready\n");
+    } finally {
+      await next.detach();
+      const { Id, ImageID } = await proxy();
+      await docker.removeContainer(Id);
+      await docker.removeImage(ImageID);
+    }
+  },
+);
 
 egressTest("a subnet that the host uses itself is left out", async (scene) => {
   const { toolbox: { docker, id } } = scene;
