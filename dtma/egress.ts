@@ -6,7 +6,11 @@
  * nothing of the host answers on it: neither the host's listeners nor a way to other networks. With
  * two containers on it there is no third to keep apart, so containers may speak with each other
  * (`enable_icc`), which is how the server reaches the proxy. The proxy does not forward packets: it
- * ends every stream, and opens a new one to where it may go (`egress_proxy/`).
+ * ends every stream, and opens a new one to where it may go (`egress_proxy/`). TCP over IPv4 alone:
+ * no UDP (HTTP/3), and hosts that have an IPv6 address only are not reached.
+ *
+ * Docker's embedded resolver asks `HostConfig.Dns` from inside the container, so over this network.
+ * Engines 25.0.5 to 26.1.2 do not (moby/moby#47822, mended in 26.1.3): there no name resolves.
  */
 import { type Docker, DockerError, EngineAbsentError, type NetworkSummary } from "./docker.ts";
 import { openProxyLink, type ProxyConfig, type ProxyLink } from "./egress_link.ts";

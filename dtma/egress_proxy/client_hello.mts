@@ -1,7 +1,9 @@
 /**
  * The name in a TLS ClientHello, read without taking part in TLS. Hostile input: every length is
  * checked against what is there, and anything that is not exactly a ClientHello is refused, so that
- * the far end cannot read another name out of the same bytes.
+ * the far end cannot read another name out of the same bytes. With Encrypted ClientHello the outer
+ * name is what counts: a host that serves others under its name (as CDNs do, and as they do by
+ * HTTP's Host inside of TLS) can be asked for them, which only reading the TLS would show.
  * @see https://www.rfc-editor.org/rfc/rfc8446#section-4.1.2
  * @see https://www.rfc-editor.org/rfc/rfc6066#section-3
  */
