@@ -89,6 +89,8 @@ function startDtma(directory: string, appUrl: string, token: string | null): Den
     "LOG_FORMAT",
     "NODE_EXTRA_CA_CERTS",
     "DTMA_CEILING",
+    "DTMA_SUBNETS",
+    "DTMA_PRIVATE_NETWORKS",
   ];
   const environment = Object.fromEntries(
     inherited.flatMap((name) => Deno.env.get(name) ? [[name, Deno.env.get(name)!]] : []),

@@ -15,6 +15,12 @@ export interface Config {
   dockerHost: string;
   /** The limits of this host's own (ceiling.ts); null for the usual ones. */
   ceilingFile: string | null;
+  egress: {
+    /** Where servers' networks are made, as a CIDR range that nothing else on the host uses. */
+    pool?: string;
+    /** Private ranges that servers may be allowed to reach; without it none. */
+    privateNetworks: string[];
+  };
   /** End when standard input does: the parent process is gone, however it ended. */
   endsWithStdin: boolean;
   logFormat: "json" | "text";
@@ -29,12 +35,16 @@ export const ENVIRONMENT = [
   "DTMA_LISTEN",
   "DTMA_ADDRESS",
   "DTMA_CEILING",
+  "DTMA_SUBNETS",
+  "DTMA_PRIVATE_NETWORKS",
   "DTMA_PARENT",
   "DTMA_REACH",
   "DOCKER_HOST",
   "LOG_FORMAT",
   "NODE_EXTRA_CA_CERTS",
 ];
+
+const CIDR = /^(\d{1,3}\.){3}\d{1,3}\/([12]?\d|3[0-2])$/;
 
 const optional = <T extends z.ZodType>(schema: T) =>
   z.preprocess((value) => value === "" ? undefined : value, schema.optional());
@@ -63,6 +73,15 @@ const Environment = z.object({
     ),
   ),
   DTMA_CEILING: optional(z.string()),
+  DTMA_SUBNETS: optional(
+    z.string().regex(CIDR, "must be an IPv4 range such as 10.213.0.0/16"),
+  ),
+  DTMA_PRIVATE_NETWORKS: optional(
+    z.string().refine(
+      (text) => text.split(",").every((range) => CIDR.test(range.trim())),
+      "must be IPv4 ranges such as 10.1.0.0/16, separated by commas",
+    ),
+  ),
   DOCKER_HOST: optional(
     z.string().startsWith("unix:///", "must be a unix socket, such as unix:///var/run/docker.sock"),
   ),
@@ -121,6 +140,11 @@ export function readConfig(
     address: env.DTMA_ADDRESS?.replace(/\/+$/, "") ?? null,
     dockerHost: env.DOCKER_HOST ?? "unix:///var/run/docker.sock",
     ceilingFile: env.DTMA_CEILING ?? null,
+    egress: {
+      ...(env.DTMA_SUBNETS && { pool: env.DTMA_SUBNETS }),
+      privateNetworks: (env.DTMA_PRIVATE_NETWORKS ?? "").split(",").map((each) => each.trim())
+        .filter(Boolean),
+    },
     endsWithStdin: env.DTMA_PARENT === "stdin",
     logFormat: env.LOG_FORMAT ?? "text",
   };

@@ -65,7 +65,7 @@ export interface ContainerDetails {
   State: ContainerState;
   Config: { Labels: Record<string, string>; [field: string]: unknown };
   HostConfig: Record<string, unknown>;
-  NetworkSettings: { Networks: Record<string, unknown> };
+  NetworkSettings: { Networks: Record<string, { IPAddress: string }> };
 }
 
 export interface ContainerSummary {
@@ -83,6 +83,9 @@ export interface NetworkSummary {
   Id: string;
   Name: string;
   Labels: Record<string, string>;
+  Internal: boolean;
+  Options: Record<string, string> | null;
+  IPAM: { Config: { Subnet?: string; IPRange?: string; Gateway?: string }[] | null };
 }
 
 export interface VolumeSummary {
@@ -328,6 +331,31 @@ export class Docker {
     await this.#drain("DELETE", `/networks/${id}`).catch((error) => ignoreStatus(error, 404));
   }
 
+  /** The network by name or id, or null when there is none. */
+  inspectNetwork(name: string): Promise<NetworkSummary | null> {
+    return this.#json<NetworkSummary>("GET", `/networks/${name}`)
+      .catch((error) => ignoreStatus(error, 404) ?? null);
+  }
+
+  /** Puts a container, which may run, on a network, at an address of the network's. */
+  async connectNetwork(network: string, container: string, address: string): Promise<void> {
+    await this.#drain("POST", `/networks/${network}/connect`, {
+      json: { Container: container, EndpointConfig: { IPAMConfig: { IPv4Address: address } } },
+    });
+  }
+
+  /** Takes a container off a network; one that is not on it, or either being gone, is fine. */
+  async disconnectNetwork(network: string, container: string): Promise<void> {
+    await this.#drain("POST", `/networks/${network}/disconnect`, {
+      json: { Container: container, Force: true },
+    }).catch((error) => {
+      // 20.10 answers 403 or 500, with these words, for a container that is not on the network.
+      const off = error instanceof DockerError && /is not connected to/.test(error.message);
+      if (!off) ignoreStatus(error, 404);
+    });
+  }
+
+  /** All networks, or those that carry every one of `labels`. */
   listNetworks(labels: string[]): Promise<NetworkSummary[]> {
     return this.#json("GET", "/networks", {
       query: { filters: JSON.stringify({ label: labels }) },

@@ -1,5 +1,6 @@
 /** Why a server is not up, as an error that its loop understands. */
 import { DockerError } from "./docker.ts";
+import { EgressError } from "./egress.ts";
 import type { Layer } from "./protocol.ts";
 
 /** The server went down, or will not come up: which layer, why, and what a person can do. */
@@ -52,6 +53,7 @@ export function exitFailure(
 /** Any error as a {@link Failure}. */
 export function asFailure(error: unknown): Failure {
   if (error instanceof Failure) return error;
+  if (error instanceof EgressError) return new Failure("container", error.reason, error.nextStep);
   if (error instanceof DockerError) {
     return new Failure(
       "container",

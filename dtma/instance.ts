@@ -119,16 +119,17 @@ export class Instance {
     const name = containerName(spec, key);
     const labels = ownLabels(toolboxId, spec.serverId);
     const { hosts } = spec.network;
-    const route = hosts.length > 0
-      ? await egress.open(name, { serverId: spec.serverId, hosts, labels })
-      : null;
-    if (spec.volumes.length > 0) await makeVolumes(host, spec, image);
-    const id = await docker.createContainer(
-      name,
-      containerConfig(spec, { toolboxId, image, specHash: hash, instance: key, route }),
-    );
+    let id: string | null = null;
     let attachment: Attachment | null = null;
     try {
+      const route = hosts.length > 0
+        ? await egress.open(name, { serverId: spec.serverId, hosts, labels })
+        : null;
+      if (spec.volumes.length > 0) await makeVolumes(host, spec, image);
+      id = await docker.createContainer(
+        name,
+        containerConfig(spec, { toolboxId, image, specHash: hash, instance: key, route }),
+      );
       // Attached before it starts: nothing it says is lost.
       attachment = await docker.attachContainer(id);
       signal.throwIfAborted();
@@ -136,7 +137,10 @@ export class Instance {
       if (image.hasLauncher) await write(attachment, launchText(spec));
     } catch (error) {
       attachment?.close();
-      await docker.removeContainer(id).catch(() => {});
+      if (id) await docker.removeContainer(id).catch(() => {});
+      // Not when another container has this name, and with it the network.
+      const isTaken = error instanceof DockerError && error.status === 409;
+      if (hosts.length > 0 && !isTaken) await egress.close(name).catch(() => {});
       throw error;
     }
     watcher.event("container", "info", `Started container ${id.slice(0, 12)}`);

@@ -7,7 +7,8 @@
  *   --allow-net=APP,LISTEN,localhost,unix:SOCKET \
  *   --allow-read=DATA,SOCKET --allow-write=DATA,SOCKET \
  *   --allow-env=MOORING_URL,MOORING_ENROLMENT_TOKEN,MOORING_ENROLMENT_TOKEN_FILE,DTMA_DATA_DIR,\
- * DTMA_LISTEN,DTMA_ADDRESS,DTMA_REACH,DTMA_CEILING,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
+ * DTMA_LISTEN,DTMA_ADDRESS,DTMA_REACH,DTMA_CEILING,DTMA_SUBNETS,\
+ * DTMA_PRIVATE_NETWORKS,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
  *   dtma/main.ts
  * ```
  *
@@ -95,6 +96,9 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       dataDir: config.dataDirectory,
       openSession,
       ceiling,
+      egress: config.egress,
+      onDenied: (denial) => reporter.denied(denial),
+      log,
       report: (observation) => reporter.observe(observation),
       event: (event) => reporter.event(event),
       removed: (serverId) => reporter.removed(serverId),

@@ -110,7 +110,7 @@ export function containerConfig(spec: ServerSpec, context: ContainerContext) {
     HostConfig: {
       NetworkMode: route?.network ?? "none",
       // Docker's own name server on the network passes what it does not know to this one alone.
-      ...(route && { Dns: [route.proxyAddress] }),
+      ...(route && { Dns: [route.proxyAddress], DnsSearch: ["."] }),
       CapDrop: ["ALL"],
       SecurityOpt: ["no-new-privileges", `seccomp=${JSON.stringify(seccomp)}`],
       ReadonlyRootfs: true,

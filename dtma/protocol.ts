@@ -83,8 +83,8 @@ const Id = z.uuid();
 /** Whose an instance is: an agent's id. */
 export const InstanceKey = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/);
 
-/** `host:port` a server may reach; `*` for any host. */
-export const HostPort = z.string().regex(/^(\*|[a-z0-9.-]+):\d{1,5}$/);
+/** `host:port` a server may reach; `*` for any host, `*.example.com` for any name below. */
+export const HostPort = z.string().regex(/^(\*|(\*\.)?[a-z0-9.-]+):\d{1,5}$/);
 
 /** An exact npm package version, from which DTMA builds the image. */
 export const NpmPackage = z.object({

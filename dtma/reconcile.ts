@@ -4,7 +4,14 @@ import { Images } from "./image.ts";
 import { Label, loadSpecKey } from "./policy.ts";
 import type { DesiredResponse, Observation, ReportedEvent, ServerSpec } from "./protocol.ts";
 import { Ceiling } from "./ceiling.ts";
-import { openNetworks } from "./open_networks.ts";
+import type { Log } from "./log.ts";
+import {
+  EGRESS_LABEL,
+  type EgressOptions,
+  type ManagedEgress,
+  type OnDenied,
+  openEgress,
+} from "./egress.ts";
 import { type Route, ServerLoop, type Toolbox } from "./server_loop.ts";
 import type { openSession } from "./session.ts";
 import { Slots } from "./slots.ts";
@@ -20,6 +27,11 @@ export interface ReconcilerOptions {
   event: (event: ReportedEvent) => void;
   /** Called when container, network and unused image of a server are gone. */
   removed: (serverId: string) => void;
+  /** Called with what the egress proxy refused servers. */
+  onDenied?: OnDenied;
+  /** Where servers' networks lie, and what of the host's own networks they may reach. */
+  egress?: Pick<EgressOptions, "pool" | "privateNetworks" | "addresses">;
+  log?: Log;
   /** What the host allows at most; without one, the usual. */
   ceiling?: Ceiling;
   pingEveryMs?: number;
@@ -35,6 +47,7 @@ const FORGOTTEN_MS = 10 * 60_000;
 /** The servers of one toolbox. Make it with {@link Reconciler.open}. */
 export class Reconciler {
   readonly #toolbox: Toolbox;
+  readonly #egress: ManagedEgress;
   readonly #loops = new Map<string, ServerLoop>();
   #closed = false;
   #sweeping: Promise<void> = Promise.resolve();
@@ -42,6 +55,8 @@ export class Reconciler {
   #collecting: Promise<void> = Promise.resolve();
 
   private constructor(options: ReconcilerOptions, specKey: CryptoKey, unprobed: Unprobed) {
+    const { docker, toolboxId, onDenied = () => {}, log = () => {} } = options;
+    this.#egress = openEgress({ docker, toolboxId, onDenied, log, ...options.egress });
     this.#toolbox = {
       docker: options.docker,
       toolboxId: options.toolboxId,
@@ -52,7 +67,7 @@ export class Reconciler {
       starts: new Slots(4),
       unprobed,
       exitedOnProbe: new Set(),
-      egress: openNetworks(options.docker),
+      egress: this.#egress,
       ceiling: options.ceiling ?? Ceiling.read(null),
       pingEveryMs: options.pingEveryMs ?? 30_000,
       report: options.report,
@@ -138,6 +153,7 @@ export class Reconciler {
     await Promise.all([...this.#loops.values()].map((loop) => loop.close()));
     await this.#sweeping;
     await this.#collecting;
+    await this.#egress.detach();
   }
 
   #start(serverId: string, spec: ServerSpec | null, deletesVolumes = false): void {
@@ -156,14 +172,17 @@ export class Reconciler {
       ]);
       for (const { Id, Labels, Created } of containers) {
         // One that a lock file was read from, by a DTMA that was killed at it.
-        const forgotten = !Labels[Label.server] && Created * 1000 < Date.now() - FORGOTTEN_MS;
+        const forgotten = !Labels[Label.server] && !Labels[EGRESS_LABEL] &&
+          Created * 1000 < Date.now() - FORGOTTEN_MS;
         if (forgotten) await docker.removeContainer(Id);
       }
       for (const { Labels } of [...containers, ...networks]) {
         const serverId = Labels[Label.server];
         if (serverId && !this.#loops.has(serverId) && !this.#closed) this.#start(serverId, null);
       }
+      await this.#egress.sweep(containers.map(({ Names }) => Names[0].slice(1)));
     } catch (error) {
+      if (this.#closed) return;
       if (!(error instanceof EngineAbsentError)) console.error("Looking for orphans failed", error);
       if (this.#retry) clearTimeout(this.#retry);
       this.#retry = this.#closed ? null : setTimeout(() => {

@@ -260,6 +260,7 @@ Deno.test("readConfig reads every variable", () => {
       address: "https://toolbox.example",
       dockerHost: "unix:///run/podman.sock",
       ceilingFile: null,
+      egress: { privateNetworks: [] },
       reach: "direct",
       endsWithStdin: false,
       logFormat: "json",

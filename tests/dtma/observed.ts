@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { Ceiling } from "../../dtma/ceiling.ts";
 import type { Images } from "../../dtma/image.ts";
-import type { Observation, ReportedEvent, ServerSpec } from "../../dtma/protocol.ts";
+import type { Denial, Observation, ReportedEvent, ServerSpec } from "../../dtma/protocol.ts";
 import { Reconciler } from "../../dtma/reconcile.ts";
 import { openSession } from "../../dtma/session.ts";
 import type { Toolbox } from "./engine.ts";
@@ -14,6 +14,7 @@ export class Dtma {
   readonly history: Observation[] = [];
   readonly events: ReportedEvent[] = [];
   readonly removed: string[] = [];
+  readonly denials: Denial[] = [];
   private constructor(readonly reconciler: Reconciler) {}
 
   static async start(
@@ -33,6 +34,7 @@ export class Dtma {
         ceiling: Ceiling.read(ceiling ? JSON.stringify(ceiling) : null),
         report: (observation) => dtma.history.push(observation),
         event: (event) => dtma.events.push(event),
+        onDenied: (denial) => dtma.denials.push(denial),
         removed: (serverId) => dtma.removed.push(serverId),
       }),
     );

@@ -4,7 +4,8 @@ import type { ServerSpec } from "../../dtma/protocol.ts";
 import { engineTest, FixtureImages, fixtureSpec, leftovers, type Toolbox } from "./engine.ts";
 import { Dtma, eventually, sleep } from "./observed.ts";
 
-const containersOf = ({ docker, id }: Toolbox) => docker.listContainers([`${Label.toolbox}=${id}`]);
+const containersOf = ({ docker, id }: Toolbox) =>
+  docker.listContainers([`${Label.toolbox}=${id}`, Label.server]);
 
 const argumentsOf = async (dtma: Dtma, { serverId }: ServerSpec) =>
   JSON.parse(await dtma.call(serverId, "environment")).arguments;
@@ -302,6 +303,54 @@ engineTest(
         networks: [],
         images: [],
       });
+    } finally {
+      await dtma.reconciler.close();
+    }
+  },
+);
+
+engineTest(
+  "A server's hosts change as it runs, and what it is refused is reported",
+  async (toolbox) => {
+    const images = new FixtureImages(toolbox);
+    const dtma = await Dtma.start(toolbox, images);
+    try {
+      const spec = fixtureSpec("reaches", { network: { hosts: ["allowed.example:443"] } });
+      dtma.reconciler.apply([spec]);
+      const { containerId } = await dtma.ready(spec);
+      const lookUp = (host: string) => dtma.call(spec.serverId, "look_up", { host });
+      assert.match(await lookUp("allowed.example"), /^10\.213\./, "the proxy's own address");
+      assert.match(await lookUp("wanted.example"), /ENOTFOUND|EREFUSED|EAI_AGAIN|ESERVFAIL/);
+      await eventually(() => dtma.denials.some(({ host }) => host === "wanted.example"));
+      assert.equal(dtma.denials[0].serverId, spec.serverId);
+      const allowed = {
+        ...spec,
+        generation: 2,
+        network: { hosts: ["allowed.example:443", "wanted.example:443"] },
+      };
+      dtma.reconciler.apply([allowed]);
+      assert.equal((await dtma.ready(allowed)).containerId, containerId, "it was not restarted");
+      assert.match(await lookUp("wanted.example"), /^10\.213\./);
+
+      // A DTMA that comes after takes the proxy over, and with the last such server it goes.
+      await dtma.reconciler.close();
+      const second = await Dtma.start(toolbox, images);
+      try {
+        second.reconciler.apply([allowed]);
+        assert.equal((await second.ready(allowed)).containerId, containerId);
+        assert.match(
+          await second.call(spec.serverId, "look_up", { host: "wanted.example" }),
+          /^10/,
+        );
+        second.reconciler.apply([]);
+        await eventually(() => second.removed.includes(spec.serverId));
+        const none = { containers: [], networks: [], images: [] };
+        await eventually(async () =>
+          JSON.stringify(await leftovers(toolbox.docker, toolbox.id)) === JSON.stringify(none)
+        );
+      } finally {
+        await second.reconciler.close();
+      }
     } finally {
       await dtma.reconciler.close();
     }
