@@ -510,7 +510,9 @@ egressTest(
     const raw = await inside.run(
       `return await new Promise((done) => {
       http.request({ host: input.proxy, port: 3128, method: "CONNECT", path: input.path })
-        .on("connect", (response, socket) => {
+        .on("connect", (response, socket, head) => {
+          // The host speaks first, perhaps in the same packet as the proxy's answer.
+          if (head.length > 0) socket.unshift(head);
           socket.once("data", (data) => { done(String(data)); socket.destroy(); });
         }).end();
     })`,
