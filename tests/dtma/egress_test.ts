@@ -4,7 +4,12 @@ import { createSocket } from "node:dgram";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { Docker } from "../../dtma/docker.ts";
-import { type EgressOptions, type ManagedEgress, openEgress } from "../../dtma/egress.ts";
+import {
+  EGRESS_LABEL,
+  type EgressOptions,
+  type ManagedEgress,
+  openEgress,
+} from "../../dtma/egress.ts";
 import { Label } from "../../dtma/policy.ts";
 import type { Denial } from "../../dtma/protocol.ts";
 import { writeTar } from "../../dtma/tar.ts";
@@ -41,9 +46,6 @@ async function certificate(): Promise<{ key: string; cert: string }> {
     await Deno.remove(directory, { recursive: true });
   }
 }
-
-/** The label of what belongs to egress. */
-const EGRESS = "dev.mooring.egress";
 
 interface World {
   tls: number;
@@ -569,7 +571,7 @@ egressTest(
     const { world, toolbox: { docker, id } } = scene;
     const inside = await scene.open([`api.example.test:${world.echo}`]);
     assert.equal(await inside.run(HOLD, world.echo), "ready\n");
-    const proxies = () => docker.listContainers([`${Label.toolbox}=${id}`, EGRESS]);
+    const proxies = () => docker.listContainers([`${Label.toolbox}=${id}`, EGRESS_LABEL]);
     const [before] = await proxies();
     await docker.killContainer(before.Id);
     assert.equal(
@@ -600,7 +602,7 @@ egressTest("a DTMA that comes anew takes over what runs, streams and all", async
   // Nobody is there: traffic goes on, and what is refused is kept for the next DTMA.
   await one.run(`await dns.lookup("evil.test").catch(() => {})`);
   assert.equal(await one.run(PING), "ping");
-  const [before] = await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS]);
+  const [before] = await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS_LABEL]);
   const next = openEgress(options);
   try {
     // The first server that the new DTMA comes to: the other one is not cut by it.
@@ -609,7 +611,7 @@ egressTest("a DTMA that comes anew takes over what runs, streams and all", async
     assert.equal(route.proxyAddress, one.proxyAddress);
     for (const inside of [one, two]) assert.equal(await inside.run(PING), "ping");
     await scene.denied(one, { host: "evil.test", port: 0 });
-    const [after] = await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS]);
+    const [after] = await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS_LABEL]);
     assert.equal(after.Id, before.Id);
     // One server is gone meanwhile.
     await docker.removeContainer(two.containerId);
@@ -639,7 +641,8 @@ egressTest(
       writeTar({ Dockerfile: `FROM ${BASE}\nLABEL ${Label.toolbox}=${id}\n` }),
       { tag: base, buildArguments: {}, labels: {}, onLine: () => {} },
     );
-    const proxy = async () => (await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS]))[0];
+    const proxy = async () =>
+      (await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS_LABEL]))[0];
     const before = await proxy();
     const next = openEgress({ ...options, base });
     try {
