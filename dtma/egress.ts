@@ -77,7 +77,10 @@ export class EgressError extends Error {
   }
 }
 
-/** Marks what belongs to egress: the hash of what the proxy was made from, or `network`. */
+/**
+ * Marks what belongs to egress: on the proxy the hash of what it was made from. The proxy has the
+ * toolbox's label and no server's, and is no orphan.
+ */
 export const EGRESS_LABEL = "dev.mooring.egress";
 
 /** Raise when servers' networks are made in another way: those of before are made anew. */

@@ -4,7 +4,12 @@ import { createSocket } from "node:dgram";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { Docker } from "../../dtma/docker.ts";
-import { type EgressOptions, type ManagedEgress, openEgress } from "../../dtma/egress.ts";
+import {
+  EGRESS_LABEL,
+  type EgressOptions,
+  type ManagedEgress,
+  openEgress,
+} from "../../dtma/egress.ts";
 import { Label } from "../../dtma/policy.ts";
 import type { Denial } from "../../dtma/protocol.ts";
 import { writeTar } from "../../dtma/tar.ts";
@@ -41,9 +46,6 @@ async function certificate(): Promise<{ key: string; cert: string }> {
     await Deno.remove(directory, { recursive: true });
   }
 }
-
-/** The label of what belongs to egress. */
-const EGRESS = "dev.mooring.egress";
 
 interface World {
   tls: number;
@@ -510,7 +512,9 @@ egressTest(
     const raw = await inside.run(
       `return await new Promise((done) => {
       http.request({ host: input.proxy, port: 3128, method: "CONNECT", path: input.path })
-        .on("connect", (response, socket) => {
+        .on("connect", (response, socket, head) => {
+          // The host speaks first, perhaps in the same packet as the proxy's answer.
+          if (head.length > 0) socket.unshift(head);
           socket.once("data", (data) => { done(String(data)); socket.destroy(); });
         }).end();
     })`,
@@ -567,7 +571,7 @@ egressTest(
     const { world, toolbox: { docker, id } } = scene;
     const inside = await scene.open([`api.example.test:${world.echo}`]);
     assert.equal(await inside.run(HOLD, world.echo), "ready\n");
-    const proxies = () => docker.listContainers([`${Label.toolbox}=${id}`, EGRESS]);
+    const proxies = () => docker.listContainers([`${Label.toolbox}=${id}`, EGRESS_LABEL]);
     const [before] = await proxies();
     await docker.killContainer(before.Id);
     assert.equal(
@@ -598,7 +602,7 @@ egressTest("a DTMA that comes anew takes over what runs, streams and all", async
   // Nobody is there: traffic goes on, and what is refused is kept for the next DTMA.
   await one.run(`await dns.lookup("evil.test").catch(() => {})`);
   assert.equal(await one.run(PING), "ping");
-  const [before] = await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS]);
+  const [before] = await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS_LABEL]);
   const next = openEgress(options);
   try {
     // The first server that the new DTMA comes to: the other one is not cut by it.
@@ -607,7 +611,7 @@ egressTest("a DTMA that comes anew takes over what runs, streams and all", async
     assert.equal(route.proxyAddress, one.proxyAddress);
     for (const inside of [one, two]) assert.equal(await inside.run(PING), "ping");
     await scene.denied(one, { host: "evil.test", port: 0 });
-    const [after] = await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS]);
+    const [after] = await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS_LABEL]);
     assert.equal(after.Id, before.Id);
     // One server is gone meanwhile.
     await docker.removeContainer(two.containerId);
@@ -637,7 +641,8 @@ egressTest(
       writeTar({ Dockerfile: `FROM ${BASE}\nLABEL ${Label.toolbox}=${id}\n` }),
       { tag: base, buildArguments: {}, labels: {}, onLine: () => {} },
     );
-    const proxy = async () => (await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS]))[0];
+    const proxy = async () =>
+      (await docker.listContainers([`${Label.toolbox}=${id}`, EGRESS_LABEL]))[0];
     const before = await proxy();
     const next = openEgress({ ...options, base });
     try {
