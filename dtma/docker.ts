@@ -99,6 +99,8 @@ export interface ImageDetails {
 
 export interface ImageSummary {
   Id: string;
+  /** The image of the step before, "" of one that was not built here. */
+  ParentId: string;
   RepoTags: string[] | null;
   Labels: Record<string, string> | null;
 }

@@ -77,21 +77,21 @@ const SAYINGS: [RegExp, (title: string, limits: Limits) => ImageError][] = [
       ),
   ],
   [
-    /manifest( for .*)? (unknown|not found)|name unknown|repository .* not found|pull access denied|requested access to the resource is denied/i,
-    (title) =>
-      new ImageError(
-        `The registry has no ${title}, or it is private`,
-        "Check the image's name and digest, and deploy again.",
-        false,
-      ),
-  ],
-  [
     /unable to access|error fetching|unable to 'git clone'|not our ref|couldn't find remote ref|git-upload-pack/i,
     (title) =>
       new ImageError(
         `The Docker Engine cannot fetch ${title}`,
         "Check that the repository is public, that it has this commit, and that the toolbox's " +
           "host has git and reaches it. Then deploy again.",
+        false,
+      ),
+  ],
+  [
+    /manifest( for .*)? (unknown|not found)|name unknown|repository .* not found|pull access denied|requested access to the resource is denied/i,
+    (title) =>
+      new ImageError(
+        `The registry has no ${title}, or it is private`,
+        "Check the image's name and digest, and deploy again.",
         false,
       ),
   ],
