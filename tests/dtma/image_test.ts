@@ -132,7 +132,7 @@ engineTest("two builds of one lock differ in times alone", async (toolbox) => {
   // The first one made the lock; what is installed by it is the same then and ever after.
   const [first, second, third] = builds;
   for (const { Config, layers, app, sbom } of [second, third]) {
-    assert.deepEqual(Config, first.Config);
+    assert.deepEqual({ ...Config, Image: "" }, { ...first.Config, Image: "" });
     assert.deepEqual(layers.slice(0, -1), first.layers.slice(0, -1));
     assert.deepEqual(sbom.components, first.sbom.components);
     // Why not the same digest: the engine gives the directory that it copies to the time of the
