@@ -147,11 +147,12 @@ export function explain(
 ): unknown {
   if (!(error instanceof DockerError)) return error;
   const title = packageTitle(wanted);
-  const line = output.findLast((each) => each.includes("mooring-install: ")) ?? "";
+  const lines = output.map(plain);
+  const line = lines.findLast((each) => each.includes("mooring-install: ")) ?? "";
   const [, code, sentence] = /mooring-install: ([a-z-]+): (.*)$/.exec(line) ?? [];
   const known = code && NEXT_STEPS[code];
   if (known) return new ImageError(sentence, known.nextStep, known.retry);
-  const said = [...output.slice(-50), error.message].join("\n");
+  const said = [...lines.slice(-50), error.message].join("\n");
   for (const [pattern, make] of SAYINGS) if (pattern.test(said)) return make(title, limits);
   const reason = sentence ?? error.message;
   return new ImageError(
@@ -159,6 +160,12 @@ export function explain(
     "The build's last lines are in the log below.",
     false,
   );
+}
+
+/** The builder colours what a step writes on stderr, wherever it was cut into pieces. */
+function plain(line: string): string {
+  // deno-lint-ignore no-control-regex
+  return line.replaceAll(/\x1b\[\d*m/g, "");
 }
 
 function mib(bytes: number): number {
