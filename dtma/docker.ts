@@ -101,6 +101,8 @@ export interface ImageSummary {
   Id: string;
   /** The image of the step before, "" of one that was not built here. */
   ParentId: string;
+  /** In seconds since 1970. */
+  Created: number;
   RepoTags: string[] | null;
   Labels: Record<string, string> | null;
 }
