@@ -119,6 +119,10 @@ export interface ImageDetails {
 
 export interface ImageSummary {
   Id: string;
+  /** The image of the step before, "" of one that was not built here. */
+  ParentId: string;
+  /** In seconds since 1970. */
+  Created: number;
   RepoTags: string[] | null;
   Labels: Record<string, string> | null;
 }

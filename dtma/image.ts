@@ -473,8 +473,12 @@ export class Images {
       if (stopped || round > 0) await new Promise((resolve) => setTimeout(resolve, 400));
       const left = (await docker.listImages([], true)).filter((image) =>
         image.Labels?.[BuildLabel.build] === buildId ||
-        // A stranger's Dockerfile has no label of ours: known by what the engine printed.
-        build.steps.some((id) => image.Id.startsWith(`sha256:${id}`))
+        // A stranger's Dockerfile has no label of ours: known by what the engine printed, and the
+        // step that it went on with when the build was stopped, by the one before.
+        build.steps.some((id) =>
+          image.Id.startsWith(`sha256:${id}`) ||
+          (stopped && image.ParentId.startsWith(`sha256:${id}`))
+        )
       );
       const removed = await Promise.all(left.map((image) => docker.removeImage(image.Id)));
       if (!stopped && removed.every(Boolean)) return;

@@ -77,21 +77,21 @@ const SAYINGS: [RegExp, (title: string, limits: Limits) => ImageError][] = [
       ),
   ],
   [
-    /manifest( for .*)? (unknown|not found)|name unknown|repository .* not found|pull access denied|requested access to the resource is denied/i,
-    (title) =>
-      new ImageError(
-        `The registry has no ${title}, or it is private`,
-        "Check the image's name and digest, and deploy again.",
-        false,
-      ),
-  ],
-  [
     /unable to access|error fetching|unable to 'git clone'|not our ref|couldn't find remote ref|git-upload-pack/i,
     (title) =>
       new ImageError(
         `The Docker Engine cannot fetch ${title}`,
         "Check that the repository is public, that it has this commit, and that the toolbox's " +
           "host has git and reaches it. Then deploy again.",
+        false,
+      ),
+  ],
+  [
+    /manifest( for .*)? (unknown|not found)|name unknown|repository .* not found|pull access denied|requested access to the resource is denied/i,
+    (title) =>
+      new ImageError(
+        `The registry has no ${title}, or it is private`,
+        "Check the image's name and digest, and deploy again.",
         false,
       ),
   ],
@@ -147,11 +147,12 @@ export function explain(
 ): unknown {
   if (!(error instanceof DockerError)) return error;
   const title = packageTitle(wanted);
-  const line = output.findLast((each) => each.includes("mooring-install: ")) ?? "";
+  const lines = output.map(plain);
+  const line = lines.findLast((each) => each.includes("mooring-install: ")) ?? "";
   const [, code, sentence] = /mooring-install: ([a-z-]+): (.*)$/.exec(line) ?? [];
   const known = code && NEXT_STEPS[code];
   if (known) return new ImageError(sentence, known.nextStep, known.retry);
-  const said = [...output.slice(-50), error.message].join("\n");
+  const said = [...lines.slice(-50), error.message].join("\n");
   for (const [pattern, make] of SAYINGS) if (pattern.test(said)) return make(title, limits);
   const reason = sentence ?? error.message;
   return new ImageError(
@@ -159,6 +160,12 @@ export function explain(
     "The build's last lines are in the log below.",
     false,
   );
+}
+
+/** The builder colours what a step writes on stderr, wherever it was cut into pieces. */
+function plain(line: string): string {
+  // deno-lint-ignore no-control-regex
+  return line.replaceAll(/\x1b\[\d*m/g, "");
 }
 
 function mib(bytes: number): number {

@@ -159,6 +159,8 @@ export function derivedContext(
     }),
     // Its probes would be processes of the server's beside the ping that Mooring sends.
     "HEALTHCHECK NONE",
+    // .NET's debugger makes its pipes by mknod, which the policy refuses, and then does not start.
+    "ENV DOTNET_EnableDiagnostics=0 COMPlus_EnableDiagnostics=0",
     ...(hasLauncher ? ["COPY launch /mooring/launch"] : []),
     "",
   ].join("\n");

@@ -12,7 +12,7 @@ import { BaseError, pull } from "./create.ts";
 import { assembleDebian, type DebianRoot, downloadNpm, whyNotDebian } from "./debian.ts";
 
 /** Carries the hash of this recipe: an image of another one is made again. */
-const RECIPE_LABEL = "dev.mooring.base.recipe";
+export const RECIPE_LABEL = "dev.mooring.base.recipe";
 
 type Log = (line: string) => void;
 
@@ -149,12 +149,18 @@ export async function readRecipe(
   return { hash: new Uint8Array(digest).toHex(), context: writeTar(content, ["launch"]) };
 }
 
-/** Removes what earlier base images were, once neither a tag nor a server's image nor a container uses them. */
-async function removeReplaced(docker: Docker): Promise<void> {
-  for (const { Id, Labels } of await docker.listImages([RECIPE_LABEL], true)) {
+/** No build takes as long: what is younger may be a step of one that is under way. */
+const LONGEST_BUILD_S = 3600;
+
+/**
+ * Removes what earlier base images were, once neither a tag nor a server's image nor a container uses
+ * them. A step of somebody's build looks the same while it is under way, hence the age.
+ */
+export async function removeReplaced(docker: Docker, ageS = LONGEST_BUILD_S): Promise<void> {
+  for (const { Id, Labels, Created } of await docker.listImages([RECIPE_LABEL], true)) {
     // Images of servers have their base's labels too; a DTMA looks after its own.
     if (Labels?.[Label.toolbox] || Labels?.[BuildLabel.build]) continue;
-    await docker.removeImage(Id);
+    if (Date.now() / 1000 - Created >= ageS) await docker.removeImage(Id);
   }
 }
 

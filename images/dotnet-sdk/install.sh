@@ -35,7 +35,7 @@ dotnet tool install "$name" --version "$version" --tool-path /app/tools \
 status=$?
 cat "$temporary/said" >&2
 if [ "$status" -ne 0 ]; then
-  said=$(tr '\n' ' ' <"$temporary/said" | cut -c 1-400)
+  said=$(sed -n '/error/p' "$temporary/said" | tr '\n\r' '  ' | cut -c 1-600)
   case $said in
     *NU1102*) fail version-not-found "NuGet has no version $name@$version" ;;
     *NU1101* | *"is not found in NuGet feeds"*) fail package-not-found "NuGet has no package $name, or it is private" ;;

@@ -58,6 +58,14 @@ engineTest(
     // A second toolbox directory's worth: the image is gone, the lock file is there.
     await docker.removeImage(both[0].id);
     const again: string[] = [];
+    const sbom = await images.sbom(both[0].id) as {
+      specVersion: string;
+      components: { name: string; licenses?: unknown[]; hashes: { alg: string }[] }[];
+    };
+    assert.equal(sbom.specVersion, "1.6");
+    const server = sbom.components.find(({ name }) => name === EVERYTHING.name)!;
+    assert.equal(server.hashes[0].alg, "SHA-512");
+    assert.ok(sbom.components.length > 50 && sbom.components.every(({ hashes }) => hashes.length));
     const rebuiltMs = Date.now();
     await images.ensure(EVERYTHING, { onLine: (line) => again.push(line) });
     console.log(`build with a lock file: ${Date.now() - rebuiltMs} ms`);
@@ -108,6 +116,66 @@ engineTest(
     await assert.rejects(images.ensure(EVERYTHING), refused(/base image .* is not on/, true));
   },
 );
+
+engineTest("two builds of one lock differ in times alone", async (toolbox) => {
+  const { docker } = toolbox;
+  const images = imagesOf(toolbox);
+  const wanted = { ...EVERYTHING, name: "semver", version: "7.7.2" };
+  const builds = [];
+  for (let round = 0; round < 3; round++) {
+    const { id } = await images.ensure(wanted);
+    const sbom = await images.sbom(id) as { components: { purl: string }[] };
+    const { Config, RootFS } = (await docker.inspectImage(id))!;
+    builds.push({ id, sbom, Config, layers: RootFS.Layers!, app: await archiveOf(toolbox, id) });
+    assert.ok(await docker.removeImage(id));
+  }
+  // The first one made the lock; what is installed by it is the same then and ever after.
+  const [first, second, third] = builds;
+  for (const { Config, layers, app, sbom } of [second, third]) {
+    assert.deepEqual({ ...Config, Image: "" }, { ...first.Config, Image: "" });
+    assert.deepEqual(layers.slice(0, -1), first.layers.slice(0, -1));
+    assert.deepEqual(sbom.components, first.sbom.components);
+    // Why not the same digest: the engine gives the directory that it copies to the time of the
+    // copying, and the image's configuration the time of each step.
+    assert.notDeepEqual(app.whole, first.app.whole);
+    assert.deepEqual(app.withoutTime, first.app.withoutTime);
+  }
+  assert.equal(new Set(builds.map(({ id }) => id)).size, 3);
+  assert.deepEqual(first.sbom.components.map(({ purl }) => purl), ["pkg:npm/semver@7.7.2"]);
+});
+
+/** An image's /app as a tar, and the same without the time of /app itself. */
+async function archiveOf({ docker, id }: Toolbox, image: string) {
+  const container = await docker.createContainer(`mooring-test-${crypto.randomUUID()}`, {
+    Image: image,
+    Entrypoint: ["never-started"],
+    Labels: { "dev.mooring.toolbox": id },
+  });
+  using client = Deno.createHttpClient({ proxy: { transport: "unix", path: docker.socketPath } });
+  const url = `http://localhost/containers/${container}/archive?path=/app`;
+  const whole = await (await fetch(url, { client })).bytes();
+  await docker.removeContainer(container);
+  // The first header's time and checksum.
+  return { whole, withoutTime: whole.slice().fill(0, 136, 156) };
+}
+
+engineTest("Images.collect leaves what a container of any generation uses", async (toolbox) => {
+  const { docker } = toolbox;
+  const images = imagesOf(toolbox);
+  const image = await images.ensure({ ...EVERYTHING, name: "semver", version: "7.7.2" });
+  const container = await docker.createContainer(`mooring-test-${crypto.randomUUID()}`, {
+    Image: image.id,
+    Entrypoint: ["never-started"],
+    Labels: { "dev.mooring.toolbox": toolbox.id, "dev.mooring.generation": "1" },
+  });
+  await images.collect([]);
+  assert.deepEqual((await leftovers(docker, toolbox.id)).images, [image.id]);
+  assert.notEqual(await images.sbom(image.id), null);
+  await docker.removeContainer(container);
+  await images.collect([]);
+  assert.deepEqual((await leftovers(docker, toolbox.id)).images, []);
+  assert.equal(await images.sbom(image.id), null);
+});
 
 engineTest("Images.ensure refuses what is not what the lock file says", async (toolbox) => {
   const images = imagesOf(toolbox);

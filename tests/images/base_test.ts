@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { Docker, DockerError, EngineAbsentError } from "../../dtma/docker.ts";
 import { writeTar } from "../../dtma/tar.ts";
+import { RECIPE_LABEL, removeReplaced } from "../../images/base.ts";
 
 const NAME = "mooring/node:24";
-const RECIPE_LABEL = "dev.mooring.base.recipe";
+const BASE_PROGRAM = new URL("../../images/base.ts", import.meta.url).pathname;
 
 /** Signed no registry's certificate: made for this test, its key thrown away. */
 const UNRELATED_CA = `-----BEGIN CERTIFICATE-----
@@ -51,7 +52,7 @@ function engineTest(name: string, run: (docker: Docker) => Promise<void>) {
 
 async function makeBase(environment: Record<string, string> = {}) {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--quiet", new URL("../../images/base.ts", import.meta.url).pathname],
+    args: ["run", "-A", "--quiet", BASE_PROGRAM],
     env: environment,
   }).output();
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
@@ -68,6 +69,49 @@ engineTest("images/base.ts makes the base once, and finds it on the second run",
   assert.deepEqual(await makeBase(), { code: 0, lines: [`${NAME} is ready`], errors: "" });
   console.log(`second run: ${Date.now() - startedMs} ms`);
   assert.equal((await docker.inspectImage(NAME))?.Id, image?.Id);
+});
+
+engineTest(
+  "images/base.ts removes what a rebuilt base replaces, and nothing else",
+  async (docker) => {
+    const id = crypto.randomUUID();
+    const build = async (lines: string[]) => {
+      const dockerfile = ["FROM scratch", `LABEL ${RECIPE_LABEL}=old test=${id}`, ...lines, ""];
+      const tag = `mooring-test/replaced:${id}`;
+      const options = { buildArguments: {}, labels: {}, onLine: () => {} };
+      const context = writeTar({ Dockerfile: dockerfile.join("\n"), a: "" });
+      return await docker.buildImage(context, { tag, ...options });
+    };
+    const old = await build(["COPY a /old"]);
+    const used = await build(["COPY a /used"]);
+    const servers = await build(["LABEL dev.mooring.toolbox=of-a-server", "COPY a /server"]);
+    const present = await build(["COPY a /present"]);
+    const container = await docker.createContainer(`mooring-test-${id}`, {
+      Image: used,
+      Entrypoint: ["never-started"],
+    });
+    try {
+      await removeReplaced(docker);
+      assert.notEqual(await docker.inspectImage(old), null, "a build may be at it");
+      await removeReplaced(docker, 0);
+      const there = await Promise.all(
+        [old, used, servers, present].map((each) => docker.inspectImage(each)),
+      );
+      assert.deepEqual(there.map((each) => each !== null), [false, true, true, true]);
+    } finally {
+      await docker.removeContainer(container);
+      for (const each of [used, servers, present]) await docker.removeImage(each);
+    }
+  },
+);
+
+Deno.test("images/base.ts says in one line what it cannot make", async () => {
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--quiet", BASE_PROGRAM, "ruby"],
+  }).output();
+  assert.equal(code, 1);
+  const said = new TextDecoder().decode(stderr).trim();
+  assert.equal(said, "There is no base image ruby: name some of node, python, dotnet");
 });
 
 Deno.test("images/base.ts says in one line that no engine answers", async () => {
@@ -217,7 +261,7 @@ engineTest("install.mjs picks the command, and only a JavaScript one", async (do
   const pick = (bin: unknown, first: string, wanted?: string) =>
     installOffline(docker, folder(bin, first), "@x/p", "file:/p", wanted);
   const node = "#!/usr/bin/env node";
-  const [single, named, first, shell, gone, wanted, unknown] = await Promise.all([
+  const [single, named, first, shell, gone, wanted, unknown, outside, link] = await Promise.all([
     pick("a", node),
     pick({ other: "a", p: "b" }, node),
     pick({ one: "b", two: "a" }, node),
@@ -225,7 +269,15 @@ engineTest("install.mjs picks the command, and only a JavaScript one", async (do
     pick("dist/none.js", node),
     pick({ other: "a", p: "b" }, node, "other"),
     pick({ other: "a", p: "b" }, node, "none"),
+    pick("../../../usr/local/lib/mooring/install.mjs", node),
+    installOffline(
+      docker,
+      `${folder("way-out.js", node)}; ln -s /usr/local/lib/mooring/install.mjs way-out.js`,
+      "@x/p",
+      "file:/p",
+    ),
   ]);
+  for (const line of [outside, link]) assert.match(line, /^mooring-install: no-bin: /);
   assert.equal(single, "node_modules/@x/p/a");
   assert.equal(named, "node_modules/@x/p/b");
   assert.equal(first, "node_modules/@x/p/b");
