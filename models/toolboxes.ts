@@ -30,8 +30,18 @@ export interface Toolbox {
   /** Heard of within the last two long polls. */
   isOnline: boolean;
   servers: number;
+  /** What its running servers may take together. */
+  promisedMiB: number;
+  /** It has a key. */
+  isEnrolled: boolean;
+  /** Of a token that was not spent. */
   enrolmentExpiresAt: Date | null;
+  labels: Record<string, string>;
+  /** No new server is placed there. */
+  drainedAt: Date | null;
   revokedAt: Date | null;
+  /** A new key was asked for and is not there yet. */
+  rotationAskedAt: Date | null;
 }
 
 /** The toolboxes of a workspace, oldest first. */
@@ -387,9 +397,15 @@ async function readToolboxes(sql: Sql, which: ReturnType<Sql>): Promise<Toolbox[
     (Omit<Toolbox, "isOnline" | "facts"> & { facts: unknown; silentS: number | null })[]
   >`
     select t.id, t.workspace_id as "workspaceId", t.name, t.is_local as "isLocal", t.facts,
-      t.last_seen_at as "lastSeenAt", t.enrolment_expires_at as "enrolmentExpiresAt",
-      t.revoked_at as "revokedAt", extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
-      (select count(*)::int from servers s where s.toolbox_id = t.id) as servers
+      t.last_seen_at as "lastSeenAt", t.public_key is not null as "isEnrolled",
+      t.enrolment_expires_at as "enrolmentExpiresAt", t.labels, t.drained_at as "drainedAt",
+      t.revoked_at as "revokedAt", t.rotation_asked_at as "rotationAskedAt",
+      extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
+      (select count(*)::int from servers s where s.toolbox_id = t.id) as servers,
+      (select coalesce(sum(coalesce((g.config #>> '{options,memoryMiB}')::int,
+          (g.config #>> '{entry,memoryMiB}')::int, 512)), 0)::int
+        from servers s join server_generations g on g.server_id = s.id and g.generation = s.generation
+        where s.toolbox_id = t.id and s.running and s.removed_at is null) as "promisedMiB"
     from toolboxes t where ${which} order by t.created_at, t.id`;
   return rows.map(({ silentS, facts, ...row }) => ({
     ...row,

@@ -12,6 +12,8 @@ const STATUS: Record<string, { name: string; sign: string }> = {
   stopped: { name: "Stopped", sign: "■" },
   failed: { name: "Failed", sign: "▲" },
   removing: { name: "Removing", sign: "◌" },
+  drained: { name: "Drained", sign: "◌" },
+  revoked: { name: "Revoked", sign: "■" },
   toolbox_unreachable: { name: "Toolbox unreachable", sign: "▲" },
 };
 

@@ -1,0 +1,218 @@
+import assert from "node:assert/strict";
+import { createApp } from "../../app.ts";
+import { ENVIRONMENT } from "../../dtma/config.ts";
+import { CallRecorder } from "../../models/calls.ts";
+import { Changes } from "../../models/changes.ts";
+import { createLog } from "../../models/log.ts";
+import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
+import { listToolboxes } from "../../models/toolboxes.ts";
+import { KINDS, openWorld, testKey } from "../models/databases.ts";
+
+const ROOT = new URL("../../", import.meta.url).pathname;
+const HOSTILE = `<script>alert(1)</script>"'`;
+
+/** The app over HTTP, and people of each role who are signed in. */
+async function openApp() {
+  const world = await openWorld(KINDS[0]);
+  const { db, owner, workspaceId, identity } = world;
+  const cookies: Record<string, string> = {};
+  for (const role of ["owner", "admin", "member", "viewer"]) {
+    const made = await identity.createAccount(`${role}@e.com`, role, "a long enough password");
+    cookies[role] = made.getSetCookie()[0].split(";")[0];
+    const person = (await identity.userOf(new Headers({ cookie: cookies[role] })))!;
+    await owner`
+      insert into public.members (workspace_id, user_id, role)
+      values (${workspaceId}, ${person.userId}, ${role})`;
+  }
+  const logged: string[] = [];
+  const log = createLog("text", (line) => logged.push(line));
+  const calls = new CallRecorder(db, log);
+  const changes = new Changes(db);
+  const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
+  let serve = (_request: Request): Response | Promise<Response> =>
+    new Response(null, { status: 503 });
+  const http = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    (request) => serve(request),
+  );
+  const baseUrl = new URL(`http://127.0.0.1:${http.addr.port}`);
+  const app = await createApp({
+    db,
+    identity,
+    setup: null,
+    secretsKey: testKey,
+    appSigningKey,
+    changes,
+    links: null,
+    calls,
+    log,
+    baseUrl,
+    version: "0",
+    isMigrated: () => Promise.resolve(true),
+  });
+  serve = (request) => app.fetch(request);
+  const as = (role: string) => ({
+    async get(path: string) {
+      const response = await app.request(baseUrl.origin + path, {
+        headers: { cookie: cookies[role] },
+      });
+      return { status: response.status, html: await response.text() };
+    },
+    async post(path: string, form: Record<string, string> = {}) {
+      const response = await app.request(baseUrl.origin + path, {
+        method: "POST",
+        body: new URLSearchParams(form),
+        headers: { cookie: cookies[role], origin: baseUrl.origin },
+      });
+      const location = response.headers.get("location");
+      return { status: response.status, location, html: await response.text() };
+    },
+    /** A live page, read until it says what is wanted. */
+    async live(path: string) {
+      const headers = { cookie: cookies[role] };
+      const response = await app.request(baseUrl.origin + path, { headers });
+      const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+      let text = "";
+      return {
+        async until(wanted: RegExp) {
+          while (!wanted.test(text)) text += (await reader.read()).value;
+          const seen = text;
+          text = "";
+          return seen;
+        },
+        [Symbol.asyncDispose]: () => reader.cancel(),
+      };
+    },
+  });
+  return {
+    ...world,
+    baseUrl,
+    logged,
+    as,
+    async [Symbol.asyncDispose]() {
+      await http.shutdown();
+      await calls.flush();
+      await changes.close();
+      await world.close();
+    },
+  };
+}
+
+const commandIn = (html: string) =>
+  /<pre id="command"[^>]*><code>([^<]*)/.exec(html)?.[1].replaceAll("&amp;", "&")
+    .replaceAll("&#39;", "'");
+
+Deno.test({
+  name: "the toolbox pages",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  async fn(t) {
+    await using app = await openApp();
+    const { db, user, owner, workspaceId } = app;
+    const admin = app.as("admin");
+    const named = async (name: string) =>
+      (await listToolboxes(db, user, workspaceId)).find((box) => box.name === name)!;
+
+    await t.step("only owners and admins add a toolbox; others read why", async () => {
+      for (const role of ["member", "viewer"]) {
+        const page = await app.as(role).get("/toolboxes");
+        assert.match(page.html, /Owners and admins of the workspace add toolboxes/);
+        assert.doesNotMatch(page.html, /action="\/toolboxes"/);
+        const answer = await app.as(role).post("/toolboxes", { name: "Mine" });
+        assert.equal(answer.status, 403);
+        assert.match(
+          answer.html,
+          /Only owners and admins of the workspace can change its toolboxes/,
+        );
+      }
+    });
+
+    await t.step("a name that does not hold comes back with the form", async () => {
+      const taken = await admin.post("/toolboxes", { name: "This machine" });
+      assert.equal(taken.status, 422);
+      assert.match(taken.html, /has a toolbox of this name/);
+      const hostile = await admin.post("/toolboxes", { name: HOSTILE.repeat(5) });
+      assert.equal(hostile.status, 422);
+      assert.equal(hostile.html.includes("<script>alert"), false);
+    });
+
+    await t.step(
+      "the command is shown once, and enrols a real DTMA; the page says so",
+      async () => {
+        const made = await admin.post("/toolboxes", { name: "Rack 1" });
+        assert.equal(made.status, 200);
+        const command = commandIn(made.html)!;
+        const token = /MOORING_ENROLMENT_TOKEN=(mte_\S+)/.exec(command)![1];
+        const { id } = await named("Rack 1");
+        const page = await admin.get(`/toolboxes/${id}`);
+        assert.equal(page.html.includes(token), false);
+        assert.match(page.html, /Make a new command/);
+
+        const path = /hx-sse:connect="([^"]+)"/.exec(made.html)![1];
+        assert.equal(path.includes(token), false);
+        await using live = await admin.live(path);
+        const first = await live.until(/box-events[^]*\n\n/);
+        assert.doesNotMatch(first, /hx-target="#enrolment"/, "the command stays");
+
+        const directory = await Deno.makeTempDir({ prefix: "mooring-test-" });
+        const child = new Deno.Command("sh", {
+          args: [
+            "-c",
+            command.replaceAll("/var/lib/mooring-dtma", directory)
+              .replaceAll("/var/run/docker.sock", `${directory}/no-docker.sock`)
+              .replace("MOORING_URL", "exec env MOORING_URL"),
+          ],
+          cwd: ROOT,
+          env: { DOCKER_HOST: `unix://${directory}/no-docker.sock` },
+          stdout: "null",
+          stderr: "piped",
+        }).spawn();
+        const said = new Response(child.stderr).text();
+        const failed = said.then((words) => Promise.reject(new Error(words)));
+        failed.catch(() => {});
+        await Promise.race([live.until(/<strong>Enrolled\.<\/strong>/), failed]);
+        await Promise.race([live.until(/No Docker Engine answers/), failed]);
+        child.kill("SIGTERM");
+        const { code } = await child.status;
+        assert.equal(code, 0, await said);
+        assert.match(await said, /Enrolled as toolbox/);
+        await Deno.remove(directory, { recursive: true });
+        assert.equal((await named("Rack 1")).isEnrolled, true);
+
+        const everything = [...app.logged, await said].join("\n");
+        assert.equal(everything.includes(token), false, "no log has it");
+        const rows = await owner`select message from public.events`;
+        assert.equal(JSON.stringify(rows).includes(token), false, "no event has it");
+      },
+    );
+
+    await t.step("the command names what a DTMA reads", async () => {
+      const { id } = await named("Rack 1");
+      const { status, html } = await admin.post(`/toolboxes/${id}/token`);
+      assert.equal(status, 200);
+      assert.match(html, /the key that the toolbox has now stops working/);
+      const command = commandIn(html)!;
+      assert.match(command, new RegExp(`--allow-env=${ENVIRONMENT.join(",")} `));
+      const main = await Deno.readTextFile(`${ROOT}dtma/main.ts`);
+      for (const [permission] of command.matchAll(/--allow-[a-z]+=/g)) {
+        assert.ok(main.includes(permission), permission);
+      }
+      assert.equal(command.match(/--allow-/g)!.length, main.match(/--allow-[a-z]+=/g)!.length);
+      assert.match(html, /is an address of Mooring&#39;s own machine/);
+      for (const role of ["member", "viewer"]) {
+        assert.equal((await app.as(role).post(`/toolboxes/${id}/token`)).status, 403);
+      }
+    });
+
+    await t.step("pages have no script or style of their own", async () => {
+      const { id } = await named("Rack 1");
+      for (const path of ["/toolboxes", `/toolboxes/${id}`, `/toolboxes/${app.toolboxId}`]) {
+        for (const role of ["owner", "viewer"]) {
+          const { status, html } = await app.as(role).get(path);
+          assert.equal(status, 200);
+          assert.doesNotMatch(html, /<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=|hx-on/i);
+        }
+      }
+    });
+  },
+});

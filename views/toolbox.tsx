@@ -1,0 +1,185 @@
+import type { DtmaCommands } from "../models/dtma_command.ts";
+import type { Event } from "../models/events.ts";
+import type { Server } from "../models/servers.ts";
+import type { Toolbox } from "../models/toolboxes.ts";
+import { bytes, count, duration, Status, Time } from "./parts.tsx";
+import { Enrolment } from "./toolbox_enrolment.tsx";
+import { Labels, ToolboxStatus } from "./toolboxes.tsx";
+import { useUrl } from "./url.ts";
+
+export interface ToolboxProps {
+  box: Toolbox;
+  servers: Server[];
+  events: Event[];
+  /** The asker is an owner or admin. */
+  mayChange: boolean;
+  /** Made just now: the one time they are shown. */
+  commands?: DtmaCommands | null;
+}
+
+export function ToolboxPage(props: ToolboxProps) {
+  const { box, mayChange, commands = null } = props;
+  const url = useUrl();
+  return (
+    <>
+      <p class="crumbs">
+        <a href={url("/toolboxes")}>Toolboxes</a> / {box.name}
+      </p>
+      <div
+        hx-sse:connect={url(`/toolboxes/${box.id}/live${commands ? "?enrolling" : ""}`)}
+        hx-swap="none"
+      >
+      </div>
+      <h1>{box.name}</h1>
+      <Enrolment box={box} mayChange={mayChange} commands={commands} />
+      <ToolboxBody box={box} />
+      <ToolboxServers box={box} servers={props.servers} />
+      <ToolboxEvents events={props.events} />
+    </>
+  );
+}
+
+/** What is known of the host; follows changes live. */
+export function ToolboxBody({ box }: { box: Toolbox }) {
+  const facts = box.facts, engine = facts?.engine;
+  return (
+    <div id="toolbox">
+      <p class="verdict">
+        <ToolboxStatus box={box} />
+      </p>
+      <Labels labels={box.labels} />
+      {engine?.state === "absent" && (
+        <div class="notice bad">
+          <p>
+            <strong>No Docker Engine answers.</strong> {engine.reason}
+          </p>
+          <p>What to do: {engine.advice}</p>
+        </div>
+      )}
+      {facts?.clockWarning && <p class="notice bad">{facts.clockWarning}</p>}
+      {!facts && box.isLocal && (
+        <p class="notice">
+          The DTMA starts with Mooring and reports here within seconds. If it does not, the console
+          says why.
+        </p>
+      )}
+      <section class="card" aria-labelledby="host">
+        <h2 id="host">Host</h2>
+        <dl class="facts">
+          <dt>Last heard of</dt>
+          <dd>{box.lastSeenAt ? <Time at={box.lastSeenAt} relative /> : "never"}</dd>
+          {facts && (
+            <>
+              <dt>DTMA</dt>
+              <dd>{facts.dtmaVersion}</dd>
+              <dt>Reach</dt>
+              <dd>
+                {facts.reach === "tunnel"
+                  ? "It keeps a link to Mooring"
+                  : <>Mooring calls it at {facts.address}</>}
+              </dd>
+              {facts.roundTripMs != null && (
+                <>
+                  <dt>Round trip</dt>
+                  <dd>{duration(facts.roundTripMs)}</dd>
+                </>
+              )}
+              {facts.clockOffsetMs != null && (
+                <>
+                  <dt>Clock</dt>
+                  <dd>{clockWords(facts.clockOffsetMs)}</dd>
+                </>
+              )}
+            </>
+          )}
+          {engine?.state === "ready" && (
+            <>
+              <dt>Docker Engine</dt>
+              <dd>{engine.version} (API {engine.apiVersion})</dd>
+              <dt>System</dt>
+              <dd>{engine.os}, {engine.architecture}</dd>
+              <dt>Processors</dt>
+              <dd>{engine.cpus}</dd>
+              <dt>Memory</dt>
+              <dd>{bytes(engine.memoryBytes)}</dd>
+            </>
+          )}
+          <dt>Memory promised</dt>
+          <dd>
+            {bytes(box.promisedMiB * 1024 ** 2)}
+            {engine?.state === "ready" && (
+              <>
+                {" of "}
+                {bytes(engine.memoryBytes)}
+                {box.promisedMiB * 1024 ** 2 > engine.memoryBytes && (
+                  <>
+                    {" "}
+                    <strong>More than there is</strong>: servers may be killed when all use theirs
+                  </>
+                )}
+              </>
+            )}
+          </dd>
+        </dl>
+      </section>
+    </div>
+  );
+}
+
+function clockWords(offsetMs: number): string {
+  if (Math.abs(offsetMs) < 1000) return "Agrees with Mooring's to a second";
+  return `${duration(Math.abs(offsetMs))} ${offsetMs > 0 ? "ahead of" : "behind"} Mooring's`;
+}
+
+/** Its servers; follows changes live. */
+export function ToolboxServers({ box, servers }: { box: Toolbox; servers: Server[] }) {
+  const url = useUrl();
+  return (
+    <section class="card" id="box-servers" aria-labelledby="box-servers-title">
+      <h2 id="box-servers-title">Servers</h2>
+      {servers.length === 0
+        ? (
+          <p class="help">
+            None yet.{" "}
+            {!box.revokedAt && !box.drainedAt && <a href={url("/marketplace")}>Deploy one</a>}
+          </p>
+        )
+        : (
+          <>
+            <p class="help">{count(servers.length, "server")}</p>
+            <ul class="rows">
+              {servers.map((server) => (
+                <li>
+                  <a href={url(`/servers/${server.id}`)}>{server.name}</a>
+                  <Status of={server.status} />
+                </li>
+              ))}
+            </ul>
+          </>
+        )}
+    </section>
+  );
+}
+
+/** What happened to it; follows changes live. */
+export function ToolboxEvents({ events }: { events: Event[] }) {
+  return (
+    <section class="card" id="box-events" aria-labelledby="box-events-title">
+      <h2 id="box-events-title">Events</h2>
+      {events.length === 0 ? <p class="help">Nothing happened yet.</p> : (
+        <ol class="events">
+          {events.map((event) => (
+            <li class={event.level}>
+              <Time at={event.at} relative />
+              <span>
+                {event.level !== "info" && (
+                  <strong>{event.level === "error" ? "Error" : "Warning"}:</strong>
+                )} {event.message} {event.actorName && <small>by {event.actorName}</small>}
+              </span>
+            </li>
+          ))}
+        </ol>
+      )}
+    </section>
+  );
+}
