@@ -68,6 +68,134 @@ export async function renewEnrolmentToken(
   return token;
 }
 
+/** Gives a toolbox another name. @throws {Invalid} {@link addToolbox} */
+export async function renameToolbox(
+  db: Database,
+  user: User,
+  toolboxId: string,
+  name: string,
+): Promise<void> {
+  const named = validName(name);
+  await changingToolbox(db, user, toolboxId, async (sql, box) => {
+    if (box.name === named) return;
+    await mustBeFree(sql, box.workspaceId, named, box.id);
+    await sql`update toolboxes set name = ${named} where id = ${toolboxId}`;
+    await say(sql, user, box, `Renamed from ${box.name} to ${named}`);
+  });
+}
+
+const LABELS_LIMIT = 32;
+
+/**
+ * Reads labels as people write them, one `key=value` a line.
+ * @throws {Invalid} naming the first line that does not hold
+ */
+export function readLabels(text: string): Record<string, string> {
+  const labels = new Map<string, string>();
+  for (const line of text.split(/\r?\n/).map((line) => line.trim()).filter(Boolean)) {
+    const [, key, value] = /^([A-Za-z0-9][A-Za-z0-9._/-]{0,62})\s*=\s*(.*)$/.exec(line) ?? [];
+    // deno-lint-ignore no-control-regex
+    if (!key || value.length > 120 || /[\u0000-\u001f\u007f]/.test(value)) {
+      throw wrongLabels(
+        `“${
+          line.slice(0, 60)
+        }” is no label: write key=value, the key in letters, digits and . _ / - ` +
+          "and the value in at most 120 characters",
+      );
+    }
+    if (labels.has(key)) throw wrongLabels(`The label ${key} is there twice: keep one`);
+    labels.set(key, value.toWellFormed());
+  }
+  if (labels.size > LABELS_LIMIT) throw wrongLabels(`A toolbox has at most ${LABELS_LIMIT} labels`);
+  return Object.fromEntries(labels);
+}
+
+function wrongLabels(message: string): Invalid {
+  return new Invalid(message, { labels: message });
+}
+
+/** Replaces a toolbox's labels. @throws {Invalid} {@link readLabels} */
+export async function labelToolbox(
+  db: Database,
+  user: User,
+  toolboxId: string,
+  text: string,
+): Promise<void> {
+  const labels = readLabels(text);
+  await changingToolbox(db, user, toolboxId, async (sql, box) => {
+    const { count } = await sql`
+      update toolboxes set labels = ${JSON.stringify(labels)}::text::jsonb
+      where id = ${toolboxId} and labels <> ${JSON.stringify(labels)}::text::jsonb`;
+    if (count > 0) await say(sql, user, box, "Changed its labels");
+  });
+}
+
+/** From now on no new server is placed on the toolbox; those that are there run on. */
+export async function drainToolbox(db: Database, user: User, toolboxId: string): Promise<void> {
+  await changingToolbox(db, user, toolboxId, async (sql, box) => {
+    if (box.drainedAt) return;
+    await sql`update toolboxes set drained_at = now() where id = ${toolboxId}`;
+    await say(sql, user, box, "Drained: no new server is placed here");
+  });
+}
+
+/** New servers are placed on the toolbox again. */
+export async function undrainToolbox(db: Database, user: User, toolboxId: string): Promise<void> {
+  await changingToolbox(db, user, toolboxId, async (sql, box) => {
+    if (!box.drainedAt) return;
+    await sql`update toolboxes set drained_at = null where id = ${toolboxId}`;
+    await say(sql, user, box, "New servers are placed here again");
+  });
+}
+
+/**
+ * Refuses a toolbox's key for good. What it runs runs on, out of reach.
+ * @throws {Conflict} this machine's toolbox, which would enrol again by itself
+ */
+export async function revokeToolbox(db: Database, user: User, toolboxId: string): Promise<void> {
+  await changingToolbox(db, user, toolboxId, async (sql, box) => {
+    if (box.isLocal) {
+      throw new Conflict("This machine's toolbox cannot be revoked: drain it instead");
+    }
+    if (box.revokedAt) return;
+    await sql`
+      update toolboxes set revoked_at = now(), enrolment_hash = null, enrolment_expires_at = null
+      where id = ${toolboxId}`;
+    await say(sql, user, box, "Revoked: its key is refused from now on");
+  });
+}
+
+/**
+ * Removes a revoked toolbox and its servers from Mooring. Nothing is removed on its host, which is
+ * out of reach.
+ *
+ * @param typedName the toolbox's name, as the person typed it to confirm
+ * @throws {Invalid} another name was typed
+ * @throws {Conflict} it is not revoked, or this machine's
+ */
+export async function removeToolbox(
+  db: Database,
+  user: User,
+  toolboxId: string,
+  typedName: string,
+): Promise<void> {
+  await changingToolbox(db, user, toolboxId, async (sql, box) => {
+    if (box.isLocal) throw new Conflict("This machine's toolbox cannot be removed");
+    if (!box.revokedAt) throw new Conflict("Revoke the toolbox first: then it can be removed");
+    if (typedName.trim() !== box.name) {
+      const message = "That is not the toolbox's name: type it as it is written above";
+      throw new Invalid(message, { confirmation: message });
+    }
+    const servers = await sql<{ name: string }[]>`
+      select name from servers where toolbox_id = ${toolboxId} order by lower(name)`;
+    await sql`delete from toolboxes where id = ${toolboxId}`;
+    const lost = servers.length === 0
+      ? "it had no servers"
+      : `its servers went with it: ${servers.map(({ name }) => name).join(", ").slice(0, 1500)}`;
+    await say(sql, user, box, `Removed the toolbox ${box.name}; ${lost}`);
+  });
+}
+
 async function mustBeFree(sql: Sql, workspaceId: string, name: string, toolboxId: string) {
   const [taken] = await sql`
     select from toolboxes

@@ -392,7 +392,8 @@ function bytesOf(base64: string): Uint8Array {
   return Uint8Array.from(atob(base64.replaceAll("\n", "")), (char) => char.charCodeAt(0));
 }
 
-async function readToolboxes(sql: Sql, which: ReturnType<Sql>): Promise<Toolbox[]> {
+/** For other models, within a person's transaction. */
+export async function readToolboxes(sql: Sql, which: ReturnType<Sql>): Promise<Toolbox[]> {
   const rows = await sql<
     (Omit<Toolbox, "isOnline" | "facts"> & { facts: unknown; silentS: number | null })[]
   >`

@@ -2,15 +2,30 @@ import { type Context, Hono } from "hono";
 import { dtmaCommands } from "../models/dtma_command.ts";
 import { Invalid } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
-import { addToolbox, renewEnrolmentToken } from "../models/fleet.ts";
+import {
+  addToolbox,
+  drainToolbox,
+  labelToolbox,
+  removeToolbox,
+  renameToolbox,
+  renewEnrolmentToken,
+  revokeToolbox,
+  undrainToolbox,
+} from "../models/fleet.ts";
 import { listServers } from "../models/servers.ts";
 import { getToolbox, listToolboxes } from "../models/toolboxes.ts";
-import { ToolboxBody, ToolboxEvents, ToolboxPage, ToolboxServers } from "../views/toolbox.tsx";
+import {
+  ToolboxBody,
+  ToolboxEvents,
+  ToolboxPage,
+  type ToolboxProps,
+  ToolboxServers,
+} from "../views/toolbox.tsx";
 import { Enrolment } from "../views/toolbox_enrolment.tsx";
 import { Toolboxes, type ToolboxesProps, ToolboxList } from "../views/toolboxes.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { live } from "./live.ts";
-import { formOf, page } from "./render.tsx";
+import { formOf, goTo, page } from "./render.tsx";
 
 /** Toolboxes: add, look at, change, drain, revoke, remove. */
 export function toolboxPageRoutes(deps: Deps) {
@@ -68,7 +83,34 @@ export function toolboxPageRoutes(deps: Deps) {
       const id = c.req.param("id");
       const enrolmentToken = await renewEnrolmentToken(db, c.get("user"), id);
       return await toolboxPage(c, id, { enrolmentToken });
-    });
+    })
+    .post("/toolboxes/:id/name", (c) =>
+      formAgain(c, async (id, { name = "" }) => {
+        await renameToolbox(db, c.get("user"), id, name);
+        return goTo(c, `/toolboxes/${id}`, "renamed");
+      }))
+    .post("/toolboxes/:id/labels", (c) =>
+      formAgain(c, async (id, { labels = "" }) => {
+        await labelToolbox(db, c.get("user"), id, labels);
+        return goTo(c, `/toolboxes/${id}`, "labelled");
+      }))
+    .post("/toolboxes/:id/drain", async (c) => {
+      await drainToolbox(db, c.get("user"), c.req.param("id"));
+      return goTo(c, `/toolboxes/${c.req.param("id")}`, "drained");
+    })
+    .post("/toolboxes/:id/undrain", async (c) => {
+      await undrainToolbox(db, c.get("user"), c.req.param("id"));
+      return goTo(c, `/toolboxes/${c.req.param("id")}`, "undrained");
+    })
+    .post("/toolboxes/:id/revoke", async (c) => {
+      await revokeToolbox(db, c.get("user"), c.req.param("id"));
+      return goTo(c, `/toolboxes/${c.req.param("id")}`, "toolbox-revoked");
+    })
+    .post("/toolboxes/:id/remove", (c) =>
+      formAgain(c, async (id, { confirmation = "" }) => {
+        await removeToolbox(db, c.get("user"), id, confirmation);
+        return goTo(c, "/toolboxes", "toolbox-removed");
+      }));
 
   async function listPage(c: Context<Env>, again?: Pick<ToolboxesProps, "name" | "mistakes">) {
     const toolboxes = await listToolboxes(db, c.get("user"), c.get("workspace").id);
@@ -76,15 +118,30 @@ export function toolboxPageRoutes(deps: Deps) {
     return page(c, "Toolboxes", content, again ? 422 : 200);
   }
 
+  /** A form of a toolbox's page: one that does not hold comes back with what was typed. */
+  async function formAgain(
+    c: Context<Env>,
+    take: (id: string, form: Record<string, string>) => Promise<Response>,
+  ) {
+    const id = c.req.param("id")!, values = await formOf(c);
+    try {
+      return await take(id, values);
+    } catch (error) {
+      if (!(error instanceof Invalid)) throw error;
+      return await toolboxPage(c, id, { again: { values, mistakes: error.fields } });
+    }
+  }
+
   async function toolboxPage(
     c: Context<Env>,
     id: string,
-    { enrolmentToken }: { enrolmentToken?: string } = {},
+    { enrolmentToken, again }: { enrolmentToken?: string; again?: ToolboxProps["again"] } = {},
   ) {
     const seen = await read(c, id);
     const commands = enrolmentToken ? dtmaCommands(deps.baseUrl, enrolmentToken) : null;
-    const content = <ToolboxPage {...seen} mayChange={isAdmin(c)} commands={commands} />;
-    return page(c, seen.box.name, content);
+    const mayChange = isAdmin(c);
+    const content = <ToolboxPage {...{ ...seen, mayChange, commands, again }} />;
+    return page(c, seen.box.name, content, again ? 422 : 200);
   }
 
   async function read(c: Context<Env>, id: string) {

@@ -142,15 +142,17 @@ export function Field(props: {
 
 /** A destructive act behind a second step that says what it takes along; works without script. */
 export function Confirm(
-  { label, title, action, children }: {
+  { label, title, action, isOpen, children }: {
     label: string;
     title: string;
     action: string;
+    /** From the start: what was sent did not hold. */
+    isOpen?: boolean;
     children?: Child;
   },
 ) {
   return (
-    <details class="confirm">
+    <details class="confirm" open={isOpen}>
       <summary class="button quiet">{label}</summary>
       <form method="post" action={action}>
         <p>

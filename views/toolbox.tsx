@@ -2,7 +2,7 @@ import type { DtmaCommands } from "../models/dtma_command.ts";
 import type { Event } from "../models/events.ts";
 import type { Server } from "../models/servers.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
-import { bytes, count, duration, Status, Time } from "./parts.tsx";
+import { bytes, Confirm, count, duration, Field, Status, Time } from "./parts.tsx";
 import { Enrolment } from "./toolbox_enrolment.tsx";
 import { Labels, ToolboxStatus } from "./toolboxes.tsx";
 import { useUrl } from "./url.ts";
@@ -15,6 +15,8 @@ export interface ToolboxProps {
   mayChange: boolean;
   /** Made just now: the one time they are shown. */
   commands?: DtmaCommands | null;
+  /** What was typed into a form that did not hold, and what is wrong with it. */
+  again?: { values: Record<string, string>; mistakes: Record<string, string> };
 }
 
 export function ToolboxPage(props: ToolboxProps) {
@@ -30,12 +32,113 @@ export function ToolboxPage(props: ToolboxProps) {
         hx-swap="none"
       >
       </div>
-      <h1>{box.name}</h1>
+      <div class="head">
+        <h1>{box.name}</h1>
+        {mayChange && <Acts {...props} />}
+      </div>
       <Enrolment box={box} mayChange={mayChange} commands={commands} />
       <ToolboxBody box={box} />
       <ToolboxServers box={box} servers={props.servers} />
+      {mayChange && <Settings {...props} />}
       <ToolboxEvents events={props.events} />
     </>
+  );
+}
+
+function Acts({ box, servers, again }: ToolboxProps) {
+  const url = useUrl();
+  const path = `/toolboxes/${box.id}`;
+  if (box.revokedAt) {
+    const mistake = again?.mistakes.confirmation;
+    return (
+      <div class="acts">
+        <Confirm
+          label="Remove"
+          title={`Remove ${box.name} and its ${count(servers.length, "server")}?`}
+          action={url(`${path}/remove`)}
+          isOpen={mistake !== undefined}
+        >
+          <p>
+            {servers.length > 0 && (
+              <>
+                Mooring forgets {servers.map(({ name }) => name).join(", ")}{" "}
+                with their settings and secrets.{" "}
+              </>
+            )}
+            Nothing is removed on the machine itself: what still runs there runs on until you stop
+            it. Calls and events stay in the log.
+          </p>
+          <Field
+            name="confirmation"
+            label={`Type ${box.name} to confirm`}
+            required
+            mistake={mistake}
+          />
+        </Confirm>
+      </div>
+    );
+  }
+  return (
+    <div class="acts">
+      <form method="post" action={url(`${path}/${box.drainedAt ? "undrain" : "drain"}`)}>
+        <button class="quiet">{box.drainedAt ? "Undrain" : "Drain"}</button>
+      </form>
+      {!box.isLocal && (
+        <Confirm label="Revoke" title={`Revoke ${box.name}?`} action={url(`${path}/revoke`)}>
+          <p>
+            Its key is refused from now on, for good. Its containers run on, but agents cannot call
+            them any more: {servers.length > 0
+              ? `its ${count(servers.length, "server")} will show as unreachable.`
+              : "it has no servers now."} To use the machine again, add it as a new toolbox.
+          </p>
+        </Confirm>
+      )}
+    </div>
+  );
+}
+
+function Settings({ box, again }: ToolboxProps) {
+  const url = useUrl();
+  const { values = {}, mistakes = {} } = again ?? {};
+  const labels = Object.entries(box.labels).map(([key, value]) => `${key}=${value}`);
+  return (
+    <section class="card" aria-labelledby="box-settings">
+      <h2 id="box-settings">Settings</h2>
+      <form method="post" action={url(`/toolboxes/${box.id}/name`)} class="inline">
+        <Field
+          name="name"
+          label="Name"
+          required
+          value={values.name ?? box.name}
+          mistake={mistakes.name}
+        />
+        <button>Rename</button>
+      </form>
+      <form method="post" action={url(`/toolboxes/${box.id}/labels`)}>
+        <Field
+          name="labels"
+          label="Labels"
+          rows={4}
+          value={values.labels ?? labels.join("\n")}
+          mistake={mistakes.labels}
+          placeholder="site=office"
+          help="One key=value a line, for people to tell toolboxes apart."
+        />
+        <button>Save labels</button>
+      </form>
+      {box.isEnrolled && !box.isLocal && !box.revokedAt && (
+        <details class="confirm">
+          <summary class="button quiet">Enrol anew</summary>
+          <form method="post" action={url(`/toolboxes/${box.id}/token`)}>
+            <p>
+              For when its data directory is lost. You get a new command; once it is run, the key
+              that the toolbox has now stops working.
+            </p>
+            <button>Make a new command</button>
+          </form>
+        </details>
+      )}
+    </section>
   );
 }
 
@@ -48,6 +151,16 @@ export function ToolboxBody({ box }: { box: Toolbox }) {
         <ToolboxStatus box={box} />
       </p>
       <Labels labels={box.labels} />
+      {box.drainedAt && !box.revokedAt && (
+        <p class="notice">No new server is placed here; those that are here run on.</p>
+      )}
+      {box.revokedAt && (
+        <p class="notice bad">
+          Revoked{" "}
+          <Time at={box.revokedAt} />. Its key is refused; what it ran may still run there, out of
+          reach. Remove it to be rid of its servers in Mooring.
+        </p>
+      )}
       {engine?.state === "absent" && (
         <div class="notice bad">
           <p>

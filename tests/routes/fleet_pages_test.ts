@@ -1,13 +1,30 @@
 import assert from "node:assert/strict";
 import { createApp } from "../../app.ts";
 import { ENVIRONMENT } from "../../dtma/config.ts";
+import { generateSigningKey } from "../../dtma/protocol.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import { createLog } from "../../models/log.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
-import { listToolboxes } from "../../models/toolboxes.ts";
+import { deployServer, getServer } from "../../models/servers.ts";
+import { enrolToolbox, listToolboxes } from "../../models/toolboxes.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
 
+const FACTS = {
+  dtmaVersion: "0.1.0",
+  protocolVersion: 2,
+  reach: "tunnel" as const,
+  address: null,
+  engine: {
+    state: "ready" as const,
+    version: "28.1.0",
+    apiVersion: "1.51",
+    os: "Linux",
+    architecture: "x86_64",
+    cpus: 4,
+    memoryBytes: 4 * 1024 ** 3,
+  },
+};
 const ROOT = new URL("../../", import.meta.url).pathname;
 const HOSTILE = `<script>alert(1)</script>"'`;
 
@@ -204,8 +221,127 @@ Deno.test({
       }
     });
 
-    await t.step("pages have no script or style of their own", async () => {
+    await t.step("a toolbox's page tells of its host, and its forms change it", async () => {
       const { id } = await named("Rack 1");
+      await owner`update public.toolboxes set last_seen_at = now(), facts = ${
+        JSON.stringify({
+          ...FACTS,
+          roundTripMs: 12,
+          clockOffsetMs: -2500,
+        })
+      }::text::jsonb where id = ${id}`;
+      const { serverId } = await deployServer(db, user, {
+        workspaceId,
+        toolboxId: id,
+        slug: "everything",
+        name: HOSTILE,
+        form: {},
+        idempotencyKey: crypto.randomUUID(),
+      }, testKey);
+      const { html } = await admin.get(`/toolboxes/${id}`);
+      for (
+        const words of [
+          /28\.1\.0 \(API 1\.51\)/,
+          /It keeps a link to Mooring/,
+          /<dd>12 ms<\/dd>/,
+          /2\.50 s behind Mooring/,
+          /512\.0 MiB of 4\.0 GiB/,
+          new RegExp(`href="/servers/${serverId}"`),
+        ]
+      ) assert.match(html, words);
+      assert.equal(html.includes("<script>alert"), false);
+
+      const bad = await admin.post(`/toolboxes/${id}/labels`, { labels: `site=x\n${HOSTILE}` });
+      assert.equal(bad.status, 422);
+      assert.match(bad.html, /site=x\n/);
+      assert.match(bad.html, /is no label: write key=value/);
+      assert.equal(bad.html.includes("<script>alert"), false);
+      assert.equal(
+        (await admin.post(`/toolboxes/${id}/labels`, { labels: "site=<b>" })).location,
+        `/toolboxes/${id}?said=labelled`,
+      );
+      assert.match((await admin.get("/toolboxes")).html, /site=&lt;b&gt;/);
+      assert.equal((await admin.post(`/toolboxes/${id}/name`, { name: "" })).status, 422);
+      await admin.post(`/toolboxes/${id}/name`, { name: "Rack one" });
+      assert.equal((await named("Rack one")).id, id);
+
+      for (const role of ["member", "viewer"]) {
+        const seen = await app.as(role).get(`/toolboxes/${id}`);
+        assert.doesNotMatch(seen.html, />Rename<|>Revoke<|>Drain</);
+        for (const act of ["name", "labels", "drain", "undrain", "revoke", "remove"]) {
+          const form = { name: "x", labels: "", confirmation: "Rack one" };
+          const answer = await app.as(role).post(`/toolboxes/${id}/${act}`, form);
+          assert.equal(answer.status, 403, `${role} ${act}`);
+          assert.match(answer.html, /Only owners and admins/);
+        }
+      }
+    });
+
+    await t.step("drain, revoke and remove lead through the page, in this order", async () => {
+      const { id } = await named("Rack one");
+      await using live = await admin.live(`/toolboxes/${id}/live`);
+      await live.until(/box-events[^]*\n\n/);
+      await admin.post(`/toolboxes/${id}/drain`);
+      await live.until(/No new server is placed here/);
+      assert.match((await admin.get(`/toolboxes/${id}`)).html, /Undrain/);
+      assert.equal((await admin.post(`/toolboxes/${id}/remove`, {})).status, 409);
+      const before = await admin.get(`/toolboxes/${id}`);
+      assert.match(before.html, /Its key is refused from now on, for good\. Its containers run on/);
+      await admin.post(`/toolboxes/${id}/revoke`);
+      await live.until(/Toolbox unreachable/);
+      const wrong = await admin.post(`/toolboxes/${id}/remove`, { confirmation: "rack" });
+      assert.equal(wrong.status, 422);
+      assert.match(wrong.html, /<details class="confirm" open/);
+      assert.match(wrong.html, /not the toolbox&#39;s name/);
+      const gone = await admin.post(`/toolboxes/${id}/remove`, { confirmation: "Rack one" });
+      assert.equal(gone.location, "/toolboxes?said=toolbox-removed");
+      assert.equal((await admin.get(`/toolboxes/${id}`)).status, 404);
+      const local = await admin.post(`/toolboxes/${app.toolboxId}/revoke`);
+      assert.equal(local.status, 409);
+      assert.match(local.html, /cannot be revoked: drain it instead/);
+      assert.doesNotMatch((await admin.get(`/toolboxes/${app.toolboxId}`)).html, />Revoke</);
+    });
+
+    await t.step("the deploy form chooses a toolbox, and says why others do not fit", async () => {
+      const member = app.as("member");
+      const form = async () => (await member.get("/marketplace/everything")).html;
+      await admin.post(`/toolboxes/${app.toolboxId}/drain`);
+      assert.match(await form(), /No toolbox can take it now\. This machine is drained/);
+      assert.doesNotMatch(await form(), /<button>Deploy/);
+      const add = async (name: string, memoryMiB: number) => {
+        const made = await admin.post("/toolboxes", { name });
+        const token = /TOKEN=(mte_[\w-]+)/.exec(made.html)![1];
+        const { publicKey } = await generateSigningKey();
+        const engine = { ...FACTS.engine, memoryBytes: memoryMiB * 1024 ** 2 };
+        return await enrolToolbox(db, { token, publicKey, facts: { ...FACTS, engine } });
+      };
+      await add("Small", 256);
+      assert.match(await form(), /Small has 256 MiB of memory that no server was promised/);
+      const large = await add("Large", 4096);
+      const html = await form();
+      assert.match(html, new RegExp(`<option value="${large}" selected=""`));
+      assert.match(html, /disabled=""[^>]*>This machine/);
+      assert.match(html, /Small has 256 MiB/);
+      assert.doesNotMatch(html, /No toolbox can take it now/);
+      const deploy = (toolboxId: string) =>
+        member.post("/servers", {
+          slug: "everything",
+          toolboxId,
+          idempotencyKey: crypto.randomUUID(),
+          name: "Everything",
+        });
+      const { status, location } = await deploy("");
+      assert.equal(status, 303);
+      const server = await getServer(db, user, location!.split("/").at(-1)!);
+      assert.equal(server.toolboxId, large);
+      const drained = await deploy(app.toolboxId);
+      assert.equal(drained.status, 422);
+      assert.match(drained.html, /This machine is drained: undrain it to place servers there/);
+    });
+
+    await t.step("pages have no script or style of their own", async () => {
+      await admin.post("/toolboxes", { name: "Rack 2" });
+      const { id } = await named("Rack 2");
       for (const path of ["/toolboxes", `/toolboxes/${id}`, `/toolboxes/${app.toolboxId}`]) {
         for (const role of ["owner", "viewer"]) {
           const { status, html } = await app.as(role).get(path);
