@@ -149,6 +149,20 @@ export async function undrainToolbox(db: Database, user: User, toolboxId: string
 }
 
 /**
+ * Asks a toolbox to make itself another key, which it does as soon as it is heard of.
+ * @throws {Conflict} it has no key, or was revoked
+ */
+export async function askForNewKey(db: Database, user: User, toolboxId: string): Promise<void> {
+  await changingToolbox(db, user, toolboxId, async (sql, box) => {
+    if (box.revokedAt) throw new Conflict("The toolbox was revoked: add another one");
+    if (!box.isEnrolled) throw new Conflict("The toolbox has no key yet: enrol it first");
+    if (box.rotationAskedAt) return;
+    await sql`update toolboxes set rotation_asked_at = now() where id = ${toolboxId}`;
+    await say(sql, user, box, "Asked it for a new key");
+  });
+}
+
+/**
  * Refuses a toolbox's key for good. What it runs runs on, out of reach.
  * @throws {Conflict} this machine's toolbox, which would enrol again by itself
  */

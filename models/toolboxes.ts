@@ -103,6 +103,34 @@ export async function toolboxKey(
   return row ? { publicKey: row.public_key, workspaceId: row.workspace_id } : null;
 }
 
+/**
+ * Swaps the key a toolbox signs with.
+ * @returns false when `oldKey` is not its key any more
+ */
+export async function rotateKey(
+  db: Database,
+  toolboxId: string,
+  oldKey: string,
+  newKey: string,
+): Promise<boolean> {
+  const [{ done }] = await db
+    .asApp`select mooring.rotate_toolbox_key(${toolboxId}, ${oldKey}, ${newKey}) as done`;
+  return done;
+}
+
+/**
+ * Whether of all DTMAs with this toolbox's key the one of this epoch started last. The first time
+ * that one is found not to be, the workspace's events say so.
+ */
+export async function isLatestDtma(
+  db: Database,
+  toolboxId: string,
+  epoch: string,
+): Promise<boolean> {
+  const [{ latest }] = await db.asApp`select mooring.note_epoch(${toolboxId}, ${epoch}) as latest`;
+  return latest;
+}
+
 /** True the first time a signature's nonce is seen, over all replicas. */
 export async function isFirstUse(db: Database, keyId: string, nonce: string): Promise<boolean> {
   const [{ first }] = await db
@@ -153,19 +181,20 @@ export async function desiredOf(
   toolboxId: string,
   secretsKey: SecretsKey,
 ): Promise<Omit<DesiredResponse, "appPublicKey">> {
-  const { version, servers, sealed, deleteVolumesOf } = await db.asToolbox(
+  const { version, servers, sealed, deleteVolumesOf, rotateKey } = await db.asToolbox(
     toolboxId,
     async (sql) => {
       // One statement, one snapshot: version and servers belong together.
       const [row] = await sql<
         {
           version: string;
+          rotateKey: boolean;
           servers: ServerRow[] | null;
           sealed: SecretRow[] | null;
           deleteVolumesOf: string[] | null;
         }[]
       >`
-      select t.desired_version::text as version,
+      select t.desired_version::text as version, t.rotation_asked_at is not null as "rotateKey",
         (select json_agg(json_build_object('id', s.id, 'slug', s.slug, 'generation', s.generation,
             'running', s.running, 'config', g.config) order by s.id)
           from servers s join server_generations g on g.server_id = s.id and g.generation = s.generation
@@ -179,6 +208,7 @@ export async function desiredOf(
       if (!row) throw new NotFound("There is no such toolbox");
       return {
         version: row.version,
+        rotateKey: row.rotateKey,
         servers: row.servers ?? [],
         sealed: row.sealed ?? [],
         deleteVolumesOf: row.deleteVolumesOf ?? [],
@@ -188,6 +218,7 @@ export async function desiredOf(
   return {
     version,
     deleteVolumesOf,
+    ...(rotateKey ? { rotateKey } : {}),
     servers: await Promise.all(servers.map(async (row): Promise<ServerSpec> => {
       const config = ServerConfig.parse(row.config);
       const secrets: Record<string, string> = {};

@@ -4,6 +4,7 @@ import { Invalid } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
 import {
   addToolbox,
+  askForNewKey,
   drainToolbox,
   labelToolbox,
   removeToolbox,
@@ -101,6 +102,10 @@ export function toolboxPageRoutes(deps: Deps) {
     .post("/toolboxes/:id/undrain", async (c) => {
       await undrainToolbox(db, c.get("user"), c.req.param("id"));
       return goTo(c, `/toolboxes/${c.req.param("id")}`, "undrained");
+    })
+    .post("/toolboxes/:id/key", async (c) => {
+      await askForNewKey(db, c.get("user"), c.req.param("id"));
+      return goTo(c, `/toolboxes/${c.req.param("id")}`, "key-asked");
     })
     .post("/toolboxes/:id/revoke", async (c) => {
       await revokeToolbox(db, c.get("user"), c.req.param("id"));

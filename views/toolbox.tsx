@@ -126,6 +126,15 @@ function Settings({ box, again }: ToolboxProps) {
         />
         <button>Save labels</button>
       </form>
+      {box.isEnrolled && !box.revokedAt && (
+        <form method="post" action={url(`/toolboxes/${box.id}/key`)}>
+          <p class="help">
+            A new key takes the old one's place without a pause. If somebody else may have the key,
+            revoke the toolbox instead.
+          </p>
+          <button class="quiet">Change its key</button>
+        </form>
+      )}
       {box.isEnrolled && !box.isLocal && !box.revokedAt && (
         <details class="confirm">
           <summary class="button quiet">Enrol anew</summary>
@@ -215,6 +224,12 @@ export function ToolboxBody({ box }: { box: Toolbox }) {
               <dd>{engine.cpus}</dd>
               <dt>Memory</dt>
               <dd>{bytes(engine.memoryBytes)}</dd>
+            </>
+          )}
+          {box.rotationAskedAt && (
+            <>
+              <dt>Key</dt>
+              <dd>A new one was asked for; the toolbox makes it when it is heard of next</dd>
             </>
           )}
           <dt>Memory promised</dt>
