@@ -93,6 +93,8 @@ export function toolboxRoutes(deps: {
           }
           // Looks again after a while even unwoken: a notification can be lost with its connection.
           await wakeUps.next(Math.min(restMs, 10_000), c.req.raw.signal);
+          // Nobody waits any more, and the facts may be those of a DTMA that is gone.
+          if (c.req.raw.signal.aborted) break;
           // Revoked while it waited.
           if (!await toolboxKey(db, toolboxId)) throw new NotFound("This toolbox was revoked");
         }

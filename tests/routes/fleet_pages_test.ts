@@ -7,7 +7,7 @@ import { Changes } from "../../models/changes.ts";
 import { createLog } from "../../models/log.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer, getServer } from "../../models/servers.ts";
-import { enrolToolbox, listToolboxes } from "../../models/toolboxes.ts";
+import { enrolToolbox, listToolboxes, toolboxKey } from "../../models/toolboxes.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
 
 const FACTS = {
@@ -115,6 +115,31 @@ async function openApp() {
   };
 }
 
+/** Runs the command as a person would, but in a directory of the test's and without Docker. */
+function run(command: string, directory: string) {
+  const child = new Deno.Command("sh", {
+    args: [
+      "-c",
+      command.replaceAll("/var/lib/mooring-dtma", directory)
+        .replaceAll("/var/run/docker.sock", `${directory}/no-docker.sock`)
+        .replace("MOORING_URL", "exec env MOORING_URL"),
+    ],
+    cwd: ROOT,
+    env: { DOCKER_HOST: `unix://${directory}/no-docker.sock` },
+    stdout: "null",
+    stderr: "piped",
+  }).spawn();
+  const said = new Response(child.stderr).text();
+  const ended = child.status.then(async ({ code }) => ({ code, said: await said }));
+  return {
+    child,
+    end: () => ended,
+    /** What is waited for, unless it ends before. */
+    unless: <T>(wanted: Promise<T>): Promise<T> =>
+      Promise.race([wanted, ended.then(({ said }) => Promise.reject(new Error(said)))]),
+  };
+}
+
 const commandIn = (html: string) =>
   /<pre id="command"[^>]*><code>([^<]*)/.exec(html)?.[1].replaceAll("&amp;", "&")
     .replaceAll("&#39;", "'");
@@ -129,6 +154,15 @@ Deno.test({
     const admin = app.as("admin");
     const named = async (name: string) =>
       (await listToolboxes(db, user, workspaceId)).find((box) => box.name === name)!;
+
+    /** A toolbox that was enrolled, by a DTMA that is not there. */
+    const add = async (name: string, memoryMiB: number) => {
+      const made = await admin.post("/toolboxes", { name });
+      const token = /TOKEN=(mte_[\w-]+)/.exec(made.html)![1];
+      const { publicKey } = await generateSigningKey();
+      const engine = { ...FACTS.engine, memoryBytes: memoryMiB * 1024 ** 2 };
+      return await enrolToolbox(db, { token, publicKey, facts: { ...FACTS, engine } });
+    };
 
     await t.step("only owners and admins add a toolbox; others read why", async () => {
       for (const role of ["member", "viewer"]) {
@@ -172,31 +206,45 @@ Deno.test({
         assert.doesNotMatch(first, /hx-target="#enrolment"/, "the command stays");
 
         const directory = await Deno.makeTempDir({ prefix: "mooring-test-" });
-        const child = new Deno.Command("sh", {
-          args: [
-            "-c",
-            command.replaceAll("/var/lib/mooring-dtma", directory)
-              .replaceAll("/var/run/docker.sock", `${directory}/no-docker.sock`)
-              .replace("MOORING_URL", "exec env MOORING_URL"),
-          ],
-          cwd: ROOT,
-          env: { DOCKER_HOST: `unix://${directory}/no-docker.sock` },
-          stdout: "null",
-          stderr: "piped",
-        }).spawn();
-        const said = new Response(child.stderr).text();
-        const failed = said.then((words) => Promise.reject(new Error(words)));
-        failed.catch(() => {});
-        await Promise.race([live.until(/<strong>Enrolled\.<\/strong>/), failed]);
-        await Promise.race([live.until(/No Docker Engine answers/), failed]);
-        child.kill("SIGTERM");
-        const { code } = await child.status;
-        assert.equal(code, 0, await said);
-        assert.match(await said, /Enrolled as toolbox/);
+        const dtma = run(command, directory);
+        await dtma.unless(live.until(/<strong>Enrolled\.<\/strong>/));
+        await dtma.unless(live.until(/No Docker Engine answers/));
+
+        // Its key is changed while it runs, and is the one that the app has.
+        const keyIn = async (path: string) =>
+          (await Deno.readTextFile(`${path}/toolbox.key`)).trim().split("\n")[1];
+        const before = await keyIn(directory);
+        assert.equal((await toolboxKey(db, id))!.publicKey, before);
+        const asked = await admin.post(`/toolboxes/${id}/key`);
+        assert.equal(asked.location, `/toolboxes/${id}?said=key-asked`);
+        await dtma.unless(live.until(/Changed its key/));
+        while (await keyIn(directory) === before) await new Promise((r) => setTimeout(r, 10));
+        assert.equal((await toolboxKey(db, id))!.publicKey, await keyIn(directory));
+
+        // A copy of its data directory, started later, takes its place; the first says so and ends.
+        const copy = await Deno.makeTempDir({ prefix: "mooring-test-" });
+        for (const name of ["toolbox.key", "state.json"]) {
+          await Deno.copyFile(`${directory}/${name}`, `${copy}/${name}`);
+        }
+        const second = run(command, copy);
+        const overtaken = await second.unless(dtma.end());
+        assert.equal(overtaken.code, 1, overtaken.said);
+        assert.match(
+          overtaken.said,
+          /Another DTMA with this toolbox's key started later, so this one stops/,
+        );
+        await second.unless(live.until(/Two DTMAs ran with this toolbox&#39;s key/));
+        second.child.kill("SIGTERM");
+        const last = await second.end();
+        assert.equal(last.code, 0, last.said);
+        const said = overtaken.said + last.said;
+        assert.match(said, /Enrolled as toolbox/);
+        assert.match(said, /This toolbox has a new key/);
         await Deno.remove(directory, { recursive: true });
+        await Deno.remove(copy, { recursive: true });
         assert.equal((await named("Rack 1")).isEnrolled, true);
 
-        const everything = [...app.logged, await said].join("\n");
+        const everything = [...app.logged, said].join("\n");
         assert.equal(everything.includes(token), false, "no log has it");
         const rows = await owner`select message from public.events`;
         assert.equal(JSON.stringify(rows).includes(token), false, "no event has it");
@@ -222,7 +270,7 @@ Deno.test({
     });
 
     await t.step("a toolbox's page tells of its host, and its forms change it", async () => {
-      const { id } = await named("Rack 1");
+      const id = await add("Rack 9", 4096);
       await owner`update public.toolboxes set last_seen_at = now(), facts = ${
         JSON.stringify({
           ...FACTS,
@@ -268,7 +316,7 @@ Deno.test({
       for (const role of ["member", "viewer"]) {
         const seen = await app.as(role).get(`/toolboxes/${id}`);
         assert.doesNotMatch(seen.html, />Rename<|>Revoke<|>Drain</);
-        for (const act of ["name", "labels", "drain", "undrain", "revoke", "remove"]) {
+        for (const act of ["name", "labels", "drain", "undrain", "key", "revoke", "remove"]) {
           const form = { name: "x", labels: "", confirmation: "Rack one" };
           const answer = await app.as(role).post(`/toolboxes/${id}/${act}`, form);
           assert.equal(answer.status, 403, `${role} ${act}`);
@@ -306,15 +354,11 @@ Deno.test({
       const member = app.as("member");
       const form = async () => (await member.get("/marketplace/everything")).html;
       await admin.post(`/toolboxes/${app.toolboxId}/drain`);
+      // A choice that does not answer now is one nevertheless.
+      assert.match(await form(), /You can deploy now on one that does not answer yet/);
+      await admin.post(`/toolboxes/${(await named("Rack 1")).id}/drain`);
       assert.match(await form(), /No toolbox can take it now\. This machine is drained/);
       assert.doesNotMatch(await form(), /<button>Deploy/);
-      const add = async (name: string, memoryMiB: number) => {
-        const made = await admin.post("/toolboxes", { name });
-        const token = /TOKEN=(mte_[\w-]+)/.exec(made.html)![1];
-        const { publicKey } = await generateSigningKey();
-        const engine = { ...FACTS.engine, memoryBytes: memoryMiB * 1024 ** 2 };
-        return await enrolToolbox(db, { token, publicKey, facts: { ...FACTS, engine } });
-      };
       await add("Small", 256);
       assert.match(await form(), /Small has 256 MiB of memory that no server was promised/);
       const large = await add("Large", 4096);
