@@ -5,6 +5,7 @@
  */
 import { v7 } from "uuid";
 import { type AppClient, AppError } from "./app_client.ts";
+import { isUnknownSignature, type KeyRotation } from "./key_rotation.ts";
 import type { Log } from "./log.ts";
 import {
   type Denial,
@@ -12,6 +13,7 @@ import {
   EnrolResponse,
   type HostFacts,
   type Observation,
+  OVERTAKEN,
   type Report,
   type ReportedEvent,
   ReportResponse,
@@ -46,6 +48,11 @@ const REPORT_LENGTH = 1024 * 1024;
 /** The app refuses this toolbox for good. Containers are left as they are. */
 export class RevokedError extends Error {
   override name = "RevokedError";
+}
+
+/** Another DTMA with this toolbox's key started later, and is the toolbox from then on. */
+export class OvertakenError extends Error {
+  override name = "OvertakenError";
 }
 
 /** The enrolment token was not accepted, and asking again would not change it. */
@@ -96,10 +103,14 @@ export interface PullOptions {
   client: AppClient;
   key: ToolboxKey;
   facts: () => Promise<HostFacts>;
+  /** Of this start, as in the reports. */
+  epoch: string;
   /** Called with every new desired set, in order. */
   onDesired: (desired: DesiredResponse) => void;
   /** Called with the app's key of now at every answer. */
   onAppKey: (appPublicKey: string) => void;
+  /** Changes this toolbox's key, or ends a change that was cut off. */
+  rotation: Pick<KeyRotation, "rotate" | "settle">;
   log: Log;
   waitMs?: number;
 }
@@ -122,6 +133,7 @@ export class DesiredPull {
   /**
    * Runs until `signal` is aborted.
    * @throws {RevokedError}
+   * @throws {OvertakenError}
    */
   async run(signal: AbortSignal): Promise<void> {
     let delay = backOff();
@@ -129,12 +141,16 @@ export class DesiredPull {
       this.#woken = new AbortController();
       const untilWoken = AbortSignal.any([signal, this.#woken.signal]);
       try {
-        const isNew = await this.#pull(untilWoken);
+        const isNew = await this.#pull(untilWoken, signal);
         delay = backOff();
         if (!isNew) await sleep(IDLE_DELAY_MS, untilWoken);
       } catch (error) {
         if (untilWoken.aborted) continue;
         if (error instanceof AppError && error.isRefusal) throw new RevokedError(error.said);
+        if (error instanceof AppError && error.isFromApp && error.said === OVERTAKEN) {
+          throw new OvertakenError(error.said);
+        }
+        if (isUnknownSignature(error)) await this.#settleKey(signal);
         this.#options.log("warning", `Asking for work failed, will try again: ${messageOf(error)}`);
         await sleep(delay(), untilWoken);
       }
@@ -142,9 +158,9 @@ export class DesiredPull {
   }
 
   /** @returns false when the app answered early and had nothing new */
-  async #pull(signal: AbortSignal): Promise<boolean> {
-    const { client, key, facts, onDesired, onAppKey, waitMs = POLL_WAIT_MS } = this.#options;
-    const body = { facts: await facts(), haveVersion: this.#haveVersion, waitMs };
+  async #pull(signal: AbortSignal, stopping: AbortSignal): Promise<boolean> {
+    const { client, key, facts, epoch, onDesired, onAppKey, waitMs = POLL_WAIT_MS } = this.#options;
+    const body = { facts: await facts(), haveVersion: this.#haveVersion, waitMs, epoch };
     const startedMs = performance.now();
     const answer = await client.post("/toolbox/desired", body, {
       key,
@@ -156,12 +172,25 @@ export class DesiredPull {
     // followed in part.
     const desired = DesiredResponse.parse(answer);
     onAppKey(desired.appPublicKey);
-    if (desired.version === this.#haveVersion) {
+    const isNew = desired.version !== this.#haveVersion;
+    if (isNew) {
+      onDesired(desired);
+      this.#haveVersion = desired.version;
+    }
+    if (desired.rotateKey) await this.#options.rotation.rotate(stopping);
+    if (!isNew) {
       return performance.now() - startedMs >= Math.min(waitMs, IDLE_DELAY_MS) / 2;
     }
-    onDesired(desired);
-    this.#haveVersion = desired.version;
     return true;
+  }
+
+  /** The app knows another key of ours, perhaps the next one. */
+  async #settleKey(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#options.rotation.settle(signal);
+    } catch (error) {
+      this.#options.log("warning", `The change of key is not settled: ${messageOf(error)}`);
+    }
   }
 }
 

@@ -3,6 +3,8 @@ import { z } from "zod";
 import { generateSigningKey, type SigningKey } from "./signature.ts";
 
 const KEY_FILE = "toolbox.key";
+/** A key that the app may have already, or not yet: see key_rotation.ts. */
+const NEXT_KEY_FILE = "toolbox.key.next";
 const STATE_FILE = "state.json";
 const LOCK_FILE = "lock";
 
@@ -64,19 +66,22 @@ export class DataDirectory {
 
   /** This toolbox's key, made the first time. */
   async key(): Promise<SigningKey> {
-    const text = await this.#read(KEY_FILE);
-    if (text !== null) {
-      const [privateKey, publicKey] = text.trim().split("\n");
-      if (!privateKey || !publicKey) {
-        throw new DataDirectoryError(
-          `${this.path}/${KEY_FILE} is damaged: delete it and enrol this toolbox again`,
-        );
-      }
-      return { privateKey, publicKey };
-    }
-    const key = await generateSigningKey();
-    await this.#write(KEY_FILE, `${key.privateKey}\n${key.publicKey}\n`);
-    return key;
+    return await this.#key(KEY_FILE) ?? await this.#makeKey(KEY_FILE);
+  }
+
+  /** The key that is to take this one's place; null when none was made. */
+  nextKey(): Promise<SigningKey | null> {
+    return this.#key(NEXT_KEY_FILE);
+  }
+
+  /** Makes the next key, beside the one of now; one that was made before stays. */
+  async makeNextKey(): Promise<SigningKey> {
+    return await this.nextKey() ?? await this.#makeKey(NEXT_KEY_FILE);
+  }
+
+  /** The next key is the one of now: by a rename, so that there is one at each moment. */
+  async adoptNextKey(): Promise<void> {
+    await Deno.rename(`${this.path}/${NEXT_KEY_FILE}`, `${this.path}/${KEY_FILE}`);
   }
 
   /** Null before enrolment. */
@@ -98,9 +103,31 @@ export class DataDirectory {
 
   /** The app does not know this toolbox any more: the next start enrols anew, with a new key. */
   async forgetEnrolment(): Promise<void> {
-    for (const name of [STATE_FILE, KEY_FILE]) {
-      await Deno.rename(`${this.path}/${name}`, `${this.path}/${name}.revoked`);
+    for (const name of [STATE_FILE, KEY_FILE, NEXT_KEY_FILE]) {
+      try {
+        await Deno.rename(`${this.path}/${name}`, `${this.path}/${name}.revoked`);
+      } catch (error) {
+        if (!(error instanceof Deno.errors.NotFound && name === NEXT_KEY_FILE)) throw error;
+      }
     }
+  }
+
+  async #key(name: string): Promise<SigningKey | null> {
+    const text = await this.#read(name);
+    if (text === null) return null;
+    const [privateKey, publicKey] = text.trim().split("\n");
+    if (!privateKey || !publicKey) {
+      throw new DataDirectoryError(
+        `${this.path}/${name} is damaged: delete it and enrol this toolbox again`,
+      );
+    }
+    return { privateKey, publicKey };
+  }
+
+  async #makeKey(name: string): Promise<SigningKey> {
+    const key = await generateSigningKey();
+    await this.#write(name, `${key.privateKey}\n${key.publicKey}\n`);
+    return key;
   }
 
   async #read(name: string): Promise<string | null> {

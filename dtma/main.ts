@@ -28,6 +28,7 @@ import {
   enrol,
   EnrolmentError,
   nextEpoch,
+  OvertakenError,
   Reporter,
   RevokedError,
   type ToolboxKey,
@@ -36,6 +37,7 @@ import { DataDirectory, DataDirectoryError, type State } from "./data_directory.
 import { dataPath, linkServing } from "./data_path.ts";
 import { Docker } from "./docker.ts";
 import { hostFacts } from "./host_facts.ts";
+import { KeyRotation } from "./key_rotation.ts";
 import type { Link } from "./link.ts";
 import { createLog, type Log } from "./log.ts";
 import type { DesiredResponse, HostFacts } from "./protocol.ts";
@@ -123,7 +125,17 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       appPublicKey = key;
       log("info", "The app signs with another key now");
     };
-    const pull = new DesiredPull({ client, key, facts, onDesired, onAppKey, log });
+    const rotation = new KeyRotation({ client, directory, key, log });
+    const pull = new DesiredPull({
+      client,
+      key,
+      facts,
+      epoch,
+      onDesired,
+      onAppKey,
+      rotation,
+      log,
+    });
 
     const tunnel = (until: AbortSignal) =>
       keepTunnel({
@@ -287,6 +299,16 @@ async function main(): Promise<number> {
           "again with a new token from the app's toolbox page",
       );
       return 3;
+    }
+    if (error instanceof OvertakenError) {
+      log(
+        "error",
+        `${error.message}, so this one stops; containers keep running. If that one runs on a copy of ` +
+          "this data directory, enrol one of the two as a toolbox of its own: with an empty " +
+          "DTMA_DATA_DIR and a new token from the app's toolbox page. If you know of no other, revoke " +
+          "the toolbox there",
+      );
+      return 1;
     }
     const isExpected = error instanceof StartError || error instanceof TypeError ||
       error instanceof DataDirectoryError || error instanceof EnrolmentError;

@@ -10,6 +10,7 @@
  * | `/toolbox/enrol` | {@link EnrolRequest} | {@link EnrolResponse} |
  * | `/toolbox/desired` | {@link DesiredRequest} | {@link DesiredResponse}, held until something changes |
  * | `/toolbox/report` | {@link Report} | {@link ReportResponse} |
+ * | `/toolbox/rotate` | {@link RotateRequest} | {@link RotateResponse} |
  *
  * Data path (the app calls DTMA; signed by the app's key): `POST /mcp/{serverId}` with one MCP
  * 2026-07-28 request; answered with a JSON-RPC response as `application/json`, or, when progress
@@ -285,7 +286,15 @@ export const DesiredRequest = z.object({
   /** The version last received; the app answers at once when it has another, else it waits. */
   haveVersion: z.string().max(80).nullable(),
   waitMs: z.int().min(0).max(60_000),
+  /**
+   * This DTMA's start, as in its reports. Of two DTMAs with one key the one that started later is the
+   * toolbox; the other is answered 409 with {@link OVERTAKEN}.
+   */
+  epoch: z.uuid().optional(),
 });
+/** What the app says, with 409, to the DTMA that started first. */
+export const OVERTAKEN = "Another DTMA with this toolbox's key started later";
+
 export type DesiredRequest = z.infer<typeof DesiredRequest>;
 
 export const DesiredResponse = z.object({
@@ -299,8 +308,29 @@ export const DesiredResponse = z.object({
    * gone already, whose report was lost. Of volumes only those go that are asked for.
    */
   removing: z.array(z.object({ serverId: Id, deleteVolumes: z.boolean() })).optional(),
+  /** The toolbox is to make itself another key ({@link RotateRequest}). */
+  rotateKey: z.boolean().optional(),
 });
 export type DesiredResponse = z.infer<typeof DesiredResponse>;
+
+/**
+ * Another key for the toolbox, signed by the one of now. Sent again, signed by the new one, it is
+ * answered as if for the first time: so a DTMA learns what became of a request whose answer was lost.
+ */
+export const RotateRequest = z.object({
+  /** As base64url of its 32 raw bytes. */
+  publicKey: z.string().regex(/^[A-Za-z0-9_-]{43}$/),
+  /** `prove(ROTATION, toolboxId, …)` by the new key. */
+  proof: z.string().regex(/^[A-Za-z0-9_-]{86}$/),
+});
+export type RotateRequest = z.infer<typeof RotateRequest>;
+
+/** What a proof of a new key is for. */
+export const ROTATION = "toolbox key rotation";
+
+/** The public key that the toolbox has in the app now. */
+export const RotateResponse = z.object({ publicKey: z.string() });
+export type RotateResponse = z.infer<typeof RotateResponse>;
 
 /**
  * One layer's state. `waiting` for the layer before it, `working` now, `ready`, `idle` until the

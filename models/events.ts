@@ -13,11 +13,11 @@ export interface Event {
   actorName: string | null;
 }
 
-/** The newest events of a server or of a workspace, newest first; `before` an event's id for older ones. */
+/** The newest events of a server, a toolbox or a workspace, newest first; `before` an event's id for older ones. */
 export async function listEvents(
   db: Database,
   user: User,
-  of: { serverId: string } | { workspaceId: string },
+  of: { serverId: string } | { toolboxId: string } | { workspaceId: string },
   { limit = 50, before }: { limit?: number; before?: string } = {},
 ): Promise<Event[]> {
   return await db.asUser(user, async (sql) =>
@@ -26,7 +26,11 @@ export async function listEvents(
         coalesce(nullif(p.name, ''), p.email) as "actorName"
       from events e left join profiles p on p.user_id = e.actor
       where ${
-      "serverId" in of ? sql`e.server_id = ${of.serverId}` : sql`e.workspace_id = ${of.workspaceId}`
+      "serverId" in of
+        ? sql`e.server_id = ${of.serverId}`
+        : "toolboxId" in of
+        ? sql`e.toolbox_id = ${of.toolboxId}`
+        : sql`e.workspace_id = ${of.workspaceId}`
     }
         and ${before ? sql`e.id < ${before}` : sql`true`}
       order by e.id desc limit ${limit}`);
@@ -36,11 +40,20 @@ export async function listEvents(
 export async function recordEvent(
   sql: Sql,
   user: User,
-  event: { workspaceId: string; serverId: string; layer: Event["layer"]; message: string },
+  event: {
+    workspaceId: string;
+    serverId?: string;
+    toolboxId?: string;
+    layer: Event["layer"];
+    message: string;
+  },
 ): Promise<void> {
   await sql`
-    insert into events (workspace_id, server_id, layer, level, actor, message)
-    values (${event.workspaceId}, ${event.serverId}, ${event.layer}, 'info', ${user.userId}, ${event.message})`;
+    insert into events (workspace_id, server_id, toolbox_id, layer, level, actor, message)
+    values (${event.workspaceId}, ${event.serverId ?? null}, ${
+    event.toolboxId ?? null
+  }, ${event.layer}, 'info',
+      ${user.userId}, ${event.message})`;
 }
 
 /** Writes a toolbox's events, as the toolbox; those about servers that are gone are left out. */

@@ -42,7 +42,16 @@ export function statusOf(
   server: Pick<Server, "running" | "removedAt" | "toolboxName">,
   layers: Layers,
   toolboxSilentS: number | null,
+  isToolboxRevoked = false,
 ): { status: ServerStatus; statusDetail: string } {
+  if (isToolboxRevoked) {
+    return {
+      status: server.removedAt ? "removing" : "toolbox_unreachable",
+      statusDetail:
+        `The toolbox "${server.toolboxName}" was revoked, so what runs there is out of ` +
+        "reach. Remove the toolbox to be rid of its servers, and deploy anew on another one",
+    };
+  }
   if (toolboxSilentS === null || toolboxSilentS > TOOLBOX_SILENT_S) {
     const since = toolboxSilentS === null
       ? "has not been heard of yet"

@@ -4,13 +4,15 @@ import { z } from "zod";
 import { type AgentInstance, type Health } from "../dtma/protocol.ts";
 import { CatalogEntry, readCatalogEntry } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
-import { Conflict, Forbidden, isDenied, NotFound } from "./errors.ts";
+import { Conflict, Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
 import { recordEvent } from "./events.ts";
 import { sealSecret, type SecretsKey } from "./secrets.ts";
 import { type Change, changesBetween } from "./server_changes.ts";
 import { readForm, readOptions } from "./server_form.ts";
 import { ServerOptions } from "./server_options.ts";
 import { type Layers, presentLayers, type ServerStatus, statusOf } from "./server_status.ts";
+import { nothingFits, place, whyNever, type Wish } from "./placement.ts";
+import { readToolboxes } from "./toolboxes.ts";
 import { validName } from "./workspaces.ts";
 
 /** What a generation says: the catalog entry as it was, and what was given for its inputs. */
@@ -75,7 +77,8 @@ export async function getServer(db: Database, user: User, serverId: string): Pro
  * are written in one transaction; the toolbox pulls it from there.
  *
  * @param request.idempotencyKey a uuid made with the form: sent twice, it is one server
- * @throws {Invalid} with a sentence for each field that does not hold
+ * @throws {Invalid} with a sentence for each field that does not hold; also where no toolbox fits, or the
+ *   chosen one takes no new server
  * @throws {NotFound} no such entry or toolbox in reach
  * @throws {Forbidden} for viewers
  */
@@ -85,7 +88,8 @@ export async function deployServer(
   request: {
     workspaceId: string;
     slug: string;
-    toolboxId: string;
+    /** Without it the app chooses ({@link place}). */
+    toolboxId?: string;
     name?: string;
     form: Record<string, string>;
     idempotencyKey: string;
@@ -100,17 +104,14 @@ export async function deployServer(
       if (made) return made;
 
       const { id: entryId, entry } = await readCatalogEntry(sql, request.slug);
-      const [toolbox] = await sql`
-        select from toolboxes where id = ${request.toolboxId}
-          and workspace_id = ${request.workspaceId} and revoked_at is null`;
-      if (!toolbox) throw new NotFound("This workspace has no such toolbox");
+      const toolboxId = await placeFor(sql, request, { memoryMiB: entry.memoryMiB });
 
       const { values, secrets } = readForm(entry, request.form, []);
       const name = validName(request.name?.trim() || entry.title);
       const serverId = v7();
       await sql`
         insert into servers (id, workspace_id, toolbox_id, catalog_entry_id, name, slug, idempotency_key, created_by)
-        values (${serverId}, ${request.workspaceId}, ${request.toolboxId}, ${entryId}, ${name},
+        values (${serverId}, ${request.workspaceId}, ${toolboxId}, ${entryId}, ${name},
           ${await freeSlug(
         sql,
         request.workspaceId,
@@ -305,6 +306,26 @@ export async function changing(
   }
 }
 
+/** The toolbox a person chose, if it takes new servers; else the one that fits best. */
+async function placeFor(
+  sql: Sql,
+  { workspaceId, toolboxId }: { workspaceId: string; toolboxId?: string },
+  wish: Wish,
+): Promise<string> {
+  const boxes = await readToolboxes(sql, sql`t.workspace_id = ${workspaceId}`);
+  if (toolboxId) {
+    const box = boxes.find(({ id }) => id === toolboxId);
+    if (!box || box.revokedAt) throw new NotFound("This workspace has no such toolbox");
+    const never = whyNever(box);
+    if (never) throw new Invalid(never, { toolboxId: never });
+    return box.id;
+  }
+  const placed = place(boxes, wish).toolboxId;
+  if (placed) return placed;
+  const message = nothingFits(boxes, wish);
+  throw new Invalid(message, { toolboxId: message });
+}
+
 async function serverOfKey(
   sql: Sql,
   { workspaceId, idempotencyKey }: { workspaceId: string; idempotencyKey: string },
@@ -396,6 +417,7 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
   const rows = await sql<(Omit<Server, "layers" | "status" | "statusDetail"> & {
     layers: Layers | null;
     silentS: number | null;
+    isToolboxRevoked: boolean;
   })[]>`
     select s.id, s.workspace_id as "workspaceId", s.toolbox_id as "toolboxId", t.name as "toolboxName",
       s.name, s.slug, s.generation, s.running, s.removed_at as "removedAt", s.created_at as "createdAt",
@@ -406,6 +428,7 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
       o.server_info as "serverInfo", coalesce(o.log_tail, '[]') as "logTail",
       o.observed_at as "observedAt",
       extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
+      t.revoked_at is not null as "isToolboxRevoked",
       (select json_build_object(
         'total', count(*),
         'approved', count(*) filter (where x.hash = x.approved_hash),
@@ -417,13 +440,13 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
     join toolboxes t on t.id = s.toolbox_id
     left join observations o on o.server_id = s.id
     where ${which} order by lower(s.name), s.id`;
-  return rows.map(({ silentS, ...row }) => {
+  return rows.map(({ silentS, isToolboxRevoked, ...row }) => {
     const layers = presentLayers(row);
     return {
       ...row,
       config: ServerConfig.parse(row.config),
       layers,
-      ...statusOf(row, layers, silentS),
+      ...statusOf(row, layers, silentS, isToolboxRevoked),
     };
   });
 }

@@ -98,7 +98,8 @@ async function readToolbeltServers(sql: Sql, which: ReturnType<Sql>): Promise<To
     select s.id as "serverId", s.slug, s.name, s.running, s.removed_at as "removedAt", t.facts,
       t.id as "toolboxId", t.is_local as "isLocal", t.name as "toolboxName", o.layers, s.generation,
       o.generation as "observedGeneration", o.serving_generation as "servingGeneration",
-      extract(epoch from now() - t.last_seen_at)::float8 as "silentS"
+      extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
+      t.revoked_at is not null as "isToolboxRevoked"
     from servers s join toolboxes t on t.id = s.toolbox_id left join observations o on o.server_id = s.id
     where ${which} order by s.slug, s.id`;
   return servers.map((seen) => ({
@@ -125,15 +126,22 @@ interface Seen {
   observedGeneration: number | null;
   servingGeneration: number | null;
   silentS: number | null;
+  isToolboxRevoked: boolean;
 }
 
 /** Why a server cannot be called now, for a person or a model; null when it can. */
 function whyUnavailable(seen: Seen): string | null {
   // A roll-out in progress does not end the old instance's calls by itself: DTMA has the last word.
   if (!seen.layers) return `The server "${seen.name}" was not started yet`;
-  const { status, statusDetail } = statusOf(seen, seen.layers, seen.silentS);
+  const { status, statusDetail } = statusOf(
+    seen,
+    seen.layers,
+    seen.silentS,
+    seen.isToolboxRevoked,
+  );
   const isServed = status === "running" || status === "idle" || status !== "toolbox_unreachable" &&
       seen.running && seen.servingGeneration !== null;
-  if (isServed || seen.observedGeneration !== seen.generation) return null;
+  if (isServed) return null;
+  if (seen.observedGeneration !== seen.generation && !seen.isToolboxRevoked) return null;
   return `The server "${seen.name}" is ${status.replaceAll("_", " ")}: ${statusDetail}`;
 }

@@ -30,8 +30,18 @@ export interface Toolbox {
   /** Heard of within the last two long polls. */
   isOnline: boolean;
   servers: number;
+  /** What its running servers may take together. */
+  promisedMiB: number;
+  /** It has a key. */
+  isEnrolled: boolean;
+  /** Of a token that was not spent. */
   enrolmentExpiresAt: Date | null;
+  labels: Record<string, string>;
+  /** No new server is placed there. */
+  drainedAt: Date | null;
   revokedAt: Date | null;
+  /** A new key was asked for and is not there yet. */
+  rotationAskedAt: Date | null;
 }
 
 /** The toolboxes of a workspace, oldest first. */
@@ -93,6 +103,34 @@ export async function toolboxKey(
   return row ? { publicKey: row.public_key, workspaceId: row.workspace_id } : null;
 }
 
+/**
+ * Swaps the key a toolbox signs with.
+ * @returns false when `oldKey` is not its key any more
+ */
+export async function rotateKey(
+  db: Database,
+  toolboxId: string,
+  oldKey: string,
+  newKey: string,
+): Promise<boolean> {
+  const [{ done }] = await db
+    .asApp`select mooring.rotate_toolbox_key(${toolboxId}, ${oldKey}, ${newKey}) as done`;
+  return done;
+}
+
+/**
+ * Whether of all DTMAs with this toolbox's key the one of this epoch started last. The first time
+ * that one is found not to be, the workspace's events say so.
+ */
+export async function isLatestDtma(
+  db: Database,
+  toolboxId: string,
+  epoch: string,
+): Promise<boolean> {
+  const [{ latest }] = await db.asApp`select mooring.note_epoch(${toolboxId}, ${epoch}) as latest`;
+  return latest;
+}
+
 /** True the first time a signature's nonce is seen, over all replicas. */
 export async function isFirstUse(db: Database, keyId: string, nonce: string): Promise<boolean> {
   const [{ first }] = await db
@@ -143,19 +181,20 @@ export async function desiredOf(
   toolboxId: string,
   secretsKey: SecretsKey,
 ): Promise<Omit<DesiredResponse, "appPublicKey">> {
-  const { version, servers, sealed, removing } = await db.asToolbox(
+  const { version, servers, sealed, removing, rotateKey } = await db.asToolbox(
     toolboxId,
     async (sql) => {
       // One statement, one snapshot: version and servers belong together.
       const [row] = await sql<
         {
           version: string;
+          rotateKey: boolean;
           servers: ServerRow[] | null;
           sealed: SecretRow[] | null;
           removing: { serverId: string; deleteVolumes: boolean }[] | null;
         }[]
       >`
-      select t.desired_version::text as version,
+      select t.desired_version::text as version, t.rotation_asked_at is not null as "rotateKey",
         (select json_agg(json_build_object('id', s.id, 'slug', s.slug, 'generation', s.generation,
             'running', s.running, 'config', g.config) order by s.id)
           from servers s join server_generations g on g.server_id = s.id and g.generation = s.generation
@@ -169,6 +208,7 @@ export async function desiredOf(
       if (!row) throw new NotFound("There is no such toolbox");
       return {
         version: row.version,
+        rotateKey: row.rotateKey,
         servers: row.servers ?? [],
         sealed: row.sealed ?? [],
         removing: row.removing ?? [],
@@ -178,6 +218,7 @@ export async function desiredOf(
   return {
     version,
     removing,
+    ...(rotateKey ? { rotateKey } : {}),
     servers: await Promise.all(servers.map(async (row): Promise<ServerSpec> => {
       const config = ServerConfig.parse(row.config);
       const secrets: Record<string, string> = {};
@@ -382,14 +423,21 @@ function bytesOf(base64: string): Uint8Array {
   return Uint8Array.from(atob(base64.replaceAll("\n", "")), (char) => char.charCodeAt(0));
 }
 
-async function readToolboxes(sql: Sql, which: ReturnType<Sql>): Promise<Toolbox[]> {
+/** For other models, within a person's transaction. */
+export async function readToolboxes(sql: Sql, which: ReturnType<Sql>): Promise<Toolbox[]> {
   const rows = await sql<
     (Omit<Toolbox, "isOnline" | "facts"> & { facts: unknown; silentS: number | null })[]
   >`
     select t.id, t.workspace_id as "workspaceId", t.name, t.is_local as "isLocal", t.facts,
-      t.last_seen_at as "lastSeenAt", t.enrolment_expires_at as "enrolmentExpiresAt",
-      t.revoked_at as "revokedAt", extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
-      (select count(*)::int from servers s where s.toolbox_id = t.id) as servers
+      t.last_seen_at as "lastSeenAt", t.public_key is not null as "isEnrolled",
+      t.enrolment_expires_at as "enrolmentExpiresAt", t.labels, t.drained_at as "drainedAt",
+      t.revoked_at as "revokedAt", t.rotation_asked_at as "rotationAskedAt",
+      extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
+      (select count(*)::int from servers s where s.toolbox_id = t.id) as servers,
+      (select coalesce(sum(coalesce((g.config #>> '{options,memoryMiB}')::int,
+          (g.config #>> '{entry,memoryMiB}')::int, 512)), 0)::int
+        from servers s join server_generations g on g.server_id = s.id and g.generation = s.generation
+        where s.toolbox_id = t.id and s.running and s.removed_at is null) as "promisedMiB"
     from toolboxes t where ${which} order by t.created_at, t.id`;
   return rows.map(({ silentS, facts, ...row }) => ({
     ...row,

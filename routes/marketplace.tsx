@@ -3,6 +3,7 @@ import { askedInputs, findCatalogEntry, searchCatalog } from "../models/catalog_
 import { listToolboxes } from "../models/toolboxes.ts";
 import { Entry, Marketplace, Results } from "../views/marketplace.tsx";
 import type { Deps, Env } from "./deps.ts";
+import { placing } from "./placing.ts";
 import { fragment, page } from "./render.tsx";
 
 /** The marketplace: search, and an entry with its deploy form. */
@@ -28,7 +29,7 @@ export function marketplaceRoutes({ db }: Deps) {
         <Entry
           entry={entry}
           asked={askedInputs(entry)}
-          toolboxes={toolboxes.filter((box) => !box.revokedAt)}
+          {...placing(toolboxes, entry)}
           idempotencyKey={crypto.randomUUID()}
           values={{}}
           mistakes={{}}

@@ -15,6 +15,13 @@ const SAID: Record<string, string> = {
   disconnected: "Disconnected.",
   revoked: "The token is revoked.",
   "agent-removed": "The agent is removed.",
+  renamed: "The toolbox has another name now.",
+  labelled: "The labels are saved.",
+  drained: "Drained. No new server is placed on this toolbox.",
+  undrained: "New servers are placed on this toolbox again.",
+  "key-asked": "Asked for a new key. The toolbox makes it as soon as it is heard of.",
+  "toolbox-revoked": "Revoked. The toolbox's key is refused from now on.",
+  "toolbox-removed": "The toolbox and its servers are removed.",
   "signed-out": "You are signed out.",
 };
 

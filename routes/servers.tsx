@@ -38,11 +38,13 @@ import { ServerList, Servers } from "../views/servers.tsx";
 import { ToolList } from "../views/tools.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { live } from "./live.ts";
+import { placing } from "./placing.ts";
 import { formOf, goTo, page } from "./render.tsx";
 
 const Deployment = z.object({
   slug: z.string().min(1).max(63),
-  toolboxId: z.uuid(),
+  /** Left empty: the app chooses. */
+  toolboxId: z.preprocess((value) => value || undefined, z.uuid().optional()),
   idempotencyKey: z.uuid(),
   name: z.string().optional(),
 });
@@ -233,7 +235,7 @@ export function serverRoutes(deps: Deps) {
       <Entry
         entry={entry}
         asked={askedInputs(entry)}
-        toolboxes={toolboxes}
+        {...placing(toolboxes, entry)}
         idempotencyKey={form.idempotencyKey}
         values={form}
         mistakes={error.fields}

@@ -17,8 +17,13 @@ import {
   type EnrolResponse,
   ErrorCode,
   FRAME_LIMIT_BYTES,
+  isProof,
+  OVERTAKEN,
   PROTOCOL_VERSION,
   Report,
+  RotateRequest,
+  type RotateResponse,
+  ROTATION,
   SignatureError,
   type SigningKey,
   verifyRequest,
@@ -33,6 +38,8 @@ import {
   desiredOf,
   enrolToolbox,
   isFirstUse,
+  isLatestDtma,
+  rotateKey,
   toolboxKey,
   touchToolbox,
 } from "../models/toolboxes.ts";
@@ -76,6 +83,9 @@ export function toolboxRoutes(deps: {
       try {
         const until = Date.now() + request.waitMs;
         for (;;) {
+          if (request.epoch && !await isLatestDtma(db, toolboxId, request.epoch)) {
+            throw new Refusal(409, OVERTAKEN);
+          }
           const { desiredVersion } = await touchToolbox(db, toolboxId, request.facts);
           const restMs = until - Date.now();
           if (desiredVersion !== request.haveVersion || restMs <= 0 || c.req.raw.signal.aborted) {
@@ -83,6 +93,8 @@ export function toolboxRoutes(deps: {
           }
           // Looks again after a while even unwoken: a notification can be lost with its connection.
           await wakeUps.next(Math.min(restMs, 10_000), c.req.raw.signal);
+          // Nobody waits any more, and the facts may be those of a DTMA that is gone.
+          if (c.req.raw.signal.aborted) break;
           // Revoked while it waited.
           if (!await toolboxKey(db, toolboxId)) throw new NotFound("This toolbox was revoked");
         }
@@ -96,6 +108,19 @@ export function toolboxRoutes(deps: {
     .post("/toolbox/report", async (c) => {
       const { toolboxId, body } = await signed(c);
       return c.json({ accepted: await acceptReport(db, toolboxId, parse(Report, body)) });
+    })
+    .post("/toolbox/rotate", async (c) => {
+      const { toolboxId, body, publicKey: signedBy } = await signed(c);
+      const { publicKey, proof } = parse(RotateRequest, body);
+      if (!isProof(ROTATION, toolboxId, proof, publicKey)) {
+        throw new Refusal(400, "proof: is not a signature by the new key");
+      }
+      // Signed by the new key itself: the answer to the first request was lost.
+      if (publicKey !== signedBy && !await rotateKey(db, toolboxId, signedBy, publicKey)) {
+        throw new Refusal(409, "The key was changed meanwhile");
+      }
+      deps.log.info("A toolbox changed its key", { toolbox: toolboxId });
+      return c.json({ publicKey } satisfies RotateResponse);
     })
     .get("/toolbox/link", async (c) => {
       const { toolboxId } = await signed(c);
@@ -148,15 +173,18 @@ export function toolboxRoutes(deps: {
       return refused(500, "Mooring failed to serve this; its log says why");
     });
 
-  async function signed(c: Context): Promise<{ toolboxId: string; body: Uint8Array<ArrayBuffer> }> {
+  async function signed(c: Context): Promise<
+    { toolboxId: string; body: Uint8Array<ArrayBuffer>; publicKey: string }
+  > {
     const body = await bytesOf(c);
+    let publicKey = "";
     const toolboxId = await verifyRequest(
       c.req.raw,
       body,
-      async (keyId) => (await toolboxKey(db, keyId))?.publicKey ?? null,
+      async (keyId) => publicKey = (await toolboxKey(db, keyId))?.publicKey ?? "",
       (keyId, nonce) => isFirstUse(db, keyId, nonce),
     );
-    return { toolboxId, body };
+    return { toolboxId, body, publicKey };
   }
 
   /** The call that another replica forwards, which has the app's key as we do. */

@@ -1,4 +1,5 @@
 import type { AskedInput, CatalogEntry, CatalogRow } from "../models/catalog_entries.ts";
+import type { Placement } from "../models/placement.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
 import { count, Empty, Field, Mistake } from "./parts.tsx";
 import { useUrl } from "./url.ts";
@@ -107,6 +108,9 @@ export interface EntryProps {
   entry: CatalogEntry;
   asked: AskedInput[];
   toolboxes: Toolbox[];
+  placement: Placement;
+  /** Where none of them fits: why, and what to do. */
+  nothingFits: string | null;
   idempotencyKey: string;
   values: Record<string, string>;
   mistakes: Record<string, string>;
@@ -200,23 +204,24 @@ function Allowances({ entry }: { entry: CatalogEntry }) {
 }
 
 function DeployForm(props: EntryProps) {
-  const { entry, toolboxes } = props;
+  const { entry, toolboxes, placement } = props;
   const url = useUrl();
-  if (toolboxes.length === 0) {
+  const choosable = placement.fits.filter((fit) => fit.isChoosable);
+  if (choosable.length === 0) {
     return (
       <p class="notice bad">
-        There is no toolbox to run it on. <a href={url("/toolboxes")}>See toolboxes</a>.
+        {props.nothingFits}. <a href={url("/toolboxes")}>See toolboxes</a>.
       </p>
     );
   }
-  const absent = toolboxes.length === 1 && toolboxes[0].facts?.engine.state !== "ready";
   return (
     <form method="post" action={url("/servers")}>
       <Mistake>{props.mistake}</Mistake>
-      {absent && (
+      {props.nothingFits && (
         <p class="notice">
-          <a href={url(`/toolboxes/${toolboxes[0].id}`)}>{toolboxes[0].name}</a>{" "}
-          is not ready yet. You can deploy now; the server starts once it is.
+          {props.nothingFits}.{" "}
+          <a href={url("/toolboxes")}>See toolboxes</a>. You can deploy now on one that does not
+          answer yet; the server starts once it does.
         </p>
       )}
       <input type="hidden" name="slug" value={entry.slug} />
@@ -235,22 +240,61 @@ function DeployForm(props: EntryProps) {
         required
         help="What you and your agents see."
       />
-      {toolboxes.length === 1
-        ? <input type="hidden" name="toolboxId" value={toolboxes[0].id} />
-        : (
-          <div class="field">
-            <label for="toolboxId">Toolbox</label>
-            <select id="toolboxId" name="toolboxId">
-              {toolboxes.map((box) => (
-                <option value={box.id} selected={box.id === props.values.toolboxId}>
-                  {box.name}
-                </option>
-              ))}
-            </select>
-          </div>
-        )}
+      <ToolboxChoice
+        toolboxes={toolboxes}
+        placement={placement}
+        chosen={props.values.toolboxId}
+        mistake={props.mistakes.toolboxId}
+      />
       <button>Deploy</button>
     </form>
+  );
+}
+
+/** Where it goes: the best place is chosen already, and of each other one that does not fit is said why. */
+function ToolboxChoice({ toolboxes, placement, chosen, mistake }: {
+  toolboxes: Toolbox[];
+  placement: Placement;
+  chosen?: string;
+  mistake?: string;
+}) {
+  const fits = new Map(placement.fits.map((fit) => [fit.toolboxId, fit]));
+  const preset = chosen || placement.toolboxId ||
+    placement.fits.find((fit) => fit.isChoosable)?.toolboxId;
+  if (toolboxes.length === 1) {
+    return <input type="hidden" name="toolboxId" value={toolboxes[0].id} />;
+  }
+  const reasons = placement.fits.filter(({ why }) => why !== null);
+  return (
+    <div class="field">
+      <label for="toolboxId">Toolbox</label>
+      <select
+        id="toolboxId"
+        name="toolboxId"
+        aria-invalid={mistake ? "true" : undefined}
+        aria-describedby={`toolboxId-help${mistake ? " toolboxId-mistake" : ""}`}
+      >
+        {toolboxes.map((box) => (
+          <option
+            value={box.id}
+            selected={box.id === preset}
+            disabled={!fits.get(box.id)?.isChoosable}
+          >
+            {box.name}
+            {fits.get(box.id)?.why ? " (does not fit)" : ` (${count(box.servers, "server")})`}
+          </option>
+        ))}
+      </select>
+      {mistake && <p class="mistake" id="toolboxId-mistake">{mistake}</p>}
+      <div class="help" id="toolboxId-help">
+        {placement.toolboxId && <p>Chosen: of those that fit the one with the fewest servers.</p>}
+        {reasons.length > 0 && (
+          <ul class="plain">
+            {reasons.map(({ why }) => <li>{why}.</li>)}
+          </ul>
+        )}
+      </div>
+    </div>
   );
 }
 

@@ -12,6 +12,8 @@ const STATUS: Record<string, { name: string; sign: string }> = {
   stopped: { name: "Stopped", sign: "■" },
   failed: { name: "Failed", sign: "▲" },
   removing: { name: "Removing", sign: "◌" },
+  drained: { name: "Drained", sign: "◌" },
+  revoked: { name: "Revoked", sign: "■" },
   toolbox_unreachable: { name: "Toolbox unreachable", sign: "▲" },
 };
 
@@ -140,15 +142,17 @@ export function Field(props: {
 
 /** A destructive act behind a second step that says what it takes along; works without script. */
 export function Confirm(
-  { label, title, action, children }: {
+  { label, title, action, isOpen, children }: {
     label: string;
     title: string;
     action: string;
+    /** From the start: what was sent did not hold. */
+    isOpen?: boolean;
     children?: Child;
   },
 ) {
   return (
-    <details class="confirm">
+    <details class="confirm" open={isOpen}>
       <summary class="button quiet">{label}</summary>
       <form method="post" action={action}>
         <p>

@@ -7,6 +7,7 @@ import {
   enrol,
   EnrolmentError,
   nextEpoch,
+  OvertakenError,
   Reporter,
   RevokedError,
 } from "../../dtma/control.ts";
@@ -16,6 +17,7 @@ import {
   generateSigningKey,
   type HostFacts,
   memoryNonces,
+  OVERTAKEN,
   Report,
   SignatureError,
   verifyRequest,
@@ -23,6 +25,7 @@ import {
 
 const TOOLBOX = "01890000-0000-7000-8000-00000000000a";
 const SERVER = "01890000-0000-7000-8000-00000000000b";
+const EPOCH = "01890000-0000-7000-8000-00000000000c";
 const TOKEN = "token-of-enough-length";
 const key = await generateSigningKey();
 const log = () => {};
@@ -157,13 +160,22 @@ async function waitFor(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
-function pullFrom(app: FakeApp, applied: unknown[][], waitMs = 20_000) {
+const noRotation = { rotate: () => Promise.resolve(), settle: () => Promise.resolve() };
+
+function pullFrom(
+  app: FakeApp,
+  applied: unknown[][],
+  waitMs = 20_000,
+  rotation: { rotate: () => Promise<void>; settle: () => Promise<void> } = noRotation,
+) {
   return new DesiredPull({
     client: new AppClient(app.url),
     key: toolboxKey,
     facts: () => Promise.resolve(FACTS),
     onDesired: ({ servers }) => applied.push(servers),
     onAppKey: () => {},
+    epoch: EPOCH,
+    rotation,
     waitMs,
     log,
   });
@@ -238,6 +250,44 @@ Deno.test("DesiredPull asks again after failures, and after the app's restart", 
     second.version = "2";
     await waitFor(() => applied.length === 2);
     assert.equal(second.pulls[0].haveVersion, "1");
+  });
+});
+
+Deno.test("DesiredPull names its start, and ends when another DTMA started later", async () => {
+  await using app = new FakeApp();
+  app.failures = [
+    new Response(`A proxy's page: ${OVERTAKEN}`, { status: 409 }),
+    Response.json({ error: "The key was changed meanwhile" }, { status: 409 }),
+  ];
+  const applied: unknown[][] = [];
+  const pull = pullFrom(app, applied);
+  await during((signal) => pull.run(signal), async () => {
+    const hurry = setInterval(() => applied.length === 0 && pull.wake(), 50);
+    await waitFor(() => applied.length === 1);
+    clearInterval(hurry);
+  });
+  assert.equal(app.pulls[0].epoch, EPOCH);
+  app.failures = [Response.json({ error: OVERTAKEN }, { status: 409 })];
+  await assert.rejects(pullFrom(app, []).run(new AbortController().signal), OvertakenError);
+});
+
+Deno.test("DesiredPull changes the key when asked, and settles it when the app knows another", async () => {
+  await using app = new FakeApp();
+  const done: string[] = [];
+  const rotation = {
+    rotate: () => Promise.resolve(void done.push("rotate")),
+    settle: () => Promise.resolve(void done.push("settle")),
+  };
+  app.failures = [
+    Response.json({ error: "The signature does not match" }, { status: 401 }),
+    Response.json({ version: "1", appPublicKey: "A".repeat(43), servers: [], rotateKey: true }),
+  ];
+  const applied: unknown[][] = [];
+  const pull = pullFrom(app, applied, 20_000, rotation);
+  await during((signal) => pull.run(signal), async () => {
+    await waitFor(() => app.pulls.length > 0);
+    assert.deepEqual(done, ["settle", "rotate"]);
+    assert.deepEqual(applied, [[]], "what is desired goes first");
   });
 });
 

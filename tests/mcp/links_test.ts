@@ -439,7 +439,7 @@ for (const kind of KINDS) {
     ...OPTIONS,
     async fn(t) {
       const world = await openShared(kind);
-      const { db, toolboxId, user } = world;
+      const { db, owner, toolboxId, user } = world;
       await using box = await toolbox();
       const first = await replica({ kind: world });
       await using second = await replica({ kind: world });
@@ -511,6 +511,8 @@ for (const kind of KINDS) {
       await t.step("a toolbox that is revoked loses its tunnel", async () => {
         await using tunnel = tunnelled(box, toolboxId, second.url);
         await until(() => second.links.tunnelOf(toolboxId) !== null);
+        // This machine's own is not revoked.
+        await owner`update public.toolboxes set is_local = false where id = ${toolboxId}`;
         await db.asUser(
           user,
           (sql) => sql`update toolboxes set revoked_at = now() where id = ${toolboxId}`,

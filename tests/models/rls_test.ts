@@ -37,9 +37,9 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
   members: { select: PEOPLE, insert: [], update: [], delete: [] },
   toolboxes: {
     select: [...PEOPLE, "own agent", "own toolbox"],
-    insert: [],
+    insert: ["owner"],
     update: ["owner", "own toolbox"],
-    delete: [],
+    delete: [], // an admin deletes one that was revoked: fleet_test.ts
   },
   server_samples: {
     select: [...PEOPLE, "own toolbox"],

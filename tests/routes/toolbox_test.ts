@@ -6,10 +6,14 @@ import {
   generateSigningKey,
   type HostFacts,
   PROTOCOL_VERSION,
+  prove,
+  ROTATION,
   type SigningKey,
   signRequest,
 } from "../../dtma/protocol.ts";
 import { Changes } from "../../models/changes.ts";
+import { listEvents } from "../../models/events.ts";
+import { askForNewKey } from "../../models/fleet.ts";
 import { createLog } from "../../models/log.ts";
 import { deployServer, getServer } from "../../models/servers.ts";
 import { listTools } from "../../models/tools.ts";
@@ -402,6 +406,73 @@ Deno.test({
         assert.equal(response.status, 404, `${method} ${path}`);
         await response.body?.cancel();
       }
+    });
+
+    await t.step("of two DTMAs with one key the one that started later stays", async () => {
+      const [before, after] = [v7(), v7()];
+      const poll = (epoch: string, haveVersion: string | null = null, waitMs = 0) =>
+        send("/toolbox/desired", { facts, haveVersion, waitMs, epoch });
+      const { status, body } = await poll(before);
+      assert.equal(status, 200);
+      // Looks of one DTMA that overlap are one DTMA.
+      const many = await Promise.all(Array.from({ length: 5 }, () => poll(before)));
+      assert.deepEqual(many.map((each) => each.status), [200, 200, 200, 200, 200]);
+
+      const waiting = poll(before, body.version, 60_000);
+      const same = await Promise.all(Array.from({ length: 5 }, () => poll(after)));
+      assert.deepEqual(same.map((each) => each.status), [200, 200, 200, 200, 200]);
+      // The first one's long poll ends by that, not by its time.
+      const told = await waiting;
+      assert.equal(told.status, 409);
+      assert.equal(told.body.error, "Another DTMA with this toolbox's key started later");
+      assert.equal((await poll(before)).status, 409);
+      const late = { epoch: before, sequence: 99, observations: [], events: [], removed: [] };
+      assert.deepEqual((await send("/toolbox/report", late)).body, { accepted: false });
+      const first = { ...late, epoch: after, sequence: 0 };
+      assert.deepEqual((await send("/toolbox/report", first)).body, { accepted: true });
+      assert.equal((await poll(after)).status, 200);
+      assert.equal((await desired(null, 0)).status, 200, "one that names no start");
+      const events = await listEvents(db, user, { toolboxId });
+      assert.equal(events.filter(({ message }) => /^Two DTMAs ran/.test(message)).length, 1);
+    });
+
+    await t.step("rotate swaps the key for one that is proven, and says so again", async () => {
+      const next = await generateSigningKey(), stranger = await generateSigningKey();
+      const body = (by: SigningKey, publicKey = by.publicKey, id = toolboxId) => ({
+        publicKey,
+        proof: prove(ROTATION, id, by.privateKey),
+      });
+      for (
+        const [what, wrong] of [
+          ["another's key", body(next, stranger.publicKey)],
+          ["a proof for another toolbox", body(next, next.publicKey, v7())],
+          ["no proof", { publicKey: next.publicKey }],
+          ["no key", { ...body(next), publicKey: "short" }],
+        ] as const
+      ) assert.equal((await send("/toolbox/rotate", wrong)).status, 400, what);
+      assert.equal((await send("/toolbox/rotate", body(next), { by: next })).status, 401);
+      assert.equal((await send("/toolbox/rotate", body(stranger), { by: stranger })).status, 401);
+
+      const { version: have } = (await desired(null, 0)).body;
+      assert.equal("rotateKey" in (await desired(null, 0)).body, false);
+      const waiting = desired(have, 60_000);
+      await askForNewKey(db, user, toolboxId);
+      assert.equal((await waiting).body.rotateKey, true);
+
+      const swapped = await send("/toolbox/rotate", body(next));
+      assert.deepEqual(swapped, { status: 200, body: { publicKey: next.publicKey } });
+      const refused = await desired(null, 0);
+      assert.equal(refused.status, 401);
+      assert.match(refused.body.error, /signature does not match/);
+      // The answer was lost: asked again, by the new key.
+      assert.deepEqual(await send("/toolbox/rotate", body(next), { by: next }), swapped);
+      const now = await send("/toolbox/desired", { facts, haveVersion: null, waitMs: 0 }, {
+        by: next,
+      });
+      assert.equal("rotateKey" in now.body, false);
+      assert.equal((await send("/toolbox/rotate", body(key), { by: next })).status, 200);
+      const told = (await listEvents(db, user, { toolboxId })).map(({ message }) => message);
+      assert.equal(told.filter((message) => message === "Changed its key").length, 2);
     });
 
     await t.step("a revoked toolbox is 401, while it waits too", async () => {

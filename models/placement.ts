@@ -1,0 +1,85 @@
+/** Where a new server goes: pure, so that the form and the deploy say the same. */
+import type { Toolbox } from "./toolboxes.ts";
+
+/** What is looked at of a toolbox. */
+export type Candidate = Pick<
+  Toolbox,
+  | "id"
+  | "name"
+  | "facts"
+  | "isLocal"
+  | "isEnrolled"
+  | "isOnline"
+  | "drainedAt"
+  | "revokedAt"
+  | "servers"
+  | "promisedMiB"
+>;
+
+/** What a server needs of its toolbox. */
+export interface Wish {
+  memoryMiB: number;
+}
+
+export interface Placement {
+  /** The fitting toolbox with the fewest servers; of several that with the most free memory. */
+  toolboxId: string | null;
+  /** For each toolbox in the given order why it does not fit, as a sentence; null where it does. */
+  fits: {
+    toolboxId: string;
+    why: string | null;
+    /** A person may choose it nevertheless: it is only for now that it does not fit. */
+    isChoosable: boolean;
+  }[];
+}
+
+/** Chooses among toolboxes; the order of equals is that of the list. */
+export function place(toolboxes: Candidate[], wish: Wish): Placement {
+  const fits = toolboxes.map((box) => ({
+    toolboxId: box.id,
+    why: whyNot(box, wish),
+    isChoosable: whyNever(box) === null,
+  }));
+  const fitting = toolboxes.filter((_, index) => fits[index].why === null);
+  fitting.sort((a, b) => a.servers - b.servers || freeMiB(b) - freeMiB(a));
+  return { toolboxId: fitting[0]?.id ?? null, fits };
+}
+
+/** What to do when no toolbox fits: the reasons, and a way out. */
+export function nothingFits(toolboxes: Candidate[], wish: Wish): string {
+  const reasons = toolboxes.filter((box) => !box.revokedAt).map((box) => whyNot(box, wish));
+  if (reasons.length === 0) {
+    return "There is no toolbox to run it on: add one on the toolboxes page";
+  }
+  return `No toolbox can take it now. ${reasons.join(". ")}. Mend one of these, or add a toolbox`;
+}
+
+/** Why a toolbox takes no new server whoever asks, as a sentence; null when it may. */
+export function whyNever(box: Candidate): string | null {
+  if (box.revokedAt) return `${box.name} was revoked`;
+  if (box.drainedAt) return `${box.name} is drained: undrain it to place servers there`;
+  // This machine's enrols by itself while Mooring starts.
+  if (!box.isEnrolled && !box.isLocal) {
+    return `${box.name} is not enrolled yet: run its command on its machine`;
+  }
+  return null;
+}
+
+function whyNot(box: Candidate, { memoryMiB }: Wish): string | null {
+  const never = whyNever(box);
+  if (never) return never;
+  if (!box.isEnrolled || !box.facts) return `${box.name} has not been heard of yet`;
+  if (!box.isOnline) return `${box.name} is not heard of: check that its machine and its DTMA run`;
+  if (box.facts.engine.state !== "ready") return `${box.name} has no Docker Engine that answers`;
+  if (freeMiB(box) < memoryMiB) {
+    return `${box.name} has ${
+      Math.max(0, Math.floor(freeMiB(box)))
+    } MiB of memory that no server ` +
+      `was promised, and this one needs ${memoryMiB}`;
+  }
+  return null;
+}
+
+function freeMiB({ facts, promisedMiB }: Candidate): number {
+  return facts?.engine.state === "ready" ? facts.engine.memoryBytes / 1024 ** 2 - promisedMiB : 0;
+}

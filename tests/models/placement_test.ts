@@ -1,0 +1,118 @@
+import assert from "node:assert/strict";
+import fc from "npm:fast-check@4.10.2";
+import { type Candidate, nothingFits, place, whyNever } from "../../models/placement.ts";
+
+const date = new Date(0);
+const engine = (memoryMiB: number) => ({
+  state: "ready" as const,
+  version: "28",
+  apiVersion: "1.51",
+  os: "Linux",
+  architecture: "x86_64",
+  cpus: 4,
+  memoryBytes: memoryMiB * 1024 ** 2,
+});
+const facts = (memoryMiB: number | null) => ({
+  dtmaVersion: "0",
+  protocolVersion: 2,
+  reach: "tunnel" as const,
+  address: null,
+  engine: memoryMiB === null
+    ? { state: "absent" as const, reason: "none", advice: "install" }
+    : engine(memoryMiB),
+});
+
+const candidate: fc.Arbitrary<Omit<Candidate, "id" | "name">> = fc.record({
+  facts: fc.option(fc.option(fc.integer({ min: 64, max: 4096 })).map(facts)),
+  isLocal: fc.boolean(),
+  isEnrolled: fc.boolean(),
+  isOnline: fc.boolean(),
+  drainedAt: fc.option(fc.constant(date), { freq: 3 }),
+  revokedAt: fc.option(fc.constant(date), { freq: 3 }),
+  servers: fc.integer({ min: 0, max: 5 }),
+  promisedMiB: fc.integer({ min: 0, max: 4096 }),
+});
+const fleet = fc.array(candidate, { maxLength: 8 }).map((boxes): Candidate[] =>
+  boxes.map((box, index) => ({ ...box, id: `id-${index}`, name: `Box ${index}` }))
+);
+const wish = fc.record({ memoryMiB: fc.integer({ min: 64, max: 2048 }) });
+
+/** What "fits" means, said again in other words. */
+function fits(box: Candidate, memoryMiB: number): boolean {
+  return box.isEnrolled && box.isOnline && !box.drainedAt && !box.revokedAt &&
+    box.facts?.engine.state === "ready" &&
+    box.facts.engine.memoryBytes >= (box.promisedMiB + memoryMiB) * 1024 ** 2;
+}
+
+Deno.test("place takes the fitting toolbox with the fewest servers, or none", () => {
+  fc.assert(fc.property(fleet, wish, (boxes, { memoryMiB }) => {
+    const { toolboxId } = place(boxes, { memoryMiB });
+    const fitting = boxes.filter((box) => fits(box, memoryMiB));
+    if (fitting.length === 0) return assert.equal(toolboxId, null);
+    const chosen = fitting.find(({ id }) => id === toolboxId);
+    assert.ok(chosen, "it fits");
+    assert.equal(chosen.servers, Math.min(...fitting.map(({ servers }) => servers)));
+  }));
+});
+
+Deno.test("place says why for exactly those that do not fit, and names them", () => {
+  fc.assert(fc.property(fleet, wish, (boxes, { memoryMiB }) => {
+    const placed = place(boxes, { memoryMiB });
+    assert.deepEqual(placed.fits.map(({ toolboxId }) => toolboxId), boxes.map(({ id }) => id));
+    for (const [index, { why, isChoosable }] of placed.fits.entries()) {
+      assert.equal(why === null, fits(boxes[index], memoryMiB));
+      if (why !== null) assert.ok(why.startsWith(boxes[index].name));
+      assert.equal(isChoosable, whyNever(boxes[index]) === null);
+      assert.ok(why !== null || isChoosable);
+    }
+  }));
+});
+
+Deno.test("place does not hang on the order of the list, but for equals", () => {
+  fc.assert(fc.property(fleet, wish, (boxes, wish) => {
+    const one = place(boxes, wish).toolboxId, other = place(boxes.toReversed(), wish).toolboxId;
+    const of = (id: string | null) => {
+      const box = boxes.find((each) => each.id === id);
+      return box && [
+        box.servers,
+        box.facts?.engine.state === "ready" &&
+        box.facts.engine.memoryBytes / 1024 ** 2 - box.promisedMiB,
+      ];
+    };
+    assert.deepEqual(of(one), of(other));
+  }));
+});
+
+Deno.test("one server after another is spread over the fleet and overfills none", () => {
+  fc.assert(fc.property(fleet, wish, (boxes, wish) => {
+    const placed = boxes.map((box) => ({ ...box, servers: 0, promisedMiB: 0 }));
+    for (let turn = 0; turn < 40; turn++) {
+      const box = placed.find(({ id }) => id === place(placed, wish).toolboxId);
+      if (!box) break;
+      box.servers++;
+      box.promisedMiB += wish.memoryMiB;
+      assert.ok(box.facts?.engine.state === "ready");
+      assert.ok(box.promisedMiB * 1024 ** 2 <= box.facts.engine.memoryBytes);
+    }
+  }));
+});
+
+Deno.test("nothingFits gives the reasons and a way out", () => {
+  assert.match(nothingFits([], { memoryMiB: 512 }), /add one on the toolboxes page/);
+  const box: Candidate = {
+    id: "a",
+    name: "A",
+    facts: facts(1024),
+    isLocal: false,
+    isEnrolled: true,
+    isOnline: true,
+    drainedAt: null,
+    revokedAt: null,
+    servers: 1,
+    promisedMiB: 768,
+  };
+  const said = nothingFits([box, { ...box, name: "B", drainedAt: date }], { memoryMiB: 512 });
+  assert.match(said, /A has 256 MiB of memory that no server was promised, and this one needs 512/);
+  assert.match(said, /B is drained: undrain it/);
+  assert.match(said, /Mend one of these, or add a toolbox$/);
+});
