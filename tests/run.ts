@@ -15,6 +15,8 @@ if (await isDebianRoot()) {
     "/usr/lib/postgresql": "postgresql",
     "/usr/lib/x86_64-linux-gnu/faketime": "libfaketime",
     "/usr/bin/docker-registry": "docker-registry",
+    "/usr/bin/gcc": "gcc",
+    "/usr/lib/x86_64-linux-gnu/libc.a": "libc6-dev",
   });
 }
 const engine = await ensureEngine({ install: true, log: say, logDirectory: "/tmp" });
