@@ -58,16 +58,16 @@ export function nothingFits(toolboxes: Candidate[], wish: Wish): string {
 export function whyNever(box: Candidate): string | null {
   if (box.revokedAt) return `${box.name} was revoked`;
   if (box.drainedAt) return `${box.name} is drained: undrain it to place servers there`;
-  // This machine's enrols by itself while Mooring starts.
-  if (!box.isEnrolled && !box.isLocal) {
-    return `${box.name} is not enrolled yet: run its command on its machine`;
-  }
   return null;
 }
 
 function whyNot(box: Candidate, { memoryMiB }: Wish): string | null {
   const never = whyNever(box);
   if (never) return never;
+  // This machine's enrols by itself while Mooring starts.
+  if (!box.isEnrolled && !box.isLocal) {
+    return `${box.name} is not enrolled yet: run its command on its machine`;
+  }
   if (!box.isEnrolled || !box.facts) return `${box.name} has not been heard of yet`;
   if (!box.isOnline) return `${box.name} is not heard of: check that its machine and its DTMA run`;
   if (box.facts.engine.state !== "ready") return `${box.name} has no Docker Engine that answers`;

@@ -102,7 +102,7 @@ function Settings({ box, again }: ToolboxProps) {
   const { values = {}, mistakes = {} } = again ?? {};
   const labels = Object.entries(box.labels).map(([key, value]) => `${key}=${value}`);
   return (
-    <section class="card" aria-labelledby="box-settings">
+    <section class="card settings" aria-labelledby="box-settings">
       <h2 id="box-settings">Settings</h2>
       <form method="post" action={url(`/toolboxes/${box.id}/name`)} class="inline">
         <Field
@@ -136,8 +136,8 @@ function Settings({ box, again }: ToolboxProps) {
         </form>
       )}
       {box.isEnrolled && !box.isLocal && !box.revokedAt && (
-        <details class="confirm">
-          <summary class="button quiet">Enrol anew</summary>
+        <details>
+          <summary>Enrol anew</summary>
           <form method="post" action={url(`/toolboxes/${box.id}/token`)}>
             <p>
               For when its data directory is lost. You get a new command; once it is run, the key

@@ -47,13 +47,18 @@ alter table public.servers add foreign key (toolbox_id, workspace_id)
 -- A key that was given up stays so, and the toolbox hears at once that it should make another.
 create function mooring.before_toolbox_update() returns trigger language plpgsql set search_path = '' as $$
 begin
+  -- Calls to this machine's toolbox go to the loopback address it names: nobody enrols another as it.
+  if old.is_local and current_user = 'authenticated' and new.enrolment_hash is distinct from old.enrolment_hash then
+    raise exception 'This machine''s toolbox enrols by itself' using errcode = '42501';
+  end if;
   if old.revoked_at is not null then new.revoked_at := old.revoked_at; end if;
   if new.rotation_asked_at is not null and old.rotation_asked_at is null then
     new.desired_version := old.desired_version + 1;
   end if;
   return new;
 end $$;
-create trigger before_toolbox_update before update of revoked_at, rotation_asked_at on public.toolboxes
+create trigger before_toolbox_update before update of revoked_at, rotation_asked_at, enrolment_hash
+  on public.toolboxes
   for each row execute function mooring.before_toolbox_update();
 
 drop trigger wake on public.toolboxes;

@@ -120,15 +120,18 @@ for (const kind of KINDS) {
           await assert.rejects(enrol(second), Forbidden);
           assert.equal(await enrol(await renewEnrolmentToken(db, user, toolboxId)), toolboxId);
           await assert.rejects(renewEnrolmentToken(db, user, localId), Conflict);
-          // Not by an admin's own hand either.
-          await assert.rejects(
-            db.asUser(
-              admin,
-              (sql) =>
-                sql`update toolboxes set enrolment_hash = 'x', enrolment_expires_at = now() + interval '1 hour'`,
-            ),
-            { code: "42501" },
-          );
+          // Not by an admin's own hand either, and for this machine's toolbox, whose address may be on
+          // the loopback, not at all.
+          const { toolboxId: third } = await addToolbox(db, user, workspaceId, "Rack 2b");
+          const set = (id: string, minutes: number) =>
+            db.asUser(admin, (sql) =>
+              sql`
+                update toolboxes set enrolment_hash = ${`hash of ${id}`},
+                  enrolment_expires_at = now() + ${minutes} * interval '1 minute'
+                where id = ${id}`);
+          await assert.rejects(set(third, 16), { code: "42501" });
+          await assert.rejects(set(localId, 15), { code: "42501" });
+          await set(third, 15);
         },
       );
 
