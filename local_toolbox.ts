@@ -1,5 +1,5 @@
 /** This machine's toolbox: its DTMA as a child process with permissions of its own. */
-import { ENVIRONMENT } from "./dtma/config.ts";
+import { ENVIRONMENT } from "./dtma/protocol.ts";
 import type { EngineStatus } from "./engine.ts";
 import type { Database } from "./models/db.ts";
 import type { Log } from "./models/log.ts";

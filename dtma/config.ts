@@ -26,24 +26,6 @@ export interface Config {
   logFormat: "json" | "text";
 }
 
-/** The variables that DTMA reads: what its `--allow-env` has to name. */
-export const ENVIRONMENT = [
-  "MOORING_URL",
-  "MOORING_ENROLMENT_TOKEN",
-  "MOORING_ENROLMENT_TOKEN_FILE",
-  "DTMA_DATA_DIR",
-  "DTMA_LISTEN",
-  "DTMA_ADDRESS",
-  "DTMA_CEILING",
-  "DTMA_SUBNETS",
-  "DTMA_PRIVATE_NETWORKS",
-  "DTMA_PARENT",
-  "DTMA_REACH",
-  "DOCKER_HOST",
-  "LOG_FORMAT",
-  "NODE_EXTRA_CA_CERTS",
-];
-
 const CIDR = /^(\d{1,3}\.){3}\d{1,3}\/([12]?\d|3[0-2])$/;
 
 const optional = <T extends z.ZodType>(schema: T) =>

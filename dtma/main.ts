@@ -22,7 +22,7 @@
 import { AppClient } from "./app_client.ts";
 import { AppClock } from "./app_clock.ts";
 import { Ceiling } from "./ceiling.ts";
-import { type Config, ENVIRONMENT, readConfig } from "./config.ts";
+import { type Config, readConfig } from "./config.ts";
 import {
   DesiredPull,
   enrol,
@@ -40,7 +40,7 @@ import { hostFacts } from "./host_facts.ts";
 import { KeyRotation } from "./key_rotation.ts";
 import type { Link } from "./link.ts";
 import { createLog, type Log } from "./log.ts";
-import type { DesiredResponse, HostFacts } from "./protocol.ts";
+import { type DesiredResponse, ENVIRONMENT, type HostFacts } from "./protocol.ts";
 import { Reconciler } from "./reconcile.ts";
 import { sampleContainers } from "./sampler.ts";
 import { openSession } from "./session.ts";

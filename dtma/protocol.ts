@@ -452,3 +452,21 @@ export type Report = z.infer<typeof Report>;
 
 export const ReportResponse = z.object({ accepted: z.boolean() });
 export type ReportResponse = z.infer<typeof ReportResponse>;
+
+/** The variables that DTMA reads: what its `--allow-env` has to name. */
+export const ENVIRONMENT = [
+  "MOORING_URL",
+  "MOORING_ENROLMENT_TOKEN",
+  "MOORING_ENROLMENT_TOKEN_FILE",
+  "DTMA_DATA_DIR",
+  "DTMA_LISTEN",
+  "DTMA_ADDRESS",
+  "DTMA_CEILING",
+  "DTMA_SUBNETS",
+  "DTMA_PRIVATE_NETWORKS",
+  "DTMA_PARENT",
+  "DTMA_REACH",
+  "DOCKER_HOST",
+  "LOG_FORMAT",
+  "NODE_EXTRA_CA_CERTS",
+];

@@ -1,20 +1,5 @@
 /** What a person runs on a Docker host so that it becomes a toolbox. */
-
-/** The variables that a DTMA reads: dtma/config.ts's, which the app does not import. */
-const ENVIRONMENT = [
-  "MOORING_URL",
-  "MOORING_ENROLMENT_TOKEN",
-  "MOORING_ENROLMENT_TOKEN_FILE",
-  "DTMA_DATA_DIR",
-  "DTMA_LISTEN",
-  "DTMA_ADDRESS",
-  "DTMA_CEILING",
-  "DTMA_PARENT",
-  "DTMA_REACH",
-  "DOCKER_HOST",
-  "LOG_FORMAT",
-  "NODE_EXTRA_CA_CERTS",
-];
+import { ENVIRONMENT } from "../dtma/protocol.ts";
 
 const DATA = "/var/lib/mooring-dtma";
 const SOCKET = "/var/run/docker.sock";

@@ -2,7 +2,7 @@
 import postgres from "postgres";
 import { newToken, tokenHash } from "../../models/tokens.ts";
 import { newSecretsKeyText } from "../../models/secrets.ts";
-import { ENVIRONMENT } from "../../dtma/config.ts";
+import { ENVIRONMENT } from "../../dtma/protocol.ts";
 import { Balancer } from "./balancer.ts";
 import { OWNER, Person } from "./client.ts";
 import { Daemon } from "./daemon.ts";

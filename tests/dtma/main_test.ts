@@ -1,12 +1,13 @@
 // The app here is a fake of its documented wire (dtma/protocol.ts); the daemon is the real one, as a
 // process of its own with no more permissions than dtma/main.ts says it needs.
 import assert from "node:assert/strict";
-import { ENVIRONMENT, readConfig } from "../../dtma/config.ts";
+import { readConfig } from "../../dtma/config.ts";
 import { DataDirectory } from "../../dtma/data_directory.ts";
 import {
   acceptedLink,
   type DesiredRequest,
   type EnrolRequest,
+  ENVIRONMENT,
   ErrorCode,
   generateSigningKey,
   type Link,

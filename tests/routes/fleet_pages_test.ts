@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { createApp } from "../../app.ts";
-import { ENVIRONMENT } from "../../dtma/config.ts";
-import { generateSigningKey } from "../../dtma/protocol.ts";
+import { ENVIRONMENT, generateSigningKey } from "../../dtma/protocol.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import { createLog } from "../../models/log.ts";
@@ -92,7 +91,11 @@ async function openApp() {
       let text = "";
       return {
         async until(wanted: RegExp) {
-          while (!wanted.test(text)) text += (await reader.read()).value;
+          while (!wanted.test(text)) {
+            const { done, value } = await reader.read();
+            if (done) throw new Error(`The page ended without ${wanted}`);
+            text += value;
+          }
           const seen = text;
           text = "";
           return seen;

@@ -353,7 +353,11 @@ Deno.test({
       const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
       let text = "";
       const until = async (wanted: RegExp) => {
-        while (!wanted.test(text)) text += (await reader.read()).value;
+        while (!wanted.test(text)) {
+          const { done, value } = await reader.read();
+          if (done) throw new Error(`The page ended without ${wanted}`);
+          text += value;
+        }
       };
       await until(/hx-target="#tools"[^]*\n\n/);
       assert.match(text, /^id: 1\ndata: <hx-partial/);

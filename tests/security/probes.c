@@ -130,6 +130,7 @@ static int fills(const char *path) {
   for (int mib = 0; mib < 200; mib++)
     if (write(fd, block, sizeof block) != sizeof block) {
       unlink(path);
+      errno = ENOSPC; // A short write sets none.
       return 0;
     }
   unlink(path);
