@@ -86,31 +86,6 @@ const FAMILIES: Record<string, Base[]> = {
   dotnet: [DOTNET, DOTNET_SDK],
 };
 
-if (import.meta.main) {
-  const names = Deno.args.length > 0 ? Deno.args : ["node"];
-  const strange = names.find((name) => !Object.hasOwn(FAMILIES, name));
-  try {
-    if (strange) {
-      throw new BaseError(
-        `There is no base image ${strange}: name some of ${Object.keys(FAMILIES).join(", ")}`,
-      );
-    }
-    for (const base of names.flatMap((name) => FAMILIES[name])) {
-      await ensureBase(base, (line) => console.log(line)).catch((error) => {
-        if (base !== DOTNET_SDK || !(error instanceof BaseError)) throw error;
-        console.log(
-          `NuGet packages cannot be installed here, other .NET servers run. ${error.message}`,
-        );
-      });
-    }
-  } catch (error) {
-    if (error instanceof EngineAbsentError) console.error(`${error.reason}. ${error.advice}`);
-    else if (error instanceof BaseError) console.error(error.message);
-    else throw error;
-    Deno.exit(1);
-  }
-}
-
 /** Makes the base image unless the engine has this very recipe's; a progress line a step. */
 async function ensureBase(base: Base, log: Log): Promise<void> {
   const docker = new Docker();
@@ -205,5 +180,31 @@ async function addNode(root: string, directory: string): Promise<void> {
   await Deno.rename(`${directory}/npm/package`, `${local}/lib/node_modules/npm`);
   for (const name of ["npm", "npx"]) {
     await Deno.symlink(`../lib/node_modules/npm/bin/${name}-cli.js`, `${local}/bin/${name}`);
+  }
+}
+
+// Last, so that all that it uses is there.
+if (import.meta.main) {
+  const names = Deno.args.length > 0 ? Deno.args : ["node"];
+  const strange = names.find((name) => !Object.hasOwn(FAMILIES, name));
+  try {
+    if (strange) {
+      throw new BaseError(
+        `There is no base image ${strange}: name some of ${Object.keys(FAMILIES).join(", ")}`,
+      );
+    }
+    for (const base of names.flatMap((name) => FAMILIES[name])) {
+      await ensureBase(base, (line) => console.log(line)).catch((error) => {
+        if (base !== DOTNET_SDK || !(error instanceof BaseError)) throw error;
+        console.log(
+          `NuGet packages cannot be installed here, other .NET servers run. ${error.message}`,
+        );
+      });
+    }
+  } catch (error) {
+    if (error instanceof EngineAbsentError) console.error(`${error.reason}. ${error.advice}`);
+    else if (error instanceof BaseError) console.error(error.message);
+    else throw error;
+    Deno.exit(1);
   }
 }

@@ -6,7 +6,9 @@
  */
 import { ensureEngine } from "../engine.ts";
 
-const TIMES_OUT_AFTER_MIN = 60;
+/** No test takes as long. */
+const HANGS_AFTER_MIN = 12;
+const TIMES_OUT_AFTER_MIN = 75;
 const say = (line: string) => console.log(line);
 
 if (await isDebianRoot()) {
@@ -44,18 +46,26 @@ const test = new Deno.Command(Deno.execPath(), {
   stdout: "piped",
   stderr: "inherit",
 }).spawn();
-const bound = setTimeout(() => {
-  say(`The tests were stopped after ${TIMES_OUT_AFTER_MIN} minutes`);
-  test.kill("SIGTERM");
-}, TIMES_OUT_AFTER_MIN * 60_000);
+const stopAfter = (minutes: number, why: string) =>
+  setTimeout(() => {
+    say(`The tests were stopped after ${minutes} minutes${why}`);
+    test.kill("SIGKILL");
+  }, minutes * 60_000);
+const bound = stopAfter(TIMES_OUT_AFTER_MIN, "");
+let silence = stopAfter(HANGS_AFTER_MIN, " in which no test ended");
 
 let output = "";
 for await (const text of test.stdout.pipeThrough(new TextDecoderStream())) {
   output += text;
+  if (/ok|FAILED|ignored/.test(text)) {
+    clearTimeout(silence);
+    silence = stopAfter(HANGS_AFTER_MIN, " in which no test ended");
+  }
   await Deno.stdout.write(new TextEncoder().encode(text));
 }
 const status = await test.status;
 clearTimeout(bound);
+clearTimeout(silence);
 
 // Steps are counted with their tests: a test of ours is often a story of many.
 const [, summary = ""] = /\n(?:ok|FAILED) \| (.*)\n/.exec(output) ?? [];

@@ -1,5 +1,6 @@
 /** Whether the world is as people asked for, and what is missing. */
 import type { ContainerSummary } from "../../dtma/docker.ts";
+import { EGRESS_LABEL } from "../../dtma/egress.ts";
 import { Label } from "../../dtma/policy.ts";
 import type { LayerState } from "../../dtma/protocol.ts";
 import type { Observer } from "./observer.ts";
@@ -41,10 +42,13 @@ export async function lookAtEverything(
     ]);
     const here = rows.filter(({ toolboxId }) => toolboxId === toolbox.id);
     const known = new Set(here.map(({ id }) => id));
+    // The egress proxy is the toolbox's, and of no server.
+    const isLost = ({ Labels }: { Labels: Record<string, string> }) =>
+      Labels[Label.server] ? !known.has(Labels[Label.server]) : !(EGRESS_LABEL in Labels);
     const lost = [
-      ...containers.filter(({ Labels }) => !known.has(Labels[Label.server]))
+      ...containers.filter(isLost)
         .map(({ Id }) => `container ${Id.slice(0, 12)}`),
-      ...networks.filter(({ Labels }) => !known.has(Labels[Label.server]))
+      ...networks.filter(isLost)
         .map(({ Name }) => `network ${Name}`),
     ];
     differences.push(...lost.map((each) => `${each} on ${toolbox.engine.name} is nobody's`));
