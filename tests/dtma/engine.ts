@@ -59,6 +59,12 @@ export async function leftovers(docker: Docker, toolboxId: string) {
   };
 }
 
+/** What the builds of a toolbox left beside its images: the stages that install, and half made ones. */
+export async function buildLeftovers({ docker, id }: Toolbox): Promise<string[]> {
+  const labels = ["dev.mooring.build", `${Label.toolbox}=${id}`];
+  return (await docker.listImages(labels, true)).map((each) => each.Id);
+}
+
 async function clean(docker: Docker, toolboxId: string): Promise<void> {
   const left = await leftovers(docker, toolboxId);
   for (const id of left.containers) await docker.removeContainer(id);

@@ -4,7 +4,7 @@ import { BASES } from "../../dtma/image_recipes.ts";
 import { ImageError, Images } from "../../dtma/image.ts";
 import type { PypiPackage } from "../../dtma/protocol.ts";
 import { converse } from "./converse.ts";
-import { engineTest, leftovers, type Toolbox } from "./engine.ts";
+import { buildLeftovers, engineTest, leftovers, type Toolbox } from "./engine.ts";
 import { makeWheel, type PackageIndex, servePackageIndex, type Wheel } from "./package_index.ts";
 
 const fixture = (name: string) =>
@@ -95,7 +95,7 @@ pypiTest("Images.ensure installs a package of an index, and its server answers",
     images.ensure(WANTED),
     refused(/not what it gave at the first build/, false),
   );
-  assert.deepEqual(await docker.listImages(["dev.mooring.build"], true), []);
+  assert.deepEqual(await buildLeftovers(toolbox), []);
 });
 
 pypiTest("Images.ensure names what is wrong with a Python package", async (_, index, images) => {
@@ -127,7 +127,6 @@ pypiTest("Images.ensure names what is wrong with a Python package", async (_, in
 pypiTest(
   "Images.ensure refuses wheels that reach out of their place",
   async (toolbox, index, images) => {
-    const { docker } = toolbox;
     index.files.set(
       ...await makeWheel({
         ...ECHO,
@@ -138,7 +137,7 @@ pypiTest(
     );
     const escapes = images.ensure({ ...WANTED, name: "escapes", command: "other" });
     await assert.rejects(escapes, refused(/Building the image of escapes@1\.2\.0 failed/, false));
-    assert.deepEqual(await docker.listImages(["dev.mooring.build"], true), []);
+    assert.deepEqual(await buildLeftovers(toolbox), []);
   },
 );
 

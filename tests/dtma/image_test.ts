@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { ImageError, Images, type ImagesOptions } from "../../dtma/image.ts";
 import type { NpmPackage } from "../../dtma/protocol.ts";
-import { BASE, engineTest, leftovers, type Toolbox } from "./engine.ts";
+import { BASE, buildLeftovers, engineTest, leftovers, type Toolbox } from "./engine.ts";
 
 const EVERYTHING: NpmPackage = {
   registry: "npm",
@@ -53,7 +53,7 @@ engineTest(
       process.env.NODE_EXTRA_CA_CERTS ?? null, fs.existsSync("/app/server")]))`,
     ]);
     assert.deepEqual(JSON.parse(found), [false, false, null, true]);
-    assert.deepEqual(await docker.listImages(["dev.mooring.build"], true), []);
+    assert.deepEqual(await buildLeftovers(toolbox), []);
 
     // A second toolbox directory's worth: the image is gone, the lock file is there.
     await docker.removeImage(both[0].id);
@@ -105,7 +105,7 @@ engineTest("Images.ensure names what is wrong with a package", async (toolbox) =
       refused(/not a package that/, false),
     ),
   ]);
-  assert.deepEqual(await toolbox.docker.listImages(["dev.mooring.build"], true), []);
+  assert.deepEqual(await buildLeftovers(toolbox), []);
   assert.deepEqual((await leftovers(toolbox.docker, toolbox.id)).images, []);
 });
 
@@ -208,7 +208,7 @@ engineTest(
     await assert.rejects(second, { name: "AbortError" });
     // Asked for again while the stopped build ends: a new one.
     assert.match((await images.ensure(EVERYTHING)).id, /^sha256:/);
-    assert.deepEqual(await toolbox.docker.listImages(["dev.mooring.build"], true), []);
+    assert.deepEqual(await buildLeftovers(toolbox), []);
   },
 );
 
