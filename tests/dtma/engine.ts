@@ -29,24 +29,27 @@ export interface Toolbox {
   dataDir: string;
 }
 
-/** A test on a toolbox of its own; whatever carries the toolbox's label is removed at its end. */
+/** A test on a toolbox of its own. */
 export function engineTest(name: string, run: (toolbox: Toolbox) => Promise<void>): void {
   Deno.test({
     name: absent ? `${name} (skipped: ${absent})` : name,
     ignore: absent !== null,
-    async fn() {
-      const docker = new Docker();
-      const id = crypto.randomUUID();
-      const dataDir = await Deno.makeTempDir({ prefix: "mooring-test-" });
-      try {
-        await run({ docker, id, dataDir });
-      } finally {
-        await clean(docker, id);
-        docker.close();
-        await Deno.remove(dataDir, { recursive: true });
-      }
-    },
+    fn: () => withToolbox(run),
   });
+}
+
+/** Makes a toolbox; whatever carries its label is removed at the end. */
+export async function withToolbox(run: (toolbox: Toolbox) => Promise<void>): Promise<void> {
+  const docker = new Docker();
+  const id = crypto.randomUUID();
+  const dataDir = await Deno.makeTempDir({ prefix: "mooring-test-" });
+  try {
+    await run({ docker, id, dataDir });
+  } finally {
+    await clean(docker, id);
+    docker.close();
+    await Deno.remove(dataDir, { recursive: true });
+  }
 }
 
 /** What is there of a toolbox: the test of "nothing is left behind". */

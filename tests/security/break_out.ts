@@ -23,13 +23,8 @@ export const WAYS = [
   "cap-drop ALL, internal",
   "policy, no network",
   "policy, allow list",
-]
-  .map((name) => name as Way);
-export type Way =
-  | "docker run"
-  | "cap-drop ALL, internal"
-  | "policy, no network"
-  | "policy, allow list";
+] as const;
+export type Way = typeof WAYS[number];
 
 /** Every probe's outcome in each way of running a container. */
 export async function breakOut(toolbox: Toolbox): Promise<Map<Way, Outcome[]>> {
@@ -151,6 +146,11 @@ export async function breakOut(toolbox: Toolbox): Promise<Map<Way, Outcome[]>> {
   }
 }
 
+/** The names of what went through. */
+export function permitted(outcomes: Map<Way, Outcome[]>, way: Way): string[] {
+  return outcomes.get(way)!.filter((each) => each.permitted).map(({ name }) => name);
+}
+
 /** A table in Markdown: a probe a row, a way a column. */
 export function tableOf(outcomes: Map<Way, Outcome[]>): string {
   const ways = [...outcomes.keys()];
@@ -162,8 +162,7 @@ export function tableOf(outcomes: Map<Way, Outcome[]>): string {
     }),
   ]);
   const sums = ways.map((way) => {
-    const count = outcomes.get(way)!.filter(({ permitted }) => permitted).length;
-    return `**${count} of ${rows.length}**`;
+    return `**${permitted(outcomes, way).length} of ${rows.length}**`;
   });
   return [["probe", ...ways], ["---", ...ways.map(() => "---")], ...rows, [
     "**permitted**",
