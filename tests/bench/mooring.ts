@@ -8,6 +8,11 @@ export interface Mooring extends Caller {
   deployToTools(): Promise<number>;
   /** Runs the same image bare; milliseconds from create to the answered `initialize`. */
   bareContainer(): Promise<number>;
+  /** Deploys so many at once and removes them again; milliseconds to the first and the last running. */
+  deployMany(
+    count: number,
+    whileRunning: () => Promise<void>,
+  ): Promise<{ firstMs: number; lastMs: number }>;
   /** Resident memory by process, in MB. */
   memory(): Promise<Record<string, number>>;
 }
@@ -60,6 +65,22 @@ export async function startMooring(): Promise<Mooring> {
         await browser.post(`/servers/${id}/remove`, {});
         await watch(browser, id, (html) => html.includes("was removed"));
         return ms;
+      },
+      async deployMany(count, whileRunning) {
+        const started = performance.now();
+        let firstMs = Infinity;
+        const ids = await Promise.all(Array.from({ length: count }, async (_, index) => {
+          const { id } = await deploy(browser, `many-${index}`);
+          firstMs = Math.min(firstMs, performance.now() - started);
+          return id;
+        }));
+        const lastMs = performance.now() - started;
+        await whileRunning();
+        await Promise.all(ids.map(async (id) => {
+          await browser.post(`/servers/${id}/remove`, {});
+          await watch(browser, id, (html) => html.includes("was removed"));
+        }));
+        return { firstMs, lastMs };
       },
       bareContainer: () => bareContainer(docker, image),
       memory: async () => ({

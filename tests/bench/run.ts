@@ -21,6 +21,7 @@ const CALLS: Record<number, number> = QUICK
   ? { 1: 100, 16: 400, 64: 400 }
   : { 1: 300, 16: 1500, 64: 1500 };
 const DEPLOYS = QUICK ? 4 : 12;
+const MANY = QUICK ? 10 : 50;
 
 const engine = await ensureEngine({ install: false, log: console.log, logDirectory: "/tmp" });
 if (engine.state === "absent") {
@@ -57,6 +58,31 @@ for (const [name, megabytes] of Object.entries(await mooring.memory())) {
 
 console.log("\nclick to tools listed, image present");
 await deploys(mooring);
+
+console.log(`\n${MANY} servers deployed at once, image present`);
+await many(mooring);
+
+/** Deploys many at once: how long until the last runs, and what each costs the DTMA. */
+async function many(mooring: Mooring) {
+  const before = (await mooring.memory()).DTMA;
+  let after = 0;
+  const one = await mooring.deployToTools();
+  const { firstMs, lastMs } = await mooring.deployMany(MANY, async () => {
+    // Past the burst: what is held for each, not what was needed to start them.
+    await new Promise((resolve) => setTimeout(resolve, 20_000));
+    after = (await mooring.memory()).DTMA;
+  });
+  console.log(
+    `first running after ${(firstMs / 1000).toFixed(1)} s, last ${(lastMs / 1000).toFixed(1)} s`,
+  );
+  console.log(
+    `${MANY} alone, each ${one.toFixed(0)} ms: ratio ${(lastMs / (one * MANY)).toFixed(2)}`,
+  );
+  console.log(
+    `DTMA ${before.toFixed(0)} MB before, ${after.toFixed(0)} MB with them: ` +
+      `${((after - before) / MANY).toFixed(2)} MB a server`,
+  );
+}
 
 /** Deploys again and again, each beside the bare container of the same image. */
 async function deploys(mooring: Mooring) {
