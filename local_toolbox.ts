@@ -1,12 +1,15 @@
 /** This machine's toolbox: its DTMA as a child process with permissions of its own. */
-import { ENVIRONMENT } from "./dtma/protocol.ts";
+import { ENVIRONMENT, EXIT_UNWANTED } from "./dtma/protocol.ts";
 import type { EngineStatus } from "./engine.ts";
 import type { Database } from "./models/db.ts";
 import type { Log } from "./models/log.ts";
 import { putLocalToolbox } from "./models/toolboxes.ts";
 
-/** First wait before a DTMA that ended is started again; doubles up to a minute. */
+/** First wait before a DTMA that ended is started again; doubles up to {@link LONGEST_MS}. */
 const RESTART_MS = 1000;
+const LONGEST_MS = 60_000;
+/** The wait when the app itself wanted the DTMA no more: soon again, it would only be told so again. */
+const UNWANTED_MS = 5 * 60_000;
 
 /**
  * Starts the local toolbox: the Docker Engine and the base image are made ready and the DTMA is
@@ -31,7 +34,7 @@ export async function startLocalToolbox(options: {
   let wake = () => {};
 
   async function keepDtmaRunning() {
-    for (let waitMs = RESTART_MS; !stopped; waitMs = Math.min(waitMs * 2, 60_000)) {
+    for (let waitMs = RESTART_MS; !stopped; waitMs = Math.min(waitMs * 2, LONGEST_MS)) {
       const startedAt = Date.now();
       const enrolled = await Deno.stat(`${directory}/state.json`).then(() => true, () => false);
       const { enrolmentToken } = await putLocalToolbox(db, { enrol: !enrolled });
@@ -41,6 +44,7 @@ export async function startLocalToolbox(options: {
       child = null;
       if (stopped) return;
       if (Date.now() - startedAt > 60_000) waitMs = RESTART_MS;
+      if (status.code === EXIT_UNWANTED) waitMs = UNWANTED_MS;
       log.warn("The local toolbox's DTMA ended and is started again", {
         code: status.code,
         signal: status.signal,

@@ -16,8 +16,8 @@
  * files of MOORING_ENROLMENT_TOKEN_FILE, DTMA_CEILING and NODE_EXTRA_CA_CERTS need `--allow-read` too. It runs no
  * process and needs no other directory: neither `--allow-run` nor `--allow-ffi` nor `--allow-sys`.
  *
- * It ends with code 1 for what a person must mend, 3 when the app refuses this toolbox, else 0;
- * containers run on in every case.
+ * It ends with code 1 for what a person must mend, 3 (EXIT_UNWANTED) when the app refuses this
+ * toolbox or another DTMA with its key took its place, else 0; containers run on in every case.
  */
 import { AppClient } from "./app_client.ts";
 import { AppClock } from "./app_clock.ts";
@@ -40,7 +40,7 @@ import { hostFacts } from "./host_facts.ts";
 import { KeyRotation } from "./key_rotation.ts";
 import type { Link } from "./link.ts";
 import { createLog, type Log } from "./log.ts";
-import { type DesiredResponse, ENVIRONMENT, type HostFacts } from "./protocol.ts";
+import { type DesiredResponse, ENVIRONMENT, EXIT_UNWANTED, type HostFacts } from "./protocol.ts";
 import { Reconciler } from "./reconcile.ts";
 import { sampleContainers } from "./sampler.ts";
 import { openSession } from "./session.ts";
@@ -298,7 +298,7 @@ async function main(): Promise<number> {
         `The app refuses this toolbox (${error.message}). Its containers keep running. Enrol it ` +
           "again with a new token from the app's toolbox page",
       );
-      return 3;
+      return EXIT_UNWANTED;
     }
     if (error instanceof OvertakenError) {
       log(
@@ -308,7 +308,7 @@ async function main(): Promise<number> {
           "DTMA_DATA_DIR and a new token from the app's toolbox page. If you know of no other, revoke " +
           "the toolbox there",
       );
-      return 1;
+      return EXIT_UNWANTED;
     }
     const isExpected = error instanceof StartError || error instanceof TypeError ||
       error instanceof DataDirectoryError || error instanceof EnrolmentError;

@@ -295,6 +295,12 @@ export const DesiredRequest = z.object({
 /** What the app says, with 409, to the DTMA that started first. */
 export const OVERTAKEN = "Another DTMA with this toolbox's key started later";
 
+/**
+ * A DTMA's exit code when the app wants it no more: its toolbox was revoked, or another DTMA with its
+ * key started later. Started again at once, two with one key would take turns for ever.
+ */
+export const EXIT_UNWANTED = 3;
+
 export type DesiredRequest = z.infer<typeof DesiredRequest>;
 
 export const DesiredResponse = z.object({

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createApp } from "../../app.ts";
-import { ENVIRONMENT, generateSigningKey } from "../../dtma/protocol.ts";
+import { ENVIRONMENT, EXIT_UNWANTED, generateSigningKey } from "../../dtma/protocol.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import { createLog } from "../../models/log.ts";
@@ -231,7 +231,7 @@ Deno.test({
         }
         const second = run(command, copy);
         const overtaken = await second.unless(dtma.end());
-        assert.equal(overtaken.code, 1, overtaken.said);
+        assert.equal(overtaken.code, EXIT_UNWANTED, overtaken.said);
         assert.match(
           overtaken.said,
           /Another DTMA with this toolbox's key started later, so this one stops/,
