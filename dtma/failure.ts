@@ -10,8 +10,11 @@ export class Failure extends Error {
     readonly layer: Layer,
     readonly reason: string,
     readonly nextStep: string,
-    /** Trying again would not help until something is changed. */
-    readonly isFinal = false,
+    /**
+     * `final`: trying again would not help until something is changed. `host`: it is the toolbox's own
+     * trouble (a full disk, an engine that fails) and says nothing of the server.
+     */
+    readonly kind: "final" | "host" | null = null,
   ) {
     super(reason);
   }
@@ -53,7 +56,9 @@ export function exitFailure(
 /** Any error as a {@link Failure}. */
 export function asFailure(error: unknown): Failure {
   if (error instanceof Failure) return error;
-  if (error instanceof EgressError) return new Failure("container", error.reason, error.nextStep);
+  if (error instanceof EgressError) {
+    return new Failure("container", error.reason, error.nextStep, "host");
+  }
   if (error instanceof DockerError) {
     return new Failure(
       "container",
@@ -61,6 +66,8 @@ export function asFailure(error: unknown): Failure {
       /no space left on device/i.test(error.message)
         ? "Free space on the toolbox's disk."
         : "Check the Docker Engine on the toolbox.",
+      // What is wrong with the asked for container is the engine's 4xx.
+      error.status >= 500 ? "host" : null,
     );
   }
   return new Failure(

@@ -50,6 +50,10 @@ const SLOT_MS = 5000;
 /** How often an engine that went away is looked for. */
 const ENGINE_RETRY_MS = 2000;
 
+/** First wait after a failure of the host's own; doubles. */
+const HOST_RETRY_MS = 1000;
+const LONGEST_HOST_RETRY_MS = 30_000;
+
 /** A running container whose stream was lost (the engine restarted) is attached again so often. */
 const REATTACH_LIMIT = 3;
 
@@ -260,12 +264,13 @@ export class ServerLoop {
   async #keepRunning(spec: ServerSpec, signal: AbortSignal): Promise<void> {
     const hash = await specHash(spec, this.#toolbox.specKey);
     const policy = new RestartPolicy();
-    let imageRetryMs = 5000, reattached = 0, attempts = 0;
+    let imageRetryMs = 5000, hostRetryMs = HOST_RETRY_MS, reattached = 0, attempts = 0;
     while (!signal.aborted) {
       let primary: Instance | null = null;
       try {
         primary = await this.#bringUp(spec, hash, signal);
         imageRetryMs = 5000;
+        hostRetryMs = HOST_RETRY_MS;
         attempts = 0;
         throw await this.#whileUp(primary, spec, signal);
       } catch (error) {
@@ -301,16 +306,33 @@ export class ServerLoop {
           }
           await this.#withEngine("container", signal, () => primary!.retire("It went down", 0));
         }
-        attempts++;
         const failure = asFailure(error);
-        if (failure.isFinal) {
+        if (failure.kind === "final") {
           this.#fail(failure.layer, failure.reason, failure.nextStep, true);
           return await aborted(signal);
         }
+        if (failure.kind === "host") {
+          await this.#afterHostFailed(failure, hostRetryMs, signal);
+          hostRetryMs = Math.min(2 * hostRetryMs, LONGEST_HOST_RETRY_MS);
+          continue;
+        }
+        attempts++;
         if (this.#primary) await this.#afterRolloutFailed(failure, attempts, signal);
         else await this.#afterFailure(failure, policy, upMs, signal);
       }
     }
+  }
+
+  /** The toolbox's own trouble: neither a crash loop of the server's nor a reason to go back. */
+  async #afterHostFailed(
+    { layer, reason, nextStep }: Failure,
+    delayMs: number,
+    signal: AbortSignal,
+  ) {
+    const serves = this.#primary ? ` Generation ${this.#primary.generation} goes on serving.` : "";
+    const seconds = Math.round(delayMs / 1000);
+    this.#fail(layer, `${reason}. It is tried again in ${seconds} s.${serves}`, nextStep);
+    await sleep(delayMs, signal);
   }
 
   /** A new generation did not get ready beside the one that serves. */
@@ -361,7 +383,7 @@ export class ServerLoop {
         "container",
         `This toolbox refuses it: ${refused}`,
         "Ask for less, or have whoever runs the toolbox raise the limit in its ceiling file.",
-        true,
+        "final",
       );
     }
     await this.#survey(spec, hash, signal);
@@ -577,7 +599,7 @@ export class ServerLoop {
         error.layer,
         `${error.reason}. It was started anew before, and hung again`,
         error.nextStep,
-        true,
+        "final",
       );
     } finally {
       watching.abort();

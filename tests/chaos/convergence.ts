@@ -15,6 +15,8 @@ interface Row {
   running: boolean;
   isRemoved: boolean;
   mark: string;
+  /** What a failed generation before this one was asked to be, when this one is the way back. */
+  rolledBackFrom: string | null;
   seenGeneration: number | null;
   layers: Record<string, LayerState> | null;
   containerId: string | null;
@@ -86,6 +88,8 @@ function whatPeopleWereTold(rows: Row[], { servers }: Workload): string[] {
       server.mark = row.mark;
       server.removed = row.isRemoved;
     } else {
+      // Reported as failed, which is the other way for a change to end.
+      if (row.rolledBackFrom === server.mark) server.mark = row.mark;
       const said = `running ${server.running}, mark ${server.mark}, removed ${server.removed}`;
       const holds = `running ${row.running}, mark ${row.mark}, removed ${row.isRemoved}`;
       if (said !== holds) differences.push(`${server.slug}: acknowledged ${said}, holds ${holds}`);
@@ -122,7 +126,10 @@ async function readRows({ sql }: System): Promise<Row[]> {
   return await sql<Row[]>`
     select s.id, s.toolbox_id as "toolboxId", s.slug, s.generation, s.running,
       s.removed_at is not null as "isRemoved", g.config #>> '{values,env.MARK}' as mark,
-      o.generation as "seenGeneration", o.layers, o.container_id as "containerId"
+      case when g.rolled_back_to is not null then failed.config #>> '{values,env.MARK}' end
+        as "rolledBackFrom", o.generation as "seenGeneration", o.layers, o.container_id as "containerId"
     from servers s join server_generations g on g.server_id = s.id and g.generation = s.generation
+    left join server_generations failed
+      on failed.server_id = s.id and failed.generation = s.generation - 1
     left join observations o on o.server_id = s.id`;
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { DockerError } from "../../dtma/docker.ts";
 import { Label } from "../../dtma/policy.ts";
 import type { ServerSpec } from "../../dtma/protocol.ts";
 import { engineTest, FixtureImages, fixtureSpec, leftovers, type Toolbox } from "./engine.ts";
@@ -72,6 +73,39 @@ engineTest("A change that does not get ready leaves the older serving", async (t
     assert.deepEqual((await containersOf(toolbox)).map(({ Id }) => Id), [containerId]);
   } finally {
     await second.reconciler.close();
+  }
+});
+
+engineTest("A trouble of the host's own neither gives a change up nor loops", async (toolbox) => {
+  const { docker } = toolbox;
+  const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox));
+  const create = docker.createContainer.bind(docker);
+  let refusals = 0;
+  const fillDisk = (times: number) => {
+    refusals = times;
+    docker.createContainer = (...args) =>
+      refusals-- > 0
+        ? Promise.reject(new DockerError(500, "mkdir /var/lib/docker/x: no space left on device"))
+        : create(...args);
+  };
+  try {
+    const spec = fixtureSpec("echo", { arguments: ["one"] });
+    fillDisk(1);
+    dtma.reconciler.apply([spec]);
+    await dtma.ready(spec);
+    const changed = { ...spec, generation: 2, arguments: ["two"] };
+    fillDisk(3);
+    dtma.reconciler.apply([changed]);
+    const failed = await dtma.until(changed, ({ layers }) => layers.container.state === "failed");
+    assert.match(failed.layers.container.detail, /no space left.*Generation 1 goes on serving/);
+    assert.match(failed.layers.container.nextStep!, /Free space/);
+    assert.deepEqual(await argumentsOf(dtma, spec), ["one"]);
+    await dtma.ready(changed);
+    assert.deepEqual(await argumentsOf(dtma, spec), ["two"]);
+    assert.ok(dtma.history.every(({ gaveUp }) => !gaveUp));
+    assert.ok(dtma.history.every(({ restarts }) => restarts === 0));
+  } finally {
+    await dtma.reconciler.close();
   }
 });
 
