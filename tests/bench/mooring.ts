@@ -1,6 +1,7 @@
 /** The real thing: `main.ts` with its DTMA and a real container, driven by its own forms. */
 import { Docker } from "../../dtma/docker.ts";
 import { openSession } from "../../dtma/session.ts";
+import { freePort } from "../free_port.ts";
 import { type Caller, callOf, isRight } from "./direct.ts";
 
 export interface Mooring extends Caller {
@@ -243,12 +244,6 @@ async function childOf(pid: number): Promise<number> {
   return Number(
     (await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`)).trim().split(" ")[0],
   );
-}
-
-function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  listener.close();
-  return listener.addr.port;
 }
 
 function sleep(ms: number): Promise<void> {

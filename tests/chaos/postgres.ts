@@ -1,5 +1,6 @@
 /** A Postgres server of the harness's own, from Debian's programs, that may be made to crash. */
-import { freePort, run } from "./waiting.ts";
+import { freePort } from "../free_port.ts";
+import { run } from "./waiting.ts";
 
 /** The newest installed version's programs, or null. */
 export const POSTGRES_PROGRAMS: string | null = (() => {

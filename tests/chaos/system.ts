@@ -11,7 +11,8 @@ import type { History } from "./history.ts";
 import { Link } from "./link.ts";
 import { PostgresServer } from "./postgres.ts";
 import type { Random } from "./random.ts";
-import { eventually, freePort, run } from "./waiting.ts";
+import { freePort } from "../free_port.ts";
+import { eventually, run } from "./waiting.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 

@@ -18,14 +18,6 @@ export async function eventually(
   }
 }
 
-/** A port that nothing listens at now. */
-export function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr;
-  listener.close();
-  return port;
-}
-
 /** Runs a program to its end. @throws {Error} with its last words */
 export async function run(program: string, ...args: string[]): Promise<string> {
   const { success, stdout, stderr } = await new Deno.Command(program, { args, stdin: "null" })

@@ -162,14 +162,6 @@ export class App {
   }
 }
 
-/** A port that nothing listens at now. */
-export function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr;
-  listener.close();
-  return port;
-}
-
 /** A data directory of the test's own; what its toolbox left on the engine goes with it. */
 export async function withDataDirectory(run: (dataDirectory: string) => Promise<void>) {
   const dataDirectory = await Deno.makeTempDir({ prefix: "mooring-e2e-" });

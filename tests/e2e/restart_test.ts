@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import type { Page } from "npm:playwright-core@1.65.1";
 import { Docker } from "../../dtma/docker.ts";
 import { Label } from "../../dtma/policy.ts";
-import { App, freePort, withDataDirectory } from "./app.ts";
+import { freePort } from "../free_port.ts";
+import { App, withDataDirectory } from "./app.ts";
 import { missing, openBrowser } from "./browser.ts";
 
 const OWNER = { OWNER_EMAIL: "ann@example.com", OWNER_PASSWORD: "a long enough password" };

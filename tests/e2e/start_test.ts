@@ -1,6 +1,7 @@
 /** What the first command says when it cannot do its work, and the starts without a person. */
 import assert from "node:assert/strict";
-import { App, freePort, type StartOptions, withDataDirectory } from "./app.ts";
+import { freePort } from "../free_port.ts";
+import { App, type StartOptions, withDataDirectory } from "./app.ts";
 import { hasChromium, openBrowser } from "./browser.ts";
 
 const noChromium = await hasChromium() ? null : "there is no Chromium";

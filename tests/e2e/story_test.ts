@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import type { Page } from "npm:playwright-core@1.65.1";
 import { Docker } from "../../dtma/docker.ts";
 import { leftovers } from "../dtma/engine.ts";
-import { App, eventually, freePort, withDataDirectory } from "./app.ts";
+import { freePort } from "../free_port.ts";
+import { App, eventually, withDataDirectory } from "./app.ts";
 import { missing, openBrowser, photograph, tabTo, WatchedPage } from "./browser.ts";
 
 const PERSON = { email: "ann@example.com", name: "Ann", password: "a long enough password" };

@@ -9,6 +9,7 @@ import { secretsKeyFrom } from "../../models/secrets.ts";
 import builtin from "../../models/catalog_builtin.json" with { type: "json" };
 import { readMigrations } from "../../database.ts";
 import type postgres from "postgres";
+import { freePort } from "../free_port.ts";
 
 export interface TestDatabase {
   db: Database;
@@ -135,12 +136,6 @@ async function startCluster(bin: string): Promise<number> {
   };
   globalThis.addEventListener("unload", stop);
   return port;
-}
-
-function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  listener.close();
-  return listener.addr.port;
 }
 
 async function run(...words: string[]) {
