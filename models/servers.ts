@@ -326,13 +326,14 @@ async function placeFor(
   throw new Invalid(message, { toolboxId: message });
 }
 
+/** Also one that was removed since: a click that comes late must not bring it back. */
 async function serverOfKey(
   sql: Sql,
   { workspaceId, idempotencyKey }: { workspaceId: string; idempotencyKey: string },
 ): Promise<{ serverId: string; created: false } | null> {
-  const [row] = await sql<{ id: string }[]>`
-    select id from servers where workspace_id = ${workspaceId} and idempotency_key = ${idempotencyKey}`;
-  return row ? { serverId: row.id, created: false } : null;
+  const [{ id }] = await sql<{ id: string | null }[]>`
+    select mooring.server_of_deploy(${workspaceId}, ${idempotencyKey}) as id`;
+  return id === null ? null : { serverId: id, created: false };
 }
 
 /** A slug of the name that no other server of the workspace has. */

@@ -152,8 +152,10 @@ export class Workload {
     const { sql } = this.system;
     for (const [key, { slug, mark }] of this.#lost) {
       const [row] = await sql`select id from servers where idempotency_key = ${key}`;
+      // What is not there may be on its way still, in a replica that stands still.
+      if (!row) continue;
       this.#lost.delete(key);
-      if (row && !this.servers.has(row.id)) this.#deployed(row.id, slug, mark);
+      if (!this.servers.has(row.id)) this.#deployed(row.id, slug, mark);
     }
   }
 

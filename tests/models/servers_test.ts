@@ -50,6 +50,20 @@ for (const kind of KINDS) {
         },
       );
 
+      await t.step("deployServer brings nothing back for a click that comes late", async () => {
+        const key = crypto.randomUUID();
+        const { serverId } = await github({ [secretField]: "ghp_secret" }, key);
+        await removeServer(db, user, serverId);
+        assert.deepEqual(await github({}, key), { serverId, created: false });
+        await owner`delete from public.servers where id = ${serverId}`;
+        assert.deepEqual(await github({}, key), { serverId, created: false });
+        await assert.rejects(getServer(db, user, serverId), NotFound);
+        assert.equal(
+          (await listServers(db, user, workspaceId)).some((s) => s.id === serverId),
+          false,
+        );
+      });
+
       await t.step("deployServer makes a server of each of 20 forms at once", async () => {
         const made = await Promise.all(Array.from({ length: 20 }, () =>
           deployServer(db, user, {
