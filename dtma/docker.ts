@@ -5,6 +5,13 @@
  * @see https://docs.docker.com/reference/api/engine/version/v1.51/
  */
 import { type Attachment, demultiplex, upgrade } from "./docker_attach.ts";
+import {
+  assertHeld,
+  type CreateBody,
+  podmanBody,
+  type PodmanContainer,
+  podmanNetwork,
+} from "./podman.ts";
 import { readTar } from "./tar.ts";
 
 export type { Attachment } from "./docker_attach.ts";
@@ -15,6 +22,9 @@ const DEFAULT_HOST = "unix:///var/run/docker.sock";
 /** API versions this client is written for: Debian 12's engine (20.10) to Docker 28. */
 const OLDEST_API = "1.41";
 const NEWEST_API = "1.51";
+
+/** Podman's own API, beside the compatible one on its socket; newer ones answer to it as well. */
+const LIBPOD = "/v4.0.0/libpod";
 
 /** The engine answered with an error: its HTTP status and its own words. */
 export class DockerError extends Error {
@@ -33,6 +43,8 @@ export class EngineAbsentError extends Error {
 }
 
 export interface EngineVersion {
+  /** What answers; podman's says "Podman Engine". Not there on every engine. */
+  Components?: { Name: string }[];
   Version: string;
   ApiVersion: string;
   MinAPIVersion: string;
@@ -158,10 +170,19 @@ interface CallOptions {
 export class Docker {
   readonly #socketPath: string;
   readonly #client: Deno.HttpClient;
+  readonly #directory: string | null;
   #apiVersion: string | null = null;
+  #isPodman = false;
 
-  /** @param host as in `DOCKER_HOST`; `unix://` only, because DTMA runs beside its engine */
-  constructor(host: string = Deno.env.get("DOCKER_HOST") || DEFAULT_HOST) {
+  /**
+   * @param host as in `DOCKER_HOST`; `unix://` only, because DTMA runs beside its engine
+   * @param directory where files may be put that the engine reads: podman takes seccomp profiles so
+   */
+  constructor(
+    host: string = Deno.env.get("DOCKER_HOST") || DEFAULT_HOST,
+    directory: string | null = null,
+  ) {
+    this.#directory = directory;
     if (!host.startsWith("unix://")) {
       throw new EngineAbsentError(
         `DOCKER_HOST is ${host}, and only unix:// sockets are supported`,
@@ -194,8 +215,26 @@ export class Docker {
 
   /** @returns the new container's id */
   async createContainer(name: string, config: unknown, signal?: AbortSignal): Promise<string> {
+    await this.#negotiated();
     const options = { query: { name }, json: config, signal };
+    if (this.#isPodman) return await this.#createOnPodman(config as CreateBody, options);
     return (await this.#json<{ Id: string }>("POST", "/containers/create", options)).Id;
+  }
+
+  /** Removes again what podman does not hold to all that was asked for. */
+  async #createOnPodman(config: CreateBody, options: CallOptions): Promise<string> {
+    if (this.#directory === null) throw new DockerError(501, "No directory for podman's profiles");
+    const body = await podmanBody(config, this.#directory);
+    const path = "/containers/create";
+    const { Id } = await this.#json<{ Id: string }>("POST", path, { ...options, json: body });
+    try {
+      const inspected = `/containers/${Id}/json`;
+      assertHeld(body, await this.#json<PodmanContainer>("GET", inspected, {}, LIBPOD));
+    } catch (error) {
+      await this.removeContainer(Id).catch(() => {});
+      throw error;
+    }
+    return Id;
   }
 
   async startContainer(id: string, signal?: AbortSignal): Promise<void> {
@@ -328,6 +367,12 @@ export class Docker {
 
   /** @returns the new network's id */
   async createNetwork(config: unknown): Promise<string> {
+    await this.#negotiated();
+    const own = this.#isPodman ? podmanNetwork(config) : null;
+    if (own) {
+      const options = { json: own };
+      return (await this.#json<{ id: string }>("POST", "/networks/create", options, LIBPOD)).id;
+    }
     return (await this.#json<{ Id: string }>("POST", "/networks/create", { json: config })).Id;
   }
 
@@ -472,7 +517,7 @@ export class Docker {
 
   async #negotiated(): Promise<string> {
     if (this.#apiVersion) return this.#apiVersion;
-    const { ApiVersion, MinAPIVersion, Version } = await this.version();
+    const { ApiVersion, MinAPIVersion, Version, Components } = await this.version();
     const chosen = compareVersions(ApiVersion, NEWEST_API) < 0 ? ApiVersion : NEWEST_API;
     if (
       compareVersions(chosen, OLDEST_API) < 0 || compareVersions(chosen, MinAPIVersion || "1") < 0
@@ -483,6 +528,7 @@ export class Docker {
         "Install a Docker Engine of 20.10 or newer, or update Mooring.",
       );
     }
+    this.#isPodman = isPodman({ Components });
     return this.#apiVersion = chosen;
   }
 
@@ -639,6 +685,11 @@ function messageOf(body: string): string {
 
 function ignoreStatus(error: unknown, ...statuses: number[]): void {
   if (!(error instanceof DockerError && statuses.includes(error.status))) throw error;
+}
+
+/** Whether it is podman that answers, on its Docker-compatible socket. */
+export function isPodman({ Components }: Pick<EngineVersion, "Components">): boolean {
+  return Components?.some(({ Name }) => Name === "Podman Engine") ?? false;
 }
 
 function compareVersions(left: string, right: string): number {

@@ -35,9 +35,9 @@ export function engineTest(name: string, run: (toolbox: Toolbox) => Promise<void
     name: absent ? `${name} (skipped: ${absent})` : name,
     ignore: absent !== null,
     async fn() {
-      const docker = new Docker();
-      const id = crypto.randomUUID();
       const dataDir = await Deno.makeTempDir({ prefix: "mooring-test-" });
+      const docker = new Docker(undefined, dataDir);
+      const id = crypto.randomUUID();
       try {
         await run({ docker, id, dataDir });
       } finally {
