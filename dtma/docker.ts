@@ -9,6 +9,7 @@ import {
   assertHeld,
   type CreateBody,
   podmanBody,
+  podmanBuild,
   type PodmanContainer,
   podmanNetwork,
 } from "./podman.ts";
@@ -57,7 +58,11 @@ export interface EngineInfo {
   Architecture: string;
   NCPU: number;
   MemTotal: number;
-  SecurityOptions: string[];
+  SecurityOptions: string[] | null;
+  /** Podman's: it runs as a user that is not root. */
+  Rootless?: boolean;
+  /** "1" or "2"; not there on every engine. */
+  CgroupVersion?: string;
   DockerRootDir: string;
 }
 
@@ -252,7 +257,14 @@ export class Docker {
 
   /** Kills the container if it runs and removes it with its anonymous volumes; gone is fine too. */
   async removeContainer(id: string): Promise<void> {
-    const removed = this.#drain("DELETE", `/containers/${id}`, { query: { force: "1", v: "1" } });
+    const remove = () =>
+      this.#drain("DELETE", `/containers/${id}`, { query: { force: "1", v: "1" } });
+    const removed = remove().catch((error) => {
+      // Podman would kill it, and it had just ended: what has ended is removed.
+      const ended = error instanceof DockerError && /state improper/.test(error.message);
+      if (!ended) throw error;
+      return this.waitContainer(id).then(remove);
+    });
     // 409: another removal of it is under way, and `waitContainer` below sees its end.
     await removed.catch((error) => ignoreStatus(error, 404, 409));
     await this.waitContainer(id, "removed").catch((error) => ignoreStatus(error, 404));
@@ -467,28 +479,30 @@ export class Docker {
     options: BuildOptions,
   ): Promise<string> {
     const { limits } = options;
+    await this.#negotiated();
+    const query = {
+      t: options.tag,
+      buildargs: JSON.stringify(options.buildArguments),
+      labels: JSON.stringify(options.labels),
+      rm: "1",
+      forcerm: "1",
+      ...(options.dockerfile && { dockerfile: options.dockerfile }),
+      ...(context instanceof URL && { remote: context.href }),
+      ...(limits && {
+        memory: String(limits.memoryBytes),
+        // The sum of memory and swap: equal means no swap.
+        memswap: String(limits.memoryBytes),
+        cpuperiod: "100000",
+        cpuquota: String(Math.round(limits.cpus * 100_000)),
+        networkmode: limits.network ? "default" : "none",
+        ulimits: JSON.stringify([
+          { Name: "fsize", Soft: limits.fileBytes, Hard: limits.fileBytes },
+          { Name: "core", Soft: 0, Hard: 0 },
+        ]),
+      }),
+    };
     const response = await this.#call("POST", "/build", {
-      query: {
-        t: options.tag,
-        buildargs: JSON.stringify(options.buildArguments),
-        labels: JSON.stringify(options.labels),
-        rm: "1",
-        forcerm: "1",
-        ...(options.dockerfile && { dockerfile: options.dockerfile }),
-        ...(context instanceof URL && { remote: context.href }),
-        ...(limits && {
-          memory: String(limits.memoryBytes),
-          // The sum of memory and swap: equal means no swap.
-          memswap: String(limits.memoryBytes),
-          cpuperiod: "100000",
-          cpuquota: String(Math.round(limits.cpus * 100_000)),
-          networkmode: limits.network ? "default" : "none",
-          ulimits: JSON.stringify([
-            { Name: "fsize", Soft: limits.fileBytes, Hard: limits.fileBytes },
-            { Name: "core", Soft: 0, Hard: 0 },
-          ]),
-        }),
-      },
+      query: this.#isPodman ? podmanBuild(query) : query,
       ...(context instanceof URL ? {} : { tar: context }),
       signal: options.signal,
     });

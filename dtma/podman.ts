@@ -48,7 +48,7 @@ interface NetworkBody {
 }
 
 /** Below `/`, of which podman makes writable file systems when the root is read-only. */
-const WRITABLE_BY_PODMAN = ["/run", "/var/tmp"];
+const WRITABLE_BY_PODMAN = ["/run", "/tmp", "/var/tmp"];
 
 /**
  * Podman asks for 1048576 of both where it is not told, which a host without CAP_SYS_RESOURCE (a
@@ -146,6 +146,54 @@ export function podmanNetwork(body: unknown) {
       ...(IPRange && { lease_range: leases(IPRange) }),
     })),
   };
+}
+
+/**
+ * The query of a build as podman understands it. Without `nsoptions` its steps run in the network
+ * of the host itself, whatever `networkmode` says (seen with 4.3.1), and reach all that listens there.
+ */
+export function podmanBuild(query: Record<string, string>): Record<string, string> {
+  const ulimits: { Name: string; Soft: number; Hard: number }[] = JSON.parse(query.ulimits ?? "[]");
+  return {
+    ...query,
+    ulimits: JSON.stringify(
+      [...ulimits, ...ULIMITS].map(({ Name, Soft, Hard }) => `${Name}=${Soft}:${Hard}`),
+    ),
+    nsoptions: JSON.stringify([{ Name: "network", Host: false, Path: "" }]),
+  };
+}
+
+/** What of podman's info decides how far it can hold servers to the policy. */
+interface PodmanInfo {
+  SecurityOptions: string[] | null;
+  Rootless?: boolean;
+  CgroupVersion?: string;
+}
+
+/** What a person should know of a toolbox on podman. */
+export function podmanWarnings({ SecurityOptions, Rootless, CgroupVersion }: PodmanInfo): string[] {
+  const warnings = [
+    "podman closes a server's input when DTMA lets go of it, so servers start anew when DTMA does, " +
+    "unless conmon is told to leave it open: see docs/podman.md",
+    "podman does not say what a build's step writes: it is bounded by the build's time and by the " +
+    "size of each file alone, and steps that need no network have one",
+  ];
+  if (Rootless || SecurityOptions?.includes("name=rootless")) {
+    warnings.push(
+      "podman runs without root, which Mooring was not tried with: what it cannot hold to the " +
+        "policy is not started",
+    );
+  }
+  if (CgroupVersion === "1") {
+    warnings.push(
+      "The host has version 1 of cgroups, on which podman gives containers no cgroup namespace of " +
+        "their own: a server sees where the host keeps its limits, and cannot change them",
+    );
+  }
+  if (!SecurityOptions?.some((option) => option.startsWith("name=seccomp"))) {
+    warnings.push("podman says that it filters no system calls (seccomp)");
+  }
+  return warnings;
 }
 
 /** All of an IPv4 range but its last address, which is the network's broadcast. */

@@ -118,7 +118,8 @@ export class FixtureImages {
     }
     const keep = fixtures.map((fixture) => `mooring-test/${fixture}:${id}`);
     for (const image of await docker.listImages([`${Label.toolbox}=${id}`])) {
-      const kept = image.RepoTags?.some((tag) => keep.includes(tag));
+      // Podman writes the registry before a name that has none.
+      const kept = image.RepoTags?.some((tag) => keep.includes(tag.replace(/^docker\.io\//, "")));
       if (!kept) await docker.removeImage(image.Id);
     }
   }
