@@ -86,8 +86,8 @@ export class Podman {
 
   /** Answers every request at {@link OUTSIDE} with `hello`. */
   async listen(port: number): Promise<AsyncDisposable> {
-    const server =
-      `Deno.serve({ hostname: "${OUTSIDE}", port: ${port} }, () => new Response("hello"))`;
+    const options = `{ hostname: "${OUTSIDE}", port: ${port}, onListen: () => console.log("up") }`;
+    const server = `Deno.serve(${options}, () => new Response("hello"))`;
     const args = [this.#net, Deno.execPath(), "eval", server];
     const child = new Deno.Command("nsenter", { args, stdout: "piped", stderr: "null" }).spawn();
     const reader = child.stdout.getReader();
