@@ -7,11 +7,13 @@
 import { type Attachment, demultiplex, upgrade } from "./docker_attach.ts";
 import {
   assertHeld,
+  assertShut,
   type CreateBody,
   podmanBody,
   podmanBuild,
   type PodmanContainer,
   podmanNetwork,
+  type PodmanNetworkMade,
 } from "./podman.ts";
 import { readTar } from "./tar.ts";
 
@@ -383,7 +385,15 @@ export class Docker {
     const own = this.#isPodman ? podmanNetwork(config) : null;
     if (own) {
       const options = { json: own };
-      return (await this.#json<{ id: string }>("POST", "/networks/create", options, LIBPOD)).id;
+      const path = "/networks/create";
+      const made = await this.#json<PodmanNetworkMade>("POST", path, options, LIBPOD);
+      try {
+        assertShut(made);
+      } catch (error) {
+        await this.removeNetwork(made.id).catch(() => {});
+        throw error;
+      }
+      return made.id;
     }
     return (await this.#json<{ Id: string }>("POST", "/networks/create", { json: config })).Id;
   }

@@ -13,6 +13,7 @@ export interface CreateBody {
     Ulimits?: { Name: string; Soft: number; Hard: number }[];
     ReadonlyRootfs?: boolean;
     CapDrop?: string[];
+    NetworkMode?: string;
     Memory?: number;
     MemorySwap?: number;
     NanoCpus?: number;
@@ -36,7 +37,16 @@ export interface PodmanContainer {
     NanoCpus: number;
     PidsLimit: number;
     Privileged: boolean;
+    NetworkMode: string;
   };
+}
+
+/** What podman says of a network that it made. */
+export interface PodmanNetworkMade {
+  id: string;
+  internal?: boolean;
+  dns_enabled?: boolean;
+  subnets?: { gateway?: string }[];
 }
 
 interface NetworkBody {
@@ -106,6 +116,7 @@ export function assertHeld(body: CreateBody, { HostConfig: held, ...caps }: Podm
   const missing: string[] = (["Memory", "MemorySwap", "NanoCpus", "PidsLimit"] as const)
     .filter((field) => asked[field] !== undefined && asked[field] !== held[field]);
   if (asked.ReadonlyRootfs && !held.ReadonlyRootfs) missing.push("ReadonlyRootfs");
+  if (asked.NetworkMode === "none" && held.NetworkMode !== "none") missing.push("NetworkMode");
   if (held.Privileged) missing.push("Privileged: false");
   const dropsAll = asked.CapDrop?.includes("ALL");
   if (dropsAll && (caps.EffectiveCaps?.length || caps.BoundingCaps?.length)) {
@@ -194,6 +205,15 @@ export function podmanWarnings({ SecurityOptions, Rootless, CgroupVersion }: Pod
     warnings.push("podman says that it filters no system calls (seccomp)");
   }
   return warnings;
+}
+
+/**
+ * That the host has no address on a network of {@link podmanNetwork}'s.
+ * @throws DockerError with 501
+ */
+export function assertShut({ internal, dns_enabled, subnets }: PodmanNetworkMade): void {
+  if (internal && !dns_enabled && !subnets?.some(({ gateway }) => gateway)) return;
+  throw new DockerError(501, "podman gives the host an address on the server's network");
 }
 
 /** All of an IPv4 range but its last address, which is the network's broadcast. */

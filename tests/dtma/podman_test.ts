@@ -3,7 +3,13 @@ import assert from "node:assert/strict";
 import { Docker } from "../../dtma/docker.ts";
 import { openEgress } from "../../dtma/egress.ts";
 import { hostFacts } from "../../dtma/host_facts.ts";
-import { assertHeld, podmanBody, podmanBuild, type PodmanContainer } from "../../dtma/podman.ts";
+import {
+  assertHeld,
+  assertShut,
+  podmanBody,
+  podmanBuild,
+  type PodmanContainer,
+} from "../../dtma/podman.ts";
 import { containerConfig, Label } from "../../dtma/policy.ts";
 import { type Denial, HostFacts } from "../../dtma/protocol.ts";
 import { writeTar } from "../../dtma/tar.ts";
@@ -53,6 +59,18 @@ Deno.test("podmanBuild keeps a build's steps off the host's network", () => {
   assert.deepEqual(JSON.parse(query.nsoptions), [{ Name: "network", Host: false, Path: "" }]);
 });
 
+Deno.test("assertShut refuses a network on which the host has an address", () => {
+  const made = { id: "n", internal: true, dns_enabled: false };
+  assertShut({ ...made, subnets: [{}] });
+  for (
+    const open of [{ internal: false }, { dns_enabled: true }, {
+      subnets: [{ gateway: "10.0.0.1" }],
+    }]
+  ) {
+    assert.throws(() => assertShut({ ...made, ...open }), /gives the host an address/);
+  }
+});
+
 Deno.test("assertHeld refuses a container that podman holds to less", async () => {
   const directory = await Deno.makeTempDir();
   try {
@@ -65,6 +83,7 @@ Deno.test("assertHeld refuses a container that podman holds to less", async () =
         ...{ Memory, MemorySwap, NanoCpus, PidsLimit, SecurityOpt, Tmpfs },
         ReadonlyRootfs: true,
         Privileged: false,
+        NetworkMode: "none",
       },
     } as PodmanContainer;
     assertHeld(body, held);
@@ -73,6 +92,7 @@ Deno.test("assertHeld refuses a container that podman holds to less", async () =
     assert.throws(less({ Memory: 0 }), /Memory/);
     assert.throws(less({ PidsLimit: 0 }), /PidsLimit/);
     assert.throws(less({ ReadonlyRootfs: false }), /ReadonlyRootfs/);
+    assert.throws(less({ NetworkMode: "bridge" }), /NetworkMode/);
     assert.throws(less({ Privileged: true }), /Privileged/);
     assert.throws(less({ SecurityOpt: SecurityOpt!.slice(0, 1) }), /seccomp/);
     assert.throws(less({ SecurityOpt: [] }), /no-new-privileges, seccomp/);
