@@ -5,6 +5,16 @@
  * @see https://docs.docker.com/reference/api/engine/version/v1.51/
  */
 import { type Attachment, demultiplex, upgrade } from "./docker_attach.ts";
+import {
+  assertHeld,
+  assertShut,
+  type CreateBody,
+  podmanBody,
+  podmanBuild,
+  type PodmanContainer,
+  podmanNetwork,
+  type PodmanNetworkMade,
+} from "./podman.ts";
 import { readTar } from "./tar.ts";
 
 export type { Attachment } from "./docker_attach.ts";
@@ -15,6 +25,9 @@ const DEFAULT_HOST = "unix:///var/run/docker.sock";
 /** API versions this client is written for: Debian 12's engine (20.10) to Docker 28. */
 const OLDEST_API = "1.41";
 const NEWEST_API = "1.51";
+
+/** Podman's own API, beside the compatible one on its socket; newer ones answer to it as well. */
+const LIBPOD = "/v4.0.0/libpod";
 
 /** The engine answered with an error: its HTTP status and its own words. */
 export class DockerError extends Error {
@@ -33,6 +46,8 @@ export class EngineAbsentError extends Error {
 }
 
 export interface EngineVersion {
+  /** What answers; podman's says "Podman Engine". Not there on every engine. */
+  Components?: { Name: string }[];
   Version: string;
   ApiVersion: string;
   MinAPIVersion: string;
@@ -45,7 +60,11 @@ export interface EngineInfo {
   Architecture: string;
   NCPU: number;
   MemTotal: number;
-  SecurityOptions: string[];
+  SecurityOptions: string[] | null;
+  /** Podman's: it runs as a user that is not root. */
+  Rootless?: boolean;
+  /** "1" or "2"; not there on every engine. */
+  CgroupVersion?: string;
   DockerRootDir: string;
 }
 
@@ -158,10 +177,19 @@ interface CallOptions {
 export class Docker {
   readonly #socketPath: string;
   readonly #client: Deno.HttpClient;
+  readonly #directory: string | null;
   #apiVersion: string | null = null;
+  #isPodman = false;
 
-  /** @param host as in `DOCKER_HOST`; `unix://` only, because DTMA runs beside its engine */
-  constructor(host: string = Deno.env.get("DOCKER_HOST") || DEFAULT_HOST) {
+  /**
+   * @param host as in `DOCKER_HOST`; `unix://` only, because DTMA runs beside its engine
+   * @param directory where files may be put that the engine reads: podman takes seccomp profiles so
+   */
+  constructor(
+    host: string = Deno.env.get("DOCKER_HOST") || DEFAULT_HOST,
+    directory: string | null = null,
+  ) {
+    this.#directory = directory;
     if (!host.startsWith("unix://")) {
       throw new EngineAbsentError(
         `DOCKER_HOST is ${host}, and only unix:// sockets are supported`,
@@ -194,8 +222,26 @@ export class Docker {
 
   /** @returns the new container's id */
   async createContainer(name: string, config: unknown, signal?: AbortSignal): Promise<string> {
+    await this.#negotiated();
     const options = { query: { name }, json: config, signal };
+    if (this.#isPodman) return await this.#createOnPodman(config as CreateBody, options);
     return (await this.#json<{ Id: string }>("POST", "/containers/create", options)).Id;
+  }
+
+  /** Removes again what podman does not hold to all that was asked for. */
+  async #createOnPodman(config: CreateBody, options: CallOptions): Promise<string> {
+    if (this.#directory === null) throw new DockerError(501, "No directory for podman's profiles");
+    const body = await podmanBody(config, this.#directory);
+    const path = "/containers/create";
+    const { Id } = await this.#json<{ Id: string }>("POST", path, { ...options, json: body });
+    try {
+      const inspected = `/containers/${Id}/json`;
+      assertHeld(body, await this.#json<PodmanContainer>("GET", inspected, {}, LIBPOD));
+    } catch (error) {
+      await this.removeContainer(Id).catch(() => {});
+      throw error;
+    }
+    return Id;
   }
 
   async startContainer(id: string, signal?: AbortSignal): Promise<void> {
@@ -213,7 +259,14 @@ export class Docker {
 
   /** Kills the container if it runs and removes it with its anonymous volumes; gone is fine too. */
   async removeContainer(id: string): Promise<void> {
-    const removed = this.#drain("DELETE", `/containers/${id}`, { query: { force: "1", v: "1" } });
+    const remove = () =>
+      this.#drain("DELETE", `/containers/${id}`, { query: { force: "1", v: "1" } });
+    const removed = remove().catch((error) => {
+      // Podman would kill it, and it had just ended: what has ended is removed.
+      const ended = error instanceof DockerError && /state improper/.test(error.message);
+      if (!ended) throw error;
+      return this.waitContainer(id).then(remove);
+    });
     // 409: another removal of it is under way, and `waitContainer` below sees its end.
     await removed.catch((error) => ignoreStatus(error, 404, 409));
     await this.waitContainer(id, "removed").catch((error) => ignoreStatus(error, 404));
@@ -328,6 +381,20 @@ export class Docker {
 
   /** @returns the new network's id */
   async createNetwork(config: unknown): Promise<string> {
+    await this.#negotiated();
+    const own = this.#isPodman ? podmanNetwork(config) : null;
+    if (own) {
+      const options = { json: own };
+      const path = "/networks/create";
+      const made = await this.#json<PodmanNetworkMade>("POST", path, options, LIBPOD);
+      try {
+        assertShut(made);
+      } catch (error) {
+        await this.removeNetwork(made.id).catch(() => {});
+        throw error;
+      }
+      return made.id;
+    }
     return (await this.#json<{ Id: string }>("POST", "/networks/create", { json: config })).Id;
   }
 
@@ -422,28 +489,30 @@ export class Docker {
     options: BuildOptions,
   ): Promise<string> {
     const { limits } = options;
+    await this.#negotiated();
+    const query = {
+      t: options.tag,
+      buildargs: JSON.stringify(options.buildArguments),
+      labels: JSON.stringify(options.labels),
+      rm: "1",
+      forcerm: "1",
+      ...(options.dockerfile && { dockerfile: options.dockerfile }),
+      ...(context instanceof URL && { remote: context.href }),
+      ...(limits && {
+        memory: String(limits.memoryBytes),
+        // The sum of memory and swap: equal means no swap.
+        memswap: String(limits.memoryBytes),
+        cpuperiod: "100000",
+        cpuquota: String(Math.round(limits.cpus * 100_000)),
+        networkmode: limits.network ? "default" : "none",
+        ulimits: JSON.stringify([
+          { Name: "fsize", Soft: limits.fileBytes, Hard: limits.fileBytes },
+          { Name: "core", Soft: 0, Hard: 0 },
+        ]),
+      }),
+    };
     const response = await this.#call("POST", "/build", {
-      query: {
-        t: options.tag,
-        buildargs: JSON.stringify(options.buildArguments),
-        labels: JSON.stringify(options.labels),
-        rm: "1",
-        forcerm: "1",
-        ...(options.dockerfile && { dockerfile: options.dockerfile }),
-        ...(context instanceof URL && { remote: context.href }),
-        ...(limits && {
-          memory: String(limits.memoryBytes),
-          // The sum of memory and swap: equal means no swap.
-          memswap: String(limits.memoryBytes),
-          cpuperiod: "100000",
-          cpuquota: String(Math.round(limits.cpus * 100_000)),
-          networkmode: limits.network ? "default" : "none",
-          ulimits: JSON.stringify([
-            { Name: "fsize", Soft: limits.fileBytes, Hard: limits.fileBytes },
-            { Name: "core", Soft: 0, Hard: 0 },
-          ]),
-        }),
-      },
+      query: this.#isPodman ? podmanBuild(query) : query,
       ...(context instanceof URL ? {} : { tar: context }),
       signal: options.signal,
     });
@@ -472,7 +541,7 @@ export class Docker {
 
   async #negotiated(): Promise<string> {
     if (this.#apiVersion) return this.#apiVersion;
-    const { ApiVersion, MinAPIVersion, Version } = await this.version();
+    const { ApiVersion, MinAPIVersion, Version, Components } = await this.version();
     const chosen = compareVersions(ApiVersion, NEWEST_API) < 0 ? ApiVersion : NEWEST_API;
     if (
       compareVersions(chosen, OLDEST_API) < 0 || compareVersions(chosen, MinAPIVersion || "1") < 0
@@ -483,6 +552,7 @@ export class Docker {
         "Install a Docker Engine of 20.10 or newer, or update Mooring.",
       );
     }
+    this.#isPodman = isPodman({ Components });
     return this.#apiVersion = chosen;
   }
 
@@ -639,6 +709,11 @@ function messageOf(body: string): string {
 
 function ignoreStatus(error: unknown, ...statuses: number[]): void {
   if (!(error instanceof DockerError && statuses.includes(error.status))) throw error;
+}
+
+/** Whether it is podman that answers, on its Docker-compatible socket. */
+export function isPodman({ Components }: Pick<EngineVersion, "Components">): boolean {
+  return Components?.some(({ Name }) => Name === "Podman Engine") ?? false;
 }
 
 function compareVersions(left: string, right: string): number {

@@ -1,5 +1,6 @@
 /** What the toolbox page shows of this host. */
-import { type Docker, EngineAbsentError } from "./docker.ts";
+import { type Docker, EngineAbsentError, isPodman } from "./docker.ts";
+import { podmanWarnings } from "./podman.ts";
 import { type HostFacts, PROTOCOL_VERSION } from "./protocol.ts";
 import { DTMA_VERSION } from "./version.ts";
 
@@ -40,6 +41,7 @@ async function engineFacts(docker: Docker): Promise<HostFacts["engine"]> {
       architecture: info.Architecture.slice(0, 40),
       cpus: info.NCPU,
       memoryBytes: info.MemTotal,
+      ...(isPodman(version) && { product: "podman", warnings: podmanWarnings(info) }),
     };
   } catch (error) {
     const absent = error instanceof EngineAbsentError;

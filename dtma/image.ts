@@ -396,7 +396,8 @@ export class Images {
     }
     build.output.push(line);
     if (build.output.length > 200) build.output.shift();
-    const step = /^Step (\d+)\/(\d+) :/.exec(line);
+    // Podman writes `STEP 1/5: `.
+    const step = /^Step (\d+)\/(\d+) ?:/i.exec(line);
     const [, arrow, id] = /^ ---> (Running in )?([0-9a-f]{12})$/.exec(line) ?? [];
     if (step) build.container = null;
     if (arrow) build.container = id;

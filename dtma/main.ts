@@ -62,7 +62,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
   const ceiling = Ceiling.read(await readCeiling(config.ceilingFile));
   const directory = await DataDirectory.open(config.dataDirectory);
   const { signal } = stopping;
-  const docker = new Docker(config.dockerHost);
+  const docker = new Docker(config.dockerHost, `${config.dataDirectory}/profiles`);
   const clock = new AppClock();
   const client = new AppClient(config.appUrl, (date) => clock.heardDate(date));
   let serveMcp: ReturnType<typeof dataPath> = () =>

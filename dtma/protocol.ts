@@ -251,6 +251,10 @@ export const HostFacts = z.object({
       architecture: z.string().max(40),
       cpus: z.int(),
       memoryBytes: z.int(),
+      /** What answers, where it is not a Docker Engine. */
+      product: z.string().max(40).optional(),
+      /** What a person should know of it. */
+      warnings: z.array(z.string().max(500)).max(10).optional(),
     }),
     /** No Docker Engine answers: why, and what to do about it. */
     z.object({

@@ -19,6 +19,11 @@ if (await isDebianRoot()) {
     "/usr/bin/docker-registry": "docker-registry",
     "/usr/bin/gcc": "gcc",
     "/usr/lib/x86_64-linux-gnu/libc.a": "libc6-dev",
+    "/usr/bin/podman": "podman",
+    "/usr/bin/crun": "crun",
+    "/usr/libexec/podman/catatonit": "catatonit",
+    "/usr/lib/podman/netavark": "netavark",
+    "/usr/lib/podman/aardvark-dns": "aardvark-dns",
   });
 }
 const engine = await ensureEngine({ install: true, log: say, logDirectory: "/tmp" });

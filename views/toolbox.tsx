@@ -179,6 +179,8 @@ export function ToolboxBody({ box }: { box: Toolbox }) {
         </div>
       )}
       {facts?.clockWarning && <p class="notice bad">{facts.clockWarning}</p>}
+      {engine?.state === "ready" &&
+        engine.warnings?.map((warning) => <p class="notice">{warning}.</p>)}
       {!facts && box.isLocal && (
         <p class="notice">
           The DTMA starts with Mooring and reports here within seconds. If it does not, the console
@@ -216,7 +218,7 @@ export function ToolboxBody({ box }: { box: Toolbox }) {
           )}
           {engine?.state === "ready" && (
             <>
-              <dt>Docker Engine</dt>
+              <dt>{engine.product ?? "Docker Engine"}</dt>
               <dd>{engine.version} (API {engine.apiVersion})</dd>
               <dt>System</dt>
               <dd>{engine.os}, {engine.architecture}</dd>

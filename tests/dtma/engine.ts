@@ -40,9 +40,9 @@ export function engineTest(name: string, run: (toolbox: Toolbox) => Promise<void
 
 /** Makes a toolbox; whatever carries its label is removed at the end. */
 export async function withToolbox(run: (toolbox: Toolbox) => Promise<void>): Promise<void> {
-  const docker = new Docker();
-  const id = crypto.randomUUID();
   const dataDir = await Deno.makeTempDir({ prefix: "mooring-test-" });
+  const docker = new Docker(undefined, dataDir);
+  const id = crypto.randomUUID();
   try {
     await run({ docker, id, dataDir });
   } finally {
@@ -121,7 +121,8 @@ export class FixtureImages {
     }
     const keep = fixtures.map((fixture) => `mooring-test/${fixture}:${id}`);
     for (const image of await docker.listImages([`${Label.toolbox}=${id}`])) {
-      const kept = image.RepoTags?.some((tag) => keep.includes(tag));
+      // Podman writes the registry before a name that has none.
+      const kept = image.RepoTags?.some((tag) => keep.includes(tag.replace(/^docker\.io\//, "")));
       if (!kept) await docker.removeImage(image.Id);
     }
   }
