@@ -43,8 +43,9 @@ export const POLICY = {
   writable: { "/tmp": 64 * MIB, "/work": 64 * MIB },
   /**
    * Whatever image a server comes in. .NET's debugger makes its pipes by mknod, which the seccomp
-   * profile refuses, and then .NET does not start; COMPlus_ is the name before .NET 6. Of a .NET
-   * program in an npm package or in another's image nobody else would say it.
+   * profile refuses: .NET 3.1 then does not start (CoreCLR's 0x80004005), later ones go without.
+   * COMPlus_ is the name before .NET 6. Here and not in images, because a .NET program may come in
+   * an npm package or another's image too.
    */
   environment: { HOME: "/tmp", DOTNET_EnableDiagnostics: "0", COMPlus_EnableDiagnostics: "0" },
 } as const;

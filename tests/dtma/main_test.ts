@@ -252,6 +252,10 @@ Deno.test("readConfig reads every variable", () => {
       DTMA_ADDRESS: "https://toolbox.example/",
       DOCKER_HOST: "unix:///run/podman.sock",
       LOG_FORMAT: "json",
+      DTMA_NPM_REGISTRY: "https://mirror.example/npm/",
+      DTMA_PYPI_INDEX: "https://mirror.example/pypi/simple",
+      DTMA_NUGET_SOURCE: "http://10.0.0.1:8080/v3/index.json",
+      DTMA_SOURCE_DIRECTORIES: "/srv/mcp, /home/ann/My servers/",
     }, () => `${TOKEN}\n`),
     {
       appUrl: "https://mooring.example/functions/v1/app",
@@ -262,6 +266,12 @@ Deno.test("readConfig reads every variable", () => {
       dockerHost: "unix:///run/podman.sock",
       ceilingFile: null,
       egress: { privateNetworks: [] },
+      indexes: {
+        npm: "https://mirror.example/npm/",
+        pypi: "https://mirror.example/pypi/simple",
+        nuget: "http://10.0.0.1:8080/v3/index.json",
+      },
+      sourceDirectories: ["/srv/mcp", "/home/ann/My servers/"],
       reach: "direct",
       endsWithStdin: false,
       logFormat: "json",
@@ -287,6 +297,29 @@ Deno.test("readConfig tells each mistake, without the value", () => {
   assert.match(mistakesOf({ DTMA_LISTEN: "127.0.0.1:70000" }), /port over 65535/);
   assert.match(mistakesOf({ DOCKER_HOST: "tcp://1.2.3.4:2375" }), /unix socket/);
   assert.match(mistakesOf({ MOORING_ENROLMENT_TOKEN: "short" }), /not an enrolment token/);
+  for (
+    const url of [
+      "mirror",
+      "ftp://m.example",
+      "https://ann:secret@m.example/",
+      "https://m/?a=secret",
+    ]
+  ) {
+    const said = mistakesOf({
+      DTMA_NPM_REGISTRY: url,
+      DTMA_PYPI_INDEX: url,
+      DTMA_NUGET_SOURCE: url,
+    });
+    for (const name of ["NPM_REGISTRY", "PYPI_INDEX", "NUGET_SOURCE"]) {
+      assert.match(said, new RegExp(`DTMA_${name} must be an https or http URL without user`));
+    }
+    assert.equal(said.includes("secret"), false);
+  }
+  for (const path of ["srv", "/", "/srv/../etc", "/srv,relative", "/srv//x", "~/src"]) {
+    const said = mistakesOf({ DTMA_SOURCE_DIRECTORIES: path });
+    assert.match(said, /DTMA_SOURCE_DIRECTORIES must be absolute paths/, path);
+  }
+  assert.equal(mistakesOf({ DTMA_SOURCE_DIRECTORIES: "", DTMA_NPM_REGISTRY: "" }), "");
   assert.equal(mistakesOf({ MOORING_ENROLMENT_TOKEN: "tiny secret" }).includes("secret"), false);
 });
 
