@@ -12,11 +12,17 @@ import {
   generateSigningKey,
   type Link,
   linkSocket,
+  type Observation,
   PROTOCOL_VERSION,
   prove,
+  type Report,
+  type ServerSpec,
   signRequest,
   tunnelPurpose,
 } from "../../dtma/protocol.ts";
+import { BASES } from "../../dtma/image_recipes.ts";
+import { BASE, engineTest, fixtureSpec } from "./engine.ts";
+import { bridgeAddress } from "./package_index.ts";
 import { toolCall } from "./stdio_server.ts";
 
 const MAIN = new URL("../../dtma/main.ts", import.meta.url).pathname;
@@ -43,6 +49,10 @@ function fakeApp() {
     pulls,
     links,
     revoked: false,
+    toolboxId: TOOLBOX,
+    servers: [] as ServerSpec[],
+    /** The last observation of each server. */
+    observed: new Map<string, Observation>(),
     url: "",
     [Symbol.asyncDispose]: () => http.shutdown(),
   };
@@ -53,21 +63,30 @@ function fakeApp() {
     const path = new URL(request.url).pathname;
     if (path === "/toolbox/enrol") {
       enrolments.push(json);
-      return Response.json({ toolboxId: TOOLBOX, appPublicKey: appKey.publicKey });
+      return Response.json({ toolboxId: app.toolboxId, appPublicKey: appKey.publicKey });
     }
     if (app.revoked) return Response.json({ error: "This toolbox was revoked" }, { status: 403 });
-    if (path === "/toolbox/report") return Response.json({ accepted: true });
+    if (path === "/toolbox/report") {
+      for (const each of (json as Report).observations) app.observed.set(each.serverId, each);
+      return Response.json({ accepted: true });
+    }
     pulls.push(json);
     if (json.haveVersion !== null) await new Promise((resolve) => setTimeout(resolve, 200));
-    return Response.json({ version: "1", appPublicKey: appKey.publicKey, servers: [] });
+    return Response.json({ version: "1", appPublicKey: appKey.publicKey, servers: app.servers });
   });
   app.url = `http://127.0.0.1:${http.addr.port}`;
   return app;
 }
 
 /** Starts the daemon with the permissions that dtma/main.ts names. */
-function startDaemon(app: string, dataDir: string, env: Record<string, string> = {}) {
-  const socket = `${dataDir}/no-docker.sock`;
+function startDaemon(
+  app: string,
+  dataDir: string,
+  env: Record<string, string> = {},
+  socket = `${dataDir}/no-docker.sock`,
+) {
+  const files = [env.DTMA_SOURCE_DIRECTORIES, Deno.env.get("NODE_EXTRA_CA_CERTS")];
+  const read = [dataDir, socket, ...files].filter(Boolean);
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       "run",
@@ -75,7 +94,7 @@ function startDaemon(app: string, dataDir: string, env: Record<string, string> =
       "--no-prompt",
       "--cached-only",
       `--allow-net=${new URL(app).host},127.0.0.1:0,localhost,unix:${socket}`,
-      `--allow-read=${dataDir},${socket}`,
+      `--allow-read=${read.join(",")}`,
       `--allow-write=${dataDir},${socket}`,
       `--allow-env=${ENVIRONMENT.join(",")}`,
       MAIN,
@@ -193,6 +212,60 @@ Deno.test("the daemon that nobody can dial keeps a link to the app, listening no
     assert.match(await app.links[1].closed, /the link was ended|closed/);
   });
 });
+
+engineTest(
+  "the daemon builds from the registry and the folders that it is set to",
+  async (toolbox) => {
+    const { docker, id: toolboxId, dataDir } = toolbox;
+    if (BASE !== BASES.node) return console.log(`SKIPPED: the daemon's base is ${BASES.node}`);
+    const asked: string[] = [];
+    await using mirror = Deno.serve(
+      { port: 0, hostname: "0.0.0.0", onListen: () => {} },
+      (request) => {
+        asked.push(decodeURIComponent(new URL(request.url).pathname));
+        return new Response("{}", { status: 404 });
+      },
+    );
+    const folders = await Deno.makeTempDir({ prefix: "mooring-test-" });
+    await Deno.mkdir(`${folders}/tree`);
+    await using app = fakeApp();
+    const source = {
+      registry: "source",
+      kind: "folder",
+      revision: "0".repeat(40),
+      dockerfile: "Dockerfile",
+    } as const;
+    const [npm, inside, outside] = app.servers = [
+      fixtureSpec("only-on-the-mirror"),
+      fixtureSpec("inside", { package: { ...source, location: `${folders}/tree` } }),
+      fixtureSpec("outside", { package: { ...source, location: `${dataDir}/tree` } }),
+    ];
+    app.toolboxId = toolboxId;
+    try {
+      await using daemon = startDaemon(app.url, dataDir, {
+        MOORING_ENROLMENT_TOKEN: TOKEN,
+        DOCKER_HOST: `unix://${docker.socketPath}`,
+        DTMA_NPM_REGISTRY: `http://${await bridgeAddress(docker)}:${mirror.addr.port}/npm`,
+        DTMA_SOURCE_DIRECTORIES: folders,
+      }, docker.socketPath);
+      const imageOf = (serverId: string) => app.observed.get(serverId)?.layers.image;
+      await waitFor(() => app.servers.every((each) => imageOf(each.serverId)?.state === "failed"));
+      assert.deepEqual([...new Set(asked)], ["/npm/fixture-only-on-the-mirror"]);
+      assert.match(imageOf(npm.serverId)!.detail, /has no package fixture-only-on-the-mirror/);
+      assert.match(
+        imageOf(inside.serverId)!.detail,
+        /is not a git work tree/,
+        "it was looked into",
+      );
+      assert.match(imageOf(outside.serverId)!.detail, /not a folder below a directory that/);
+      daemon.child.kill("SIGTERM");
+      const { code, log } = await daemon.end();
+      assert.equal(code, 0, log);
+    } finally {
+      await Deno.remove(folders, { recursive: true });
+    }
+  },
+);
 
 Deno.test("the daemon ends when its parent is gone", async () => {
   await withDataDir(async (dataDir) => {
