@@ -95,6 +95,10 @@ function startDtma(directory: string, appUrl: string, token: string | null): Den
     "DTMA_CEILING",
     "DTMA_SUBNETS",
     "DTMA_PRIVATE_NETWORKS",
+    "DTMA_NPM_REGISTRY",
+    "DTMA_PYPI_INDEX",
+    "DTMA_NUGET_SOURCE",
+    "DTMA_SOURCE_DIRECTORIES",
   ];
   const environment = Object.fromEntries(
     inherited.flatMap((name) => Deno.env.get(name) ? [[name, Deno.env.get(name)!]] : []),
@@ -122,7 +126,11 @@ const DTMA = new URL("./dtma/main.ts", import.meta.url).href;
 function dtmaPermissions(directory: string, environment: Record<string, string>): string[] {
   const socket = (environment.DOCKER_HOST ?? "unix:///var/run/docker.sock")
     .replace(/^unix:\/\//, "");
-  const files = [environment.NODE_EXTRA_CA_CERTS, environment.DTMA_CEILING].filter(Boolean);
+  const files = [
+    environment.NODE_EXTRA_CA_CERTS,
+    environment.DTMA_CEILING,
+    environment.DTMA_SOURCE_DIRECTORIES?.replaceAll(/\s*,\s*/g, ",").replace(/,$/, ""),
+  ].filter(Boolean);
   return [
     `--allow-net=127.0.0.1,localhost,unix:${socket}`,
     `--allow-read=${[directory, socket, ...files].join(",")}`,

@@ -1,5 +1,6 @@
 /** DTMA's configuration: environment variables, checked at start, all mistakes told at once. */
 import { z } from "zod";
+import type { Indexes } from "./image_recipes.ts";
 
 export interface Config {
   /** The app's base URL, without a slash at its end. */
@@ -21,6 +22,10 @@ export interface Config {
     /** Private ranges that servers may be allowed to reach; without it none. */
     privateNetworks: string[];
   };
+  /** Where packages come from in place of the public registries (image_recipes.ts). */
+  indexes: Indexes;
+  /** Directories that source trees may be built from; folders elsewhere are not read. */
+  sourceDirectories: string[];
   /** End when standard input does: the parent process is gone, however it ended. */
   endsWithStdin: boolean;
   logFormat: "json" | "text";
@@ -30,6 +35,14 @@ const CIDR = /^(\d{1,3}\.){3}\d{1,3}\/([12]?\d|3[0-2])$/;
 
 const optional = <T extends z.ZodType>(schema: T) =>
   z.preprocess((value) => value === "" ? undefined : value, schema.optional());
+
+/** A mirror's URL: it stands in the build's Dockerfile, so it carries no credentials. */
+const Index = optional(
+  z.string().refine(
+    isPlainUrl,
+    "must be an https or http URL without user, query or fragment, such as https://mirror.example/npm/",
+  ),
+);
 
 const Environment = z.object({
   MOORING_URL: z.string("is missing: the base URL of the Mooring app")
@@ -62,6 +75,15 @@ const Environment = z.object({
     z.string().refine(
       (text) => text.split(",").every((range) => CIDR.test(range.trim())),
       "must be IPv4 ranges such as 10.1.0.0/16, separated by commas",
+    ),
+  ),
+  DTMA_NPM_REGISTRY: Index,
+  DTMA_PYPI_INDEX: Index,
+  DTMA_NUGET_SOURCE: Index,
+  DTMA_SOURCE_DIRECTORIES: optional(
+    z.string().refine(
+      (text) => listOf(text).every((path) => /^(\/(?!\.{1,2}(\/|$))[^/]+)+\/?$/.test(path)),
+      "must be absolute paths such as /srv/mcp, separated by commas, without . and .. and not the root",
     ),
   ),
   DOCKER_HOST: optional(
@@ -124,12 +146,29 @@ export function readConfig(
     ceilingFile: env.DTMA_CEILING ?? null,
     egress: {
       ...(env.DTMA_SUBNETS && { pool: env.DTMA_SUBNETS }),
-      privateNetworks: (env.DTMA_PRIVATE_NETWORKS ?? "").split(",").map((each) => each.trim())
-        .filter(Boolean),
+      privateNetworks: listOf(env.DTMA_PRIVATE_NETWORKS),
     },
+    indexes: {
+      ...(env.DTMA_NPM_REGISTRY && { npm: env.DTMA_NPM_REGISTRY }),
+      ...(env.DTMA_PYPI_INDEX && { pypi: env.DTMA_PYPI_INDEX }),
+      ...(env.DTMA_NUGET_SOURCE && { nuget: env.DTMA_NUGET_SOURCE }),
+    },
+    sourceDirectories: listOf(env.DTMA_SOURCE_DIRECTORIES),
     endsWithStdin: env.DTMA_PARENT === "stdin",
     logFormat: env.LOG_FORMAT ?? "text",
   };
+}
+
+/** What stands between commas. */
+function listOf(text = ""): string[] {
+  return text.split(",").map((each) => each.trim()).filter(Boolean);
+}
+
+function isPlainUrl(text: string): boolean {
+  // White space would part the words of an installer's command line.
+  if (!URL.canParse(text) || /\s/.test(text)) return false;
+  const { protocol, username, password, search, hash } = new URL(text);
+  return /^https?:$/.test(protocol) && !(username || password || search || hash);
 }
 
 /** Secrets of servers come over this URL. */

@@ -20,6 +20,8 @@ export type Bases = typeof BASES;
 
 /** Where packages come from when it is not the language's public registry. */
 export interface Indexes {
+  /** A registry that speaks npm's protocol. */
+  npm?: string;
   /** A "simple" index (PEP 503). */
   pypi?: string;
   /** A NuGet v3 source. */
@@ -36,6 +38,8 @@ export interface Recipe {
   command: string[];
   /** The exec form of the step that installs it. */
   install: string[];
+  /** Variables of the step that installs it; what runs has none of them. */
+  environment: Record<string, string>;
   /** The lock file's name in `/app`, taken from the first build and given to later ones. */
   lock: string | null;
   /** The file in the image that says what was installed, for the SBOM. */
@@ -53,6 +57,13 @@ export function recipeOf(wanted: InstalledPackage, indexes: Indexes): Recipe {
         command: ["node", "/app/server"],
         install: ["node", "/usr/local/lib/mooring/install.mjs", name, version]
           .concat(wanted.installScripts ? ["--scripts"] : []),
+        environment: indexes.npm
+          ? {
+            npm_config_registry: indexes.npm,
+            // The lock file then names digests and no address: it serves with any other registry too.
+            npm_config_omit_lockfile_registry_resolved: "true",
+          }
+          : {},
         lock: "package-lock.json",
         // What npm put there, and not what it would put on other platforms.
         installed: "node_modules/.package-lock.json",
@@ -66,6 +77,7 @@ export function recipeOf(wanted: InstalledPackage, indexes: Indexes): Recipe {
           .concat(wanted.command ? [`--command=${wanted.command}`] : [])
           .concat(wanted.installScripts ? ["--scripts"] : [])
           .concat(indexes.pypi ? [`--index=${indexes.pypi}`] : []),
+        environment: {},
         lock: "requirements.lock",
         installed: "requirements.lock",
       };
@@ -76,6 +88,7 @@ export function recipeOf(wanted: InstalledPackage, indexes: Indexes): Recipe {
         command: ["/app/server"],
         install: ["/bin/sh", "/usr/local/lib/mooring/install.sh", name, version]
           .concat(indexes.nuget ? [indexes.nuget] : []),
+        environment: {},
         lock: null,
         installed: null,
       };
@@ -122,6 +135,7 @@ export function installContext(recipe: Recipe, context: InstallContext): Uint8Ar
         "ENV NODE_EXTRA_CA_CERTS=/tmp/extra-ca.pem",
       ]
       : []),
+    ...Object.entries(recipe.environment).map(([name, value]) => `ENV ${name}=${quote(value)}`),
     ...(lock ? [`COPY ${lockName} /app/${lockName}`] : []),
     `RUN ${JSON.stringify(recipe.install)}`,
     "FROM ${BASE}",
@@ -159,8 +173,6 @@ export function derivedContext(
     }),
     // Its probes would be processes of the server's beside the ping that Mooring sends.
     "HEALTHCHECK NONE",
-    // .NET's debugger makes its pipes by mknod, which the policy refuses, and then does not start.
-    "ENV DOTNET_EnableDiagnostics=0 COMPlus_EnableDiagnostics=0",
     ...(hasLauncher ? ["COPY launch /mooring/launch"] : []),
     "",
   ].join("\n");

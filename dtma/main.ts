@@ -8,13 +8,15 @@
  *   --allow-read=DATA,SOCKET --allow-write=DATA,SOCKET \
  *   --allow-env=MOORING_URL,MOORING_ENROLMENT_TOKEN,MOORING_ENROLMENT_TOKEN_FILE,DTMA_DATA_DIR,\
  * DTMA_LISTEN,DTMA_ADDRESS,DTMA_REACH,DTMA_CEILING,DTMA_SUBNETS,\
- * DTMA_PRIVATE_NETWORKS,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
+ * DTMA_PRIVATE_NETWORKS,DTMA_NPM_REGISTRY,DTMA_PYPI_INDEX,DTMA_NUGET_SOURCE,DTMA_SOURCE_DIRECTORIES,\
+ * DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
  *   dtma/main.ts
  * ```
  *
  * `localhost` is the name by which the engine is spoken to over its socket. Where they are used, the
- * files of MOORING_ENROLMENT_TOKEN_FILE, DTMA_CEILING and NODE_EXTRA_CA_CERTS need `--allow-read` too. It runs no
- * process and needs no other directory: neither `--allow-run` nor `--allow-ffi` nor `--allow-sys`.
+ * files of MOORING_ENROLMENT_TOKEN_FILE, DTMA_CEILING and NODE_EXTRA_CA_CERTS and the directories of
+ * DTMA_SOURCE_DIRECTORIES need `--allow-read` too. It runs no process and needs no other directory:
+ * neither `--allow-run` nor `--allow-ffi` nor `--allow-sys`.
  *
  * It ends with code 1 for what a person must mend, 3 (EXIT_UNWANTED) when the app refuses this
  * toolbox or another DTMA with its key took its place, else 0; containers run on in every case.
@@ -99,6 +101,8 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       openSession,
       ceiling,
       egress: config.egress,
+      indexes: config.indexes,
+      sourceDirectories: config.sourceDirectories,
       onDenied: (denial) => reporter.denied(denial),
       log,
       report: (observation) => reporter.observe(observation),

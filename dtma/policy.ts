@@ -41,6 +41,13 @@ export const POLICY = {
   pids: 128,
   openFiles: 1024,
   writable: { "/tmp": 64 * MIB, "/work": 64 * MIB },
+  /**
+   * Whatever image a server comes in. .NET's debugger makes its pipes by mknod, which the seccomp
+   * profile refuses: .NET 3.1 then does not start (CoreCLR's 0x80004005), later ones go without.
+   * COMPlus_ is the name before .NET 6. Here and not in images, because a .NET program may come in
+   * an npm package or another's image too.
+   */
+  environment: { HOME: "/tmp", DOTNET_EnableDiagnostics: "0", COMPlus_EnableDiagnostics: "0" },
 } as const;
 
 export interface ContainerContext {
@@ -81,7 +88,7 @@ export function containerConfig(spec: ServerSpec, context: ContainerContext) {
   const tmpfs = { ...POLICY.writable, ...(hasSecretFiles(spec) ? { "/run/secrets": MIB } : {}) };
   // With the launcher secrets come over stdin (see launchText), and `docker inspect` shows none.
   const environment = {
-    HOME: "/tmp",
+    ...POLICY.environment,
     ...spec.environment,
     ...(image.hasLauncher ? {} : spec.secrets),
   };

@@ -1,6 +1,6 @@
 /** Makes Docker what the app desires: one loop a server, adopted or orphaned ones included. */
 import { type Docker, EngineAbsentError } from "./docker.ts";
-import { Images } from "./image.ts";
+import { Images, type ImagesOptions } from "./image.ts";
 import { Label, loadSpecKey } from "./policy.ts";
 import type { DesiredResponse, Observation, ReportedEvent, ServerSpec } from "./protocol.ts";
 import { Ceiling } from "./ceiling.ts";
@@ -34,6 +34,9 @@ export interface ReconcilerOptions {
   log?: Log;
   /** What the host allows at most; without one, the usual. */
   ceiling?: Ceiling;
+  /** Where packages come from, and which folders may be built; see {@link ImagesOptions}. */
+  indexes?: ImagesOptions["indexes"];
+  sourceDirectories?: ImagesOptions["sourceDirectories"];
   pingEveryMs?: number;
   /** Where images come from; tests build theirs from fixtures. */
   images?: Pick<Images, "ensure" | "collect">;

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { HostPort, NpmPackage, VolumeSpec } from "../dtma/protocol.ts";
+import { HostPort, Package, VolumeSpec } from "../dtma/protocol.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { NotFound } from "./errors.ts";
 import { withoutNul } from "./events.ts";
@@ -36,7 +36,8 @@ export const CatalogEntry = z.object({
   category: z.string().max(40),
   homepage: z.url({ protocol: /^https?$/ }),
   license: z.string().max(80),
-  package: NpmPackage,
+  /** Exact; the toolbox makes the image from it. */
+  package: Package,
   arguments: z.array(Argument).max(32),
   // Such names only, as ServerSpec has them: a toolbox refuses all of its servers over one bad spec.
   environment: z.array(
@@ -79,6 +80,24 @@ export function askedInputs(entry: CatalogEntry): AskedInput[] {
   return [...args, ...environment]
     .filter(({ input }) => input.value === undefined)
     .toSorted((a, b) => Number(b.input.isRequired) - Number(a.input.isRequired));
+}
+
+/** What of an entry's own code its build runs, for which a person is asked. */
+export type BuildCode = "install-scripts" | "dockerfile";
+
+/** What runs while an entry's image is built, before any container's limits hold; null: nothing of its own. */
+export function buildCodeOf({ package: wanted }: Pick<CatalogEntry, "package">): BuildCode | null {
+  switch (wanted.registry) {
+    case "npm":
+    case "pypi":
+      return wanted.installScripts ? "install-scripts" : null;
+    case "source":
+      return "dockerfile";
+    case "nuget":
+    case "oci":
+      // A .NET tool is unpacked, and an image is pulled: nothing of theirs runs.
+      return null;
+  }
 }
 
 /**

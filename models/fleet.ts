@@ -14,7 +14,8 @@ const ADMINS_ONLY =
  * Adds a toolbox, which a DTMA becomes that starts with the token: single-use, valid for 15 minutes,
  * and kept as a hash alone.
  *
- * @throws {Invalid} the name does not hold, or another toolbox has it
+ * @param labels as {@link readLabels} takes them
+ * @throws {Invalid} the name or a label does not hold, or another toolbox has the name
  * @throws {Forbidden} for members and viewers
  */
 export async function addToolbox(
@@ -22,7 +23,9 @@ export async function addToolbox(
   user: User,
   workspaceId: string,
   name: string,
+  labels = "",
 ): Promise<{ toolboxId: string; enrolmentToken: string }> {
+  const labelled = JSON.stringify(readLabels(labels));
   const toolboxId = v7(), enrolmentToken = newToken("mte");
   const hash = await tokenHash(enrolmentToken), named = validName(name);
   await asAdmin(db, user, async (sql) => {
@@ -30,8 +33,9 @@ export async function addToolbox(
     await sql`select pg_advisory_xact_lock(hashtextextended(${workspaceId}, 0))`;
     await mustBeFree(sql, workspaceId, named, toolboxId);
     await sql`
-      insert into toolboxes (id, workspace_id, name, enrolment_hash, enrolment_expires_at)
-      values (${toolboxId}, ${workspaceId}, ${named}, ${hash}, now() + interval '15 minutes')`;
+      insert into toolboxes (id, workspace_id, name, labels, enrolment_hash, enrolment_expires_at)
+      values (${toolboxId}, ${workspaceId}, ${named}, ${labelled}::text::jsonb, ${hash},
+        now() + interval '15 minutes')`;
     await recordEvent(sql, user, {
       workspaceId,
       toolboxId,

@@ -14,11 +14,14 @@ export type Candidate = Pick<
   | "revokedAt"
   | "servers"
   | "promisedMiB"
+  | "labels"
 >;
 
 /** What a server needs of its toolbox. */
 export interface Wish {
   memoryMiB: number;
+  /** `key=value` that the toolbox has to have; without it any will do. */
+  label?: string;
 }
 
 export interface Placement {
@@ -47,11 +50,27 @@ export function place(toolboxes: Candidate[], wish: Wish): Placement {
 
 /** What to do when no toolbox fits: the reasons, and a way out. */
 export function nothingFits(toolboxes: Candidate[], wish: Wish): string {
-  const reasons = toolboxes.filter((box) => !box.revokedAt).map((box) => whyNot(box, wish));
-  if (reasons.length === 0) {
+  const { label } = wish;
+  const present = toolboxes.filter((box) => !box.revokedAt);
+  if (present.length === 0) {
     return "There is no toolbox to run it on: add one on the toolboxes page";
   }
-  return `No toolbox can take it now. ${reasons.join(". ")}. Mend one of these, or add a toolbox`;
+  // Of the others nothing is to be mended for this wish.
+  const labelled = label ? present.filter((box) => !lacksLabel(box, label)) : present;
+  if (labelled.length === 0) {
+    return `No toolbox has the label ${label}: give it to one on its page, or choose another label`;
+  }
+  const reasons = labelled.map((box) => whyNot(box, wish)).join(". ");
+  return label
+    ? `No toolbox with the label ${label} can take it now. ${reasons}. Mend one of these, or choose ` +
+      "another label"
+    : `No toolbox can take it now. ${reasons}. Mend one of these, or add a toolbox`;
+}
+
+/** That a toolbox lacks a label (`key=value`), as a sentence; null when it has it. */
+export function lacksLabel({ name, labels }: Candidate, label: string): string | null {
+  const has = Object.entries(labels).some(([key, value]) => `${key}=${value}` === label);
+  return has ? null : `${name} does not have the label ${label}`;
 }
 
 /** Why a toolbox takes no new server whoever asks, as a sentence; null when it may. */
@@ -61,8 +80,8 @@ export function whyNever(box: Candidate): string | null {
   return null;
 }
 
-function whyNot(box: Candidate, { memoryMiB }: Wish): string | null {
-  const never = whyNever(box);
+function whyNot(box: Candidate, { memoryMiB, label }: Wish): string | null {
+  const never = whyNever(box) ?? (label ? lacksLabel(box, label) : null);
   if (never) return never;
   // This machine's enrols by itself while Mooring starts.
   if (!box.isEnrolled && !box.isLocal) {

@@ -1,4 +1,5 @@
 /** What a new generation of a server changes, as a person would say it. */
+import { packageTitle } from "../dtma/protocol.ts";
 import { askedInputs } from "./catalog_entries.ts";
 import type { ServerConfig } from "./servers.ts";
 
@@ -15,7 +16,7 @@ export function changesBetween(before: ServerConfig, after: ServerConfig): Chang
   const compare = (name: string, one: string | null, other: string | null) => {
     if (one !== other) changes.push({ name, before: one, after: other });
   };
-  const packageOf = ({ entry }: ServerConfig) => `${entry.package.name}@${entry.package.version}`;
+  const packageOf = ({ entry }: ServerConfig) => packageTitle(entry.package);
   compare("Package", packageOf(before), packageOf(after));
   for (const { field, input } of askedInputs(after.entry)) {
     if (input.isSecret) continue;

@@ -1,7 +1,7 @@
 /** Reads the deploy form against a catalog entry, and turns what was given into a container's spec. */
 import { z } from "zod";
 import type { ServerSpec } from "../dtma/protocol.ts";
-import { type AskedInput, askedInputs, type CatalogEntry } from "./catalog_entries.ts";
+import { type AskedInput, askedInputs, buildCodeOf, type CatalogEntry } from "./catalog_entries.ts";
 import { Invalid } from "./errors.ts";
 import type { ServerOptions } from "./server_options.ts";
 
@@ -15,16 +15,18 @@ const LIMIT_ARGUMENTS = 64;
  *
  * @param form values by field name; what the entry does not ask is ignored
  * @param keptSecrets names of secrets that have a value already: left empty they keep it
+ * @param mistakes what is wrong with the form besides, by field
  * @throws {Invalid} with a sentence for each field that does not hold
  */
 export function readForm(
   entry: CatalogEntry,
   form: Record<string, string>,
   keptSecrets: string[],
+  mistakes: Record<string, string> = {},
 ): { values: Record<string, string>; secrets: Record<string, string> } {
   const values: Record<string, string> = {};
   const secrets: Record<string, string> = {};
-  const mistakes: Record<string, string> = {};
+  mistakes = { ...mistakes };
   for (const asked of askedInputs(entry)) {
     const { field, input } = asked;
     const given = form[field] ?? "";
@@ -53,6 +55,26 @@ export function readForm(
     );
   }
   return { values, secrets };
+}
+
+/** The field of a deploy form by which a person agrees to what the build runs. */
+export const BUILD_CONSENT = "consent.build";
+
+/**
+ * Why a deploy form lacks the person's agreement, by field: an entry whose build runs code of its own
+ * is not deployed without it.
+ */
+export function missingConsent(
+  entry: CatalogEntry,
+  form: Record<string, string>,
+): Record<string, string> {
+  const code = buildCodeOf(entry);
+  if (code === null || form[BUILD_CONSENT] === "true") return {};
+  return {
+    [BUILD_CONSENT]: code === "dockerfile"
+      ? "Building this runs what its Dockerfile says: agree to it, or do not deploy this entry"
+      : "Installing this runs scripts of its packages: agree to it, or do not deploy this entry",
+  };
 }
 
 /** The fields of a configuration form that are of how a server runs, in its words. */

@@ -1,17 +1,17 @@
 import canonicalize from "canonicalize";
 import { v7 } from "uuid";
 import { z } from "zod";
-import { type AgentInstance, type Health } from "../dtma/protocol.ts";
-import { CatalogEntry, readCatalogEntry } from "./catalog_entries.ts";
+import { type AgentInstance, type Health, packageTitle } from "../dtma/protocol.ts";
+import { buildCodeOf, CatalogEntry, readCatalogEntry } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
 import { recordEvent } from "./events.ts";
 import { sealSecret, type SecretsKey } from "./secrets.ts";
 import { type Change, changesBetween } from "./server_changes.ts";
-import { readForm, readOptions } from "./server_form.ts";
+import { missingConsent, readForm, readOptions } from "./server_form.ts";
 import { ServerOptions } from "./server_options.ts";
 import { type Layers, presentLayers, type ServerStatus, statusOf } from "./server_status.ts";
-import { nothingFits, place, whyNever, type Wish } from "./placement.ts";
+import { lacksLabel, nothingFits, place, whyNever, type Wish } from "./placement.ts";
 import { readToolboxes } from "./toolboxes.ts";
 import { validName } from "./workspaces.ts";
 
@@ -90,6 +90,8 @@ export async function deployServer(
     slug: string;
     /** Without it the app chooses ({@link place}). */
     toolboxId?: string;
+    /** `key=value`: on a toolbox that has this label. */
+    label?: string;
     name?: string;
     form: Record<string, string>;
     idempotencyKey: string;
@@ -104,9 +106,17 @@ export async function deployServer(
       if (made) return made;
 
       const { id: entryId, entry } = await readCatalogEntry(sql, request.slug);
-      const toolboxId = await placeFor(sql, request, { memoryMiB: entry.memoryMiB });
+      const toolboxId = await placeFor(sql, request, {
+        memoryMiB: entry.memoryMiB,
+        label: request.label,
+      });
 
-      const { values, secrets } = readForm(entry, request.form, []);
+      const { values, secrets } = readForm(
+        entry,
+        request.form,
+        [],
+        missingConsent(entry, request.form),
+      );
       const name = validName(request.name?.trim() || entry.title);
       const serverId = v7();
       await sql`
@@ -129,7 +139,9 @@ export async function deployServer(
         workspaceId: request.workspaceId,
         serverId,
         layer: "request",
-        message: `Deployed ${entry.package.name}@${entry.package.version}`,
+        message: `Deployed ${packageTitle(entry.package)}${
+          CONSENTED[buildCodeOf(entry) ?? "none"]
+        }`,
       });
       return { serverId, created: true };
     });
@@ -138,6 +150,13 @@ export async function deployServer(
     throw error;
   }
 }
+
+/** What the person who deployed agreed to, in the event that bears their name. */
+const CONSENTED = {
+  "none": "",
+  "install-scripts": ", agreeing to its packages' install scripts",
+  "dockerfile": ", agreeing to what its Dockerfile runs",
+};
 
 /**
  * Gives a server another configuration, as its next generation, and lets it run. A secret left
@@ -318,12 +337,16 @@ async function placeFor(
     if (!box || box.revokedAt) throw new NotFound("This workspace has no such toolbox");
     const never = whyNever(box);
     if (never) throw new Invalid(never, { toolboxId: never });
+    const lacking = wish.label && lacksLabel(box, wish.label);
+    if (lacking) {
+      throw new Invalid(`${lacking}: choose another toolbox, or no label`, { label: lacking });
+    }
     return box.id;
   }
   const placed = place(boxes, wish).toolboxId;
   if (placed) return placed;
   const message = nothingFits(boxes, wish);
-  throw new Invalid(message, { toolboxId: message });
+  throw new Invalid(message, { [wish.label ? "label" : "toolboxId"]: message });
 }
 
 /** Also one that was removed since: a click that comes late must not bring it back. */

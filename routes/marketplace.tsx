@@ -1,5 +1,10 @@
 import { Hono } from "hono";
-import { askedInputs, findCatalogEntry, searchCatalog } from "../models/catalog_entries.ts";
+import {
+  askedInputs,
+  buildCodeOf,
+  findCatalogEntry,
+  searchCatalog,
+} from "../models/catalog_entries.ts";
 import { listToolboxes } from "../models/toolboxes.ts";
 import { Entry, Marketplace, Results } from "../views/marketplace.tsx";
 import type { Deps, Env } from "./deps.ts";
@@ -29,6 +34,7 @@ export function marketplaceRoutes({ db }: Deps) {
         <Entry
           entry={entry}
           asked={askedInputs(entry)}
+          buildCode={buildCodeOf(entry)}
           {...placing(toolboxes, entry)}
           idempotencyKey={crypto.randomUUID()}
           values={{}}

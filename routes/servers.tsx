@@ -1,7 +1,7 @@
 import { type Context, Hono } from "hono";
 import { z } from "zod";
 import { readServerLog } from "../mcp/server_log.ts";
-import { askedInputs, findCatalogEntry } from "../models/catalog_entries.ts";
+import { askedInputs, buildCodeOf, findCatalogEntry } from "../models/catalog_entries.ts";
 import { allowHost, disallowHost, dismissDenial, listDenials } from "../models/egress_denials.ts";
 import { Conflict, Invalid, NotFound } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
@@ -45,6 +45,8 @@ const Deployment = z.object({
   slug: z.string().min(1).max(63),
   /** Left empty: the app chooses. */
   toolboxId: z.preprocess((value) => value || undefined, z.uuid().optional()),
+  /** Left empty: any toolbox will do. */
+  label: z.preprocess((value) => value || undefined, z.string().max(200).optional()),
   idempotencyKey: z.uuid(),
   name: z.string().optional(),
 });
@@ -235,7 +237,8 @@ export function serverRoutes(deps: Deps) {
       <Entry
         entry={entry}
         asked={askedInputs(entry)}
-        {...placing(toolboxes, entry)}
+        buildCode={buildCodeOf(entry)}
+        {...placing(toolboxes, entry, form.label)}
         idempotencyKey={form.idempotencyKey}
         values={form}
         mistakes={error.fields}

@@ -35,19 +35,20 @@ export function toolboxPageRoutes(deps: Deps) {
   return new Hono<Env>()
     .get("/toolboxes", (c) => listPage(c))
     .post("/toolboxes", async (c) => {
-      const { name = "" } = await formOf(c);
+      const { name = "", labels = "" } = await formOf(c);
       try {
         const { toolboxId, enrolmentToken } = await addToolbox(
           db,
           c.get("user"),
           c.get("workspace").id,
           name,
+          labels,
         );
         // In the answer itself: a token in an address would be in histories and logs.
         return await toolboxPage(c, toolboxId, { enrolmentToken });
       } catch (error) {
         if (!(error instanceof Invalid)) throw error;
-        return await listPage(c, { name, mistakes: error.fields });
+        return await listPage(c, { name, labels, mistakes: error.fields });
       }
     })
     .get("/toolboxes/live", (c) => {
@@ -117,7 +118,10 @@ export function toolboxPageRoutes(deps: Deps) {
         return goTo(c, "/toolboxes", "toolbox-removed");
       }));
 
-  async function listPage(c: Context<Env>, again?: Pick<ToolboxesProps, "name" | "mistakes">) {
+  async function listPage(
+    c: Context<Env>,
+    again?: Pick<ToolboxesProps, "name" | "labels" | "mistakes">,
+  ) {
     const toolboxes = await listToolboxes(db, c.get("user"), c.get("workspace").id);
     const content = <Toolboxes toolboxes={toolboxes} mayChange={isAdmin(c)} {...again} />;
     return page(c, "Toolboxes", content, again ? 422 : 200);

@@ -1,7 +1,9 @@
-import type { AskedInput, CatalogEntry, CatalogRow } from "../models/catalog_entries.ts";
+import type { AskedInput, BuildCode, CatalogEntry, CatalogRow } from "../models/catalog_entries.ts";
 import type { Placement } from "../models/placement.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
-import { count, Empty, Field, Mistake } from "./parts.tsx";
+import { DeployForm } from "./deploy_form.tsx";
+import { PackageFacts, registryName } from "./package.tsx";
+import { count, Empty } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 
 export interface MarketplaceProps {
@@ -85,6 +87,7 @@ export function Results({ rows, total, query }: MarketplaceProps) {
               <p>{entry.summary}</p>
               <p class="badges">
                 <span class="badge">{entry.category}</span>
+                <span class="badge">{registryName(entry.package)}</span>
                 {needsSecret(entry) && <span class="badge">needs a key</span>}
                 <span class="badge">
                   {entry.network.hosts.length ? "uses the network" : "no network"}
@@ -107,6 +110,8 @@ function Tile({ title }: { title: string }) {
 export interface EntryProps {
   entry: CatalogEntry;
   asked: AskedInput[];
+  /** What its build runs of its own; null: nothing. */
+  buildCode: BuildCode | null;
   toolboxes: Toolbox[];
   placement: Placement;
   /** Where none of them fits: why, and what to do. */
@@ -136,10 +141,7 @@ export function Entry(props: EntryProps) {
           <h2 id="about">About</h2>
           <p>{entry.description}</p>
           <dl class="facts">
-            <dt>Package</dt>
-            <dd>
-              <code>{entry.package.name}@{entry.package.version}</code> from npm
-            </dd>
+            <PackageFacts of={entry.package} />
             <dt>License</dt>
             <dd>{entry.license}</dd>
             <dt>Home page</dt>
@@ -148,7 +150,7 @@ export function Entry(props: EntryProps) {
             </dd>
           </dl>
           <h2>What it will be allowed</h2>
-          <Allowances entry={entry} />
+          <Allowances entry={entry} buildCode={props.buildCode} />
         </section>
         <section class="card" aria-labelledby="deploy">
           <h2 id="deploy">Deploy</h2>
@@ -159,7 +161,7 @@ export function Entry(props: EntryProps) {
   );
 }
 
-function Allowances({ entry }: { entry: CatalogEntry }) {
+function Allowances({ entry, buildCode }: Pick<EntryProps, "entry" | "buildCode">) {
   const { hosts } = entry.network;
   return (
     <ul class="plain">
@@ -195,144 +197,15 @@ function Allowances({ entry }: { entry: CatalogEntry }) {
         MiB of memory, one processor, 128 processes. No privileges, and none to be gained.
       </li>
       <li>
-        {entry.package.installScripts
-          ? "Its package runs install scripts while the image is built."
+        {buildCode === "dockerfile"
+          ? "Its Dockerfile runs what it likes while the image is built, with access to the network."
+          : buildCode === "install-scripts"
+          ? "Its packages run install scripts while the image is built, with access to the network."
+          : entry.package.registry === "oci"
+          ? "Its image is taken as it is, by digest: nothing of it runs before the server does."
           : "No install scripts run while the image is built."}
       </li>
     </ul>
-  );
-}
-
-function DeployForm(props: EntryProps) {
-  const { entry, toolboxes, placement } = props;
-  const url = useUrl();
-  const choosable = placement.fits.filter((fit) => fit.isChoosable);
-  if (choosable.length === 0) {
-    return (
-      <p class="notice bad">
-        {props.nothingFits}. <a href={url("/toolboxes")}>See toolboxes</a>.
-      </p>
-    );
-  }
-  return (
-    <form method="post" action={url("/servers")}>
-      <Mistake>{props.mistake}</Mistake>
-      {props.nothingFits && (
-        <p class="notice">
-          {props.nothingFits}.{" "}
-          <a href={url("/toolboxes")}>See toolboxes</a>. You can deploy now on one that does not
-          answer yet; the server starts once it does.
-        </p>
-      )}
-      <input type="hidden" name="slug" value={entry.slug} />
-      <input type="hidden" name="idempotencyKey" value={props.idempotencyKey} />
-      <InputFields
-        asked={props.asked}
-        values={props.values}
-        mistakes={props.mistakes}
-        keptSecrets={[]}
-      />
-      <Field
-        name="name"
-        label="Name"
-        value={props.values.name ?? entry.title}
-        mistake={props.mistakes.name}
-        required
-        help="What you and your agents see."
-      />
-      <ToolboxChoice
-        toolboxes={toolboxes}
-        placement={placement}
-        chosen={props.values.toolboxId}
-        mistake={props.mistakes.toolboxId}
-      />
-      <button>Deploy</button>
-    </form>
-  );
-}
-
-/** Where it goes: the best place is chosen already, and of each other one that does not fit is said why. */
-function ToolboxChoice({ toolboxes, placement, chosen, mistake }: {
-  toolboxes: Toolbox[];
-  placement: Placement;
-  chosen?: string;
-  mistake?: string;
-}) {
-  const fits = new Map(placement.fits.map((fit) => [fit.toolboxId, fit]));
-  const preset = chosen || placement.toolboxId ||
-    placement.fits.find((fit) => fit.isChoosable)?.toolboxId;
-  if (toolboxes.length === 1) {
-    return <input type="hidden" name="toolboxId" value={toolboxes[0].id} />;
-  }
-  const reasons = placement.fits.filter(({ why }) => why !== null);
-  return (
-    <div class="field">
-      <label for="toolboxId">Toolbox</label>
-      <select
-        id="toolboxId"
-        name="toolboxId"
-        aria-invalid={mistake ? "true" : undefined}
-        aria-describedby={`toolboxId-help${mistake ? " toolboxId-mistake" : ""}`}
-      >
-        {toolboxes.map((box) => (
-          <option
-            value={box.id}
-            selected={box.id === preset}
-            disabled={!fits.get(box.id)?.isChoosable}
-          >
-            {box.name}
-            {fits.get(box.id)?.why ? " (does not fit)" : ` (${count(box.servers, "server")})`}
-          </option>
-        ))}
-      </select>
-      {mistake && <p class="mistake" id="toolboxId-mistake">{mistake}</p>}
-      <div class="help" id="toolboxId-help">
-        {placement.toolboxId && <p>Chosen: of those that fit the one with the fewest servers.</p>}
-        {reasons.length > 0 && (
-          <ul class="plain">
-            {reasons.map(({ why }) => <li>{why}.</li>)}
-          </ul>
-        )}
-      </div>
-    </div>
-  );
-}
-
-/** The fields for an entry's inputs. A kept secret's value is never in the page. */
-export function InputFields(props: {
-  asked: AskedInput[];
-  values: Record<string, string>;
-  mistakes: Record<string, string>;
-  keptSecrets: string[];
-}) {
-  return (
-    <>
-      {props.asked.map(({ field, input, kind }) => {
-        const isKept = input.isSecret &&
-          props.keptSecrets.includes(kind === "environment" ? input.name : field);
-        return (
-          <Field
-            name={field}
-            label={input.label ?? input.name}
-            help={input.description}
-            mistake={props.mistakes[field]}
-            required={input.isRequired && !isKept}
-            type={input.isSecret
-              ? "password"
-              : input.format === "boolean"
-              ? "checkbox"
-              : input.format === "number"
-              ? "number"
-              : "text"}
-            autocomplete={input.isSecret ? "new-password" : "off"}
-            choices={input.choices}
-            rows={input.isRepeated ? 3 : undefined}
-            value={input.isSecret ? undefined : props.values[field] ?? input.default}
-            placeholder={isKept ? "kept as it is; type to replace it" : input.placeholder}
-          />
-        );
-      })}
-    </>
   );
 }
 

@@ -5,7 +5,8 @@ import type { EgressDenial } from "../models/egress_denials.ts";
 import type { Sample } from "../models/samples.ts";
 import type { Generation, Server } from "../models/servers.ts";
 import type { Tool } from "../models/tools.ts";
-import { InputFields } from "./marketplace.tsx";
+import { InputFields } from "./deploy_form.tsx";
+import { PackageFacts } from "./package.tsx";
 import { Confirm, Empty, Field, Mistake, Status, Time } from "./parts.tsx";
 import { Generations } from "./server_generations.tsx";
 import { ServerNetwork } from "./server_network.tsx";
@@ -253,10 +254,7 @@ function OptionFields({ server, values, mistakes = {} }: ServerProps) {
 export function ServerFacts({ server }: { server: Server }) {
   return (
     <dl class="facts" id="facts">
-      <dt>Package</dt>
-      <dd>
-        <code>{server.config.entry.package.name}@{server.config.entry.package.version}</code>
-      </dd>
+      <PackageFacts of={server.config.entry.package} />
       {server.imageDigest && (
         <>
           <dt>Image</dt>

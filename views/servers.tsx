@@ -1,4 +1,5 @@
 import type { Server } from "../models/servers.ts";
+import { packageTitle } from "./package.tsx";
 import { count, Empty, Status, Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 
@@ -54,9 +55,7 @@ export function ServerList({ servers }: { servers: Server[] }) {
               </td>
               <td>{toolsInWords(server)}</td>
               <td>
-                <code>
-                  {server.config.entry.package.name}@{server.config.entry.package.version}
-                </code>
+                <code>{packageTitle(server.config.entry.package)}</code>
               </td>
               <td>{server.toolboxName}</td>
               <td>

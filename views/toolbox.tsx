@@ -2,6 +2,7 @@ import type { DtmaCommands } from "../models/dtma_command.ts";
 import type { Event } from "../models/events.ts";
 import type { Server } from "../models/servers.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
+import { ClockNotice, clockWords } from "./clock.tsx";
 import { bytes, Confirm, count, duration, Field, Status, Time } from "./parts.tsx";
 import { Enrolment } from "./toolbox_enrolment.tsx";
 import { Labels, ToolboxStatus } from "./toolboxes.tsx";
@@ -122,7 +123,7 @@ function Settings({ box, again }: ToolboxProps) {
           value={values.labels ?? labels.join("\n")}
           mistake={mistakes.labels}
           placeholder="site=office"
-          help="One key=value a line, for people to tell toolboxes apart."
+          help="One key=value a line. They tell toolboxes apart, and a deploy can ask for one."
         />
         <button>Save labels</button>
       </form>
@@ -178,7 +179,7 @@ export function ToolboxBody({ box }: { box: Toolbox }) {
           <p>What to do: {engine.advice}</p>
         </div>
       )}
-      {facts?.clockWarning && <p class="notice bad">{facts.clockWarning}</p>}
+      <ClockNotice box={box} />
       {engine?.state === "ready" &&
         engine.warnings?.map((warning) => <p class="notice">{warning}.</p>)}
       {!facts && box.isLocal && (
@@ -254,11 +255,6 @@ export function ToolboxBody({ box }: { box: Toolbox }) {
       </section>
     </div>
   );
-}
-
-function clockWords(offsetMs: number): string {
-  if (Math.abs(offsetMs) < 1000) return "Agrees with Mooring's to a second";
-  return `${duration(Math.abs(offsetMs))} ${offsetMs > 0 ? "ahead of" : "behind"} Mooring's`;
 }
 
 /** Its servers; follows changes live. */

@@ -1,4 +1,5 @@
 import type { Toolbox } from "../models/toolboxes.ts";
+import { ClocksNotice } from "./clock.tsx";
 import { count, Empty, Field, Status } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 
@@ -6,11 +7,14 @@ export interface ToolboxesProps {
   toolboxes: Toolbox[];
   /** The asker is an owner or admin. */
   mayChange: boolean;
+  /** What was typed into the form, when it did not hold. */
   name?: string;
+  labels?: string;
   mistakes?: Record<string, string>;
 }
 
-export function Toolboxes({ toolboxes, mayChange, name, mistakes = {} }: ToolboxesProps) {
+export function Toolboxes(props: ToolboxesProps) {
+  const { toolboxes, mayChange, mistakes = {} } = props;
   const url = useUrl();
   return (
     <>
@@ -27,14 +31,23 @@ export function Toolboxes({ toolboxes, mayChange, name, mistakes = {} }: Toolbox
                 You get a command for a machine with Docker. It needs no open port: its DTMA keeps a
                 link to Mooring.
               </p>
-              <form method="post" action={url("/toolboxes")} class="inline">
+              <form method="post" action={url("/toolboxes")}>
                 <Field
                   name="name"
                   label="Name"
                   required
-                  value={name}
+                  value={props.name}
                   mistake={mistakes.name}
                   placeholder="Server room"
+                />
+                <Field
+                  name="labels"
+                  label="Labels"
+                  rows={2}
+                  value={props.labels}
+                  mistake={mistakes.labels}
+                  placeholder="site=office"
+                  help="One key=value a line, or none. A deploy can ask for a toolbox with a label."
                 />
                 <button>Add</button>
               </form>
@@ -51,6 +64,7 @@ export function ToolboxList({ toolboxes }: { toolboxes: Toolbox[] }) {
   const url = useUrl();
   return (
     <div id="toolboxes">
+      <ClocksNotice toolboxes={toolboxes} />
       {toolboxes.length === 0
         ? (
           <Empty title="No toolbox">

@@ -122,6 +122,16 @@ engineTest(
       ]);
       assert.equal((initialized.result.serverInfo as { name: string }).name, "mooring-echo");
       assert.deepEqual(called.result.content, [{ type: "text", text: "Grüße, 東京" }]);
+
+      // Also in an image that leaves the diagnostics on: with them .NET 3.1 would not start.
+      const on = await docker.buildImage(
+        writeTar({
+          Dockerfile: `FROM ${image.id}\nLABEL dev.mooring.toolbox=${toolboxId}\n` +
+            "ENV DOTNET_EnableDiagnostics=1 COMPlus_EnableDiagnostics=1\n",
+        }),
+        { tag: `mooring-test/on:${toolboxId}`, buildArguments: {}, labels: {}, onLine: () => {} },
+      );
+      await converse(toolbox, { ...image, id: on }, [{ method: "initialize" }]);
       for (
         const [changes, reason] of [
           [{ version: "9.9.9" }, /no (version|package) Mooring\.Echo/],

@@ -12,11 +12,17 @@ import {
   generateSigningKey,
   type Link,
   linkSocket,
+  type Observation,
   PROTOCOL_VERSION,
   prove,
+  type Report,
+  type ServerSpec,
   signRequest,
   tunnelPurpose,
 } from "../../dtma/protocol.ts";
+import { BASES } from "../../dtma/image_recipes.ts";
+import { BASE, engineTest, fixtureSpec } from "./engine.ts";
+import { bridgeAddress } from "./package_index.ts";
 import { toolCall } from "./stdio_server.ts";
 
 const MAIN = new URL("../../dtma/main.ts", import.meta.url).pathname;
@@ -43,6 +49,10 @@ function fakeApp() {
     pulls,
     links,
     revoked: false,
+    toolboxId: TOOLBOX,
+    servers: [] as ServerSpec[],
+    /** The last observation of each server. */
+    observed: new Map<string, Observation>(),
     url: "",
     [Symbol.asyncDispose]: () => http.shutdown(),
   };
@@ -53,21 +63,30 @@ function fakeApp() {
     const path = new URL(request.url).pathname;
     if (path === "/toolbox/enrol") {
       enrolments.push(json);
-      return Response.json({ toolboxId: TOOLBOX, appPublicKey: appKey.publicKey });
+      return Response.json({ toolboxId: app.toolboxId, appPublicKey: appKey.publicKey });
     }
     if (app.revoked) return Response.json({ error: "This toolbox was revoked" }, { status: 403 });
-    if (path === "/toolbox/report") return Response.json({ accepted: true });
+    if (path === "/toolbox/report") {
+      for (const each of (json as Report).observations) app.observed.set(each.serverId, each);
+      return Response.json({ accepted: true });
+    }
     pulls.push(json);
     if (json.haveVersion !== null) await new Promise((resolve) => setTimeout(resolve, 200));
-    return Response.json({ version: "1", appPublicKey: appKey.publicKey, servers: [] });
+    return Response.json({ version: "1", appPublicKey: appKey.publicKey, servers: app.servers });
   });
   app.url = `http://127.0.0.1:${http.addr.port}`;
   return app;
 }
 
 /** Starts the daemon with the permissions that dtma/main.ts names. */
-function startDaemon(app: string, dataDir: string, env: Record<string, string> = {}) {
-  const socket = `${dataDir}/no-docker.sock`;
+function startDaemon(
+  app: string,
+  dataDir: string,
+  env: Record<string, string> = {},
+  socket = `${dataDir}/no-docker.sock`,
+) {
+  const files = [env.DTMA_SOURCE_DIRECTORIES, Deno.env.get("NODE_EXTRA_CA_CERTS")];
+  const read = [dataDir, socket, ...files].filter(Boolean);
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       "run",
@@ -75,7 +94,7 @@ function startDaemon(app: string, dataDir: string, env: Record<string, string> =
       "--no-prompt",
       "--cached-only",
       `--allow-net=${new URL(app).host},127.0.0.1:0,localhost,unix:${socket}`,
-      `--allow-read=${dataDir},${socket}`,
+      `--allow-read=${read.join(",")}`,
       `--allow-write=${dataDir},${socket}`,
       `--allow-env=${ENVIRONMENT.join(",")}`,
       MAIN,
@@ -194,6 +213,60 @@ Deno.test("the daemon that nobody can dial keeps a link to the app, listening no
   });
 });
 
+engineTest(
+  "the daemon builds from the registry and the folders that it is set to",
+  async (toolbox) => {
+    const { docker, id: toolboxId, dataDir } = toolbox;
+    if (BASE !== BASES.node) return console.log(`SKIPPED: the daemon's base is ${BASES.node}`);
+    const asked: string[] = [];
+    await using mirror = Deno.serve(
+      { port: 0, hostname: "0.0.0.0", onListen: () => {} },
+      (request) => {
+        asked.push(decodeURIComponent(new URL(request.url).pathname));
+        return new Response("{}", { status: 404 });
+      },
+    );
+    const folders = await Deno.makeTempDir({ prefix: "mooring-test-" });
+    await Deno.mkdir(`${folders}/tree`);
+    await using app = fakeApp();
+    const source = {
+      registry: "source",
+      kind: "folder",
+      revision: "0".repeat(40),
+      dockerfile: "Dockerfile",
+    } as const;
+    const [npm, inside, outside] = app.servers = [
+      fixtureSpec("only-on-the-mirror"),
+      fixtureSpec("inside", { package: { ...source, location: `${folders}/tree` } }),
+      fixtureSpec("outside", { package: { ...source, location: `${dataDir}/tree` } }),
+    ];
+    app.toolboxId = toolboxId;
+    try {
+      await using daemon = startDaemon(app.url, dataDir, {
+        MOORING_ENROLMENT_TOKEN: TOKEN,
+        DOCKER_HOST: `unix://${docker.socketPath}`,
+        DTMA_NPM_REGISTRY: `http://${await bridgeAddress(docker)}:${mirror.addr.port}/npm`,
+        DTMA_SOURCE_DIRECTORIES: folders,
+      }, docker.socketPath);
+      const imageOf = (serverId: string) => app.observed.get(serverId)?.layers.image;
+      await waitFor(() => app.servers.every((each) => imageOf(each.serverId)?.state === "failed"));
+      assert.deepEqual([...new Set(asked)], ["/npm/fixture-only-on-the-mirror"]);
+      assert.match(imageOf(npm.serverId)!.detail, /has no package fixture-only-on-the-mirror/);
+      assert.match(
+        imageOf(inside.serverId)!.detail,
+        /is not a git work tree/,
+        "it was looked into",
+      );
+      assert.match(imageOf(outside.serverId)!.detail, /not a folder below a directory that/);
+      daemon.child.kill("SIGTERM");
+      const { code, log } = await daemon.end();
+      assert.equal(code, 0, log);
+    } finally {
+      await Deno.remove(folders, { recursive: true });
+    }
+  },
+);
+
 Deno.test("the daemon ends when its parent is gone", async () => {
   await withDataDir(async (dataDir) => {
     await using app = fakeApp();
@@ -252,6 +325,10 @@ Deno.test("readConfig reads every variable", () => {
       DTMA_ADDRESS: "https://toolbox.example/",
       DOCKER_HOST: "unix:///run/podman.sock",
       LOG_FORMAT: "json",
+      DTMA_NPM_REGISTRY: "https://mirror.example/npm/",
+      DTMA_PYPI_INDEX: "https://mirror.example/pypi/simple",
+      DTMA_NUGET_SOURCE: "http://10.0.0.1:8080/v3/index.json",
+      DTMA_SOURCE_DIRECTORIES: "/srv/mcp, /home/ann/My servers/",
     }, () => `${TOKEN}\n`),
     {
       appUrl: "https://mooring.example/functions/v1/app",
@@ -262,6 +339,12 @@ Deno.test("readConfig reads every variable", () => {
       dockerHost: "unix:///run/podman.sock",
       ceilingFile: null,
       egress: { privateNetworks: [] },
+      indexes: {
+        npm: "https://mirror.example/npm/",
+        pypi: "https://mirror.example/pypi/simple",
+        nuget: "http://10.0.0.1:8080/v3/index.json",
+      },
+      sourceDirectories: ["/srv/mcp", "/home/ann/My servers/"],
       reach: "direct",
       endsWithStdin: false,
       logFormat: "json",
@@ -287,6 +370,29 @@ Deno.test("readConfig tells each mistake, without the value", () => {
   assert.match(mistakesOf({ DTMA_LISTEN: "127.0.0.1:70000" }), /port over 65535/);
   assert.match(mistakesOf({ DOCKER_HOST: "tcp://1.2.3.4:2375" }), /unix socket/);
   assert.match(mistakesOf({ MOORING_ENROLMENT_TOKEN: "short" }), /not an enrolment token/);
+  for (
+    const url of [
+      "mirror",
+      "ftp://m.example",
+      "https://ann:secret@m.example/",
+      "https://m/?a=secret",
+    ]
+  ) {
+    const said = mistakesOf({
+      DTMA_NPM_REGISTRY: url,
+      DTMA_PYPI_INDEX: url,
+      DTMA_NUGET_SOURCE: url,
+    });
+    for (const name of ["NPM_REGISTRY", "PYPI_INDEX", "NUGET_SOURCE"]) {
+      assert.match(said, new RegExp(`DTMA_${name} must be an https or http URL without user`));
+    }
+    assert.equal(said.includes("secret"), false);
+  }
+  for (const path of ["srv", "/", "/srv/../etc", "/srv,relative", "/srv//x", "~/src"]) {
+    const said = mistakesOf({ DTMA_SOURCE_DIRECTORIES: path });
+    assert.match(said, /DTMA_SOURCE_DIRECTORIES must be absolute paths/, path);
+  }
+  assert.equal(mistakesOf({ DTMA_SOURCE_DIRECTORIES: "", DTMA_NPM_REGISTRY: "" }), "");
   assert.equal(mistakesOf({ MOORING_ENROLMENT_TOKEN: "tiny secret" }).includes("secret"), false);
 });
 

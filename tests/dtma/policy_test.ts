@@ -127,6 +127,21 @@ engineTest("limits of processes and memory hold", async (toolbox) => {
   assert.ok(Number(probes.started) < 128, `${probes.started} processes started`);
 });
 
+Deno.test("containerConfig turns .NET's diagnostics off, whatever image a server comes in", () => {
+  const image = { id: "sha256:0", command: ["/app"], hasLauncher: false, workingDirectory: null };
+  const context = { toolboxId: "", image, specHash: "", instance: null, route: null };
+  const { Env } = containerConfig(fixtureSpec("echo"), context);
+  for (const name of ["DOTNET", "COMPlus"]) {
+    assert.ok(Env.includes(`${name}_EnableDiagnostics=0`), name);
+  }
+  // The person who configures a server has the last word, once.
+  const environment = { DOTNET_EnableDiagnostics: "1" };
+  const own = containerConfig(fixtureSpec("echo", { environment }), context).Env;
+  assert.deepEqual(own.filter((each) => each.startsWith("DOTNET_")), [
+    "DOTNET_EnableDiagnostics=1",
+  ]);
+});
+
 Deno.test("specHash changes with what the container is made from, and with the key", async () => {
   const [one, two] = [await Deno.makeTempDir(), await Deno.makeTempDir()];
   try {

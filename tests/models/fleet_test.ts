@@ -194,6 +194,59 @@ for (const kind of KINDS) {
         await revokeToolbox(db, user, id);
       });
 
+      await t.step("labels are given when a toolbox is added, or it is not added", async () => {
+        const labels = "site=office\nzone = a=b";
+        const { toolboxId } = await addToolbox(db, admin, workspaceId, "Labelled", labels);
+        const box = await getToolbox(db, user, toolboxId);
+        assert.deepEqual(box.labels, { site: "office", zone: "a=b" });
+        await assert.rejects(addToolbox(db, admin, workspaceId, "Other", "no label"), (error) => {
+          assert(
+            error instanceof Invalid && /is no label: write key=value/.test(error.fields.labels),
+          );
+          return true;
+        });
+        const boxes = await listToolboxes(db, user, workspaceId);
+        assert.equal(boxes.some(({ name }) => name === "Other"), false);
+        await revokeToolbox(db, user, toolboxId);
+      });
+
+      await t.step("a server that asks for a label goes where it is, or nowhere", async () => {
+        const gpu = [await enrolled("Gpu 1"), await enrolled("Gpu 2")],
+          plain = await enrolled("Plain");
+        for (const id of gpu) await labelToolbox(db, admin, id, "gpu=yes\nsite=x");
+        const ask = async (label: string, toolboxId?: string) =>
+          (await deployServer(db, user, {
+            workspaceId,
+            toolboxId,
+            label,
+            slug: "everything",
+            form: {},
+            idempotencyKey: crypto.randomUUID(),
+          }, testKey)).serverId;
+        const placed = [];
+        for (let i = 0; i < 4; i++) {
+          placed.push((await getServer(db, user, await ask("gpu=yes"))).toolboxId);
+        }
+        assert.deepEqual(placed.toSorted(), [...gpu, ...gpu].toSorted());
+        assert.equal((await getServer(db, user, await ask("gpu=yes", gpu[1]))).toolboxId, gpu[1]);
+        const said = (label: string, toolboxId?: string) =>
+          ask(label, toolboxId).then(() => "", (error) => {
+            assert(error instanceof Invalid && error.fields.label);
+            return error.message;
+          });
+        assert.match(
+          await said("gpu=yes", plain),
+          /Plain does not have the label gpu=yes: choose another toolbox, or no label/,
+        );
+        assert.match(await said("gpu=no"), /No toolbox has the label gpu=no: give it to one/);
+        for (const id of gpu) await drainToolbox(db, admin, id);
+        assert.match(
+          await said("gpu=yes"),
+          /^No toolbox with the label gpu=yes can take it now\. Gpu 1 is drained.*Gpu 2 is drained/,
+        );
+        for (const id of [...gpu, plain]) await revokeToolbox(db, user, id);
+      });
+
       await t.step("a drained toolbox takes no new server, until it is undrained", async () => {
         const id = await enrolled("Rack 5");
         await drainToolbox(db, admin, id);

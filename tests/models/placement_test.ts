@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
-import { type Candidate, nothingFits, place, whyNever } from "../../models/placement.ts";
+import { type Candidate, nothingFits, place, whyNever, type Wish } from "../../models/placement.ts";
 
 const date = new Date(0);
 const engine = (memoryMiB: number) => ({
@@ -31,23 +31,29 @@ const candidate: fc.Arbitrary<Omit<Candidate, "id" | "name">> = fc.record({
   revokedAt: fc.option(fc.constant(date), { freq: 3 }),
   servers: fc.integer({ min: 0, max: 5 }),
   promisedMiB: fc.integer({ min: 0, max: 4096 }),
+  labels: fc.dictionary(fc.constantFrom("site", "gpu"), fc.constantFrom("a", "b=c", "")),
 });
 const fleet = fc.array(candidate, { maxLength: 8 }).map((boxes): Candidate[] =>
   boxes.map((box, index) => ({ ...box, id: `id-${index}`, name: `Box ${index}` }))
 );
-const wish = fc.record({ memoryMiB: fc.integer({ min: 64, max: 2048 }) });
+const wish = fc.record({
+  memoryMiB: fc.integer({ min: 64, max: 2048 }),
+  label: fc.option(fc.constantFrom("site=a", "gpu=b=c", "gpu="), { nil: undefined, freq: 2 }),
+});
 
 /** What "fits" means, said again in other words. */
-function fits(box: Candidate, memoryMiB: number): boolean {
+function fits(box: Candidate, { memoryMiB, label }: Wish): boolean {
+  const [, key, value] = /^(\w+)=(.*)$/.exec(label ?? "") ?? [];
   return box.isEnrolled && box.isOnline && !box.drainedAt && !box.revokedAt &&
     box.facts?.engine.state === "ready" &&
-    box.facts.engine.memoryBytes >= (box.promisedMiB + memoryMiB) * 1024 ** 2;
+    box.facts.engine.memoryBytes >= (box.promisedMiB + memoryMiB) * 1024 ** 2 &&
+    (!key || box.labels[key] === value);
 }
 
 Deno.test("place takes the fitting toolbox with the fewest servers, or none", () => {
-  fc.assert(fc.property(fleet, wish, (boxes, { memoryMiB }) => {
-    const { toolboxId } = place(boxes, { memoryMiB });
-    const fitting = boxes.filter((box) => fits(box, memoryMiB));
+  fc.assert(fc.property(fleet, wish, (boxes, wish) => {
+    const { toolboxId } = place(boxes, wish);
+    const fitting = boxes.filter((box) => fits(box, wish));
     if (fitting.length === 0) return assert.equal(toolboxId, null);
     const chosen = fitting.find(({ id }) => id === toolboxId);
     assert.ok(chosen, "it fits");
@@ -56,11 +62,11 @@ Deno.test("place takes the fitting toolbox with the fewest servers, or none", ()
 });
 
 Deno.test("place says why for exactly those that do not fit, and names them", () => {
-  fc.assert(fc.property(fleet, wish, (boxes, { memoryMiB }) => {
-    const placed = place(boxes, { memoryMiB });
+  fc.assert(fc.property(fleet, wish, (boxes, wish) => {
+    const placed = place(boxes, wish);
     assert.deepEqual(placed.fits.map(({ toolboxId }) => toolboxId), boxes.map(({ id }) => id));
     for (const [index, { why, isChoosable }] of placed.fits.entries()) {
-      assert.equal(why === null, fits(boxes[index], memoryMiB));
+      assert.equal(why === null, fits(boxes[index], wish));
       if (why !== null) assert.ok(why.startsWith(boxes[index].name));
       assert.equal(isChoosable, whyNever(boxes[index]) === null);
       assert.ok(why !== null || isChoosable);
@@ -110,9 +116,18 @@ Deno.test("nothingFits gives the reasons and a way out", () => {
     revokedAt: null,
     servers: 1,
     promisedMiB: 768,
+    labels: { site: "office" },
   };
   const said = nothingFits([box, { ...box, name: "B", drainedAt: date }], { memoryMiB: 512 });
   assert.match(said, /A has 256 MiB of memory that no server was promised, and this one needs 512/);
   assert.match(said, /B is drained: undrain it/);
   assert.match(said, /Mend one of these, or add a toolbox$/);
+  const other = { ...box, name: "C", labels: { site: "home" } };
+  const labelled = nothingFits([box, other], { memoryMiB: 512, label: "site=office" });
+  assert.match(labelled, /^No toolbox with the label site=office can take it now\. A has 256 MiB/);
+  assert.doesNotMatch(labelled, /\bC\b/, "what lacks the label is not to be mended");
+  assert.match(
+    nothingFits([other], { memoryMiB: 512, label: "site=office" }),
+    /^No toolbox has the label site=office: give it to one on its page/,
+  );
 });

@@ -366,14 +366,16 @@ Deno.test({
       assert.match(await form(), /Small has 256 MiB of memory that no server was promised/);
       const large = await add("Large", 4096);
       const html = await form();
-      assert.match(html, new RegExp(`<option value="${large}" selected=""`));
+      assert.match(html, /<option value="" selected="">Wherever fits best \(now Large\)/);
+      assert.match(html, new RegExp(`<option value="${large}">Large`));
       assert.match(html, /disabled=""[^>]*>This machine/);
       assert.match(html, /Small has 256 MiB/);
       assert.doesNotMatch(html, /No toolbox can take it now/);
-      const deploy = (toolboxId: string) =>
+      const deploy = (toolboxId: string, label = "") =>
         member.post("/servers", {
           slug: "everything",
           toolboxId,
+          label,
           idempotencyKey: crypto.randomUUID(),
           name: "Everything",
         });
@@ -384,6 +386,90 @@ Deno.test({
       const drained = await deploy(app.toolboxId);
       assert.equal(drained.status, 422);
       assert.match(drained.html, /This machine is drained: undrain it to place servers there/);
+
+      // By a label, of those that the toolboxes have.
+      assert.doesNotMatch(html, /for="label"/, "none has any");
+      const small = (await named("Small")).id;
+      await admin.post(`/toolboxes/${small}/labels`, { labels: "size=small" });
+      await admin.post(`/toolboxes/${large}/labels`, { labels: "size=large\nsite=<b>" });
+      assert.match(await form(), /<label for="label">Only toolboxes with the label/);
+      assert.match(await form(), /<option value="site=&lt;b&gt;">site=&lt;b&gt; \(1 toolbox\)/);
+      const onLarge = await deploy("", "size=large");
+      assert.equal(
+        (await getServer(db, user, onLarge.location!.split("/").at(-1)!)).toolboxId,
+        large,
+      );
+      const full = await deploy("", "size=small");
+      assert.equal(full.status, 422);
+      assert.match(
+        full.html,
+        /No toolbox with the label size=small can take it now\. Small has 256/,
+      );
+      assert.match(full.html, /<option value="size=small" selected="">/);
+      assert.match(
+        full.html,
+        /id="label"[^>]*aria-invalid="true"[^>]*aria-describedby="label-help label-mistake"/,
+      );
+      const hostile = await deploy("", `size=${HOSTILE}`);
+      assert.equal(hostile.status, 422);
+      assert.match(hostile.html, /No toolbox has the label size=/);
+      assert.equal(hostile.html.includes("<script>alert"), false);
+      const apart = await deploy(small, "size=large");
+      assert.match(apart.html, /Small does not have the label size=large/);
+      assert.match(apart.html, new RegExp(`<option value="${small}" selected=""`));
+    });
+
+    await t.step("labels are given with the form that adds a toolbox", async () => {
+      const form = { name: "Rack 3", labels: `site=office\n${HOSTILE}` };
+      const bad = await admin.post("/toolboxes", form);
+      assert.equal(bad.status, 422);
+      assert.match(bad.html, /value="Rack 3"/);
+      assert.match(bad.html, /site=office\n/);
+      assert.match(bad.html, /is no label: write key=value/);
+      assert.equal(bad.html.includes("<script>alert"), false);
+      const made = await admin.post("/toolboxes", { ...form, labels: "site=office" });
+      assert.equal(made.status, 200);
+      assert.deepEqual((await named("Rack 3")).labels, { site: "office" });
+    });
+
+    await t.step("clocks that differ are told on their page, and once on the list", async () => {
+      const ids = [await add("Late", 1024), await add("Early", 1024)];
+      const set = (id: string, offsetMs: number | null, warning: string | null) =>
+        owner`update public.toolboxes set facts = ${
+          JSON.stringify({
+            ...FACTS,
+            roundTripMs: 34,
+            clockOffsetMs: offsetMs,
+            clockWarning: warning,
+          })
+        }::text::jsonb where id = ${id}`;
+      const list = async () => (await admin.get("/toolboxes")).html;
+      assert.doesNotMatch(await list(), /Clocks differ/);
+      await set(ids[0], -45_000, `This host's clock is 45 s behind ${HOSTILE}\u202e`);
+      await set(ids[1], null, "Far away");
+      const page = (await admin.get(`/toolboxes/${ids[0]}`)).html;
+      for (
+        const words of [
+          /The clocks differ\.<\/strong> This host&#39;s clock is 45 s behind/,
+          /\[U\+202E\]/,
+          /<dt>Clock<\/dt><dd>45\.00 s behind Mooring&#39;s/,
+          /<dt>Round trip<\/dt><dd>34 ms/,
+          /What to do: let both machines set their clocks by NTP/,
+        ]
+      ) assert.match(page, words);
+      assert.equal(page.includes("<script>alert"), false);
+      const told = await list();
+      assert.equal(told.match(/Clocks differ/g)!.length, 1, "once");
+      assert.equal(told.match(/What to do/g)!.length, 1);
+      assert.match(
+        told,
+        new RegExp(`<a href="/toolboxes/${ids[0]}">Late</a> \\(45\\.00 s behind Mooring`),
+      );
+      assert.match(told, new RegExp(`<a href="/toolboxes/${ids[1]}">Early</a>\\. Before long`));
+      // It is said of none that has been mended or revoked.
+      await set(ids[0], 0, null);
+      await admin.post(`/toolboxes/${ids[1]}/revoke`);
+      assert.doesNotMatch(await list(), /Clocks differ/);
     });
 
     await t.step("pages have no script or style of their own", async () => {

@@ -1,0 +1,128 @@
+import assert from "node:assert/strict";
+import { createApp } from "../../app.ts";
+import builtin from "../../models/catalog_builtin.json" with { type: "json" };
+import { CallRecorder } from "../../models/calls.ts";
+import { putBuiltinCatalog } from "../../models/catalog_entries.ts";
+import { Changes } from "../../models/changes.ts";
+import { createLog } from "../../models/log.ts";
+import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
+import { KINDS, openWorld, testKey } from "../models/databases.ts";
+import { MADE_ENTRIES } from "../models/made_entries.ts";
+
+const ORIGIN = "http://127.0.0.1:4680";
+
+/** How pages name the packages of {@link MADE_ENTRIES}. */
+const TITLES: Record<string, string> = {
+  "made-npm": "npm · @made/up 1.2.3",
+  "made-npm-scripts": "npm · made-up 2.0.0",
+  "made-pypi": "PyPI · made_up 1.0",
+  "made-pypi-scripts": "PyPI · made-up 1.1",
+  "made-nuget": "NuGet · Made.Up 3.0.1",
+  "made-oci": "image · docker.io/made/up@sha256:abc000000000…",
+  "made-source": "source · https://git.example/made/up@0123456789ab…",
+};
+const CONSENTING = ["made-npm-scripts", "made-pypi-scripts", "made-source"];
+
+Deno.test({
+  name: "the pages of entries of every kind of package",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  async fn(t) {
+    const world = await openWorld(KINDS[0]);
+    const { db, owner, workspaceId, toolboxId, identity } = world;
+    await putBuiltinCatalog(db, [...builtin, ...MADE_ENTRIES]);
+    const cookie =
+      (await identity.createAccount("bea@example.com", "Bea", "a long enough password"))
+        .getSetCookie()[0].split(";")[0];
+    const bea = (await identity.userOf(new Headers({ cookie })))!;
+    await owner`insert into public.members (workspace_id, user_id, role) values (${workspaceId}, ${bea.userId}, 'member')`;
+    const log = createLog("text", () => {});
+    const calls = new CallRecorder(db, log);
+    const changes = new Changes(db);
+    const app = await createApp({
+      db,
+      identity,
+      setup: null,
+      secretsKey: testKey,
+      appSigningKey: (await derivedSecrets(newSecretsKeyText())).appSigningKey,
+      changes,
+      links: null,
+      calls,
+      log,
+      baseUrl: new URL(ORIGIN),
+      version: "0",
+      isMigrated: () => Promise.resolve(true),
+    });
+    const get = async (path: string) => {
+      const response = await app.request(ORIGIN + path, { headers: { cookie } });
+      assert.equal(response.status, 200, path);
+      return await response.text();
+    };
+    const deploy = (slug: string, form: Record<string, string> = {}) =>
+      app.request(`${ORIGIN}/servers`, {
+        method: "POST",
+        body: new URLSearchParams({
+          slug,
+          toolboxId,
+          idempotencyKey: crypto.randomUUID(),
+          name: slug,
+          ...form,
+        }),
+        headers: { cookie, origin: ORIGIN },
+      });
+
+    await t.step("the marketplace says of each where it comes from", async () => {
+      const html = await get("/marketplace?q=made");
+      for (const name of ["npm", "PyPI", "NuGet", "image", "source"]) {
+        assert.match(html, new RegExp(`<span class="badge">${name}</span>`), name);
+      }
+    });
+
+    for (const { slug } of MADE_ENTRIES) {
+      await t.step(`${slug} is shown by its registry, deployed, and shown so there`, async () => {
+        const entry = await get(`/marketplace/${slug}`);
+        assert.ok(entry.includes(`<code>${TITLES[slug]}</code>`), TITLES[slug]);
+        const asks = CONSENTING.includes(slug);
+        assert.equal(entry.includes('name="consent.build"'), asks);
+        if (asks) {
+          const refused = await deploy(slug, { "consent.build": "false", name: "Kept name" });
+          assert.equal(refused.status, 422);
+          const again = await refused.text();
+          assert.match(again, /agree to it, or do not deploy this entry/);
+          assert.match(again, /type="checkbox" value="true"(?! checked)/);
+          assert.match(
+            again,
+            /id="field-consent-build"[^>]*aria-invalid="true"[^>]*aria-describedby="field-consent-build-mistake/,
+          );
+          assert.match(again, /value="Kept name"/);
+        }
+        const made = await deploy(slug, asks ? { "consent.build": "true" } : {});
+        assert.equal(made.status, 303);
+        const server = await get(made.headers.get("location")!);
+        assert.ok(server.includes(`<code>${TITLES[slug]}</code>`));
+        assert.equal(/agreeing to/.test(server), asks, "who agreed stands in the events");
+      });
+    }
+
+    await t.step("what runs at the build is said plainly, and what is not cut short", async () => {
+      const source = await get("/marketplace/made-source");
+      assert.match(source, /Its Dockerfile runs what it likes while the image is built/);
+      assert.match(source, /I agree that its Dockerfile runs on the toolbox/);
+      assert.match(source, /0123456789abcdef0123456789abcdef01234567/);
+      assert.match(source, /docker\/Dockerfile<\/code> of the git repository/);
+      const scripts = await get("/marketplace/made-npm-scripts");
+      assert.match(scripts, /Its packages run install scripts while the image is built/);
+      assert.match(scripts, /I agree that its install scripts run on the toolbox/);
+      const image = await get("/marketplace/made-oci");
+      assert.match(image, new RegExp(`sha256:abc0{61}`));
+      assert.match(image, /<code>\/bin\/made-up &lt;b&gt;\[U\+202E\]<\/code>/);
+      assert.match(image, /nothing of it runs before the server does/);
+      assert.match(await get("/marketplace/made-nuget"), /No install scripts run/);
+      assert.match(await get("/servers"), /PyPI · made_up 1\.0/);
+    });
+
+    await calls.flush();
+    await changes.close();
+    await world.close();
+  },
+});
