@@ -55,7 +55,10 @@ export async function lookAtEverything(
     ];
     differences.push(...lost.map((each) => `${each} on ${toolbox.engine.name} is nobody's`));
     for (const row of here) {
-      const own = containers.filter(({ Labels }) => Labels[Label.server] === row.id);
+      const own = await Promise.all(
+        containers.filter(({ Labels }) => Labels[Label.server] === row.id)
+          .map((each) => asInspected(each, toolbox)),
+      );
       const difference = differenceOf(row, own, toolbox);
       if (difference) differences.push(`${row.slug} (${row.id}): ${difference}`);
       if (!row.running && !difference) {
@@ -99,6 +102,16 @@ function whatPeopleWereTold(rows: Row[], { servers }: Workload): string[] {
     if (!servers.has(id)) differences.push(`${slug} (${id}) was deployed by nobody`);
   }
   return differences;
+}
+
+/**
+ * An engine whose disk was full when a container started goes on listing it as created, for it could
+ * not store that it runs (20.10: "failed to store container"); its inspect tells.
+ */
+async function asInspected(listed: ContainerSummary, { engine }: Toolbox) {
+  if (listed.State === "running") return listed;
+  const there = await engine.docker.inspectContainer(listed.Id).catch(() => null);
+  return there?.State.Running ? { ...listed, State: "running" } : listed;
 }
 
 function differenceOf(
