@@ -99,6 +99,14 @@ export class Engine {
     this.#daemon.release();
   }
 
+  pause(): void {
+    this.#daemon.pause();
+  }
+
+  resume(): void {
+    this.#daemon.resume();
+  }
+
   /** Not a byte more can be written where the engine keeps its data. */
   async fillDisk(): Promise<void> {
     await fillDisk(`${this.folder}/data`);
@@ -144,6 +152,12 @@ export class Engine {
     } finally {
       client.close();
     }
+  }
+
+  /** What servers wrote down in a volume. */
+  async readVolume(name: string): Promise<string> {
+    const file = `${this.folder}/data/volumes/${name}/_data/calls`;
+    return await Deno.readTextFile(file).catch(() => "");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
