@@ -58,6 +58,9 @@ const LIST_TIMEOUT_MS = 30_000;
 /** Two pings in a row without an answer in this time each: the server hangs. */
 const PING_TIMEOUT_MS = 10_000;
 
+/** An engine that answers within this time is not why a server was silent for so many seconds. */
+const ENGINE_SOON_MS = 2000;
+
 const STOP_SECONDS = 3;
 
 /** Calls under way get so long to be answered before a container that is replaced ends. */
@@ -340,12 +343,26 @@ export class Instance {
       this.#watcher.health(latencyMs);
       missed = latencyMs === null ? missed + 1 : 0;
       if (missed < 2) continue;
+      // Pings travel through the engine: one that stood still made the server mute.
+      if (!await this.#engineAnswersSoon()) {
+        missed = 0;
+        continue;
+      }
+      if (signal.aborted) return null;
       return new Failure(
         "handshake",
         "The server hangs: it answered no ping twice in a row, with nothing else asked of it",
         "Look at the log below; the server may have a fault, or wait for something.",
       );
     }
+  }
+
+  async #engineAnswersSoon(): Promise<boolean> {
+    const askedMs = performance.now();
+    await this.#host.docker.inspectContainer(this.container.id).catch((error) => {
+      if (!(error instanceof DockerError)) throw error;
+    });
+    return performance.now() - askedMs < ENGINE_SOON_MS;
   }
 
   /** How the container ended, or null if it runs. Waits a little for an end that is under way. */

@@ -54,6 +54,39 @@ for (const liveRestore of [true, false]) {
   });
 }
 
+const frozenName = "Reconciler does not take an engine that stands still for a server that hangs";
+Deno.test({
+  name: missing ? `${frozenName} (skipped: ${missing})` : frozenName,
+  ignore: missing !== null,
+  async fn() {
+    await using engine = await Engine.start(true);
+    const docker = new Docker(engine.host);
+    const toolbox = { docker, id: crypto.randomUUID(), dataDir: engine.folder };
+    const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox), { pingEveryMs: 300 });
+    try {
+      const spec = fixtureSpec("echo");
+      dtma.reconciler.apply([spec]);
+      const before = await dtma.ready(spec);
+      await dtma.until(spec, ({ health }) => health?.latencyMs != null);
+      engine.signal("SIGSTOP");
+      // Two pings of 0.6 s, and more than an engine takes that is well.
+      await new Promise((resolve) => setTimeout(resolve, 6000));
+      const thawed = new Date().toISOString();
+      engine.signal("SIGCONT");
+      const after = await dtma.until(
+        spec,
+        ({ health }) => health?.latencyMs != null && health.at > thawed,
+      );
+      assert.equal(after.containerId, before.containerId);
+      assert.equal(after.restarts, 0);
+      assert.ok(!dtma.history.some(({ layers }) => layers.handshake.state === "failed"));
+    } finally {
+      await dtma.reconciler.close();
+      docker.close();
+    }
+  },
+});
+
 /** A dockerd with everything of its own: its bridge too, or it takes the first one's away. */
 class Engine {
   #process: Deno.ChildProcess | null = null;
@@ -105,6 +138,10 @@ class Engine {
     const docker = new Docker(this.host);
     await eventually(() => docker.version().then(() => true, () => false));
     docker.close();
+  }
+
+  signal(signal: Deno.Signal): void {
+    this.#process!.kill(signal);
   }
 
   async stop(): Promise<void> {
