@@ -105,7 +105,13 @@ export class Workload {
         category: "tests",
         homepage: "https://example.com",
         license: "MIT",
-        package: { registry: "npm", name: slug, version: "1.0.0", installScripts: false },
+        package: {
+          registry: "npm",
+          // Two packages, so that images are made and removed, but not at each deploy.
+          name: slug === "counts-networked" ? slug : "counts",
+          version: "1.0.0",
+          installScripts: false,
+        },
         arguments: [],
         environment: [
           { name: "MARK", isRequired: true },
@@ -139,7 +145,7 @@ export class Workload {
     const under = new Set<Promise<void>>();
     const operate = async () => {
       while (!signal.aborted) {
-        await sleep(this.#random.between(150, 500));
+        await sleep(this.#random.between(250, 800));
         const operation: Promise<void> = this.#operate().finally(() => under.delete(operation));
         under.add(operation);
       }
@@ -384,7 +390,7 @@ export class Workload {
   async #keepCalling(signal: AbortSignal): Promise<void> {
     const random = this.#callRandom;
     while (!signal.aborted) {
-      await sleep(random.between(20, 120));
+      await sleep(random.between(30, 250));
       // Seldom one that is gone: it must not run either, and takes the time of those that do.
       const callable = [...this.servers.values()].filter((each) =>
         each.isCallable && (!(each.removed || each.isSleeper) || random.chance(0.02))
