@@ -19,6 +19,7 @@ import {
   recipeOf,
 } from "./image_recipes.ts";
 import { billOfMaterials } from "./image_sbom.ts";
+import { withNeverStarted } from "./never_started.ts";
 import { Label } from "./policy.ts";
 import { type OciPackage, Package, packageTitle, type SourcePackage } from "./protocol.ts";
 import { Slots } from "./slots.ts";
@@ -449,20 +450,10 @@ export class Images {
     );
   }
 
-  /** By way of a container that is never started. */
-  async #withContainer<T>(imageId: string, use: (container: string) => Promise<T>): Promise<T> {
+  #withContainer<T>(imageId: string, use: (container: string) => Promise<T>): Promise<T> {
     const { docker, toolboxId } = this.#options;
-    const container = await docker.createContainer(`mooring-read-${crypto.randomUUID()}`, {
-      Image: imageId,
-      Labels: { [Label.toolbox]: toolboxId },
-      Entrypoint: ["/never-started"],
-      HostConfig: { NetworkMode: "none" },
-    });
-    try {
-      return await use(container);
-    } finally {
-      await docker.removeContainer(container);
-    }
+    const body = { Image: imageId, HostConfig: { NetworkMode: "none" } };
+    return withNeverStarted(docker, toolboxId, body, use);
   }
 
   /** The earlier stages' images have no tag and nobody else to remove them. */

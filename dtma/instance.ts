@@ -8,6 +8,7 @@ import type { Egress } from "./egress.ts";
 import { asFailure, exitFailure, Failure, SkipProbe, StreamLost } from "./failure.ts";
 import type { BuiltImage } from "./image.ts";
 import type { LogTail } from "./log_tail.ts";
+import { withNeverStarted } from "./never_started.ts";
 import {
   containerConfig,
   containerName,
@@ -404,10 +405,14 @@ async function makeVolumes(
   for (const { name } of volumes) {
     await docker.createVolume(volumeName(serverId, name), { ...labels, [Label.volume]: name });
   }
-  const id = await docker.createContainer(`mooring-volumes-${crypto.randomUUID()}`, {
+  const uid = Number(POLICY.user.split(":")[0]);
+  const directories = volumes.map(({ name }) => ({
+    path: name,
+    kind: "directory" as const,
+    owner: uid,
+  }));
+  await withNeverStarted(docker, toolboxId, {
     Image: image.id,
-    Labels: { [Label.toolbox]: toolboxId },
-    Entrypoint: ["none"],
     HostConfig: {
       NetworkMode: "none",
       Mounts: volumes.map(({ name }) => ({
@@ -417,18 +422,7 @@ async function makeVolumes(
         VolumeOptions: { NoCopy: true },
       })),
     },
-  });
-  try {
-    const uid = Number(POLICY.user.split(":")[0]);
-    const directories = volumes.map(({ name }) => ({
-      path: name,
-      kind: "directory" as const,
-      owner: uid,
-    }));
-    await docker.unpack(id, "/volumes", writeTreeTar(directories));
-  } finally {
-    await docker.removeContainer(id);
-  }
+  }, (container) => docker.unpack(container, "/volumes", writeTreeTar(directories)));
 }
 
 /** Stops and removes a container of ours, and its network. */

@@ -5,6 +5,7 @@ import { Label, loadSpecKey } from "./policy.ts";
 import type { DesiredResponse, Observation, ReportedEvent, ServerSpec } from "./protocol.ts";
 import { Ceiling } from "./ceiling.ts";
 import type { Log } from "./log.ts";
+import { isInUse } from "./never_started.ts";
 import {
   EGRESS_LABEL,
   type EgressOptions,
@@ -43,9 +44,6 @@ export interface ReconcilerOptions {
 }
 
 const ENGINE_RETRY_MS = 2000;
-
-/** No build needs longer from its image to its lock file. */
-const FORGOTTEN_MS = 10 * 60_000;
 
 /** The servers of one toolbox. Make it with {@link Reconciler.open}. */
 export class Reconciler {
@@ -173,11 +171,10 @@ export class Reconciler {
         docker.listContainers(label),
         docker.listNetworks(label),
       ]);
-      for (const { Id, Labels, Created } of containers) {
-        // One that a lock file was read from, by a DTMA that was killed at it.
-        const forgotten = !Labels[Label.server] && !Labels[EGRESS_LABEL] &&
-          Created * 1000 < Date.now() - FORGOTTEN_MS;
-        if (forgotten) await docker.removeContainer(Id);
+      for (const { Id, Labels, Names } of containers) {
+        const isForgotten = !Labels[Label.server] && !Labels[EGRESS_LABEL] &&
+          !isInUse(Names[0].slice(1));
+        if (isForgotten) await docker.removeContainer(Id);
       }
       for (const { Labels } of [...containers, ...networks]) {
         const serverId = Labels[Label.server];

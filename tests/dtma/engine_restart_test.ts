@@ -1,6 +1,8 @@
 /** What becomes of servers when the Docker Engine goes away and comes back, on one of the test's own. */
 import assert from "node:assert/strict";
 import { Docker } from "../../dtma/docker.ts";
+import { withNeverStarted } from "../../dtma/never_started.ts";
+import { Label } from "../../dtma/policy.ts";
 import { absent, BASE, FixtureImages, fixtureSpec } from "./engine.ts";
 import { Dtma, eventually } from "./observed.ts";
 
@@ -82,6 +84,44 @@ Deno.test({
       assert.ok(!dtma.history.some(({ layers }) => layers.handshake.state === "failed"));
     } finally {
       await dtma.reconciler.close();
+      docker.close();
+    }
+  },
+});
+
+const leftName = "A container that was never to be started is not left behind by an engine's end";
+Deno.test({
+  name: missing ? `${leftName} (skipped: ${missing})` : leftName,
+  ignore: missing !== null,
+  async fn() {
+    await using engine = await Engine.start(true);
+    const docker = new Docker(engine.host);
+    const toolbox = { docker, id: crypto.randomUUID(), dataDir: engine.folder };
+    const body = { Image: BASE, HostConfig: { NetworkMode: "none" } };
+    const left = () => docker.listContainers([`${Label.toolbox}=${toolbox.id}`]);
+    try {
+      await withNeverStarted(docker, toolbox.id, body, async () => {
+        assert.equal((await left()).length, 1);
+        await engine.stop();
+      });
+      await engine.run();
+      await eventually(async () => (await left()).length === 0);
+
+      // What a DTMA left that was killed at it, the next one finds at once; its own it leaves alone.
+      await docker.createContainer("mooring-of-another-process", {
+        ...body,
+        Labels: { [Label.toolbox]: toolbox.id },
+        Entrypoint: ["never-started"],
+      });
+      await withNeverStarted(docker, toolbox.id, body, async (own) => {
+        const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox));
+        dtma.reconciler.apply([]);
+        await eventually(async () => (await left()).length === 1);
+        assert.deepEqual((await left()).map(({ Names }) => Names[0]), [`/${own}`]);
+        await dtma.reconciler.close();
+      });
+      assert.equal((await left()).length, 0);
+    } finally {
       docker.close();
     }
   },
