@@ -88,6 +88,7 @@ export class Engine {
     await eventually(
       `${this.name} answers`,
       () => this.docker.version().then(() => true, () => false),
+      60_000,
     );
   }
 

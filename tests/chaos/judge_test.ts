@@ -280,8 +280,10 @@ Deno.test("sums of rounds", () => {
     ...{ lastedMs: 1000, reconvergedMs: 2000, tookMs: 4000 },
   });
   const text = summary([round(["app killed"]), round(["app killed", "DTMA killed"], ["a rule"])]);
-  assert.match(text, /\| app killed \| 2 \| 1 \| 2\.0 \| 2\.0 \|/);
-  assert.match(text, /\| DTMA killed \| 1 \| 0 \| +\| +\|/);
+  assert.match(text, /\| app killed, frozen, restarted \| 2 \| 1 \| 2\.0 \| 2\.0 \|/);
+  assert.match(text, /\| DTMA killed, frozen, restarted \| 1 \| 0 \| +\| +\|/);
+  assert.match(text, /\| two at once \| 2 \| 1 \| 2\.0/);
+  assert.match(text, /\| all \| 3 \| 2 \| 2\.0/);
   assert.match(text, /\| abc1234 \| 1 \| 2 \| 3 \| 1 \|/);
   assert.match(text, /Seed 1, round 1 of abc1234, app killed and DTMA killed: a rule/);
 });

@@ -131,7 +131,11 @@ export const MUTANTS: Mutant[] = [
 /** Copies the sources and puts the mutant in. @returns the copy's directory, with a slash at its end */
 export async function mutated(mutant: Mutant, root: string, into: string): Promise<string> {
   const { success } = await new Deno.Command("sh", {
-    args: ["-c", 'mkdir -p "$2" && cd "$1" && git ls-files -z | xargs -0 cp --parents -t "$2"', "sh"]
+    args: [
+      "-c",
+      'mkdir -p "$2" && cd "$1" && git ls-files -z | xargs -0 cp --parents -t "$2"',
+      "sh",
+    ]
       .concat(root, into),
   }).output();
   if (!success) throw new Error(`The sources could not be copied to ${into}`);

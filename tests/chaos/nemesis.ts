@@ -102,6 +102,13 @@ const FAULTS: Record<string, Begin> = {
       database.weather = { kind: "clear" };
     });
   },
+  "database delayed": ({ replicas }, _, random) => {
+    const { database, daemon } = random.pick(replicas);
+    database.weather = { kind: "delayed", ms: random.between(50, 400) };
+    return fault("database delayed", daemon.name, () => {
+      database.weather = { kind: "clear" };
+    });
+  },
   "database half open": ({ replicas }, _, random) => {
     const { database, daemon } = random.pick(replicas);
     const [up, down] = random.pick([[true, false], [false, true], [true, true]]);

@@ -23,6 +23,31 @@ export interface RoundResult {
 /** Where runs add their rounds, unless told otherwise. */
 export const RESULTS_FILE = new URL("../../.cache/chaos.jsonl", import.meta.url).pathname;
 
+/** Kinds of faults, as they are summed up. */
+const GROUPS: Record<string, string[]> = {
+  "app killed, frozen, restarted": ["app killed", "all apps killed", "app frozen", "app restarted"],
+  "DTMA killed, frozen, restarted": ["DTMA killed", "DTMA frozen", "DTMA restarted"],
+  "dockerd killed, frozen": ["dockerd killed", "dockerd frozen"],
+  "Postgres crashed, frozen, cut off, slow, half open": [
+    "Postgres crashed",
+    "Postgres frozen",
+    "database cut off",
+    "database delayed",
+    "database half open",
+  ],
+  "network cut, slow, half open": [
+    "control path cut",
+    "data path cut",
+    "network delayed",
+    "network half open",
+  ],
+  "a DTMA's or an engine's disk full": ["DTMA's disk full", "engine's disk full"],
+  "server killed, frozen": ["server killed", "server frozen"],
+  "egress proxy killed": ["egress proxy killed"],
+  "a DTMA's or an app's clock set": ["DTMA's clock jumped", "app's clock jumped"],
+  "reports lost, late, repeated": ["reports repeated"],
+};
+
 /** From when on a fault is a long one. */
 const LONG_MS = 10_000;
 
@@ -54,34 +79,35 @@ export async function codeOfNow(): Promise<string> {
   }
 }
 
-/** Tables in Markdown: by fault, and by the code that was run. */
+/**
+ * Tables in Markdown: by fault, and by the code that was run. Rounds, and the times from the heal on,
+ * are of the fault alone; of two at once both are counted as faults.
+ */
 export function summary(results: RoundResult[]): string {
-  const alone = results.filter(({ faults }) => faults.length === 1);
-  const kinds = [...new Set(results.flatMap(({ faults }) => faults))].toSorted();
-  const rows = kinds.map((kind) => {
-    const withIt = results.filter(({ faults }) => faults.includes(kind));
-    return row(kind, withIt.length, alone.filter(({ faults }) => faults[0] === kind));
+  const rows = Object.entries(GROUPS).map(([name, kinds]) => {
+    const of = results.flatMap(({ faults }) => faults.filter((each) => kinds.includes(each)));
+    const isAlone = ({ faults }: RoundResult) => faults.length === 1 && kinds.includes(faults[0]);
+    return row(name, of.length, results.filter(isAlone));
   });
   const together = results.filter(({ faults }) => faults.length > 1);
   const long = results.filter(({ lastedMs }) => lastedMs >= LONG_MS);
   const codes = [...new Set(results.map(({ code }) => code))];
   const violations = results.filter(({ violated }) => violated.length > 0);
   return [
-    "| fault | times | alone | p50 s | p95 s |",
+    "| fault | faults | rounds | p50 s | p95 s |",
     "| --- | --- | --- | --- | --- |",
     ...rows,
-    row("two at once", together.length, together),
-    row("lasting over 10 s", long.length, long),
-    row("all rounds", results.length, results),
+    row("two at once", 2 * together.length, together),
+    row("of all, those over 10 s", count(long), long),
+    row("all", count(results), results),
     "",
     "| code | seeds | rounds | faults | violations |",
     "| --- | --- | --- | --- | --- |",
     ...codes.map((code) => {
       const of = results.filter((each) => each.code === code);
       const seeds = [...new Set(of.map(({ seed }) => seed))].join(" ");
-      const faults = of.reduce((sum, each) => sum + each.faults.length, 0);
       const violated = of.filter((each) => each.violated.length > 0).length;
-      return `| ${code} | ${seeds} | ${of.length} | ${faults} | ${violated} |`;
+      return `| ${code} | ${seeds} | ${of.length} | ${count(of)} | ${violated} |`;
     }),
     "",
     ...violations.map(({ code, seed, round, faults, violated }) =>
@@ -92,9 +118,15 @@ export function summary(results: RoundResult[]): string {
   ].join("\n");
 }
 
-function row(name: string, times: number, timed: RoundResult[]): string {
-  const ms = timed.map(({ reconvergedMs }) => reconvergedMs);
-  return `| ${name} | ${times} | ${timed.length} | ${quantile(ms, 0.5)} | ${quantile(ms, 0.95)} |`;
+function count(results: RoundResult[]): number {
+  return results.reduce((sum, { faults }) => sum + faults.length, 0);
+}
+
+function row(name: string, faults: number, rounds: RoundResult[]): string {
+  const ms = rounds.map(({ reconvergedMs }) => reconvergedMs);
+  return `| ${name} | ${faults} | ${rounds.length} | ${quantile(ms, 0.5)} | ${
+    quantile(ms, 0.95)
+  } |`;
 }
 
 function quantile(ms: readonly number[], part: number): string {
