@@ -12,19 +12,16 @@ const ENTRIES = {
   "counts-networked": { network: { hosts: ["example.com:443"] } },
   "counts-kept": { volumes: [{ name: "data", path: "/data" }] },
   "counts-apart": { instances: "agent" },
+  "counts-built": {},
 };
 type Kind = keyof typeof ENTRIES;
 
 /** What is deployed while it is worked: each as often as it stands here. */
 const DEPLOYED: Kind[] = [
-  "counts",
-  "counts",
-  "counts-networked",
-  "counts-networked",
-  "counts-kept",
-  "counts-kept",
-  "counts-apart",
-];
+  ...["counts", "counts", "counts"],
+  ...["counts-networked", "counts-networked", "counts-networked"],
+  ...["counts-kept", "counts-kept", "counts-apart", "counts-built"],
+] as Kind[];
 
 /** One on each toolbox that nobody changes. */
 const BYSTANDERS: Kind[] = ["counts", "counts-networked", "counts-apart"];
@@ -107,8 +104,8 @@ export class Workload {
         license: "MIT",
         package: {
           registry: "npm",
-          // Two packages, so that images are made and removed, but not at each deploy.
-          name: slug === "counts-networked" ? slug : "counts",
+          // An image of its own that is made and removed; for the others there is one all the time.
+          name: slug === "counts-built" ? slug : "counts",
           version: "1.0.0",
           installScripts: false,
         },
@@ -416,7 +413,8 @@ export class Workload {
     const endedMs = Date.now();
     this.calls.push({ token, serverId, sentMs, endedMs, outcome });
     this.#say("call", outcome.kind);
-    this.history.add("call", { token, url, tookMs: endedMs - sentMs, ...outcome });
+    const { kind: end, ...rest } = outcome;
+    this.history.add("call", { token, url, tookMs: endedMs - sentMs, end, ...rest });
     return outcome;
   }
 
