@@ -19,7 +19,7 @@ import {
   recipeOf,
 } from "./image_recipes.ts";
 import { billOfMaterials } from "./image_sbom.ts";
-import { withNeverStarted } from "./never_started.ts";
+import { isNeverStarted, withNeverStarted } from "./never_started.ts";
 import { Label } from "./policy.ts";
 import { type OciPackage, Package, packageTitle, type SourcePackage } from "./protocol.ts";
 import { Slots } from "./slots.ts";
@@ -176,9 +176,13 @@ export class Images {
     return await join(build, options);
   }
 
-  /** Removes this toolbox's images that are for none of `inUse` and that no container uses. */
+  /**
+   * Removes this toolbox's images that are for none of `inUse` and that no container uses, and what is
+   * left of builds that were cut off.
+   */
   async collect(inUse: Package[]): Promise<void> {
     const { docker, toolboxId, dataDir } = this.#options;
+    await this.#removeSteps();
     const keys = await Promise.all(inUse.map((each) => imageKey(each, toolboxId)));
     const keep = new Set([...keys, ...this.#builds.keys()]);
     for (const image of await docker.listImages([`${Label.toolbox}=${toolboxId}`])) {
@@ -188,6 +192,19 @@ export class Images {
       // The engine refuses to remove one that a container uses, a stopped one of any generation too.
       if (wanted || !await docker.removeImage(image.Id)) continue;
       await Deno.remove(sbomFile(dataDir, image.Id)).catch(ignoreNotFound);
+    }
+  }
+
+  /** The engine removes a step's container when the step ends; not when the engine itself ends before. */
+  async #removeSteps(): Promise<void> {
+    const { docker, toolboxId } = this.#options;
+    const containers = await docker.listContainers([`${Label.toolbox}=${toolboxId}`]);
+    // After the list: what a build is at that began since is not on it.
+    if (this.#builds.size > 0) return;
+    for (const { Id, Labels, Names } of containers) {
+      const isOfBuild = Label.image in Labels || BuildLabel.build in Labels;
+      const isServers = Label.server in Labels || isNeverStarted(Names[0].slice(1));
+      if (isOfBuild && !isServers) await docker.removeContainer(Id);
     }
   }
 

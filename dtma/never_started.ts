@@ -8,12 +8,19 @@ import { Label } from "./policy.ts";
 /** How often the removal is tried again while the engine is away or says no. */
 const RETRY_MS = 2000;
 
-/** Of this process. What another one made, which was killed at it, is nobody's. */
+const PREFIX = "mooring-never-started-";
+
+/** By name, of this process. */
 const inUse = new Set<string>();
 
-/** Whether a container of that name is being used by this DTMA. */
-export function isInUse(name: string): boolean {
-  return inUse.has(name);
+/** Whether a container is such a one, by its name. */
+export function isNeverStarted(name: string): boolean {
+  return name.startsWith(PREFIX);
+}
+
+/** Whether it is one that another process made, which was killed at it. */
+export function isForgotten(name: string): boolean {
+  return isNeverStarted(name) && !inUse.has(name);
 }
 
 /**
@@ -26,7 +33,7 @@ export async function withNeverStarted<T>(
   body: { Image: string; HostConfig: Record<string, unknown> },
   use: (container: string) => Promise<T>,
 ): Promise<T> {
-  const name = `mooring-never-started-${crypto.randomUUID()}`;
+  const name = PREFIX + crypto.randomUUID();
   inUse.add(name);
   try {
     await docker.createContainer(name, {

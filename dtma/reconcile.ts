@@ -5,14 +5,8 @@ import { Label, loadSpecKey } from "./policy.ts";
 import type { DesiredResponse, Observation, ReportedEvent, ServerSpec } from "./protocol.ts";
 import { Ceiling } from "./ceiling.ts";
 import type { Log } from "./log.ts";
-import { isInUse } from "./never_started.ts";
-import {
-  EGRESS_LABEL,
-  type EgressOptions,
-  type ManagedEgress,
-  type OnDenied,
-  openEgress,
-} from "./egress.ts";
+import { isForgotten } from "./never_started.ts";
+import { type EgressOptions, type ManagedEgress, type OnDenied, openEgress } from "./egress.ts";
 import { type Route, ServerLoop, type Toolbox } from "./server_loop.ts";
 import type { openSession } from "./session.ts";
 import { Slots } from "./slots.ts";
@@ -171,10 +165,8 @@ export class Reconciler {
         docker.listContainers(label),
         docker.listNetworks(label),
       ]);
-      for (const { Id, Labels, Names } of containers) {
-        const isForgotten = !Labels[Label.server] && !Labels[EGRESS_LABEL] &&
-          !isInUse(Names[0].slice(1));
-        if (isForgotten) await docker.removeContainer(Id);
+      for (const { Id, Names } of containers) {
+        if (isForgotten(Names[0].slice(1))) await docker.removeContainer(Id);
       }
       for (const { Labels } of [...containers, ...networks]) {
         const serverId = Labels[Label.server];

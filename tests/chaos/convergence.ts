@@ -87,7 +87,8 @@ export async function lookAtEverything(
 async function lookAt(toolbox: Toolbox): Promise<Found> {
   const label = [`${Label.toolbox}=${toolbox.id}`];
   const [containers, networks, volumes] = await Promise.all([
-    toolbox.engine.docker.listContainers(label),
+    // All of them: the engine is the harness's, so one without a label would be nobody's too.
+    toolbox.engine.docker.listContainers([]),
     toolbox.engine.docker.listNetworks(label),
     toolbox.engine.volumes(),
   ]);

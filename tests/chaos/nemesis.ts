@@ -83,7 +83,7 @@ const FAULTS: Record<string, Begin> = {
     const listed = await engine.docker.listContainers([EGRESS_LABEL]).catch(() => []);
     for (const { Id } of listed) {
       const { State } = await engine.docker.inspectContainer(Id);
-      await signalServer({ pid: (State as unknown as { Pid: number }).Pid }, "SIGKILL");
+      await signalServer({ id: Id, pid: (State as unknown as { Pid: number }).Pid }, "SIGKILL");
     }
     return fault("egress proxy killed", `${listed.length} of ${engine.name}`, () => {});
   },
@@ -271,10 +271,18 @@ function someServer(observer: Observer, random: Random): Seen | null {
   return running.length > 0 ? random.pick(running) : null;
 }
 
-/** To the server itself, which is the child of the container's init. */
-async function signalServer({ pid }: { pid: number }, signal: Deno.Signal): Promise<void> {
-  const children = await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`).catch(() => "");
-  const [child] = children.trim().split(" ").filter(Boolean).map(Number);
+/**
+ * To the server itself, which is the child of the container's init. Nothing when the pid is another
+ * process's by now: an engine that was away may not have said yet that its container ended.
+ */
+async function signalServer(
+  { id, pid }: { id: string; pid: number },
+  signal: Deno.Signal,
+): Promise<void> {
+  const read = (path: string) => Deno.readTextFile(`/proc/${pid}/${path}`).catch(() => "");
+  if (!(await read("cgroup")).includes(id)) return;
+  const [child] = (await read(`task/${pid}/children`)).trim().split(" ").filter(Boolean)
+    .map(Number);
   try {
     Deno.kill(child || pid, signal);
   } catch {

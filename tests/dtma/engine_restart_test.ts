@@ -1,6 +1,7 @@
 /** What becomes of servers when the Docker Engine goes away and comes back, on one of the test's own. */
 import assert from "node:assert/strict";
 import { Docker } from "../../dtma/docker.ts";
+import { Images } from "../../dtma/image.ts";
 import { withNeverStarted } from "../../dtma/never_started.ts";
 import { Label } from "../../dtma/policy.ts";
 import { absent, BASE, FixtureImages, fixtureSpec } from "./engine.ts";
@@ -108,7 +109,7 @@ Deno.test({
       await eventually(async () => (await left()).length === 0);
 
       // What a DTMA left that was killed at it, the next one finds at once; its own it leaves alone.
-      await docker.createContainer("mooring-of-another-process", {
+      await docker.createContainer("mooring-never-started-by-another-process", {
         ...body,
         Labels: { [Label.toolbox]: toolbox.id },
         Entrypoint: ["never-started"],
@@ -120,6 +121,16 @@ Deno.test({
         assert.deepEqual((await left()).map(({ Names }) => Names[0]), [`/${own}`]);
         await dtma.reconciler.close();
       });
+      assert.equal((await left()).length, 0);
+
+      // Of a build that the engine's end cut off.
+      await docker.createContainer("step-of-a-build", {
+        ...body,
+        Labels: { [Label.toolbox]: toolbox.id, [Label.image]: "key" },
+        Entrypoint: ["never-started"],
+      });
+      const images = new Images({ docker, toolboxId: toolbox.id, dataDir: toolbox.dataDir });
+      await images.collect([]);
       assert.equal((await left()).length, 0);
     } finally {
       docker.close();
