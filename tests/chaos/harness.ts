@@ -9,7 +9,7 @@ import { POSTGRES_PROGRAMS } from "./postgres.ts";
 import { Random } from "./random.ts";
 import type { RoundResult } from "./results.ts";
 import { System } from "./system.ts";
-import { sleep } from "./waiting.ts";
+import { awake, sleep } from "./waiting.ts";
 import { type Wanted, Workload } from "./workload.ts";
 
 export interface ChaosOptions {
@@ -153,7 +153,7 @@ class Rounds {
 
   async play(round: number, nemesis: Nemesis): Promise<Played> {
     const { system, workload, observer, history } = this;
-    const startedMs = Date.now();
+    const startedMs = awake();
     workload.round = round;
     const quiet = new AbortController();
     const working = workload.run(quiet.signal);
@@ -161,9 +161,9 @@ class Rounds {
     const faults = await nemesis.strike();
     const what = faults.map(({ kind, target }) => `${kind} (${target})`).join(" and ");
     history.add("fault", { round, faults: what });
-    const struckMs = Date.now();
+    const struckMs = awake();
     await sleep(nemesis.duration());
-    const lastedMs = Date.now() - struckMs;
+    const lastedMs = awake() - struckMs;
     // Together: one may not be healed while another lasts.
     await Promise.all(faults.map(async ({ heal }) => {
       try {
@@ -172,7 +172,7 @@ class Rounds {
         observer.violate("a fault can be healed", (error as Error).message);
       }
     }));
-    const healedMs = Date.now();
+    const healedMs = awake();
     history.add("heal", { round });
     quiet.abort();
     await working;
@@ -180,7 +180,7 @@ class Rounds {
       observer.violate("what fell gets up", error.message)
     );
     const look = await this.reconverge();
-    const reconvergedMs = Date.now() - healedMs;
+    const reconvergedMs = awake() - healedMs;
     history.add("reconverged", { round, reconvergedMs, differences: look.differences });
     await observer.readLedgers();
     this.#check(look, faults);
@@ -188,7 +188,7 @@ class Rounds {
     const end = violated.length === 0 ? "held" : "VIOLATED";
     this.say(`Round ${round}: ${what}: ${end}, reconverged in ${seconds(reconvergedMs)}`);
     const kinds = faults.map(({ kind }) => kind);
-    const tookMs = Date.now() - startedMs;
+    const tookMs = awake() - startedMs;
     const { seed } = system.random;
     return { seed, round, faults: kinds, lastedMs, reconvergedMs, tookMs, violated };
   }
@@ -196,7 +196,7 @@ class Rounds {
   /** Waits until the world is as it was asked for and every server that runs answers. */
   async reconverge(timeoutMs = RECONVERGE_TIMEOUT_MS): Promise<Look> {
     const { system, workload, observer, history } = this;
-    const deadline = Date.now() + timeoutMs;
+    const deadline = awake() + timeoutMs;
     let look: Look = { differences: [], running: new Map() };
     for (;;) {
       try {
@@ -207,7 +207,7 @@ class Rounds {
         look = { differences: [`Looking failed: ${error}`], running: new Map() };
       }
       if (look.differences.length === 0) break;
-      if (Date.now() > deadline) {
+      if (awake() > deadline) {
         for (const each of look.differences) observer.violate("it becomes as it was asked", each);
         return look;
       }
@@ -263,7 +263,7 @@ class Rounds {
 
   async #answers(server: Wanted, url: string): Promise<void> {
     const { workload, observer } = this;
-    const deadline = Date.now() + ANSWER_TIMEOUT_MS;
+    const deadline = awake() + ANSWER_TIMEOUT_MS;
     for (;;) {
       const outcome = await workload.probe(server, url);
       if (outcome.kind === "answered") {
@@ -273,7 +273,7 @@ class Rounds {
           `${server.slug} answers with the configuration ${outcome.mark}, not ${server.mark}`,
         );
       }
-      if (Date.now() > deadline) {
+      if (awake() > deadline) {
         return observer.violate("what runs answers", `${server.slug}: ${outcome.why}`);
       }
       await sleep(100);

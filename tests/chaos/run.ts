@@ -93,11 +93,16 @@ async function findMutants(names: string[]): Promise<boolean> {
       say: () => {},
       signal: stopping.signal,
     });
+    await Deno.remove(folder, { recursive: true });
+    if (stopping.signal.aborted) {
+      say(`${mutant.name}: not tried to the end`);
+      missed.push(mutant.name);
+      break;
+    }
     const found = violations.find(({ rule }) => mutant.rules.includes(rule));
     if (!found) missed.push(mutant.name);
     const how = found ? `found by "${found.rule}": ${found.detail}` : "NOT FOUND";
     say(`${mutant.name}: ${how}`);
-    await Deno.remove(folder, { recursive: true });
   }
   say(`${chosen.length - missed.length} passed, ${missed.length} failed, 0 skipped`);
   return missed.length === 0;
