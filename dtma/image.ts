@@ -19,7 +19,7 @@ import {
   recipeOf,
 } from "./image_recipes.ts";
 import { billOfMaterials } from "./image_sbom.ts";
-import { isNeverStarted, withNeverStarted } from "./never_started.ts";
+import { withNeverStarted } from "./never_started.ts";
 import { Label } from "./policy.ts";
 import { type OciPackage, Package, packageTitle, type SourcePackage } from "./protocol.ts";
 import { Slots } from "./slots.ts";
@@ -195,16 +195,22 @@ export class Images {
     }
   }
 
-  /** The engine removes a step's container when the step ends; not when the engine itself ends before. */
+  /**
+   * The engine removes a step's container when the step ends; not when the engine itself ends before.
+   * Known by what it stands on: an image of ours in the making, which has no tag.
+   */
   async #removeSteps(): Promise<void> {
     const { docker, toolboxId } = this.#options;
-    const containers = await docker.listContainers([`${Label.toolbox}=${toolboxId}`]);
-    // After the list: what a build is at that began since is not on it.
+    const label = [`${Label.toolbox}=${toolboxId}`];
+    const containers = await docker.listContainers(label);
+    const made = new Set((await docker.listImages(label)).map(({ Id }) => Id));
+    // After the lists: what a build is at that began since is not on them.
     if (this.#builds.size > 0) return;
-    for (const { Id, Labels, Names } of containers) {
+    for (const { Id, ImageID, Labels } of containers) {
       const isOfBuild = Label.image in Labels || BuildLabel.build in Labels;
-      const isServers = Label.server in Labels || isNeverStarted(Names[0].slice(1));
-      if (isOfBuild && !isServers) await docker.removeContainer(Id);
+      if (isOfBuild && !(Label.server in Labels) && !made.has(ImageID)) {
+        await docker.removeContainer(Id);
+      }
     }
   }
 

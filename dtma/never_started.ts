@@ -13,14 +13,9 @@ const PREFIX = "mooring-never-started-";
 /** By name, of this process. */
 const inUse = new Set<string>();
 
-/** Whether a container is such a one, by its name. */
-export function isNeverStarted(name: string): boolean {
-  return name.startsWith(PREFIX);
-}
-
-/** Whether it is one that another process made, which was killed at it. */
+/** Whether a container, by its name, is one that another process made, which was killed at it. */
 export function isForgotten(name: string): boolean {
-  return isNeverStarted(name) && !inUse.has(name);
+  return name.startsWith(PREFIX) && !inUse.has(name);
 }
 
 /**

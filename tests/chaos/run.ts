@@ -89,7 +89,7 @@ async function findMutants(names: string[]): Promise<boolean> {
     const folder = await Deno.makeTempDir({ prefix: "mooring-mutant-" });
     const root = await mutated(mutant, new URL("../..", import.meta.url).pathname, folder);
     const { violations } = await runChaos({
-      ...{ rounds: 12, seed, minutes: 3, only: mutant.only, root },
+      ...{ rounds: 40, seed, minutes: 10, only: mutant.only, root },
       say: () => {},
       signal: stopping.signal,
     });

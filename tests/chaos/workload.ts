@@ -230,9 +230,9 @@ export class Workload {
     server.isBusy = true;
     server.touchedIn = this.round;
     try {
-      if (draw < 0.41) await this.#reconfigure(server);
-      else if (draw < 0.45) await this.#break(server);
-      else if (draw < 0.5) await this.#allowHost(server);
+      if (draw < 0.4) await this.#reconfigure(server);
+      else if (draw < 0.46) await this.#break(server);
+      else if (draw < 0.51) await this.#allowHost(server);
       else if (draw < 0.67) await this.#stop(server);
       else if (draw < 0.88) await this.#run(server);
       else await this.#remove(server);
