@@ -261,6 +261,8 @@ export const HostFacts = z.object({
       state: z.literal("absent"),
       reason: z.string().max(500),
       advice: z.string().max(500),
+      /** When it was found to be away. */
+      since: z.iso.datetime().optional(),
     }),
   ]),
 }).refine(({ reach, address }) => reach === "tunnel" || address !== null, {

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { readServerLog } from "../mcp/server_log.ts";
 import { askedInputs, buildCodeOf, findCatalogEntry } from "../models/catalog_entries.ts";
 import { allowHost, disallowHost, dismissDenial, listDenials } from "../models/egress_denials.ts";
+import { callFigures } from "../models/calls.ts";
 import { Conflict, Invalid, NotFound } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
 import { listSamples } from "../models/samples.ts";
@@ -109,7 +110,11 @@ export function serverRoutes(deps: Deps) {
             {
               target: "#resources",
               content: (
-                <ServerResources server={server} samples={await listSamples(db, user, id)} />
+                <ServerResources
+                  server={server}
+                  samples={await listSamples(db, user, id)}
+                  figures={await callFigures(db, user, id)}
+                />
               ),
             },
             {
@@ -223,6 +228,7 @@ export function serverRoutes(deps: Deps) {
       generations: await listGenerations(db, user, id),
       denials: await listDenials(db, user, id),
       samples: await listSamples(db, user, id),
+      figures: await callFigures(db, user, id),
       asked: askedInputs(server.config.entry),
       ...again,
     };
