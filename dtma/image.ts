@@ -197,6 +197,14 @@ export class Images {
     return bytes && JSON.parse(new TextDecoder().decode(bytes));
   }
 
+  /** What is in the image that a package has here now; null when there is none. */
+  async bomOf(wanted: Package): Promise<Record<string, unknown> | null> {
+    const { docker, toolboxId } = this.#options;
+    const key = await imageKey(wanted, toolboxId);
+    const present = await docker.inspectImage(repository(wanted, key));
+    return present && await this.sbom(present.Id);
+  }
+
   /** The id of the base that a package's image stands on, "" when it brings its own; null: missing. */
   async #baseId(wanted: Package): Promise<string | null> {
     if (!isInstalled(wanted)) return "";

@@ -113,6 +113,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
     const serving = {
       reach: reconciler.reach.bind(reconciler),
       logOf: reconciler.log.bind(reconciler),
+      bomOf: reconciler.bom.bind(reconciler),
     };
     serveMcp = dataPath({
       ...serving,

@@ -12,7 +12,7 @@ import {
   type OnDenied,
   openEgress,
 } from "./egress.ts";
-import { type Route, ServerLoop, type Toolbox } from "./server_loop.ts";
+import { type Route, type ServerImages, ServerLoop, type Toolbox } from "./server_loop.ts";
 import type { openSession } from "./session.ts";
 import { Slots } from "./slots.ts";
 
@@ -39,7 +39,7 @@ export interface ReconcilerOptions {
   sourceDirectories?: ImagesOptions["sourceDirectories"];
   pingEveryMs?: number;
   /** Where images come from; tests build theirs from fixtures. */
-  images?: Pick<Images, "ensure" | "collect">;
+  images?: ServerImages;
 }
 
 const ENGINE_RETRY_MS = 2000;
@@ -139,6 +139,12 @@ export class Reconciler {
   /** What is kept of a server's log, oldest line first; null of a server that is not here. */
   async log(serverId: string): Promise<string | null> {
     return await this.#loops.get(serverId)?.log() ?? null;
+  }
+
+  /** What is in a server's image, as CycloneDX; null of a server that is not here, or has none yet. */
+  async bom(serverId: string): Promise<Record<string, unknown> | null> {
+    const wanted = this.#loops.get(serverId)?.wanted;
+    return wanted ? await this.#toolbox.images.bomOf(wanted.package) : null;
   }
 
   /** Looks how much the servers' volumes hold, where there are any. */

@@ -24,9 +24,12 @@ import { RestartPolicy } from "./restart_policy.ts";
 import type { Slots } from "./slots.ts";
 import { aborted, sleep } from "./waiting.ts";
 
+/** What is needed of {@link Images}. */
+export type ServerImages = Pick<Images, "ensure" | "collect" | "bomOf">;
+
 /** What the loops of one toolbox share. */
 export interface Toolbox extends Host {
-  images: Pick<Images, "ensure" | "collect">;
+  images: ServerImages;
   specKey: CryptoKey;
   ceiling: Ceiling;
   /** Where servers' logs are kept. */

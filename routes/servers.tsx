@@ -1,6 +1,6 @@
 import { type Context, Hono } from "hono";
 import { z } from "zod";
-import { readServerLog } from "../mcp/server_log.ts";
+import { readBillOfMaterials, readServerLog } from "../mcp/server_records.ts";
 import { askedInputs, buildCodeOf, findCatalogEntry } from "../models/catalog_entries.ts";
 import { allowHost, disallowHost, dismissDenial, listDenials } from "../models/egress_denials.ts";
 import { callFigures } from "../models/calls.ts";
@@ -167,6 +167,16 @@ export function serverRoutes(deps: Deps) {
       return c.body(text, 200, {
         "content-type": "text/plain; charset=utf-8",
         "content-disposition": `attachment; filename="${server.slug}.log"`,
+        "cache-control": "no-store",
+      });
+    })
+    .get("/servers/:id/bom", async (c) => {
+      const id = c.req.param("id"), user = c.get("user");
+      const server = await getServer(db, user, id);
+      const bom = await readBillOfMaterials(deps, user, id, c.req.raw.signal);
+      return c.body(JSON.stringify(bom, null, 1), 200, {
+        "content-type": "application/vnd.cyclonedx+json; version=1.6",
+        "content-disposition": `attachment; filename="${server.slug}.cdx.json"`,
         "cache-control": "no-store",
       });
     })

@@ -258,6 +258,7 @@ function OptionFields({ server, values, mistakes = {} }: ServerProps) {
 
 /** What runs: apart from the form above it, which a live update must not touch. */
 export function ServerFacts({ server }: { server: Server }) {
+  const url = useUrl();
   return (
     <dl class="facts" id="facts">
       <PackageFacts of={server.config.entry.package} />
@@ -266,6 +267,12 @@ export function ServerFacts({ server }: { server: Server }) {
           <dt>Image</dt>
           <dd>
             <code class="digest">{server.imageDigest}</code>
+          </dd>
+          <dt>Its parts</dt>
+          <dd>
+            <a href={url(`/servers/${server.id}/bom`)} download>
+              Bill of materials (CycloneDX)
+            </a>
           </dd>
         </>
       )}

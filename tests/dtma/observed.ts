@@ -1,9 +1,9 @@
 /** A Reconciler whose reports a test can wait for. */
 import assert from "node:assert/strict";
 import { Ceiling } from "../../dtma/ceiling.ts";
-import type { Images } from "../../dtma/image.ts";
 import type { Denial, Observation, ReportedEvent, ServerSpec } from "../../dtma/protocol.ts";
 import { Reconciler } from "../../dtma/reconcile.ts";
+import type { ServerImages } from "../../dtma/server_loop.ts";
 import { openSession } from "../../dtma/session.ts";
 import type { Toolbox } from "./engine.ts";
 
@@ -19,7 +19,7 @@ export class Dtma {
 
   static async start(
     toolbox: Toolbox,
-    images?: Pick<Images, "ensure" | "collect">,
+    images?: ServerImages,
     { ceiling, pingEveryMs }: { ceiling?: object; pingEveryMs?: number } = {},
   ): Promise<Dtma> {
     const { docker, id: toolboxId, dataDir } = toolbox;
