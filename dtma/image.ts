@@ -18,6 +18,7 @@ import {
   ownImageLabels,
   recipeOf,
 } from "./image_recipes.ts";
+import { type BuildRecord, comparison, contentHash } from "./image_rebuild.ts";
 import { billOfMaterials } from "./image_sbom.ts";
 import { Label } from "./policy.ts";
 import { type OciPackage, Package, packageTitle, type SourcePackage } from "./protocol.ts";
@@ -29,7 +30,7 @@ export { ImageError } from "./image_error.ts";
 export interface ImagesOptions {
   docker: Docker;
   toolboxId: string;
-  /** Where `locks/` and `sboms/` are kept. */
+  /** Where `locks/`, `sboms/` and `builds/` are kept. */
   dataDir: string;
   /** Base images in place of those that `deno task base` makes. */
   bases?: Partial<Bases>;
@@ -66,6 +67,8 @@ export interface BuiltImage {
   hasLauncher: boolean;
   /** Where the command is to be started, when it is not all the same to it. */
   workingDirectory: string | null;
+  /** Its digest beside that of the build before, as a sentence; not of a first build. */
+  note?: string;
 }
 
 export interface EnsureOptions {
@@ -149,7 +152,10 @@ export class Images {
     const present = await docker.inspectImage(repository(wanted, key));
     // Without the base there is nothing newer to stand on.
     const current = baseId === null || present?.Config.Labels?.[BuildLabel.base] === baseId;
-    if (present && current) return builtImage(present);
+    if (present && current) {
+      const record = await this.#record(key);
+      return builtImage(present, record?.imageId === present.Id ? record.note : null);
+    }
     if (baseId === null) throw await this.#missingBase(wanted);
     let build = this.#builds.get(key);
     while (build?.abort.signal.aborted) {
@@ -282,10 +288,13 @@ export class Images {
       buildArguments: { BASE: bases[recipe.base], INSTALLER: bases[recipe.installer] },
       network: true,
     });
-    const paths = [recipe.lock, recipe.installed].map((name) => name && `/app/${name}`);
-    const [newLock, installed] = await this.#readFiles(id, paths);
+    const { newLock, installed, content } = await this.#withContainer(id, async (container) => ({
+      newLock: await this.#readFile(container, recipe.lock),
+      installed: await this.#readFile(container, recipe.installed),
+      content: await contentHash(await docker.archive(container, "/app")),
+    }));
     if (newLock) await keep(lockFile, newLock);
-    return await this.#finish(id, wanted, installed);
+    return await this.#finish(id, wanted, build, { baseId, installed, content });
   }
 
   /** A registry's image by digest, which the engine verifies; nothing of it runs here. */
@@ -354,7 +363,9 @@ export class Images {
       tag: repository(wanted, build.key),
       network: false,
     });
-    return await this.#finish(id, wanted, null);
+    // What a registry's digest names is the same content always.
+    const content = wanted.registry === "oci" ? wanted.digest : null;
+    return await this.#finish(id, wanted, build, { baseId: "", installed: null, content });
   }
 
   /** Whether an image has what the launcher runs on. */
@@ -424,11 +435,16 @@ export class Images {
     if (written > limits.writtenBytes) build.abort.abort(tooLarge(limits));
   }
 
-  /** Refuses an image that is too large; keeps the bill of materials of one that is not. */
+  /** Refuses an image that is too large; keeps what is known of one that is not. */
   async #finish(
     id: string,
     wanted: Package,
-    installed: Uint8Array | null,
+    build: Build,
+    { baseId, installed, content }: {
+      baseId: string;
+      installed: Uint8Array | null;
+      content: string | null;
+    },
   ): Promise<BuiltImage> {
     const { docker, dataDir, limits } = this.#options;
     const image = (await docker.inspectImage(id))!;
@@ -437,24 +453,26 @@ export class Images {
       throw tooLarge(limits);
     }
     const sbom = await billOfMaterials(id, wanted, installed);
-    await keep(sbomFile(dataDir, id), new TextEncoder().encode(JSON.stringify(sbom, null, 1)));
-    return builtImage(image);
+    await keep(sbomFile(dataDir, id), jsonBytes(sbom));
+    const made = { imageId: id, baseId, parts: sbom.components.map(({ purl }) => purl), content };
+    const note = comparison(wanted, await this.#record(build.key), made);
+    await keep(recordFile(dataDir, build.key), jsonBytes({ ...made, note } satisfies BuildRecord));
+    return builtImage(image, note);
   }
 
-  /** Takes files out of an image; null for each that is not there. */
-  async #readFiles(imageId: string, paths: (string | null)[]): Promise<(Uint8Array | null)[]> {
-    if (paths.every((path) => path === null)) return paths.map(() => null);
-    const { docker } = this.#options;
-    return await this.#withContainer(
-      imageId,
-      (container) =>
-        Promise.all(paths.map((path) =>
-          path && docker.readFile(container, path).catch((error) => {
-              if (error instanceof DockerError && error.status === 404) return null;
-              throw error;
-            }) || null
-        )),
-    );
+  /** What is kept of the last build of a package. */
+  async #record(key: string): Promise<BuildRecord | null> {
+    const bytes = await readIfThere(recordFile(this.#options.dataDir, key));
+    return bytes && JSON.parse(new TextDecoder().decode(bytes));
+  }
+
+  /** A file in `/app` of a container; null when it is not there. */
+  async #readFile(container: string, name: string | null): Promise<Uint8Array | null> {
+    if (name === null) return null;
+    return await this.#options.docker.readFile(container, `/app/${name}`).catch((error) => {
+      if (error instanceof DockerError && error.status === 404) return null;
+      throw error;
+    });
   }
 
   /** By way of a container that is never started. */
@@ -495,7 +513,7 @@ export class Images {
   }
 }
 
-function builtImage(image: ImageDetails): BuiltImage {
+function builtImage(image: ImageDetails, note: string | null): BuiltImage {
   const labels = image.Config.Labels ?? {};
   return {
     id: image.Id,
@@ -503,6 +521,7 @@ function builtImage(image: ImageDetails): BuiltImage {
     hasLauncher: labels[BuildLabel.launcher] === "1",
     // Ours stand in /app and do not care; a stranger's command may be relative to its own.
     workingDirectory: labels[BuildLabel.base] ? null : image.Config.WorkingDir || "/",
+    ...(note !== null && { note }),
   };
 }
 
@@ -567,6 +586,14 @@ function slug(wanted: Package): string {
 
 function sbomFile(dataDir: string, imageId: string): string {
   return `${dataDir}/sboms/${imageId.replace("sha256:", "")}.json`;
+}
+
+function recordFile(dataDir: string, key: string): string {
+  return `${dataDir}/builds/${key}.json`;
+}
+
+function jsonBytes(value: unknown): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(value, null, 1));
 }
 
 /** Writes by way of a rename, so that a crash leaves no half file. */

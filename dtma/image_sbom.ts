@@ -1,7 +1,7 @@
 /** Bills of materials: what is in a server's image, as far as its package says. */
 import type { Package } from "./protocol.ts";
 
-interface Component {
+export interface Component {
   type: "library" | "application";
   "bom-ref": string;
   name: string;
@@ -21,7 +21,7 @@ export async function billOfMaterials(
   imageId: string,
   wanted: Package,
   installed: Uint8Array | null,
-): Promise<Record<string, unknown>> {
+): Promise<Record<string, unknown> & { components: Component[] }> {
   const text = installed ? new TextDecoder().decode(installed) : "";
   const components = wanted.registry === "npm" && installed
     ? npmComponents(text)

@@ -538,9 +538,10 @@ export class ServerLoop {
     const startedMs = performance.now();
     const image = await this.#toolbox.images.ensure(spec.package, options);
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
-    const detail = built ? `Built in ${seconds} s` : "Was there already";
+    const note = image.note ? `. ${image.note}` : "";
+    const detail = (built ? `Built in ${seconds} s` : "Was there already") + note;
     reporting.layer("image", { state: "ready", detail });
-    if (built) reporting.event("image", "info", `Image built in ${seconds} s`);
+    if (built) reporting.event("image", "info", `Image built in ${seconds} s${note}`);
     reporting.observation!.imageDigest = image.id;
     return image;
   }

@@ -88,7 +88,7 @@ Deno.test({
       const html = await (await get(`${path}/log`)).text();
       assert.match(html, /Step 1\/9 : FROM base/);
       assert.match(html, /\[U\+001B\]\[31mred\[U\+202E\] and &lt;script&gt;/);
-      assert.equal(/\u001b|\u202e|<script>alert/.test(html), false);
+      for (const raw of ["\u001b", "\u202e", "<script>alert"]) assert.ok(!html.includes(raw));
     });
 
     await t.step("the log is searched by words, whatever their case and order", async () => {
