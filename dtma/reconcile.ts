@@ -2,8 +2,9 @@
 import { type Docker, EngineAbsentError } from "./docker.ts";
 import { Images, type ImagesOptions } from "./image.ts";
 import { Label, loadSpecKey } from "./policy.ts";
-import type { DesiredResponse, Observation, ReportedEvent, ServerSpec } from "./protocol.ts";
+import type { Observation, ReportedEvent } from "./protocol.ts";
 import { Ceiling } from "./ceiling.ts";
+import type { Desired, WantedServer } from "./desired.ts";
 import type { Log } from "./log.ts";
 import {
   EGRESS_LABEL,
@@ -96,8 +97,8 @@ export class Reconciler {
    * @param removing unlisted servers whose removal is waited for, even if nothing of them is here
    */
   apply(
-    desired: DesiredResponse["servers"],
-    removing: NonNullable<DesiredResponse["removing"]> = [],
+    desired: Desired["servers"],
+    removing: NonNullable<Desired["removing"]> = [],
   ): void {
     if (this.#closed) return;
     for (const spec of desired) {
@@ -165,7 +166,7 @@ export class Reconciler {
     await this.#egress.detach();
   }
 
-  #start(serverId: string, spec: ServerSpec | null, deletesVolumes = false): void {
+  #start(serverId: string, spec: WantedServer | null, deletesVolumes = false): void {
     this.#loops.set(serverId, new ServerLoop(this.#toolbox, serverId, spec, deletesVolumes));
   }
 

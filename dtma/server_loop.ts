@@ -5,6 +5,7 @@
  */
 import type { Ceiling } from "./ceiling.ts";
 import { AgentInstances } from "./agent_instances.ts";
+import type { WantedServer } from "./desired.ts";
 import { type ContainerSummary, DockerError, EngineAbsentError } from "./docker.ts";
 import { asFailure, Failure, SkipProbe, StreamLost } from "./failure.ts";
 import { type BuiltImage, type EnsureOptions, ImageError, type Images } from "./image.ts";
@@ -84,7 +85,7 @@ export class ServerLoop {
   readonly #serverId: string;
   readonly #reporting: Reporting;
   readonly #logFile: LogFile;
-  #wanted: ServerSpec | null;
+  #wanted: WantedServer | null;
   /** Of a server to remove: its volumes too. */
   #deletesVolumes: boolean;
   /** Aborted when something else is wanted, or DTMA ends. */
@@ -105,7 +106,7 @@ export class ServerLoop {
   constructor(
     toolbox: Toolbox,
     serverId: string,
-    wanted: ServerSpec | null,
+    wanted: WantedServer | null,
     deletesVolumes = false,
   ) {
     this.#toolbox = toolbox;
@@ -118,7 +119,7 @@ export class ServerLoop {
     this.ended = this.#run();
   }
 
-  get wanted(): ServerSpec | null {
+  get wanted(): WantedServer | null {
     return this.#wanted;
   }
 
@@ -149,7 +150,7 @@ export class ServerLoop {
    * The newest wish wins and ends whatever is under way for an older one; null: remove it whole.
    * @param deletesVolumes of a server to remove: its volumes too
    */
-  want(spec: ServerSpec | null, deletesVolumes = false): void {
+  want(spec: WantedServer | null, deletesVolumes = false): void {
     const before = this.#wanted;
     if (spec && before && spec.generation < before.generation) return;
     this.#deletesVolumes = deletesVolumes;
@@ -264,7 +265,7 @@ export class ServerLoop {
   }
 
   /** Starts the server, and again whenever it goes down, until something else is wanted. */
-  async #keepRunning(spec: ServerSpec, signal: AbortSignal): Promise<void> {
+  async #keepRunning(spec: WantedServer, signal: AbortSignal): Promise<void> {
     const hash = await specHash(spec, this.#toolbox.specKey);
     const policy = new RestartPolicy();
     let imageRetryMs = 5000, hostRetryMs = HOST_RETRY_MS, reattached = 0, attempts = 0;
@@ -379,13 +380,16 @@ export class ServerLoop {
   }
 
   /** What serves, if it is as it should be; else image and a new container, ready to be called. */
-  async #bringUp(spec: ServerSpec, hash: string, signal: AbortSignal): Promise<Instance> {
-    const refused = this.#toolbox.ceiling.refuses(spec);
+  async #bringUp(spec: WantedServer, hash: string, signal: AbortSignal): Promise<Instance> {
+    const refused = spec.refusal ?? this.#toolbox.ceiling.refuses(spec);
     if (refused) {
       throw new Failure(
         "container",
         `This toolbox refuses it: ${refused}`,
-        "Ask for less, or have whoever runs the toolbox raise the limit in its ceiling file.",
+        spec.refusal
+          ? "Mooring itself never asks for this: look at what else writes to its database, or speaks " +
+            "for it."
+          : "Ask for less, or have whoever runs the toolbox raise the limit in its ceiling file.",
         "final",
       );
     }
