@@ -59,7 +59,11 @@ export class Reconciler {
   #collecting: Promise<void> = Promise.resolve();
 
   private constructor(options: ReconcilerOptions, specKey: CryptoKey, unprobed: Unprobed) {
-    const { docker, toolboxId, onDenied = () => {}, log = () => {} } = options;
+    const { docker, toolboxId, log = () => {} } = options;
+    const onDenied: OnDenied = (denial) => {
+      const host = this.#loops.get(denial.serverId)?.cleaned(denial.host) ?? denial.host;
+      options.onDenied?.({ ...denial, host });
+    };
     this.#egress = openEgress({ docker, toolboxId, onDenied, log, ...options.egress });
     this.#toolbox = {
       docker: options.docker,

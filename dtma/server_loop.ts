@@ -130,6 +130,11 @@ export class ServerLoop {
     );
   }
 
+  /** A text that the server made, without its secrets. */
+  cleaned(text: string): string {
+    return this.#reporting.log.clean(text);
+  }
+
   /** The server's whole log that is kept, oldest line first. */
   log(): Promise<string> {
     return this.#logFile.read();

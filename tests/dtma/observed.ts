@@ -1,6 +1,7 @@
 /** A Reconciler whose reports a test can wait for. */
 import assert from "node:assert/strict";
 import { Ceiling } from "../../dtma/ceiling.ts";
+import type { Log } from "../../dtma/log.ts";
 import type { Denial, Observation, ReportedEvent, ServerSpec } from "../../dtma/protocol.ts";
 import { Reconciler } from "../../dtma/reconcile.ts";
 import type { ServerImages } from "../../dtma/server_loop.ts";
@@ -20,7 +21,7 @@ export class Dtma {
   static async start(
     toolbox: Toolbox,
     images?: ServerImages,
-    { ceiling, pingEveryMs }: { ceiling?: object; pingEveryMs?: number } = {},
+    { ceiling, pingEveryMs, log }: { ceiling?: object; pingEveryMs?: number; log?: Log } = {},
   ): Promise<Dtma> {
     const { docker, id: toolboxId, dataDir } = toolbox;
     const dtma: Dtma = new Dtma(
@@ -31,6 +32,7 @@ export class Dtma {
         openSession,
         images,
         pingEveryMs,
+        log,
         ceiling: Ceiling.read(ceiling ? JSON.stringify(ceiling) : null),
         report: (observation) => dtma.history.push(observation),
         event: (event) => dtma.events.push(event),
