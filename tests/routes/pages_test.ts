@@ -347,6 +347,7 @@ Deno.test({
             container: { ...seen.layers.container, state: "failed", detail, nextStep: "Mend it." },
           },
           logTail: lines,
+          volumes: [{ name: "data", bytes: 3 * 1024 ** 2 }, { name: "other", bytes: null }],
         }],
         events: [],
         removed: [],
@@ -354,6 +355,8 @@ Deno.test({
       const html = await (await get(`/servers/${serverId}`)).text();
       assert.match(html, /status failed.*crash_looping: went down 5 times.*exited with code 3/);
       assert.match(html, /Mend it\./);
+      assert.match(html, /<code>data<\/code> 3\.0 MiB/);
+      assert.match(html, /<code>other<\/code> not measured yet/);
       for (const index of lines.keys()) {
         assert.ok(html.includes(`line ${index} of [U+001B][31mred`), String(index));
       }
