@@ -67,7 +67,7 @@ export interface BuiltImage {
   hasLauncher: boolean;
   /** Where the command is to be started, when it is not all the same to it. */
   workingDirectory: string | null;
-  /** Its digest beside that of the build before, as a sentence; not of a first build. */
+  /** Of one that was built just now: its digest beside that of the build before, as a sentence. */
   note?: string;
 }
 
@@ -152,10 +152,7 @@ export class Images {
     const present = await docker.inspectImage(repository(wanted, key));
     // Without the base there is nothing newer to stand on.
     const current = baseId === null || present?.Config.Labels?.[BuildLabel.base] === baseId;
-    if (present && current) {
-      const record = await this.#record(key);
-      return builtImage(present, record?.imageId === present.Id ? record.note : null);
-    }
+    if (present && current) return builtImage(present);
     if (baseId === null) throw await this.#missingBase(wanted);
     let build = this.#builds.get(key);
     while (build?.abort.signal.aborted) {
@@ -456,8 +453,8 @@ export class Images {
     await keep(sbomFile(dataDir, id), jsonBytes(sbom));
     const made = { imageId: id, baseId, parts: sbom.components.map(({ purl }) => purl), content };
     const note = comparison(wanted, await this.#record(build.key), made);
-    await keep(recordFile(dataDir, build.key), jsonBytes({ ...made, note } satisfies BuildRecord));
-    return builtImage(image, note);
+    await keep(recordFile(dataDir, build.key), jsonBytes(made));
+    return { ...builtImage(image), ...(note !== null && { note }) };
   }
 
   /** What is kept of the last build of a package. */
@@ -513,7 +510,7 @@ export class Images {
   }
 }
 
-function builtImage(image: ImageDetails, note: string | null): BuiltImage {
+function builtImage(image: ImageDetails): BuiltImage {
   const labels = image.Config.Labels ?? {};
   return {
     id: image.Id,
@@ -521,7 +518,6 @@ function builtImage(image: ImageDetails, note: string | null): BuiltImage {
     hasLauncher: labels[BuildLabel.launcher] === "1",
     // Ours stand in /app and do not care; a stranger's command may be relative to its own.
     workingDirectory: labels[BuildLabel.base] ? null : image.Config.WorkingDir || "/",
-    ...(note !== null && { note }),
   };
 }
 

@@ -11,8 +11,6 @@ export interface BuildRecord {
   parts: string[];
   /** {@link contentHash} of what was installed; null of what only its own maker can install. */
   content: string | null;
-  /** How it compares with the build before it; null of the first one. */
-  note: string | null;
 }
 
 /** Changed packages that are named; a sentence is read, a list is not. */
@@ -22,7 +20,7 @@ const NAMED = 3;
 export function comparison(
   { registry }: Package,
   before: BuildRecord | null,
-  now: Omit<BuildRecord, "note">,
+  now: BuildRecord,
 ): string | null {
   if (!before) return null;
   if (before.imageId === now.imageId) return "Its digest is that of the build before";

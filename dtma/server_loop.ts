@@ -547,9 +547,9 @@ export class ServerLoop {
     const startedMs = performance.now();
     const image = await this.#toolbox.images.ensure(spec.package, options);
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
-    const note = image.note ? `. ${image.note}` : "";
-    const detail = (built ? `Built in ${seconds} s` : "Was there already") + note;
+    const detail = built ? `Built in ${seconds} s` : "Was there already";
     reporting.layer("image", { state: "ready", detail });
+    const note = image.note ? `. ${image.note}` : "";
     if (built) reporting.event("image", "info", `Image built in ${seconds} s${note}`);
     reporting.observation!.imageDigest = image.id;
     return image;

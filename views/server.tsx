@@ -112,7 +112,7 @@ const LAYER_NAMES: [Layer | "host", string][] = [
   ["host", "Host"],
   ["image", "Image"],
   ["container", "Container"],
-  ["handshake", "MCP handshake"],
+  ["handshake", "Handshake"],
   ["tools", "Tools"],
 ];
 
