@@ -9,6 +9,7 @@ export function ServerResources(
 ) {
   const shared = samples.filter(({ instance }) => instance === null);
   const last = shared.at(-1);
+  const isOld = last !== undefined && Date.now() - last.at.getTime() > OLD_MS;
   const memoryLimit = (server.config.options.memoryMiB ?? server.config.entry.memoryMiB) *
     1024 ** 2;
   const { health } = server;
@@ -24,6 +25,11 @@ export function ServerResources(
         </p>
       )}
       <p>{figuresInWords(figures)}</p>
+      {isOld && (
+        <p class="help">
+          Not measured any more; the figures below are of <Time at={last.at} relative />.
+        </p>
+      )}
       {!last
         ? <p class="help">Measured every 10 seconds while it runs; nothing was measured yet.</p>
         : (
@@ -93,6 +99,9 @@ function figuresInWords({ calls, failed, toolErrors, medianMs, p95Ms }: CallFigu
     `failed, ${toolErrors === 0 ? "none" : toolErrors} ended with an error of the tool's own` +
     `${answered}.`;
 }
+
+/** Several readings late: the server does not run, or nothing is heard of it. */
+const OLD_MS = 60_000;
 
 const WIDTH = 240, HEIGHT = 40, HOUR_MS = 3_600_000;
 

@@ -325,6 +325,8 @@ Deno.test({
         }
         assert.match(html, /it is not known whether the server runs, and calls do not reach it/);
         assert.match(html, /is silent for 10 minutes/);
+        const box = await (await get(`/toolboxes/${toolboxId}`)).text();
+        assert.match(box, /Silent\..*last heard of.*<time.*calls do not reach them/s);
         await owner`update public.toolboxes set last_seen_at = now()`;
         const again = await (await get(`/servers/${serverId}`)).text();
         assert.match(again, /<li class="ready" data-layer="host">/);
@@ -398,6 +400,7 @@ Deno.test({
         assert.equal(/<script>alert|<img src=x/.test(before), false);
         assert.match(before, /64\.0 MiB of 512\.0 MiB/);
         assert.match(before, /7 of 128/);
+        assert.doesNotMatch(before, /Not measured any more/);
         const hosts = (act: string, host: string) =>
           post(`/servers/${serverId}/hosts${act}`, { host });
         assert.equal((await hosts("", "API.x.com:443 ")).status, 303);
