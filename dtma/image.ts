@@ -8,6 +8,7 @@ import type { BuildOptions, Docker, ImageDetails } from "./docker.ts";
 import { DockerError } from "./docker.ts";
 import { explain, ImageError } from "./image_error.ts";
 import {
+  adapterContext,
   BASES,
   type Bases,
   BuildLabel,
@@ -21,7 +22,13 @@ import {
 import { type BuildRecord, comparison, contentHash } from "./image_rebuild.ts";
 import { billOfMaterials } from "./image_sbom.ts";
 import { Label } from "./policy.ts";
-import { type OciPackage, Package, packageTitle, type SourcePackage } from "./protocol.ts";
+import {
+  type OciPackage,
+  Package,
+  packageTitle,
+  type RemotePackage,
+  type SourcePackage,
+} from "./protocol.ts";
 import { Slots } from "./slots.ts";
 import { sourceContext } from "./source_tree.ts";
 
@@ -210,15 +217,18 @@ export class Images {
 
   /** The id of the base that a package's image stands on, "" when it brings its own; null: missing. */
   async #baseId(wanted: Package): Promise<string | null> {
-    if (!isInstalled(wanted)) return "";
     const { docker, bases, indexes } = this.#options;
-    const recipe = recipeOf(wanted, indexes);
-    return (await docker.inspectImage(bases[recipe.base]))?.Id ?? null;
+    const isOurs = wanted.registry === "remote" || isInstalled(wanted);
+    if (!isOurs) return "";
+    const base = isInstalled(wanted) ? recipeOf(wanted, indexes).base : "node";
+    return (await docker.inspectImage(bases[base]))?.Id ?? null;
   }
 
   async #missingBase(wanted: Package): Promise<ImageError> {
     const { docker, bases, indexes } = this.#options;
-    const { base, installer } = recipeOf(wanted as InstalledPackage, indexes);
+    const { base, installer } = isInstalled(wanted)
+      ? recipeOf(wanted, indexes)
+      : { base: "node", installer: "node" } as const;
     const missing = await docker.inspectImage(bases[base]) ? installer : base;
     if (missing === "node") {
       return new ImageError(
@@ -250,6 +260,7 @@ export class Images {
     try {
       if (wanted.registry === "oci") return await this.#pull(wanted, build);
       if (wanted.registry === "source") return await this.#buildSource(wanted, build);
+      if (wanted.registry === "remote") return await this.#addAdapter(wanted, baseId, build);
       return await this.#install(wanted, baseId, buildId, build);
     } catch (error) {
       throw explain(error, wanted, build.output, limits);
@@ -322,6 +333,20 @@ export class Images {
     } finally {
       await docker.removeImage(tag).catch(() => {});
     }
+  }
+
+  /** The adapter's few files on the base: nothing is fetched, and nothing runs. */
+  async #addAdapter(wanted: RemotePackage, baseId: string, build: Build): Promise<BuiltImage> {
+    const { toolboxId, bases } = this.#options;
+    const labels = { ...ownImageLabels(toolboxId, build.key), [BuildLabel.base]: baseId };
+    const context = adapterContext(wanted.url, labels);
+    const id = await this.#run(context, build, {
+      tag: repository(wanted, build.key),
+      buildArguments: { BASE: bases.node },
+      network: false,
+    });
+    const content = await contentHash(ReadableStream.from([context]));
+    return await this.#finish(id, wanted, build, { baseId, installed: null, content });
   }
 
   /** What another's image needs to be ours: labels to find it by, and the launcher. */
@@ -522,7 +547,7 @@ function builtImage(image: ImageDetails): BuiltImage {
 }
 
 function isInstalled(wanted: Package): wanted is InstalledPackage {
-  return wanted.registry !== "oci" && wanted.registry !== "source";
+  return ["npm", "pypi", "nuget"].includes(wanted.registry);
 }
 
 function tooLarge({ writtenBytes }: BuildLimits): ImageError {
@@ -575,6 +600,8 @@ function slug(wanted: Package): string {
     ? wanted.image
     : wanted.registry === "source"
     ? wanted.location.replace(/^https?:/, "")
+    : wanted.registry === "remote"
+    ? new URL(wanted.url).hostname
     : wanted.name;
   const letters = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-|-$/g, "");
   return letters.slice(0, 60).replace(/-$/, "") || "package";

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { Ceiling } from "../../dtma/ceiling.ts";
 import type { Log } from "../../dtma/log.ts";
 import type { Denial, Observation, ReportedEvent, ServerSpec } from "../../dtma/protocol.ts";
-import { Reconciler } from "../../dtma/reconcile.ts";
+import { Reconciler, type ReconcilerOptions } from "../../dtma/reconcile.ts";
 import type { ServerImages } from "../../dtma/server_loop.ts";
 import { openSession } from "../../dtma/session.ts";
 import type { Toolbox } from "./engine.ts";
@@ -21,7 +21,12 @@ export class Dtma {
   static async start(
     toolbox: Toolbox,
     images?: ServerImages,
-    { ceiling, pingEveryMs, log }: { ceiling?: object; pingEveryMs?: number; log?: Log } = {},
+    { ceiling, pingEveryMs, egress, log }: {
+      ceiling?: object;
+      pingEveryMs?: number;
+      egress?: ReconcilerOptions["egress"];
+      log?: Log;
+    } = {},
   ): Promise<Dtma> {
     const { docker, id: toolboxId, dataDir } = toolbox;
     const dtma: Dtma = new Dtma(
@@ -32,6 +37,7 @@ export class Dtma {
         openSession,
         images,
         pingEveryMs,
+        egress,
         log,
         ceiling: Ceiling.read(ceiling ? JSON.stringify(ceiling) : null),
         report: (observation) => dtma.history.push(observation),
