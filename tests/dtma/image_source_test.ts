@@ -1,6 +1,8 @@
 /** Images of source trees: git repositories over HTTP, and folders; and what a build is held to. */
 import assert from "node:assert/strict";
+import { DockerError } from "../../dtma/docker.ts";
 import { ImageError, Images, type ImagesOptions } from "../../dtma/image.ts";
+import { explain } from "../../dtma/image_error.ts";
 import type { SourcePackage } from "../../dtma/protocol.ts";
 import { converse } from "./converse.ts";
 import { BASE, engineTest, leftovers, type Toolbox } from "./engine.ts";
@@ -129,6 +131,23 @@ engineTest("Images.ensure builds a git repository at its commit", async (toolbox
   } finally {
     await server.shutdown();
   }
+});
+
+Deno.test("explain says of an engine's host without git that it needs it", () => {
+  // Docker Engine 28's words.
+  const said =
+    'failed to init repo at /var/lib/docker/tmp/x: : exec: "git": executable file not found';
+  const wanted: SourcePackage = {
+    registry: "source",
+    kind: "git",
+    location: "https://git.example/server",
+    revision: "0".repeat(40),
+    dockerfile: "Dockerfile",
+  };
+  const limits = { memoryBytes: 1, fileBytes: 1 };
+  const error = explain(new DockerError(500, said), wanted, [], limits);
+  refused(/cannot fetch https:\/\/git\.example\/server/, false)(error);
+  assert.match((error as ImageError).nextStep, /host has git/);
 });
 
 engineTest("Images.ensure builds a folder where it is allowed, at its commit", async (toolbox) => {
