@@ -15,6 +15,7 @@ import {
 import { DEPTH_LIMIT, outline } from "./json_text.ts";
 import { acceptedLink, type Link, type LinkCall, linkSocket } from "./link.ts";
 import {
+  BOM_METHOD,
   ErrorCode,
   FRAME_LIMIT_BYTES,
   InstanceKey,
@@ -37,6 +38,8 @@ export interface ServingOptions {
   reach: (serverId: string, instance: string | null, signal: AbortSignal) => Promise<Route>;
   /** The log that is kept of a server; null of one that is not here. */
   logOf: (serverId: string) => Promise<string | null>;
+  /** What is in a server's image, as CycloneDX; null where that is not kept. */
+  bomOf?: (serverId: string) => Promise<Record<string, unknown> | null>;
   /** Longest wait for a server's answer. */
   callTimeoutMs?: number;
 }
@@ -56,7 +59,7 @@ const LINK_PATH = "/link";
 
 /** A server that is up is reached at once; one that is not so soon is being started. */
 const STARTING_MS = 100;
-const METHODS = ["tools/call", "tools/list", "server/discover", LOG_METHOD];
+const METHODS = ["tools/call", "tools/list", "server/discover", LOG_METHOD, BOM_METHOD];
 
 /** What a caller that does not read leaves unread of an event stream before progress is dropped. */
 const UNREAD_LIMIT_BYTES = 1024 * 1024;
@@ -98,10 +101,11 @@ export interface Call {
  * goes wrong is a response; rejects only when the call's signal is aborted, or with a {@link Refusal}.
  */
 function serving(
-  { reach, logOf, callTimeoutMs = 300_000 }: ServingOptions,
+  { reach, logOf, bomOf, callTimeoutMs = 300_000 }: ServingOptions,
 ): (call: Call) => Promise<JsonRpcResponse> {
   return async function serve({ serverId, instance, message, signal, onNotification }) {
     if (message.method === LOG_METHOD) return logResponse(message.id, await logOf(serverId));
+    if (message.method === BOM_METHOD) return await bomResponse(message.id, bomOf?.(serverId));
     const route = await reached(reach(serverId, instance, signal), message, onNotification);
     signal.throwIfAborted();
     if ("unavailable" in route) {
@@ -344,6 +348,18 @@ function logResponse(id: JsonRpcId, log: string | null): JsonRpcResponse {
     text = text.slice(text.indexOf("\n", text.length / 4) + 1 || text.length / 2);
   }
   return { jsonrpc: "2.0", id, result: { text } };
+}
+
+async function bomResponse(
+  id: JsonRpcId,
+  bom?: Promise<Record<string, unknown> | null>,
+): Promise<JsonRpcResponse> {
+  try {
+    return { jsonrpc: "2.0", id, result: { bom: await bom ?? null } };
+  } catch (error) {
+    // The engine, which knows the image, is away.
+    return errorResponse(id, ErrorCode.serverUnavailable, (error as Error).message);
+  }
 }
 
 /** The call must be of the definition that was approved, as the server lists it now. */
