@@ -212,7 +212,7 @@ class Rounds {
         return look;
       }
       history.add("waiting", { differences: look.differences });
-      await sleep(150);
+      await sleep(250);
     }
     history.add("as asked");
     await this.#everyServerAnswers();

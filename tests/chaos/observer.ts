@@ -5,7 +5,7 @@ import type { History } from "./history.ts";
 import { Judge, type Seen, type Sight } from "./judge.ts";
 import { sleep } from "./waiting.ts";
 
-const SAMPLE_EVERY_MS = 200;
+const SAMPLE_EVERY_MS = 250;
 
 export class Observer {
   readonly judge: Judge;

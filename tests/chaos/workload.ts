@@ -142,7 +142,7 @@ export class Workload {
     const under = new Set<Promise<void>>();
     const operate = async () => {
       while (!signal.aborted) {
-        await sleep(this.#random.between(250, 800));
+        await sleep(this.#random.between(350, 1000));
         const operation: Promise<void> = this.#operate().finally(() => under.delete(operation));
         under.add(operation);
       }
