@@ -323,7 +323,7 @@ export class Workload {
    */
   async #break(server: Wanted): Promise<void> {
     const isTried = server.running && server.isCallable &&
-      (server.kind !== "counts-kept" || this.#random.chance(0.1));
+      (server.kind !== "counts-kept" || this.#random.chance(0.03));
     await this.#reconfigure(server, isTried ? `broken${++this.#mark}` : undefined);
   }
 
