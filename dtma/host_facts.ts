@@ -2,6 +2,7 @@
 import { type Docker, EngineAbsentError, isPodman } from "./docker.ts";
 import { podmanWarnings } from "./podman.ts";
 import { type HostFacts, PROTOCOL_VERSION } from "./protocol.ts";
+import type { Sandboxes } from "./sandboxes.ts";
 import { DTMA_VERSION } from "./version.ts";
 
 /** An engine that does not answer for this long is not there, for all that a person can do with it. */
@@ -11,16 +12,21 @@ const ENGINE_TIMEOUT_MS = 5000;
 export async function hostFacts(
   docker: Docker,
   path: Pick<HostFacts, "reach" | "address" | "clockOffsetMs" | "clockWarning" | "roundTripMs">,
+  sandboxes: Sandboxes,
 ): Promise<HostFacts> {
   return {
     dtmaVersion: DTMA_VERSION,
     protocolVersion: PROTOCOL_VERSION,
+    knowsTiers: true,
     ...path,
-    engine: await engineFacts(docker),
+    engine: await engineFacts(docker, sandboxes),
   };
 }
 
-async function engineFacts(docker: Docker): Promise<HostFacts["engine"]> {
+async function engineFacts(
+  docker: Docker,
+  sandboxes: Sandboxes,
+): Promise<HostFacts["engine"]> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const silence = new Promise<never>((_, reject) => {
     timer = setTimeout(
@@ -33,6 +39,8 @@ async function engineFacts(docker: Docker): Promise<HostFacts["engine"]> {
       Promise.all([docker.version(), docker.info()]),
       silence,
     ]);
+    const { warnings, ...runtimes } = sandboxes.facts(version, info);
+    if (isPodman(version)) warnings.push(...podmanWarnings(info));
     return {
       state: "ready",
       version: version.Version.slice(0, 80),
@@ -41,7 +49,9 @@ async function engineFacts(docker: Docker): Promise<HostFacts["engine"]> {
       architecture: info.Architecture.slice(0, 40),
       cpus: info.NCPU,
       memoryBytes: info.MemTotal,
-      ...(isPodman(version) && { product: "podman", warnings: podmanWarnings(info) }),
+      ...runtimes,
+      ...(isPodman(version) && { product: "podman" }),
+      ...(warnings.length > 0 && { warnings }),
     };
   } catch (error) {
     const absent = error instanceof EngineAbsentError;

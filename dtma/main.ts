@@ -45,6 +45,7 @@ import { createLog, type Log } from "./log.ts";
 import { type DesiredResponse, ENVIRONMENT, EXIT_UNWANTED, type HostFacts } from "./protocol.ts";
 import { Reconciler } from "./reconcile.ts";
 import { sampleContainers } from "./sampler.ts";
+import { Sandboxes } from "./sandboxes.ts";
 import { openSession } from "./session.ts";
 import { keepTunnel } from "./tunnel.ts";
 import { sleep } from "./waiting.ts";
@@ -65,6 +66,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
   const directory = await DataDirectory.open(config.dataDirectory);
   const { signal } = stopping;
   const docker = new Docker(config.dockerHost, `${config.dataDirectory}/profiles`);
+  const sandboxes = new Sandboxes(docker, ceiling.sandbox);
   const clock = new AppClock();
   const client = new AppClient(config.appUrl, (date) => clock.heardDate(date));
   let serveMcp: ReturnType<typeof dataPath> = () =>
@@ -79,7 +81,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
   };
   const facts = () => {
     for (const link of links) clock.measured(link);
-    return hostFacts(docker, { reach, address, ...clock.facts() });
+    return hostFacts(docker, { reach, address, ...clock.facts() }, sandboxes);
   };
   log(
     "info",
@@ -100,6 +102,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       dataDir: config.dataDirectory,
       openSession,
       ceiling,
+      sandboxes,
       egress: config.egress,
       indexes: config.indexes,
       sourceDirectories: config.sourceDirectories,

@@ -192,6 +192,22 @@ export const VolumeSpec = z.object({
 export type VolumeSpec = z.infer<typeof VolumeSpec>;
 
 /**
+ * How far a server is trusted. `standard`: in a sandbox (gVisor, Kata) where the toolbox has one, else
+ * on the host's kernel under the whole policy. `untrusted`: in a sandbox or not at all.
+ */
+export const Tier = z.enum(["standard", "untrusted"]);
+export type Tier = z.infer<typeof Tier>;
+
+/** A runtime of the engine's whose containers have a kernel of their own. */
+export const Sandbox = z.object({
+  /** As the engine calls it. */
+  runtime: z.string().max(100),
+  /** `other`: on the word of the host's owner. */
+  kind: z.enum(["gvisor", "kata", "other"]),
+});
+export type Sandbox = z.infer<typeof Sandbox>;
+
+/**
  * What one server should be: everything DTMA needs to run it, and nothing it could be misled by
  * (never a raw HostConfig). Environment and secrets are apart so that secrets can be kept out of
  * labels, logs and reports.
@@ -222,6 +238,8 @@ export const ServerSpec = z.object({
   idleStopS: z.int().min(5).max(604_800).nullable().default(null),
   /** Grows when a person asks for a restart: the same spec with another number starts anew. */
   restart: z.int().nonnegative().default(0),
+  /** A DTMA that does not know of tiers would run any: the app sends it no untrusted server. */
+  tier: Tier.default("standard"),
 });
 export type ServerSpec = z.infer<typeof ServerSpec>;
 
@@ -229,6 +247,8 @@ export type ServerSpec = z.infer<typeof ServerSpec>;
 export const HostFacts = z.object({
   dtmaVersion: z.string().max(40),
   protocolVersion: z.int(),
+  /** It knows {@link Tier}: without it an untrusted server would be run like any other. */
+  knowsTiers: z.boolean().optional(),
   /**
    * How the app's calls come here: it dials `address`, or this DTMA, which nobody can dial, keeps a
    * link to the app.
@@ -255,6 +275,18 @@ export const HostFacts = z.object({
       product: z.string().max(40).optional(),
       /** What a person should know of it. */
       warnings: z.array(z.string().max(500)).max(10).optional(),
+      /** What it can start containers by; `shared` are those on the host's kernel. */
+      runtimes: z.array(z.object({
+        name: z.string().max(100),
+        kind: z.enum(["shared", ...Sandbox.shape.kind.options]),
+      })).max(20).optional(),
+      /** The one of them that sandboxes servers; null: none does. */
+      sandbox: Sandbox.extend({
+        /** Servers of tier `standard` run in it too. */
+        standard: z.boolean(),
+        /** What it does otherwise than the policy says. */
+        differs: z.array(z.string().max(500)).max(10),
+      }).nullable().optional(),
     }),
     /** No Docker Engine answers: why, and what to do about it. */
     z.object({
@@ -398,6 +430,10 @@ export const Observation = z.object({
   gaveUp: z.boolean().default(false),
   health: Health.nullable().default(null),
   instances: z.array(AgentInstance).max(256).default([]),
+  /** What its container runs in; null: on the host's kernel. */
+  sandbox: Sandbox.nullable().default(null),
+  /** Why it is not in the sandbox that the toolbox has. */
+  unsandboxed: z.string().max(500).nullable().default(null),
   /** Null while a volume's size is not known. */
   volumes: z.array(z.object({ name: z.string().max(31), bytes: z.int().nonnegative().nullable() }))
     .max(4).default([]),

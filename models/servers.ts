@@ -1,7 +1,13 @@
 import canonicalize from "canonicalize";
 import { v7 } from "uuid";
 import { z } from "zod";
-import { type AgentInstance, type Health, packageTitle } from "../dtma/protocol.ts";
+import {
+  type AgentInstance,
+  type Health,
+  packageTitle,
+  type Sandbox,
+  type Tier,
+} from "../dtma/protocol.ts";
 import { buildCodeOf, CatalogEntry, readCatalogEntry } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
@@ -11,7 +17,7 @@ import { type Change, changesBetween } from "./server_changes.ts";
 import { missingConsent, readForm, readOptions } from "./server_form.ts";
 import { ServerOptions } from "./server_options.ts";
 import { type Layers, presentLayers, type ServerStatus, statusOf } from "./server_status.ts";
-import { lacksLabel, nothingFits, place, whyNever, type Wish } from "./placement.ts";
+import { lacksLabel, lacksSandbox, nothingFits, place, whyNever, type Wish } from "./placement.ts";
 import { readToolboxes } from "./toolboxes.ts";
 import { validName } from "./workspaces.ts";
 
@@ -25,6 +31,11 @@ export const ServerConfig = z.object({
   options: ServerOptions.prefault({}),
 });
 export type ServerConfig = z.infer<typeof ServerConfig>;
+
+/** How far a server is trusted: what its person says, or else its entry. */
+export function tierOf({ entry, options }: Pick<ServerConfig, "entry" | "options">): Tier {
+  return options.tier ?? entry.tier;
+}
 
 export interface Server {
   id: string;
@@ -52,6 +63,11 @@ export interface Server {
   health: Health | null;
   instances: AgentInstance[];
   volumes: { name: string; bytes: number | null }[];
+  tier: Tier;
+  /** What its container runs in; null: on the host's kernel, or not known. */
+  sandbox: Sandbox | null;
+  /** Why it is not in the sandbox that its toolbox has. */
+  unsandboxed: string | null;
   serverInfo: Record<string, unknown> | null;
   logTail: string[];
   observedAt: Date | null;
@@ -106,9 +122,11 @@ export async function deployServer(
       if (made) return made;
 
       const { id: entryId, entry } = await readCatalogEntry(sql, request.slug);
+      const options = readOptions(request.form, { entry, options: ServerOptions.parse({}) });
       const toolboxId = await placeFor(sql, request, {
         memoryMiB: entry.memoryMiB,
         label: request.label,
+        tier: tierOf({ entry, options }),
       });
 
       const { values, secrets } = readForm(
@@ -132,7 +150,7 @@ export async function deployServer(
         entry,
         values,
         secrets: await writeSecrets(sql, server, secrets, secretsKey),
-        options: ServerOptions.parse({}),
+        options,
       };
       await writeGeneration(sql, user, server, 1, config);
       await recordEvent(sql, user, {
@@ -182,6 +200,7 @@ export async function reconfigureServer(
     const { entry, secrets: kept } = server.config;
     const { values, secrets } = readForm(entry, change.form, Object.keys(kept));
     const options = readOptions(change.form, server.config);
+    await mustBeSandboxable(sql, server, tierOf({ entry, options }));
     const config: ServerConfig = { entry, values, secrets: kept, options };
     // Canonical: jsonb gives keys back in an order of its own.
     const isSame = Object.keys(secrets).length === 0 && server.running &&
@@ -341,12 +360,22 @@ async function placeFor(
     if (lacking) {
       throw new Invalid(`${lacking}: choose another toolbox, or no label`, { label: lacking });
     }
+    const unsafe = lacksSandbox(box, wish);
+    if (unsafe) throw new Invalid(unsafe, { "option.tier": unsafe });
     return box.id;
   }
   const placed = place(boxes, wish).toolboxId;
   if (placed) return placed;
   const message = nothingFits(boxes, wish);
   throw new Invalid(message, { [wish.label ? "label" : "toolboxId"]: message });
+}
+
+/** That a server's toolbox can run it: better told in the form than by a generation that fails. */
+async function mustBeSandboxable(sql: Sql, server: Server, tier: Tier): Promise<void> {
+  if (tier === server.tier) return;
+  const [box] = await readToolboxes(sql, sql`t.id = ${server.toolboxId}`);
+  const unsafe = box && lacksSandbox(box, { tier });
+  if (unsafe) throw new Invalid(unsafe, { "option.tier": unsafe });
 }
 
 /** Also one that was removed since: a click that comes late must not bring it back. */
@@ -438,8 +467,9 @@ async function readServer(sql: Sql, serverId: string): Promise<Server> {
 }
 
 async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> {
-  const rows = await sql<(Omit<Server, "layers" | "status" | "statusDetail"> & {
+  const rows = await sql<(Omit<Server, "layers" | "status" | "statusDetail" | "tier"> & {
     layers: Layers | null;
+    knowsTiers: boolean;
     silentS: number | null;
     isToolboxRevoked: boolean;
   })[]>`
@@ -448,7 +478,8 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
       g.config, o.generation as "observedGeneration", o.layers, o.image_digest as "imageDigest",
       o.container_id as "containerId", coalesce(o.restarts, 0) as restarts,
       o.serving_generation as "servingGeneration", o.health, coalesce(o.instances, '[]') as instances,
-      coalesce(o.volumes, '[]') as volumes,
+      coalesce(o.volumes, '[]') as volumes, nullif(o.sandbox, 'null') as sandbox, o.unsandboxed,
+      coalesce((t.facts ->> 'knowsTiers')::boolean, false) as "knowsTiers",
       o.server_info as "serverInfo", coalesce(o.log_tail, '[]') as "logTail",
       o.observed_at as "observedAt",
       extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
@@ -464,13 +495,17 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
     join toolboxes t on t.id = s.toolbox_id
     left join observations o on o.server_id = s.id
     where ${which} order by lower(s.name), s.id`;
-  return rows.map(({ silentS, isToolboxRevoked, ...row }) => {
+  return rows.map(({ silentS, isToolboxRevoked, knowsTiers, ...row }) => {
     const layers = presentLayers(row);
+    const config = ServerConfig.parse(row.config);
+    const tier = tierOf(config);
+    const isRefused = tier === "untrusted" && !knowsTiers;
     return {
       ...row,
-      config: ServerConfig.parse(row.config),
+      config,
+      tier,
       layers,
-      ...statusOf(row, layers, silentS, isToolboxRevoked),
+      ...statusOf({ ...row, isRefused }, layers, silentS, isToolboxRevoked),
     };
   });
 }

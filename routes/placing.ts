@@ -1,11 +1,16 @@
+import { Tier } from "../dtma/protocol.ts";
 import type { CatalogEntry } from "../models/catalog_entries.ts";
 import { nothingFits, place } from "../models/placement.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
 
 /** What the deploy form shows of the toolboxes: of all that are left, or of those with a label. */
-export function placing(all: Toolbox[], { memoryMiB }: CatalogEntry, label?: string) {
+export function placing(
+  all: Toolbox[],
+  { memoryMiB, tier }: CatalogEntry,
+  { label, tier: asked }: { label?: string; tier?: string } = {},
+) {
   const toolboxes = all.filter((box) => !box.revokedAt);
-  const wish = { memoryMiB, label };
+  const wish = { memoryMiB, label, tier: Tier.safeParse(asked).data ?? tier };
   const placement = place(toolboxes, wish);
   return {
     toolboxes,

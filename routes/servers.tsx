@@ -238,7 +238,7 @@ export function serverRoutes(deps: Deps) {
         entry={entry}
         asked={askedInputs(entry)}
         buildCode={buildCodeOf(entry)}
-        {...placing(toolboxes, entry, form.label)}
+        {...placing(toolboxes, entry, { label: form.label, tier: form["option.tier"] })}
         idempotencyKey={form.idempotencyKey}
         values={form}
         mistakes={error.fields}

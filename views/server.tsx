@@ -6,6 +6,7 @@ import type { Sample } from "../models/samples.ts";
 import type { Generation, Server } from "../models/servers.ts";
 import type { Tool } from "../models/tools.ts";
 import { InputFields } from "./deploy_form.tsx";
+import { IsolationFacts, TierField } from "./isolation.tsx";
 import { PackageFacts } from "./package.tsx";
 import { Confirm, Empty, Field, Mistake, Status, Time } from "./parts.tsx";
 import { Generations } from "./server_generations.tsx";
@@ -238,6 +239,11 @@ function OptionFields({ server, values, mistakes = {} }: ServerProps) {
           An instance of its own keeps what one agent tells a server from the others.
         </p>
       </div>
+      <TierField
+        tier={values?.["option.tier"] ?? server.tier}
+        entryTier={entry.tier}
+        mistake={mistakes["option.tier"]}
+      />
       <Field
         name="option.idleStopMinutes"
         label="Sleep after so many minutes without a call"
@@ -271,6 +277,7 @@ export function ServerFacts({ server }: { server: Server }) {
           </dd>
         </>
       )}
+      <IsolationFacts server={server} />
       {server.servingGeneration !== null && server.servingGeneration !== server.generation && (
         <>
           <dt>Calls answered by</dt>
