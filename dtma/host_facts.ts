@@ -8,17 +8,20 @@ import { DTMA_VERSION } from "./version.ts";
 /** An engine that does not answer for this long is not there, for all that a person can do with it. */
 const ENGINE_TIMEOUT_MS = 5000;
 
-/** @param path how the app's calls come, and what is known of the way between */
+/** @param own what DTMA knows of itself: how the app's calls come, and what scans images */
 export async function hostFacts(
   docker: Docker,
-  path: Pick<HostFacts, "reach" | "address" | "clockOffsetMs" | "clockWarning" | "roundTripMs">,
+  own: Pick<
+    HostFacts,
+    "reach" | "address" | "clockOffsetMs" | "clockWarning" | "roundTripMs" | "scanner"
+  >,
   sandboxes: Sandboxes,
 ): Promise<HostFacts> {
   return {
     dtmaVersion: DTMA_VERSION,
     protocolVersion: PROTOCOL_VERSION,
     knowsTiers: true,
-    ...path,
+    ...own,
     engine: await engineFacts(docker, sandboxes),
   };
 }

@@ -249,6 +249,8 @@ export const HostFacts = z.object({
   protocolVersion: z.int(),
   /** It knows {@link Tier}: without it an untrusted server would be run like any other. */
   knowsTiers: z.boolean().optional(),
+  /** What scans images for vulnerabilities; null: nothing does. Not there: DTMA cannot. */
+  scanner: z.string().max(20).nullable().optional(),
   /**
    * How the app's calls come here: it dials `address`, or this DTMA, which nobody can dial, keeps a
    * link to the app.
@@ -482,6 +484,53 @@ export const Denial = z.object({
 });
 export type Denial = z.infer<typeof Denial>;
 
+/** How bad a vulnerability is, the worst first. */
+export const SEVERITIES = ["critical", "high", "medium", "low", "negligible", "unknown"] as const;
+export type Severity = (typeof SEVERITIES)[number];
+
+/** One vulnerability of one package, as a scanner says it: untrusted text. */
+export const Finding = z.object({
+  /** Such as CVE-2024-21538 or GHSA-... */
+  id: z.string().max(100),
+  package: z.string().max(200),
+  installed: z.string().max(100).nullable(),
+  /** Null where no version mends it yet. */
+  fixed: z.string().max(200).nullable(),
+  title: z.string().max(300).nullable(),
+  severity: z.enum(SEVERITIES),
+  /** https, or none. */
+  url: z.string().max(500).nullable(),
+});
+export type Finding = z.infer<typeof Finding>;
+
+const ScanResult = z.object({
+  counts: z.record(z.enum(SEVERITIES), z.int().nonnegative()),
+  /** The worst of them, those that can be mended first. */
+  findings: z.array(Finding).max(50),
+  /** Findings in a form that is not known here. */
+  unread: z.int().nonnegative(),
+});
+export type ScanResult = z.infer<typeof ScanResult>;
+
+/** What a scanner found in an image's bill of materials. */
+export const ImageScan = z.object({
+  imageId: z.string().max(100),
+  at: z.iso.datetime(),
+  /** Packages that the bill of materials names: no others were looked at. */
+  components: z.int().nonnegative(),
+  scanner: z.object({
+    name: z.string().max(20),
+    version: z.string().max(60).nullable(),
+    /** When its database was made. */
+    databaseAt: z.iso.datetime().nullable(),
+  }).nullable(),
+  outcome: z.discriminatedUnion("state", [
+    ScanResult.extend({ state: z.literal("scanned") }),
+    z.object({ state: z.literal("failed"), reason: z.string().max(500) }),
+  ]),
+});
+export type ImageScan = z.infer<typeof ImageScan>;
+
 /** Observations and events in order: `(epoch, sequence)` grows; what was seen already is ignored. */
 export const Report = z.object({
   /** New at every start of DTMA; later ones sort after earlier ones (uuid v7). */
@@ -493,6 +542,8 @@ export const Report = z.object({
   removed: z.array(Id),
   samples: z.array(ResourceSample).max(2000).optional(),
   denials: z.array(Denial).max(1000).optional(),
+  /** Of each server the newest scan of its image. */
+  scans: z.array(z.object({ serverId: Id, scan: ImageScan })).max(100).optional(),
 });
 export type Report = z.infer<typeof Report>;
 
@@ -514,6 +565,7 @@ export const ENVIRONMENT = [
   "DTMA_PYPI_INDEX",
   "DTMA_NUGET_SOURCE",
   "DTMA_SOURCE_DIRECTORIES",
+  "DTMA_SCANNER",
   "DTMA_PARENT",
   "DTMA_REACH",
   "DOCKER_HOST",

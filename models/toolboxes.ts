@@ -5,6 +5,7 @@ import {
   type DesiredResponse,
   type EnrolRequest,
   HostFacts,
+  type ImageScan,
   type Observation,
   type Report,
   type ResourceSample,
@@ -284,6 +285,7 @@ export async function acceptReport(
     await recordReportedEvents(sql, report.events);
     await writeSamples(sql, report.samples ?? []);
     await writeDenials(sql, report.denials ?? []);
+    for (const { serverId, scan } of report.scans ?? []) await writeScan(sql, serverId, scan);
     for (const serverId of report.removed) {
       await sql`delete from servers where id = ${serverId} and removed_at is not null`;
     }
@@ -375,6 +377,15 @@ async function writeSamples(sql: Sql, samples: ResourceSample[]) {
   await sql`
     delete from server_samples where at < now() - ${SAMPLES_KEPT}::interval
       and server_id = any (${[...new Set(samples.map(({ serverId }) => serverId))]}::uuid[])`;
+}
+
+async function writeScan(sql: Sql, serverId: string, scan: ImageScan) {
+  // By a toolbox's clock, which may run ahead.
+  await sql`
+    insert into server_scans (server_id, workspace_id, scan, scanned_at)
+    select s.id, s.workspace_id, ${jsonb(scan)}::text::jsonb, least(${scan.at}::timestamptz, now())
+    from servers s where s.id = ${serverId}
+    on conflict (server_id) do update set scan = excluded.scan, scanned_at = excluded.scanned_at`;
 }
 
 /** Hosts that are listed of a server's refusals; a server that asks for ever new ones fills nothing. */

@@ -6,6 +6,7 @@ import { allowHost, disallowHost, dismissDenial, listDenials } from "../models/e
 import { Conflict, Invalid, NotFound } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
 import { listSamples } from "../models/samples.ts";
+import { readScans } from "../models/scans.ts";
 import {
   deployServer,
   getServer,
@@ -34,6 +35,7 @@ import { Generations } from "../views/server_generations.tsx";
 import { NetworkNow } from "../views/server_network.tsx";
 import { LogPage } from "../views/server_log.tsx";
 import { ServerResources } from "../views/server_resources.tsx";
+import { ServerVulnerabilities } from "../views/server_vulnerabilities.tsx";
 import { ServerList, Servers } from "../views/servers.tsx";
 import { ToolList } from "../views/tools.tsx";
 import type { Deps, Env } from "./deps.ts";
@@ -110,6 +112,12 @@ export function serverRoutes(deps: Deps) {
               target: "#resources",
               content: (
                 <ServerResources server={server} samples={await listSamples(db, user, id)} />
+              ),
+            },
+            {
+              target: "#vulnerabilities",
+              content: (
+                <ServerVulnerabilities server={server} scans={await readScans(db, user, id)} />
               ),
             },
             {
@@ -223,6 +231,7 @@ export function serverRoutes(deps: Deps) {
       generations: await listGenerations(db, user, id),
       denials: await listDenials(db, user, id),
       samples: await listSamples(db, user, id),
+      scans: await readScans(db, user, id),
       asked: askedInputs(server.config.entry),
       ...again,
     };

@@ -3,6 +3,7 @@ import type { AskedInput } from "../models/catalog_entries.ts";
 import type { Event } from "../models/events.ts";
 import type { EgressDenial } from "../models/egress_denials.ts";
 import type { Sample } from "../models/samples.ts";
+import type { Scans } from "../models/scans.ts";
 import type { Generation, Server } from "../models/servers.ts";
 import type { Tool } from "../models/tools.ts";
 import { InputFields } from "./deploy_form.tsx";
@@ -12,6 +13,7 @@ import { Confirm, Empty, Field, Mistake, Status, Time } from "./parts.tsx";
 import { Generations } from "./server_generations.tsx";
 import { ServerNetwork } from "./server_network.tsx";
 import { ServerResources } from "./server_resources.tsx";
+import { ServerVulnerabilities } from "./server_vulnerabilities.tsx";
 import { ToolList } from "./tools.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -24,6 +26,7 @@ export interface ServerProps {
   generations: Generation[];
   denials: EgressDenial[];
   samples: Sample[];
+  scans: Scans;
   /** Of the configuration form, when it did not hold. */
   values?: Record<string, string>;
   mistakes?: Record<string, string>;
@@ -50,6 +53,7 @@ export function ServerPage(props: ServerProps) {
           <Configuration {...props} />
           <ServerNetwork server={server} denials={props.denials} />
           <ServerResources server={server} samples={props.samples} />
+          <ServerVulnerabilities server={server} scans={props.scans} />
           <Generations server={server} generations={props.generations} />
         </div>
       </div>

@@ -229,6 +229,12 @@ export function ToolboxBody({ box }: { box: Toolbox }) {
               <dt>Memory</dt>
               <dd>{bytes(engine.memoryBytes)}</dd>
               <RuntimeFacts engine={engine} />
+              {facts?.scanner !== undefined && (
+                <>
+                  <dt>Scanner of images</dt>
+                  <dd>{facts.scanner ?? "None: install trivy or grype there"}</dd>
+                </>
+              )}
             </>
           )}
           {box.rotationAskedAt && (
