@@ -39,7 +39,9 @@ export async function startLocalToolbox(options: {
       const enrolled = await Deno.stat(`${directory}/state.json`).then(() => true, () => false);
       const { enrolmentToken } = await putLocalToolbox(db, { enrol: !enrolled });
       if (stopped) return;
-      child = startDtma(directory, options.appUrl, enrolmentToken);
+      const scanner = await findScanner();
+      if (stopped) return;
+      child = startDtma(directory, options.appUrl, enrolmentToken, scanner);
       const status = await child.status;
       child = null;
       if (stopped) return;
@@ -84,7 +86,27 @@ export async function startLocalToolbox(options: {
   };
 }
 
-function startDtma(directory: string, appUrl: string, token: string | null): Deno.ChildProcess {
+/** A scanner of images on this machine; DTMA_SCANNER names another one, or, empty, none. */
+async function findScanner(): Promise<string | null> {
+  const given = Deno.env.get("DTMA_SCANNER");
+  if (given !== undefined) return given || null;
+  const directories = (Deno.env.get("PATH") ?? "").split(":").filter((each) => /^\//.test(each));
+  for (const name of ["trivy", "grype"]) {
+    for (const directory of directories) {
+      const path = `${directory.replace(/\/+$/, "")}/${name}`;
+      const info = await Deno.stat(path).catch(() => null);
+      if (info?.isFile && ((info.mode ?? 0) & 0o111) !== 0) return path;
+    }
+  }
+  return null;
+}
+
+function startDtma(
+  directory: string,
+  appUrl: string,
+  token: string | null,
+  scanner: string | null,
+): Deno.ChildProcess {
   const inherited = [
     "PATH",
     "HOME",
@@ -104,7 +126,13 @@ function startDtma(directory: string, appUrl: string, token: string | null): Den
     inherited.flatMap((name) => Deno.env.get(name) ? [[name, Deno.env.get(name)!]] : []),
   );
   return new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-prompt", ...dtmaPermissions(directory, environment), DTMA],
+    args: [
+      "run",
+      "--quiet",
+      "--no-prompt",
+      ...dtmaPermissions(directory, environment, scanner),
+      DTMA,
+    ],
     clearEnv: true,
     env: {
       ...environment,
@@ -112,6 +140,7 @@ function startDtma(directory: string, appUrl: string, token: string | null): Den
       DTMA_DATA_DIR: directory,
       // It ends when this pipe closes: a killed app leaves no DTMA behind to fight the next one's.
       DTMA_PARENT: "stdin",
+      ...(scanner ? { DTMA_SCANNER: scanner } : {}),
       ...(token ? { MOORING_ENROLMENT_TOKEN: token } : {}),
     },
     stdin: "piped",
@@ -122,8 +151,12 @@ function startDtma(directory: string, appUrl: string, token: string | null): Den
 
 const DTMA = new URL("./dtma/main.ts", import.meta.url).href;
 
-/** The least a DTMA needs: its directory, the Engine's socket, the loopback address. No processes. */
-function dtmaPermissions(directory: string, environment: Record<string, string>): string[] {
+/** The least a DTMA needs: its directory, the Engine's socket, the loopback address. No process but a scanner. */
+function dtmaPermissions(
+  directory: string,
+  environment: Record<string, string>,
+  scanner: string | null,
+): string[] {
   const socket = (environment.DOCKER_HOST ?? "unix:///var/run/docker.sock")
     .replace(/^unix:\/\//, "");
   const files = [
@@ -136,6 +169,7 @@ function dtmaPermissions(directory: string, environment: Record<string, string>)
     `--allow-read=${[directory, socket, ...files].join(",")}`,
     `--allow-write=${[directory, socket].join(",")}`,
     `--allow-env=${ENVIRONMENT.join(",")}`,
+    ...(scanner ? [`--allow-run=${scanner}`] : []),
   ];
 }
 

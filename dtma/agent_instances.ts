@@ -4,7 +4,7 @@ import { asFailure } from "./failure.ts";
 import type { BuiltImage } from "./image.ts";
 import { type Host, Instance, type Reachable, type Watcher } from "./instance.ts";
 import { Label } from "./policy.ts";
-import type { AgentInstance, ServerSpec } from "./protocol.ts";
+import type { AgentInstance, Sandbox, ServerSpec } from "./protocol.ts";
 import type { Reporting } from "./reporting.ts";
 import { aborted, sleep } from "./waiting.ts";
 
@@ -31,6 +31,8 @@ interface Recipe {
   spec: ServerSpec;
   image: BuiltImage;
   hash: string;
+  /** The shared instance's: all of a server's are in the same. */
+  sandbox: Sandbox | null;
 }
 
 export class AgentInstances {
@@ -49,8 +51,9 @@ export class AgentInstances {
   }
 
   /** What instances are made from, from now on; those made from something else end. */
-  serve(spec: ServerSpec, image: BuiltImage, hash: string): void {
-    this.#recipe = { spec, image, hash };
+  serve(recipe: Recipe): void {
+    this.#recipe = recipe;
+    const { spec, hash } = recipe;
     for (const [key, entry] of this.#entries) {
       const isOther = entry.instance !== null && entry.instance.container.hash !== hash;
       if (isOther || spec.instances !== "agent") this.#end(key, "The server was changed");
@@ -137,8 +140,8 @@ export class AgentInstances {
     }
   }
 
-  #start(key: string, { spec, image, hash }: Recipe, signal: AbortSignal): Promise<Instance> {
-    return Instance.start(this.#host, this.#watcher(), spec, { image, hash, key, signal });
+  #start(key: string, { spec, ...made }: Recipe, signal: AbortSignal): Promise<Instance> {
+    return Instance.start(this.#host, this.#watcher(), spec, { ...made, key, signal });
   }
 
   /** Until it goes down or nobody calls it any more. */

@@ -26,6 +26,8 @@ export interface Config {
   indexes: Indexes;
   /** Directories that source trees may be built from; folders elsewhere are not read. */
   sourceDirectories: string[];
+  /** The program that scans images for vulnerabilities, by its path; null for none. */
+  scanner: string | null;
   /** End when standard input does: the parent process is gone, however it ended. */
   endsWithStdin: boolean;
   logFormat: "json" | "text";
@@ -84,6 +86,12 @@ const Environment = z.object({
     z.string().refine(
       (text) => listOf(text).every((path) => /^(\/(?!\.{1,2}(\/|$))[^/]+)+\/?$/.test(path)),
       "must be absolute paths such as /srv/mcp, separated by commas, without . and .. and not the root",
+    ),
+  ),
+  DTMA_SCANNER: optional(
+    z.string().regex(
+      /^(\/(?!\.{1,2}\/)[^/,]+)*\/(trivy|grype)$/,
+      "must be the absolute path of trivy or grype, such as /usr/local/bin/trivy",
     ),
   ),
   DOCKER_HOST: optional(
@@ -154,6 +162,7 @@ export function readConfig(
       ...(env.DTMA_NUGET_SOURCE && { nuget: env.DTMA_NUGET_SOURCE }),
     },
     sourceDirectories: listOf(env.DTMA_SOURCE_DIRECTORIES),
+    scanner: env.DTMA_SCANNER ?? null,
     endsWithStdin: env.DTMA_PARENT === "stdin",
     logFormat: env.LOG_FORMAT ?? "text",
   };

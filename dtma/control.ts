@@ -12,6 +12,7 @@ import {
   type Denial,
   EnrolResponse,
   type HostFacts,
+  type ImageScan,
   type Observation,
   OVERTAKEN,
   type Report,
@@ -41,6 +42,8 @@ const EVENTS_LIMIT = 10_000;
 const SAMPLES_LIMIT = 2000;
 const DENIALS_LIMIT = 1000;
 const EVENTS_PER_REPORT = 1000;
+/** Each has up to fifty findings. */
+const SCANS_PER_REPORT = 20;
 
 /** Observations above this size, in characters, wait for the next report (one goes in any case). */
 const REPORT_LENGTH = 1024 * 1024;
@@ -214,6 +217,8 @@ export class Reporter {
   #samples: ResourceSample[] = [];
   /** By server, host, port and reason. */
   #denials = new Map<string, Denial>();
+  /** By server. */
+  #scans = new Map<string, ImageScan>();
   #dropped = 0;
   #changed = Promise.withResolvers<void>();
   #unsent: Report | null = null;
@@ -237,6 +242,7 @@ export class Reporter {
 
   removed(serverId: string): void {
     this.#observations.delete(serverId);
+    this.#scans.delete(serverId);
     this.#removed.add(serverId);
     this.#changed.resolve();
   }
@@ -244,6 +250,12 @@ export class Reporter {
   sample(sample: ResourceSample): void {
     this.#samples.push(sample);
     if (this.#samples.length > SAMPLES_LIMIT) this.#samples.shift();
+    this.#changed.resolve();
+  }
+
+  /** What a scanner found in a server's image; of each server the newest counts. */
+  scanned(serverId: string, scan: ImageScan): void {
+    this.#scans.set(serverId, scan);
     this.#changed.resolve();
   }
 
@@ -338,8 +350,11 @@ export class Reporter {
     const samples = this.#samples.splice(0);
     const denials = [...this.#denials.values()];
     this.#denials.clear();
+    const scans = [...this.#scans].slice(0, SCANS_PER_REPORT)
+      .map(([serverId, scan]) => ({ serverId, scan }));
+    for (const { serverId } of scans) this.#scans.delete(serverId);
     const size = observations.length + events.length + removed.length + samples.length +
-      denials.length;
+      denials.length + scans.length;
     if (size === 0) return null;
     return {
       epoch: this.#options.epoch,
@@ -349,6 +364,7 @@ export class Reporter {
       removed,
       samples,
       denials,
+      scans,
     };
   }
 

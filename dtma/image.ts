@@ -202,9 +202,7 @@ export class Images {
 
   /** What is in an image, as CycloneDX 1.6 in JSON; null for one that was not built here. */
   async sbom(imageId: string): Promise<Record<string, unknown> | null> {
-    if (!/^sha256:[0-9a-f]{64}$/.test(imageId)) return null;
-    const bytes = await readIfThere(sbomFile(this.#options.dataDir, imageId));
-    return bytes && JSON.parse(new TextDecoder().decode(bytes));
+    return await readBill(this.#options.dataDir, imageId);
   }
 
   /** What is in the image that a package has here now; null when there is none. */
@@ -605,6 +603,28 @@ function slug(wanted: Package): string {
     : wanted.name;
   const letters = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-|-$/g, "");
   return letters.slice(0, 60).replace(/-$/, "") || "package";
+}
+
+/** The file with an image's bill of materials, and how many packages it names; null for none. */
+export async function billOf(
+  dataDir: string,
+  imageId: string,
+): Promise<{ file: string; components: number } | null> {
+  const bill = await readBill(dataDir, imageId);
+  const { components } = bill ?? {};
+  return bill && {
+    file: sbomFile(dataDir, imageId),
+    components: Array.isArray(components) ? components.length : 0,
+  };
+}
+
+async function readBill(
+  dataDir: string,
+  imageId: string,
+): Promise<Record<string, unknown> | null> {
+  if (!/^sha256:[0-9a-f]{64}$/.test(imageId)) return null;
+  const bytes = await readIfThere(sbomFile(dataDir, imageId));
+  return bytes && JSON.parse(new TextDecoder().decode(bytes));
 }
 
 function sbomFile(dataDir: string, imageId: string): string {

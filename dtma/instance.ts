@@ -17,7 +17,14 @@ import {
   POLICY,
   volumeName,
 } from "./policy.ts";
-import { canonicalHash, type Layer, type ServerSpec, type ToolDefinition } from "./protocol.ts";
+import {
+  canonicalHash,
+  type Layer,
+  type Sandbox,
+  type ServerSpec,
+  type ToolDefinition,
+} from "./protocol.ts";
+import { sandboxNamed, sandboxTitle } from "./sandbox.ts";
 import { HandshakeError, type openSession, type Session } from "./session.ts";
 import { writeTreeTar } from "./tar.ts";
 import { aborted, sleep } from "./waiting.ts";
@@ -93,6 +100,7 @@ export class Instance {
       generation: number;
       memoryMiB: number;
       hasVolumes: boolean;
+      sandbox: Sandbox | null;
     },
     readonly adopted: boolean,
   ) {
@@ -108,9 +116,10 @@ export class Instance {
     host: Host,
     watcher: Watcher,
     spec: ServerSpec,
-    { image, hash, key, signal }: {
+    { image, hash, sandbox, key, signal }: {
       image: BuiltImage;
       hash: string;
+      sandbox: Sandbox | null;
       key: string | null;
       signal: AbortSignal;
     },
@@ -128,7 +137,7 @@ export class Instance {
       if (spec.volumes.length > 0) await makeVolumes(host, spec, image);
       id = await docker.createContainer(
         name,
-        containerConfig(spec, { toolboxId, image, specHash: hash, instance: key, route }),
+        containerConfig(spec, { toolboxId, image, specHash: hash, instance: key, route, sandbox }),
       );
       // Attached before it starts: nothing it says is lost.
       attachment = await docker.attachContainer(id);
@@ -143,11 +152,20 @@ export class Instance {
       if (hosts.length > 0 && !isTaken) await egress.close(name).catch(() => {});
       throw error;
     }
-    watcher.event("container", "info", `Started container ${id.slice(0, 12)}`);
+    const within = sandbox ? ` in ${sandboxTitle(sandbox)}` : "";
+    watcher.event("container", "info", `Started container ${id.slice(0, 12)}${within}`);
     const { generation, memoryMiB, volumes } = spec;
-    const hasVolumes = volumes.length > 0;
-    const container = { id, name, imageId: image.id, hash, key, generation, memoryMiB, hasVolumes };
-    return new Instance(host, watcher, attachment, container, false);
+    return new Instance(host, watcher, attachment, {
+      id,
+      name,
+      imageId: image.id,
+      hash,
+      key,
+      generation,
+      memoryMiB,
+      hasVolumes: volumes.length > 0,
+      sandbox,
+    }, false);
   }
 
   /** Takes over a container that runs, from a DTMA before or after its stream was lost. */
@@ -167,6 +185,7 @@ export class Instance {
     const attachment = await host.docker.attachContainer(id);
     // The DTMA before may have died in the middle of a line: end it, so that ours is whole.
     await write(attachment, "\n");
+    const runtime = Labels[Label.runtime];
     const hasVolumes = (found.Mounts ?? []).some(({ Type }) => Type === "volume");
     return new Instance(host, watcher, attachment, {
       id,
@@ -177,6 +196,7 @@ export class Instance {
       generation: Number(Labels[Label.generation]),
       memoryMiB: spec.memoryMiB,
       hasVolumes,
+      sandbox: runtime === undefined ? null : sandboxNamed(runtime),
     }, true);
   }
 

@@ -215,6 +215,22 @@ export const VolumeSpec = z.object({
 export type VolumeSpec = z.infer<typeof VolumeSpec>;
 
 /**
+ * How far a server is trusted. `standard`: in a sandbox (gVisor, Kata) where the toolbox has one, else
+ * on the host's kernel under the whole policy. `untrusted`: in a sandbox or not at all.
+ */
+export const Tier = z.enum(["standard", "untrusted"]);
+export type Tier = z.infer<typeof Tier>;
+
+/** A runtime of the engine's whose containers have a kernel of their own. */
+export const Sandbox = z.object({
+  /** As the engine calls it. */
+  runtime: z.string().max(100),
+  /** `other`: on the word of the host's owner. */
+  kind: z.enum(["gvisor", "kata", "other"]),
+});
+export type Sandbox = z.infer<typeof Sandbox>;
+
+/**
  * What one server should be: everything DTMA needs to run it, and nothing it could be misled by
  * (never a raw HostConfig). Environment and secrets are apart so that secrets can be kept out of
  * labels, logs and reports.
@@ -245,6 +261,8 @@ export const ServerSpec = z.object({
   idleStopS: z.int().min(5).max(604_800).nullable().default(null),
   /** Grows when a person asks for a restart: the same spec with another number starts anew. */
   restart: z.int().nonnegative().default(0),
+  /** A DTMA that does not know of tiers would run any: the app sends it no untrusted server. */
+  tier: Tier.default("standard"),
 });
 export type ServerSpec = z.infer<typeof ServerSpec>;
 
@@ -252,6 +270,10 @@ export type ServerSpec = z.infer<typeof ServerSpec>;
 export const HostFacts = z.object({
   dtmaVersion: z.string().max(40),
   protocolVersion: z.int(),
+  /** It knows {@link Tier}: without it an untrusted server would be run like any other. */
+  knowsTiers: z.boolean().optional(),
+  /** What scans images for vulnerabilities; null: nothing does. Not there: DTMA cannot. */
+  scanner: z.string().max(20).nullable().optional(),
   /**
    * How the app's calls come here: it dials `address`, or this DTMA, which nobody can dial, keeps a
    * link to the app.
@@ -278,6 +300,18 @@ export const HostFacts = z.object({
       product: z.string().max(40).optional(),
       /** What a person should know of it. */
       warnings: z.array(z.string().max(500)).max(10).optional(),
+      /** What it can start containers by; `shared` are those on the host's kernel. */
+      runtimes: z.array(z.object({
+        name: z.string().max(100),
+        kind: z.enum(["shared", ...Sandbox.shape.kind.options]),
+      })).max(20).optional(),
+      /** The one of them that sandboxes servers; null: none does. */
+      sandbox: Sandbox.extend({
+        /** Servers of tier `standard` run in it too. */
+        standard: z.boolean(),
+        /** What it does otherwise than the policy says. */
+        differs: z.array(z.string().max(500)).max(10),
+      }).nullable().optional(),
     }),
     /** No Docker Engine answers: why, and what to do about it. */
     z.object({
@@ -423,6 +457,10 @@ export const Observation = z.object({
   gaveUp: z.boolean().default(false),
   health: Health.nullable().default(null),
   instances: z.array(AgentInstance).max(256).default([]),
+  /** What its container runs in; null: on the host's kernel. */
+  sandbox: Sandbox.nullable().default(null),
+  /** Why it is not in the sandbox that the toolbox has. */
+  unsandboxed: z.string().max(500).nullable().default(null),
   /** Null while a volume's size is not known. */
   volumes: z.array(z.object({ name: z.string().max(31), bytes: z.int().nonnegative().nullable() }))
     .max(4).default([]),
@@ -471,6 +509,53 @@ export const Denial = z.object({
 });
 export type Denial = z.infer<typeof Denial>;
 
+/** How bad a vulnerability is, the worst first. */
+export const SEVERITIES = ["critical", "high", "medium", "low", "negligible", "unknown"] as const;
+export type Severity = (typeof SEVERITIES)[number];
+
+/** One vulnerability of one package, as a scanner says it: untrusted text. */
+export const Finding = z.object({
+  /** Such as CVE-2024-21538 or GHSA-... */
+  id: z.string().max(100),
+  package: z.string().max(200),
+  installed: z.string().max(100).nullable(),
+  /** Null where no version mends it yet. */
+  fixed: z.string().max(200).nullable(),
+  title: z.string().max(300).nullable(),
+  severity: z.enum(SEVERITIES),
+  /** https, or none. */
+  url: z.string().max(500).nullable(),
+});
+export type Finding = z.infer<typeof Finding>;
+
+const ScanResult = z.object({
+  counts: z.record(z.enum(SEVERITIES), z.int().nonnegative()),
+  /** The worst of them, those that can be mended first. */
+  findings: z.array(Finding).max(50),
+  /** Findings in a form that is not known here. */
+  unread: z.int().nonnegative(),
+});
+export type ScanResult = z.infer<typeof ScanResult>;
+
+/** What a scanner found in an image's bill of materials. */
+export const ImageScan = z.object({
+  imageId: z.string().max(100),
+  at: z.iso.datetime(),
+  /** Packages that the bill of materials names: no others were looked at. */
+  components: z.int().nonnegative(),
+  scanner: z.object({
+    name: z.string().max(20),
+    version: z.string().max(60).nullable(),
+    /** When its database was made. */
+    databaseAt: z.iso.datetime().nullable(),
+  }).nullable(),
+  outcome: z.discriminatedUnion("state", [
+    ScanResult.extend({ state: z.literal("scanned") }),
+    z.object({ state: z.literal("failed"), reason: z.string().max(500) }),
+  ]),
+});
+export type ImageScan = z.infer<typeof ImageScan>;
+
 /** Observations and events in order: `(epoch, sequence)` grows; what was seen already is ignored. */
 export const Report = z.object({
   /** New at every start of DTMA; later ones sort after earlier ones (uuid v7). */
@@ -482,6 +567,8 @@ export const Report = z.object({
   removed: z.array(Id),
   samples: z.array(ResourceSample).max(2000).optional(),
   denials: z.array(Denial).max(1000).optional(),
+  /** Of each server the newest scan of its image. */
+  scans: z.array(z.object({ serverId: Id, scan: ImageScan })).max(100).optional(),
 });
 export type Report = z.infer<typeof Report>;
 
@@ -503,6 +590,7 @@ export const ENVIRONMENT = [
   "DTMA_PYPI_INDEX",
   "DTMA_NUGET_SOURCE",
   "DTMA_SOURCE_DIRECTORIES",
+  "DTMA_SCANNER",
   "DTMA_PARENT",
   "DTMA_REACH",
   "DOCKER_HOST",

@@ -14,6 +14,7 @@ import {
   openEgress,
 } from "./egress.ts";
 import { type Route, type ServerImages, ServerLoop, type Toolbox } from "./server_loop.ts";
+import { Sandboxes } from "./sandboxes.ts";
 import type { openSession } from "./session.ts";
 import { Slots } from "./slots.ts";
 
@@ -35,6 +36,8 @@ export interface ReconcilerOptions {
   log?: Log;
   /** What the host allows at most; without one, the usual. */
   ceiling?: Ceiling;
+  /** What gives servers a kernel of their own; without it what the engine has. */
+  sandboxes?: Sandboxes;
   /** Where packages come from, and which folders may be built; see {@link ImagesOptions}. */
   indexes?: ImagesOptions["indexes"];
   sourceDirectories?: ImagesOptions["sourceDirectories"];
@@ -60,6 +63,7 @@ export class Reconciler {
 
   private constructor(options: ReconcilerOptions, specKey: CryptoKey, unprobed: Unprobed) {
     const { docker, toolboxId, log = () => {} } = options;
+    const ceiling = options.ceiling ?? Ceiling.read(null);
     const onDenied: OnDenied = (denial) => {
       const host = this.#loops.get(denial.serverId)?.cleaned(denial.host) ?? denial.host;
       options.onDenied?.({ ...denial, host });
@@ -76,7 +80,8 @@ export class Reconciler {
       unprobed,
       exitedOnProbe: new Set(),
       egress: this.#egress,
-      ceiling: options.ceiling ?? Ceiling.read(null),
+      ceiling,
+      sandboxes: options.sandboxes ?? new Sandboxes(docker, ceiling.sandbox),
       pingEveryMs: options.pingEveryMs ?? 30_000,
       report: options.report,
       event: options.event,

@@ -57,6 +57,8 @@ export class Reporting {
       gaveUp: false,
       health: null,
       instances: before?.instances ?? [],
+      sandbox: before?.sandbox ?? null,
+      unsandboxed: null,
       volumes: spec.volumes.map(({ name }) => ({
         name,
         bytes: before?.volumes.find((each) => each.name === name)?.bytes ?? null,

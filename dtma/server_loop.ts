@@ -17,11 +17,14 @@ import {
   LAYERS,
   type Observation,
   type ReportedEvent,
+  type Sandbox,
   type ServerSpec,
   type ToolDefinition,
 } from "./protocol.ts";
 import { Reporting } from "./reporting.ts";
 import { RestartPolicy } from "./restart_policy.ts";
+import { isolationFor, mayKeep, SandboxError, sandboxNamed, sandboxTitle } from "./sandbox.ts";
+import type { Sandboxes } from "./sandboxes.ts";
 import type { Slots } from "./slots.ts";
 import { aborted, sleep } from "./waiting.ts";
 
@@ -33,6 +36,7 @@ export interface Toolbox extends Host {
   images: ServerImages;
   specKey: CryptoKey;
   ceiling: Ceiling;
+  sandboxes: Sandboxes;
   /** Where servers' logs are kept. */
   logDirectory: string;
   /** Starting at once: a start is bound by the CPU (fifty servers, four at a time, were fastest). */
@@ -79,6 +83,15 @@ class Outdated extends Error {
 
 /** Nobody called for as long as the spec says: it sleeps until the next call. */
 class Idle extends Error {}
+
+/** What a server's containers are to be. */
+interface Making {
+  sandbox: Sandbox | null;
+  /** Why they are in none although there is one. */
+  why: string | null;
+  /** What they are known by ({@link specHash}). */
+  hash: string;
+}
 
 export class ServerLoop {
   readonly #toolbox: Toolbox;
@@ -272,13 +285,12 @@ export class ServerLoop {
 
   /** Starts the server, and again whenever it goes down, until something else is wanted. */
   async #keepRunning(spec: WantedServer, signal: AbortSignal): Promise<void> {
-    const hash = await specHash(spec, this.#toolbox.specKey);
     const policy = new RestartPolicy();
     let imageRetryMs = 5000, hostRetryMs = HOST_RETRY_MS, reattached = 0, attempts = 0;
     while (!signal.aborted) {
       let primary: Instance | null = null;
       try {
-        primary = await this.#bringUp(spec, hash, signal);
+        primary = await this.#bringUp(spec, signal);
         imageRetryMs = 5000;
         hostRetryMs = HOST_RETRY_MS;
         attempts = 0;
@@ -386,7 +398,7 @@ export class ServerLoop {
   }
 
   /** What serves, if it is as it should be; else image and a new container, ready to be called. */
-  async #bringUp(spec: WantedServer, hash: string, signal: AbortSignal): Promise<Instance> {
+  async #bringUp(spec: WantedServer, signal: AbortSignal): Promise<Instance> {
     const refused = spec.refusal ?? this.#toolbox.ceiling.refuses(spec);
     if (refused) {
       throw new Failure(
@@ -399,10 +411,22 @@ export class ServerLoop {
         "final",
       );
     }
-    await this.#survey(spec, hash, signal);
+    const containers = await this.#containers();
+    refuseOutdated(containers, spec);
+    const making = await this.#making(spec, containers);
+    // One that is refused has no container: what runs of an older generation serves nevertheless.
+    await this.#survey(
+      spec,
+      making instanceof SandboxError ? null : making.hash,
+      containers,
+      signal,
+    );
+    if (making instanceof SandboxError) {
+      throw new Failure("container", making.reason, making.nextStep, "final");
+    }
     const kept = this.#primary;
-    if (kept?.container.hash === hash && kept.reachable) {
-      await this.#keep(kept, spec, signal);
+    if (kept?.container.hash === making.hash && kept.reachable) {
+      await this.#keep(kept, spec, making, signal);
       return kept;
     }
     const image = await this.#image(spec, signal);
@@ -415,18 +439,61 @@ export class ServerLoop {
       this.#primary = null;
       await old.retire("The server is being changed");
     }
-    const fresh = await this.#start(spec, image, hash, signal);
+    const fresh = await this.#start(spec, image, making, signal);
     if (this.#primary) {
       this.#replace(this.#primary, fresh);
     } else this.#primary = fresh;
-    this.#agents.serve(spec, image, hash);
-    this.#up(fresh, spec);
+    const { hash, sandbox } = making;
+    this.#agents.serve({ spec, image, hash, sandbox });
+    this.#up(fresh, spec, making);
     await this.#collect();
     return fresh;
   }
 
+  /**
+   * What the server's containers are to be. What runs keeps its runtime, so that neither a DTMA that
+   * starts nor an engine that gained or lost a sandbox restarts anything: the next container, of
+   * another spec or after an end, is made as the host is then.
+   */
+  async #making(
+    spec: ServerSpec,
+    containers: ContainerSummary[],
+  ): Promise<Making | SandboxError> {
+    const { sandboxes, specKey } = this.#toolbox;
+    const of = async (sandbox: Sandbox | null, why: string | null): Promise<Making> => (
+      { sandbox, why, hash: await specHash(spec, specKey, sandbox) }
+    );
+    const wouldBe = async () => isolationFor(spec, await sandboxes.find(), sandboxes.owner);
+    for (const { Labels } of sharedRunning(containers)) {
+      const runtime = Labels[Label.runtime] ?? null;
+      if (!mayKeep(spec, runtime)) continue;
+      const making = await of(runtime === null ? null : sandboxNamed(runtime), null);
+      if (making.hash !== Labels[Label.spec]) continue;
+      if (making.sandbox) return making;
+      const now = await wouldBe();
+      const why = now.sandbox
+        ? `It was started before the toolbox had ${
+          sandboxTitle(now.sandbox)
+        }: a restart moves it there`
+        : now.why;
+      return { ...making, why };
+    }
+    try {
+      const isolation = await wouldBe();
+      return await of(isolation.sandbox, isolation.sandbox ? null : isolation.why);
+    } catch (error) {
+      if (error instanceof SandboxError) return error;
+      throw error;
+    }
+  }
+
   /** What runs already becomes the present generation's, as it is. */
-  async #keep(kept: Instance, spec: ServerSpec, signal: AbortSignal): Promise<void> {
+  async #keep(
+    kept: Instance,
+    spec: ServerSpec,
+    making: Making,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { hosts } = spec.network;
     if (hosts.length > 0) {
       const labels = ownLabels(this.#toolbox.toolboxId, spec.serverId);
@@ -437,19 +504,22 @@ export class ServerLoop {
     kept.generation = spec.generation;
     if (spec.instances === "agent") {
       const image = await this.#toolbox.images.ensure(spec.package, { signal });
-      this.#agents.serve(spec, image, kept.container.hash);
+      const { hash, sandbox } = making;
+      this.#agents.serve({ spec, image, hash, sandbox });
     }
     this.#reporting.layer("image", { state: "ready", detail: "Was there already" });
     this.#reporting.layer("container", { state: "ready", detail: "Runs as it did" });
     this.#reporting.layer("handshake", { state: "ready" });
-    this.#up(kept, spec);
+    this.#up(kept, spec, making);
     await this.#collect();
   }
 
-  #up(instance: Instance, spec: ServerSpec): void {
+  #up(instance: Instance, spec: ServerSpec, { sandbox, why }: Making): void {
     const observation = this.#reporting.observation!;
     observation.containerId = instance.container.id;
     observation.imageDigest = instance.container.imageId;
+    observation.sandbox = sandbox;
+    observation.unsandboxed = why?.slice(0, 500) ?? null;
     observation.serverInfo = instance.serverInfo;
     observation.servingGeneration = spec.generation;
     observation.gaveUp = false;
@@ -472,13 +542,15 @@ export class ServerLoop {
   }
 
   /** Looks at what is there: takes over what runs, and removes what should not be. */
-  async #survey(spec: ServerSpec, hash: string, signal: AbortSignal): Promise<void> {
-    const containers = await this.#containers();
-    refuseOutdated(containers, spec);
+  async #survey(
+    spec: ServerSpec,
+    hash: string | null,
+    containers: ContainerSummary[],
+    signal: AbortSignal,
+  ): Promise<void> {
     const known = new Set(this.running.map(({ containerId }) => containerId));
     const running = containers.filter(({ State, Id }) => State === "running" && !known.has(Id));
-    const shared = running.filter(({ Labels }) => Labels[Label.instance] === undefined)
-      .toSorted((a, b) => generationOf(b) - generationOf(a));
+    const shared = sharedRunning(running);
     const asItShouldBe = shared.find(({ Labels }) => Labels[Label.spec] === hash);
     // One of an older generation serves until the new one can; not where both would write a volume.
     const found = asItShouldBe ?? (spec.volumes.length === 0 ? shared[0] : undefined);
@@ -560,13 +632,13 @@ export class ServerLoop {
   async #start(
     spec: ServerSpec,
     image: BuiltImage,
-    hash: string,
+    { hash, sandbox }: Making,
     signal: AbortSignal,
   ): Promise<Instance> {
     await this.#takeSlot(signal);
     this.#reporting.layer("container", { state: "working", detail: "Starting" });
     this.#reporting.waitAbove("container");
-    const start = { image, hash, key: null, signal };
+    const start = { image, hash, sandbox, key: null, signal };
     const instance = await Instance.start(this.#toolbox, this.#watcher(), spec, start);
     this.#reporting.observation!.containerId = instance.container.id;
     this.#reporting.layer("container", { state: "ready", detail: "Runs" });
@@ -583,7 +655,9 @@ export class ServerLoop {
       else {
         await this.#withEngine("container", signal, () => instance.retire("It did not start", 0));
       }
-      throw error;
+      throw sandbox && error instanceof Failure && !signal.aborted
+        ? notAtHome(error, spec, sandbox)
+        : error;
     }
   }
 
@@ -755,6 +829,25 @@ export class ServerLoop {
       }
     }
   }
+}
+
+/** A server in a sandbox did not come up, which may be the sandbox's doing. */
+function notAtHome({ layer, reason, nextStep, kind }: Failure, spec: ServerSpec, sandbox: Sandbox) {
+  const away = spec.tier === "untrusted"
+    ? "deploy it as a standard server if you trust it so far"
+    : "the toolbox's owner can keep standard servers out of it (sandbox.standard in its ceiling file)";
+  const title = sandboxTitle(sandbox);
+  const advice =
+    `${nextStep} It runs in ${title}, in which not every program works: if this one does ` +
+    `not, ${away}.`;
+  return new Failure(layer, reason, advice, kind);
+}
+
+/** Of all instances those that run for every caller, newest generation first. */
+function sharedRunning(containers: ContainerSummary[]): ContainerSummary[] {
+  return containers
+    .filter(({ State, Labels }) => State === "running" && Labels[Label.instance] === undefined)
+    .toSorted((a, b) => generationOf(b) - generationOf(a));
 }
 
 function generationOf({ Labels }: ContainerSummary): number {

@@ -36,7 +36,7 @@ export function changesBetween(before: ServerConfig, after: ServerConfig): Chang
     });
   }
   const options = (config: ServerConfig) => {
-    const { hosts, memoryMiB, instances, idleStopS, restart } = config.options;
+    const { hosts, memoryMiB, instances, idleStopS, tier, restart } = config.options;
     return {
       "Hosts allowed beside its entry's": hosts.join(", ") || null,
       "Memory": `${memoryMiB ?? config.entry.memoryMiB} MiB`,
@@ -44,6 +44,7 @@ export function changesBetween(before: ServerConfig, after: ServerConfig): Chang
         ? "one for each agent"
         : "one for all",
       "Sleeps when idle": idleStopS === null ? "never" : `after ${idleStopS / 60} minutes`,
+      "Isolation": tier ?? config.entry.tier,
       "Restarts asked for": String(restart),
     };
   };

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { HostPort } from "../dtma/protocol.ts";
+import { HostPort, Tier } from "../dtma/protocol.ts";
 
 /** How a server runs, apart from what its entry asks. */
 export const ServerOptions = z.object({
@@ -9,6 +9,7 @@ export const ServerOptions = z.object({
   instances: z.enum(["shared", "agent"]).nullable().default(null),
   /** Seconds without a call after which an instance is stopped; null: never. */
   idleStopS: z.int().min(30).max(604_800).nullable().default(null),
+  tier: Tier.nullable().default(null),
   /** Grows with each restart that a person asks for. */
   restart: z.int().nonnegative().default(0),
 });

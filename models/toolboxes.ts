@@ -5,6 +5,7 @@ import {
   type DesiredResponse,
   type EnrolRequest,
   HostFacts,
+  type ImageScan,
   type Observation,
   type Report,
   type ResourceSample,
@@ -16,7 +17,7 @@ import { recordReportedEvents, withoutNul } from "./events.ts";
 import { openSecret, type SecretsKey } from "./secrets.ts";
 import { resolveInputs } from "./server_form.ts";
 import { TOOLBOX_SILENT_S } from "./server_status.ts";
-import { ServerConfig } from "./servers.ts";
+import { ServerConfig, tierOf } from "./servers.ts";
 import { newToken, tokenHash } from "./tokens.ts";
 
 export interface Toolbox {
@@ -181,7 +182,7 @@ export async function desiredOf(
   toolboxId: string,
   secretsKey: SecretsKey,
 ): Promise<Omit<DesiredResponse, "appPublicKey">> {
-  const { version, servers, sealed, removing, rotateKey } = await db.asToolbox(
+  const { version, servers, sealed, removing, rotateKey, knowsTiers } = await db.asToolbox(
     toolboxId,
     async (sql) => {
       // One statement, one snapshot: version and servers belong together.
@@ -189,12 +190,14 @@ export async function desiredOf(
         {
           version: string;
           rotateKey: boolean;
+          knowsTiers: boolean | null;
           servers: ServerRow[] | null;
           sealed: SecretRow[] | null;
           removing: { serverId: string; deleteVolumes: boolean }[] | null;
         }[]
       >`
       select t.desired_version::text as version, t.rotation_asked_at is not null as "rotateKey",
+        (t.facts ->> 'knowsTiers')::boolean as "knowsTiers",
         (select json_agg(json_build_object('id', s.id, 'slug', s.slug, 'generation', s.generation,
             'running', s.running, 'config', g.config) order by s.id)
           from servers s join server_generations g on g.server_id = s.id and g.generation = s.generation
@@ -209,6 +212,7 @@ export async function desiredOf(
       return {
         version: row.version,
         rotateKey: row.rotateKey,
+        knowsTiers: row.knowsTiers ?? false,
         servers: row.servers ?? [],
         sealed: row.sealed ?? [],
         removing: row.removing ?? [],
@@ -230,11 +234,13 @@ export async function desiredOf(
           ciphertext: bytesOf(secret.ciphertext),
         });
       }
+      const tier = tierOf(config);
       return {
         serverId: row.id,
         generation: row.generation,
         name: row.slug,
-        running: row.running,
+        // One that knows no tiers would run it on its kernel: see statusOf for what a person is told.
+        running: row.running && (tier === "standard" || knowsTiers),
         package: config.entry.package,
         network: { hosts: [...config.entry.network.hosts, ...config.options.hosts] },
         volumes: config.entry.volumes,
@@ -242,6 +248,7 @@ export async function desiredOf(
         instances: config.options.instances ?? config.entry.instances,
         idleStopS: config.options.idleStopS,
         restart: config.options.restart,
+        tier,
         ...resolveInputs(config.entry, config.values, secrets),
       };
     })),
@@ -278,6 +285,7 @@ export async function acceptReport(
     await recordReportedEvents(sql, report.events);
     await writeSamples(sql, report.samples ?? []);
     await writeDenials(sql, report.denials ?? []);
+    for (const { serverId, scan } of report.scans ?? []) await writeScan(sql, serverId, scan);
     for (const serverId of report.removed) {
       await sql`delete from servers where id = ${serverId} and removed_at is not null`;
     }
@@ -294,7 +302,8 @@ const NAME_LIMIT = 512;
 async function writeObservation(sql: Sql, seen: Observation, hashes: Map<object, string>) {
   const { count } = await sql`
     insert into observations (server_id, workspace_id, generation, layers, image_digest, container_id,
-      server_info, restarts, log_tail, serving_generation, gave_up, health, instances, volumes, observed_at)
+      server_info, restarts, log_tail, serving_generation, gave_up, health, instances, volumes, sandbox,
+      unsandboxed, observed_at)
     select s.id, s.workspace_id, ${seen.generation}, ${jsonb(seen.layers)}::text::jsonb, ${
     seen.imageDigest && withoutNul(seen.imageDigest)
   },
@@ -303,14 +312,15 @@ async function writeObservation(sql: Sql, seen: Observation, hashes: Map<object,
   }::text::json, ${seen.restarts},
       ${json(seen.logTail)}::text::json, ${seen.servingGeneration}, ${seen.gaveUp},
       ${jsonb(seen.health)}::text::jsonb, ${jsonb(seen.instances)}::text::jsonb,
-      ${jsonb(seen.volumes)}::text::jsonb, now()
+      ${jsonb(seen.volumes)}::text::jsonb, ${jsonb(seen.sandbox)}::text::jsonb,
+      ${seen.unsandboxed && withoutNul(seen.unsandboxed)}, now()
     from servers s where s.id = ${seen.serverId} and s.generation >= ${seen.generation}
     on conflict (server_id) do update set generation = excluded.generation, layers = excluded.layers,
       image_digest = excluded.image_digest, container_id = excluded.container_id,
       server_info = excluded.server_info, restarts = excluded.restarts, log_tail = excluded.log_tail,
       serving_generation = excluded.serving_generation, gave_up = excluded.gave_up,
       health = excluded.health, instances = excluded.instances, volumes = excluded.volumes,
-      observed_at = excluded.observed_at
+      sandbox = excluded.sandbox, unsandboxed = excluded.unsandboxed, observed_at = excluded.observed_at
     where observations.generation <= excluded.generation`;
   if (count === 0) return;
   if (seen.gaveUp) await sql`select mooring.roll_back(${seen.serverId}, ${seen.generation})`;
@@ -367,6 +377,15 @@ async function writeSamples(sql: Sql, samples: ResourceSample[]) {
   await sql`
     delete from server_samples where at < now() - ${SAMPLES_KEPT}::interval
       and server_id = any (${[...new Set(samples.map(({ serverId }) => serverId))]}::uuid[])`;
+}
+
+async function writeScan(sql: Sql, serverId: string, scan: ImageScan) {
+  // By a toolbox's clock, which may run ahead.
+  await sql`
+    insert into server_scans (server_id, workspace_id, scan, scanned_at)
+    select s.id, s.workspace_id, ${jsonb(scan)}::text::jsonb, least(${scan.at}::timestamptz, now())
+    from servers s where s.id = ${serverId}
+    on conflict (server_id) do update set scan = excluded.scan, scanned_at = excluded.scanned_at`;
 }
 
 /** Hosts that are listed of a server's refusals; a server that asks for ever new ones fills nothing. */

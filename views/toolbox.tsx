@@ -3,6 +3,7 @@ import type { Event } from "../models/events.ts";
 import type { Server } from "../models/servers.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
 import { ClockNotice, clockWords } from "./clock.tsx";
+import { RuntimeFacts } from "./isolation.tsx";
 import { bytes, Confirm, count, duration, Field, Status, Time } from "./parts.tsx";
 import { Enrolment } from "./toolbox_enrolment.tsx";
 import { Labels, ToolboxStatus } from "./toolboxes.tsx";
@@ -242,6 +243,13 @@ export function ToolboxBody({ box }: { box: Toolbox }) {
               <dd>{engine.cpus}</dd>
               <dt>Memory</dt>
               <dd>{bytes(engine.memoryBytes)}</dd>
+              <RuntimeFacts engine={engine} />
+              {facts?.scanner !== undefined && (
+                <>
+                  <dt>Scanner of images</dt>
+                  <dd>{facts.scanner ?? "None: install trivy or grype there"}</dd>
+                </>
+              )}
             </>
           )}
           {box.rotationAskedAt && (

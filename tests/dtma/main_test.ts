@@ -329,6 +329,7 @@ Deno.test("readConfig reads every variable", () => {
       DTMA_PYPI_INDEX: "https://mirror.example/pypi/simple",
       DTMA_NUGET_SOURCE: "http://10.0.0.1:8080/v3/index.json",
       DTMA_SOURCE_DIRECTORIES: "/srv/mcp, /home/ann/My servers/",
+      DTMA_SCANNER: "/opt/trivy-1/trivy",
     }, () => `${TOKEN}\n`),
     {
       appUrl: "https://mooring.example/functions/v1/app",
@@ -345,6 +346,7 @@ Deno.test("readConfig reads every variable", () => {
         nuget: "http://10.0.0.1:8080/v3/index.json",
       },
       sourceDirectories: ["/srv/mcp", "/home/ann/My servers/"],
+      scanner: "/opt/trivy-1/trivy",
       reach: "direct",
       endsWithStdin: false,
       logFormat: "json",
@@ -392,6 +394,14 @@ Deno.test("readConfig tells each mistake, without the value", () => {
     const said = mistakesOf({ DTMA_SOURCE_DIRECTORIES: path });
     assert.match(said, /DTMA_SOURCE_DIRECTORIES must be absolute paths/, path);
   }
+  for (const path of ["trivy", "./grype", "/bin/sh", "/opt/../grype", "/a,/bin/grype", "/trivy/"]) {
+    assert.match(
+      mistakesOf({ DTMA_SCANNER: path }),
+      /DTMA_SCANNER must be the absolute path/,
+      path,
+    );
+  }
+  assert.equal(mistakesOf({ DTMA_SCANNER: "/grype" }), "");
   assert.equal(mistakesOf({ DTMA_SOURCE_DIRECTORIES: "", DTMA_NPM_REGISTRY: "" }), "");
   assert.equal(mistakesOf({ MOORING_ENROLMENT_TOKEN: "tiny secret" }).includes("secret"), false);
 });
