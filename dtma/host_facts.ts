@@ -7,10 +7,10 @@ import { DTMA_VERSION } from "./version.ts";
 /** An engine that does not answer for this long is not there, for all that a person can do with it. */
 const ENGINE_TIMEOUT_MS = 5000;
 
-/** @param path how the app's calls come, and what is known of the way between */
+/** @param path how the app's calls come, what is known of the way between, and of an upgrade */
 export async function hostFacts(
   docker: Docker,
-  path: Pick<HostFacts, "reach" | "address" | "clockOffsetMs" | "clockWarning" | "roundTripMs">,
+  path: Omit<HostFacts, "dtmaVersion" | "protocolVersion" | "engine">,
 ): Promise<HostFacts> {
   return {
     dtmaVersion: DTMA_VERSION,

@@ -7,9 +7,9 @@
  *   --allow-net=APP,LISTEN,localhost,unix:SOCKET \
  *   --allow-read=DATA,SOCKET --allow-write=DATA,SOCKET \
  *   --allow-env=MOORING_URL,MOORING_ENROLMENT_TOKEN,MOORING_ENROLMENT_TOKEN_FILE,DTMA_DATA_DIR,\
- * DTMA_LISTEN,DTMA_ADDRESS,DTMA_REACH,DTMA_CEILING,DTMA_SUBNETS,\
+ * DTMA_LISTEN,DTMA_ADDRESS,DTMA_REACH,DTMA_PLAIN_HTTP,DTMA_CEILING,DTMA_SUBNETS,\
  * DTMA_PRIVATE_NETWORKS,DTMA_NPM_REGISTRY,DTMA_PYPI_INDEX,DTMA_NUGET_SOURCE,DTMA_SOURCE_DIRECTORIES,\
- * DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
+ * DTMA_PARENT,DTMA_RUN,DTMA_ROLLED_BACK,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
  *   dtma/main.ts
  * ```
  *
@@ -46,7 +46,9 @@ import { type DesiredResponse, ENVIRONMENT, EXIT_UNWANTED, type HostFacts } from
 import { Reconciler } from "./reconcile.ts";
 import { sampleContainers } from "./sampler.ts";
 import { openSession } from "./session.ts";
+import { Takeover } from "./takeover.ts";
 import { keepTunnel } from "./tunnel.ts";
+import { DTMA_VERSION } from "./version.ts";
 import { sleep } from "./waiting.ts";
 
 /** How often the engine is looked at: that it went or came back shows on the toolbox page so soon. */
@@ -64,6 +66,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
   const ceiling = Ceiling.read(await readCeiling(config.ceilingFile));
   const directory = await DataDirectory.open(config.dataDirectory);
   const { signal } = stopping;
+  const takeover = new Takeover(directory, config.run);
   const docker = new Docker(config.dockerHost, `${config.dataDirectory}/profiles`);
   const clock = new AppClock();
   const client = new AppClient(config.appUrl, (date) => clock.heardDate(date));
@@ -79,7 +82,13 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
   };
   const facts = () => {
     for (const link of links) clock.measured(link);
-    return hostFacts(docker, { reach, address, ...clock.facts() });
+    const { rolledBack } = config;
+    return hostFacts(docker, {
+      reach,
+      address,
+      ...clock.facts(),
+      ...(rolledBack && { rolledBack }),
+    });
   };
   log(
     "info",
@@ -104,6 +113,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       indexes: config.indexes,
       sourceDirectories: config.sourceDirectories,
       onDenied: (denial) => reporter.denied(denial),
+      isOnTrial: () => takeover.isOnTrial,
       log,
       report: (observation) => reporter.observe(observation),
       event: (event) => reporter.event(event),
@@ -137,6 +147,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       epoch,
       onDesired,
       onAppKey,
+      onTurn: (failure) => takeover.turn(failure),
       rotation,
       log,
     });
@@ -157,6 +168,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
     try {
       await Promise.all([
         pull.run(until),
+        takeover.watch({ docker, toolboxId: state.toolboxId, reconciler }, until),
         ...(reach === "tunnel" ? [tunnel(until)] : []),
         watchFacts(facts, () => pull.wake(), until),
         reporter.run(until, FLUSH_MS),
@@ -176,6 +188,9 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       await reconciler.close();
       await Promise.all(ended);
     }
+  } catch (error) {
+    if (!signal.aborted) await takeover.failed((error as Error).message);
+    throw error;
   } finally {
     await server?.shutdown();
     docker.close();
@@ -277,6 +292,10 @@ async function watchParent(onGone: () => void): Promise<void> {
 }
 
 async function main(): Promise<number> {
+  if (Deno.args[0] === "--version") {
+    console.log(`mooring-dtma ${DTMA_VERSION}`);
+    return 0;
+  }
   let log = createLog("text");
   const stopping = new AbortController();
   try {

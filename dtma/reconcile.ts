@@ -32,6 +32,8 @@ export interface ReconcilerOptions {
   /** Where servers' networks lie, and what of the host's own networks they may reach. */
   egress?: Pick<EgressOptions, "pool" | "privateNetworks" | "addresses">;
   log?: Log;
+  /** See mooring-dtma.sh. */
+  isOnTrial?: () => boolean;
   /** What the host allows at most; without one, the usual. */
   ceiling?: Ceiling;
   /** Where packages come from, and which folders may be built; see {@link ImagesOptions}. */
@@ -68,6 +70,7 @@ export class Reconciler {
       logDirectory: `${options.dataDir}/logs`,
       openSession: options.openSession,
       starts: new Slots(4),
+      isOnTrial: options.isOnTrial ?? (() => false),
       unprobed,
       exitedOnProbe: new Set(),
       egress: this.#egress,
@@ -134,6 +137,15 @@ export class Reconciler {
     return [...this.#loops].flatMap(([serverId, loop]) =>
       loop.running.map((each) => ({ serverId, ...each }))
     );
+  }
+
+  /** Of these servers one that is to run and cannot be called: its name and why; null: all can. */
+  firstDown(serverIds: Iterable<string>): string | null {
+    for (const id of serverIds) {
+      const loop = this.#loops.get(id);
+      if (loop?.whyDown) return `${loop.wanted!.name}: ${loop.whyDown}`;
+    }
+    return null;
   }
 
   /** What is kept of a server's log, oldest line first; null of a server that is not here. */

@@ -33,6 +33,8 @@ export interface Toolbox extends Host {
   logDirectory: string;
   /** Starting at once: a start is bound by the CPU (fifty servers, four at a time, were fastest). */
   starts: Slots;
+  /** A DTMA on trial removes nothing that it cannot take over: the one before perhaps can. */
+  isOnTrial(): boolean;
   report(observation: Observation): void;
   event(event: ReportedEvent): void;
   /** The server is gone whole; called before the loop ends. */
@@ -124,6 +126,11 @@ export class ServerLoop {
     return [this.#primary, ...this.#agents.all()].flatMap((each) =>
       each ? [{ containerId: each.container.id, instance: each.container.key }] : []
     );
+  }
+
+  /** Why the server, which is to run, cannot be called; null when it can, or sleeps. */
+  get whyDown(): string | null {
+    return this.#primary?.reachable || this.#wake || !this.#wanted?.running ? null : this.#whyNot();
   }
 
   /** The server's whole log that is kept, oldest line first. */
@@ -503,7 +510,7 @@ export class ServerLoop {
     try {
       await instance.open(signal);
     } catch (error) {
-      if (signal.aborted || error instanceof EngineAbsentError) {
+      if (signal.aborted || error instanceof EngineAbsentError || this.#toolbox.isOnTrial()) {
         instance.letGo("The server is being changed");
         throw error;
       }
