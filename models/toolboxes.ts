@@ -80,6 +80,12 @@ export async function putLocalToolbox(
   return { workspaceId: workspace_id, toolboxId: toolbox_id, enrolmentToken: token };
 }
 
+/** Whether this machine's toolbox was never enrolled, or was and is heard of or not. */
+export async function localToolboxState(db: Database): Promise<"new" | "heard" | "silent"> {
+  const [{ state }] = await db.asApp`select mooring.local_toolbox_state() as state`;
+  return state;
+}
+
 /**
  * Spends an enrolment token: the toolbox signs with the given key from now on.
  *

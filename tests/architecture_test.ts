@@ -26,7 +26,14 @@ const MAY_IMPORT: Record<string, string[]> = {
 };
 
 /** Entry points, which put the rest together. */
-const ENTRIES = ["main.ts", "config.ts", "database.ts", "engine.ts", "local_toolbox.ts"];
+const ENTRIES = [
+  "main.ts",
+  "config.ts",
+  "database.ts",
+  "engine.ts",
+  "local_enrolment.ts",
+  "local_toolbox.ts",
+];
 
 Deno.test("imports flow one way: main -> app -> routes -> {views, mcp, models}, mcp -> models", async () => {
   const modules = [

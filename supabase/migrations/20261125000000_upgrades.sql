@@ -36,3 +36,15 @@ create trigger dtma_changed after update of facts, refusal on public.toolboxes
   for each row when (old.facts is not null and (old.facts, old.refusal) is distinct from (new.facts, new.refusal))
   execute function mooring.after_dtma_changed();
 revoke all on function mooring.after_dtma_changed from public;
+
+-- Whether this machine's toolbox was ever enrolled, and is heard of.
+create function mooring.local_toolbox_state() returns text
+language sql stable security definer set search_path = '' as $$
+  select coalesce((select case
+      when t.public_key is null then 'new'
+      when t.last_seen_at > now() - interval '75 seconds' then 'heard'
+      else 'silent' end
+    from public.toolboxes t where t.is_local order by t.created_at limit 1), 'new')
+$$;
+revoke all on function mooring.local_toolbox_state from public;
+grant execute on function mooring.local_toolbox_state to mooring_app;
