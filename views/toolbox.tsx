@@ -269,7 +269,7 @@ export function ToolboxBody({ box }: { box: Toolbox }) {
 /** How its DTMA is upgraded, when it is older than this Mooring's; and how the last upgrade failed. */
 function DtmaUpgrade({ box }: { box: Toolbox }) {
   const { rolledBack, dtmaVersion } = box.facts ?? {};
-  if (box.isLocal || box.revokedAt) return null;
+  if (box.revokedAt) return null;
   return (
     <>
       {rolledBack && (
