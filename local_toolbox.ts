@@ -108,6 +108,8 @@ function startDtma(directory: string, appUrl: string, token: string | null): Den
     ...environment,
     MOORING_URL: appUrl,
     DTMA_DATA_DIR: directory,
+    // images/base.ts makes them, beside it.
+    DTMA_BASE_IMAGES: "given",
     // It ends when this pipe closes: a killed app leaves no DTMA behind to fight the next one's.
     DTMA_PARENT: "stdin",
     ...(token ? { MOORING_ENROLMENT_TOKEN: token } : {}),

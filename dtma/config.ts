@@ -1,5 +1,6 @@
 /** DTMA's configuration: environment variables, checked at start, all mistakes told at once. */
 import { z } from "zod";
+import type { BaseParents } from "./base_images.ts";
 import type { Indexes } from "./image_recipes.ts";
 import type { HostFacts } from "./protocol.ts";
 
@@ -25,6 +26,8 @@ export interface Config {
   };
   /** Where packages come from in place of the public registries (image_recipes.ts). */
   indexes: Indexes;
+  /** Parents of the base images that are made here; null where others make them. */
+  baseParents: BaseParents | null;
   /** Directories that source trees may be built from; folders elsewhere are not read. */
   sourceDirectories: string[];
   /** End when standard input does: the parent process is gone, however it ended. */
@@ -85,6 +88,11 @@ const Environment = z.object({
   DTMA_NPM_REGISTRY: Index,
   DTMA_PYPI_INDEX: Index,
   DTMA_NUGET_SOURCE: Index,
+  NODE_BASE_IMAGE: optional(z.string()),
+  PYTHON_BASE_IMAGE: optional(z.string()),
+  DOTNET_BASE_IMAGE: optional(z.string()),
+  DOTNET_SDK_IMAGE: optional(z.string()),
+  DTMA_BASE_IMAGES: optional(z.enum(["make", "given"], "must be make or given")),
   DTMA_SOURCE_DIRECTORIES: optional(
     z.string().refine(
       (text) => listOf(text).every((path) => /^(\/(?!\.{1,2}(\/|$))[^/]+)+\/?$/.test(path)),
@@ -169,6 +177,12 @@ export function readConfig(
       ...(env.DTMA_NPM_REGISTRY && { npm: env.DTMA_NPM_REGISTRY }),
       ...(env.DTMA_PYPI_INDEX && { pypi: env.DTMA_PYPI_INDEX }),
       ...(env.DTMA_NUGET_SOURCE && { nuget: env.DTMA_NUGET_SOURCE }),
+    },
+    baseParents: env.DTMA_BASE_IMAGES === "given" ? null : {
+      ...(env.NODE_BASE_IMAGE && { node: env.NODE_BASE_IMAGE }),
+      ...(env.PYTHON_BASE_IMAGE && { python: env.PYTHON_BASE_IMAGE }),
+      ...(env.DOTNET_BASE_IMAGE && { dotnet: env.DOTNET_BASE_IMAGE }),
+      ...(env.DOTNET_SDK_IMAGE && { dotnetSdk: env.DOTNET_SDK_IMAGE }),
     },
     sourceDirectories: listOf(env.DTMA_SOURCE_DIRECTORIES),
     endsWithStdin: env.DTMA_PARENT === "stdin",

@@ -9,7 +9,8 @@
  *   --allow-env=MOORING_URL,MOORING_ENROLMENT_TOKEN,MOORING_ENROLMENT_TOKEN_FILE,DTMA_DATA_DIR,\
  * DTMA_LISTEN,DTMA_ADDRESS,DTMA_REACH,DTMA_PLAIN_HTTP,DTMA_CEILING,DTMA_SUBNETS,\
  * DTMA_PRIVATE_NETWORKS,DTMA_NPM_REGISTRY,DTMA_PYPI_INDEX,DTMA_NUGET_SOURCE,DTMA_SOURCE_DIRECTORIES,\
- * DTMA_PARENT,DTMA_RUN,DTMA_ROLLED_BACK,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
+ * NODE_BASE_IMAGE,PYTHON_BASE_IMAGE,\
+ * DOTNET_BASE_IMAGE,DOTNET_SDK_IMAGE,DTMA_BASE_IMAGES,DTMA_PARENT,DTMA_RUN,DTMA_ROLLED_BACK,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
  *   dtma/main.ts
  * ```
  *
@@ -111,6 +112,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       ceiling,
       egress: config.egress,
       indexes: config.indexes,
+      baseParents: config.baseParents,
       sourceDirectories: config.sourceDirectories,
       onDenied: (denial) => reporter.denied(denial),
       isOnTrial: () => takeover.isOnTrial,

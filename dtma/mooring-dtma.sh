@@ -20,6 +20,7 @@
 # this script does, however that ends: its standard input is a pipe that closes then.
 set -u
 
+net='' read='' write='' env=''
 data=${DTMA_DATA_DIR:-/var/lib/mooring-dtma}
 programs=$data/programs
 # How long a trial may take: an upgrade that has to start all servers anew needs minutes.
@@ -199,13 +200,22 @@ health() {
   die "${why:-DTMA has not said for $silent_s seconds that it does its work}"
 }
 
-# PROGRAM [ARGUMENT]
+# PROGRAM [--version]
 execute() {
   program=$1
   shift
   # A compiled binary has its permissions in it.
   [ "$(head -c 4 "$program" | tail -c 3)" != ELF ] || exec "$program" "$@"
+  # It tells its version without any.
+  [ "$#" -gt 0 ] || permit
+  exec "${DTMA_DENO:-deno}" run --quiet --ext=js --no-prompt --no-config --no-lock --no-remote \
+    --no-npm --unstable-no-legacy-abort ${net:+"--allow-net=$net"} ${read:+"--allow-read=$read"} \
+    ${write:+"--allow-write=$write" "--deny-write=$programs"} ${env:+"--allow-env=$env"} \
+    "$program" "$@"
+}
 
+# Sets what DTMA may do.
+permit() {
   socket=${DOCKER_HOST:-unix:///var/run/docker.sock}
   socket=${socket#unix://}
   url=${MOORING_URL-}
@@ -222,12 +232,9 @@ execute() {
     "${DTMA_SOURCE_DIRECTORIES-}"; do
     [ -z "$file" ] || read=$read,$file
   done
-  # Not by name: the next version may read other variables.
-  env='MOORING_*,DTMA_*,*_BASE_IMAGE,DOTNET_SDK_IMAGE,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS'
-  exec "${DTMA_DENO:-deno}" run --quiet --ext=js --no-prompt --no-config --no-lock --no-remote \
-    --no-npm --unstable-no-legacy-abort \
-    "--allow-net=$net" "--allow-read=$read" "--allow-write=$data,$socket" \
-    "--deny-write=$programs" "--allow-env=$env" "$program" "$@"
+  write=$data,$socket
+  # Not each by name: the next version may read others.
+  env='MOORING_*,DTMA_*,NODE_*,PYTHON_*,DOTNET_*,DOCKER_HOST,LOG_FORMAT'
 }
 
 case "${1-}:$#" in

@@ -1,6 +1,8 @@
 /** Makes Docker what the app desires: one loop a server, adopted or orphaned ones included. */
 import { type Docker, EngineAbsentError } from "./docker.ts";
+import { BaseImages, type BaseParents } from "./base_images.ts";
 import { Images, type ImagesOptions } from "./image.ts";
+import { BASES } from "./image_recipes.ts";
 import { Label, loadSpecKey } from "./policy.ts";
 import type { DesiredResponse, Observation, ReportedEvent, ServerSpec } from "./protocol.ts";
 import { Ceiling } from "./ceiling.ts";
@@ -39,6 +41,8 @@ export interface ReconcilerOptions {
   /** Where packages come from, and which folders may be built; see {@link ImagesOptions}. */
   indexes?: ImagesOptions["indexes"];
   sourceDirectories?: ImagesOptions["sourceDirectories"];
+  /** Makes missing base images, of images in place of the official ones; see {@link BaseImages}. */
+  baseParents?: BaseParents | null;
   pingEveryMs?: number;
   /** Where images come from; tests build theirs from fixtures. */
   images?: Pick<Images, "ensure" | "collect">;
@@ -61,11 +65,25 @@ export class Reconciler {
 
   private constructor(options: ReconcilerOptions, specKey: CryptoKey, unprobed: Unprobed) {
     const { docker, toolboxId, onDenied = () => {}, log = () => {} } = options;
-    this.#egress = openEgress({ docker, toolboxId, onDenied, log, ...options.egress });
+    const baseImages = new BaseImages({
+      docker,
+      names: BASES,
+      parents: options.baseParents ?? {},
+      makes: Boolean(options.baseParents),
+    });
+    const prepareBase = () => baseImages.ensure("node", (line) => log("info", line));
+    this.#egress = openEgress({
+      docker,
+      toolboxId,
+      onDenied,
+      log,
+      prepareBase,
+      ...options.egress,
+    });
     this.#toolbox = {
       docker: options.docker,
       toolboxId: options.toolboxId,
-      images: options.images ?? new Images(options),
+      images: options.images ?? new Images({ ...options, baseImages }),
       specKey,
       logDirectory: `${options.dataDir}/logs`,
       openSession: options.openSession,

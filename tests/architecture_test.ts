@@ -52,6 +52,7 @@ Deno.test("imports flow one way: main -> app -> routes -> {views, mcp, models}, 
     );
     for (const dependency of dependencies ?? []) {
       const to = ours(dependency.code?.specifier ?? "");
+      if (from.startsWith("dtma/") && TEXTS.test(to ?? "")) continue;
       if (to && !allowed.some((place) => to === place || to.startsWith(`${place}/`))) {
         wrong.push(`${from} imports ${to}`);
       }
@@ -98,10 +99,13 @@ Deno.test("nothing reachable from app.ts needs more than an edge isolate has", a
   assert.deepEqual(wrong, []);
 });
 
+/** What DTMA makes base images of: as text, which is not run. */
+const TEXTS = /^images\/[a-z-]+\/(Dockerfile|install\.(mjs|py|sh))$/;
+
 Deno.test("dtma imports nothing of the app", async () => {
   for (const { specifier } of await graph("dtma/main.ts")) {
     const file = ours(specifier);
-    assert.ok(!file || file.startsWith("dtma/"), `dtma reaches ${file}`);
+    assert.ok(!file || file.startsWith("dtma/") || TEXTS.test(file), `dtma reaches ${file}`);
   }
 });
 

@@ -102,7 +102,7 @@ Deno.test({
         await eventually("the toolbox is heard of", async () => {
           const answer = await fetch(`${url}/readyz`).then((r) => r.json()).catch(() => null);
           return answer?.checks?.toolbox === true;
-        }, 120_000);
+        });
         const [, code] = /set it up with the code (\S+)/.exec(await compose("logs", "app"))!;
         const owner = { code, email: "ann@example.com", name: "Ann", password: "a long password" };
         await browser.post("/setup", owner);
@@ -147,6 +147,27 @@ Deno.test({
           async () =>
             (await container("dtma") as unknown as Inspected).State.Health.Status === "healthy",
         );
+      });
+
+      await t.step("the page's command for Docker enrols another toolbox", async () => {
+        const { html } = await browser.post("/toolboxes", { name: "Shelf" });
+        const command = /<pre id="container"[^>]*><code>([^<]*)/.exec(html)![1]
+          .replaceAll("&quot;", '"')
+          .replace("--name mooring-dtma", `--name mooring-test-${id} --network host`)
+          .replace("mooring-dtma:/var", `mooring-test-${id}:/var`)
+          .replace(/mooring\/dtma$/, DTMA_IMAGE);
+        const shelf = /\/toolboxes\/([0-9a-f-]{36})\/live/.exec(html)![1];
+        try {
+          await run("sh", ["-c", command], directory);
+          await eventually(
+            "it enrols",
+            async () =>
+              (await browser.get(`/toolboxes/${shelf}`)).includes("It keeps a link to Mooring"),
+          );
+        } finally {
+          await docker.removeContainer(`mooring-test-${id}`);
+          await docker.removeVolume(`mooring-test-${id}`);
+        }
       });
 
       await t.step(
