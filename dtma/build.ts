@@ -27,11 +27,19 @@ export async function bundle(directory = path("dist")): Promise<void> {
   console.log(`DTMA ${DTMA_VERSION}: ${file}, with its launcher and unit beside it`);
 }
 
-async function compile(): Promise<void> {
-  const file = path("dist/mooring-dtma-bin");
-  const permissions = dtmaPermissions(Deno.env.toObject(), { anyApp: true });
+/**
+ * @param environment DTMA's variables, for which its permissions are
+ * @throws {Error} that says what to do when there is no denort
+ */
+export async function compile(
+  environment: Record<string, string | undefined>,
+  directory = path("dist"),
+): Promise<void> {
+  const file = `${directory}/mooring-dtma-bin`;
+  const permissions = dtmaPermissions(environment, { anyApp: true });
   try {
-    await deno("compile", "--quiet", ...permissions, "-o", file, path("dtma/main.ts"));
+    const flags = ["--quiet", "--exclude-unused-npm", ...permissions];
+    await deno("compile", ...flags, "-o", file, path("dtma/main.ts"));
   } catch (error) {
     const { version } = Deno;
     throw new Error(
@@ -60,7 +68,7 @@ async function deno(...args: string[]): Promise<void> {
 
 if (import.meta.main) {
   try {
-    await (Deno.args[0] === "--bundle" ? bundle() : compile());
+    await (Deno.args[0] === "--bundle" ? bundle() : compile(Deno.env.toObject()));
   } catch (error) {
     console.error((error as Error).message);
     Deno.exit(1);

@@ -276,7 +276,7 @@ function DtmaUpgrade({ box }: { box: Toolbox }) {
         <p class="notice bad">
           <strong>The upgrade to DTMA {rolledBack.version} was rolled back</strong>{" "}
           <Time at={new Date(rolledBack.at)} relative />. {rolledBack.reason}. {dtmaVersion}{" "}
-          runs again; no server was restarted for it. The log on the toolbox says more.
+          runs again. The log on the toolbox says more.
         </p>
       )}
       {box.newerDtma && (
@@ -290,10 +290,11 @@ function DtmaUpgrade({ box }: { box: Toolbox }) {
             Run <code>deno task dtma:bundle</code> in a checkout of this Mooring, bring{" "}
             <code>dist/mooring-dtma.js</code> to the toolbox, and there:
           </p>
-          <Copy id="upgrade" text="mooring-dtma upgrade mooring-dtma.js" label="the command" />
+          <Copy id="upgrade" text="sudo mooring-dtma upgrade mooring-dtma.js" label="the command" />
           <p class="help">
-            In Docker <code>docker compose up --build --detach</code>{" "}
-            does it. A DTMA that runs in a checkout is stopped, and started in the newer one.
+            In Docker the container is started anew from the newer image:{" "}
+            <code>docker compose up --build --detach</code>. A DTMA that runs in a checkout is
+            stopped, and started in the newer one.
           </p>
         </div>
       )}
