@@ -91,9 +91,11 @@ export async function enrol(
     } catch (error) {
       signal.throwIfAborted();
       if (isFinal(error)) {
-        throw new EnrolmentError(
-          `${error.message}. Make a new enrolment token on the app's toolbox page`,
-        );
+        // Another version of the protocol: the token was not looked at.
+        const advice = error.status === 426
+          ? ""
+          : ". Make a new enrolment token on the app's toolbox page";
+        throw new EnrolmentError(error.message + advice);
       }
       log("warning", `Enrolment failed, will try again: ${messageOf(error)}`);
       await sleep(delay(), signal);
@@ -112,6 +114,8 @@ export interface PullOptions {
   onDesired: (desired: Desired) => void;
   /** Called with the app's key of now at every answer. */
   onAppKey: (appPublicKey: string) => void;
+  /** Called with each answer, after what it brought; or with why there was none. */
+  onTurn?: (failure: string | null) => void;
   /** Changes this toolbox's key, or ends a change that was cut off. */
   rotation: Pick<KeyRotation, "rotate" | "settle">;
   log: Log;
@@ -145,6 +149,7 @@ export class DesiredPull {
       const untilWoken = AbortSignal.any([signal, this.#woken.signal]);
       try {
         const isNew = await this.#pull(untilWoken, signal);
+        this.#options.onTurn?.(null);
         delay = backOff();
         if (!isNew) await sleep(IDLE_DELAY_MS, untilWoken);
       } catch (error) {
@@ -154,6 +159,7 @@ export class DesiredPull {
           throw new OvertakenError(error.said);
         }
         if (isUnknownSignature(error)) await this.#settleKey(signal);
+        this.#options.onTurn?.(messageOf(error));
         this.#options.log("warning", `Asking for work failed, will try again: ${messageOf(error)}`);
         await sleep(delay(), untilWoken);
       }

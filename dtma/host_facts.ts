@@ -8,13 +8,10 @@ import { DTMA_VERSION } from "./version.ts";
 /** An engine that does not answer for this long is not there, for all that a person can do with it. */
 const ENGINE_TIMEOUT_MS = 5000;
 
-/** @param own what DTMA knows of itself: how the app's calls come, and what scans images */
+/** @param own what DTMA knows of itself: how the app's calls come, of an upgrade, and what scans images */
 export async function hostFacts(
   docker: Docker,
-  own: Pick<
-    HostFacts,
-    "reach" | "address" | "clockOffsetMs" | "clockWarning" | "roundTripMs" | "scanner"
-  >,
+  own: Omit<HostFacts, "dtmaVersion" | "protocolVersion" | "engine">,
   sandboxes: Sandboxes,
 ): Promise<HostFacts> {
   return {

@@ -7,9 +7,10 @@
  *   --allow-net=APP,LISTEN,localhost,unix:SOCKET \
  *   --allow-read=DATA,SOCKET --allow-write=DATA,SOCKET \
  *   --allow-env=MOORING_URL,MOORING_ENROLMENT_TOKEN,MOORING_ENROLMENT_TOKEN_FILE,DTMA_DATA_DIR,\
- * DTMA_LISTEN,DTMA_ADDRESS,DTMA_REACH,DTMA_CEILING,DTMA_SUBNETS,\
+ * DTMA_LISTEN,DTMA_ADDRESS,DTMA_REACH,DTMA_PLAIN_HTTP,DTMA_CEILING,DTMA_SUBNETS,\
  * DTMA_PRIVATE_NETWORKS,DTMA_NPM_REGISTRY,DTMA_PYPI_INDEX,DTMA_NUGET_SOURCE,DTMA_SOURCE_DIRECTORIES,\
- * DTMA_SCANNER,DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
+ * NODE_BASE_IMAGE,PYTHON_BASE_IMAGE,DOTNET_BASE_IMAGE,DOTNET_SDK_IMAGE,DTMA_BASE_IMAGES,\
+ * DTMA_SCANNER,DTMA_PARENT,DTMA_RUN,DTMA_ROLLED_BACK,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
  *   dtma/main.ts
  * ```
  *
@@ -52,7 +53,9 @@ import { Sandboxes } from "./sandboxes.ts";
 import { Scanner } from "./scanner.ts";
 import { Scanning } from "./scanning.ts";
 import { openSession } from "./session.ts";
+import { Takeover } from "./takeover.ts";
 import { keepTunnel } from "./tunnel.ts";
+import { DTMA_VERSION } from "./version.ts";
 import { sleep } from "./waiting.ts";
 
 /** How often the engine is looked at: that it went or came back shows on the toolbox page so soon. */
@@ -70,6 +73,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
   const ceiling = Ceiling.read(await readCeiling(config.ceilingFile));
   const directory = await DataDirectory.open(config.dataDirectory);
   const { signal } = stopping;
+  const takeover = new Takeover(directory, config.run);
   const docker = new Docker(config.dockerHost, `${config.dataDirectory}/profiles`);
   const scanner = config.scanner === null ? null : new Scanner({
     path: config.scanner,
@@ -91,11 +95,15 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
   };
   const facts = () => {
     for (const link of links) clock.measured(link);
-    return hostFacts(
-      docker,
-      { reach, address, ...clock.facts(), scanner: scanner?.kind ?? null },
-      sandboxes,
-    );
+    const { rolledBack } = config;
+    const own = {
+      reach,
+      address,
+      ...clock.facts(),
+      scanner: scanner?.kind ?? null,
+      ...(rolledBack && { rolledBack }),
+    };
+    return hostFacts(docker, own, sandboxes);
   };
   log(
     "info",
@@ -124,8 +132,10 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       sandboxes,
       egress: config.egress,
       indexes: config.indexes,
+      baseParents: config.baseParents,
       sourceDirectories: config.sourceDirectories,
       onDenied: (denial) => reporter.denied(denial),
+      isOnTrial: () => takeover.isOnTrial,
       log,
       report: (observation) => {
         reporter.observe(observation);
@@ -171,6 +181,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       epoch,
       onDesired,
       onAppKey,
+      onTurn: (failure) => takeover.turn(failure),
       rotation,
       log,
     });
@@ -191,6 +202,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
     try {
       await Promise.all([
         pull.run(until),
+        takeover.watch({ docker, toolboxId: state.toolboxId, reconciler }, until),
         ...(reach === "tunnel" ? [tunnel(until)] : []),
         watchFacts(facts, () => pull.wake(), until),
         reporter.run(until, FLUSH_MS),
@@ -211,6 +223,9 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       await reconciler.close();
       await Promise.all(ended);
     }
+  } catch (error) {
+    if (!signal.aborted) await takeover.failed((error as Error).message);
+    throw error;
   } finally {
     await server?.shutdown();
     docker.close();
@@ -312,6 +327,10 @@ async function watchParent(onGone: () => void): Promise<void> {
 }
 
 async function main(): Promise<number> {
+  if (Deno.args[0] === "--version") {
+    console.log(`mooring-dtma ${DTMA_VERSION}`);
+    return 0;
+  }
   let log = createLog("text");
   const stopping = new AbortController();
   try {

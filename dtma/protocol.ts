@@ -36,6 +36,7 @@ export {
   tunnelPurpose,
 } from "./link.ts";
 export { canonicalHash, type ToolDefinition } from "./tool_definition.ts";
+export { DTMA_VERSION } from "./version.ts";
 export {
   generateSigningKey,
   isProof,
@@ -287,6 +288,12 @@ export const HostFacts = z.object({
   clockWarning: z.string().max(500).nullable().optional(),
   /** Between this DTMA and the app, there and back; null when it is not known. */
   roundTripMs: z.number().nonnegative().nullable().optional(),
+  /** The last upgrade was rolled back: to which version it was, and why. Until one succeeds. */
+  rolledBack: z.object({
+    at: z.iso.datetime(),
+    version: z.string().max(40),
+    reason: z.string().max(500),
+  }).nullable().optional(),
   engine: z.discriminatedUnion("state", [
     z.object({
       state: z.literal("ready"),
@@ -591,8 +598,16 @@ export const ENVIRONMENT = [
   "DTMA_NUGET_SOURCE",
   "DTMA_SOURCE_DIRECTORIES",
   "DTMA_SCANNER",
+  "DTMA_BASE_IMAGES",
+  "NODE_BASE_IMAGE",
+  "PYTHON_BASE_IMAGE",
+  "DOTNET_BASE_IMAGE",
+  "DOTNET_SDK_IMAGE",
   "DTMA_PARENT",
   "DTMA_REACH",
+  "DTMA_PLAIN_HTTP",
+  "DTMA_RUN",
+  "DTMA_ROLLED_BACK",
   "DOCKER_HOST",
   "LOG_FORMAT",
   "NODE_EXTRA_CA_CERTS",

@@ -1,6 +1,8 @@
 /** Makes Docker what the app desires: one loop a server, adopted or orphaned ones included. */
 import { type Docker, EngineAbsentError } from "./docker.ts";
+import { BaseImages, type BaseParents } from "./base_images.ts";
 import { Images, type ImagesOptions } from "./image.ts";
+import { BASES } from "./image_recipes.ts";
 import { Label, loadSpecKey } from "./policy.ts";
 import type { Observation, ReportedEvent } from "./protocol.ts";
 import { Ceiling } from "./ceiling.ts";
@@ -34,6 +36,8 @@ export interface ReconcilerOptions {
   /** Where servers' networks lie, and what of the host's own networks they may reach. */
   egress?: Pick<EgressOptions, "pool" | "privateNetworks" | "addresses">;
   log?: Log;
+  /** See mooring-dtma.sh. */
+  isOnTrial?: () => boolean;
   /** What the host allows at most; without one, the usual. */
   ceiling?: Ceiling;
   /** What gives servers a kernel of their own; without it what the engine has. */
@@ -41,6 +45,8 @@ export interface ReconcilerOptions {
   /** Where packages come from, and which folders may be built; see {@link ImagesOptions}. */
   indexes?: ImagesOptions["indexes"];
   sourceDirectories?: ImagesOptions["sourceDirectories"];
+  /** Makes missing base images, of images in place of the official ones; see {@link BaseImages}. */
+  baseParents?: BaseParents | null;
   pingEveryMs?: number;
   /** Where images come from; tests build theirs from fixtures. */
   images?: ServerImages;
@@ -68,15 +74,30 @@ export class Reconciler {
       const host = this.#loops.get(denial.serverId)?.cleaned(denial.host) ?? denial.host;
       options.onDenied?.({ ...denial, host });
     };
-    this.#egress = openEgress({ docker, toolboxId, onDenied, log, ...options.egress });
+    const baseImages = new BaseImages({
+      docker,
+      names: BASES,
+      parents: options.baseParents ?? {},
+      makes: Boolean(options.baseParents),
+    });
+    const prepareBase = () => baseImages.ensure("node", (line) => log("info", line));
+    this.#egress = openEgress({
+      docker,
+      toolboxId,
+      onDenied,
+      log,
+      prepareBase,
+      ...options.egress,
+    });
     this.#toolbox = {
       docker: options.docker,
       toolboxId: options.toolboxId,
-      images: options.images ?? new Images(options),
+      images: options.images ?? new Images({ ...options, baseImages }),
       specKey,
       logDirectory: `${options.dataDir}/logs`,
       openSession: options.openSession,
       starts: new Slots(4),
+      isOnTrial: options.isOnTrial ?? (() => false),
       unprobed,
       exitedOnProbe: new Set(),
       egress: this.#egress,
@@ -144,6 +165,15 @@ export class Reconciler {
     return [...this.#loops].flatMap(([serverId, loop]) =>
       loop.running.map((each) => ({ serverId, ...each }))
     );
+  }
+
+  /** Of these servers one that is to run and cannot be called: its name and why; null: all can. */
+  firstDown(serverIds: Iterable<string>): string | null {
+    for (const id of serverIds) {
+      const loop = this.#loops.get(id);
+      if (loop?.whyDown) return `${loop.wanted!.name}: ${loop.whyDown}`;
+    }
+    return null;
   }
 
   /** What is kept of a server's log, oldest line first; null of a server that is not here. */

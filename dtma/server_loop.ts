@@ -41,6 +41,8 @@ export interface Toolbox extends Host {
   logDirectory: string;
   /** Starting at once: a start is bound by the CPU (fifty servers, four at a time, were fastest). */
   starts: Slots;
+  /** A DTMA on trial removes nothing that it cannot take over: the one before perhaps can. */
+  isOnTrial(): boolean;
   report(observation: Observation): void;
   event(event: ReportedEvent): void;
   /** The server is gone whole; called before the loop ends. */
@@ -146,6 +148,11 @@ export class ServerLoop {
   /** A text that the server made, without its secrets. */
   cleaned(text: string): string {
     return this.#reporting.log.clean(text);
+  }
+
+  /** Why the server, which is to run, cannot be called; null when it can, or sleeps. */
+  get whyDown(): string | null {
+    return this.#primary?.reachable || this.#wake || !this.#wanted?.running ? null : this.#whyNot();
   }
 
   /** The server's whole log that is kept, oldest line first. */
@@ -588,7 +595,7 @@ export class ServerLoop {
     try {
       await instance.open(signal);
     } catch (error) {
-      if (signal.aborted || error instanceof EngineAbsentError) {
+      if (signal.aborted || error instanceof EngineAbsentError || this.#toolbox.isOnTrial()) {
         instance.letGo("The server is being changed");
         throw error;
       }

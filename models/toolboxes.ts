@@ -3,6 +3,7 @@ import {
   canonicalHash,
   type Denial,
   type DesiredResponse,
+  DTMA_VERSION,
   type EnrolRequest,
   HostFacts,
   type ImageScan,
@@ -30,6 +31,10 @@ export interface Toolbox {
   lastSeenAt: Date | null;
   /** Heard of within the last two long polls. */
   isOnline: boolean;
+  /** Why its DTMA was refused when it was last heard of: another version of the protocol. */
+  refusal: string | null;
+  /** The version of DTMA that came with this app, where the toolbox's is older. */
+  newerDtma: string | null;
   servers: number;
   /** What its running servers may take together. */
   promisedMiB: number;
@@ -74,6 +79,12 @@ export async function putLocalToolbox(
   const [{ workspace_id, toolbox_id }] = await db.asApp`
     select * from mooring.put_local_toolbox(${v7()}, ${v7()}, ${token && await tokenHash(token)})`;
   return { workspaceId: workspace_id, toolboxId: toolbox_id, enrolmentToken: token };
+}
+
+/** Whether this machine's toolbox was never enrolled, or was and is heard of or not. */
+export async function localToolboxState(db: Database): Promise<"new" | "heard" | "silent"> {
+  const [{ state }] = await db.asApp`select mooring.local_toolbox_state() as state`;
+  return state;
 }
 
 /**
@@ -166,13 +177,22 @@ export async function touchToolbox(
 ): Promise<{ desiredVersion: string }> {
   return await db.asToolbox(toolboxId, async (sql) => {
     const text = jsonb(facts);
-    await sql`update toolboxes set facts = ${text}::text::jsonb where facts is distinct from ${text}::text::jsonb`;
+    await sql`
+      update toolboxes set facts = ${text}::text::jsonb, refusal = null
+      where facts is distinct from ${text}::text::jsonb or refusal is not null`;
     await sql`
       update toolboxes set last_seen_at = now()
       where last_seen_at is null or last_seen_at < now() - interval '10 seconds'`;
     const [row] = await sql`select desired_version::text as version from toolboxes`;
     if (!row) throw new NotFound("There is no such toolbox");
     return { desiredVersion: row.version };
+  });
+}
+
+/** Notes why the app and a toolbox's DTMA, which is heard of, cannot speak with each other. */
+export async function refuseToolbox(db: Database, toolboxId: string, why: string): Promise<void> {
+  await db.asToolbox(toolboxId, async (sql) => {
+    await sql`update toolboxes set refusal = ${why} where refusal is distinct from ${why}`;
   });
 }
 
@@ -445,12 +465,15 @@ function bytesOf(base64: string): Uint8Array {
 /** For other models, within a person's transaction. */
 export async function readToolboxes(sql: Sql, which: ReturnType<Sql>): Promise<Toolbox[]> {
   const rows = await sql<
-    (Omit<Toolbox, "isOnline" | "facts"> & { facts: unknown; silentS: number | null })[]
+    (Omit<Toolbox, "isOnline" | "newerDtma" | "facts"> & {
+      facts: unknown;
+      silentS: number | null;
+    })[]
   >`
     select t.id, t.workspace_id as "workspaceId", t.name, t.is_local as "isLocal", t.facts,
       t.last_seen_at as "lastSeenAt", t.public_key is not null as "isEnrolled",
       t.enrolment_expires_at as "enrolmentExpiresAt", t.labels, t.drained_at as "drainedAt",
-      t.revoked_at as "revokedAt", t.rotation_asked_at as "rotationAskedAt",
+      t.revoked_at as "revokedAt", t.refusal, t.rotation_asked_at as "rotationAskedAt",
       extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
       (select count(*)::int from servers s where s.toolbox_id = t.id) as servers,
       (select coalesce(sum(coalesce((g.config #>> '{options,memoryMiB}')::int,
@@ -458,9 +481,19 @@ export async function readToolboxes(sql: Sql, which: ReturnType<Sql>): Promise<T
         from servers s join server_generations g on g.server_id = s.id and g.generation = s.generation
         where s.toolbox_id = t.id and s.running and s.removed_at is null) as "promisedMiB"
     from toolboxes t where ${which} order by t.created_at, t.id`;
-  return rows.map(({ silentS, facts, ...row }) => ({
-    ...row,
-    facts: HostFacts.safeParse(facts).data ?? null,
-    isOnline: silentS !== null && silentS <= TOOLBOX_SILENT_S && row.revokedAt === null,
-  }));
+  return rows.map(({ silentS, facts: stored, ...row }) => {
+    const facts = HostFacts.safeParse(stored).data ?? null;
+    return {
+      ...row,
+      facts,
+      isOnline: silentS !== null && silentS <= TOOLBOX_SILENT_S && row.revokedAt === null &&
+        row.refusal === null,
+      newerDtma: facts && isOlder(facts.dtmaVersion, DTMA_VERSION) ? DTMA_VERSION : null,
+    };
+  });
+}
+
+/** By the numbers of versions such as `1.2.3`. */
+function isOlder(version: string, than: string): boolean {
+  return version.localeCompare(than, "en", { numeric: true }) < 0;
 }
