@@ -171,6 +171,15 @@ Deno.test("a question while several calls are under way is nobody's, unless they
     await session.call(call("release", {}, { meta: mine }), {});
     await waiting;
   }
+  // Where nobody could be asked in any case, an instance of one's own would not help.
+  const unable = { capabilities: {} };
+  const other = session.call(call("waits", {}, unable), {});
+  const [{ error }] = valueOf(
+    await session.call(call("asks", { requests: [FORM] }, unable), {}),
+  ) as { error: { code: number } }[];
+  assert.equal(error.code, -32601);
+  await session.call(call("release"), {});
+  await other;
   assert.deepEqual(unattributed, Array(3).fill("elicitation/create"));
 
   const waiting = session.call(call("waits", {}, { meta: mine }), {});
