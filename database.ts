@@ -1,5 +1,6 @@
 /** Opens the app's database for the self-hosted start: the given Postgres or the embedded one. */
 import type { Config } from "./config.ts";
+import { EmbeddedError, openEmbedded } from "./models/embedded.ts";
 import { connect, connectAsOwner, type Database, type Target } from "./models/db.ts";
 import { isMigrated, migrate, type Migration } from "./models/migrations.ts";
 
@@ -19,7 +20,7 @@ export async function openDatabase(
   config: Pick<Config, "databaseUrl" | "dataDirectory">,
   progress: (line: string) => void,
 ): Promise<OpenDatabase> {
-  const embedded = config.databaseUrl ? null : await openEmbedded(config.dataDirectory, progress);
+  const embedded = config.databaseUrl ? null : await openEmbeddedIn(config.dataDirectory, progress);
   const target: Target = embedded ?? { url: config.databaseUrl! };
   const migrations = await readMigrations();
   const owner = connectAsOwner(target);
@@ -54,24 +55,16 @@ function isUnreachable(error: unknown): boolean {
   return /^(ECONN|ENOTFOUND|EAI_|ETIMEDOUT|EHOSTUNREACH|CONNECT_TIMEOUT|28|3D000)/.test(code);
 }
 
-const EMSCRIPTEN_ENOSPC = 51;
-
-async function openEmbedded(dataDirectory: string, progress: (line: string) => void) {
+async function openEmbeddedIn(dataDirectory: string, progress: (line: string) => void) {
   const directory = `${dataDirectory}/postgres`;
   const isNew = !await exists(directory);
   progress(isNew ? "Making the embedded database" : "Opening the embedded database");
-  // Imported here: with a given Postgres the 300 MB that PGlite takes are not paid.
-  const { openEmbedded } = await import("./models/embedded.ts");
   try {
     return await openEmbedded(directory, await socketDirectory(dataDirectory));
   } catch (error) {
-    // PGlite throws its file system's errors as plain objects with Emscripten's numbers.
-    const isFull = (error as { errno?: number } | null)?.errno === EMSCRIPTEN_ENOSPC;
-    const why = isFull
+    const why = error instanceof EmbeddedError && error.isDiskFull
       ? "its disk is full: it needs about 50 MB"
-      : error instanceof Error
-      ? error.message
-      : JSON.stringify(error);
+      : (error as Error).message;
     // Half-made it would not open the next time either.
     if (isNew) await Deno.remove(directory, { recursive: true }).catch(() => {});
     throw new TypeError(`The embedded database in ${directory} cannot be opened: ${why}`);

@@ -5,11 +5,11 @@
  */
 import { v7 } from "uuid";
 import { type AppClient, AppError } from "./app_client.ts";
+import { type Desired, readDesired } from "./desired.ts";
 import { isUnknownSignature, type KeyRotation } from "./key_rotation.ts";
 import type { Log } from "./log.ts";
 import {
   type Denial,
-  DesiredResponse,
   EnrolResponse,
   type HostFacts,
   type Observation,
@@ -106,7 +106,7 @@ export interface PullOptions {
   /** Of this start, as in the reports. */
   epoch: string;
   /** Called with every new desired set, in order. */
-  onDesired: (desired: DesiredResponse) => void;
+  onDesired: (desired: Desired) => void;
   /** Called with the app's key of now at every answer. */
   onAppKey: (appPublicKey: string) => void;
   /** Changes this toolbox's key, or ends a change that was cut off. */
@@ -168,9 +168,7 @@ export class DesiredPull {
       timeoutMs: waitMs + TIMEOUT_MS,
       limitBytes: DESIRED_LIMIT_BYTES,
     });
-    // All or nothing: what an answer leaves out is removed, so one that is not understood is not
-    // followed in part.
-    const desired = DesiredResponse.parse(answer);
+    const desired = readDesired(answer);
     onAppKey(desired.appPublicKey);
     const isNew = desired.version !== this.#haveVersion;
     if (isNew) {

@@ -16,6 +16,7 @@ import { isHeldState, lostCall } from "./held_calls.ts";
 import { DEPTH_LIMIT, outline } from "./json_text.ts";
 import { acceptedLink, type Link, type LinkCall, linkSocket } from "./link.ts";
 import {
+  BOM_METHOD,
   CALLER_META,
   CANCEL_METHOD,
   END_METHOD,
@@ -50,6 +51,8 @@ export interface ServingOptions {
   end?: (serverId: string, instance: string) => void;
   /** The log that is kept of a server; null of one that is not here. */
   logOf: (serverId: string) => Promise<string | null>;
+  /** What is in a server's image, as CycloneDX; null where that is not kept. */
+  bomOf?: (serverId: string) => Promise<Record<string, unknown> | null>;
   /** Longest wait for a server's answer. */
   callTimeoutMs?: number;
 }
@@ -86,6 +89,7 @@ const METHODS = [
   "tasks/update",
   "tasks/cancel",
   LOG_METHOD,
+  BOM_METHOD,
   END_METHOD,
   CANCEL_METHOD,
 ];
@@ -134,12 +138,13 @@ export interface Call {
  * goes wrong is a response; rejects only when the call's signal is aborted, or with a {@link Refusal}.
  */
 function serving(
-  { reach, end = () => {}, logOf, callTimeoutMs = 300_000 }: ServingOptions,
+  { reach, end = () => {}, logOf, bomOf, callTimeoutMs = 300_000 }: ServingOptions,
 ): (call: Call) => Promise<JsonRpcResponse> {
   return async function serve({ serverId, instance, message, signal, onNotification }) {
     const { id, method } = message;
     const requestState = message.params?.requestState;
     if (method === LOG_METHOD) return logResponse(id, await logOf(serverId));
+    if (method === BOM_METHOD) return await bomResponse(id, bomOf?.(serverId));
     if (method === END_METHOD) {
       if (instance !== null) end(serverId, instance);
       return done(id);
@@ -430,6 +435,18 @@ function logResponse(id: JsonRpcId, log: string | null): JsonRpcResponse {
     text = text.slice(text.indexOf("\n", text.length / 4) + 1 || text.length / 2);
   }
   return { jsonrpc: "2.0", id, result: { text } };
+}
+
+async function bomResponse(
+  id: JsonRpcId,
+  bom?: Promise<Record<string, unknown> | null>,
+): Promise<JsonRpcResponse> {
+  try {
+    return { jsonrpc: "2.0", id, result: { bom: await bom ?? null } };
+  } catch (error) {
+    // The engine, which knows the image, is away.
+    return errorResponse(id, ErrorCode.serverUnavailable, (error as Error).message);
+  }
 }
 
 /** The call must be of the definition that was approved, as the server lists it now. */

@@ -322,10 +322,9 @@ export class Docker {
    * @throws DockerError with 404 when there is none, with 413 when it is over the limit
    */
   async readFile(id: string, path: string, limitBytes = 16 * 1024 * 1024): Promise<Uint8Array> {
-    const response = await this.#call("GET", `/containers/${id}/archive`, { query: { path } });
     const parts: Uint8Array<ArrayBuffer>[] = [];
     let total = 0;
-    for await (const part of response.body!) {
+    for await (const part of await this.archive(id, path)) {
       parts.push(part);
       total += part.length;
       if (total > limitBytes) throw new DockerError(413, `${path} is over ${limitBytes} bytes`);
@@ -334,6 +333,11 @@ export class Docker {
     const file = readTar(archive).find((entry) => entry.isFile);
     if (!file) throw new DockerError(404, `${path} is not a file in the container`);
     return file.content;
+  }
+
+  /** What is at `path` inside the container, which need not run, as a tar. */
+  async archive(id: string, path: string): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {
+    return (await this.#call("GET", `/containers/${id}/archive`, { query: { path } })).body!;
   }
 
   /** Unpacks a tar in a directory of a container, which need not run. */

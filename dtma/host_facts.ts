@@ -20,6 +20,9 @@ export async function hostFacts(
   };
 }
 
+/** Since when the engines that do not answer do not. */
+const awaySince = new WeakMap<Docker, string>();
+
 async function engineFacts(docker: Docker): Promise<HostFacts["engine"]> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const silence = new Promise<never>((_, reject) => {
@@ -33,6 +36,7 @@ async function engineFacts(docker: Docker): Promise<HostFacts["engine"]> {
       Promise.all([docker.version(), docker.info()]),
       silence,
     ]);
+    awaySince.delete(docker);
     return {
       state: "ready",
       version: version.Version.slice(0, 80),
@@ -47,7 +51,9 @@ async function engineFacts(docker: Docker): Promise<HostFacts["engine"]> {
     const absent = error instanceof EngineAbsentError;
     const reason = absent ? error.reason : (error as Error).message;
     const advice = absent ? error.advice : "Look at the Docker Engine's log on the toolbox.";
-    return { state: "absent", reason: reason.slice(0, 500), advice: advice.slice(0, 500) };
+    const since = awaySince.get(docker) ?? new Date().toISOString();
+    awaySince.set(docker, since);
+    return { state: "absent", reason: reason.slice(0, 500), advice: advice.slice(0, 500), since };
   } finally {
     clearTimeout(timer);
   }

@@ -19,6 +19,7 @@ import {
   ownImageLabels,
   recipeOf,
 } from "./image_recipes.ts";
+import { type BuildRecord, comparison, contentHash } from "./image_rebuild.ts";
 import { billOfMaterials } from "./image_sbom.ts";
 import { Label } from "./policy.ts";
 import {
@@ -36,7 +37,7 @@ export { ImageError } from "./image_error.ts";
 export interface ImagesOptions {
   docker: Docker;
   toolboxId: string;
-  /** Where `locks/` and `sboms/` are kept. */
+  /** Where `locks/`, `sboms/` and `builds/` are kept. */
   dataDir: string;
   /** Base images in place of those that `deno task base` makes. */
   bases?: Partial<Bases>;
@@ -73,6 +74,8 @@ export interface BuiltImage {
   hasLauncher: boolean;
   /** Where the command is to be started, when it is not all the same to it. */
   workingDirectory: string | null;
+  /** Of one that was built just now: its digest beside that of the build before, as a sentence. */
+  note?: string;
 }
 
 export interface EnsureOptions {
@@ -204,6 +207,14 @@ export class Images {
     return bytes && JSON.parse(new TextDecoder().decode(bytes));
   }
 
+  /** What is in the image that a package has here now; null when there is none. */
+  async bomOf(wanted: Package): Promise<Record<string, unknown> | null> {
+    const { docker, toolboxId } = this.#options;
+    const key = await imageKey(wanted, toolboxId);
+    const present = await docker.inspectImage(repository(wanted, key));
+    return present && await this.sbom(present.Id);
+  }
+
   /** The id of the base that a package's image stands on, "" when it brings its own; null: missing. */
   async #baseId(wanted: Package): Promise<string | null> {
     const { docker, bases, indexes } = this.#options;
@@ -285,10 +296,13 @@ export class Images {
       buildArguments: { BASE: bases[recipe.base], INSTALLER: bases[recipe.installer] },
       network: true,
     });
-    const paths = [recipe.lock, recipe.installed].map((name) => name && `/app/${name}`);
-    const [newLock, installed] = await this.#readFiles(id, paths);
+    const { newLock, installed, content } = await this.#withContainer(id, async (container) => ({
+      newLock: await this.#readFile(container, recipe.lock),
+      installed: await this.#readFile(container, recipe.installed),
+      content: await contentHash(await docker.archive(container, "/app")),
+    }));
     if (newLock) await keep(lockFile, newLock);
-    return await this.#finish(id, wanted, installed);
+    return await this.#finish(id, wanted, build, { baseId, installed, content });
   }
 
   /** A registry's image by digest, which the engine verifies; nothing of it runs here. */
@@ -325,12 +339,14 @@ export class Images {
   async #addAdapter(wanted: RemotePackage, baseId: string, build: Build): Promise<BuiltImage> {
     const { toolboxId, bases } = this.#options;
     const labels = { ...ownImageLabels(toolboxId, build.key), [BuildLabel.base]: baseId };
-    const id = await this.#run(adapterContext(wanted.url, labels), build, {
+    const context = adapterContext(wanted.url, labels);
+    const id = await this.#run(context, build, {
       tag: repository(wanted, build.key),
       buildArguments: { BASE: bases.node },
       network: false,
     });
-    return await this.#finish(id, wanted, null);
+    const content = await contentHash(ReadableStream.from([context]));
+    return await this.#finish(id, wanted, build, { baseId, installed: null, content });
   }
 
   /** What another's image needs to be ours: labels to find it by, and the launcher. */
@@ -369,7 +385,9 @@ export class Images {
       tag: repository(wanted, build.key),
       network: false,
     });
-    return await this.#finish(id, wanted, null);
+    // What a registry's digest names is the same content always.
+    const content = wanted.registry === "oci" ? wanted.digest : null;
+    return await this.#finish(id, wanted, build, { baseId: "", installed: null, content });
   }
 
   /** Whether an image has what the launcher runs on. */
@@ -439,11 +457,16 @@ export class Images {
     if (written > limits.writtenBytes) build.abort.abort(tooLarge(limits));
   }
 
-  /** Refuses an image that is too large; keeps the bill of materials of one that is not. */
+  /** Refuses an image that is too large; keeps what is known of one that is not. */
   async #finish(
     id: string,
     wanted: Package,
-    installed: Uint8Array | null,
+    build: Build,
+    { baseId, installed, content }: {
+      baseId: string;
+      installed: Uint8Array | null;
+      content: string | null;
+    },
   ): Promise<BuiltImage> {
     const { docker, dataDir, limits } = this.#options;
     const image = (await docker.inspectImage(id))!;
@@ -452,24 +475,26 @@ export class Images {
       throw tooLarge(limits);
     }
     const sbom = await billOfMaterials(id, wanted, installed);
-    await keep(sbomFile(dataDir, id), new TextEncoder().encode(JSON.stringify(sbom, null, 1)));
-    return builtImage(image);
+    await keep(sbomFile(dataDir, id), jsonBytes(sbom));
+    const made = { imageId: id, baseId, parts: sbom.components.map(({ purl }) => purl), content };
+    const note = comparison(wanted, await this.#record(build.key), made);
+    await keep(recordFile(dataDir, build.key), jsonBytes(made));
+    return { ...builtImage(image), ...(note !== null && { note }) };
   }
 
-  /** Takes files out of an image; null for each that is not there. */
-  async #readFiles(imageId: string, paths: (string | null)[]): Promise<(Uint8Array | null)[]> {
-    if (paths.every((path) => path === null)) return paths.map(() => null);
-    const { docker } = this.#options;
-    return await this.#withContainer(
-      imageId,
-      (container) =>
-        Promise.all(paths.map((path) =>
-          path && docker.readFile(container, path).catch((error) => {
-              if (error instanceof DockerError && error.status === 404) return null;
-              throw error;
-            }) || null
-        )),
-    );
+  /** What is kept of the last build of a package. */
+  async #record(key: string): Promise<BuildRecord | null> {
+    const bytes = await readIfThere(recordFile(this.#options.dataDir, key));
+    return bytes && JSON.parse(new TextDecoder().decode(bytes));
+  }
+
+  /** A file in `/app` of a container; null when it is not there. */
+  async #readFile(container: string, name: string | null): Promise<Uint8Array | null> {
+    if (name === null) return null;
+    return await this.#options.docker.readFile(container, `/app/${name}`).catch((error) => {
+      if (error instanceof DockerError && error.status === 404) return null;
+      throw error;
+    });
   }
 
   /** By way of a container that is never started. */
@@ -584,6 +609,14 @@ function slug(wanted: Package): string {
 
 function sbomFile(dataDir: string, imageId: string): string {
   return `${dataDir}/sboms/${imageId.replace("sha256:", "")}.json`;
+}
+
+function recordFile(dataDir: string, key: string): string {
+  return `${dataDir}/builds/${key}.json`;
+}
+
+function jsonBytes(value: unknown): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(value, null, 1));
 }
 
 /** Writes by way of a rename, so that a crash leaves no half file. */

@@ -77,7 +77,7 @@ const SAYINGS: [RegExp, (title: string, limits: Limits) => ImageError][] = [
       ),
   ],
   [
-    /unable to access|error fetching|unable to 'git clone'|not our ref|couldn't find remote ref|git-upload-pack/i,
+    /unable to access|error fetching|unable to 'git clone'|failed to init repo|exec: "git"|not our ref|couldn't find remote ref|git-upload-pack/i,
     (title) =>
       new ImageError(
         `The Docker Engine cannot fetch ${title}`,

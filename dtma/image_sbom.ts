@@ -2,7 +2,7 @@
 import type { Package } from "./protocol.ts";
 import { DTMA_VERSION } from "./version.ts";
 
-interface Component {
+export interface Component {
   type: "library" | "application";
   "bom-ref": string;
   name: string;
@@ -22,7 +22,7 @@ export async function billOfMaterials(
   imageId: string,
   wanted: Package,
   installed: Uint8Array | null,
-): Promise<Record<string, unknown>> {
+): Promise<Record<string, unknown> & { components: Component[] }> {
   const text = installed ? new TextDecoder().decode(installed) : "";
   const components = wanted.registry === "npm" && installed
     ? npmComponents(text)

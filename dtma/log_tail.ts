@@ -34,9 +34,11 @@ export class LogTail {
       // A secret of several lines (a PEM key) is seen a line at a time.
       for (const part of [value, ...value.split(/\r?\n/)]) {
         if (part.trim().length < 1) continue;
-        forms.add(part).add(encodeURIComponent(part.toWellFormed())).add(
-          JSON.stringify(part).slice(1, -1),
-        );
+        forms.add(part)
+          .add(encodeURIComponent(part.toWellFormed()))
+          .add(JSON.stringify(part).slice(1, -1))
+          // As a host's name is written in which a server sends it away.
+          .add(part.toLowerCase());
       }
     }
     const longestFirst = [...forms].sort((a, b) => b.length - a.length);

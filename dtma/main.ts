@@ -37,12 +37,13 @@ import {
 } from "./control.ts";
 import { DataDirectory, DataDirectoryError, type State } from "./data_directory.ts";
 import { dataPath, linkServing } from "./data_path.ts";
+import type { Desired } from "./desired.ts";
 import { Docker } from "./docker.ts";
 import { hostFacts } from "./host_facts.ts";
 import { KeyRotation } from "./key_rotation.ts";
 import type { Link } from "./link.ts";
 import { createLog, type Log } from "./log.ts";
-import { type DesiredResponse, ENVIRONMENT, EXIT_UNWANTED, type HostFacts } from "./protocol.ts";
+import { ENVIRONMENT, EXIT_UNWANTED, type HostFacts } from "./protocol.ts";
 import { Reconciler } from "./reconcile.ts";
 import { sampleContainers } from "./sampler.ts";
 import { openSession } from "./session.ts";
@@ -114,6 +115,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       reach: reconciler.reach.bind(reconciler),
       end: reconciler.end.bind(reconciler),
       logOf: reconciler.log.bind(reconciler),
+      bomOf: reconciler.bom.bind(reconciler),
     };
     serveMcp = dataPath({
       ...serving,
@@ -121,8 +123,13 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       onLink: keepLink,
       log: (line) => log("warning", line),
     });
-    const onDesired = ({ servers, removing }: DesiredResponse) => {
+    const onDesired = ({ servers, removing }: Desired) => {
       log("info", `${servers.length} servers are desired`);
+      for (const { serverId, generation, refusal } of servers) {
+        if (refusal) {
+          log("warning", `Generation ${generation} of ${serverId} is refused: ${refusal}`);
+        }
+      }
       reconciler.apply(servers, removing);
     };
     const onAppKey = (key: string) => {

@@ -93,6 +93,12 @@ export const END_METHOD = "dev.mooring/end";
  */
 export const CANCEL_METHOD = "dev.mooring/cancel";
 
+/**
+ * Method of Mooring's own on the data path: what is in a server's image, as `{ "bom": ... }` with a
+ * CycloneDX document, or null where none is kept. It goes to no server.
+ */
+export const BOM_METHOD = "dev.mooring/bom";
+
 /** Largest JSON-RPC frame that is read from a server or a client, in bytes. */
 export const FRAME_LIMIT_BYTES = 4 * 1024 * 1024;
 
@@ -312,6 +318,8 @@ export const HostFacts = z.object({
       state: z.literal("absent"),
       reason: z.string().max(500),
       advice: z.string().max(500),
+      /** When it was found to be away. */
+      since: z.iso.datetime().optional(),
     }),
   ]),
 }).refine(({ reach, address }) => reach === "tunnel" || address !== null, {

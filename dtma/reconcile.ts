@@ -2,8 +2,9 @@
 import { type Docker, EngineAbsentError } from "./docker.ts";
 import { Images, type ImagesOptions } from "./image.ts";
 import { Label, loadSpecKey } from "./policy.ts";
-import type { DesiredResponse, Observation, ReportedEvent, ServerSpec } from "./protocol.ts";
+import type { Observation, ReportedEvent } from "./protocol.ts";
 import { Ceiling } from "./ceiling.ts";
+import type { Desired, WantedServer } from "./desired.ts";
 import type { Log } from "./log.ts";
 import {
   EGRESS_LABEL,
@@ -12,7 +13,7 @@ import {
   type OnDenied,
   openEgress,
 } from "./egress.ts";
-import { type Route, ServerLoop, type Toolbox } from "./server_loop.ts";
+import { type Route, type ServerImages, ServerLoop, type Toolbox } from "./server_loop.ts";
 import type { openSession } from "./session.ts";
 import { Slots } from "./slots.ts";
 
@@ -39,7 +40,7 @@ export interface ReconcilerOptions {
   sourceDirectories?: ImagesOptions["sourceDirectories"];
   pingEveryMs?: number;
   /** Where images come from; tests build theirs from fixtures. */
-  images?: Pick<Images, "ensure" | "collect">;
+  images?: ServerImages;
 }
 
 const ENGINE_RETRY_MS = 2000;
@@ -58,7 +59,11 @@ export class Reconciler {
   #collecting: Promise<void> = Promise.resolve();
 
   private constructor(options: ReconcilerOptions, specKey: CryptoKey, unprobed: Unprobed) {
-    const { docker, toolboxId, onDenied = () => {}, log = () => {} } = options;
+    const { docker, toolboxId, log = () => {} } = options;
+    const onDenied: OnDenied = (denial) => {
+      const host = this.#loops.get(denial.serverId)?.cleaned(denial.host) ?? denial.host;
+      options.onDenied?.({ ...denial, host });
+    };
     this.#egress = openEgress({ docker, toolboxId, onDenied, log, ...options.egress });
     this.#toolbox = {
       docker: options.docker,
@@ -96,8 +101,8 @@ export class Reconciler {
    * @param removing unlisted servers whose removal is waited for, even if nothing of them is here
    */
   apply(
-    desired: DesiredResponse["servers"],
-    removing: NonNullable<DesiredResponse["removing"]> = [],
+    desired: Desired["servers"],
+    removing: NonNullable<Desired["removing"]> = [],
   ): void {
     if (this.#closed) return;
     for (const spec of desired) {
@@ -147,6 +152,12 @@ export class Reconciler {
     return await this.#loops.get(serverId)?.log() ?? null;
   }
 
+  /** What is in a server's image, as CycloneDX; null of a server that is not here, or has none yet. */
+  async bom(serverId: string): Promise<Record<string, unknown> | null> {
+    const wanted = this.#loops.get(serverId)?.wanted;
+    return wanted ? await this.#toolbox.images.bomOf(wanted.package) : null;
+  }
+
   /** Looks how much the servers' volumes hold, where there are any. */
   async measureVolumes(): Promise<void> {
     const loops = [...this.#loops.values()].filter(({ wanted }) => wanted?.volumes.length);
@@ -165,7 +176,7 @@ export class Reconciler {
     await this.#egress.detach();
   }
 
-  #start(serverId: string, spec: ServerSpec | null, deletesVolumes = false): void {
+  #start(serverId: string, spec: WantedServer | null, deletesVolumes = false): void {
     this.#loops.set(serverId, new ServerLoop(this.#toolbox, serverId, spec, deletesVolumes));
   }
 

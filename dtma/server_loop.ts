@@ -5,6 +5,7 @@
  */
 import type { Ceiling } from "./ceiling.ts";
 import { AgentInstances } from "./agent_instances.ts";
+import type { WantedServer } from "./desired.ts";
 import { type ContainerSummary, DockerError, EngineAbsentError } from "./docker.ts";
 import { asFailure, Failure, SkipProbe, StreamLost } from "./failure.ts";
 import { type BuiltImage, type EnsureOptions, ImageError, type Images } from "./image.ts";
@@ -24,9 +25,12 @@ import { RestartPolicy } from "./restart_policy.ts";
 import type { Slots } from "./slots.ts";
 import { aborted, sleep } from "./waiting.ts";
 
+/** What is needed of {@link Images}. */
+export type ServerImages = Pick<Images, "ensure" | "collect" | "bomOf">;
+
 /** What the loops of one toolbox share. */
 export interface Toolbox extends Host {
-  images: Pick<Images, "ensure" | "collect">;
+  images: ServerImages;
   specKey: CryptoKey;
   ceiling: Ceiling;
   /** Where servers' logs are kept. */
@@ -81,7 +85,7 @@ export class ServerLoop {
   readonly #serverId: string;
   readonly #reporting: Reporting;
   readonly #logFile: LogFile;
-  #wanted: ServerSpec | null;
+  #wanted: WantedServer | null;
   /** Of a server to remove: its volumes too. */
   #deletesVolumes: boolean;
   /** Aborted when something else is wanted, or DTMA ends. */
@@ -102,7 +106,7 @@ export class ServerLoop {
   constructor(
     toolbox: Toolbox,
     serverId: string,
-    wanted: ServerSpec | null,
+    wanted: WantedServer | null,
     deletesVolumes = false,
   ) {
     this.#toolbox = toolbox;
@@ -115,7 +119,7 @@ export class ServerLoop {
     this.ended = this.#run();
   }
 
-  get wanted(): ServerSpec | null {
+  get wanted(): WantedServer | null {
     return this.#wanted;
   }
 
@@ -124,6 +128,11 @@ export class ServerLoop {
     return [this.#primary, ...this.#agents.all()].flatMap((each) =>
       each ? [{ containerId: each.container.id, instance: each.container.key }] : []
     );
+  }
+
+  /** A text that the server made, without its secrets. */
+  cleaned(text: string): string {
+    return this.#reporting.log.clean(text);
   }
 
   /** The server's whole log that is kept, oldest line first. */
@@ -146,7 +155,7 @@ export class ServerLoop {
    * The newest wish wins and ends whatever is under way for an older one; null: remove it whole.
    * @param deletesVolumes of a server to remove: its volumes too
    */
-  want(spec: ServerSpec | null, deletesVolumes = false): void {
+  want(spec: WantedServer | null, deletesVolumes = false): void {
     const before = this.#wanted;
     if (spec && before && spec.generation < before.generation) return;
     this.#deletesVolumes = deletesVolumes;
@@ -274,7 +283,7 @@ export class ServerLoop {
   }
 
   /** Starts the server, and again whenever it goes down, until something else is wanted. */
-  async #keepRunning(spec: ServerSpec, signal: AbortSignal): Promise<void> {
+  async #keepRunning(spec: WantedServer, signal: AbortSignal): Promise<void> {
     const hash = await specHash(spec, this.#toolbox.specKey);
     const policy = new RestartPolicy();
     let imageRetryMs = 5000, hostRetryMs = HOST_RETRY_MS, reattached = 0, attempts = 0;
@@ -389,13 +398,16 @@ export class ServerLoop {
   }
 
   /** What serves, if it is as it should be; else image and a new container, ready to be called. */
-  async #bringUp(spec: ServerSpec, hash: string, signal: AbortSignal): Promise<Instance> {
-    const refused = this.#toolbox.ceiling.refuses(spec);
+  async #bringUp(spec: WantedServer, hash: string, signal: AbortSignal): Promise<Instance> {
+    const refused = spec.refusal ?? this.#toolbox.ceiling.refuses(spec);
     if (refused) {
       throw new Failure(
         "container",
         `This toolbox refuses it: ${refused}`,
-        "Ask for less, or have whoever runs the toolbox raise the limit in its ceiling file.",
+        spec.refusal
+          ? "Mooring itself never asks for this: look at what else writes to its database, or speaks " +
+            "for it."
+          : "Ask for less, or have whoever runs the toolbox raise the limit in its ceiling file.",
         "final",
       );
     }
@@ -550,7 +562,8 @@ export class ServerLoop {
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
     const detail = built ? `Built in ${seconds} s` : "Was there already";
     reporting.layer("image", { state: "ready", detail });
-    if (built) reporting.event("image", "info", `Image built in ${seconds} s`);
+    const note = image.note ? `. ${image.note}` : "";
+    if (built) reporting.event("image", "info", `Image built in ${seconds} s${note}`);
     reporting.observation!.imageDigest = image.id;
     return image;
   }

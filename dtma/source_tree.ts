@@ -31,7 +31,25 @@ export async function sourceContext(
       false,
     );
   }
-  return writeTreeTar(await readTree(folder));
+  const entries = await readTree(folder).catch((error) => {
+    if (error instanceof ImageError) throw error;
+    // It was changed while it was read, or DTMA may not read all of it.
+    throw new ImageError(
+      `${location} cannot be read: ${(error as Error).message}`,
+      "Check that nothing writes to the folder and that DTMA may read all of it, and deploy again.",
+      false,
+    );
+  });
+  try {
+    return writeTreeTar(entries);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new ImageError(
+      `${location} has a file that cannot be sent to the engine: ${error.message}`,
+      "Give it a shorter name (100 bytes, and 155 for the folders it is in), and deploy again.",
+      false,
+    );
+  }
 }
 
 /** Links are followed before the comparison: one inside of an allowed directory may lead out. */

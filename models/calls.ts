@@ -50,6 +50,39 @@ export async function listCalls(
   });
 }
 
+/** How a server's calls went of late. */
+export interface CallFigures {
+  calls: number;
+  /** Not answered by the server: refused, lost, too late, or with an error of the protocol. */
+  failed: number;
+  /** Answered by the tool that it failed. */
+  toolErrors: number;
+  /** Of those that were answered; null when none was. */
+  medianMs: number | null;
+  p95Ms: number | null;
+}
+
+/** How a server's calls of the last hour went; those that their caller gave up count in nothing. */
+export async function callFigures(
+  db: Database,
+  user: User,
+  serverId: string,
+): Promise<CallFigures> {
+  const [figures] = await db.asUser(user, (sql) =>
+    sql<CallFigures[]>`
+      select count(*)::int as calls,
+        count(*) filter (where outcome in ('error', 'indeterminate'))::int as failed,
+        count(*) filter (where outcome = 'tool_error')::int as "toolErrors",
+        percentile_cont(0.5) within group (order by duration_ms)
+          filter (where outcome in ('ok', 'tool_error')) as "medianMs",
+        percentile_cont(0.95) within group (order by duration_ms)
+          filter (where outcome in ('ok', 'tool_error')) as "p95Ms"
+      from calls
+      where server_id = ${serverId} and outcome <> 'cancelled'
+        and started_at > now() - interval '1 hour'`);
+  return figures;
+}
+
 /** How long a call waits for others to be written with it. */
 const BATCH_MS = 200;
 /** Most calls that wait for a database that does not answer; beyond, the oldest are dropped aloud. */

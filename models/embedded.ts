@@ -1,6 +1,5 @@
 /** The embedded Postgres: PGlite behind a socket, so that postgres.js speaks to it as to any other. */
-import { PGlite } from "@electric-sql/pglite";
-import { PGLiteSocketServer } from "@electric-sql/pglite-socket";
+import type { Answer, Request } from "./embedded_worker.ts";
 
 export interface Embedded {
   /** Where the unix socket is: only this user may enter the directory. */
@@ -13,8 +12,18 @@ export interface Embedded {
   close(): Promise<void>;
 }
 
+/** The embedded database cannot be opened. */
+export class EmbeddedError extends Error {
+  override name = "EmbeddedError";
+  constructor(message: string, readonly isDiskFull: boolean) {
+    super(message);
+  }
+}
+
+const EMSCRIPTEN_ENOSPC = 51;
+
 /**
- * Opens (makes, at first) the embedded database and its socket.
+ * Opens (makes, at first) the embedded database and its socket, on a thread of its own.
  *
  * PGlite is one session whatever connects to it, and the socket server lets messages of several
  * connections interleave (`portal "" does not exist`, seen with pglite-socket 0.2.17): one
@@ -22,6 +31,7 @@ export interface Embedded {
  *
  * @param dataDirectory where the database is kept, or null for one in memory
  * @param socketDirectory an existing directory of mode 0700
+ * @throws {EmbeddedError}
  */
 export async function openEmbedded(
   dataDirectory: string | null,
@@ -30,17 +40,40 @@ export async function openEmbedded(
   const path = `${socketDirectory}/.s.PGSQL.5432`;
   // What a killed predecessor left; that no other start uses it is main's lock to assure.
   await Deno.remove(path).catch(() => {});
-  const pglite = await PGlite.create(dataDirectory ?? "memory://");
-  const server = new PGLiteSocketServer({ db: pglite, path, maxConnections: 2 });
-  await server.start();
+  const worker = new Worker(import.meta.resolve("./embedded_worker.ts"), { type: "module" });
+  const ask = asking(worker);
+  try {
+    await ask({ open: { dataDirectory, path } });
+  } catch (error) {
+    worker.terminate();
+    throw error;
+  }
   return {
     socketDirectory,
-    async becomeApp() {
-      await pglite.exec("set session authorization mooring_app");
-    },
+    becomeApp: () => ask({ exec: "set session authorization mooring_app" }),
     async close() {
-      await server.stop();
-      await pglite.close();
+      await ask({ close: true });
+      worker.terminate();
     },
+  };
+}
+
+/** Asks the worker, one thing at a time. */
+function asking(worker: Worker): (request: Request) => Promise<void> {
+  let asked: PromiseWithResolvers<void> | null = null;
+  worker.onmessage = ({ data: { error } }: MessageEvent<Answer>) => {
+    if (error) asked!.reject(new EmbeddedError(error.message, error.errno === EMSCRIPTEN_ENOSPC));
+    else asked!.resolve();
+  };
+  worker.onerror = (event) => {
+    event.preventDefault();
+    const broken = new EmbeddedError(`Its thread broke: ${event.message}`, false);
+    if (!asked) throw broken;
+    asked.reject(broken);
+  };
+  return (request) => {
+    asked = Promise.withResolvers();
+    worker.postMessage(request);
+    return asked.promise;
   };
 }

@@ -22,12 +22,13 @@ export function presentLayers(
     layers: Layers | null;
     observedGeneration: number | null;
     generation: number;
-    createdAt: Date;
+    /** When the present generation was made. */
+    generationAt: Date;
     toolboxName: string;
   },
 ): Layers {
   if (row.layers && row.observedGeneration === row.generation) return row.layers;
-  const since = row.createdAt.toISOString();
+  const since = row.generationAt.toISOString();
   return Object.fromEntries(LAYERS.map((layer, index) => [layer, {
     state: "waiting",
     since,
@@ -59,8 +60,8 @@ export function statusOf(
     return {
       status: server.removedAt ? "removing" : "toolbox_unreachable",
       statusDetail:
-        `The toolbox "${server.toolboxName}" ${since}, so what runs there is not known. ` +
-        "Check that its machine and its DTMA run",
+        `The toolbox "${server.toolboxName}" ${since}, so it is not known whether the server runs, ` +
+        "and calls do not reach it. Check that its machine and its DTMA run",
     };
   }
   if (server.removedAt) {

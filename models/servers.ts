@@ -1,7 +1,13 @@
 import canonicalize from "canonicalize";
 import { v7 } from "uuid";
 import { z } from "zod";
-import { type AgentInstance, type Health, packageTitle } from "../dtma/protocol.ts";
+import {
+  type AgentInstance,
+  type Health,
+  HostFacts,
+  type Layer,
+  packageTitle,
+} from "../dtma/protocol.ts";
 import { buildCodeOf, CatalogEntry, readCatalogEntry } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
@@ -10,6 +16,7 @@ import { sealSecret, type SecretsKey } from "./secrets.ts";
 import { type Change, changesBetween } from "./server_changes.ts";
 import { missingConsent, readForm, readOptions } from "./server_form.ts";
 import { ServerOptions } from "./server_options.ts";
+import { type HostLayer, hostLayer, type ShownLayer, shownLayers } from "./server_host.ts";
 import { type Layers, presentLayers, type ServerStatus, statusOf } from "./server_status.ts";
 import { lacksLabel, nothingFits, place, whyNever, type Wish } from "./placement.ts";
 import { readToolboxes } from "./toolboxes.ts";
@@ -39,8 +46,10 @@ export interface Server {
   createdAt: Date;
   config: ServerConfig;
   observedGeneration: number | null;
+  /** What its toolbox is for it. */
+  host: HostLayer;
   /** Always all four, for the present generation. */
-  layers: Layers;
+  layers: Record<Layer, ShownLayer>;
   status: ServerStatus;
   /** One sentence: why it is so, and what to do where something is to be done. */
   statusDetail: string;
@@ -465,10 +474,13 @@ async function readServer(sql: Sql, serverId: string): Promise<Server> {
 }
 
 async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> {
-  const rows = await sql<(Omit<Server, "layers" | "status" | "statusDetail"> & {
+  const rows = await sql<(Omit<Server, "host" | "layers" | "status" | "statusDetail"> & {
     layers: Layers | null;
+    generationAt: Date;
+    facts: unknown;
+    lastSeenAt: Date | null;
     silentS: number | null;
-    isToolboxRevoked: boolean;
+    toolboxRevokedAt: Date | null;
   })[]>`
     select s.id, s.workspace_id as "workspaceId", s.toolbox_id as "toolboxId", t.name as "toolboxName",
       s.name, s.slug, s.generation, s.running, s.removed_at as "removedAt", s.created_at as "createdAt",
@@ -478,8 +490,9 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
       coalesce(o.volumes, '[]') as volumes,
       o.server_info as "serverInfo", coalesce(o.log_tail, '[]') as "logTail",
       o.observed_at as "observedAt",
+      g.created_at as "generationAt", t.facts, t.last_seen_at as "lastSeenAt",
       extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
-      t.revoked_at is not null as "isToolboxRevoked",
+      t.revoked_at as "toolboxRevokedAt",
       (select json_build_object(
         'total', count(*),
         'approved', count(*) filter (where x.hash = x.approved_hash),
@@ -491,13 +504,21 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
     join toolboxes t on t.id = s.toolbox_id
     left join observations o on o.server_id = s.id
     where ${which} order by lower(s.name), s.id`;
-  return rows.map(({ silentS, isToolboxRevoked, ...row }) => {
-    const layers = presentLayers(row);
+  return rows.map(({ silentS, lastSeenAt, toolboxRevokedAt, generationAt, facts, ...row }) => {
+    const layers = presentLayers({ ...row, generationAt });
+    const host = hostLayer({
+      ...row,
+      lastSeenAt,
+      silentS,
+      toolboxRevokedAt,
+      facts: HostFacts.safeParse(facts).data ?? null,
+    });
     return {
       ...row,
       config: ServerConfig.parse(row.config),
-      layers,
-      ...statusOf(row, layers, silentS, isToolboxRevoked),
+      host,
+      layers: shownLayers(layers, host),
+      ...statusOf(row, layers, silentS, toolboxRevokedAt !== null),
     };
   });
 }

@@ -1,8 +1,9 @@
 import { type Context, Hono } from "hono";
 import { z } from "zod";
-import { readServerLog } from "../mcp/server_log.ts";
+import { readBillOfMaterials, readServerLog } from "../mcp/server_records.ts";
 import { askedInputs, buildCodeOf, findCatalogEntry } from "../models/catalog_entries.ts";
 import { allowHost, disallowHost, dismissDenial, listDenials } from "../models/egress_denials.ts";
+import { callFigures } from "../models/calls.ts";
 import { Conflict, Invalid, NotFound } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
 import { listSamples } from "../models/samples.ts";
@@ -109,7 +110,11 @@ export function serverRoutes(deps: Deps) {
             {
               target: "#resources",
               content: (
-                <ServerResources server={server} samples={await listSamples(db, user, id)} />
+                <ServerResources
+                  server={server}
+                  samples={await listSamples(db, user, id)}
+                  figures={await callFigures(db, user, id)}
+                />
               ),
             },
             {
@@ -162,6 +167,16 @@ export function serverRoutes(deps: Deps) {
       return c.body(text, 200, {
         "content-type": "text/plain; charset=utf-8",
         "content-disposition": `attachment; filename="${server.slug}.log"`,
+        "cache-control": "no-store",
+      });
+    })
+    .get("/servers/:id/bom", async (c) => {
+      const id = c.req.param("id"), user = c.get("user");
+      const server = await getServer(db, user, id);
+      const bom = await readBillOfMaterials(deps, user, id, c.req.raw.signal);
+      return c.body(JSON.stringify(bom, null, 1), 200, {
+        "content-type": "application/vnd.cyclonedx+json; version=1.6",
+        "content-disposition": `attachment; filename="${server.slug}.cdx.json"`,
         "cache-control": "no-store",
       });
     })
@@ -223,6 +238,7 @@ export function serverRoutes(deps: Deps) {
       generations: await listGenerations(db, user, id),
       denials: await listDenials(db, user, id),
       samples: await listSamples(db, user, id),
+      figures: await callFigures(db, user, id),
       asked: askedInputs(server.config.entry),
       ...again,
     };

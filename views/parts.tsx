@@ -15,6 +15,7 @@ const STATUS: Record<string, { name: string; sign: string }> = {
   drained: { name: "Drained", sign: "◌" },
   revoked: { name: "Revoked", sign: "■" },
   toolbox_unreachable: { name: "Toolbox unreachable", sign: "▲" },
+  unknown: { name: "Not known", sign: "?" },
 };
 
 export function Status({ of }: { of: ServerStatus | string }) {

@@ -1,6 +1,7 @@
 import type { Layer } from "../dtma/protocol.ts";
 import type { AskedInput } from "../models/catalog_entries.ts";
 import type { Event } from "../models/events.ts";
+import type { CallFigures } from "../models/calls.ts";
 import type { EgressDenial } from "../models/egress_denials.ts";
 import type { Sample } from "../models/samples.ts";
 import type { Generation, Server } from "../models/servers.ts";
@@ -23,6 +24,7 @@ export interface ServerProps {
   generations: Generation[];
   denials: EgressDenial[];
   samples: Sample[];
+  figures: CallFigures;
   /** Of the configuration form, when it did not hold. */
   values?: Record<string, string>;
   mistakes?: Record<string, string>;
@@ -48,7 +50,7 @@ export function ServerPage(props: ServerProps) {
           <ServerEvents events={props.events} />
           <Configuration {...props} />
           <ServerNetwork server={server} denials={props.denials} />
-          <ServerResources server={server} samples={props.samples} />
+          <ServerResources server={server} samples={props.samples} figures={props.figures} />
           <Generations server={server} generations={props.generations} />
         </div>
       </div>
@@ -99,41 +101,45 @@ export function ServerHead({ server }: { server: Server }) {
         </div>
       </div>
       <p class="verdict">
-        <Status of={server.status} /> <span>{server.statusDetail}</span>
+        <Status of={server.status} /> <span>{visibleText(server.statusDetail)}</span>
       </p>
     </div>
   );
 }
 
 /** In the order in which they come up. */
-const LAYER_NAMES: [Layer, string][] = [
+const LAYER_NAMES: [Layer | "host", string][] = [
+  ["host", "Host"],
   ["image", "Image"],
   ["container", "Container"],
-  ["handshake", "MCP handshake"],
+  ["handshake", "Handshake"],
   ["tools", "Tools"],
 ];
 
-/** The four layers in the order they come up, each with its state in words. */
+/** The host and the four layers on it in the order they come up, each with its state in words. */
 export function ServerLayers({ server }: { server: Server }) {
   return (
     <ol id="layers" class="layers" aria-label="Layers">
       {LAYER_NAMES.map(([key, name]) => {
-        const layer = server.layers[key];
+        const layer = key === "host" ? server.host : server.layers[key];
         return (
           <li class={layer.state} data-layer={key}>
             <div>
               <strong>{name}</strong>
               <Status of={layer.state} />
             </div>
-            <p>{layer.detail}</p>
-            {layer.nextStep && <p class="next">{layer.nextStep}</p>}
+            <p>{visibleText(layer.detail)}</p>
+            {layer.nextStep && <p class="next">{visibleText(layer.nextStep)}</p>}
             {layer.state === "working" && (
               <progress aria-label={`${name} progress`} value={layer.progress} max={1}>
               </progress>
             )}
-            <small>
-              since <Time at={layer.since} relative />
-            </small>
+            {/* While it answers, the time that it was heard of last is no news. */}
+            {!(key === "host" && layer.state === "ready") && (
+              <small>
+                since <Time at={layer.since} relative />
+              </small>
+            )}
           </li>
         );
       })}
@@ -256,6 +262,7 @@ function OptionFields({ server, values, mistakes = {} }: ServerProps) {
 
 /** What runs: apart from the form above it, which a live update must not touch. */
 export function ServerFacts({ server }: { server: Server }) {
+  const url = useUrl();
   return (
     <dl class="facts" id="facts">
       <PackageFacts of={server.config.entry.package} />
@@ -264,6 +271,12 @@ export function ServerFacts({ server }: { server: Server }) {
           <dt>Image</dt>
           <dd>
             <code class="digest">{server.imageDigest}</code>
+          </dd>
+          <dt>Its parts</dt>
+          <dd>
+            <a href={url(`/servers/${server.id}/bom`)} download>
+              Bill of materials (CycloneDX)
+            </a>
           </dd>
         </>
       )}

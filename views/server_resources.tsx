@@ -1,11 +1,15 @@
+import type { CallFigures } from "../models/calls.ts";
 import type { Sample } from "../models/samples.ts";
 import type { Server } from "../models/servers.ts";
-import { bytes, duration, Time } from "./parts.tsx";
+import { bytes, count, duration, Time } from "./parts.tsx";
 
-/** What a server takes of its toolbox: the last hour, a line each, and what it is now. */
-export function ServerResources({ server, samples }: { server: Server; samples: Sample[] }) {
+/** How a server answers and what it takes of its toolbox: the last hour, a line each, and now. */
+export function ServerResources(
+  { server, samples, figures }: { server: Server; samples: Sample[]; figures: CallFigures },
+) {
   const shared = samples.filter(({ instance }) => instance === null);
   const last = shared.at(-1);
+  const isOld = last !== undefined && Date.now() - last.at.getTime() > OLD_MS;
   const memoryLimit = (server.config.options.memoryMiB ?? server.config.entry.memoryMiB) *
     1024 ** 2;
   const { health } = server;
@@ -18,6 +22,12 @@ export function ServerResources({ server, samples }: { server: Server; samples: 
             ? "It did not answer the last ping"
             : `It answered a ping in ${duration(health.latencyMs)}`},{" "}
           <Time at={health.at} relative />.
+        </p>
+      )}
+      <p>{figuresInWords(figures)}</p>
+      {isOld && (
+        <p class="help">
+          Not measured any more; the figures below are of <Time at={last.at} relative />.
         </p>
       )}
       {!last
@@ -78,6 +88,20 @@ export function ServerResources({ server, samples }: { server: Server; samples: 
     </section>
   );
 }
+
+function figuresInWords({ calls, failed, toolErrors, medianMs, p95Ms }: CallFigures): string {
+  if (calls === 0) return "It was not called in the last hour.";
+  const share = failed === 0 ? "" : ` (${(failed / calls * 100).toFixed(1)} %)`;
+  const answered = medianMs === null || p95Ms === null
+    ? ""
+    : `, half were answered within ${duration(medianMs)} and 95 % within ${duration(p95Ms)}`;
+  return `${count(calls, "call")} in the last hour: ${failed === 0 ? "none" : failed}${share} ` +
+    `failed, ${toolErrors === 0 ? "none" : toolErrors} ended with an error of the tool's own` +
+    `${answered}.`;
+}
+
+/** Several readings late: the server does not run, or nothing is heard of it. */
+const OLD_MS = 60_000;
 
 const WIDTH = 240, HEIGHT = 40, HOUR_MS = 3_600_000;
 

@@ -171,10 +171,25 @@ export function ToolboxBody({ box }: { box: Toolbox }) {
           reach. Remove it to be rid of its servers in Mooring.
         </p>
       )}
+      {box.lastSeenAt && !box.isOnline && !box.revokedAt && (
+        <div class="notice bad">
+          <p>
+            <strong>Silent.</strong> It was last heard of{" "}
+            <Time at={box.lastSeenAt} relative />. Its containers run on, if its machine does, but
+            nothing is known of them and calls do not reach them. What stands below is of that time.
+          </p>
+          <p>What to do: check that its machine and its DTMA run, and that it reaches Mooring.</p>
+        </div>
+      )}
       {engine?.state === "absent" && (
         <div class="notice bad">
           <p>
-            <strong>No Docker Engine answers.</strong> {engine.reason}
+            <strong>No Docker Engine answers</strong>
+            {engine.since && (
+              <>
+                {" "}since <Time at={engine.since} relative />
+              </>
+            )}. {engine.reason}
           </p>
           <p>What to do: {engine.advice}</p>
         </div>

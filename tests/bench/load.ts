@@ -47,6 +47,18 @@ export function printRatio(measured: Record<string, Round[]>, one: string, other
   );
 }
 
+/** Prints milliseconds by what they are of, and the first one's median over each other's. */
+export function printTimes(times: Record<string, number[]>): void {
+  const [[first, ours], ...others] = Object.entries(times);
+  for (const [name, all] of [[first, ours] as const, ...others]) {
+    const of = (share: number) => `${quantile(all, share).toFixed(0)} ms`;
+    console.log(`${name.padEnd(34)} p50 ${of(0.5)}, p95 ${of(0.95)} (${all.length})`);
+  }
+  for (const [name, all] of others) {
+    console.log(`${first} / ${name}: p50 ${(median(ours) / median(all)).toFixed(2)}`);
+  }
+}
+
 /** Makes `count` calls, `concurrency` at a time. */
 async function load(way: Caller, concurrency: number, count: number): Promise<Round> {
   const times: number[] = [];

@@ -1,8 +1,8 @@
 /** The real thing: `main.ts` with its DTMA and a real container, driven by its own forms. */
 import { Docker } from "../../dtma/docker.ts";
-import { openSession } from "../../dtma/session.ts";
 import { freePort } from "../free_port.ts";
 import { type Caller, callOf, isRight } from "./direct.ts";
+import { bareContainer } from "./start.ts";
 
 export interface Mooring extends Caller {
   /** Deploys once more and removes it again; milliseconds from the form to the tools being listed. */
@@ -196,34 +196,6 @@ async function agentFor(browser: Browser, serverId: string): Promise<string> {
   await browser.post(`${location}/connections`, { serverId });
   const { html } = await browser.post(`${location}/tokens`, { name: "bench", expiresInDays: "30" });
   return /mag_[A-Za-z0-9_-]{43}/.exec(html)![0];
-}
-
-async function bareContainer(docker: Docker, image: string): Promise<number> {
-  const started = performance.now();
-  const id = await docker.createContainer(`mooring-bench-${crypto.randomUUID().slice(0, 8)}`, {
-    Image: image,
-    Cmd: ["node", "/app/server"],
-    OpenStdin: true,
-    AttachStdin: true,
-    AttachStdout: true,
-    AttachStderr: true,
-    HostConfig: { NetworkMode: "none" },
-  });
-  try {
-    const stdio = await docker.attachContainer(id);
-    await docker.startContainer(id);
-    const session = await openSession(stdio, {
-      handshakeTimeoutMs: 30_000,
-      skipProbe: true,
-      log: () => {},
-    });
-    const ms = performance.now() - started;
-    session.close("measured");
-    stdio.close();
-    return ms;
-  } finally {
-    await docker.removeContainer(id);
-  }
 }
 
 async function isReady(base: string): Promise<boolean> {

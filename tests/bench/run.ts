@@ -1,103 +1,113 @@
 /**
- * `deno task bench`: what a call and a deploy cost, as ratios in one run. The machine's speed drifts,
- * so the ways are measured in turn, round after round, and the medians over the rounds are compared.
+ * `deno task bench`: what Mooring costs, as ratios in one run. The machine's speed drifts, so the ways
+ * that are compared are measured in turn, round after round, and their medians are compared.
  *
- *   pipe       JSON-RPC straight to the server's stdin, as a client that started it itself
- *   forwarder  the least Deno program that takes a POST, writes to the pipe and answers: one HTTP hop
- *   Mooring    /mcp with a bearer token: all checks, calls recorded, app -> signed hop -> DTMA ->
- *              the same server in its container
+ *   calls    a call through the whole of Mooring, beside the server's pipe and the least HTTP hop
+ *   links    its way from app to DTMA alone, over a fetch, a direct link and a tunnel (no Docker)
+ *   start    a container under the policy up to `initialize`, beside `docker run` of its image
+ *   deploys  from the click to the tools being listed, image present
+ *   many     fifty servers deployed at once, and what each costs the DTMA
  *
- * Options: `--quick` for fewer calls and rounds. Needs a Docker Engine.
+ * Options: `--only calls,start` for some of these, `--quick` for fewer rounds. All but `links` need a
+ * Docker Engine. How long until all is as it was after a fault is measured by `deno task chaos`.
  */
+import { parseArgs } from "node:util";
 import { ensureEngine } from "../../engine.ts";
 import { serverEverything } from "../dtma/stdio_server.ts";
 import { type Caller, forwarder, pipe } from "./direct.ts";
-import { printRatio, printRounds, quantile, rounds } from "./load.ts";
+import { measureLinks } from "./links.ts";
+import { printRatio, printRounds, printTimes, rounds } from "./load.ts";
 import { type Mooring, startMooring } from "./mooring.ts";
+import { measureStart } from "./start.ts";
 
-const QUICK = Deno.args.includes("--quick");
-const ROUNDS = QUICK ? 3 : 7;
-const CALLS: Record<number, number> = QUICK
-  ? { 1: 100, 16: 400, 64: 400 }
-  : { 1: 300, 16: 1500, 64: 1500 };
-const DEPLOYS = QUICK ? 4 : 12;
-const MANY = QUICK ? 10 : 50;
+const PARTS = ["calls", "links", "start", "deploys", "many"] as const;
+type Part = typeof PARTS[number];
 
-const engine = await ensureEngine({ install: false, log: console.log, logDirectory: "/tmp" });
-if (engine.state === "absent") {
+const { values } = parseArgs({
+  args: Deno.args,
+  options: { only: { type: "string", default: PARTS.join() }, quick: { type: "boolean" } },
+});
+const isQuick = values.quick ?? false;
+const asked = values.only.split(",");
+const unknown = asked.find((each) => !(PARTS as readonly string[]).includes(each));
+if (unknown !== undefined) {
+  console.error(`There is no part ${unknown}: --only takes some of ${PARTS.join(", ")}`);
+  Deno.exit(1);
+}
+const isAsked = (part: Part) => asked.includes(part);
+const ROUNDS = isQuick ? 3 : 7;
+
+const needsEngine = PARTS.some((part) => part !== "links" && isAsked(part));
+const engine = needsEngine
+  ? await ensureEngine({ install: false, log: console.log, logDirectory: "/tmp" })
+  : null;
+if (engine?.state === "absent") {
   console.log(`skipped: ${engine.reason}. ${engine.advice}`);
   Deno.exit(1);
 }
 console.log(
-  `${navigator.hardwareConcurrency} cores, Deno ${Deno.version.deno}, Docker Engine ${engine.version}, ` +
-    `${ROUNDS} rounds in turn, medians\n`,
+  `${navigator.hardwareConcurrency} cores, Deno ${Deno.version.deno}` +
+    `${engine ? `, Docker Engine ${engine.version}` : ""}, ${ROUNDS} rounds in turn, medians`,
 );
 
-await using mooring = await startMooring();
-const script = await serverEverything();
-await using direct = await pipe(script);
-await using hop = await forwarder(script);
-const ways: Record<string, Caller> = { pipe: direct, forwarder: hop, Mooring: mooring };
-
-for (const concurrency of [1, 16, 64]) {
-  const measured = await rounds(ways, {
-    concurrency,
-    calls: CALLS[concurrency],
-    count: ROUNDS,
-  });
-  console.log(`tools/call of echo, ${concurrency} in flight`);
-  printRounds(measured);
-  for (const other of ["pipe", "forwarder"]) printRatio(measured, "Mooring", other);
-  console.log();
+if (isAsked("links")) await measureLinks({ count: ROUNDS, isQuick });
+if (isAsked("start")) await measureStart({ count: isQuick ? 5 : 20 });
+if (isAsked("calls") || isAsked("deploys") || isAsked("many")) {
+  await using mooring = await startMooring();
+  if (isAsked("calls")) await calls(mooring);
+  if (isAsked("deploys")) await deploys(mooring, isQuick ? 4 : 12);
+  if (isAsked("many")) await many(mooring, isQuick ? 10 : 50);
 }
 
-console.log("memory after the load, MB");
-for (const [name, megabytes] of Object.entries(await mooring.memory())) {
-  console.log(`${name.padEnd(10)}${megabytes.toFixed(0).padStart(10)}`);
+/** The same call by three ways, and what the processes hold after the load. */
+async function calls(mooring: Mooring) {
+  const script = await serverEverything();
+  await using direct = await pipe(script);
+  await using hop = await forwarder(script);
+  const ways: Record<string, Caller> = { pipe: direct, forwarder: hop, Mooring: mooring };
+  for (const concurrency of [1, 16, 64]) {
+    const calls = (concurrency === 1 ? 300 : 1500) / (isQuick ? 3 : 1);
+    const measured = await rounds(ways, { concurrency, calls, count: ROUNDS });
+    console.log(`\ncalls: tools/call of echo, ${concurrency} in flight`);
+    printRounds(measured);
+    for (const other of ["pipe", "forwarder"]) printRatio(measured, "Mooring", other);
+  }
+  console.log("\ncalls: memory after the load, MB");
+  for (const [name, megabytes] of Object.entries(await mooring.memory())) {
+    console.log(`${name.padEnd(10)}${megabytes.toFixed(0).padStart(10)}`);
+  }
 }
 
-console.log("\nclick to tools listed, image present");
-await deploys(mooring);
-
-console.log(`\n${MANY} servers deployed at once, image present`);
-await many(mooring);
+/** Deploys again and again, each beside the bare container of the same image. */
+async function deploys(mooring: Mooring, count: number) {
+  const click: number[] = [], bare: number[] = [];
+  for (let i = 0; i < count; i++) {
+    click.push(await mooring.deployToTools());
+    bare.push(await mooring.bareContainer());
+  }
+  console.log("\ndeploys: click to tools listed, image present");
+  printTimes({ "Mooring: POST /servers to tools": click, "bare container to initialize": bare });
+}
 
 /** Deploys many at once: how long until the last runs, and what each costs the DTMA. */
-async function many(mooring: Mooring) {
+async function many(mooring: Mooring, count: number) {
+  const one = await mooring.deployToTools();
   const before = (await mooring.memory()).DTMA;
   let after = 0;
-  const one = await mooring.deployToTools();
-  const { firstMs, lastMs } = await mooring.deployMany(MANY, async () => {
+  const { firstMs, lastMs } = await mooring.deployMany(count, async () => {
     // Past the burst: what is held for each, not what was needed to start them.
     await new Promise((resolve) => setTimeout(resolve, 20_000));
     after = (await mooring.memory()).DTMA;
   });
+  console.log(`\nmany: ${count} servers deployed at once, image present`);
   console.log(
     `first running after ${(firstMs / 1000).toFixed(1)} s, last ${(lastMs / 1000).toFixed(1)} s`,
   );
   console.log(
-    `${MANY} alone, each ${one.toFixed(0)} ms: ratio ${(lastMs / (one * MANY)).toFixed(2)}`,
+    `one after the other, each ${one.toFixed(0)} ms: ratio ${(lastMs / (one * count)).toFixed(2)}`,
   );
   console.log(
     `DTMA ${before.toFixed(0)} MB before, ${after.toFixed(0)} MB with them: ` +
-      `${((after - before) / MANY).toFixed(2)} MB a server`,
+      `${((after - before) / count).toFixed(2)} MB a server`,
   );
-}
-
-/** Deploys again and again, each beside the bare container of the same image. */
-async function deploys(mooring: Mooring) {
-  const clicks: number[] = [], bare: number[] = [];
-  for (let i = 0; i < DEPLOYS; i++) {
-    clicks.push(await mooring.deployToTools());
-    bare.push(await mooring.bareContainer());
-  }
-  const line = (name: string, times: number[]) =>
-    console.log(
-      `${name.padEnd(34)} p50 ${quantile(times, 0.5).toFixed(0)} ms, p95 ${
-        quantile(times, 0.95).toFixed(0)
-      } ms`,
-    );
-  line("Mooring: POST /servers to tools", clicks);
-  line("bare container to initialize", bare);
-  console.log(`ratio of the medians: ${(quantile(clicks, 0.5) / quantile(bare, 0.5)).toFixed(2)}`);
 }

@@ -113,6 +113,10 @@ export class FixtureImages {
     return { id, command, hasLauncher: true, workingDirectory: null };
   }
 
+  bomOf(): Promise<null> {
+    return Promise.resolve(null);
+  }
+
   async collect(inUse: Package[]): Promise<void> {
     const { docker, id } = this.toolbox;
     const fixtures = inUse.map(fixtureOf);

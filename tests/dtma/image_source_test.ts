@@ -1,6 +1,8 @@
 /** Images of source trees: git repositories over HTTP, and folders; and what a build is held to. */
 import assert from "node:assert/strict";
+import { DockerError } from "../../dtma/docker.ts";
 import { ImageError, Images, type ImagesOptions } from "../../dtma/image.ts";
+import { explain } from "../../dtma/image_error.ts";
 import type { SourcePackage } from "../../dtma/protocol.ts";
 import { converse } from "./converse.ts";
 import { BASE, engineTest, leftovers, type Toolbox } from "./engine.ts";
@@ -131,6 +133,23 @@ engineTest("Images.ensure builds a git repository at its commit", async (toolbox
   }
 });
 
+Deno.test("explain says of an engine's host without git that it needs it", () => {
+  // Docker Engine 28's words.
+  const said =
+    'failed to init repo at /var/lib/docker/tmp/x: : exec: "git": executable file not found';
+  const wanted: SourcePackage = {
+    registry: "source",
+    kind: "git",
+    location: "https://git.example/server",
+    revision: "0".repeat(40),
+    dockerfile: "Dockerfile",
+  };
+  const limits = { memoryBytes: 1, fileBytes: 1 };
+  const error = explain(new DockerError(500, said), wanted, [], limits);
+  refused(/cannot fetch https:\/\/git\.example\/server/, false)(error);
+  assert.match((error as ImageError).nextStep, /host has git/);
+});
+
 engineTest("Images.ensure builds a folder where it is allowed, at its commit", async (toolbox) => {
   const { dataDir } = toolbox;
   const allowed = `${dataDir}/allowed`;
@@ -165,6 +184,130 @@ engineTest("Images.ensure builds a folder where it is allowed, at its commit", a
     refused(elsewhere, false),
   );
 });
+
+/** A folder that a build may use, with a Dockerfile that looks at it, and whatever `fill` puts there. */
+async function buildFolder(
+  toolbox: Toolbox,
+  name: string,
+  dockerfile: string,
+  fill: (folder: string) => Promise<unknown>,
+  onLine: (line: string) => void = () => {},
+) {
+  const allowed = `${toolbox.dataDir}/${name}`;
+  const { folder, revision } = await makeRepository(allowed, dockerfile);
+  await fill(folder);
+  return await imagesOf(toolbox, { sourceDirectories: [allowed] }).ensure({
+    registry: "source",
+    kind: "folder",
+    location: folder,
+    revision,
+    dockerfile: "deploy/Dockerfile",
+  }, { onLine });
+}
+
+const HOSTILE_NAMES = [
+  "-rf",
+  "$(touch pwned)",
+  "`id`; rm -rf ~",
+  "two\nlines",
+  "tab\tand \u001b[31mred",
+  "\u202egnp.exe",
+  " . ",
+  "..more",
+  "quote\"and's",
+  "grüße 東京 🦀",
+];
+
+engineTest("files with hostile names are files, and a link leads nowhere", async (toolbox) => {
+  const secret = `${toolbox.dataDir}/secret-of-the-host`;
+  await Deno.writeTextFile(secret, "s3cret-of-the-host");
+  const list = "console.log('NAMES ' + JSON.stringify(fs.readdirSync('/srv/names')));" +
+    "for (const each of ['out', 'up', 'root']) { let text; " +
+    "try { text = fs.readFileSync('/srv/links/' + each, 'utf8') } catch (e) { text = e.code } " +
+    "console.log('LINK ' + each + ' ' + text) }";
+  const lines: string[] = [];
+  await buildFolder(
+    toolbox,
+    "hostile",
+    `FROM ${BASE}\nUSER 0\nCOPY . /srv\nRUN ${JSON.stringify(["node", "-e", list])}\nCMD ["x"]\n`,
+    async (folder) => {
+      await Deno.mkdir(`${folder}/names`);
+      for (const name of HOSTILE_NAMES) await Deno.writeTextFile(`${folder}/names/${name}`, "");
+      await Deno.mkdir(`${folder}/links`);
+      await Deno.symlink(secret, `${folder}/links/out`);
+      await Deno.symlink("../../../../secret-of-the-host", `${folder}/links/up`);
+      await Deno.symlink("/", `${folder}/links/root`);
+      // What is neither file, folder nor link is left out.
+      await new Deno.Command("mkfifo", { args: [`${folder}/names/pipe`] }).output();
+    },
+    (line) => lines.push(line),
+  );
+  const [, names] = /^NAMES (.*)$/m.exec(lines.join("\n"))!;
+  assert.deepEqual(JSON.parse(names).sort(), HOSTILE_NAMES.toSorted());
+  assert.ok(
+    lines.includes("LINK out ENOENT") && lines.includes("LINK up ENOENT"),
+    lines.join("\n"),
+  );
+  assert.ok(!lines.join("\n").includes("s3cret-of-the-host"));
+});
+
+engineTest("a link to the host's files cannot be copied into an image", async (toolbox) => {
+  const secret = `${toolbox.dataDir}/secret-of-the-host`;
+  await Deno.writeTextFile(secret, "s3cret-of-the-host");
+  const lines: string[] = [];
+  const build = buildFolder(
+    toolbox,
+    "link",
+    `FROM ${BASE}\nUSER 0\nCOPY way-out /srv/file\nRUN ["cat","/srv/file"]\nCMD ["x"]\n`,
+    (folder) => Deno.symlink(secret, `${folder}/way-out`),
+    (line) => lines.push(line),
+  );
+  await assert.rejects(build, { name: "ImageError" });
+  assert.ok(!lines.join("\n").includes("s3cret-of-the-host"));
+  const dockerfile = buildFolder(toolbox, "dockerfile", "FROM scratch\n", async (folder) => {
+    await Deno.remove(`${folder}/deploy/Dockerfile`);
+    await Deno.symlink(secret, `${folder}/deploy/Dockerfile`);
+  });
+  await assert.rejects(dockerfile, (error) => {
+    assert.ok(error instanceof ImageError && !error.reason.includes("s3cret"), String(error));
+    return true;
+  });
+});
+
+engineTest(
+  "a folder that is too large, or has too long names, is refused unread",
+  async (toolbox) => {
+    const dockerfile = `FROM ${BASE}\nCOPY . /srv\nCMD ["x"]\n`;
+    const gigabyte = async (folder: string) => {
+      using file = await Deno.open(`${folder}/large`, { write: true, create: true });
+      await file.truncate(1024 ** 3);
+    };
+    const before = Deno.memoryUsage().rss;
+    await assert.rejects(
+      buildFolder(toolbox, "large", dockerfile, gigabyte),
+      refused(/more than 64 MiB or 20000 files/, false),
+    );
+    assert.ok(Deno.memoryUsage().rss - before < 300 * 1024 ** 2, "it was not read into memory");
+    const long = (folder: string) => Deno.writeTextFile(`${folder}/${"x".repeat(200)}`, "");
+    await assert.rejects(
+      buildFolder(toolbox, "long", dockerfile, long),
+      refused(/cannot be sent to the engine: Name too long/, false),
+    );
+    const many = async (folder: string) => {
+      await Deno.mkdir(`${folder}/many`);
+      for (let index = 0; index < 20_001; index++) {
+        Deno.writeTextFileSync(
+          `${folder}/many/${index}`,
+          "",
+        );
+      }
+    };
+    await assert.rejects(
+      buildFolder(toolbox, "many", dockerfile, many),
+      refused(/more than 64 MiB or 20000 files/, false),
+    );
+  },
+);
 
 engineTest("builds are held to memory, disk, output and time", async (toolbox) => {
   const { docker, dataDir } = toolbox;

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { ImageError, Images, type ImagesOptions } from "../../dtma/image.ts";
+import { type BuildRecord, comparison, contentHash } from "../../dtma/image_rebuild.ts";
 import type { NpmPackage } from "../../dtma/protocol.ts";
+import { writeTar } from "../../dtma/tar.ts";
 import { BASE, buildLeftovers, engineTest, leftovers, type Toolbox } from "./engine.ts";
 
 const EVERYTHING: NpmPackage = {
@@ -123,10 +125,18 @@ engineTest("two builds of one lock differ in times alone", async (toolbox) => {
   const wanted = { ...EVERYTHING, name: "semver", version: "7.7.2" };
   const builds = [];
   for (let round = 0; round < 3; round++) {
-    const { id } = await images.ensure(wanted);
+    const { id, note } = await images.ensure(wanted);
     const sbom = await images.sbom(id) as { components: { purl: string }[] };
     const { Config, RootFS } = (await docker.inspectImage(id))!;
-    builds.push({ id, sbom, Config, layers: RootFS.Layers!, app: await archiveOf(toolbox, id) });
+    assert.equal((await images.ensure(wanted)).note, undefined, "of one that was there already");
+    builds.push({
+      id,
+      note,
+      sbom,
+      Config,
+      layers: RootFS.Layers!,
+      app: await archiveOf(toolbox, id),
+    });
     assert.ok(await docker.removeImage(id));
   }
   // The first one made the lock; what is installed by it is the same then and ever after.
@@ -141,7 +151,84 @@ engineTest("two builds of one lock differ in times alone", async (toolbox) => {
     assert.deepEqual(app.withoutTime, first.app.withoutTime);
   }
   assert.equal(new Set(builds.map(({ id }) => id)).size, 3);
+  // And it is said, with the reason.
+  assert.equal(first.note, undefined);
+  for (const { note } of [second, third]) {
+    assert.match(note!, /^The same files .* times of building/);
+  }
   assert.deepEqual(first.sbom.components.map(({ purl }) => purl), ["pkg:npm/semver@7.7.2"]);
+});
+
+engineTest("a rebuild on another base image says that this is why", async (toolbox) => {
+  const { docker, id: toolboxId } = toolbox;
+  const wanted = { ...EVERYTHING, name: "semver", version: "7.7.2" };
+  await imagesOf(toolbox).ensure(wanted);
+  const base = `mooring-test/other-base:${toolboxId}`;
+  await docker.buildImage(
+    writeTar({ Dockerfile: `FROM ${BASE}\nLABEL dev.mooring.toolbox=${toolboxId}\n` }),
+    { tag: base, buildArguments: {}, labels: {}, onLine: () => {} },
+  );
+  const { note } = await imagesOf(toolbox, { bases: { node: base } }).ensure(wanted);
+  assert.match(note!, /because the base image is another one; its packages are the same/);
+});
+
+Deno.test("comparison names why a digest is another one", () => {
+  const record = (changes: Partial<BuildRecord> = {}): BuildRecord => ({
+    imageId: "sha256:1",
+    baseId: "sha256:b",
+    parts: ["pkg:npm/a@1", "pkg:npm/b@1"],
+    content: "c",
+    ...changes,
+  });
+  const source = {
+    registry: "source" as const,
+    kind: "git" as const,
+    location: "https://git.example/a",
+    revision: "0".repeat(40),
+    dockerfile: "Dockerfile",
+  };
+  const next = { imageId: "sha256:2" };
+  const others = ["pkg:npm/%40x/a@2", "pkg:npm/c@1", "pkg:npm/d@1", "pkg:npm/e@1"];
+  const cases: [BuildRecord | null, BuildRecord, RegExp | null][] = [
+    [null, record(), null],
+    [record(), record(), /^Its digest is that of the build before$/],
+    [record(), record(next), /^The same files as in the build before/],
+    [record(), record({ ...next, content: "d" }), /their installation wrote other files$/],
+    [record(), record({ ...next, baseId: "sha256:c" }), /the base image is another one/],
+    [
+      record(),
+      record({ ...next, parts: others }),
+      /other packages: now npm\/@x\/a@2, npm\/c@1, npm\/d@1 and 1 more; before npm\/a@1, npm\/b@1$/,
+    ],
+  ];
+  for (const [before, now, said] of cases) {
+    const note = comparison(EVERYTHING, before, now);
+    if (said) assert.match(note!, said);
+    else assert.equal(note, null);
+  }
+  assert.match(comparison(source, record(), record(next))!, /its Dockerfile ran anew/);
+});
+
+Deno.test("contentHash sees all of a tar but its times, however it is cut", async () => {
+  const cut = async function* (tar: Uint8Array, bytes: number) {
+    for (let at = 0; at < tar.length; at += bytes) yield tar.subarray(at, at + bytes);
+  };
+  const hash = (files: Record<string, string>, bytes = 700, executable: string[] = []) =>
+    contentHash(cut(writeTar(files, executable), bytes));
+  const files = { a: "x".repeat(1300), "dir/b": "" };
+  const same = await hash(files);
+  for (const bytes of [1, 511, 512, 513, 1 << 20]) assert.equal(await hash(files, bytes), same);
+  const later = writeTar(files);
+  later.set(new TextEncoder().encode("00000001234"), 136);
+  assert.equal(await contentHash(cut(later, 700)), same);
+  const others: Record<string, string>[] = [{ ...files, a: "y" }, { ...files, c: "" }, {
+    a: files.a,
+    "dir/c": "",
+  }];
+  for (const other of others) {
+    assert.notEqual(await hash(other), same);
+  }
+  assert.notEqual(await hash(files, 700, ["dir/b"]), same);
 });
 
 /** An image's /app as a tar, and the same without the time of /app itself. */

@@ -1,9 +1,10 @@
 /** A Reconciler whose reports a test can wait for. */
 import assert from "node:assert/strict";
 import { Ceiling } from "../../dtma/ceiling.ts";
-import type { Images } from "../../dtma/image.ts";
+import type { Log } from "../../dtma/log.ts";
 import type { Denial, Observation, ReportedEvent, ServerSpec } from "../../dtma/protocol.ts";
 import { Reconciler, type ReconcilerOptions } from "../../dtma/reconcile.ts";
+import type { ServerImages } from "../../dtma/server_loop.ts";
 import { openSession } from "../../dtma/session.ts";
 import type { Toolbox } from "./engine.ts";
 
@@ -19,11 +20,12 @@ export class Dtma {
 
   static async start(
     toolbox: Toolbox,
-    images?: Pick<Images, "ensure" | "collect">,
-    { ceiling, pingEveryMs, egress }: {
+    images?: ServerImages,
+    { ceiling, pingEveryMs, egress, log }: {
       ceiling?: object;
       pingEveryMs?: number;
       egress?: ReconcilerOptions["egress"];
+      log?: Log;
     } = {},
   ): Promise<Dtma> {
     const { docker, id: toolboxId, dataDir } = toolbox;
@@ -36,6 +38,7 @@ export class Dtma {
         images,
         pingEveryMs,
         egress,
+        log,
         ceiling: Ceiling.read(ceiling ? JSON.stringify(ceiling) : null),
         report: (observation) => dtma.history.push(observation),
         event: (event) => dtma.events.push(event),

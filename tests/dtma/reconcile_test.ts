@@ -304,6 +304,19 @@ reconcilerTest("aborts the build of an older generation", async (dtma, toolbox, 
   assert.equal((await containersOf(toolbox)).length, 1);
 });
 
+reconcilerTest("tells in an event why a build's digest is another one", async (dtma, _, images) => {
+  const ensure = images.ensure.bind(images);
+  const note = "Another digest than the build before, because of a test";
+  images.ensure = async (wanted, options) => ({ ...await ensure(wanted, options), note });
+  const spec = fixtureSpec("echo");
+  dtma.reconciler.apply([spec]);
+  await dtma.ready(spec);
+  const built = dtma.events.find(({ layer, message }) =>
+    layer === "image" && /built/.test(message)
+  );
+  assert.match(built!.message, new RegExp(`^Image built in [0-9.]+ s\\. ${note}$`));
+});
+
 reconcilerTest("lists again when the server's tools change", async (dtma) => {
   const spec = fixtureSpec("changes-tools");
   dtma.reconciler.apply([spec]);

@@ -317,7 +317,13 @@ engineTest(
   "A spec over the toolbox's ceiling is refused by the toolbox itself",
   async (toolbox) => {
     const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox), {
-      ceiling: { maxMemoryMiB: 256, volumes: false, network: ["*.example.com:443"] },
+      ceiling: {
+        maxMemoryMiB: 256,
+        volumes: false,
+        network: ["*.example.com:443"],
+        registries: ["npm"],
+        installScripts: false,
+      },
     });
     try {
       const refused: [Partial<ServerSpec>, RegExp][] = [
@@ -325,6 +331,14 @@ engineTest(
         [{ volumes: [{ name: "data", path: "/data" }] }, /allows no volumes/],
         [{ network: { hosts: ["api.example.org:443"] } }, /no server reach api\.example\.org:443/],
         [{ network: { hosts: ["api.example.com:22"] } }, /no server reach api\.example\.com:22/],
+        [
+          { package: { registry: "pypi", name: "echo", version: "1.0", installScripts: false } },
+          /no packages from pypi/,
+        ],
+        [
+          { package: { registry: "npm", name: "echo", version: "1.0.0", installScripts: true } },
+          /no package run scripts/,
+        ],
       ];
       const specs = refused.map(([change]) => fixtureSpec("echo", { memoryMiB: 256, ...change }));
       dtma.reconciler.apply(specs);

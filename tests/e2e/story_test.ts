@@ -136,12 +136,21 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
     serverUrl = page.url();
   });
 
+  await step("3. the build is followed as it runs, and again after one was elsewhere", async () => {
+    await layer(page, "image", "working");
+    const output = page.locator("pre.log", { hasText: /Step \d+\/\d+/ });
+    await output.waitFor();
+    await page.goto(`${app.url}/servers`);
+    await page.goto(serverUrl);
+    await output.waitFor();
+    await page.locator("[data-layer=image].working progress").waitFor();
+    await photograph(page, "server-building");
+  });
+
   await step("3. every layer comes up before one's eyes", async () => {
     await mark(page);
-    await layer(page, "image", "working");
-    await photograph(page, "server-building");
     await page.getByText("Remove", { exact: true }).first().click();
-    for (const name of ["image", "container", "handshake", "tools"]) {
+    for (const name of ["host", "image", "container", "handshake", "tools"]) {
       await layer(page, name, "ready");
     }
     await page.locator(".verdict .status.running").waitFor();
@@ -149,6 +158,10 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
     await page.locator("details.confirm[open]").waitFor();
     await page.locator("details.confirm summary").click();
     await page.locator("pre.log", { hasText: /\S/ }).waitFor();
+    const download = page.waitForEvent("download");
+    await page.getByRole("link", { name: "Bill of materials" }).click();
+    const bom = JSON.parse(await Deno.readTextFile(await (await download).path()));
+    assert.ok(bom.components.some(({ name }: { name: string }) => /everything/.test(name)));
     await page.locator("#tools .tool").first().waitFor();
     const events = page.locator("#events li");
     await events.filter({ hasText: "by Ann" }).first().waitFor();

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { Docker, DockerError, EngineAbsentError } from "../../dtma/docker.ts";
+import { BASES } from "../../dtma/image_recipes.ts";
 import { writeTar } from "../../dtma/tar.ts";
 import { RECIPE_LABEL, removeReplaced } from "../../images/base.ts";
 
@@ -70,6 +71,30 @@ engineTest("images/base.ts makes the base once, and finds it on the second run",
   console.log(`second run: ${Date.now() - startedMs} ms`);
   assert.equal((await docker.inspectImage(NAME))?.Id, image?.Id);
 });
+
+for (
+  const [base, family] of [[BASES.node, "node"], [BASES.python, "python"], [BASES.dotnet, "dotnet"]]
+) {
+  engineTest(`${base} says what it is, and keeps the health contract`, async (docker) => {
+    const image = await docker.inspectImage(base);
+    if (!image) return console.log(`SKIPPED: ${base} is missing, deno task base makes it`);
+    const { Labels, User, Healthcheck, Env, Volumes, ExposedPorts } = image.Config as
+      & typeof image.Config
+      & Record<"User" | "Healthcheck" | "Env" | "Volumes" | "ExposedPorts", unknown>;
+    assert.match(Labels![RECIPE_LABEL], /^[0-9a-f]{64}$/);
+    assert.equal(Labels!["dev.mooring.base.family"], family);
+    // How a server on it is asked whether it lives: not by processes of the engine's.
+    assert.equal(Labels!["dev.mooring.health"], "stdio: MCP ping");
+    assert.equal(Healthcheck ?? null, null);
+    for (const name of ["title", "description"]) {
+      assert.ok(Labels![`org.opencontainers.image.${name}`].length > 10, name);
+    }
+    assert.equal(User, "65532:65532");
+    assert.deepEqual([Volumes ?? null, ExposedPorts ?? null], [null, null]);
+    const certificates = (Env as string[]).filter((each) => each.startsWith("NODE_EXTRA_CA_CERTS"));
+    assert.deepEqual(certificates, []);
+  });
+}
 
 engineTest(
   "images/base.ts removes what a rebuilt base replaces, and nothing else",

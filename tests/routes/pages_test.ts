@@ -3,6 +3,7 @@ import { v7 } from "uuid";
 import { createApp } from "../../app.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
+import type { Outcome } from "../../models/calls.ts";
 import { createLog } from "../../models/log.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer, getServer } from "../../models/servers.ts";
@@ -272,6 +273,99 @@ Deno.test({
     });
 
     await t.step(
+      "calls of the last hour and their failures are told, to this server alone",
+      async () => {
+        const html = async () => await (await get(`/servers/${serverId}`)).text();
+        await calls.flush();
+        // The trial above, which could not be made.
+        assert.match(await html(), /1 call in the last hour: 1 \(100\.0 %\) failed, none ended/);
+        const call = (outcome: Outcome, durationMs: number, agoMs = 60_000, of = serverId) =>
+          calls.record({
+            workspaceId,
+            agentId: null,
+            serverId: of,
+            serverSlug: "github",
+            tool: "search",
+            via: "trial",
+            startedAt: new Date(Date.now() - agoMs),
+            durationMs,
+            outcome,
+            error: null,
+            requestBytes: 1,
+            responseBytes: 1,
+          });
+        for (let index = 0; index < 16; index++) call("ok", 20);
+        call("tool_error", 20);
+        call("error", 9000);
+        call("indeterminate", 9000);
+        call("error", 9000);
+        call("cancelled", 9000);
+        call("error", 1, 2 * 3_600_000);
+        call("error", 1, 0, v7());
+        await calls.flush();
+        assert.match(
+          await html(),
+          /21 calls in the last hour: 4 \(19\.0 %\) failed, 1 ended with an error of the tool&#39;s own, half were answered within 20 ms and 95 % within 20 ms\./,
+        );
+      },
+    );
+
+    await t.step(
+      "a server on a silent toolbox shows what was known, since when and why",
+      async () => {
+        await owner`update public.toolboxes set last_seen_at = now() - interval '10 minutes'`;
+        const html = await (await get(`/servers/${serverId}`)).text();
+        const layer = (name: string) =>
+          new RegExp(`<li class="([a-z]+)" data-layer="${name}">[^]*?</li>`).exec(html)!;
+        assert.equal(layer("host")[1], "failed");
+        assert.match(layer("host")[0], /is silent: its containers run on.*Check that its machine/s);
+        for (const name of ["image", "container", "handshake", "tools"]) {
+          assert.equal(layer(name)[1], "unknown", name);
+          assert.match(layer(name)[0], /Not known.*Was ready.*since <time/s, name);
+        }
+        assert.match(html, /it is not known whether the server runs, and calls do not reach it/);
+        assert.match(html, /is silent for 10 minutes/);
+        const box = await (await get(`/toolboxes/${toolboxId}`)).text();
+        assert.match(box, /Silent\..*last heard of.*<time.*calls do not reach them/s);
+        await owner`update public.toolboxes set last_seen_at = now()`;
+        const again = await (await get(`/servers/${serverId}`)).text();
+        assert.match(again, /<li class="ready" data-layer="host">/);
+        assert.match(again, /<li class="ready" data-layer="container">/);
+      },
+    );
+
+    await t.step("a crash loop is told with its reason and the log's last 50 lines", async () => {
+      const seen = observation(serverId, 1, null);
+      const lines = Array.from({ length: 50 }, (_, index) => `line ${index} of \u001b[31mred`);
+      const detail = "crash_looping: went down 5 times in a row, so it is not started again. " +
+        "The server exited with code 3";
+      await acceptReport(db, toolboxId, {
+        epoch,
+        sequence: ++sequence,
+        observations: [{
+          ...seen,
+          layers: {
+            ...seen.layers,
+            container: { ...seen.layers.container, state: "failed", detail, nextStep: "Mend it." },
+          },
+          logTail: lines,
+          volumes: [{ name: "data", bytes: 3 * 1024 ** 2 }, { name: "other", bytes: null }],
+        }],
+        events: [],
+        removed: [],
+      });
+      const html = await (await get(`/servers/${serverId}`)).text();
+      assert.match(html, /status failed.*crash_looping: went down 5 times.*exited with code 3/);
+      assert.match(html, /Mend it\./);
+      assert.match(html, /<code>data<\/code> 3\.0 MiB/);
+      assert.match(html, /<code>other<\/code> not measured yet/);
+      for (const index of lines.keys()) {
+        assert.ok(html.includes(`line ${index} of [U+001B][31mred`), String(index));
+      }
+      await report("up again");
+    });
+
+    await t.step(
       "a refused host is listed as text, allowed, taken back and dismissed",
       async () => {
         const denial = (host: string, port: number) => ({
@@ -306,6 +400,7 @@ Deno.test({
         assert.equal(/<script>alert|<img src=x/.test(before), false);
         assert.match(before, /64\.0 MiB of 512\.0 MiB/);
         assert.match(before, /7 of 128/);
+        assert.doesNotMatch(before, /Not measured any more/);
         const hosts = (act: string, host: string) =>
           post(`/servers/${serverId}/hosts${act}`, { host });
         assert.equal((await hosts("", "API.x.com:443 ")).status, 303);
