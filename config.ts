@@ -16,6 +16,8 @@ export interface Config {
   owner: { email: string; password: string } | null;
   /** Whether this machine's own toolbox runs beside the app: of several replicas one has it at most. */
   localToolbox: boolean;
+  /** Where its enrolment token is left, where others start its DTMA; then the app does not. */
+  localToolboxTokenFile: string | null;
   logFormat: "json" | "text";
 }
 
@@ -46,6 +48,7 @@ const Environment = z.object({
   OWNER_EMAIL: optional(z.email("must be an email address")),
   OWNER_PASSWORD: optional(z.string().min(10, "must have at least 10 characters").max(256)),
   LOCAL_TOOLBOX: optional(z.enum(["on", "off"], "must be on or off")),
+  LOCAL_TOOLBOX_TOKEN_FILE: optional(z.string().startsWith("/", "must be an absolute path")),
   LOG_FORMAT: optional(z.enum(["json", "text"], "must be json or text")),
 }).refine((env) => (env.OWNER_EMAIL === undefined) === (env.OWNER_PASSWORD === undefined), {
   path: ["OWNER_EMAIL"],
@@ -79,7 +82,8 @@ export function readConfig(environment: Record<string, string>, home: string): C
     secretsKey: env.SECRETS_KEY ?? null,
     replicaAddress: env.REPLICA_ADDRESS ? new URL(env.REPLICA_ADDRESS) : null,
     owner: env.OWNER_EMAIL ? { email: env.OWNER_EMAIL, password: env.OWNER_PASSWORD! } : null,
-    localToolbox: env.LOCAL_TOOLBOX !== "off",
+    localToolbox: env.LOCAL_TOOLBOX !== "off" && !env.LOCAL_TOOLBOX_TOKEN_FILE,
+    localToolboxTokenFile: env.LOCAL_TOOLBOX_TOKEN_FILE ?? null,
     logFormat: env.LOG_FORMAT ?? "text",
   };
 }

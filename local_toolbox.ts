@@ -1,5 +1,6 @@
 /** This machine's toolbox: its DTMA as a child process with permissions of its own. */
-import { ENVIRONMENT, EXIT_UNWANTED } from "./dtma/protocol.ts";
+import { dtmaPermissions } from "./dtma/permissions.ts";
+import { EXIT_UNWANTED } from "./dtma/protocol.ts";
 import type { EngineStatus } from "./engine.ts";
 import type { Database } from "./models/db.ts";
 import type { Log } from "./models/log.ts";
@@ -39,7 +40,9 @@ export async function startLocalToolbox(options: {
       const enrolled = await Deno.stat(`${directory}/state.json`).then(() => true, () => false);
       const { enrolmentToken } = await putLocalToolbox(db, { enrol: !enrolled });
       if (stopped) return;
-      child = startDtma(directory, options.appUrl, enrolmentToken);
+      const scanner = await findScanner();
+      if (stopped) return;
+      child = startDtma(directory, options.appUrl, enrolmentToken, scanner);
       const status = await child.status;
       child = null;
       if (stopped) return;
@@ -84,7 +87,27 @@ export async function startLocalToolbox(options: {
   };
 }
 
-function startDtma(directory: string, appUrl: string, token: string | null): Deno.ChildProcess {
+/** A scanner of images on this machine; DTMA_SCANNER names another one, or, empty, none. */
+async function findScanner(): Promise<string | null> {
+  const given = Deno.env.get("DTMA_SCANNER");
+  if (given !== undefined) return given || null;
+  const directories = (Deno.env.get("PATH") ?? "").split(":").filter((each) => /^\//.test(each));
+  for (const name of ["trivy", "grype"]) {
+    for (const directory of directories) {
+      const path = `${directory.replace(/\/+$/, "")}/${name}`;
+      const info = await Deno.stat(path).catch(() => null);
+      if (info?.isFile && ((info.mode ?? 0) & 0o111) !== 0) return path;
+    }
+  }
+  return null;
+}
+
+function startDtma(
+  directory: string,
+  appUrl: string,
+  token: string | null,
+  scanner: string | null,
+): Deno.ChildProcess {
   const inherited = [
     "PATH",
     "HOME",
@@ -103,17 +126,21 @@ function startDtma(directory: string, appUrl: string, token: string | null): Den
   const environment = Object.fromEntries(
     inherited.flatMap((name) => Deno.env.get(name) ? [[name, Deno.env.get(name)!]] : []),
   );
+  const env = {
+    ...environment,
+    MOORING_URL: appUrl,
+    DTMA_DATA_DIR: directory,
+    // images/base.ts makes them, beside it.
+    DTMA_BASE_IMAGES: "given",
+    // It ends when this pipe closes: a killed app leaves no DTMA behind to fight the next one's.
+    DTMA_PARENT: "stdin",
+    ...(scanner ? { DTMA_SCANNER: scanner } : {}),
+    ...(token ? { MOORING_ENROLMENT_TOKEN: token } : {}),
+  };
   return new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-prompt", ...dtmaPermissions(directory, environment), DTMA],
+    args: ["run", "--quiet", ...dtmaPermissions(env), DTMA],
     clearEnv: true,
-    env: {
-      ...environment,
-      MOORING_URL: appUrl,
-      DTMA_DATA_DIR: directory,
-      // It ends when this pipe closes: a killed app leaves no DTMA behind to fight the next one's.
-      DTMA_PARENT: "stdin",
-      ...(token ? { MOORING_ENROLMENT_TOKEN: token } : {}),
-    },
+    env,
     stdin: "piped",
     stdout: "inherit",
     stderr: "inherit",
@@ -121,23 +148,6 @@ function startDtma(directory: string, appUrl: string, token: string | null): Den
 }
 
 const DTMA = new URL("./dtma/main.ts", import.meta.url).href;
-
-/** The least a DTMA needs: its directory, the Engine's socket, the loopback address. No processes. */
-function dtmaPermissions(directory: string, environment: Record<string, string>): string[] {
-  const socket = (environment.DOCKER_HOST ?? "unix:///var/run/docker.sock")
-    .replace(/^unix:\/\//, "");
-  const files = [
-    environment.NODE_EXTRA_CA_CERTS,
-    environment.DTMA_CEILING,
-    environment.DTMA_SOURCE_DIRECTORIES?.replaceAll(/\s*,\s*/g, ",").replace(/,$/, ""),
-  ].filter(Boolean);
-  return [
-    `--allow-net=127.0.0.1,localhost,unix:${socket}`,
-    `--allow-read=${[directory, socket, ...files].join(",")}`,
-    `--allow-write=${[directory, socket].join(",")}`,
-    `--allow-env=${ENVIRONMENT.join(",")}`,
-  ];
-}
 
 /** Makes `mooring/node:24` if it is not there, by images/base.ts, which tells its progress. */
 async function makeBaseImage(log: Log) {

@@ -7,6 +7,7 @@ import { readConfig } from "./config.ts";
 import { openDatabase } from "./database.ts";
 import { dial } from "./dtma/dial.ts";
 import { ensureEngine } from "./engine.ts";
+import { offerEnrolment } from "./local_enrolment.ts";
 import { startLocalToolbox } from "./local_toolbox.ts";
 import { links as openLinks } from "./mcp/links.ts";
 import { CallRecorder } from "./models/calls.ts";
@@ -89,6 +90,9 @@ async function start() {
     log,
   });
 
+  const offering = config.localToolboxTokenFile &&
+    offerEnrolment({ db, file: config.localToolboxTokenFile, log }, stopping.signal);
+
   let stoppingSince: number | null = null;
   const stop = async () => {
     if (stoppingSince !== null) {
@@ -101,6 +105,7 @@ async function start() {
     log.info("Stopping; containers keep running");
     stopping.abort();
     if (toolbox) await toolbox.stop();
+    await offering;
     // Toolboxes' links are connections too: the servers end after them.
     await links.close();
     await Promise.all([server.finished, own.finished]);

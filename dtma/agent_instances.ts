@@ -1,20 +1,23 @@
-/** The instances that are one agent's alone: started by its first call, stopped when it is idle. */
+/**
+ * The instances that are one agent's or one session's alone: started by its first call, stopped when
+ * it is idle or the session was deleted.
+ */
 import { type ContainerSummary, DockerError, EngineAbsentError } from "./docker.ts";
 import { asFailure } from "./failure.ts";
 import type { BuiltImage } from "./image.ts";
 import { type Host, Instance, type Reachable, type Watcher } from "./instance.ts";
 import { Label } from "./policy.ts";
-import type { AgentInstance, ServerSpec } from "./protocol.ts";
+import type { AgentInstance, Sandbox, ServerSpec } from "./protocol.ts";
 import type { Reporting } from "./reporting.ts";
 import { aborted, sleep } from "./waiting.ts";
 
 /** Of one server: each takes memory of its own. */
 const INSTANCES_LIMIT = 32;
 
-/** Without another wish an agent's instance ends after a quarter of an hour without a call. */
+/** Without another wish such an instance ends after a quarter of an hour without a call. */
 const IDLE_S = 900;
 
-/** After a failed start the agent hears the same again for so long, before the next try. */
+/** After a failed start its caller hears the same again for so long, before the next try. */
 const RETRY_MS = 5000;
 
 interface Entry {
@@ -25,8 +28,6 @@ interface Entry {
   instance: Instance | null;
   /** Aborted when it is ended, or let go of. */
   life: AbortController;
-  /** To be removed: also when it comes up only now. */
-  isEnded: boolean;
   state: AgentInstance;
   failedMs: number;
 }
@@ -36,12 +37,18 @@ interface Recipe {
   spec: ServerSpec;
   image: BuiltImage;
   hash: string;
+  /** The shared instance's: all of a server's are in the same. */
+  sandbox: Sandbox | null;
 }
 
 export class AgentInstances {
   readonly #host: Host;
   readonly #reporting: Reporting;
   readonly #entries = new Map<string, Entry>();
+  /** What is being removed: the next of its key has the same name, and waits for it. */
+  readonly #ending = new Map<string, Promise<void>>();
+  /** Resolved, and made anew, when an instance is made. */
+  #arrival = Promise.withResolvers<void>();
   #recipe: Recipe | null = null;
 
   constructor(host: Host, reporting: Reporting) {
@@ -54,24 +61,37 @@ export class AgentInstances {
   }
 
   /** What instances are made from, from now on; those made from something else end. */
-  serve(spec: ServerSpec, image: BuiltImage, hash: string): void {
-    this.#recipe = { spec, image, hash };
+  serve(recipe: Recipe): void {
+    this.#recipe = recipe;
+    const { spec, hash } = recipe;
     for (const [key, entry] of this.#entries) {
       // Also one that is still being started.
-      if (entry.hash !== hash || spec.instances !== "agent") {
+      if (entry.hash !== hash || spec.instances === "shared") {
         this.#end(key, "The server was changed");
       } else if (entry.instance) entry.instance.generation = spec.generation;
     }
   }
 
-  /** Where an agent's calls go; starts its instance if there is none. */
-  async reach(key: string, signal?: AbortSignal): Promise<Reachable | { unavailable: string }> {
+  /**
+   * Where an agent's or session's calls go; starts its instance if there is none.
+   * @param starts false: waits until another call starts it
+   */
+  async reach(
+    key: string,
+    signal?: AbortSignal,
+    starts = true,
+  ): Promise<Reachable | { unavailable: string }> {
+    const never = new Promise<never>(() => {});
+    while (!starts && !this.#entries.has(key) && !signal?.aborted) {
+      await Promise.race([this.#arrival.promise, signal ? aborted(signal) : never]);
+    }
     let entry = this.#entries.get(key);
     if (entry && entry.failedMs > 0 && performance.now() - entry.failedMs > RETRY_MS) {
       this.#entries.delete(key);
       entry = undefined;
     }
     if (!entry) {
+      if (!starts) return { unavailable: "There is no such instance" };
       if (!this.#recipe) return { unavailable: "The server is not up" };
       if (this.#entries.size >= INSTANCES_LIMIT) {
         return { unavailable: `The server has ${INSTANCES_LIMIT} instances, which is the limit` };
@@ -79,11 +99,11 @@ export class AgentInstances {
       const recipe = this.#recipe;
       entry = this.#add(key, recipe.hash, (life) => this.#start(key, recipe, life));
     }
-    if (entry.instance) entry.instance.lastAskedMs = performance.now();
+    if (entry.instance && starts) entry.instance.lastAskedMs = performance.now();
     const up = await Promise.race([entry.up, ...(signal ? [aborted(signal)] : [])]);
     if (!up) return { unavailable: "The call was given up" };
     if ("unavailable" in up) return up;
-    return up.reachable ?? { unavailable: "The agent's instance went down: try again" };
+    return up.reachable ?? { unavailable: "The instance went down: try again" };
   }
 
   /** Takes over a container that an earlier DTMA started. */
@@ -94,6 +114,11 @@ export class AgentInstances {
     this.#add(key, found.Labels[Label.spec], adopt);
   }
 
+  /** Ends the instance of one agent or session, if there is one. */
+  end(key: string): void {
+    if (this.#entries.has(key)) this.#end(key, "Its session was ended");
+  }
+
   /** Detaches from all; the containers go on running. */
   letGo(reason: string): void {
     for (const { instance, life } of this.#entries.values()) {
@@ -102,6 +127,7 @@ export class AgentInstances {
     }
     this.#entries.clear();
     this.#recipe = null;
+    this.#arrived();
     this.#tell();
   }
 
@@ -110,16 +136,9 @@ export class AgentInstances {
     const since = new Date().toISOString();
     const state: AgentInstance = { instance: key, state: "starting", containerId: null, since };
     const up = Promise.resolve({ unavailable: "" });
-    const entry: Entry = {
-      hash,
-      up,
-      instance: null,
-      life,
-      isEnded: false,
-      state,
-      failedMs: 0,
-    };
+    const entry: Entry = { hash, up, instance: null, life, state, failedMs: 0 };
     this.#entries.set(key, entry);
+    this.#arrived();
     entry.up = this.#bringUp(key, entry, make);
     this.#tell();
     return entry;
@@ -141,13 +160,11 @@ export class AgentInstances {
       this.#keep(key, entry, instance);
       return instance;
     } catch (error) {
-      if (signal.aborted) {
-        const reason = "The server is being changed";
-        if (entry.isEnded) await entry.instance?.retire(reason, 0).catch(ignoreEngine);
-        return { unavailable: reason };
-      }
+      if (signal.aborted) return { unavailable: "The server is being changed" };
       const { reason } = error instanceof EngineAbsentError ? error : asFailure(error);
-      const text = this.#reporting.log.clean(`An agent's instance did not start: ${reason}`);
+      const text = this.#reporting.log.clean(
+        `An agent's or session's instance did not start: ${reason}`,
+      );
       this.#reporting.event("container", "error", text);
       entry.failedMs = performance.now();
       const failed = entry.instance;
@@ -158,8 +175,14 @@ export class AgentInstances {
     }
   }
 
-  #start(key: string, { spec, image, hash }: Recipe, signal: AbortSignal): Promise<Instance> {
-    return Instance.start(this.#host, this.#watcher(), spec, { image, hash, key, signal });
+  async #start(
+    key: string,
+    { spec, ...made }: Recipe,
+    signal: AbortSignal,
+  ): Promise<Instance> {
+    await this.#ending.get(key);
+    signal.throwIfAborted();
+    return await Instance.start(this.#host, this.#watcher(), spec, { ...made, key, signal });
   }
 
   /** Until it goes down or nobody calls it any more. */
@@ -179,7 +202,7 @@ export class AgentInstances {
       down.catch(() => {});
       const error = await Promise.race([down, idle()]);
       const why = error ? asFailure(error).reason : "nobody called it";
-      this.#reporting.event("container", "info", `An agent's instance ended: ${why}`);
+      this.#reporting.event("container", "info", `An agent's or session's instance ended: ${why}`);
     } catch {
       if (signal.aborted) return;
     }
@@ -189,10 +212,17 @@ export class AgentInstances {
   #end(key: string, reason: string): void {
     const entry = this.#entries.get(key)!;
     this.#entries.delete(key);
-    entry.isEnded = true;
     entry.life.abort();
-    entry.instance?.retire(reason).catch(ignoreEngine);
+    // One that is being started is known only then.
+    const ending = entry.up.then(() => entry.instance?.retire(reason)).catch(ignoreEngine)
+      .finally(() => this.#ending.get(key) === ending && this.#ending.delete(key));
+    this.#ending.set(key, ending);
     this.#tell();
+  }
+
+  #arrived(): void {
+    this.#arrival.resolve();
+    this.#arrival = Promise.withResolvers();
   }
 
   #tell(): void {
@@ -207,7 +237,17 @@ export class AgentInstances {
   /** Tools and layers are the shared instance's to tell. */
   #watcher(): Watcher {
     const { log } = this.#reporting;
-    return { log, layer: () => {}, event: () => {}, tools: () => {}, health: () => {} };
+    const nothing = () => {};
+    return {
+      log,
+      layer: nothing,
+      event: nothing,
+      advice: (message) => this.#reporting.event("handshake", "warning", message),
+      tools: nothing,
+      prompts: nothing,
+      templates: nothing,
+      health: nothing,
+    };
   }
 }
 

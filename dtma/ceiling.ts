@@ -17,6 +17,13 @@ const Limits = z.strictObject({
     .default(["npm", "pypi", "nuget", "oci", "source", "remote"]),
   /** Packages may run scripts when they are installed. */
   installScripts: z.boolean().default(true),
+  /** Servers in a sandbox with a kernel of its own (sandbox.ts). */
+  sandbox: z.strictObject({
+    /** The engine's runtime that is the sandbox; without it one that is known by its name. */
+    runtime: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/).optional(),
+    /** Servers of tier `standard` run in it too, not those of tier `untrusted` alone. */
+    standard: z.boolean().default(true),
+  }).prefault({}),
 });
 type Limits = z.infer<typeof Limits>;
 
@@ -44,6 +51,11 @@ export class Ceiling {
       `  ${path.map(String).join(".") || "the file"}: ${message}`
     );
     throw new TypeError(`The ceiling file is wrong:\n${mistakes.join("\n")}`);
+  }
+
+  /** What the host's owner says of its sandbox. */
+  get sandbox(): Limits["sandbox"] {
+    return this.#limits.sandbox;
   }
 
   /** Why a spec is over the ceiling, for a person; null when it is not. */

@@ -1,6 +1,8 @@
 /** DTMA's configuration: environment variables, checked at start, all mistakes told at once. */
 import { z } from "zod";
+import type { BaseParents } from "./base_images.ts";
 import type { Indexes } from "./image_recipes.ts";
+import type { HostFacts } from "./protocol.ts";
 
 export interface Config {
   /** The app's base URL, without a slash at its end. */
@@ -24,10 +26,18 @@ export interface Config {
   };
   /** Where packages come from in place of the public registries (image_recipes.ts). */
   indexes: Indexes;
+  /** Parents of the base images that are made here; null where others make them. */
+  baseParents: BaseParents | null;
   /** Directories that source trees may be built from; folders elsewhere are not read. */
   sourceDirectories: string[];
+  /** The program that scans images for vulnerabilities, by its path; null for none. */
+  scanner: string | null;
   /** End when standard input does: the parent process is gone, however it ended. */
   endsWithStdin: boolean;
+  /** What mooring-dtma.sh started it as. */
+  run: "current" | "trial";
+  /** What it went back from, for the app to tell. */
+  rolledBack: HostFacts["rolledBack"];
   logFormat: "json" | "text";
 }
 
@@ -47,8 +57,8 @@ const Index = optional(
 const Environment = z.object({
   MOORING_URL: z.string("is missing: the base URL of the Mooring app")
     .refine((text) => URL.canParse(text), "is not a URL")
-    .refine((text) => !URL.canParse(text) || isSafe(new URL(text)), {
-      message: "must be https (http only for this machine itself), without user, query or fragment",
+    .refine((text) => !URL.canParse(text) || isBare(new URL(text)), {
+      message: "must be https (or http), without user, query or fragment",
     }),
   MOORING_ENROLMENT_TOKEN: optional(
     z.string().regex(/^\S{20,200}$/, "is not an enrolment token: copy it from the toolbox page"),
@@ -80,17 +90,33 @@ const Environment = z.object({
   DTMA_NPM_REGISTRY: Index,
   DTMA_PYPI_INDEX: Index,
   DTMA_NUGET_SOURCE: Index,
+  NODE_BASE_IMAGE: optional(z.string()),
+  PYTHON_BASE_IMAGE: optional(z.string()),
+  DOTNET_BASE_IMAGE: optional(z.string()),
+  DOTNET_SDK_IMAGE: optional(z.string()),
+  DTMA_BASE_IMAGES: optional(z.enum(["make", "given"], "must be make or given")),
   DTMA_SOURCE_DIRECTORIES: optional(
     z.string().refine(
       (text) => listOf(text).every((path) => /^(\/(?!\.{1,2}(\/|$))[^/]+)+\/?$/.test(path)),
       "must be absolute paths such as /srv/mcp, separated by commas, without . and .. and not the root",
     ),
   ),
+  DTMA_SCANNER: optional(
+    z.string().regex(
+      /^(\/(?!\.{1,2}\/)[^/,]+)*\/(trivy|grype)$/,
+      "must be the absolute path of trivy or grype, such as /usr/local/bin/trivy",
+    ),
+  ),
   DOCKER_HOST: optional(
     z.string().startsWith("unix:///", "must be a unix socket, such as unix:///var/run/docker.sock"),
   ),
   DTMA_REACH: optional(z.enum(["direct", "tunnel"], "must be direct or tunnel")),
+  DTMA_PLAIN_HTTP: optional(
+    z.string().regex(/^[A-Za-z0-9.-]+$/, "must be one host name, such as app"),
+  ),
   DTMA_PARENT: optional(z.enum(["stdin"], "can only be stdin")),
+  DTMA_RUN: optional(z.enum(["current", "trial"], "must be current or trial")),
+  DTMA_ROLLED_BACK: optional(z.string()),
   LOG_FORMAT: optional(z.enum(["json", "text"], "must be json or text")),
 }).refine(
   (env) => !listensEverywhere(env.DTMA_LISTEN) || env.DTMA_ADDRESS || env.DTMA_REACH === "tunnel",
@@ -126,6 +152,13 @@ export function readConfig(
       }
     }
   }
+  const { MOORING_URL: url = "", DTMA_PLAIN_HTTP: plainHost } = environment;
+  if (URL.canParse(url) && !isPrivate(new URL(url), plainHost)) {
+    mistakes.push(
+      "  MOORING_URL must be https (http only for this machine itself, and for the host that " +
+        "DTMA_PLAIN_HTTP names)",
+    );
+  }
   const parsed = Environment.safeParse(environment);
   for (const { path, message } of parsed.error?.issues ?? []) {
     mistakes.push(`  ${String(path[0])} ${message}`);
@@ -153,8 +186,17 @@ export function readConfig(
       ...(env.DTMA_PYPI_INDEX && { pypi: env.DTMA_PYPI_INDEX }),
       ...(env.DTMA_NUGET_SOURCE && { nuget: env.DTMA_NUGET_SOURCE }),
     },
+    baseParents: env.DTMA_BASE_IMAGES === "given" ? null : {
+      ...(env.NODE_BASE_IMAGE && { node: env.NODE_BASE_IMAGE }),
+      ...(env.PYTHON_BASE_IMAGE && { python: env.PYTHON_BASE_IMAGE }),
+      ...(env.DOTNET_BASE_IMAGE && { dotnet: env.DOTNET_BASE_IMAGE }),
+      ...(env.DOTNET_SDK_IMAGE && { dotnetSdk: env.DOTNET_SDK_IMAGE }),
+    },
     sourceDirectories: listOf(env.DTMA_SOURCE_DIRECTORIES),
+    scanner: env.DTMA_SCANNER ?? null,
     endsWithStdin: env.DTMA_PARENT === "stdin",
+    run: env.DTMA_RUN ?? "current",
+    rolledBack: rolledBackOf(env.DTMA_ROLLED_BACK),
     logFormat: env.LOG_FORMAT ?? "text",
   };
 }
@@ -171,12 +213,22 @@ function isPlainUrl(text: string): boolean {
   return /^https?:$/.test(protocol) && !(username || password || search || hash);
 }
 
+function isBare(url: URL): boolean {
+  return /^https?:$/.test(url.protocol) &&
+    !(url.username || url.password || url.search || url.hash);
+}
+
 /** Secrets of servers come over this URL. */
-function isSafe(url: URL): boolean {
-  if (url.username || url.password || url.search || url.hash) return false;
-  if (url.protocol === "https:") return true;
-  return url.protocol === "http:" &&
-    (/^127(\.\d+){3}$/.test(url.hostname) || ["localhost", "[::1]"].includes(url.hostname));
+function isPrivate({ protocol, hostname }: URL, plainHost?: string): boolean {
+  return protocol === "https:" || /^127(\.\d+){3}$/.test(hostname) ||
+    ["localhost", "[::1]", plainHost].includes(hostname);
+}
+
+/** What mooring-dtma.sh wrote: when, the version, why; null when it is something else. */
+function rolledBackOf(text = ""): Config["rolledBack"] {
+  const [, at, version, reason] =
+    /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) (\S{1,40}) ([^]+)$/.exec(text.trim()) ?? [];
+  return at ? { at, version, reason: reason.slice(0, 500) } : null;
 }
 
 function listensEverywhere(listen: string | undefined): boolean {

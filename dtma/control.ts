@@ -12,6 +12,7 @@ import {
   type Denial,
   EnrolResponse,
   type HostFacts,
+  type ImageScan,
   type Observation,
   OVERTAKEN,
   type Report,
@@ -41,6 +42,8 @@ const EVENTS_LIMIT = 10_000;
 const SAMPLES_LIMIT = 2000;
 const DENIALS_LIMIT = 1000;
 const EVENTS_PER_REPORT = 1000;
+/** Each has up to fifty findings. */
+const SCANS_PER_REPORT = 20;
 
 /** Observations above this size, in characters, wait for the next report (one goes in any case). */
 const REPORT_LENGTH = 1024 * 1024;
@@ -88,9 +91,11 @@ export async function enrol(
     } catch (error) {
       signal.throwIfAborted();
       if (isFinal(error)) {
-        throw new EnrolmentError(
-          `${error.message}. Make a new enrolment token on the app's toolbox page`,
-        );
+        // Another version of the protocol: the token was not looked at.
+        const advice = error.status === 426
+          ? ""
+          : ". Make a new enrolment token on the app's toolbox page";
+        throw new EnrolmentError(error.message + advice);
       }
       log("warning", `Enrolment failed, will try again: ${messageOf(error)}`);
       await sleep(delay(), signal);
@@ -109,6 +114,8 @@ export interface PullOptions {
   onDesired: (desired: Desired) => void;
   /** Called with the app's key of now at every answer. */
   onAppKey: (appPublicKey: string) => void;
+  /** Called with each answer, after what it brought; or with why there was none. */
+  onTurn?: (failure: string | null) => void;
   /** Changes this toolbox's key, or ends a change that was cut off. */
   rotation: Pick<KeyRotation, "rotate" | "settle">;
   log: Log;
@@ -142,6 +149,7 @@ export class DesiredPull {
       const untilWoken = AbortSignal.any([signal, this.#woken.signal]);
       try {
         const isNew = await this.#pull(untilWoken, signal);
+        this.#options.onTurn?.(null);
         delay = backOff();
         if (!isNew) await sleep(IDLE_DELAY_MS, untilWoken);
       } catch (error) {
@@ -151,6 +159,7 @@ export class DesiredPull {
           throw new OvertakenError(error.said);
         }
         if (isUnknownSignature(error)) await this.#settleKey(signal);
+        this.#options.onTurn?.(messageOf(error));
         this.#options.log("warning", `Asking for work failed, will try again: ${messageOf(error)}`);
         await sleep(delay(), untilWoken);
       }
@@ -214,6 +223,8 @@ export class Reporter {
   #samples: ResourceSample[] = [];
   /** By server, host, port and reason. */
   #denials = new Map<string, Denial>();
+  /** By server. */
+  #scans = new Map<string, ImageScan>();
   #dropped = 0;
   #changed = Promise.withResolvers<void>();
   #unsent: Report | null = null;
@@ -237,6 +248,7 @@ export class Reporter {
 
   removed(serverId: string): void {
     this.#observations.delete(serverId);
+    this.#scans.delete(serverId);
     this.#removed.add(serverId);
     this.#changed.resolve();
   }
@@ -244,6 +256,12 @@ export class Reporter {
   sample(sample: ResourceSample): void {
     this.#samples.push(sample);
     if (this.#samples.length > SAMPLES_LIMIT) this.#samples.shift();
+    this.#changed.resolve();
+  }
+
+  /** What a scanner found in a server's image; of each server the newest counts. */
+  scanned(serverId: string, scan: ImageScan): void {
+    this.#scans.set(serverId, scan);
     this.#changed.resolve();
   }
 
@@ -338,8 +356,11 @@ export class Reporter {
     const samples = this.#samples.splice(0);
     const denials = [...this.#denials.values()];
     this.#denials.clear();
+    const scans = [...this.#scans].slice(0, SCANS_PER_REPORT)
+      .map(([serverId, scan]) => ({ serverId, scan }));
+    for (const { serverId } of scans) this.#scans.delete(serverId);
     const size = observations.length + events.length + removed.length + samples.length +
-      denials.length;
+      denials.length + scans.length;
     if (size === 0) return null;
     return {
       epoch: this.#options.epoch,
@@ -349,6 +370,7 @@ export class Reporter {
       removed,
       samples,
       denials,
+      scans,
     };
   }
 

@@ -7,7 +7,10 @@ const KEY_FILE = "toolbox.key";
 const NEXT_KEY_FILE = "toolbox.key.next";
 const STATE_FILE = "state.json";
 const LOCK_FILE = "lock";
+/** Read by mooring-dtma.sh. */
+const STATUS_FILE = "status";
 
+/** An older version, gone back to, reads what a newer one wrote: fields are added, never changed. */
 const State = z.object({
   appUrl: z.string(),
   toolboxId: z.uuid(),
@@ -112,6 +115,11 @@ export class DataDirectory {
     }
   }
 
+  /** One line of how this DTMA fares; what of it a power cut loses is said again. */
+  async keepStatus(line: string): Promise<void> {
+    await this.#write(STATUS_FILE, `${line}\n`, { sync: false });
+  }
+
   async #key(name: string): Promise<SigningKey | null> {
     const text = await this.#read(name);
     if (text === null) return null;
@@ -139,8 +147,8 @@ export class DataDirectory {
     }
   }
 
-  /** Whole or not at all, also when the power goes. */
-  async #write(name: string, text: string): Promise<void> {
+  /** Whole or not at all; with `sync` also when the power goes. */
+  async #write(name: string, text: string, { sync } = { sync: true }): Promise<void> {
     const path = `${this.path}/${name}`;
     const file = await Deno.open(`${path}.new`, {
       write: true,
@@ -150,7 +158,7 @@ export class DataDirectory {
     });
     try {
       await file.write(new TextEncoder().encode(text));
-      await file.sync();
+      if (sync) await file.sync();
     } finally {
       file.close();
     }

@@ -66,6 +66,9 @@ export interface EngineInfo {
   /** "1" or "2"; not there on every engine. */
   CgroupVersion?: string;
   DockerRootDir: string;
+  /** By name. An engine that speaks to containerd names a type in place of a program. */
+  Runtimes?: Record<string, { path?: string; runtimeArgs?: string[]; runtimeType?: string }> | null;
+  DefaultRuntime?: string;
 }
 
 export interface ContainerState {

@@ -15,6 +15,7 @@
 import { type Docker, DockerError, EngineAbsentError, type NetworkSummary } from "./docker.ts";
 import { openProxyLink, type ProxyConfig, type ProxyLink } from "./egress_link.ts";
 import { ensureProxyImage } from "./egress_image.ts";
+import { ImageError } from "./image_error.ts";
 import type { Log } from "./log.ts";
 import { Label } from "./policy.ts";
 import type { Denial } from "./protocol.ts";
@@ -51,6 +52,8 @@ export interface EgressOptions {
   toolboxId: string;
   /** Image that the proxy's stands on: Node 24 or newer, user 65532. */
   base?: string;
+  /** Called before that image is looked for: makes it, where it can be made. */
+  prepareBase?: () => Promise<unknown>;
   /** Where the servers' networks lie (CIDR): nothing else on the host may use it. */
   pool?: string;
   /** Private ranges (CIDR) that servers may reach when they declare a host there. */
@@ -242,6 +245,10 @@ class DockerEgress implements ManagedEgress {
     if (this.#link) return;
     const { toolboxId, base, log, onDenied } = this.#options;
     const docker = this.#docker;
+    await this.#options.prepareBase?.().catch((error) => {
+      if (!(error instanceof ImageError)) throw error;
+      throw new EgressError(error.reason, error.nextStep);
+    });
     const image = await ensureProxyImage(docker, base);
     if (!image) {
       throw new EgressError(

@@ -2,28 +2,34 @@
 import { type Docker, EngineAbsentError, isPodman } from "./docker.ts";
 import { podmanWarnings } from "./podman.ts";
 import { type HostFacts, PROTOCOL_VERSION } from "./protocol.ts";
+import type { Sandboxes } from "./sandboxes.ts";
 import { DTMA_VERSION } from "./version.ts";
 
 /** An engine that does not answer for this long is not there, for all that a person can do with it. */
 const ENGINE_TIMEOUT_MS = 5000;
 
-/** @param path how the app's calls come, and what is known of the way between */
+/** @param own what DTMA knows of itself: how the app's calls come, of an upgrade, and what scans images */
 export async function hostFacts(
   docker: Docker,
-  path: Pick<HostFacts, "reach" | "address" | "clockOffsetMs" | "clockWarning" | "roundTripMs">,
+  own: Omit<HostFacts, "dtmaVersion" | "protocolVersion" | "engine">,
+  sandboxes: Sandboxes,
 ): Promise<HostFacts> {
   return {
     dtmaVersion: DTMA_VERSION,
     protocolVersion: PROTOCOL_VERSION,
-    ...path,
-    engine: await engineFacts(docker),
+    knowsTiers: true,
+    ...own,
+    engine: await engineFacts(docker, sandboxes),
   };
 }
 
 /** Since when the engines that do not answer do not. */
 const awaySince = new WeakMap<Docker, string>();
 
-async function engineFacts(docker: Docker): Promise<HostFacts["engine"]> {
+async function engineFacts(
+  docker: Docker,
+  sandboxes: Sandboxes,
+): Promise<HostFacts["engine"]> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const silence = new Promise<never>((_, reject) => {
     timer = setTimeout(
@@ -37,6 +43,8 @@ async function engineFacts(docker: Docker): Promise<HostFacts["engine"]> {
       silence,
     ]);
     awaySince.delete(docker);
+    const { warnings, ...runtimes } = sandboxes.facts(version, info);
+    if (isPodman(version)) warnings.push(...podmanWarnings(info));
     return {
       state: "ready",
       version: version.Version.slice(0, 80),
@@ -45,7 +53,9 @@ async function engineFacts(docker: Docker): Promise<HostFacts["engine"]> {
       architecture: info.Architecture.slice(0, 40),
       cpus: info.NCPU,
       memoryBytes: info.MemTotal,
-      ...(isPodman(version) && { product: "podman", warnings: podmanWarnings(info) }),
+      ...runtimes,
+      ...(isPodman(version) && { product: "podman" }),
+      ...(warnings.length > 0 && { warnings }),
     };
   } catch (error) {
     const absent = error instanceof EngineAbsentError;

@@ -20,6 +20,7 @@ import {
   recipeOf,
 } from "./image_recipes.ts";
 import { type BuildRecord, comparison, contentHash } from "./image_rebuild.ts";
+import { BaseImages } from "./base_images.ts";
 import { billOfMaterials } from "./image_sbom.ts";
 import { withNeverStarted } from "./never_started.ts";
 import { Label } from "./policy.ts";
@@ -40,8 +41,10 @@ export interface ImagesOptions {
   toolboxId: string;
   /** Where `locks/`, `sboms/` and `builds/` are kept. */
   dataDir: string;
-  /** Base images in place of those that `deno task base` makes. */
+  /** What base images are called on this engine, if not as `deno task base` calls them. */
   bases?: Partial<Bases>;
+  /** Makes missing base images; without it whoever started DTMA does. */
+  baseImages?: BaseImages;
   /** CA certificates (PEM) to trust beside the usual ones while installing; null for none. */
   extraCaFile?: string | null;
   indexes?: Indexes;
@@ -130,13 +133,16 @@ export class Images {
   readonly #slots = new Slots(2);
 
   constructor(options: ImagesOptions) {
+    const bases = { ...BASES, ...options.bases };
+    const { docker } = options;
     this.#options = {
+      baseImages: new BaseImages({ docker, names: bases, parents: {}, makes: false }),
       extraCaFile: Deno.env.get("NODE_EXTRA_CA_CERTS") || null,
       indexes: {},
       sourceDirectories: [],
       timeoutMs: BUILD_TIMEOUT_MS,
       ...options,
-      bases: { ...BASES, ...options.bases },
+      bases,
       limits: { ...LIMITS, ...options.limits },
     };
   }
@@ -156,12 +162,20 @@ export class Images {
       );
     }
     const key = await imageKey(wanted, toolboxId);
-    const baseId = await this.#baseId(wanted);
+    const { baseImages, indexes } = this.#options;
+    const base = isInstalled(wanted)
+      ? recipeOf(wanted, indexes).base
+      : wanted.registry === "remote"
+      ? "node"
+      : null;
+    // "" for one that brings its own.
+    let baseId = base ? await baseImages.find(base) : "";
     const present = await docker.inspectImage(repository(wanted, key));
     // Without the base there is nothing newer to stand on.
     const current = baseId === null || present?.Config.Labels?.[BuildLabel.base] === baseId;
     if (present && current) return builtImage(present);
-    if (baseId === null) throw await this.#missingBase(wanted);
+    baseId ??= await baseImages.ensure(base!, options.onLine ?? (() => {}));
+    const standsOn = baseId;
     let build = this.#builds.get(key);
     while (build?.abort.signal.aborted) {
       await build.image.catch(() => {});
@@ -179,7 +193,7 @@ export class Images {
         container: null,
         steps: [],
       };
-      begun.image = this.#build(wanted, baseId, begun).finally(() => this.#builds.delete(key));
+      begun.image = this.#build(wanted, standsOn, begun).finally(() => this.#builds.delete(key));
       this.#builds.set(key, begun);
       build = begun;
     }
@@ -226,9 +240,7 @@ export class Images {
 
   /** What is in an image, as CycloneDX 1.6 in JSON; null for one that was not built here. */
   async sbom(imageId: string): Promise<Record<string, unknown> | null> {
-    if (!/^sha256:[0-9a-f]{64}$/.test(imageId)) return null;
-    const bytes = await readIfThere(sbomFile(this.#options.dataDir, imageId));
-    return bytes && JSON.parse(new TextDecoder().decode(bytes));
+    return await readBill(this.#options.dataDir, imageId);
   }
 
   /** What is in the image that a package has here now; null when there is none. */
@@ -237,36 +249,6 @@ export class Images {
     const key = await imageKey(wanted, toolboxId);
     const present = await docker.inspectImage(repository(wanted, key));
     return present && await this.sbom(present.Id);
-  }
-
-  /** The id of the base that a package's image stands on, "" when it brings its own; null: missing. */
-  async #baseId(wanted: Package): Promise<string | null> {
-    const { docker, bases, indexes } = this.#options;
-    const isOurs = wanted.registry === "remote" || isInstalled(wanted);
-    if (!isOurs) return "";
-    const base = isInstalled(wanted) ? recipeOf(wanted, indexes).base : "node";
-    return (await docker.inspectImage(bases[base]))?.Id ?? null;
-  }
-
-  async #missingBase(wanted: Package): Promise<ImageError> {
-    const { docker, bases, indexes } = this.#options;
-    const { base, installer } = isInstalled(wanted)
-      ? recipeOf(wanted, indexes)
-      : { base: "node", installer: "node" } as const;
-    const missing = await docker.inspectImage(bases[base]) ? installer : base;
-    if (missing === "node") {
-      return new ImageError(
-        `The base image ${bases.node} is not on this toolbox`,
-        "It is made when Mooring starts: wait a minute, or run `deno task base` on the toolbox.",
-        true,
-      );
-    }
-    const family = missing === "python" ? "python" : "dotnet";
-    return new ImageError(
-      `The base image ${bases[missing]} is not on this toolbox`,
-      `Run \`deno task base ${family}\` on the toolbox. Mooring tries again by itself.`,
-      true,
-    );
   }
 
   async #build(wanted: Package, baseId: string, build: Build): Promise<BuiltImage> {
@@ -303,9 +285,9 @@ export class Images {
     buildId: string,
     build: Build,
   ): Promise<BuiltImage> {
-    const { docker, toolboxId, dataDir, extraCaFile, bases, indexes } = this.#options;
+    const { docker, toolboxId, dataDir, extraCaFile, bases, indexes, baseImages } = this.#options;
     const recipe = recipeOf(wanted, indexes);
-    if (!await docker.inspectImage(bases[recipe.installer])) throw await this.#missingBase(wanted);
+    await baseImages.ensure(recipe.installer, (line) => this.#heard(build, line));
     const lockFile = `${dataDir}/locks/${slug(wanted)}-${await lockKey(wanted)}.json`;
     const lock = recipe.lock ? await readIfThere(lockFile) : null;
     const context = installContext(recipe, {
@@ -619,6 +601,28 @@ function slug(wanted: Package): string {
     : wanted.name;
   const letters = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-|-$/g, "");
   return letters.slice(0, 60).replace(/-$/, "") || "package";
+}
+
+/** The file with an image's bill of materials, and how many packages it names; null for none. */
+export async function billOf(
+  dataDir: string,
+  imageId: string,
+): Promise<{ file: string; components: number } | null> {
+  const bill = await readBill(dataDir, imageId);
+  const { components } = bill ?? {};
+  return bill && {
+    file: sbomFile(dataDir, imageId),
+    components: Array.isArray(components) ? components.length : 0,
+  };
+}
+
+async function readBill(
+  dataDir: string,
+  imageId: string,
+): Promise<Record<string, unknown> | null> {
+  if (!/^sha256:[0-9a-f]{64}$/.test(imageId)) return null;
+  const bytes = await readIfThere(sbomFile(dataDir, imageId));
+  return bytes && JSON.parse(new TextDecoder().decode(bytes));
 }
 
 function sbomFile(dataDir: string, imageId: string): string {

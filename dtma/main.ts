@@ -7,16 +7,18 @@
  *   --allow-net=APP,LISTEN,localhost,unix:SOCKET \
  *   --allow-read=DATA,SOCKET --allow-write=DATA,SOCKET \
  *   --allow-env=MOORING_URL,MOORING_ENROLMENT_TOKEN,MOORING_ENROLMENT_TOKEN_FILE,DTMA_DATA_DIR,\
- * DTMA_LISTEN,DTMA_ADDRESS,DTMA_REACH,DTMA_CEILING,DTMA_SUBNETS,\
+ * DTMA_LISTEN,DTMA_ADDRESS,DTMA_REACH,DTMA_PLAIN_HTTP,DTMA_CEILING,DTMA_SUBNETS,\
  * DTMA_PRIVATE_NETWORKS,DTMA_NPM_REGISTRY,DTMA_PYPI_INDEX,DTMA_NUGET_SOURCE,DTMA_SOURCE_DIRECTORIES,\
- * DTMA_PARENT,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
+ * NODE_BASE_IMAGE,PYTHON_BASE_IMAGE,DOTNET_BASE_IMAGE,DOTNET_SDK_IMAGE,DTMA_BASE_IMAGES,\
+ * DTMA_SCANNER,DTMA_PARENT,DTMA_RUN,DTMA_ROLLED_BACK,DOCKER_HOST,LOG_FORMAT,NODE_EXTRA_CA_CERTS \
  *   dtma/main.ts
  * ```
  *
  * `localhost` is the name by which the engine is spoken to over its socket. Where they are used, the
  * files of MOORING_ENROLMENT_TOKEN_FILE, DTMA_CEILING and NODE_EXTRA_CA_CERTS and the directories of
- * DTMA_SOURCE_DIRECTORIES need `--allow-read` too. It runs no process and needs no other directory:
- * neither `--allow-run` nor `--allow-ffi` nor `--allow-sys`.
+ * DTMA_SOURCE_DIRECTORIES need `--allow-read` too. It needs no other directory, and runs no
+ * process but the one that DTMA_SCANNER names, if it does (`--allow-run` of that path alone): neither
+ * `--allow-ffi` nor `--allow-sys`.
  *
  * It ends with code 1 for what a person must mend, 3 (EXIT_UNWANTED) when the app refuses this
  * toolbox or another DTMA with its key took its place, else 0; containers run on in every case.
@@ -39,6 +41,7 @@ import { DataDirectory, DataDirectoryError, type State } from "./data_directory.
 import { dataPath, linkServing } from "./data_path.ts";
 import type { Desired } from "./desired.ts";
 import { Docker } from "./docker.ts";
+import { billOf } from "./image.ts";
 import { hostFacts } from "./host_facts.ts";
 import { KeyRotation } from "./key_rotation.ts";
 import type { Link } from "./link.ts";
@@ -46,8 +49,13 @@ import { createLog, type Log } from "./log.ts";
 import { ENVIRONMENT, EXIT_UNWANTED, type HostFacts } from "./protocol.ts";
 import { Reconciler } from "./reconcile.ts";
 import { sampleContainers } from "./sampler.ts";
+import { Sandboxes } from "./sandboxes.ts";
+import { Scanner } from "./scanner.ts";
+import { Scanning } from "./scanning.ts";
 import { openSession } from "./session.ts";
+import { Takeover } from "./takeover.ts";
 import { keepTunnel } from "./tunnel.ts";
+import { DTMA_VERSION } from "./version.ts";
 import { sleep } from "./waiting.ts";
 
 /** How often the engine is looked at: that it went or came back shows on the toolbox page so soon. */
@@ -65,7 +73,14 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
   const ceiling = Ceiling.read(await readCeiling(config.ceilingFile));
   const directory = await DataDirectory.open(config.dataDirectory);
   const { signal } = stopping;
+  const takeover = new Takeover(directory, config.run);
   const docker = new Docker(config.dockerHost, `${config.dataDirectory}/profiles`);
+  const scanner = config.scanner === null ? null : new Scanner({
+    path: config.scanner,
+    directory: `${config.dataDirectory}/scanner`,
+    certificates: Deno.env.get("NODE_EXTRA_CA_CERTS") || null,
+  });
+  const sandboxes = new Sandboxes(docker, ceiling.sandbox);
   const clock = new AppClock();
   const client = new AppClient(config.appUrl, (date) => clock.heardDate(date));
   let serveMcp: ReturnType<typeof dataPath> = () =>
@@ -80,7 +95,15 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
   };
   const facts = () => {
     for (const link of links) clock.measured(link);
-    return hostFacts(docker, { reach, address, ...clock.facts() });
+    const { rolledBack } = config;
+    const own = {
+      reach,
+      address,
+      ...clock.facts(),
+      scanner: scanner?.kind ?? null,
+      ...(rolledBack && { rolledBack }),
+    };
+    return hostFacts(docker, own, sandboxes);
   };
   log(
     "info",
@@ -95,24 +118,39 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
     await directory.keepState({ ...state, epoch });
 
     const reporter = new Reporter({ client, key, epoch, log });
+    const scanning = scanner && new Scanning({
+      scanner,
+      billOf: (imageId) => billOf(config.dataDirectory, imageId),
+      onScan: (serverId, scan) => reporter.scanned(serverId, scan),
+    });
     const reconciler = await Reconciler.open({
       docker,
       toolboxId: state.toolboxId,
       dataDir: config.dataDirectory,
       openSession,
       ceiling,
+      sandboxes,
       egress: config.egress,
       indexes: config.indexes,
+      baseParents: config.baseParents,
       sourceDirectories: config.sourceDirectories,
       onDenied: (denial) => reporter.denied(denial),
+      isOnTrial: () => takeover.isOnTrial,
       log,
-      report: (observation) => reporter.observe(observation),
+      report: (observation) => {
+        reporter.observe(observation);
+        scanning?.saw(observation.serverId, observation.imageDigest);
+      },
       event: (event) => reporter.event(event),
-      removed: (serverId) => reporter.removed(serverId),
+      removed: (serverId) => {
+        reporter.removed(serverId);
+        scanning?.removed(serverId);
+      },
     });
     let { appPublicKey } = state;
     const serving = {
       reach: reconciler.reach.bind(reconciler),
+      end: reconciler.end.bind(reconciler),
       logOf: reconciler.log.bind(reconciler),
       bomOf: reconciler.bom.bind(reconciler),
     };
@@ -144,6 +182,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       epoch,
       onDesired,
       onAppKey,
+      onTurn: (failure) => takeover.turn(failure),
       rotation,
       log,
     });
@@ -164,6 +203,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
     try {
       await Promise.all([
         pull.run(until),
+        takeover.watch({ docker, toolboxId: state.toolboxId, reconciler }, until),
         ...(reach === "tunnel" ? [tunnel(until)] : []),
         watchFacts(facts, () => pull.wake(), until),
         reporter.run(until, FLUSH_MS),
@@ -173,6 +213,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
           onSample: (sample) => reporter.sample(sample),
         }, until),
         measureVolumes(reconciler, until),
+        ...(scanning ? [scanning.run(until)] : []),
       ].map((loop) => loop.finally(() => ending.abort())));
     } catch (error) {
       if (error instanceof RevokedError) await directory.forgetEnrolment();
@@ -183,6 +224,9 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       await reconciler.close();
       await Promise.all(ended);
     }
+  } catch (error) {
+    if (!signal.aborted) await takeover.failed((error as Error).message);
+    throw error;
   } finally {
     await server?.shutdown();
     docker.close();
@@ -284,6 +328,10 @@ async function watchParent(onGone: () => void): Promise<void> {
 }
 
 async function main(): Promise<number> {
+  if (Deno.args[0] === "--version") {
+    console.log(`mooring-dtma ${DTMA_VERSION}`);
+    return 0;
+  }
   let log = createLog("text");
   const stopping = new AbortController();
   try {

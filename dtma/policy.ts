@@ -6,7 +6,7 @@
 import canonicalize from "canonicalize";
 import type { EgressRoute } from "./egress.ts";
 import type { BuiltImage } from "./image.ts";
-import type { ServerSpec } from "./protocol.ts";
+import type { Sandbox, ServerSpec } from "./protocol.ts";
 // moby's default profile (Apache-2.0), resolved for a container without capabilities, less what
 // helps one process into another or out of its sandbox and no MCP server needs: ptrace, mknod,
 // mknodat, personality, io_uring (CVE-2022-29582 and its family); process_vm_* are not in it for
@@ -14,6 +14,18 @@ import type { ServerSpec } from "./protocol.ts";
 // NETLINK; VSOCK, PACKET, ALG and the rest are attack surface). 32-bit calls are not let in at all:
 // socketcall(2) hides its family from a filter.
 import seccomp from "./seccomp.json" with { type: "json" };
+
+/**
+ * For gVisor, which applies a profile inside its sandbox if it is told to (--oci-seccomp): there a
+ * refused call is EPERM whatever errno the rule names, and glibc makes no threads without ENOSYS from
+ * clone3 (tried with 20221219 and 20240729). What is made by it is of gVisor's own kernel.
+ */
+const gvisorSeccomp = {
+  ...seccomp,
+  syscalls: seccomp.syscalls.map((rule) =>
+    rule.names.includes("clone3") ? { names: ["clone3"], action: "SCMP_ACT_ALLOW" } : rule
+  ),
+};
 
 /** Labels by which DTMA knows what is its own. Never put a secret in one. */
 export const Label = {
@@ -27,6 +39,8 @@ export const Label = {
   instance: "dev.mooring.instance",
   /** What a server calls a volume of its own. */
   volume: "dev.mooring.volume",
+  /** The runtime of a container that is in a sandbox; not there on others. */
+  runtime: "dev.mooring.runtime",
 } as const;
 
 /** In every image that Mooring builds: takes secrets from stdin, then becomes the server. */
@@ -58,6 +72,8 @@ export interface ContainerContext {
   instance: string | null;
   /** The way out, for a server that declares hosts. */
   route: EgressRoute | null;
+  /** What gives it a kernel of its own; null: it is on the host's. */
+  sandbox: Sandbox | null;
 }
 
 /**
@@ -83,7 +99,8 @@ export function ownLabels(toolboxId: string, serverId: string): Record<string, s
 
 /** The Engine API's `POST /containers/create` body for a server. */
 export function containerConfig(spec: ServerSpec, context: ContainerContext) {
-  const { image, instance, route } = context;
+  const { image, instance, route, sandbox } = context;
+  const profile = sandbox?.kind === "gvisor" ? gvisorSeccomp : seccomp;
   const memoryBytes = spec.memoryMiB * MIB;
   const tmpfs = { ...POLICY.writable, ...(hasSecretFiles(spec) ? { "/run/secrets": MIB } : {}) };
   // With the launcher secrets come over stdin (see launchText), and `docker inspect` shows none.
@@ -100,6 +117,7 @@ export function containerConfig(spec: ServerSpec, context: ContainerContext) {
       [Label.generation]: String(spec.generation),
       [Label.spec]: context.specHash,
       ...(instance !== null && { [Label.instance]: instance }),
+      ...(sandbox && { [Label.runtime]: sandbox.runtime }),
     },
     User: POLICY.user,
     // An entrypoint of our own: the image's may be an init (tini), and HostConfig.Init brings one.
@@ -118,8 +136,10 @@ export function containerConfig(spec: ServerSpec, context: ContainerContext) {
       NetworkMode: route?.network ?? "none",
       // Docker's own name server on the network passes what it does not know to this one alone.
       ...(route && { Dns: [route.proxyAddress], DnsSearch: ["."] }),
+      ...(sandbox && { Runtime: sandbox.runtime }),
+      ...(sandbox && route && { ExtraHosts: knownHosts(spec.network.hosts, route.proxyAddress) }),
       CapDrop: ["ALL"],
-      SecurityOpt: ["no-new-privileges", `seccomp=${JSON.stringify(seccomp)}`],
+      SecurityOpt: ["no-new-privileges", `seccomp=${JSON.stringify(profile)}`],
       ReadonlyRootfs: true,
       Tmpfs: Object.fromEntries(
         Object.entries(tmpfs).map(([path, bytes]) => [
@@ -168,6 +188,16 @@ export function launchText(spec: ServerSpec): string {
   return `${lines("env", spec.secrets)}${lines("file", spec.secretFiles)}run\n`;
 }
 
+/**
+ * Docker's own name server answers at 127.0.0.11 by rules of the host's kernel, which a sandbox's own
+ * network stack does not have: there a server knows the hosts that it declares from /etc/hosts.
+ */
+function knownHosts(hosts: string[], address: string): string[] {
+  const names = hosts.map((host) => host.slice(0, host.lastIndexOf(":")));
+  return [...new Set(names)].filter((name) => !/^[\d.]+$/.test(name)).sort()
+    .map((name) => `${name}:${address}`);
+}
+
 function hasSecretFiles(spec: ServerSpec): boolean {
   return Object.keys(spec.secretFiles).length > 0;
 }
@@ -176,16 +206,23 @@ function hasSecretFiles(spec: ServerSpec): boolean {
  * What a running container is known by: HMAC-SHA-256, as hex, over all that it is made from but its
  * image, its generation and the hosts it may reach. So a change of the spec or of this policy is
  * seen; a rebuilt image, a generation that changes nothing and another allow list, which the egress
- * proxy takes over as it runs, are not. Keyed because secrets are among it, labels are not secret,
- * and a plain hash of a short secret can be guessed.
+ * proxy takes over as it runs, are not (in a sandbox another list is: see {@link knownHosts}). Keyed
+ * because secrets are among it, labels are not secret, and a plain hash of a short secret can be guessed.
+ *
+ * @param sandbox what the container runs in; the tier is not of the hash, only what came of it
  */
-export async function specHash(spec: ServerSpec, key: CryptoKey): Promise<string> {
+export async function specHash(
+  spec: ServerSpec,
+  key: CryptoKey,
+  sandbox: Sandbox | null = null,
+): Promise<string> {
   const made = containerConfig({ ...spec, generation: 1 }, {
     toolboxId: "",
     image: { id: "", command: [], hasLauncher: true, workingDirectory: null },
     specHash: "",
     instance: null,
     route: spec.network.hosts.length > 0 ? { network: "", proxyAddress: "" } : null,
+    sandbox,
   });
   const { package: from, secrets, secretFiles, restart, instances } = spec;
   const body = canonicalize({ from, made, secrets, secretFiles, restart, instances });

@@ -13,8 +13,9 @@
  * | `/toolbox/rotate` | {@link RotateRequest} | {@link RotateResponse} |
  *
  * Data path (the app calls DTMA; signed by the app's key): `POST /mcp/{serverId}` with one MCP
- * 2026-07-28 request; answered with a JSON-RPC response as `application/json`, or, when progress
- * was asked for, as `text/event-stream` that ends with the response. `?instance=` names an instance.
+ * 2026-07-28 request; answered with a JSON-RPC response as `application/json`, or, when progress or
+ * log messages were asked for and by `subscriptions/listen`, as `text/event-stream` that ends with
+ * the response. `?instance=` names an instance.
  *
  * Many calls go over one link (link.ts), which the app opens with `GET /link` of DTMA, signed by the
  * app's key, or DTMA with `GET /toolbox/link` of the app, signed by the toolbox's.
@@ -35,7 +36,13 @@ export {
   type LinkTarget,
   tunnelPurpose,
 } from "./link.ts";
-export { canonicalHash, type ToolDefinition } from "./tool_definition.ts";
+export {
+  canonicalHash,
+  type PromptDefinition,
+  promptHash,
+  type ToolDefinition,
+} from "./tool_definition.ts";
+export { DTMA_VERSION } from "./version.ts";
 export {
   generateSigningKey,
   isProof,
@@ -53,14 +60,39 @@ export const PROTOCOL_VERSION = 2;
 /** The MCP revision spoken between bridge and DTMA (the waist). */
 export const WAIST_REVISION = "2026-07-28";
 
-/** `_meta` key by which the bridge names the pinned hash of the tool it calls; DTMA strips it. */
+/**
+ * `_meta` key by which the bridge names the pinned hash of the tool or prompt it asks for (see
+ * {@link canonicalHash} and {@link promptHash}); DTMA strips it.
+ */
 export const PIN_META = "dev.mooring/definitionHash";
+
+/**
+ * `_meta` key, optional, by which the bridge tells apart who calls: any string, the same for calls
+ * whose questions may be shown to each other's callers, such as those of one session. DTMA strips it.
+ * Without it a server of an older revision can ask its caller something only while it has one call.
+ */
+export const CALLER_META = "dev.mooring/caller";
+
+/**
+ * Member of an input response that stands for an error in place of a result: `{ code, message }`, with
+ * which a server of an older revision is answered. 2026-07-28 has no such thing.
+ */
+export const INPUT_ERROR = "dev.mooring/error";
 
 /**
  * Method of Mooring's own on the data path: the log of a server that its toolbox keeps, as
  * `{ "text": ... }`. It goes to no server.
  */
 export const LOG_METHOD = "dev.mooring/log";
+
+/** Ends the caller's own instance, if there is one: of a session that was deleted. Answered `{}`. */
+export const END_METHOD = "dev.mooring/end";
+
+/**
+ * Cancels the call that waits under `params.requestState` for answers, if it does: of a client that
+ * gave it up between two tries. Answered `{}`.
+ */
+export const CANCEL_METHOD = "dev.mooring/cancel";
 
 /**
  * Method of Mooring's own on the data path: what is in a server's image, as `{ "bom": ... }` with a
@@ -87,7 +119,7 @@ export const ErrorCode = {
 
 const Id = z.uuid();
 
-/** Whose an instance is: an agent's id. */
+/** Whose an instance is: an agent's or a session's id. */
 export const InstanceKey = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/);
 
 /** `host:port` a server may reach; `*` for any host, `*.example.com` for any name below. */
@@ -215,6 +247,22 @@ export const VolumeSpec = z.object({
 export type VolumeSpec = z.infer<typeof VolumeSpec>;
 
 /**
+ * How far a server is trusted. `standard`: in a sandbox (gVisor, Kata) where the toolbox has one, else
+ * on the host's kernel under the whole policy. `untrusted`: in a sandbox or not at all.
+ */
+export const Tier = z.enum(["standard", "untrusted"]);
+export type Tier = z.infer<typeof Tier>;
+
+/** A runtime of the engine's whose containers have a kernel of their own. */
+export const Sandbox = z.object({
+  /** As the engine calls it. */
+  runtime: z.string().max(100),
+  /** `other`: on the word of the host's owner. */
+  kind: z.enum(["gvisor", "kata", "other"]),
+});
+export type Sandbox = z.infer<typeof Sandbox>;
+
+/**
  * What one server should be: everything DTMA needs to run it, and nothing it could be misled by
  * (never a raw HostConfig). Environment and secrets are apart so that secrets can be kept out of
  * labels, logs and reports.
@@ -239,12 +287,17 @@ export const ServerSpec = z.object({
   /** Named volumes of the server's own, which outlive its containers; removed with the server on request. */
   volumes: z.array(VolumeSpec).max(4).default([]),
   memoryMiB: z.int().min(64).max(65_536).default(512),
-  /** One container for all callers, or one for each agent, started when that agent first calls. */
-  instances: z.enum(["shared", "agent"]).default("shared"),
+  /**
+   * One container for all callers, or one for each agent or session, started by its first call. Whose
+   * it is says the key of the call, so that to DTMA the two are the same.
+   */
+  instances: z.enum(["shared", "agent", "session"]).default("shared"),
   /** An instance that was not called for so long is stopped, and started by the next call. */
   idleStopS: z.int().min(5).max(604_800).nullable().default(null),
   /** Grows when a person asks for a restart: the same spec with another number starts anew. */
   restart: z.int().nonnegative().default(0),
+  /** A DTMA that does not know of tiers would run any: the app sends it no untrusted server. */
+  tier: Tier.default("standard"),
 });
 export type ServerSpec = z.infer<typeof ServerSpec>;
 
@@ -252,6 +305,10 @@ export type ServerSpec = z.infer<typeof ServerSpec>;
 export const HostFacts = z.object({
   dtmaVersion: z.string().max(40),
   protocolVersion: z.int(),
+  /** It knows {@link Tier}: without it an untrusted server would be run like any other. */
+  knowsTiers: z.boolean().optional(),
+  /** What scans images for vulnerabilities; null: nothing does. Not there: DTMA cannot. */
+  scanner: z.string().max(20).nullable().optional(),
   /**
    * How the app's calls come here: it dials `address`, or this DTMA, which nobody can dial, keeps a
    * link to the app.
@@ -265,6 +322,12 @@ export const HostFacts = z.object({
   clockWarning: z.string().max(500).nullable().optional(),
   /** Between this DTMA and the app, there and back; null when it is not known. */
   roundTripMs: z.number().nonnegative().nullable().optional(),
+  /** The last upgrade was rolled back: to which version it was, and why. Until one succeeds. */
+  rolledBack: z.object({
+    at: z.iso.datetime(),
+    version: z.string().max(40),
+    reason: z.string().max(500),
+  }).nullable().optional(),
   engine: z.discriminatedUnion("state", [
     z.object({
       state: z.literal("ready"),
@@ -278,6 +341,18 @@ export const HostFacts = z.object({
       product: z.string().max(40).optional(),
       /** What a person should know of it. */
       warnings: z.array(z.string().max(500)).max(10).optional(),
+      /** What it can start containers by; `shared` are those on the host's kernel. */
+      runtimes: z.array(z.object({
+        name: z.string().max(100),
+        kind: z.enum(["shared", ...Sandbox.shape.kind.options]),
+      })).max(20).optional(),
+      /** The one of them that sandboxes servers; null: none does. */
+      sandbox: Sandbox.extend({
+        /** Servers of tier `standard` run in it too. */
+        standard: z.boolean(),
+        /** What it does otherwise than the policy says. */
+        differs: z.array(z.string().max(500)).max(10),
+      }).nullable().optional(),
     }),
     /** No Docker Engine answers: why, and what to do about it. */
     z.object({
@@ -388,9 +463,9 @@ export type LayerState = z.infer<typeof LayerState>;
 export const LAYERS = ["image", "container", "handshake", "tools"] as const;
 export type Layer = (typeof LAYERS)[number];
 
-/** One agent's own instance of a server. */
+/** An instance of a server that is one agent's or session's own. */
 export const AgentInstance = z.object({
-  /** The agent's id. */
+  /** The agent's or session's id. */
   instance: InstanceKey,
   state: z.enum(["starting", "ready"]),
   containerId: z.string().max(80).nullable(),
@@ -423,6 +498,10 @@ export const Observation = z.object({
   gaveUp: z.boolean().default(false),
   health: Health.nullable().default(null),
   instances: z.array(AgentInstance).max(256).default([]),
+  /** What its container runs in; null: on the host's kernel. */
+  sandbox: Sandbox.nullable().default(null),
+  /** Why it is not in the sandbox that the toolbox has. */
+  unsandboxed: z.string().max(500).nullable().default(null),
   /** Null while a volume's size is not known. */
   volumes: z.array(z.object({ name: z.string().max(31), bytes: z.int().nonnegative().nullable() }))
     .max(4).default([]),
@@ -430,6 +509,13 @@ export const Observation = z.object({
   logTail: z.array(z.string().max(2000)).max(100),
   /** The tool definitions exactly as the server lists them; null when not (yet) listed. */
   tools: z.array(z.looseObject({ name: z.string() })).nullable(),
+  /** As `tools`; null as well of a server that could not list them. */
+  prompts: z.array(z.looseObject({ name: z.string() })).nullable().optional(),
+  resourceTemplates: z.array(z.looseObject({ name: z.string(), uriTemplate: z.string() }))
+    .nullable().optional(),
+  /** From the handshake, as the server sent them. */
+  instructions: z.string().nullable().optional(),
+  capabilities: z.record(z.string(), z.unknown()).nullable().optional(),
 });
 export type Observation = z.infer<typeof Observation>;
 
@@ -471,6 +557,53 @@ export const Denial = z.object({
 });
 export type Denial = z.infer<typeof Denial>;
 
+/** How bad a vulnerability is, the worst first. */
+export const SEVERITIES = ["critical", "high", "medium", "low", "negligible", "unknown"] as const;
+export type Severity = (typeof SEVERITIES)[number];
+
+/** One vulnerability of one package, as a scanner says it: untrusted text. */
+export const Finding = z.object({
+  /** Such as CVE-2024-21538 or GHSA-... */
+  id: z.string().max(100),
+  package: z.string().max(200),
+  installed: z.string().max(100).nullable(),
+  /** Null where no version mends it yet. */
+  fixed: z.string().max(200).nullable(),
+  title: z.string().max(300).nullable(),
+  severity: z.enum(SEVERITIES),
+  /** https, or none. */
+  url: z.string().max(500).nullable(),
+});
+export type Finding = z.infer<typeof Finding>;
+
+const ScanResult = z.object({
+  counts: z.record(z.enum(SEVERITIES), z.int().nonnegative()),
+  /** The worst of them, those that can be mended first. */
+  findings: z.array(Finding).max(50),
+  /** Findings in a form that is not known here. */
+  unread: z.int().nonnegative(),
+});
+export type ScanResult = z.infer<typeof ScanResult>;
+
+/** What a scanner found in an image's bill of materials. */
+export const ImageScan = z.object({
+  imageId: z.string().max(100),
+  at: z.iso.datetime(),
+  /** Packages that the bill of materials names: no others were looked at. */
+  components: z.int().nonnegative(),
+  scanner: z.object({
+    name: z.string().max(20),
+    version: z.string().max(60).nullable(),
+    /** When its database was made. */
+    databaseAt: z.iso.datetime().nullable(),
+  }).nullable(),
+  outcome: z.discriminatedUnion("state", [
+    ScanResult.extend({ state: z.literal("scanned") }),
+    z.object({ state: z.literal("failed"), reason: z.string().max(500) }),
+  ]),
+});
+export type ImageScan = z.infer<typeof ImageScan>;
+
 /** Observations and events in order: `(epoch, sequence)` grows; what was seen already is ignored. */
 export const Report = z.object({
   /** New at every start of DTMA; later ones sort after earlier ones (uuid v7). */
@@ -482,6 +615,8 @@ export const Report = z.object({
   removed: z.array(Id),
   samples: z.array(ResourceSample).max(2000).optional(),
   denials: z.array(Denial).max(1000).optional(),
+  /** Of each server the newest scan of its image. */
+  scans: z.array(z.object({ serverId: Id, scan: ImageScan })).max(100).optional(),
 });
 export type Report = z.infer<typeof Report>;
 
@@ -503,8 +638,17 @@ export const ENVIRONMENT = [
   "DTMA_PYPI_INDEX",
   "DTMA_NUGET_SOURCE",
   "DTMA_SOURCE_DIRECTORIES",
+  "DTMA_SCANNER",
+  "DTMA_BASE_IMAGES",
+  "NODE_BASE_IMAGE",
+  "PYTHON_BASE_IMAGE",
+  "DOTNET_BASE_IMAGE",
+  "DOTNET_SDK_IMAGE",
   "DTMA_PARENT",
   "DTMA_REACH",
+  "DTMA_PLAIN_HTTP",
+  "DTMA_RUN",
+  "DTMA_ROLLED_BACK",
   "DOCKER_HOST",
   "LOG_FORMAT",
   "NODE_EXTRA_CA_CERTS",

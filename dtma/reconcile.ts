@@ -1,6 +1,8 @@
 /** Makes Docker what the app desires: one loop a server, adopted or orphaned ones included. */
 import { type Docker, EngineAbsentError } from "./docker.ts";
+import { BaseImages, type BaseParents } from "./base_images.ts";
 import { Images, type ImagesOptions } from "./image.ts";
+import { BASES } from "./image_recipes.ts";
 import { Label, loadSpecKey } from "./policy.ts";
 import type { Observation, ReportedEvent } from "./protocol.ts";
 import { Ceiling } from "./ceiling.ts";
@@ -9,6 +11,7 @@ import type { Log } from "./log.ts";
 import { isForgotten } from "./never_started.ts";
 import { type EgressOptions, type ManagedEgress, type OnDenied, openEgress } from "./egress.ts";
 import { type Route, type ServerImages, ServerLoop, type Toolbox } from "./server_loop.ts";
+import { Sandboxes } from "./sandboxes.ts";
 import type { openSession } from "./session.ts";
 import { Slots } from "./slots.ts";
 
@@ -28,11 +31,17 @@ export interface ReconcilerOptions {
   /** Where servers' networks lie, and what of the host's own networks they may reach. */
   egress?: Pick<EgressOptions, "pool" | "privateNetworks" | "addresses">;
   log?: Log;
+  /** See mooring-dtma.sh. */
+  isOnTrial?: () => boolean;
   /** What the host allows at most; without one, the usual. */
   ceiling?: Ceiling;
+  /** What gives servers a kernel of their own; without it what the engine has. */
+  sandboxes?: Sandboxes;
   /** Where packages come from, and which folders may be built; see {@link ImagesOptions}. */
   indexes?: ImagesOptions["indexes"];
   sourceDirectories?: ImagesOptions["sourceDirectories"];
+  /** Makes missing base images, of images in place of the official ones; see {@link BaseImages}. */
+  baseParents?: BaseParents | null;
   pingEveryMs?: number;
   /** Where images come from; tests build theirs from fixtures. */
   images?: ServerImages;
@@ -52,23 +61,40 @@ export class Reconciler {
 
   private constructor(options: ReconcilerOptions, specKey: CryptoKey, unprobed: Unprobed) {
     const { docker, toolboxId, log = () => {} } = options;
+    const ceiling = options.ceiling ?? Ceiling.read(null);
     const onDenied: OnDenied = (denial) => {
       const host = this.#loops.get(denial.serverId)?.cleaned(denial.host) ?? denial.host;
       options.onDenied?.({ ...denial, host });
     };
-    this.#egress = openEgress({ docker, toolboxId, onDenied, log, ...options.egress });
+    const baseImages = new BaseImages({
+      docker,
+      names: BASES,
+      parents: options.baseParents ?? {},
+      makes: Boolean(options.baseParents),
+    });
+    const prepareBase = () => baseImages.ensure("node", (line) => log("info", line));
+    this.#egress = openEgress({
+      docker,
+      toolboxId,
+      onDenied,
+      log,
+      prepareBase,
+      ...options.egress,
+    });
     this.#toolbox = {
       docker: options.docker,
       toolboxId: options.toolboxId,
-      images: options.images ?? new Images(options),
+      images: options.images ?? new Images({ ...options, baseImages }),
       specKey,
       logDirectory: `${options.dataDir}/logs`,
       openSession: options.openSession,
       starts: new Slots(4),
+      isOnTrial: options.isOnTrial ?? (() => false),
       unprobed,
       exitedOnProbe: new Set(),
       egress: this.#egress,
-      ceiling: options.ceiling ?? Ceiling.read(null),
+      ceiling,
+      sandboxes: options.sandboxes ?? new Sandboxes(docker, ceiling.sandbox),
       pingEveryMs: options.pingEveryMs ?? 30_000,
       report: options.report,
       event: options.event,
@@ -121,9 +147,15 @@ export class Reconciler {
     serverId: string,
     instance: string | null = null,
     signal?: AbortSignal,
+    starts = true,
   ): Promise<Route> {
-    return await this.#loops.get(serverId)?.reach(instance, signal) ??
+    return await this.#loops.get(serverId)?.reach(instance, signal, starts) ??
       { unavailable: "This toolbox does not run that server" };
+  }
+
+  /** For the data path: ends an agent's or session's own instance of a server, if there is one. */
+  end(serverId: string, instance: string): void {
+    this.#loops.get(serverId)?.end(instance);
   }
 
   /** The containers that are up, for whoever measures them. */
@@ -131,6 +163,15 @@ export class Reconciler {
     return [...this.#loops].flatMap(([serverId, loop]) =>
       loop.running.map((each) => ({ serverId, ...each }))
     );
+  }
+
+  /** Of these servers one that is to run and cannot be called: its name and why; null: all can. */
+  firstDown(serverIds: Iterable<string>): string | null {
+    for (const id of serverIds) {
+      const loop = this.#loops.get(id);
+      if (loop?.whyDown) return `${loop.wanted!.name}: ${loop.whyDown}`;
+    }
+    return null;
   }
 
   /** What is kept of a server's log, oldest line first; null of a server that is not here. */

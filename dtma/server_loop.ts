@@ -17,11 +17,14 @@ import {
   LAYERS,
   type Observation,
   type ReportedEvent,
+  type Sandbox,
   type ServerSpec,
   type ToolDefinition,
 } from "./protocol.ts";
 import { Reporting } from "./reporting.ts";
 import { RestartPolicy } from "./restart_policy.ts";
+import { isolationFor, mayKeep, SandboxError, sandboxNamed, sandboxTitle } from "./sandbox.ts";
+import type { Sandboxes } from "./sandboxes.ts";
 import type { Slots } from "./slots.ts";
 import { aborted, sleep } from "./waiting.ts";
 
@@ -33,10 +36,13 @@ export interface Toolbox extends Host {
   images: ServerImages;
   specKey: CryptoKey;
   ceiling: Ceiling;
+  sandboxes: Sandboxes;
   /** Where servers' logs are kept. */
   logDirectory: string;
   /** Starting at once: a start is bound by the CPU (fifty servers, four at a time, were fastest). */
   starts: Slots;
+  /** A DTMA on trial removes nothing that it cannot take over: the one before perhaps can. */
+  isOnTrial(): boolean;
   report(observation: Observation): void;
   event(event: ReportedEvent): void;
   /** The server is gone whole; called before the loop ends. */
@@ -79,6 +85,15 @@ class Outdated extends Error {
 
 /** Nobody called for as long as the spec says: it sleeps until the next call. */
 class Idle extends Error {}
+
+/** What a server's containers are to be. */
+interface Making {
+  sandbox: Sandbox | null;
+  /** Why they are in none although there is one. */
+  why: string | null;
+  /** What they are known by ({@link specHash}). */
+  hash: string;
+}
 
 export class ServerLoop {
   readonly #toolbox: Toolbox;
@@ -135,6 +150,11 @@ export class ServerLoop {
     return this.#reporting.log.clean(text);
   }
 
+  /** Why the server, which is to run, cannot be called; null when it can, or sleeps. */
+  get whyDown(): string | null {
+    return this.#primary?.reachable || this.#wake || !this.#wanted?.running ? null : this.#whyNot();
+  }
+
   /** The server's whole log that is kept, oldest line first. */
   log(): Promise<string> {
     return this.#logFile.read();
@@ -174,23 +194,35 @@ export class ServerLoop {
   }
 
   /**
-   * Where to call the server. Waits for one that sleeps, or for an agent's own instance, to start.
-   * @param instance whose instance is asked for: an agent's id
+   * Where to call the server. Waits for one that sleeps, or for an agent's or session's own instance,
+   * to start.
+   * @param instance whose instance is asked for: an agent's or a session's id
+   * @param starts false: for who listens, and waits until somebody else's call starts it
    */
-  async reach(instance: string | null, signal?: AbortSignal): Promise<Route> {
+  async reach(instance: string | null, signal?: AbortSignal, starts = true): Promise<Route> {
     const { reachable } = this.#primary ?? {};
-    if (this.#primary) this.#primary.lastAskedMs = performance.now();
-    if (instance !== null && this.#wanted?.instances === "agent") {
+    if (instance !== null && this.#wanted && this.#wanted.instances !== "shared") {
+      if (this.#primary && starts) this.#primary.lastAskedMs = performance.now();
       if (!reachable && !this.#wake) return { unavailable: this.#whyNot() };
-      return await this.#agents.reach(instance, signal);
+      return await this.#agents.reach(instance, signal, starts);
     }
+    if (this.#primary && starts) this.#primary.lastAskedMs = performance.now();
     if (reachable) return reachable;
     if (!this.#wake) return { unavailable: this.#whyNot() };
+    if (!starts) {
+      await Promise.race([this.#turned.promise, aborted(signal ?? new AbortController().signal)]);
+      return this.#primary?.reachable ?? { unavailable: this.#whyNot() };
+    }
     this.#wake.resolve();
     const deadline = AbortSignal.timeout(WAKE_TIMEOUT_MS);
     const until = signal ? AbortSignal.any([signal, deadline]) : deadline;
     await Promise.race([this.#turned.promise, aborted(until)]);
     return this.#primary?.reachable ?? { unavailable: this.#whyNot() };
+  }
+
+  /** Ends an agent's or session's own instance, if there is one. */
+  end(instance: string): void {
+    this.#agents.end(instance);
   }
 
   #whyNot(): string {
@@ -272,13 +304,12 @@ export class ServerLoop {
 
   /** Starts the server, and again whenever it goes down, until something else is wanted. */
   async #keepRunning(spec: WantedServer, signal: AbortSignal): Promise<void> {
-    const hash = await specHash(spec, this.#toolbox.specKey);
     const policy = new RestartPolicy();
     let imageRetryMs = 5000, hostRetryMs = HOST_RETRY_MS, reattached = 0, attempts = 0;
     while (!signal.aborted) {
       let primary: Instance | null = null;
       try {
-        primary = await this.#bringUp(spec, hash, signal);
+        primary = await this.#bringUp(spec, signal);
         imageRetryMs = 5000;
         hostRetryMs = HOST_RETRY_MS;
         attempts = 0;
@@ -386,7 +417,7 @@ export class ServerLoop {
   }
 
   /** What serves, if it is as it should be; else image and a new container, ready to be called. */
-  async #bringUp(spec: WantedServer, hash: string, signal: AbortSignal): Promise<Instance> {
+  async #bringUp(spec: WantedServer, signal: AbortSignal): Promise<Instance> {
     const refused = spec.refusal ?? this.#toolbox.ceiling.refuses(spec);
     if (refused) {
       throw new Failure(
@@ -399,10 +430,22 @@ export class ServerLoop {
         "final",
       );
     }
-    await this.#survey(spec, hash, signal);
+    const containers = await this.#containers();
+    refuseOutdated(containers, spec);
+    const making = await this.#making(spec, containers);
+    // One that is refused has no container: what runs of an older generation serves nevertheless.
+    await this.#survey(
+      spec,
+      making instanceof SandboxError ? null : making.hash,
+      containers,
+      signal,
+    );
+    if (making instanceof SandboxError) {
+      throw new Failure("container", making.reason, making.nextStep, "final");
+    }
     const kept = this.#primary;
-    if (kept?.container.hash === hash && kept.reachable) {
-      await this.#keep(kept, spec, signal);
+    if (kept?.container.hash === making.hash && kept.reachable) {
+      await this.#keep(kept, spec, making, signal);
       return kept;
     }
     const image = await this.#image(spec, signal);
@@ -415,18 +458,61 @@ export class ServerLoop {
       this.#primary = null;
       await old.retire("The server is being changed");
     }
-    const fresh = await this.#start(spec, image, hash, signal);
+    const fresh = await this.#start(spec, image, making, signal);
     if (this.#primary) {
       this.#replace(this.#primary, fresh);
     } else this.#primary = fresh;
-    this.#agents.serve(spec, image, hash);
-    this.#up(fresh, spec);
+    const { hash, sandbox } = making;
+    this.#agents.serve({ spec, image, hash, sandbox });
+    this.#up(fresh, spec, making);
     await this.#collect();
     return fresh;
   }
 
+  /**
+   * What the server's containers are to be. What runs keeps its runtime, so that neither a DTMA that
+   * starts nor an engine that gained or lost a sandbox restarts anything: the next container, of
+   * another spec or after an end, is made as the host is then.
+   */
+  async #making(
+    spec: ServerSpec,
+    containers: ContainerSummary[],
+  ): Promise<Making | SandboxError> {
+    const { sandboxes, specKey } = this.#toolbox;
+    const of = async (sandbox: Sandbox | null, why: string | null): Promise<Making> => (
+      { sandbox, why, hash: await specHash(spec, specKey, sandbox) }
+    );
+    const wouldBe = async () => isolationFor(spec, await sandboxes.find(), sandboxes.owner);
+    for (const { Labels } of sharedRunning(containers)) {
+      const runtime = Labels[Label.runtime] ?? null;
+      if (!mayKeep(spec, runtime)) continue;
+      const making = await of(runtime === null ? null : sandboxNamed(runtime), null);
+      if (making.hash !== Labels[Label.spec]) continue;
+      if (making.sandbox) return making;
+      const now = await wouldBe();
+      const why = now.sandbox
+        ? `It was started before the toolbox had ${
+          sandboxTitle(now.sandbox)
+        }: a restart moves it there`
+        : now.why;
+      return { ...making, why };
+    }
+    try {
+      const isolation = await wouldBe();
+      return await of(isolation.sandbox, isolation.sandbox ? null : isolation.why);
+    } catch (error) {
+      if (error instanceof SandboxError) return error;
+      throw error;
+    }
+  }
+
   /** What runs already becomes the present generation's, as it is. */
-  async #keep(kept: Instance, spec: ServerSpec, signal: AbortSignal): Promise<void> {
+  async #keep(
+    kept: Instance,
+    spec: ServerSpec,
+    making: Making,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { hosts } = spec.network;
     if (hosts.length > 0) {
       const labels = ownLabels(this.#toolbox.toolboxId, spec.serverId);
@@ -435,24 +521,27 @@ export class ServerLoop {
       }
     }
     kept.generation = spec.generation;
-    if (spec.instances === "agent") {
+    if (spec.instances !== "shared") {
       const image = await this.#toolbox.images.ensure(spec.package, { signal });
-      this.#agents.serve(spec, image, kept.container.hash);
+      const { hash, sandbox } = making;
+      this.#agents.serve({ spec, image, hash, sandbox });
     }
     this.#reporting.layer("image", { state: "ready", detail: "Was there already" });
     this.#reporting.layer("container", { state: "ready", detail: "Runs as it did" });
     this.#reporting.layer("handshake", { state: "ready" });
-    this.#up(kept, spec);
+    this.#up(kept, spec, making);
     await this.#collect();
   }
 
-  #up(instance: Instance, spec: ServerSpec): void {
+  #up(instance: Instance, spec: ServerSpec, { sandbox, why }: Making): void {
     const observation = this.#reporting.observation!;
     observation.containerId = instance.container.id;
     observation.imageDigest = instance.container.imageId;
-    observation.serverInfo = instance.serverInfo;
+    observation.sandbox = sandbox;
+    observation.unsandboxed = why?.slice(0, 500) ?? null;
     observation.servingGeneration = spec.generation;
     observation.gaveUp = false;
+    this.#reporting.handshake(instance.serverInfo);
     this.#reporting.toolsReady();
     this.#releaseSlot();
     this.#turn();
@@ -472,19 +561,21 @@ export class ServerLoop {
   }
 
   /** Looks at what is there: takes over what runs, and removes what should not be. */
-  async #survey(spec: ServerSpec, hash: string, signal: AbortSignal): Promise<void> {
-    const containers = await this.#containers();
-    refuseOutdated(containers, spec);
+  async #survey(
+    spec: ServerSpec,
+    hash: string | null,
+    containers: ContainerSummary[],
+    signal: AbortSignal,
+  ): Promise<void> {
     const known = new Set(this.running.map(({ containerId }) => containerId));
     const running = containers.filter(({ State, Id }) => State === "running" && !known.has(Id));
-    const shared = running.filter(({ Labels }) => Labels[Label.instance] === undefined)
-      .toSorted((a, b) => generationOf(b) - generationOf(a));
+    const shared = sharedRunning(running);
     const asItShouldBe = shared.find(({ Labels }) => Labels[Label.spec] === hash);
     // One of an older generation serves until the new one can; not where both would write a volume.
     const found = asItShouldBe ?? (spec.volumes.length === 0 ? shared[0] : undefined);
     const agents = running.filter(({ Labels }) =>
       Labels[Label.instance] !== undefined && Labels[Label.spec] === hash &&
-      spec.instances === "agent"
+      spec.instances !== "shared"
     );
     const kept = new Set([...known, ...agents.map(({ Id }) => Id)]);
     if (found && !this.#primary) kept.add(found.Id);
@@ -516,7 +607,7 @@ export class ServerLoop {
     try {
       await instance.open(signal);
     } catch (error) {
-      if (signal.aborted || error instanceof EngineAbsentError) {
+      if (signal.aborted || error instanceof EngineAbsentError || this.#toolbox.isOnTrial()) {
         instance.letGo("The server is being changed");
         throw error;
       }
@@ -560,13 +651,13 @@ export class ServerLoop {
   async #start(
     spec: ServerSpec,
     image: BuiltImage,
-    hash: string,
+    { hash, sandbox }: Making,
     signal: AbortSignal,
   ): Promise<Instance> {
     await this.#takeSlot(signal);
     this.#reporting.layer("container", { state: "working", detail: "Starting" });
     this.#reporting.waitAbove("container");
-    const start = { image, hash, key: null, signal };
+    const start = { image, hash, sandbox, key: null, signal };
     const instance = await Instance.start(this.#toolbox, this.#watcher(), spec, start);
     this.#reporting.observation!.containerId = instance.container.id;
     this.#reporting.layer("container", { state: "ready", detail: "Runs" });
@@ -583,7 +674,9 @@ export class ServerLoop {
       else {
         await this.#withEngine("container", signal, () => instance.retire("It did not start", 0));
       }
-      throw error;
+      throw sandbox && error instanceof Failure && !signal.aborted
+        ? notAtHome(error, spec, sandbox)
+        : error;
     }
   }
 
@@ -681,14 +774,23 @@ export class ServerLoop {
       log: reporting.log,
       layer: (layer, state, detail) => reporting.layer(layer, { state, detail }),
       event: (layer, level, message) => reporting.event(layer, level, message),
+      advice: (message) => reporting.event("handshake", "warning", message),
       tools: (tools: ToolDefinition[], hashes) => reporting.tools(tools, hashes),
+      prompts: (prompts) => reporting.prompts(prompts),
+      templates: (templates) => reporting.templates(templates),
       health: (latencyMs) => reporting.health(latencyMs),
     };
   }
 
   /** One of an older generation that is to be replaced: its layers are not this generation's. */
   #silentWatcher(): Watcher {
-    return { ...this.#watcher(), layer: () => {}, tools: () => {} };
+    return {
+      ...this.#watcher(),
+      layer: () => {},
+      tools: () => {},
+      prompts: () => {},
+      templates: () => {},
+    };
   }
 
   #letGo(reason: string): void {
@@ -755,6 +857,25 @@ export class ServerLoop {
       }
     }
   }
+}
+
+/** A server in a sandbox did not come up, which may be the sandbox's doing. */
+function notAtHome({ layer, reason, nextStep, kind }: Failure, spec: ServerSpec, sandbox: Sandbox) {
+  const away = spec.tier === "untrusted"
+    ? "deploy it as a standard server if you trust it so far"
+    : "the toolbox's owner can keep standard servers out of it (sandbox.standard in its ceiling file)";
+  const title = sandboxTitle(sandbox);
+  const advice =
+    `${nextStep} It runs in ${title}, in which not every program works: if this one does ` +
+    `not, ${away}.`;
+  return new Failure(layer, reason, advice, kind);
+}
+
+/** Of all instances those that run for every caller, newest generation first. */
+function sharedRunning(containers: ContainerSummary[]): ContainerSummary[] {
+  return containers
+    .filter(({ State, Labels }) => State === "running" && Labels[Label.instance] === undefined)
+    .toSorted((a, b) => generationOf(b) - generationOf(a));
 }
 
 function generationOf({ Labels }: ContainerSummary): number {

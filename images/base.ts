@@ -1,6 +1,6 @@
 /**
  * Makes the base images that MCP servers stand on: `deno run -A images/base.ts [node] [python]
- * [dotnet]`, node if none is named. Each is its language's official image with Mooring's installer and
+ * [dotnet] [deno]`, node if none is named. Each is its language's official image with Mooring's installer and
  * launcher. Where no Docker registry can be reached, a Debian or Ubuntu host assembles the same out of
  * its archive's packages.
  */
@@ -80,7 +80,18 @@ const DOTNET_SDK: Base = {
   debian: null,
 };
 
+/** For images/app and images/dtma, which are built by compose.yaml. */
+const DENO: Base = {
+  name: "mooring/deno:2",
+  folder: "deno",
+  files: [],
+  official: "docker.io/denoland/deno:2.9.6",
+  variable: "DENO_BASE_IMAGE",
+  debian: { name: "mooring/debian-deno:2", packages: ["libgcc-s1"], add: addDeno },
+};
+
 const FAMILIES: Record<string, Base[]> = {
+  deno: [DENO],
   node: [NODE],
   python: [PYTHON],
   dotnet: [DOTNET, DOTNET_SDK],
@@ -181,6 +192,15 @@ async function addNode(root: string, directory: string): Promise<void> {
   for (const name of ["npm", "npx"]) {
     await Deno.symlink(`../lib/node_modules/npm/bin/${name}-cli.js`, `${local}/bin/${name}`);
   }
+}
+
+/** Deno's own program, from the npm registry. */
+async function addDeno(root: string, directory: string): Promise<void> {
+  const platform = Deno.build.arch === "aarch64" ? "arm64" : "x64";
+  await downloadNpm(`@deno/linux-${platform}-glibc`, "2", `${directory}/deno`);
+  await Deno.mkdir(`${root}/usr/local/bin`, { recursive: true });
+  await Deno.rename(`${directory}/deno/package/deno`, `${root}/usr/local/bin/deno`);
+  await Deno.chmod(`${root}/usr/local/bin/deno`, 0o755);
 }
 
 // Last, so that all that it uses is there.

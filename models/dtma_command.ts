@@ -7,8 +7,12 @@ const SOCKET = "/var/run/docker.sock";
 export interface DtmaCommands {
   /** In a checkout, with Deno and the permissions that dtma/main.ts names. */
   source: string;
-  /** With the compiled program. */
-  binary: string;
+  /** With the bundle and its launcher, which gives it its permissions, or a compiled binary. */
+  program: string;
+  /** As a container, of the image that images/dtma makes. */
+  container: string;
+  /** The bundle as a systemd service. */
+  service: string;
   /** Why it serves on the app's own machine alone, and what to do; null elsewhere. */
   warning: string | null;
 }
@@ -22,12 +26,9 @@ export interface DtmaCommands {
 export function dtmaCommands(appUrl: URL, enrolmentToken: string): DtmaCommands {
   const base = appUrl.href.replace(/\/+$/, "");
   const port = appUrl.port || (appUrl.protocol === "https:" ? "443" : "80");
-  const variables = [
-    `MOORING_URL=${word(base)}`,
-    `MOORING_ENROLMENT_TOKEN=${word(enrolmentToken)}`,
-    `DTMA_DATA_DIR=${DATA}`,
-    "DTMA_REACH=tunnel",
-  ].join(" ");
+  const settings = [`MOORING_URL=${word(base)}`, "DTMA_REACH=tunnel"];
+  const token = `MOORING_ENROLMENT_TOKEN=${word(enrolmentToken)}`;
+  const variables = [...settings, token, `DTMA_DATA_DIR=${DATA}`].join(" ");
   const permissions = [
     "--no-prompt",
     `--allow-net=${word(`${appUrl.hostname}:${port}`)},localhost,unix:${SOCKET}`,
@@ -38,7 +39,26 @@ export function dtmaCommands(appUrl: URL, enrolmentToken: string): DtmaCommands 
   const isHere = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(appUrl.hostname);
   return {
     source: `${variables} deno run ${permissions} dtma/main.ts`,
-    binary: `${variables} mooring-dtma`,
+    program: `${variables} ./mooring-dtma run ./mooring-dtma.js`,
+    container: [
+      "docker run --detach --name mooring-dtma --restart unless-stopped --init --read-only",
+      "--tmpfs /tmp:size=64m --cap-drop ALL --security-opt no-new-privileges",
+      `--group-add "$(stat -c %g ${SOCKET})" --volume ${SOCKET}:${SOCKET}`,
+      `--volume mooring-dtma:${DATA}`,
+      ...[...settings, token].map((setting) => `--env ${setting}`),
+      "mooring/dtma",
+    ].join(" "),
+    service: [
+      "sudo install -d -m 700 /etc/mooring",
+      `printf '%s\\n' ${settings.join(" ")} | sudo tee /etc/mooring/dtma.env >/dev/null`,
+      `printf '%s\\n' ${word(enrolmentToken)} | ` +
+      "sudo install -m 600 /dev/stdin /etc/mooring/enrolment-token",
+      "sudo install -D -m 755 mooring-dtma /usr/local/bin/mooring-dtma",
+      "sudo install -D -m 644 mooring-dtma.js /usr/local/lib/mooring/mooring-dtma.js",
+      "sudo install -D -m 644 mooring-dtma.service /etc/systemd/system/mooring-dtma.service",
+      "sudo systemctl daemon-reload",
+      "sudo systemctl enable --now mooring-dtma",
+    ].join("\n"),
     warning: isHere
       ? `${base} is an address of Mooring's own machine. For a toolbox on another one start Mooring ` +
         "with BASE_URL set to an https address that the other machine reaches"

@@ -1,4 +1,5 @@
 /** Where a new server goes: pure, so that the form and the deploy say the same. */
+import type { Tier } from "../dtma/protocol.ts";
 import type { Toolbox } from "./toolboxes.ts";
 
 /** What is looked at of a toolbox. */
@@ -22,6 +23,8 @@ export interface Wish {
   memoryMiB: number;
   /** `key=value` that the toolbox has to have; without it any will do. */
   label?: string;
+  /** An untrusted server goes where there is a sandbox; without it a standard one. */
+  tier?: Tier;
 }
 
 export interface Placement {
@@ -73,6 +76,21 @@ export function lacksLabel({ name, labels }: Candidate, label: string): string |
   return has ? null : `${name} does not have the label ${label}`;
 }
 
+/** That a toolbox has no sandbox for an untrusted server, as a sentence; null when it has, or is not known. */
+export function lacksSandbox(
+  { name, facts }: Candidate,
+  { tier }: Pick<Wish, "tier">,
+): string | null {
+  if (tier !== "untrusted" || !facts) return null;
+  if (!facts.knowsTiers) {
+    return `${name} has a DTMA that is too old to sandbox untrusted servers: update Mooring there`;
+  }
+  // Without an engine it is not known; that there is none is another reason.
+  if (facts.engine.state !== "ready" || facts.engine.sandbox) return null;
+  return `${name} has no gVisor or Kata for its Docker Engine, which an untrusted server needs: ` +
+    "install one there";
+}
+
 /** Why a toolbox takes no new server whoever asks, as a sentence; null when it may. */
 export function whyNever(box: Candidate): string | null {
   if (box.revokedAt) return `${box.name} was revoked`;
@@ -80,7 +98,8 @@ export function whyNever(box: Candidate): string | null {
   return null;
 }
 
-function whyNot(box: Candidate, { memoryMiB, label }: Wish): string | null {
+function whyNot(box: Candidate, wish: Wish): string | null {
+  const { memoryMiB, label } = wish;
   const never = whyNever(box) ?? (label ? lacksLabel(box, label) : null);
   if (never) return never;
   // This machine's enrols by itself while Mooring starts.
@@ -90,6 +109,8 @@ function whyNot(box: Candidate, { memoryMiB, label }: Wish): string | null {
   if (!box.isEnrolled || !box.facts) return `${box.name} has not been heard of yet`;
   if (!box.isOnline) return `${box.name} is not heard of: check that its machine and its DTMA run`;
   if (box.facts.engine.state !== "ready") return `${box.name} has no Docker Engine that answers`;
+  const unsafe = lacksSandbox(box, wish);
+  if (unsafe) return unsafe;
   if (freeMiB(box) < memoryMiB) {
     return `${box.name} has ${
       Math.max(0, Math.floor(freeMiB(box)))

@@ -10,6 +10,12 @@ export interface Change {
   after: string | null;
 }
 
+const INSTANCES = {
+  shared: "one for all",
+  agent: "one for each agent",
+  session: "one for each session",
+};
+
 /** The differences of two configurations, in the order of the form; secrets by name alone. */
 export function changesBetween(before: ServerConfig, after: ServerConfig): Change[] {
   const changes: Change[] = [];
@@ -36,14 +42,13 @@ export function changesBetween(before: ServerConfig, after: ServerConfig): Chang
     });
   }
   const options = (config: ServerConfig) => {
-    const { hosts, memoryMiB, instances, idleStopS, restart } = config.options;
+    const { hosts, memoryMiB, instances, idleStopS, tier, restart } = config.options;
     return {
       "Hosts allowed beside its entry's": hosts.join(", ") || null,
       "Memory": `${memoryMiB ?? config.entry.memoryMiB} MiB`,
-      "Instances": (instances ?? config.entry.instances) === "agent"
-        ? "one for each agent"
-        : "one for all",
+      "Instances": INSTANCES[instances ?? config.entry.instances],
       "Sleeps when idle": idleStopS === null ? "never" : `after ${idleStopS / 60} minutes`,
+      "Isolation": tier ?? config.entry.tier,
       "Restarts asked for": String(restart),
     };
   };

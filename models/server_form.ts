@@ -1,6 +1,6 @@
 /** Reads the deploy form against a catalog entry, and turns what was given into a container's spec. */
 import { z } from "zod";
-import type { ServerSpec } from "../dtma/protocol.ts";
+import { type ServerSpec, Tier } from "../dtma/protocol.ts";
 import { type AskedInput, askedInputs, buildCodeOf, type CatalogEntry } from "./catalog_entries.ts";
 import { Invalid } from "./errors.ts";
 import type { ServerOptions } from "./server_options.ts";
@@ -81,12 +81,16 @@ export function missingConsent(
 const OptionFields = z.object({
   "option.memoryMiB": z.coerce.number("must be a number").int("must be a whole number")
     .min(64, "must be 64 MiB at least").max(65_536, "must be 65,536 MiB at most"),
-  "option.instances": z.enum(["shared", "agent"], "must be one for all, or one for each agent"),
+  "option.instances": z.enum(
+    ["shared", "agent", "session"],
+    "must be one for all, or one for each agent or session",
+  ),
   "option.idleStopMinutes": z.union([
     z.literal("").transform(() => null),
     z.coerce.number("must be a number").min(0.5, "must be half a minute at least")
       .max(10_080, "must be a week at most"),
   ], "must be minutes, from half a minute to a week, or empty"),
+  "option.tier": z.enum(Tier.options, "must be standard or untrusted"),
 }).partial();
 
 /**
@@ -111,6 +115,7 @@ export function readOptions(
     "option.memoryMiB": memoryMiB,
     "option.instances": instances,
     "option.idleStopMinutes": idleMinutes,
+    "option.tier": tier,
   } = parsed.data;
   // What is the entry's own wish is not made the person's: a later entry may know better.
   const own = <T>(value: T | undefined, before: T | null, wished: T) =>
@@ -119,6 +124,7 @@ export function readOptions(
     ...options,
     memoryMiB: own(memoryMiB, options.memoryMiB, entry.memoryMiB),
     instances: own(instances, options.instances, entry.instances),
+    tier: own(tier, options.tier, entry.tier),
     idleStopS: idleMinutes === undefined
       ? options.idleStopS
       : idleMinutes && Math.round(idleMinutes * 60),

@@ -40,7 +40,10 @@ export function presentLayers(
 
 /** The one status of a server, and a sentence for it. */
 export function statusOf(
-  server: Pick<Server, "running" | "removedAt" | "toolboxName">,
+  server: Pick<Server, "running" | "removedAt" | "toolboxName"> & {
+    /** It is untrusted, and its toolbox's DTMA does not know what that asks of it. */
+    isRefused?: boolean;
+  },
   layers: Layers,
   toolboxSilentS: number | null,
   isToolboxRevoked = false,
@@ -75,6 +78,14 @@ export function statusOf(
     return {
       status: "stopped",
       statusDetail: stopped ? "Stopped; start it to use its tools" : "Is being stopped",
+    };
+  }
+  if (server.isRefused) {
+    return {
+      status: "failed",
+      statusDetail:
+        `It is untrusted, and the DTMA of the toolbox "${server.toolboxName}" is too old to sandbox ` +
+        "it, so it is not run there. Update Mooring on that toolbox",
     };
   }
   const failed = LAYERS.find((layer) => layers[layer].state === "failed");

@@ -7,6 +7,8 @@ import {
   HostFacts,
   type Layer,
   packageTitle,
+  type Sandbox,
+  type Tier,
 } from "../dtma/protocol.ts";
 import { buildCodeOf, CatalogEntry, readCatalogEntry } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
@@ -18,7 +20,7 @@ import { missingConsent, readForm, readOptions } from "./server_form.ts";
 import { ServerOptions } from "./server_options.ts";
 import { type HostLayer, hostLayer, type ShownLayer, shownLayers } from "./server_host.ts";
 import { type Layers, presentLayers, type ServerStatus, statusOf } from "./server_status.ts";
-import { lacksLabel, nothingFits, place, whyNever, type Wish } from "./placement.ts";
+import { lacksLabel, lacksSandbox, nothingFits, place, whyNever, type Wish } from "./placement.ts";
 import { readToolboxes } from "./toolboxes.ts";
 import { validName } from "./workspaces.ts";
 
@@ -32,6 +34,11 @@ export const ServerConfig = z.object({
   options: ServerOptions.prefault({}),
 });
 export type ServerConfig = z.infer<typeof ServerConfig>;
+
+/** How far a server is trusted: what its person says, or else its entry. */
+export function tierOf({ entry, options }: Pick<ServerConfig, "entry" | "options">): Tier {
+  return options.tier ?? entry.tier;
+}
 
 export interface Server {
   id: string;
@@ -61,6 +68,11 @@ export interface Server {
   health: Health | null;
   instances: AgentInstance[];
   volumes: { name: string; bytes: number | null }[];
+  tier: Tier;
+  /** What its container runs in; null: on the host's kernel, or not known. */
+  sandbox: Sandbox | null;
+  /** Why it is not in the sandbox that its toolbox has. */
+  unsandboxed: string | null;
   serverInfo: Record<string, unknown> | null;
   logTail: string[];
   observedAt: Date | null;
@@ -142,9 +154,11 @@ async function deploy(
       if (made) return made;
 
       const { id: entryId, entry } = await entryOf(sql);
+      const options = readOptions(request.form, { entry, options: ServerOptions.parse({}) });
       const toolboxId = await placeFor(sql, request, {
         memoryMiB: entry.memoryMiB,
         label: request.label,
+        tier: tierOf({ entry, options }),
       });
 
       const { values, secrets } = readForm(
@@ -168,7 +182,7 @@ async function deploy(
         entry,
         values,
         secrets: await writeSecrets(sql, server, secrets, secretsKey),
-        options: ServerOptions.parse({}),
+        options,
       };
       await writeGeneration(sql, user, server, 1, config);
       await recordEvent(sql, user, {
@@ -218,6 +232,7 @@ export async function reconfigureServer(
     const { entry, secrets: kept } = server.config;
     const { values, secrets } = readForm(entry, change.form, Object.keys(kept));
     const options = readOptions(change.form, server.config);
+    await mustBeSandboxable(sql, server, tierOf({ entry, options }));
     const config: ServerConfig = { entry, values, secrets: kept, options };
     // Canonical: jsonb gives keys back in an order of its own.
     const isSame = Object.keys(secrets).length === 0 && server.running &&
@@ -377,12 +392,22 @@ async function placeFor(
     if (lacking) {
       throw new Invalid(`${lacking}: choose another toolbox, or no label`, { label: lacking });
     }
+    const unsafe = lacksSandbox(box, wish);
+    if (unsafe) throw new Invalid(unsafe, { "option.tier": unsafe });
     return box.id;
   }
   const placed = place(boxes, wish).toolboxId;
   if (placed) return placed;
   const message = nothingFits(boxes, wish);
   throw new Invalid(message, { [wish.label ? "label" : "toolboxId"]: message });
+}
+
+/** That a server's toolbox can run it: better told in the form than by a generation that fails. */
+async function mustBeSandboxable(sql: Sql, server: Server, tier: Tier): Promise<void> {
+  if (tier === server.tier) return;
+  const [box] = await readToolboxes(sql, sql`t.id = ${server.toolboxId}`);
+  const unsafe = box && lacksSandbox(box, { tier });
+  if (unsafe) throw new Invalid(unsafe, { "option.tier": unsafe });
 }
 
 /** Also one that was removed since: a click that comes late must not bring it back. */
@@ -482,11 +507,12 @@ async function readServer(sql: Sql, serverId: string): Promise<Server> {
 }
 
 async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> {
-  const rows = await sql<(Omit<Server, "host" | "layers" | "status" | "statusDetail"> & {
+  const rows = await sql<(Omit<Server, "host" | "layers" | "status" | "statusDetail" | "tier"> & {
     layers: Layers | null;
     generationAt: Date;
     facts: unknown;
     lastSeenAt: Date | null;
+    knowsTiers: boolean;
     silentS: number | null;
     toolboxRevokedAt: Date | null;
   })[]>`
@@ -495,7 +521,8 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
       g.config, o.generation as "observedGeneration", o.layers, o.image_digest as "imageDigest",
       o.container_id as "containerId", coalesce(o.restarts, 0) as restarts,
       o.serving_generation as "servingGeneration", o.health, coalesce(o.instances, '[]') as instances,
-      coalesce(o.volumes, '[]') as volumes,
+      coalesce(o.volumes, '[]') as volumes, nullif(o.sandbox, 'null') as sandbox, o.unsandboxed,
+      coalesce((t.facts ->> 'knowsTiers')::boolean, false) as "knowsTiers",
       o.server_info as "serverInfo", coalesce(o.log_tail, '[]') as "logTail",
       o.observed_at as "observedAt",
       g.created_at as "generationAt", t.facts, t.last_seen_at as "lastSeenAt",
@@ -512,7 +539,8 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
     join toolboxes t on t.id = s.toolbox_id
     left join observations o on o.server_id = s.id
     where ${which} order by lower(s.name), s.id`;
-  return rows.map(({ silentS, lastSeenAt, toolboxRevokedAt, generationAt, facts, ...row }) => {
+  return rows.map((read) => {
+    const { silentS, lastSeenAt, toolboxRevokedAt, generationAt, facts, knowsTiers, ...row } = read;
     const layers = presentLayers({ ...row, generationAt });
     const host = hostLayer({
       ...row,
@@ -521,12 +549,16 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
       toolboxRevokedAt,
       facts: HostFacts.safeParse(facts).data ?? null,
     });
+    const config = ServerConfig.parse(row.config);
+    const tier = tierOf(config);
+    const isRefused = tier === "untrusted" && !knowsTiers;
     return {
       ...row,
-      config: ServerConfig.parse(row.config),
+      config,
+      tier,
       host,
       layers: shownLayers(layers, host),
-      ...statusOf(row, layers, silentS, toolboxRevokedAt !== null),
+      ...statusOf({ ...row, isRefused }, layers, silentS, toolboxRevokedAt !== null),
     };
   });
 }

@@ -3,8 +3,10 @@ import {
   canonicalHash,
   type Denial,
   type DesiredResponse,
+  DTMA_VERSION,
   type EnrolRequest,
   HostFacts,
+  type ImageScan,
   type Observation,
   type Report,
   type ResourceSample,
@@ -16,7 +18,7 @@ import { recordReportedEvents, withoutNul } from "./events.ts";
 import { openSecret, type SecretsKey } from "./secrets.ts";
 import { resolveInputs } from "./server_form.ts";
 import { TOOLBOX_SILENT_S } from "./server_status.ts";
-import { ServerConfig } from "./servers.ts";
+import { ServerConfig, tierOf } from "./servers.ts";
 import { newToken, tokenHash } from "./tokens.ts";
 
 export interface Toolbox {
@@ -29,6 +31,10 @@ export interface Toolbox {
   lastSeenAt: Date | null;
   /** Heard of within the last two long polls. */
   isOnline: boolean;
+  /** Why its DTMA was refused when it was last heard of: another version of the protocol. */
+  refusal: string | null;
+  /** The version of DTMA that came with this app, where the toolbox's is older. */
+  newerDtma: string | null;
   servers: number;
   /** What its running servers may take together. */
   promisedMiB: number;
@@ -73,6 +79,12 @@ export async function putLocalToolbox(
   const [{ workspace_id, toolbox_id }] = await db.asApp`
     select * from mooring.put_local_toolbox(${v7()}, ${v7()}, ${token && await tokenHash(token)})`;
   return { workspaceId: workspace_id, toolboxId: toolbox_id, enrolmentToken: token };
+}
+
+/** Whether this machine's toolbox was never enrolled, or was and is heard of or not. */
+export async function localToolboxState(db: Database): Promise<"new" | "heard" | "silent"> {
+  const [{ state }] = await db.asApp`select mooring.local_toolbox_state() as state`;
+  return state;
 }
 
 /**
@@ -165,7 +177,9 @@ export async function touchToolbox(
 ): Promise<{ desiredVersion: string }> {
   return await db.asToolbox(toolboxId, async (sql) => {
     const text = jsonb(facts);
-    await sql`update toolboxes set facts = ${text}::text::jsonb where facts is distinct from ${text}::text::jsonb`;
+    await sql`
+      update toolboxes set facts = ${text}::text::jsonb, refusal = null
+      where facts is distinct from ${text}::text::jsonb or refusal is not null`;
     await sql`
       update toolboxes set last_seen_at = now()
       where last_seen_at is null or last_seen_at < now() - interval '10 seconds'`;
@@ -175,13 +189,20 @@ export async function touchToolbox(
   });
 }
 
+/** Notes why the app and a toolbox's DTMA, which is heard of, cannot speak with each other. */
+export async function refuseToolbox(db: Database, toolboxId: string, why: string): Promise<void> {
+  await db.asToolbox(toolboxId, async (sql) => {
+    await sql`update toolboxes set refusal = ${why} where refusal is distinct from ${why}`;
+  });
+}
+
 /** What a toolbox should run, with its secrets opened: for that toolbox alone. */
 export async function desiredOf(
   db: Database,
   toolboxId: string,
   secretsKey: SecretsKey,
 ): Promise<Omit<DesiredResponse, "appPublicKey">> {
-  const { version, servers, sealed, removing, rotateKey } = await db.asToolbox(
+  const { version, servers, sealed, removing, rotateKey, knowsTiers } = await db.asToolbox(
     toolboxId,
     async (sql) => {
       // One statement, one snapshot: version and servers belong together.
@@ -189,12 +210,14 @@ export async function desiredOf(
         {
           version: string;
           rotateKey: boolean;
+          knowsTiers: boolean | null;
           servers: ServerRow[] | null;
           sealed: SecretRow[] | null;
           removing: { serverId: string; deleteVolumes: boolean }[] | null;
         }[]
       >`
       select t.desired_version::text as version, t.rotation_asked_at is not null as "rotateKey",
+        (t.facts ->> 'knowsTiers')::boolean as "knowsTiers",
         (select json_agg(json_build_object('id', s.id, 'slug', s.slug, 'generation', s.generation,
             'running', s.running, 'config', g.config) order by s.id)
           from servers s join server_generations g on g.server_id = s.id and g.generation = s.generation
@@ -209,6 +232,7 @@ export async function desiredOf(
       return {
         version: row.version,
         rotateKey: row.rotateKey,
+        knowsTiers: row.knowsTiers ?? false,
         servers: row.servers ?? [],
         sealed: row.sealed ?? [],
         removing: row.removing ?? [],
@@ -230,18 +254,23 @@ export async function desiredOf(
           ciphertext: bytesOf(secret.ciphertext),
         });
       }
+      const tier = tierOf(config);
+      const instances = config.options.instances ?? config.entry.instances;
       return {
         serverId: row.id,
         generation: row.generation,
         name: row.slug,
-        running: row.running,
+        // One that knows no tiers would run it on its kernel: see statusOf for what a person is told.
+        running: row.running && (tier === "standard" || knowsTiers),
         package: config.entry.package,
         network: { hosts: [...config.entry.network.hosts, ...config.options.hosts] },
         volumes: config.entry.volumes,
         memoryMiB: config.options.memoryMiB ?? config.entry.memoryMiB,
-        instances: config.options.instances ?? config.entry.instances,
+        // To a DTMA both are instances by the key of a call; an older one knows no other word.
+        instances: instances === "session" ? "agent" : instances,
         idleStopS: config.options.idleStopS,
         restart: config.options.restart,
+        tier,
         ...resolveInputs(config.entry, config.values, secrets),
       };
     })),
@@ -278,6 +307,7 @@ export async function acceptReport(
     await recordReportedEvents(sql, report.events);
     await writeSamples(sql, report.samples ?? []);
     await writeDenials(sql, report.denials ?? []);
+    for (const { serverId, scan } of report.scans ?? []) await writeScan(sql, serverId, scan);
     for (const serverId of report.removed) {
       await sql`delete from servers where id = ${serverId} and removed_at is not null`;
     }
@@ -294,7 +324,8 @@ const NAME_LIMIT = 512;
 async function writeObservation(sql: Sql, seen: Observation, hashes: Map<object, string>) {
   const { count } = await sql`
     insert into observations (server_id, workspace_id, generation, layers, image_digest, container_id,
-      server_info, restarts, log_tail, serving_generation, gave_up, health, instances, volumes, observed_at)
+      server_info, restarts, log_tail, serving_generation, gave_up, health, instances, volumes, sandbox,
+      unsandboxed, observed_at)
     select s.id, s.workspace_id, ${seen.generation}, ${jsonb(seen.layers)}::text::jsonb, ${
     seen.imageDigest && withoutNul(seen.imageDigest)
   },
@@ -303,14 +334,15 @@ async function writeObservation(sql: Sql, seen: Observation, hashes: Map<object,
   }::text::json, ${seen.restarts},
       ${json(seen.logTail)}::text::json, ${seen.servingGeneration}, ${seen.gaveUp},
       ${jsonb(seen.health)}::text::jsonb, ${jsonb(seen.instances)}::text::jsonb,
-      ${jsonb(seen.volumes)}::text::jsonb, now()
+      ${jsonb(seen.volumes)}::text::jsonb, ${jsonb(seen.sandbox)}::text::jsonb,
+      ${seen.unsandboxed && withoutNul(seen.unsandboxed)}, now()
     from servers s where s.id = ${seen.serverId} and s.generation >= ${seen.generation}
     on conflict (server_id) do update set generation = excluded.generation, layers = excluded.layers,
       image_digest = excluded.image_digest, container_id = excluded.container_id,
       server_info = excluded.server_info, restarts = excluded.restarts, log_tail = excluded.log_tail,
       serving_generation = excluded.serving_generation, gave_up = excluded.gave_up,
       health = excluded.health, instances = excluded.instances, volumes = excluded.volumes,
-      observed_at = excluded.observed_at
+      sandbox = excluded.sandbox, unsandboxed = excluded.unsandboxed, observed_at = excluded.observed_at
     where observations.generation <= excluded.generation`;
   if (count === 0) return;
   if (seen.gaveUp) await sql`select mooring.roll_back(${seen.serverId}, ${seen.generation})`;
@@ -367,6 +399,15 @@ async function writeSamples(sql: Sql, samples: ResourceSample[]) {
   await sql`
     delete from server_samples where at < now() - ${SAMPLES_KEPT}::interval
       and server_id = any (${[...new Set(samples.map(({ serverId }) => serverId))]}::uuid[])`;
+}
+
+async function writeScan(sql: Sql, serverId: string, scan: ImageScan) {
+  // By a toolbox's clock, which may run ahead.
+  await sql`
+    insert into server_scans (server_id, workspace_id, scan, scanned_at)
+    select s.id, s.workspace_id, ${jsonb(scan)}::text::jsonb, least(${scan.at}::timestamptz, now())
+    from servers s where s.id = ${serverId}
+    on conflict (server_id) do update set scan = excluded.scan, scanned_at = excluded.scanned_at`;
 }
 
 /** Hosts that are listed of a server's refusals; a server that asks for ever new ones fills nothing. */
@@ -426,12 +467,15 @@ function bytesOf(base64: string): Uint8Array {
 /** For other models, within a person's transaction. */
 export async function readToolboxes(sql: Sql, which: ReturnType<Sql>): Promise<Toolbox[]> {
   const rows = await sql<
-    (Omit<Toolbox, "isOnline" | "facts"> & { facts: unknown; silentS: number | null })[]
+    (Omit<Toolbox, "isOnline" | "newerDtma" | "facts"> & {
+      facts: unknown;
+      silentS: number | null;
+    })[]
   >`
     select t.id, t.workspace_id as "workspaceId", t.name, t.is_local as "isLocal", t.facts,
       t.last_seen_at as "lastSeenAt", t.public_key is not null as "isEnrolled",
       t.enrolment_expires_at as "enrolmentExpiresAt", t.labels, t.drained_at as "drainedAt",
-      t.revoked_at as "revokedAt", t.rotation_asked_at as "rotationAskedAt",
+      t.revoked_at as "revokedAt", t.refusal, t.rotation_asked_at as "rotationAskedAt",
       extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
       (select count(*)::int from servers s where s.toolbox_id = t.id) as servers,
       (select coalesce(sum(coalesce((g.config #>> '{options,memoryMiB}')::int,
@@ -439,9 +483,19 @@ export async function readToolboxes(sql: Sql, which: ReturnType<Sql>): Promise<T
         from servers s join server_generations g on g.server_id = s.id and g.generation = s.generation
         where s.toolbox_id = t.id and s.running and s.removed_at is null) as "promisedMiB"
     from toolboxes t where ${which} order by t.created_at, t.id`;
-  return rows.map(({ silentS, facts, ...row }) => ({
-    ...row,
-    facts: HostFacts.safeParse(facts).data ?? null,
-    isOnline: silentS !== null && silentS <= TOOLBOX_SILENT_S && row.revokedAt === null,
-  }));
+  return rows.map(({ silentS, facts: stored, ...row }) => {
+    const facts = HostFacts.safeParse(stored).data ?? null;
+    return {
+      ...row,
+      facts,
+      isOnline: silentS !== null && silentS <= TOOLBOX_SILENT_S && row.revokedAt === null &&
+        row.refusal === null,
+      newerDtma: facts && isOlder(facts.dtmaVersion, DTMA_VERSION) ? DTMA_VERSION : null,
+    };
+  });
+}
+
+/** By the numbers of versions such as `1.2.3`. */
+function isOlder(version: string, than: string): boolean {
+  return version.localeCompare(than, "en", { numeric: true }) < 0;
 }

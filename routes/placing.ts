@@ -1,3 +1,4 @@
+import { Tier } from "../dtma/protocol.ts";
 import type { CatalogEntry } from "../models/catalog_entries.ts";
 import { nothingFits, place } from "../models/placement.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
@@ -5,11 +6,11 @@ import type { Toolbox } from "../models/toolboxes.ts";
 /** What the deploy form shows of the toolboxes: of all that are left, or of those with a label. */
 export function placing(
   all: Toolbox[],
-  { memoryMiB }: Pick<CatalogEntry, "memoryMiB">,
-  label?: string,
+  { memoryMiB, tier }: Pick<CatalogEntry, "memoryMiB" | "tier">,
+  { label, tier: asked }: { label?: string; tier?: string } = {},
 ) {
   const toolboxes = all.filter((box) => !box.revokedAt);
-  const wish = { memoryMiB, label };
+  const wish = { memoryMiB, label, tier: Tier.safeParse(asked).data ?? tier };
   const placement = place(toolboxes, wish);
   return {
     toolboxes,

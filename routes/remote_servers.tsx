@@ -49,7 +49,9 @@ export function remoteServerRoutes({ db, secretsKey }: Deps) {
         mistakes={mistakes}
         message={message}
         idempotencyKey={z.uuid().safeParse(form.idempotencyKey).data ?? crypto.randomUUID()}
-        {...placing(toolboxes, { memoryMiB: REMOTE_MEMORY_MIB }, form.label || undefined)}
+        {...placing(toolboxes, { memoryMiB: REMOTE_MEMORY_MIB, tier: "standard" }, {
+          label: form.label || undefined,
+        })}
       />
     );
   }

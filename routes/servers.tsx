@@ -7,6 +7,7 @@ import { callFigures } from "../models/calls.ts";
 import { Conflict, Invalid, NotFound } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
 import { listSamples } from "../models/samples.ts";
+import { readScans } from "../models/scans.ts";
 import {
   deployServer,
   getServer,
@@ -35,6 +36,7 @@ import { Generations } from "../views/server_generations.tsx";
 import { NetworkNow } from "../views/server_network.tsx";
 import { LogPage } from "../views/server_log.tsx";
 import { ServerResources } from "../views/server_resources.tsx";
+import { ServerVulnerabilities } from "../views/server_vulnerabilities.tsx";
 import { ServerList, Servers } from "../views/servers.tsx";
 import { ToolList } from "../views/tools.tsx";
 import type { Deps, Env } from "./deps.ts";
@@ -115,6 +117,12 @@ export function serverRoutes(deps: Deps) {
                   samples={await listSamples(db, user, id)}
                   figures={await callFigures(db, user, id)}
                 />
+              ),
+            },
+            {
+              target: "#vulnerabilities",
+              content: (
+                <ServerVulnerabilities server={server} scans={await readScans(db, user, id)} />
               ),
             },
             {
@@ -239,6 +247,7 @@ export function serverRoutes(deps: Deps) {
       denials: await listDenials(db, user, id),
       samples: await listSamples(db, user, id),
       figures: await callFigures(db, user, id),
+      scans: await readScans(db, user, id),
       asked: askedInputs(server.config.entry),
       ...again,
     };
@@ -254,7 +263,7 @@ export function serverRoutes(deps: Deps) {
         entry={entry}
         asked={askedInputs(entry)}
         buildCode={buildCodeOf(entry)}
-        {...placing(toolboxes, entry, form.label)}
+        {...placing(toolboxes, entry, { label: form.label, tier: form["option.tier"] })}
         idempotencyKey={form.idempotencyKey}
         values={form}
         mistakes={error.fields}

@@ -39,6 +39,7 @@ import {
   enrolToolbox,
   isFirstUse,
   isLatestDtma,
+  refuseToolbox,
   rotateKey,
   toolboxKey,
   touchToolbox,
@@ -75,7 +76,13 @@ export function toolboxRoutes(deps: {
     })
     .post("/toolbox/desired", async (c) => {
       const { toolboxId, body } = await signed(c);
-      const request = parse(DesiredRequest, body);
+      let request: DesiredRequest;
+      try {
+        request = parse(DesiredRequest, body);
+      } catch (error) {
+        if (error instanceof OtherVersion) await refuseToolbox(db, toolboxId, error.message);
+        throw error;
+      }
       // Before the first look, so that a change in between is not slept through.
       const wakeUps = deps.changes.subscribe((change) =>
         change.table === "toolboxes" && change.toolbox === toolboxId
@@ -205,13 +212,15 @@ class Refusal extends Error {
   }
 }
 
-function checkVersion(version: number) {
-  if (version === PROTOCOL_VERSION) return;
-  const older = version < PROTOCOL_VERSION ? "the toolbox's DTMA" : "the app";
-  throw new Refusal(
-    426,
-    `The toolbox speaks version ${version} of the protocol, the app version ${PROTOCOL_VERSION}: upgrade ${older}`,
-  );
+/** DTMA and app speak different versions of the protocol; the message says which one to upgrade. */
+class OtherVersion extends Refusal {
+  constructor(version: number) {
+    const older = version < PROTOCOL_VERSION ? "the toolbox's DTMA" : "the app";
+    super(
+      426,
+      `The toolbox speaks version ${version} of the protocol, the app version ${PROTOCOL_VERSION}: upgrade ${older}`,
+    );
+  }
 }
 
 function parse<T extends z.ZodType>(schema: T, body: Uint8Array): z.infer<T> {
@@ -224,7 +233,9 @@ function parse<T extends z.ZodType>(schema: T, body: Uint8Array): z.infer<T> {
   // First: the other version's messages may have another form.
   const stated = (value as { facts?: { protocolVersion?: unknown } } | null)?.facts
     ?.protocolVersion;
-  if (Number.isInteger(stated)) checkVersion(stated as number);
+  if (Number.isInteger(stated) && stated !== PROTOCOL_VERSION) {
+    throw new OtherVersion(stated as number);
+  }
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;

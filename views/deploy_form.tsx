@@ -1,6 +1,7 @@
 import type { AskedInput, BuildCode } from "../models/catalog_entries.ts";
 import type { Placement } from "../models/placement.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
+import { TierField } from "./isolation.tsx";
 import type { EntryProps } from "./marketplace.tsx";
 import { count, Field, Mistake } from "./parts.tsx";
 import { useUrl } from "./url.ts";
@@ -38,6 +39,11 @@ export function DeployForm(props: EntryProps) {
         help="What you and your agents see."
       />
       <ToolboxChoice {...props} />
+      <TierField
+        tier={values["option.tier"] ?? entry.tier}
+        entryTier={entry.tier}
+        mistake={mistakes["option.tier"]}
+      />
       {props.buildCode && (
         <BuildConsent
           code={props.buildCode}

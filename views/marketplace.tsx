@@ -198,6 +198,8 @@ function Allowances({ entry, buildCode }: Pick<EntryProps, "entry" | "buildCode"
       <li>
         At most {entry.memoryMiB}{" "}
         MiB of memory, one processor, 128 processes. No privileges, and none to be gained.
+        {entry.tier === "untrusted" &&
+          " It asks for a sandbox (gVisor, Kata), so it runs on no toolbox without one."}
       </li>
       <li>
         {buildCode === "dockerfile"

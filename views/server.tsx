@@ -4,14 +4,17 @@ import type { Event } from "../models/events.ts";
 import type { CallFigures } from "../models/calls.ts";
 import type { EgressDenial } from "../models/egress_denials.ts";
 import type { Sample } from "../models/samples.ts";
+import type { Scans } from "../models/scans.ts";
 import type { Generation, Server } from "../models/servers.ts";
 import type { Tool } from "../models/tools.ts";
 import { InputFields } from "./deploy_form.tsx";
+import { IsolationFacts, TierField } from "./isolation.tsx";
 import { PackageFacts } from "./package.tsx";
 import { Confirm, Empty, Field, Mistake, Status, Time } from "./parts.tsx";
 import { Generations } from "./server_generations.tsx";
 import { ServerNetwork } from "./server_network.tsx";
 import { ServerResources } from "./server_resources.tsx";
+import { ServerVulnerabilities } from "./server_vulnerabilities.tsx";
 import { ToolList } from "./tools.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -25,6 +28,7 @@ export interface ServerProps {
   denials: EgressDenial[];
   samples: Sample[];
   figures: CallFigures;
+  scans: Scans;
   /** Of the configuration form, when it did not hold. */
   values?: Record<string, string>;
   mistakes?: Record<string, string>;
@@ -51,6 +55,7 @@ export function ServerPage(props: ServerProps) {
           <Configuration {...props} />
           <ServerNetwork server={server} denials={props.denials} />
           <ServerResources server={server} samples={props.samples} figures={props.figures} />
+          <ServerVulnerabilities server={server} scans={props.scans} />
           <Generations server={server} generations={props.generations} />
         </div>
       </div>
@@ -239,11 +244,20 @@ function OptionFields({ server, values, mistakes = {} }: ServerProps) {
         <select id="field-option-instances" name="option.instances">
           <option value="shared" selected={instances === "shared"}>One for all agents</option>
           <option value="agent" selected={instances === "agent"}>One for each agent</option>
+          <option value="session" selected={instances === "session"}>
+            One for each client's session
+          </option>
         </select>
         <p class="help">
-          An instance of its own keeps what one agent tells a server from the others.
+          An instance of its own keeps what one agent tells a server from the others, and lets the
+          server ask its agent something while others call it too.
         </p>
       </div>
+      <TierField
+        tier={values?.["option.tier"] ?? server.tier}
+        entryTier={entry.tier}
+        mistake={mistakes["option.tier"]}
+      />
       <Field
         name="option.idleStopMinutes"
         label="Sleep after so many minutes without a call"
@@ -284,6 +298,7 @@ export function ServerFacts({ server }: { server: Server }) {
           </dd>
         </>
       )}
+      <IsolationFacts server={server} />
       {server.servingGeneration !== null && server.servingGeneration !== server.generation && (
         <>
           <dt>Calls answered by</dt>

@@ -23,6 +23,8 @@ export function ServerNetwork({ server, denials }: { server: Server; denials: Eg
           pattern="[a-z0-9.*-]+:[0-9]{1,5}"
           help={allowed.length === 0
             ? "It has no network at all now; with a first host it is started anew."
+            : server.sandbox
+            ? "It is started anew with it: in a sandbox a server knows its hosts from its start."
             : "Takes effect at once, without a restart."}
         />
         <button class="quiet">Allow</button>

@@ -3,7 +3,8 @@ import type { Event } from "../models/events.ts";
 import type { Server } from "../models/servers.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
 import { ClockNotice, clockWords } from "./clock.tsx";
-import { bytes, Confirm, count, duration, Field, Status, Time } from "./parts.tsx";
+import { RuntimeFacts } from "./isolation.tsx";
+import { bytes, Confirm, Copy, count, duration, Field, Status, Time } from "./parts.tsx";
 import { Enrolment } from "./toolbox_enrolment.tsx";
 import { Labels, ToolboxStatus } from "./toolboxes.tsx";
 import { useUrl } from "./url.ts";
@@ -194,6 +195,15 @@ export function ToolboxBody({ box }: { box: Toolbox }) {
           <p>What to do: {engine.advice}</p>
         </div>
       )}
+      {box.refusal && !box.revokedAt && (
+        <div class="notice bad">
+          <p>
+            <strong>Mooring and this toolbox cannot speak with each other.</strong> {box.refusal}.
+          </p>
+          <p>What it ran runs on, but agents cannot call it until then.</p>
+        </div>
+      )}
+      <DtmaUpgrade box={box} />
       <ClockNotice box={box} />
       {engine?.state === "ready" &&
         engine.warnings?.map((warning) => <p class="notice">{warning}.</p>)}
@@ -242,6 +252,13 @@ export function ToolboxBody({ box }: { box: Toolbox }) {
               <dd>{engine.cpus}</dd>
               <dt>Memory</dt>
               <dd>{bytes(engine.memoryBytes)}</dd>
+              <RuntimeFacts engine={engine} />
+              {facts?.scanner !== undefined && (
+                <>
+                  <dt>Scanner of images</dt>
+                  <dd>{facts.scanner ?? "None: install trivy or grype there"}</dd>
+                </>
+              )}
             </>
           )}
           {box.rotationAskedAt && (
@@ -269,6 +286,42 @@ export function ToolboxBody({ box }: { box: Toolbox }) {
         </dl>
       </section>
     </div>
+  );
+}
+
+/** How its DTMA is upgraded, when it is older than this Mooring's; and how the last upgrade failed. */
+function DtmaUpgrade({ box }: { box: Toolbox }) {
+  const { rolledBack, dtmaVersion } = box.facts ?? {};
+  if (box.revokedAt) return null;
+  return (
+    <>
+      {rolledBack && (
+        <p class="notice bad">
+          <strong>The upgrade to DTMA {rolledBack.version} was rolled back</strong>{" "}
+          <Time at={new Date(rolledBack.at)} relative />. {rolledBack.reason}. {dtmaVersion}{" "}
+          runs again. The log on the toolbox says more.
+        </p>
+      )}
+      {box.newerDtma && (
+        <div class="notice">
+          <p>
+            <strong>Its DTMA is {dtmaVersion}; this Mooring brings {box.newerDtma}.</strong>{" "}
+            Mooring never sends a toolbox programs, so the upgrade begins there. Servers run on; a
+            version that does not take over is rolled back by itself.
+          </p>
+          <p>
+            Run <code>deno task dtma:bundle</code> in a checkout of this Mooring, bring{" "}
+            <code>dist/mooring-dtma.js</code> to the toolbox, and there:
+          </p>
+          <Copy id="upgrade" text="sudo mooring-dtma upgrade mooring-dtma.js" label="the command" />
+          <p class="help">
+            In Docker the container is started anew from the newer image:{" "}
+            <code>docker compose up --build --detach</code>. A DTMA that runs in a checkout is
+            stopped, and started in the newer one.
+          </p>
+        </div>
+      )}
+    </>
   );
 }
 

@@ -42,8 +42,29 @@ function Command({ box, commands }: { box: Toolbox; commands: DtmaCommands }) {
       </p>
       <Copy id="command" text={commands.source} label="the command" />
       <details>
-        <summary>With the compiled program</summary>
-        <Copy id="binary" text={commands.binary} label="the command for the compiled program" />
+        <summary>In Docker</summary>
+        <p>
+          With the image that <code>docker build -t mooring/dtma -f images/dtma/Dockerfile .</code>
+          {" "}
+          makes in a checkout.
+        </p>
+        <Copy id="container" text={commands.container} label="the command for Docker" />
+      </details>
+      <details>
+        <summary>As a systemd service</summary>
+        <p>
+          With Deno on the machine, where the files are that <code>deno task dtma:bundle</code>{" "}
+          makes in a checkout (<code>dist/</code>).
+        </p>
+        <Copy id="service" text={commands.service} label="the commands for systemd" />
+      </details>
+      <details>
+        <summary>Without a checkout</summary>
+        <p>
+          With those files too. In place of <code>mooring-dtma.js</code>{" "}
+          the launcher runs the binary of <code>deno task dtma:build</code>, which needs no Deno.
+        </p>
+        <Copy id="program" text={commands.program} label="the command without a checkout" />
       </details>
       <p class="help">
         Waiting for it. This page says so when the toolbox is enrolled; without script, reload{" "}

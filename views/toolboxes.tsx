@@ -104,6 +104,13 @@ export function Labels({ labels }: { labels: Record<string, string> }) {
 export function ToolboxStatus({ box }: { box: Toolbox }) {
   if (box.revokedAt) return <Status of="revoked" />;
   if (!box.facts) return <Status of="waiting" />;
+  if (box.refusal) {
+    return (
+      <span class="status failed">
+        <span aria-hidden="true">▲</span> Another version
+      </span>
+    );
+  }
   if (!box.isOnline) return <Status of="toolbox_unreachable" />;
   if (box.facts.engine.state !== "ready") {
     return (

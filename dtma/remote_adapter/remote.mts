@@ -56,7 +56,14 @@ class RemoteError extends Error {
 }
 
 /** The server does not know the session any more: what was asked has not run. */
-class SessionLost extends Error {}
+class SessionLost extends Error {
+  /** Null of HTTP+SSE, whose sessions have no name. */
+  readonly session: string | null;
+  constructor(session: string | null) {
+    super("The session was lost");
+    this.session = session;
+  }
+}
 
 export class Remote {
   readonly #options: RemoteOptions;
@@ -129,7 +136,10 @@ export class Remote {
       await this.#send(line, message, signal);
     } catch (error) {
       if (!(error instanceof SessionLost) || message.method === "initialize") throw error;
-      await this.#reopen();
+      // Another call may have found it lost, and opened another one, since this one was sent.
+      if (error.session === null || error.session === this.#session || this.#reopening) {
+        await this.#reopen();
+      }
       await this.#send(line, message, signal);
     }
   }
@@ -142,9 +152,10 @@ export class Remote {
     deliver: Deliver = (text) => this.#options.write(text),
   ): Promise<void> {
     if (this.#endpoint) return await this.#sendToEndpoint(line, message, signal, deliver);
+    const session = this.#session;
     const response = await this.#post(this.#url, line, this.#headers(message), signal);
     const type = response.headers.get("content-type") ?? "";
-    if (!response.ok) return await this.#refused(response, line, message, signal, deliver);
+    if (!response.ok) return await this.#refused(response, session, line, message, signal, deliver);
     if (message.method === "initialize") this.#session = response.headers.get("mcp-session-id");
     const noting: Deliver = (text, received) => {
       this.#note(message, received);
@@ -261,6 +272,8 @@ export class Remote {
   /** What an error status says; `initialize` is tried again over HTTP+SSE where it may mean that. */
   async #refused(
     response: Response,
+    /** That it was asked in. */
+    session: string | null,
     line: string,
     message: Message,
     signal: AbortSignal | undefined,
@@ -269,8 +282,9 @@ export class Remote {
     const { status } = response;
     const text = await bodyText(response, REFUSAL_LIMIT).catch(() => "");
     const received = parsed(text);
-    const isSessions = this.#session !== null && message.method !== "initialize";
-    if (status === 404 && isSessions) throw new SessionLost();
+    if (status === 404 && session !== null && message.method !== "initialize") {
+      throw new SessionLost(session);
+    }
     if (received && "error" in received) {
       if (message.id !== undefined) deliver(withId(text, message.id), received);
       return;
@@ -387,7 +401,7 @@ export class Remote {
         signal,
       });
       await response.body?.cancel();
-      if (response.status === 404) throw new SessionLost();
+      if (response.status === 404) throw new SessionLost(null);
       if (!response.ok) throw new RemoteError(refusal(response));
       if (isRequest) await answered.promise;
     } finally {

@@ -47,7 +47,14 @@ async function hardenedContainer(
   image: BuiltImage,
 ): Promise<number> {
   const spec = fixtureSpec("everything", { package: EVERYTHING, secrets: { TOKEN: "a-secret" } });
-  const context = { toolboxId, image, specHash: "bench", instance: null, route: null };
+  const context = {
+    toolboxId,
+    image,
+    specHash: "bench",
+    instance: null,
+    route: null,
+    sandbox: null,
+  };
   return await untilInitialized(docker, containerConfig(spec, context), launchText(spec));
 }
 

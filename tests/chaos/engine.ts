@@ -28,11 +28,25 @@ export async function saveBase(file: string): Promise<void> {
   }
 }
 
+export interface EngineOptions {
+  folder: string;
+  name: string;
+  /** The base image, see {@link saveBase}. */
+  archive: string;
+  history: History;
+  /** Beside Docker's own runtime, as `daemon.json` has them. */
+  runtimes?: Record<string, { path: string; runtimeArgs?: string[] }>;
+}
+
 export class Engine {
   readonly docker: Docker;
+  readonly folder: string;
+  readonly name: string;
   readonly #daemon: Daemon;
 
-  private constructor(readonly folder: string, readonly name: string, history: History) {
+  private constructor({ folder, name, history, runtimes }: EngineOptions) {
+    this.folder = folder;
+    this.name = name;
     this.docker = new Docker(this.host);
     const namespace = `/var/run/netns/${name}`;
     this.#daemon = new Daemon({
@@ -43,6 +57,7 @@ export class Engine {
         "unshare",
         "--uts",
         "dockerd",
+        ...(runtimes ? [`--config-file=${folder}/daemon.json`] : []),
         `--data-root=${folder}/data`,
         `--exec-root=${folder}/exec`,
         `--pidfile=${folder}/docker.pid`,
@@ -64,16 +79,14 @@ export class Engine {
     return `${this.folder}/docker.sock`;
   }
 
-  /** @param archive the base image, see {@link saveBase} */
-  static async start(
-    options: { folder: string; name: string; archive: string; history: History },
-  ): Promise<Engine> {
-    const { folder, name, archive, history } = options;
+  static async start(options: EngineOptions): Promise<Engine> {
+    const { folder, name, archive, runtimes } = options;
     await Deno.mkdir(`${folder}/data`, { recursive: true });
     await run("mount", "-t", "tmpfs", "-o", `size=${DISK_MIB}m`, "tmpfs", `${folder}/data`);
     await run("ip", "netns", "add", name);
     await run("nsenter", `--net=/var/run/netns/${name}`, "ip", "link", "set", "lo", "up");
-    const engine = new Engine(folder, name, history);
+    if (runtimes) await Deno.writeTextFile(`${folder}/daemon.json`, JSON.stringify({ runtimes }));
+    const engine = new Engine(options);
     try {
       await engine.ready();
       await engine.#loadBase(archive);

@@ -130,6 +130,8 @@ function observation(detail: string, serverId = SERVER) {
     gaveUp: false,
     health: null,
     instances: [],
+    sandbox: null,
+    unsandboxed: null,
     volumes: [],
     logTail: [],
     tools: null,

@@ -18,7 +18,14 @@ export async function converse(
   const spec = fixtureSpec("converse", { memoryMiB });
   const id = await docker.createContainer(
     `mooring-test-${crypto.randomUUID()}`,
-    containerConfig(spec, { toolboxId, image, specHash: "none", instance: null, route: null }),
+    containerConfig(spec, {
+      toolboxId,
+      image,
+      specHash: "none",
+      instance: null,
+      route: null,
+      sandbox: null,
+    }),
   );
   const attachment = await docker.attachContainer(id);
   try {

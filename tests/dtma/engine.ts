@@ -159,6 +159,7 @@ export function fixtureSpec(fixture: string, changes: Partial<ServerSpec> = {}):
     instances: "shared",
     idleStopS: null,
     restart: 0,
+    tier: "standard",
     ...changes,
   };
 }

@@ -329,6 +329,10 @@ Deno.test("readConfig reads every variable", () => {
       DTMA_PYPI_INDEX: "https://mirror.example/pypi/simple",
       DTMA_NUGET_SOURCE: "http://10.0.0.1:8080/v3/index.json",
       DTMA_SOURCE_DIRECTORIES: "/srv/mcp, /home/ann/My servers/",
+      DTMA_SCANNER: "/opt/trivy-1/trivy",
+      PYTHON_BASE_IMAGE: "mirror.example/python:3.13-slim",
+      DTMA_RUN: "trial",
+      DTMA_ROLLED_BACK: "2026-11-25T15:30:00Z 0.2.0 It ended with code 1",
     }, () => `${TOKEN}\n`),
     {
       appUrl: "https://mooring.example/functions/v1/app",
@@ -344,9 +348,17 @@ Deno.test("readConfig reads every variable", () => {
         pypi: "https://mirror.example/pypi/simple",
         nuget: "http://10.0.0.1:8080/v3/index.json",
       },
+      baseParents: { python: "mirror.example/python:3.13-slim" },
       sourceDirectories: ["/srv/mcp", "/home/ann/My servers/"],
+      scanner: "/opt/trivy-1/trivy",
       reach: "direct",
       endsWithStdin: false,
+      run: "trial",
+      rolledBack: {
+        at: "2026-11-25T15:30:00Z",
+        version: "0.2.0",
+        reason: "It ended with code 1",
+      },
       logFormat: "json",
     },
   );
@@ -365,6 +377,11 @@ Deno.test("readConfig tells each mistake, without the value", () => {
   assert.match(mistakesOf({ MOORING_URL: "" }), /MOORING_URL is not a URL/);
   assert.match(mistakesOf({ MOORING_URL: "https://user:secret@x.example" }), /without user/);
   assert.match(mistakesOf({ MOORING_URL: "http://127.0.0.1.example.com" }), /must be https/);
+  const inside = { MOORING_URL: "http://app:4680", DTMA_PLAIN_HTTP: "app" };
+  assert.equal(mistakesOf(inside), "");
+  assert.match(mistakesOf({ ...inside, DTMA_PLAIN_HTTP: "" }), /MOORING_URL must be https/);
+  assert.match(mistakesOf({ ...inside, MOORING_URL: "http://app.example" }), /must be https/);
+  assert.equal(mistakesOf({ DTMA_ROLLED_BACK: "nonsense" }), "", "it is no reason not to start");
   assert.match(mistakesOf({ DTMA_DATA_DIR: "" }), /DTMA_DATA_DIR/);
   assert.match(mistakesOf({ DTMA_LISTEN: "0.0.0.0:80" }), /DTMA_ADDRESS is needed/);
   assert.match(mistakesOf({ DTMA_LISTEN: "127.0.0.1:70000" }), /port over 65535/);
@@ -392,8 +409,32 @@ Deno.test("readConfig tells each mistake, without the value", () => {
     const said = mistakesOf({ DTMA_SOURCE_DIRECTORIES: path });
     assert.match(said, /DTMA_SOURCE_DIRECTORIES must be absolute paths/, path);
   }
+  for (const path of ["trivy", "./grype", "/bin/sh", "/opt/../grype", "/a,/bin/grype", "/trivy/"]) {
+    assert.match(
+      mistakesOf({ DTMA_SCANNER: path }),
+      /DTMA_SCANNER must be the absolute path/,
+      path,
+    );
+  }
+  assert.equal(mistakesOf({ DTMA_SCANNER: "/grype" }), "");
   assert.equal(mistakesOf({ DTMA_SOURCE_DIRECTORIES: "", DTMA_NPM_REGISTRY: "" }), "");
   assert.equal(mistakesOf({ MOORING_ENROLMENT_TOKEN: "tiny secret" }).includes("secret"), false);
+});
+
+Deno.test("DataDirectory reads the state that a newer version kept", async () => {
+  await withDataDir(async (dataDir) => {
+    const state = {
+      appUrl: "https://mooring.example",
+      toolboxId: TOOLBOX,
+      appPublicKey: appKey.publicKey,
+      epoch: null,
+    };
+    const newer = JSON.stringify({ ...state, format: 2, ofALaterVersion: { any: [1] } });
+    await Deno.writeTextFile(`${dataDir}/state.json`, newer);
+    const directory = await DataDirectory.open(dataDir, 0);
+    assert.deepEqual(await directory.state(), state);
+    directory.close();
+  });
 });
 
 Deno.test("DataDirectory is held by one at a time, and waits for the one before", async () => {

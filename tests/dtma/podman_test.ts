@@ -10,6 +10,7 @@ import {
   podmanBuild,
   type PodmanContainer,
 } from "../../dtma/podman.ts";
+import { Sandboxes } from "../../dtma/sandboxes.ts";
 import { containerConfig, Label } from "../../dtma/policy.ts";
 import { type Denial, HostFacts } from "../../dtma/protocol.ts";
 import { writeTar } from "../../dtma/tar.ts";
@@ -24,6 +25,7 @@ const asked = containerConfig(fixtureSpec("echo"), {
   specHash: "none",
   instance: null,
   route: null,
+  sandbox: null,
 });
 
 Deno.test("podmanBody asks for the same policy in podman's words", async () => {
@@ -116,7 +118,11 @@ Deno.test({
     try {
       await t.step("its facts name podman, and what differs", async () => {
         const facts = HostFacts.parse(
-          await hostFacts(docker, { reach: "tunnel", address: null }),
+          await hostFacts(
+            docker,
+            { reach: "tunnel", address: null },
+            new Sandboxes(docker, { standard: true }),
+          ),
         );
         assert.ok(facts.engine.state === "ready" && facts.engine.product === "podman");
         const warnings = facts.engine.warnings!.join("\n");

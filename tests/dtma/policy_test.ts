@@ -8,6 +8,7 @@ import {
   specHash,
   volumeName,
 } from "../../dtma/policy.ts";
+import { assertIsHeld } from "./held.ts";
 import { BASE, engineTest, fixtureSpec, type Toolbox } from "./engine.ts";
 
 engineTest(
@@ -25,30 +26,10 @@ engineTest(
     const config = containerConfig(spec, await contextOf(toolbox, { hasLauncher: true }));
     await docker.createVolume(volumeName(spec.serverId, "memory"), { [Label.toolbox]: toolboxId });
     const id = await docker.createContainer(containerName(spec), config);
-    const { Config, HostConfig, Image } = await docker.inspectContainer(id);
-    assert.equal(Image, config.Image);
-    for (const [field, wanted] of Object.entries(config)) {
-      if (field === "HostConfig") continue;
-      // A container has its image's labels too.
-      if (field === "Labels") {
-        assert.deepEqual({ ...Config.Labels, ...(wanted as object) }, Config.Labels);
-        continue;
-      }
-      if (field === "Env") {
-        for (const each of wanted as string[]) assert.ok((Config.Env as string[]).includes(each));
-      } else assert.deepEqual(Config[field], wanted, field);
-    }
-    for (const [field, wanted] of Object.entries(config.HostConfig)) {
-      const held = HostConfig[field];
-      if (field === "LogConfig") assert.equal((held as { Type: string }).Type, "none");
-      else if (field === "RestartPolicy") assert.equal((held as { Name: string }).Name, "no");
-      else assert.deepEqual(held, wanted, field);
-    }
-    for (const field of ["Binds", "Devices", "CapAdd", "GroupAdd", "VolumesFrom", "ExtraHosts"]) {
-      assert.ok(!(HostConfig[field] as unknown[] | null)?.length, field);
-    }
-    for (const field of ["PidMode", "UTSMode", "UsernsMode"]) assert.equal(HostConfig[field], "");
-    assert.deepEqual(HostConfig.PortBindings ?? {}, {});
+    const details = await docker.inspectContainer(id);
+    assertIsHeld(details, config);
+    assert.ok(!(details.HostConfig.ExtraHosts as unknown[] | null)?.length);
+    assert.equal(details.HostConfig.Runtime, "runc");
     // Whoever may inspect containers on the host learns no secret.
     assert.ok(!JSON.stringify(await docker.inspectContainer(id)).includes("s3cret-value"));
     await docker.removeContainer(id);
@@ -129,7 +110,14 @@ engineTest("limits of processes and memory hold", async (toolbox) => {
 
 Deno.test("containerConfig turns .NET's diagnostics off, whatever image a server comes in", () => {
   const image = { id: "sha256:0", command: ["/app"], hasLauncher: false, workingDirectory: null };
-  const context = { toolboxId: "", image, specHash: "", instance: null, route: null };
+  const context = {
+    toolboxId: "",
+    image,
+    specHash: "",
+    instance: null,
+    route: null,
+    sandbox: null,
+  };
   const { Env } = containerConfig(fixtureSpec("echo"), context);
   for (const name of ["DOTNET", "COMPlus"]) {
     assert.ok(Env.includes(`${name}_EnableDiagnostics=0`), name);
@@ -164,6 +152,16 @@ Deno.test("specHash changes with what the container is made from, and with the k
       { restart: 1 },
     ];
     assert.equal(await specHash({ ...spec, generation: 2 }, key), hash);
+    // Of the tier only what came of it.
+    assert.equal(await specHash({ ...spec, tier: "untrusted" }, key), hash);
+    const gvisor = { runtime: "runsc", kind: "gvisor" } as const;
+    assert.notEqual(await specHash(spec, key, gvisor), hash);
+    const [atA, atB] = await Promise.all(
+      [["a.example:443"], ["b.example:443"]].map((hosts) =>
+        specHash({ ...spec, network: { hosts } }, key, gvisor)
+      ),
+    );
+    assert.notEqual(atA, atB);
     const [some, others] = [["a.example:443"], ["b.example:443", "*:80"]].map((hosts) =>
       specHash({ ...spec, network: { hosts } }, key)
     );
@@ -189,6 +187,7 @@ async function contextOf(
     specHash: "abc",
     instance: null,
     route: null,
+    sandbox: null,
   };
 }
 

@@ -190,7 +190,7 @@ async function removeLeftovers(toolboxId: string) {
 export async function eventually(
   what: string,
   holds: () => boolean | Promise<boolean>,
-  timeoutMs = 60_000,
+  timeoutMs = 180_000,
 ) {
   const deadline = Date.now() + timeoutMs;
   while (!await holds()) {

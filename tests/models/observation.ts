@@ -20,6 +20,8 @@ export function observation(
     gaveUp: false,
     health: null,
     instances: [],
+    sandbox: null,
+    unsandboxed: null,
     volumes: [],
     logTail: [],
     tools,

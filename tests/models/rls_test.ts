@@ -78,6 +78,12 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: MEMBERS,
     delete: MEMBERS,
   },
+  server_scans: {
+    select: [...PEOPLE, "own toolbox"],
+    insert: ["own toolbox"],
+    update: ["own toolbox"],
+    delete: ["own toolbox"],
+  },
   observations: {
     select: [...PEOPLE, "own agent", "own toolbox"],
     insert: ["own toolbox"],
@@ -160,6 +166,16 @@ for (const kind of KINDS) {
           reason: "It is not allowed",
           count: 1,
           at: new Date().toISOString(),
+        }],
+        scans: [{
+          serverId,
+          scan: {
+            imageId: "sha256:0",
+            at: new Date().toISOString(),
+            components: 1,
+            scanner: null,
+            outcome: { state: "failed", reason: "No scanner" },
+          },
         }],
       });
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
@@ -246,6 +262,7 @@ for (const kind of KINDS) {
             members: "user_id",
             server_generations: "server_id",
             server_samples: "server_id",
+            server_scans: "server_id",
             egress_denials: "server_id",
             observations: "server_id",
             tools: "server_id",
@@ -327,6 +344,12 @@ for (const kind of KINDS) {
           received_bytes: 1,
           sent_bytes: 1,
           pids: 1,
+        }),
+        server_scans: (sql) => ({
+          server_id: serverId,
+          workspace_id: workspaceId,
+          scan: sql.json({}),
+          scanned_at: new Date(),
         }),
         egress_denials: () => ({
           server_id: serverId,

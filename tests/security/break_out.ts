@@ -1,5 +1,6 @@
 /** Runs the break-out probes (probes.c) in a container, under the policy or as plain Docker has it. */
 import { createSocket } from "node:dgram";
+import type { Docker } from "../../dtma/docker.ts";
 import { openEgress } from "../../dtma/egress.ts";
 import { containerConfig, containerName, Label, ownLabels } from "../../dtma/policy.ts";
 import { writeTar } from "../../dtma/tar.ts";
@@ -23,22 +24,15 @@ export const WAYS = [
   "cap-drop ALL, internal",
   "policy, no network",
   "policy, allow list",
+  "policy, in gVisor",
 ] as const;
 export type Way = typeof WAYS[number];
 
-/** Every probe's outcome in each way of running a container. */
+/** Every probe's outcome in each way of running a container but gVisor's (gvisor.ts). */
 export async function breakOut(toolbox: Toolbox): Promise<Map<Way, Outcome[]>> {
   const { docker, id: toolboxId } = toolbox;
   const labels = { [Label.toolbox]: toolboxId };
-  const probes = await build();
-  const image = await docker.buildImage(
-    writeTar({
-      Dockerfile:
-        `FROM ${BASE}\nUSER 0\nLABEL ${Label.toolbox}=${toolboxId}\nCOPY probes /probes\n`,
-      probes,
-    }, ["probes"]),
-    { tag: `mooring-test/probes:${toolboxId}`, buildArguments: {}, labels: {}, onLine: () => {} },
-  );
+  const image = await probesImage(toolbox);
   await using host = await listen();
   const sibling = await docker.createContainer(`mooring-sibling-${toolboxId}`, {
     Image: image,
@@ -56,18 +50,8 @@ export async function breakOut(toolbox: Toolbox): Promise<Map<Way, Outcome[]>> {
     onDenied: ({ host }) => refused.add(host),
     log: () => {},
   });
-  const run = async (name: string, config: Record<string, unknown>) => {
-    const id = await docker.createContainer(name, { ...config, Image: image });
-    const attachment = await docker.attachContainer(id);
-    await docker.startContainer(id);
-    const [stdout, stderr] = await Promise.all([
-      new Response(attachment.stdout).text(),
-      new Response(attachment.stderr).text(),
-    ]);
-    await docker.removeContainer(id);
-    if (!stdout.endsWith("}\n")) throw new Error(`The probes broke off: ${stdout} ${stderr}`);
-    return stdout.trim().split("\n").map((line): Outcome => JSON.parse(line));
-  };
+  const run = (name: string, config: Record<string, unknown>) =>
+    runProbes(docker, name, { ...config, Image: image });
   const underPolicy = async (hosts: string[], of: string) => {
     const spec = fixtureSpec("probes", { network: { hosts } });
     const name = containerName(spec);
@@ -84,6 +68,7 @@ export async function breakOut(toolbox: Toolbox): Promise<Map<Way, Outcome[]>> {
       specHash: "probes",
       instance: null,
       route,
+      sandbox: null,
     });
     const outcomes = await run(name, { ...config, OpenStdin: false });
     if (!route) return outcomes;
@@ -168,6 +153,37 @@ export function tableOf(outcomes: Map<Way, Outcome[]>): string {
     "**permitted**",
     ...sums,
   ]].map((cells) => `| ${cells.join(" | ")} |`).join("\n") + "\n";
+}
+
+/** An image with the probes in it. */
+export async function probesImage({ docker, id: toolboxId }: Toolbox): Promise<string> {
+  const probes = await build();
+  return await docker.buildImage(
+    writeTar({
+      Dockerfile:
+        `FROM ${BASE}\nUSER 0\nLABEL ${Label.toolbox}=${toolboxId}\nCOPY probes /probes\n`,
+      probes,
+    }, ["probes"]),
+    { tag: `mooring-test/probes:${toolboxId}`, buildArguments: {}, labels: {}, onLine: () => {} },
+  );
+}
+
+/** Runs probes in a container, which is removed. @returns the outcomes up to the last that it told */
+export async function runProbes(
+  docker: Docker,
+  name: string,
+  config: Record<string, unknown>,
+): Promise<Outcome[]> {
+  const id = await docker.createContainer(name, config);
+  const attachment = await docker.attachContainer(id);
+  await docker.startContainer(id);
+  const [stdout, stderr] = await Promise.all([
+    new Response(attachment.stdout).text(),
+    new Response(attachment.stderr).text(),
+  ]);
+  await docker.removeContainer(id);
+  if (!stdout.endsWith("}\n")) throw new Error(`The probes broke off: ${stdout} ${stderr}`);
+  return stdout.trim().split("\n").map((line): Outcome => JSON.parse(line));
 }
 
 /** The probes as a static program. */

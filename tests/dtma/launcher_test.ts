@@ -1,0 +1,256 @@
+/**
+ * The launcher (mooring-dtma.sh) alone, with stand-ins for DTMA that do what it looks at: tell a
+ * version, write `status`, end. The real thing is in upgrade_test.ts.
+ */
+import assert from "node:assert/strict";
+import { eventually } from "../e2e/app.ts";
+
+const LAUNCHER = new URL("../../dtma/mooring-dtma.sh", import.meta.url).pathname;
+
+/** What a stand-in does after it has noted in the file `ran` that it runs, and as what. */
+const ACTS = {
+  works: "keep(`ok ${now()} ${run}`); for await (const _ of Deno.stdin.readable);",
+  waits:
+    "keep(`waiting ${now()} ${run} The app is away`); for await (const _ of Deno.stdin.readable);",
+  ends: "Deno.exit(7);",
+};
+
+function standIn(version: string, act: keyof typeof ACTS): string {
+  return `
+    if (Deno.args[0] === "--version") { console.log("mooring-dtma ${version}"); Deno.exit(0); }
+    const data = Deno.env.get("DTMA_DATA_DIR"), run = Deno.env.get("DTMA_RUN");
+    const now = () => Math.floor(Date.now() / 1000);
+    const keep = (line) => Deno.writeTextFileSync(data + "/status", line + "\\n");
+    Deno.addSignalListener("SIGTERM", () => Deno.exit(0));
+    const told = Deno.env.get("DTMA_ROLLED_BACK");
+    Deno.writeTextFileSync(data + "/ran", ["${version}", run, Deno.pid, told].join(" "));
+    ${ACTS[act]}`;
+}
+
+async function withLauncher(run: (at: Place) => Promise<void>) {
+  for (const shell of ["dash", "bash"]) {
+    const directory = await Deno.makeTempDir({ prefix: "mooring-launcher-" });
+    const place = new Place(directory, shell);
+    try {
+      await run(place);
+    } finally {
+      await place.kill();
+      await Deno.remove(directory, { recursive: true });
+    }
+  }
+}
+
+class Place {
+  readonly data: string;
+  readonly programs: string;
+  /** Long: a loaded machine needs a while for what is to be confirmed. */
+  trialS = 120;
+  #child: Deno.ChildProcess | null = null;
+
+  constructor(readonly directory: string, readonly shell: string) {
+    this.data = `${directory}/data`;
+    this.programs = `${this.data}/programs`;
+    Deno.mkdirSync(this.data);
+  }
+
+  /** A file with a stand-in in it. */
+  program(version: string, act: keyof typeof ACTS): string {
+    const path = `${this.directory}/${version}.js`;
+    Deno.writeTextFileSync(path, standIn(version, act));
+    return path;
+  }
+
+  get env() {
+    return {
+      DTMA_DATA_DIR: this.data,
+      DTMA_DENO: Deno.execPath(),
+      DTMA_TRIAL_S: String(this.trialS),
+    };
+  }
+
+  start(...program: string[]) {
+    this.#child = new Deno.Command(this.shell, {
+      args: [LAUNCHER, "run", ...program],
+      env: this.env,
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+    }).spawn();
+  }
+
+  /** Of a launcher that ended by itself, or that is asked to. */
+  async end(signal?: Deno.Signal): Promise<number> {
+    if (signal) this.#child!.kill(signal);
+    const { code } = await this.#child!.status;
+    this.#child = null;
+    return code;
+  }
+
+  async kill() {
+    if (this.#child) await this.end("SIGKILL").catch(() => {});
+  }
+
+  async verb(...args: string[]): Promise<[number, string]> {
+    const { code, stderr } = await new Deno.Command(this.shell, {
+      args: [LAUNCHER, ...args],
+      env: this.env,
+    }).output();
+    return [code, new TextDecoder().decode(stderr)];
+  }
+
+  /** Waits until this version runs, as this. */
+  runs(version: string, as: string) {
+    return eventually(
+      `${version} runs as ${as} (${this.shell})`,
+      async () => (await this.ran()).startsWith(`${version} ${as} `),
+    );
+  }
+
+  async pid(): Promise<number> {
+    return Number((await this.ran()).split(" ")[2]);
+  }
+
+  async told(): Promise<string> {
+    return (await this.ran()).split(" ").slice(3).join(" ");
+  }
+
+  async kept(): Promise<Record<string, string | undefined>> {
+    const version = (name: string) =>
+      Deno.readTextFile(`${this.programs}/${name}`).then(
+        (text) => /mooring-dtma ([\d.]+)/.exec(text)?.[1],
+        () => undefined,
+      );
+    const names = ["current", "previous", "candidate", "trial"];
+    return Object.fromEntries(
+      (await Promise.all(names.map(async (name) => [name, await version(name)])))
+        .filter(([, version]) => version),
+    );
+  }
+
+  ran = () => Deno.readTextFile(`${this.data}/ran`).catch(() => "");
+}
+
+Deno.test("the launcher takes up what is shipped once, and goes back from what ends", () =>
+  withLauncher(async (at) => {
+    at.start(at.program("1.0.0", "works"));
+    await at.runs("1.0.0", "current");
+    assert.equal(await at.end("SIGTERM"), 0);
+
+    const broken = at.program("2.0.0", "ends");
+    at.start(broken);
+    await eventually("it goes back", async () => (await at.told()).includes("2.0.0 It ended"));
+    await at.runs("1.0.0", "current");
+    assert.deepEqual(await at.kept(), { current: "1.0.0" });
+    assert.equal(await at.end("SIGTERM"), 0);
+    await Deno.remove(`${at.data}/ran`);
+    at.start(broken);
+    await at.runs("1.0.0", "current");
+    assert.match(await at.told(), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ 2\.0\.0 It ended with code 7/);
+
+    assert.deepEqual(await at.verb("upgrade", at.program("3.0.0", "works")), [
+      0,
+      "mooring-dtma: Version 3.0.0 is tried; servers run on\nmooring-dtma: Version 3.0.0 runs\n",
+    ]);
+    assert.deepEqual(await at.kept(), { current: "3.0.0", previous: "1.0.0" });
+    assert.equal((await at.verb("health"))[0], 0);
+    await at.end("SIGTERM");
+    at.start();
+    await at.runs("3.0.0", "current");
+    assert.equal(await at.told(), "", "what was rolled back is over");
+  }));
+
+Deno.test("the launcher refuses what is no DTMA, and a second upgrade meanwhile", () =>
+  withLauncher(async (at) => {
+    at.trialS = 6;
+    at.start();
+    assert.equal(await at.end(), 1, "there is no program");
+    at.start(at.program("1.0.0", "works"));
+    await at.runs("1.0.0", "current");
+    const strange = `${at.directory}/strange.js`;
+    await Deno.writeTextFile(strange, 'console.log("hello")');
+    assert.match((await at.verb("upgrade", strange))[1], /is no DTMA, or does not run here/);
+    await Deno.writeTextFile(strange, "\x7fELF and no more");
+    assert.match((await at.verb("upgrade", strange))[1], /is no DTMA, or does not run here/);
+
+    const upgrading = at.verb("upgrade", at.program("2.0.0", "waits"));
+    await at.runs("2.0.0", "trial");
+    assert.match(
+      (await at.verb("upgrade", at.program("3.0.0", "works")))[1],
+      /Another upgrade is under way/,
+    );
+    const [code, said] = await upgrading;
+    assert.equal(code, 1);
+    assert.match(said, /2\.0\.0 It had not taken over after 6 seconds\. The app is away/);
+    await at.runs("1.0.0", "current");
+    await Deno.writeTextFile(`${at.data}/status`, "ok 1000 current\n");
+    assert.equal((await at.verb("health"))[0], 1, "it has not said so for long");
+  }));
+
+Deno.test("what the launcher started ends with it, and an unfinished step is finished or undone", () =>
+  withLauncher(async (at) => {
+    at.start(at.program("1.0.0", "works"));
+    await at.runs("1.0.0", "current");
+    const pid = await at.pid();
+    await at.kill();
+    await eventually(
+      "DTMA ends with a killed launcher",
+      () => Deno.stat(`/proc/${pid}`).then(() => false, () => true),
+    );
+
+    // Killed between the confirmation and the last rename.
+    await Deno.copyFile(at.program("2.0.0", "works"), `${at.programs}/trial`);
+    await Deno.writeTextFile(`${at.data}/status`, "ok 1 trial\n");
+    at.start();
+    await at.runs("2.0.0", "current");
+    assert.deepEqual(await at.kept(), { current: "2.0.0", previous: "1.0.0" });
+    await at.kill();
+
+    // An `ok` of the one before confirms nothing.
+    await Deno.copyFile(at.program("3.0.0", "works"), `${at.programs}/trial`);
+    await Deno.writeTextFile(`${at.data}/status`, "ok 1 current\n");
+    at.start();
+    await at.runs("2.0.0", "current");
+    await eventually(
+      "it is told",
+      async () => /3\.0\.0 Its trial was broken/.test(await at.told()),
+    );
+    assert.deepEqual(await at.kept(), { current: "2.0.0", previous: "1.0.0" });
+  }));
+
+Deno.test("a launcher that is killed at any moment of upgrades always has a program to run", async () => {
+  const directory = await Deno.makeTempDir({ prefix: "mooring-launcher-" });
+  const at = new Place(directory, "dash");
+  let seed = 7;
+  const random = () => (seed = (seed * 48271) % 2147483647) / 2147483647;
+  try {
+    at.start(at.program("1.0.0", "works"));
+    await at.runs("1.0.0", "current");
+    let newest = 1;
+    for (let round = 0; round < 12; round++) {
+      const before = Number((await at.kept()).current!.split(".")[0]);
+      const act = round % 3 === 2 ? "ends" : "works";
+      await Deno.copyFile(at.program(`${++newest}.0.0`, act), `${at.programs}/next`);
+      await Deno.rename(`${at.programs}/next`, `${at.programs}/candidate`);
+      await new Promise((resolve) => setTimeout(resolve, random() * 4000));
+      await at.kill();
+      const kept = await at.kept();
+      assert.ok(
+        [before, newest].includes(Number(kept.current?.split(".")[0])),
+        `round ${round}: ${JSON.stringify(kept)}`,
+      );
+      await Deno.remove(`${at.data}/ran`).catch(() => {});
+      at.start();
+      await eventually("the upgrade is decided", async () => {
+        const { candidate, trial } = await at.kept();
+        return !candidate && !trial;
+      });
+      const { current } = await at.kept();
+      if (act === "ends") assert.equal(current, `${before}.0.0`);
+      // One that was adopted goes on as it was started.
+      await eventually("it runs", async () => (await at.ran()).startsWith(`${current} `));
+    }
+  } finally {
+    await at.kill();
+    await Deno.remove(directory, { recursive: true });
+  }
+});
