@@ -99,13 +99,17 @@ for (const revision of ["2025-03-26", "2025-06-18", "2025-11-25"]) {
 }
 
 Deno.test({
-  name: "bridge answers 2024-11-05 and unknown revisions with the newest legacy one",
+  name: "bridge settles on the revision that is asked for, or on the newest legacy one",
   ...options,
   async fn() {
     await using bridge = await openBridge("echo");
-    for (const protocolVersion of ["2024-11-05", "1999-01-01", 7, null]) {
+    for (const protocolVersion of ["2024-11-05", "2025-03-26", "1999-01-01", 7, null]) {
       const body = { jsonrpc: "2.0", id: 0, method: "initialize", params: { protocolVersion } };
-      assert.equal((await (await bridge.post(body)).json()).result.protocolVersion, "2025-11-25");
+      const { result } = await (await bridge.post(body)).json();
+      assert.equal(
+        result.protocolVersion,
+        /^202[45]/.test(String(protocolVersion)) ? protocolVersion : "2025-11-25",
+      );
     }
   },
 });
