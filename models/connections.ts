@@ -1,8 +1,12 @@
 import type { ToolDefinition } from "../dtma/protocol.ts";
-import { changedDefinition, ConnectionOptions, isAllowed, ToolChange } from "./connection_options.ts";
+import {
+  changedDefinition,
+  ConnectionOptions,
+  isAllowed,
+  ToolChange,
+} from "./connection_options.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Forbidden, Invalid, NotFound } from "./errors.ts";
-import { tokensOf } from "./token_cost.ts";
 import type { ToolState } from "./tools.ts";
 
 /** One tool of a connection's server, and what the agent makes of it. */
@@ -15,8 +19,6 @@ export interface ConnectionTool {
   change: ToolChange;
   /** As the agent sees it, but for the server's slug before its name. */
   shown: ToolDefinition;
-  /** What `shown` costs a model. */
-  tokens: number;
 }
 
 /** An agent's connection to a server, with what it makes of the server's tools. */
@@ -57,11 +59,6 @@ export async function getConnection(
   return connection;
 }
 
-/** The tools that an agent gets of a connection now. */
-export function givenTools({ tools }: Connection): ConnectionTool[] {
-  return tools.filter(({ state, isAllowed }) => state === "approved" && isAllowed);
-}
-
 /**
  * Says which tools the agent gets.
  *
@@ -96,14 +93,18 @@ export async function changeTool(
   const parsed = ToolChange.safeParse(change);
   if (!parsed.success) {
     const fields = Object.fromEntries(
-      parsed.error.issues.map(({ path }) => [String(path[0]), MISTAKES[String(path[0])] ?? MISTAKE]),
+      parsed.error.issues.map((
+        { path },
+      ) => [String(path[0]), MISTAKES[String(path[0])] ?? MISTAKE]),
     );
     throw new Invalid("Some of the changes need attention", fields);
   }
   await changeOptions(db, user, agentId, serverId, async (options, sql) => {
     const tools = await sql<{ name: string }[]>`
       select name from tools where server_id = ${serverId} and present`;
-    if (!tools.some((tool) => tool.name === name)) throw new NotFound("The server has no such tool");
+    if (!tools.some((tool) => tool.name === name)) {
+      throw new NotFound("The server has no such tool");
+    }
     const changes = new Map(Object.entries(options.changes));
     changes.delete(name);
     const wanted = parsed.data.name;
@@ -180,15 +181,9 @@ async function readConnections(sql: Sql, which: ReturnType<Sql>): Promise<Connec
       tools: tools.filter(({ serverId }) => serverId === connection.serverId)
         .map(({ name, definition, state }) => {
           const change = Object.hasOwn(options.changes, name) ? options.changes[name] : {};
-          const shown = {
-            ...changedDefinition(definition, change),
-            name: change.name ?? name,
-          };
-          return {
-            ...{ name, definition, state, change, shown },
-            isAllowed: isAllowed(options, name, connection.deniesByDefault),
-            tokens: tokensOf({ ...shown, name: `${connection.serverSlug}__${shown.name}` }),
-          };
+          const shown = { ...changedDefinition(definition, change), name: change.name ?? name };
+          const given = isAllowed(options, name, connection.deniesByDefault);
+          return { name, definition, state, change, shown, isAllowed: given };
         }),
     };
   });
