@@ -101,7 +101,7 @@ function Row(
         <a
           class="button quiet"
           href={url(`${path}/tools/${encodeURIComponent(name)}`)}
-          aria-label={`Change ${name}`}
+          aria-label={`Change ${visibleText(name)}`}
         >
           {Object.keys(change).length > 0 ? "Changed" : "Change"}
         </a>

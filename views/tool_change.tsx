@@ -68,7 +68,7 @@ export function ToolChangeForm(props: ToolChangeProps) {
         <Field
           name="name"
           label="Name"
-          placeholder={tool.name}
+          placeholder={visibleText(tool.name)}
           value={values.name ?? tool.change.name}
           mistake={mistakes.name}
           help={`Letters, digits, _ and -. Behind ${connection.serverSlug}__ where the agent has many servers.`}
