@@ -25,11 +25,15 @@ export interface NamedToolbelt extends Toolbelt {
   templatesByUri: Map<string, ToolbeltTemplate>;
   /** Of each list the names, in the order in which they are given. */
   order: Record<What, string[]>;
+  /** What was listed of each list already, by name: made once, and its text once ({@link itemText}). */
+  items: Record<What, Map<string, Item>>;
   /** URIs that were listed, by the server that listed them: a hint, not the truth. */
   seenUris: Map<string, string>;
 }
 
 type What = "tools" | "prompts" | "templates";
+/** A definition as it is listed. */
+type Item = Record<string, unknown>;
 
 /** Items on one page of a list. */
 const PAGE = 200;
@@ -60,6 +64,7 @@ export function nameToolbelt(toolbelt: Toolbelt, scope: string | null): NamedToo
       ? publicNames(prompts)
       : new Map(prompts.map((prompt) => [prompt.name, prompt])),
     templatesByUri: new Map<string, ToolbeltTemplate>(),
+    items: { tools: new Map(), prompts: new Map(), templates: new Map() },
     seenUris: new Map<string, string>(),
   };
   for (const template of templates) {
@@ -87,7 +92,7 @@ export function listPage(
   named: NamedToolbelt,
   what: What,
   cursor: unknown,
-): { items: Record<string, unknown>[]; nextCursor?: string } {
+): { items: Item[]; nextCursor?: string } {
   if (what === "tools" && named.presents === "search") return { items: SEARCH_TOOLS };
   const names = named.order[what];
   const from = cursor === undefined ? 0 : firstAfter(names, nameIn(cursor));
@@ -98,15 +103,28 @@ export function listPage(
   };
 }
 
-function itemOf(named: NamedToolbelt, what: What, name: string): Record<string, unknown> {
-  switch (what) {
-    case "tools":
-      return { ...named.toolsByName.get(name)!.definition, name };
-    case "prompts":
-      return { ...named.promptsByName.get(name)!.definition, name };
-    case "templates":
-      return { ...named.templatesByUri.get(name)!.definition, uriTemplate: name };
-  }
+function itemOf(named: NamedToolbelt, what: What, name: string): Item {
+  const known = named.items[what].get(name);
+  if (known) return known;
+  const item = what === "tools"
+    ? { ...named.toolsByName.get(name)!.definition, name }
+    : what === "prompts"
+    ? { ...named.promptsByName.get(name)!.definition, name }
+    : { ...named.templatesByUri.get(name)!.definition, uriTemplate: name };
+  named.items[what].set(name, item);
+  return item;
+}
+
+const texts = new WeakMap<object, string>();
+
+/**
+ * The JSON of an item that {@link listPage} gave, made once: of a thousand tools it takes longer than
+ * all else that a list takes.
+ */
+export function itemText(item: object): string {
+  let text = texts.get(item);
+  if (text === undefined) texts.set(item, text = JSON.stringify(item));
+  return text;
 }
 
 /** The tool of a name that {@link listPage} gave. */
