@@ -33,7 +33,7 @@ import {
 import { type Answer, callServer } from "./router.ts";
 import type { Caller, Sessions } from "./sessions.ts";
 import { callTool, type ToolCallDeps } from "./tool_call.ts";
-import { type Toolbelts, toolbelts } from "./toolbelt_cache.ts";
+import { toolbelts } from "./toolbelt_cache.ts";
 import { type Asking, askServer, targetOf, type WaistClient } from "./waist.ts";
 
 export interface ServingDeps extends ToolCallDeps {
@@ -216,7 +216,11 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       await sessions.change(session, { unsubscribe: uri });
       return result({});
     }
-    if (!routeUri(await toolbeltOf(caller, scope), uri)) throw noResource(uri);
+    const route = routeUri(await toolbeltOf(caller, scope), uri);
+    if (!route) throw noResource(uri);
+    if (!canSubscribe(route.server)) {
+      throw new RpcError(RpcCode.invalidParams, "Its server does not tell of updates", 200);
+    }
     if (session.subscriptions.length >= SUBSCRIPTIONS_LIMIT) {
       throw new RpcError(
         RpcCode.invalidParams,
@@ -535,7 +539,7 @@ function capabilitiesOf({ servers }: NamedToolbelt): Record<string, unknown> {
     ...(having("prompts").length > 0 ? { prompts: { listChanged: true } } : {}),
     ...(resources.length > 0
       ? {
-        resources: { listChanged: true, subscribe: resources.some(({ subscribe }) => subscribe) },
+        resources: { listChanged: true, subscribe: servers.some(canSubscribe) },
       }
       : {}),
     ...(having("completions").length > 0 ? { completions: {} } : {}),
@@ -562,7 +566,10 @@ function wantedOf(
       200,
     );
   }
-  const uris = [...new Set(given as string[])].filter((uri) => routeUri(named, uri) !== null);
+  const uris = [...new Set(given as string[])].filter((uri) => {
+    const route = routeUri(named, uri);
+    return route !== null && canSubscribe(route.server);
+  });
   const { prompts, resources } = capabilitiesOf(named);
   const wanted = {
     tools: filter.toolsListChanged === true,
@@ -577,6 +584,10 @@ function wantedOf(
     ...(uris.length > 0 ? { resourceSubscriptions: uris } : {}),
   };
   return { wanted, honoured };
+}
+
+function canSubscribe({ capabilities }: ToolbeltServer): boolean {
+  return isObject(capabilities?.resources) && capabilities.resources.subscribe === true;
 }
 
 function noResource(uri: unknown): RpcError {
