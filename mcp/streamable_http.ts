@@ -148,7 +148,11 @@ export function streamableHttp(deps: TransportDeps) {
     if (resumed) return resumed;
 
     const stream = openEventStream({ onGone: done });
-    const stopLooking = await onlyStream(sessions, session, () => stream.close());
+    const stopLooking = await onlyStream(sessions, session, () => stream.close()).catch((error) => {
+      stream.close();
+      done();
+      throw error;
+    });
     let fingerprint = readFingerprint(lastEventId);
     let sequence = 0;
     const id = () => `g_${++sequence}_${Object.values(fingerprint ?? {}).join(".")}`;

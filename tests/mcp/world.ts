@@ -85,6 +85,7 @@ async function openShared() {
     routes,
     calls,
     logged,
+    toolboxAddress: facts.address!,
     /** Where the toolbox says that its data path is; without an address, where it really is. */
     moveToolbox: (address?: string) =>
       touchToolbox(db, toolboxId, address === undefined ? facts : factsAt(address)),
@@ -155,6 +156,7 @@ export async function openBridge(fixture: string, { slug = "demo" }: { slug?: st
 
   return {
     db,
+    owner: world.owner,
     user,
     url,
     baseUrls,
@@ -172,6 +174,7 @@ export async function openBridge(fixture: string, { slug = "demo" }: { slug?: st
     logged,
     report,
     approveAll,
+    toolboxAddress: world.toolboxAddress,
     moveToolbox: world.moveToolbox,
     /** Sends a body to the bridge as an agent's client does. */
     post(body: unknown, headers: Record<string, string> = {}, signal?: AbortSignal) {
