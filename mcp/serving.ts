@@ -7,6 +7,7 @@ import type { Session } from "../models/sessions.ts";
 import type { ToolbeltServer } from "../models/toolbelts.ts";
 import {
   argumentsText,
+  type AskResources,
   findPrompt,
   findTool,
   instructionsOf,
@@ -31,6 +32,7 @@ import {
   SUPPORTED_REVISIONS,
 } from "./revisions.ts";
 import { type Answer, callServer } from "./router.ts";
+import { CALL_TOOL, calledTool, FIND_TOOLS, foundTools } from "./search.ts";
 import type { Caller, Sessions } from "./sessions.ts";
 import { callTool, type ToolCallDeps } from "./tool_call.ts";
 import { toolbelts } from "./toolbelt_cache.ts";
@@ -276,8 +278,14 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     outlet: Outlet,
     signal: AbortSignal,
   ): Promise<Answer> {
-    const { params } = request;
     const named = await toolbeltOf(client.caller, client.scope);
+    const isSearched = named.presents === "search";
+    if (isSearched && request.params.name === FIND_TOOLS) {
+      return await foundTools(deps.db, named, request.params.arguments);
+    }
+    const isFound = isSearched && request.params.name === CALL_TOOL;
+    if (isFound) request = calledTool(request);
+    const { params } = request;
     const tool = typeof params.name === "string" ? findTool(named, params.name) : undefined;
     if (!tool) {
       throw new RpcError(
@@ -290,7 +298,8 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     if (params.arguments !== undefined && !isObject(params.arguments)) {
       throw new RpcError(RpcCode.invalidParams, "params.arguments must be an object", 200);
     }
-    if (client.revision === WAIST_REVISION) {
+    // What is called by call_tool has no headers of its own.
+    if (client.revision === WAIST_REVISION && !isFound) {
       checkParamHeaders(tool.definition.inputSchema, params.arguments, client.headers);
     }
     const server = serverOf(named, tool.serverId);
@@ -377,8 +386,26 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     signal: AbortSignal,
   ): Promise<Answer> {
     const named = await toolbeltOf(client.caller, client.scope);
-    void request, signal, resourcesPage;
-    return cacheable({ resources: [], named: named.servers.length }, 0);
+    const { cursor } = request.params;
+    const ask: AskResources = async (server, own, until) => {
+      const { client: asker, params } = await askedFor(client, request, server, "", NOWHERE);
+      params.delete("cursor");
+      if (own !== undefined) params.set("cursor", JSON.stringify(own));
+      const call = { server, method: "resources/list", params, isRepeatable: true };
+      return await askServer(deps, asker, call, null, { signal: until });
+    };
+    const { resourcesText, nextCursor, unavailable } = await resourcesPage(
+      named,
+      cursor,
+      ask,
+      signal,
+    );
+    const without = Object.keys(unavailable).length > 0
+      ? { _meta: { "dev.mooring/unavailable": unavailable } }
+      : {};
+    const page = cacheable({ ...without, ...(nextCursor ? { nextCursor } : {}) }, 0);
+    const members = objectMembers(page.text).set("resources", resourcesText);
+    return { kind: "result", text: objectText(members) };
   }
 
   async function complete(
@@ -478,6 +505,9 @@ const NOBODY: WaistClient = {
   clientInfo: null,
   logLevel: null,
 };
+
+/** Of a request on the client's behalf that tells and asks the client nothing. */
+const NOWHERE: Outlet = { notify: () => {}, takesNotifications: false, ask: null };
 
 const SUBSCRIPTIONS_LIMIT = 1000;
 

@@ -91,12 +91,18 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: [...MEMBERS, "own toolbox"],
     delete: [],
   },
+  definitions: {
+    select: [...PEOPLE, "own agent", "own toolbox"],
+    insert: ["own toolbox"],
+    update: [...MEMBERS, "own toolbox"],
+    delete: [],
+  },
   agents: { select: [...PEOPLE, "own agent"], insert: MEMBERS, update: MEMBERS, delete: MEMBERS },
   agent_tokens: { select: PEOPLE, insert: MEMBERS, update: MEMBERS, delete: [] },
   connections: {
     select: [...PEOPLE, "own agent"],
     insert: MEMBERS,
-    update: [],
+    update: MEMBERS,
     delete: MEMBERS,
   },
   // Of no interest to people: what is an agent's client's own.
@@ -148,7 +154,10 @@ for (const kind of KINDS) {
       await acceptReport(db, toolboxId, {
         epoch: v7(),
         sequence: 1,
-        observations: [observation(serverId, 1, [{ name: "echo", inputSchema: {} }])],
+        observations: [{
+          ...observation(serverId, 1, [{ name: "echo", inputSchema: {} }]),
+          prompts: [{ name: "greet" }],
+        }],
         events: [],
         removed: [],
         samples: [{
@@ -178,6 +187,7 @@ for (const kind of KINDS) {
         capabilities: {},
       });
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
+      await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
       await db.asApp`select mooring.record_calls(${
         db.asApp.json([{
           id: v7(),
@@ -264,6 +274,7 @@ for (const kind of KINDS) {
             egress_denials: "server_id",
             observations: "server_id",
             tools: "server_id",
+            definitions: "server_id",
             connections: "server_id",
           }[table] ?? "id";
           return (await sql`select ${sql(column)} from ${name} where ${where}`).length;
@@ -361,6 +372,14 @@ for (const kind of KINDS) {
         tools: (sql) => ({
           server_id: serverId,
           workspace_id: workspaceId,
+          name: "x",
+          definition: sql.json({}),
+          hash: "x",
+        }),
+        definitions: (sql) => ({
+          server_id: serverId,
+          workspace_id: workspaceId,
+          kind: "prompt",
           name: "x",
           definition: sql.json({}),
           hash: "x",
