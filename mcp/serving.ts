@@ -34,6 +34,7 @@ import {
 import { type Answer, callServer } from "./router.ts";
 import { CALL_TOOL, calledTool, FIND_TOOLS, foundTools } from "./search.ts";
 import type { Caller, Sessions } from "./sessions.ts";
+import { withShownUris } from "./shown_uris.ts";
 import { callTool, type ToolCallDeps } from "./tool_call.ts";
 import { toolbelts } from "./toolbelt_cache.ts";
 import { type Asking, askServer, targetOf, type WaistClient } from "./waist.ts";
@@ -307,13 +308,14 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     const given = asked.params.get("arguments");
     const filled = argumentsText(tool, given ?? "{}");
     if (given !== undefined || filled !== "{}") asked.params.set("arguments", filled);
-    return await callTool(deps, {
+    const answer = await callTool(deps, {
       workspaceId: client.caller.workspaceId,
       via: "bridge",
       server,
       tool: { name: tool.name, hash: tool.hash, annotations: tool.definition.annotations },
       ...asked,
     }, { signal, onNotification: outlet.notify });
+    return withShownUris(named, server, answer);
   }
 
   async function prompt(
@@ -337,13 +339,14 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       outlet,
     );
     params.set("name", JSON.stringify(found.name));
-    return await askServer(
+    const answer = await askServer(
       deps,
       asker,
       { server, method: "prompts/get", params, pin: found.hash, isRepeatable: true },
       asking,
       { signal, onNotification: outlet.notify },
     );
+    return withShownUris(named, server, answer);
   }
 
   async function read(
@@ -377,7 +380,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     // Of a server of an older revision there are no hints; of any the content is this agent's.
     if (!members.has("ttlMs")) members.set("ttlMs", "0");
     members.set("cacheScope", `"private"`);
-    return { kind: "result", text: objectText(members) };
+    return withShownUris(named, route.server, { kind: "result", text: objectText(members) });
   }
 
   async function resources(

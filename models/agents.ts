@@ -78,9 +78,14 @@ export async function setAgentOptions(
   agentId: string,
   { deniesByDefault, presents }: Pick<Agent, "deniesByDefault" | "presents">,
 ) {
-  await changing(db, user, agentId, (sql) =>
-    sql`update agents set denies_by_default = ${deniesByDefault}, presents = ${presents}
-      where id = ${agentId}`);
+  await changing(
+    db,
+    user,
+    agentId,
+    (sql) =>
+      sql`update agents set denies_by_default = ${deniesByDefault}, presents = ${presents}
+      where id = ${agentId}`,
+  );
 }
 
 /** Removes an agent with its tokens and connections; its calls stay. */

@@ -1,5 +1,10 @@
 import type { ToolDefinition } from "../dtma/protocol.ts";
-import { changedDefinition, ConnectionOptions, isAllowed, ToolChange } from "./connection_options.ts";
+import {
+  changedDefinition,
+  ConnectionOptions,
+  isAllowed,
+  ToolChange,
+} from "./connection_options.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Forbidden, Invalid, NotFound } from "./errors.ts";
 import { tokensOf } from "./token_cost.ts";
@@ -96,14 +101,18 @@ export async function changeTool(
   const parsed = ToolChange.safeParse(change);
   if (!parsed.success) {
     const fields = Object.fromEntries(
-      parsed.error.issues.map(({ path }) => [String(path[0]), MISTAKES[String(path[0])] ?? MISTAKE]),
+      parsed.error.issues.map((
+        { path },
+      ) => [String(path[0]), MISTAKES[String(path[0])] ?? MISTAKE]),
     );
     throw new Invalid("Some of the changes need attention", fields);
   }
   await changeOptions(db, user, agentId, serverId, async (options, sql) => {
     const tools = await sql<{ name: string }[]>`
       select name from tools where server_id = ${serverId} and present`;
-    if (!tools.some((tool) => tool.name === name)) throw new NotFound("The server has no such tool");
+    if (!tools.some((tool) => tool.name === name)) {
+      throw new NotFound("The server has no such tool");
+    }
     const changes = new Map(Object.entries(options.changes));
     changes.delete(name);
     const wanted = parsed.data.name;
