@@ -35,6 +35,7 @@ import {
 import { type Answer, callServer } from "./router.ts";
 import { CALL_TOOL, calledTool, FIND_TOOLS, foundTools } from "./search.ts";
 import type { Caller, Sessions } from "./sessions.ts";
+import { withShownUris } from "./shown_uris.ts";
 import { callTool, type ToolCallDeps } from "./tool_call.ts";
 import { toolbelts } from "./toolbelt_cache.ts";
 import { type Asking, askServer, targetOf, type WaistClient } from "./waist.ts";
@@ -225,7 +226,11 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       await sessions.change(session, { unsubscribe: uri });
       return result({});
     }
-    if (!routeUri(await toolbeltOf(caller, scope), uri)) throw noResource(uri);
+    const route = routeUri(await toolbeltOf(caller, scope), uri);
+    if (!route) throw noResource(uri);
+    if (!canSubscribe(route.server)) {
+      throw new RpcError(RpcCode.invalidParams, "Its server does not tell of updates", 200);
+    }
     if (session.subscriptions.length >= SUBSCRIPTIONS_LIMIT) {
       throw new RpcError(
         RpcCode.invalidParams,
@@ -310,13 +315,14 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     const given = asked.params.get("arguments");
     const filled = argumentsText(tool, given ?? "{}");
     if (given !== undefined || filled !== "{}") asked.params.set("arguments", filled);
-    return await callTool(deps, {
+    const answer = await callTool(deps, {
       workspaceId: client.caller.workspaceId,
       via: "bridge",
       server,
       tool: { name: tool.name, hash: tool.hash, annotations: tool.definition.annotations },
       ...asked,
     }, { signal, onNotification: outlet.notify });
+    return withShownUris(named, server, answer);
   }
 
   async function prompt(
@@ -340,13 +346,14 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       outlet,
     );
     params.set("name", JSON.stringify(found.name));
-    return await askServer(
+    const answer = await askServer(
       deps,
       asker,
       { server, method: "prompts/get", params, pin: found.hash, isRepeatable: true },
       asking,
       { signal, onNotification: outlet.notify },
     );
+    return withShownUris(named, server, answer);
   }
 
   async function read(
@@ -380,7 +387,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     // Of a server of an older revision there are no hints; of any the content is this agent's.
     if (!members.has("ttlMs")) members.set("ttlMs", "0");
     members.set("cacheScope", `"private"`);
-    return { kind: "result", text: objectText(members) };
+    return withShownUris(named, route.server, { kind: "result", text: objectText(members) });
   }
 
   async function resources(
@@ -572,7 +579,7 @@ function capabilitiesOf({ servers }: NamedToolbelt): Record<string, unknown> {
     ...(having("prompts").length > 0 ? { prompts: { listChanged: true } } : {}),
     ...(resources.length > 0
       ? {
-        resources: { listChanged: true, subscribe: resources.some(({ subscribe }) => subscribe) },
+        resources: { listChanged: true, subscribe: servers.some(canSubscribe) },
       }
       : {}),
     ...(having("completions").length > 0 ? { completions: {} } : {}),
@@ -599,7 +606,10 @@ function wantedOf(
       200,
     );
   }
-  const uris = [...new Set(given as string[])].filter((uri) => routeUri(named, uri) !== null);
+  const uris = [...new Set(given as string[])].filter((uri) => {
+    const route = routeUri(named, uri);
+    return route !== null && canSubscribe(route.server);
+  });
   const { prompts, resources } = capabilitiesOf(named);
   const wanted = {
     tools: filter.toolsListChanged === true,
@@ -614,6 +624,10 @@ function wantedOf(
     ...(uris.length > 0 ? { resourceSubscriptions: uris } : {}),
   };
   return { wanted, honoured };
+}
+
+function canSubscribe({ capabilities }: ToolbeltServer): boolean {
+  return isObject(capabilities?.resources) && capabilities.resources.subscribe === true;
 }
 
 function noResource(uri: unknown): RpcError {

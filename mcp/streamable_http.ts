@@ -65,7 +65,8 @@ export function streamableHttp(deps: TransportDeps) {
 
   async function post(asked: HttpRequest): Promise<Response> {
     const { request, caller } = asked;
-    const done = limits.request(caller.tokenId);
+    const counted = [limits.request(caller.tokenId)];
+    const done = () => counted.forEach((each) => each());
     try {
       const { messages, isBatch } = await readMessages(request);
       const session = await sessionOf(asked, messages);
@@ -76,6 +77,7 @@ export function streamableHttp(deps: TransportDeps) {
       }
       // Nothing to answer: taken, with nothing to say.
       if (requests.length === 0) return accepted(done);
+      for (const _ of requests.slice(1)) counted.push(limits.request(caller.tokenId));
       if (isBatch) checkBatch(request.headers, session, requests);
       if (!isBatch && requests[0].method === "initialize" && !isModern(requests[0])) {
         return await initialize(asked, requests[0]).finally(done);
@@ -148,7 +150,11 @@ export function streamableHttp(deps: TransportDeps) {
     if (resumed) return resumed;
 
     const stream = openEventStream({ onGone: done });
-    const stopOthers = onlyStream(sessions, session, () => stream.close());
+    const stopLooking = await onlyStream(sessions, session, () => stream.close()).catch((error) => {
+      stream.close();
+      done();
+      throw error;
+    });
     let fingerprint = readFingerprint(lastEventId);
     let sequence = 0;
     const id = () => `g_${++sequence}_${Object.values(fingerprint ?? {}).join(".")}`;
@@ -169,7 +175,7 @@ export function streamableHttp(deps: TransportDeps) {
       signal: stream.gone,
     }).catch((error) => log.error("A session's stream broke off", errorFields(error))).finally(
       () => {
-        stopOthers();
+        stopLooking();
         stream.close();
         done();
       },
@@ -226,21 +232,23 @@ export async function take(
   }
 }
 
-/** A session has one stream of its own: a newer one takes its place. @returns the way to stop looking */
-export function onlyStream(
+/**
+ * A session has one stream of its own: a newer one takes its place, wherever it is.
+ *
+ * @param close ends this one
+ * @returns the way to stop looking
+ */
+export async function onlyStream(
   sessions: Sessions,
   session: Session,
   close: () => void,
-): () => void {
-  const nonce = crypto.randomUUID(), since = Date.now();
-  const stop = sessions.listen(session.id, (word, at) => {
-    if (word.word !== "stream" || word.nonce === nonce || at < since) return false;
-    close();
-    // Others, elsewhere, are to hear it as well.
+): Promise<() => void> {
+  // Before the client hears of this stream, and so before it can open the next.
+  const own = await sessions.announce(session.id, { word: "stream" });
+  return sessions.listen(session.id, ({ word }, _at, sequence) => {
+    if (word === "stream" && sequence !== null && own !== null && sequence > own) close();
     return false;
   });
-  sessions.tell(session.id, { word: "stream", nonce }).catch(() => {});
-  return stop;
 }
 
 /** What a session's stream carries. */

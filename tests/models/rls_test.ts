@@ -3,6 +3,7 @@ import { v7 } from "uuid";
 import type { Sql } from "../../models/db.ts";
 import { deployServer } from "../../models/servers.ts";
 import { connectServer, createAgent, createToken, revokeToken } from "../../models/agents.ts";
+import { openSession } from "../../models/sessions.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
 import { observation } from "./observation.ts";
@@ -104,6 +105,13 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: MEMBERS,
     delete: MEMBERS,
   },
+  // Of no interest to people: what is an agent's client's own.
+  mcp_sessions: {
+    select: ["own agent"],
+    insert: ["own agent"],
+    update: ["own agent"],
+    delete: ["own agent"],
+  },
   events: { select: PEOPLE, insert: [...MEMBERS, "own toolbox"], update: [], delete: [] },
   calls: { select: PEOPLE, insert: [], update: [], delete: [] },
 };
@@ -170,6 +178,13 @@ for (const kind of KINDS) {
           count: 1,
           at: new Date().toISOString(),
         }],
+      });
+      await openSession(db, { agentId, workspaceId }, {
+        scope: null,
+        transport: "streamable_http",
+        revision: "2025-11-25",
+        clientInfo: null,
+        capabilities: {},
       });
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
@@ -378,6 +393,13 @@ for (const kind of KINDS) {
           token_hash: v7(),
         }),
         connections: () => ({ agent_id: agentId, server_id: serverId, workspace_id: workspaceId }),
+        mcp_sessions: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          agent_id: agentId,
+          transport: "http_sse",
+          revision: "2024-11-05",
+        }),
         events: () => ({
           workspace_id: workspaceId,
           server_id: serverId,
