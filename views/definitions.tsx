@@ -77,6 +77,8 @@ function pickOf({ kind, hash, name }: Definition): string {
 function Row({ definition: pin }: { definition: Definition }) {
   const { kind, name, definition, state, approvedDefinition } = pin;
   const { name: said, sign } = STATES[state];
+  // Instructions are a text, which has lines.
+  const seen = (of: Record<string, unknown>) => kind === "instructions" ? String(of.text) : of;
   const id = `${kind}-${pin.hash.slice(0, 12)}`;
   return (
     <li class={`tool ${state}`}>
@@ -99,9 +101,9 @@ function Row({ definition: pin }: { definition: Definition }) {
         {kind === "instructions" && <small>{tokens(textTokens(String(definition.text)))}</small>}
       </div>
       {state === "changed" && approvedDefinition
-        ? <Difference approved={approvedDefinition} now={definition} />
+        ? <Difference approved={seen(approvedDefinition)} now={seen(definition)} />
         : kind === "instructions"
-        ? <pre tabindex={0}>{visibleText(String(definition.text)).slice(0, 200_000)}</pre>
+        ? <pre tabindex={0}>{definitionText(seen(definition))}</pre>
         : (
           <>
             <p class="description">{describe(definition.description)}</p>
