@@ -316,7 +316,7 @@ Deno.test({
       await bridge.moveToolbox(`http://127.0.0.1:${proxy.port}`);
       const response = bridge.post(calling(1, `demo__${tool}`, { name, everyMs: 300, steps: 1 }));
       // When it is surely with its server.
-      await until(async () => proxy.connections > 0);
+      await until(() => proxy.connections > 0);
       await new Promise((resolve) => setTimeout(resolve, 150));
       proxy.cut();
       const { result } = await (await response).json();
