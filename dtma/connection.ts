@@ -289,37 +289,37 @@ export class Connection {
     }
   }
 
+  /** Callers' requests under way, the oldest first. */
+  calls(): OpenRequest[] {
+    return [...this.#open.values()].filter(({ options }) => options.caller);
+  }
+
   /**
-   * What the server may be about that does not say of which request it is: all calls under way, the
-   * oldest first. Null when they are not one caller's.
+   * Whether what the server says, and does not say of which call, can be about calls of one caller
+   * alone: those under way, and those that were given up just now.
    */
-  addressees(): OpenRequest[] | null {
-    const calls: OpenRequest[] = [];
-    const callers: Caller[] = [];
-    for (const open of this.#open.values()) {
-      if (!open.options.caller) continue;
-      calls.push(open);
-      callers.push(open.options.caller);
-    }
+  areOneCallers(calls: OpenRequest[]): boolean {
     this.#forgetAbandoned();
-    for (const { caller } of this.#abandoned.values()) callers.push(caller);
-    const isOne = calls.length === 0 || callers.every((each) => isSame(each, callers[0]));
-    return isOne ? calls : null;
+    const abandoned = [...this.#abandoned.values()].map(({ caller }) => caller);
+    const callers = [...calls.map(({ options }) => options.caller!), ...abandoned];
+    return callers.every((each) => isSame(each, callers[0]));
   }
 
   /** Ends the connection; every request in flight is answered with what became of it. */
   close(reason: string): void {
     if (this.#over !== null) return;
+    const message = `${reason} before it answered; the call may have run`;
+    const ends: [OpenRequest, JsonRpcResponse][] = [...this.#open.values()].map((open) => {
+      if (this.#writer.withdraw(open.frame)) return [open, notMade(open.id, reason)];
+      if (!open.options.onSubscribed) {
+        return [open, errorResponse(open.id, ErrorCode.indeterminate, message)];
+      }
+      // A server that runs on would tell whoever attaches to it next.
+      this.notify("notifications/cancelled", { requestId: open.id, reason });
+      return [open, streamEnd(open)];
+    });
     this.#over = reason;
-    for (const open of [...this.#open.values()]) {
-      const message = `${reason} before it answered; the call may have run`;
-      this.#end(
-        open,
-        this.#writer.withdraw(open.frame)
-          ? notMade(open.id, reason)
-          : errorResponse(open.id, ErrorCode.indeterminate, message),
-      );
-    }
+    for (const [open, response] of ends) this.#end(open, response);
     this.#writer.release();
     this.#reading.abort();
     this.#resolveClosed(reason);
@@ -408,7 +408,7 @@ export class Connection {
     const id = isEnd ? requestId : isObject(_meta) ? _meta[SUBSCRIPTION_META] : undefined;
     const open = typeof id === "string" ? this.#open.get(id) : undefined;
     if (open?.options.onSubscribed) {
-      if (isEnd) this.#end(open, { jsonrpc: "2.0", id: open.id, result: {}, text: "{}" });
+      if (isEnd) this.#end(open, streamEnd(open));
       else open.options.onSubscribed(notification);
     }
     this.#receiver.notification(notification);
@@ -489,7 +489,10 @@ export class Connection {
    */
   #logMessage(params: unknown, textOf: (key: string) => string): void {
     if (!isObject(params)) return;
-    const options = this.addressees()?.findLast(({ settle }) => settle)?.options;
+    const calls = this.calls();
+    const options = this.areOneCallers(calls)
+      ? calls.findLast(({ settle }) => settle)?.options
+      : undefined;
     if (options?.onNotification && options.logLevel !== undefined) {
       const [level, wanted] = [params.level, options.logLevel].map((each) =>
         LOG_LEVELS.indexOf(String(each))
@@ -517,6 +520,11 @@ const CANCELLED = "The caller cancelled the request";
 
 function isSame(one: Caller, other: Caller): boolean {
   return one === other || one.key !== undefined && one.key === other.key;
+}
+
+/** What a subscription ends with when its server does not answer it. */
+function streamEnd({ id }: OpenRequest): JsonRpcResponse {
+  return { jsonrpc: "2.0", id, result: {}, text: "{}" };
 }
 
 function notMade(id: string, reason: string): JsonRpcResponse {

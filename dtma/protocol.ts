@@ -194,6 +194,20 @@ export const SourcePackage = z.object({
 );
 export type SourcePackage = z.infer<typeof SourcePackage>;
 
+/**
+ * A remote server, which runs elsewhere: what runs here is an adapter, in a container like any other
+ * (remote_adapter/), that reaches the server's host and nothing else.
+ */
+export const RemotePackage = z.object({
+  registry: z.literal("remote"),
+  /** Of its Streamable HTTP or HTTP+SSE endpoint; shown on pages, so no secret may be in it. */
+  url: z.url({ protocol: /^https?$/ }).max(2000),
+}).refine(({ url }) => {
+  const { username, password, hash } = new URL(url);
+  return !(username || password || hash);
+}, { path: ["url"], message: "must have neither a user nor a fragment" });
+export type RemotePackage = z.infer<typeof RemotePackage>;
+
 /** What DTMA makes a server's image from: exact, so that it is the same tomorrow. */
 export const Package = z.discriminatedUnion("registry", [
   NpmPackage,
@@ -201,6 +215,7 @@ export const Package = z.discriminatedUnion("registry", [
   NugetPackage,
   OciPackage,
   SourcePackage,
+  RemotePackage,
 ]);
 export type Package = z.infer<typeof Package>;
 
@@ -211,6 +226,8 @@ export function packageTitle(wanted: Package): string {
       return `${wanted.image}@${wanted.digest.slice(0, 19)}`;
     case "source":
       return `${wanted.location}@${wanted.revision.slice(0, 12)}`;
+    case "remote":
+      return wanted.url;
     default:
       return `${wanted.name}@${wanted.version}`;
   }
@@ -250,7 +267,10 @@ export const ServerSpec = z.object({
   /** Named volumes of the server's own, which outlive its containers; removed with the server on request. */
   volumes: z.array(VolumeSpec).max(4).default([]),
   memoryMiB: z.int().min(64).max(65_536).default(512),
-  /** One container for all callers, or one for each agent or session, started by its first call. */
+  /**
+   * One container for all callers, or one for each agent or session, started by its first call. Whose
+   * it is says the key of the call, so that to DTMA the two are the same.
+   */
   instances: z.enum(["shared", "agent", "session"]).default("shared"),
   /** An instance that was not called for so long is stopped, and started by the next call. */
   idleStopS: z.int().min(5).max(604_800).nullable().default(null),
@@ -439,7 +459,7 @@ export const Observation = z.object({
   logTail: z.array(z.string().max(2000)).max(100),
   /** The tool definitions exactly as the server lists them; null when not (yet) listed. */
   tools: z.array(z.looseObject({ name: z.string() })).nullable(),
-  /** As `tools`; null as well of a server that lists none, or could not. */
+  /** As `tools`; null as well of a server that could not list them. */
   prompts: z.array(z.looseObject({ name: z.string() })).nullable().optional(),
   resourceTemplates: z.array(z.looseObject({ name: z.string(), uriTemplate: z.string() }))
     .nullable().optional(),

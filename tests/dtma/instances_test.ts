@@ -132,8 +132,8 @@ engineTest("A question that is nobody's advises an instance for each", async (to
     }
     await call("release");
     await waiting;
-    const advice = dtma.events.filter(({ level }) => level === "warning");
-    assert.equal(advice.length, 1);
+    const advice = dtma.events.filter(({ message }) => message.includes("asked something"));
+    assert.deepEqual(advice.map(({ level }) => level), ["warning"]);
     assert.match(advice[0].message, /asked something \(elicitation\/create\) while several calls/);
 
     // A caller that gave up between two tries.
@@ -191,6 +191,18 @@ engineTest(
       );
       assert.equal(changed.tools!.length, seen.tools!.length);
       await eventually(async () => "result" in await get(pin));
+
+      const failing = fixtureSpec("resources", { environment: { FAILS: "prompts/list" } });
+      dtma.reconciler.apply([spec, failing]);
+      const without = await dtma.until(
+        failing,
+        ({ resourceTemplates }) => resourceTemplates !== null,
+      );
+      assert.equal(without.prompts, null);
+      const warning = dtma.events.find(({ serverId, level }) =>
+        serverId === failing.serverId && level === "warning"
+      );
+      assert.match(warning!.message, /did not list its prompts: Out of order \(-32603\)/);
     } finally {
       await dtma.reconciler.close();
     }
