@@ -26,7 +26,9 @@ import { KINDS, openWorld, testKey } from "../models/databases.ts";
 import { observation } from "../models/observation.ts";
 
 let opened: ReturnType<typeof openShared> | null = null;
-Deno.test.afterAll(async () => await (await opened)?.close());
+/** For who runs without Deno's tests, which close it by themselves. */
+export const closeWorld = async () => await (await opened)?.close();
+Deno.test.afterAll(closeWorld);
 
 /** The database with an enrolled toolbox, its data path and `/mcp` before them. */
 async function openShared() {

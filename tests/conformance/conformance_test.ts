@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { KNOWN, type Known } from "./known.ts";
+import { compare, type Pairing, runPairings } from "./pairings.ts";
+import { nameOf, sortOut, table } from "./report.ts";
+import type { Results, Status } from "./suite.ts";
+
+const results = (statuses: Record<string, Status>): Results =>
+  new Map(Object.entries(statuses).map(([check, status]) => [check, { status }]));
+
+Deno.test("compare loses what passes directly and not through the bridge", () => {
+  const { direct, kept, lost } = compare(
+    results({ a: "SUCCESS", b: "SUCCESS", c: "SUCCESS", d: "SUCCESS", e: "FAILURE", f: "INFO" }),
+    results({ a: "SUCCESS", b: "FAILURE", c: "WARNING", e: "SUCCESS", f: "FAILURE" }),
+  );
+  assert.equal(direct, 4);
+  assert.equal(kept, 1);
+  assert.deepEqual(lost.map(({ check, status }) => [check, status]), [
+    ["b", "FAILURE"],
+    ["c", "WARNING"],
+    ["d", "SKIPPED"],
+  ]);
+});
+
+Deno.test("sortOut wants an entry for each lost check, and none besides", () => {
+  const pairing: Pairing = {
+    client: "old",
+    upstream: "new",
+    direct: 2,
+    kept: 0,
+    lost: [{ check: "a", status: "FAILURE" }, { check: "b", status: "FAILURE" }],
+  };
+  const entry = (check: string): Known => ({ check, pairings: ["old -> new"], reason: "So" });
+  const { known, unknown, unnecessary } = sortOut([pairing], [entry("a"), entry("c")]);
+  assert.deepEqual(known.map(({ lost, reason }) => [lost.check, reason]), [["a", "So"]]);
+  assert.deepEqual(unknown.map(({ lost }) => lost.check), ["b"]);
+  assert.deepEqual(unnecessary.map(({ check }) => check), ["c"]);
+});
+
+// The whole, `deno task conformance`, has these and the pairings within one revision.
+Deno.test("clients of either era keep the suite's checks with servers of the other", async () => {
+  const directory = await Deno.makeTempDir({ prefix: "mooring-conformance-" });
+  const pairings = await runPairings(
+    directory,
+    (client, upstream) =>
+      client.version.startsWith("0.2") &&
+      upstream.name.includes(client.era === "legacy" ? "2026" : "2025"),
+  );
+  await Deno.remove(directory, { recursive: true });
+  console.log(table(pairings));
+  const names = pairings.map(nameOf);
+  const { unknown, unnecessary } = sortOut(
+    pairings,
+    KNOWN.map((entry) => ({
+      ...entry,
+      pairings: entry.pairings.filter((pairing) => names.includes(pairing)),
+    })),
+  );
+  assert.deepEqual({ unknown, unnecessary }, { unknown: [], unnecessary: [] });
+});
