@@ -16,6 +16,7 @@ import { homeRoutes } from "./routes/home.tsx";
 import { marketplaceRoutes } from "./routes/marketplace.tsx";
 import { mcpRoutes } from "./routes/mcp.ts";
 import { requireUser } from "./routes/require_user.tsx";
+import { remoteServerRoutes } from "./routes/remote_servers.tsx";
 import { serverRoutes } from "./routes/servers.tsx";
 import { sessionRoutes } from "./routes/session.tsx";
 import { staticRoutes } from "./routes/static.ts";
@@ -92,6 +93,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", homeRoutes(deps))
     .route("/", marketplaceRoutes(deps))
     .route("/", toolRoutes(deps))
+    .route("/", remoteServerRoutes(deps))
     .route("/", serverRoutes(deps))
     .route("/", agentRoutes(deps))
     .route("/", toolboxPageRoutes(deps))

@@ -12,8 +12,9 @@ const Limits = z.strictObject({
   volumes: z.boolean().default(true),
   /** Hosts that servers may be allowed to reach, `host:port`; `*` stands for any host or any port. */
   network: z.array(z.string().regex(/^(\*|(\*\.)?[a-z0-9.-]+):(\*|\d{1,5})$/)).default(["*:*"]),
-  /** Where packages may come from: npm, pypi, nuget, oci, source. */
-  registries: z.array(z.string().max(20)).default(["npm", "pypi", "nuget", "oci", "source"]),
+  /** Where servers may come from: npm, pypi, nuget, oci, source; remote: they run elsewhere. */
+  registries: z.array(z.string().max(20))
+    .default(["npm", "pypi", "nuget", "oci", "source", "remote"]),
   /** Packages may run scripts when they are installed. */
   installScripts: z.boolean().default(true),
 });

@@ -8,6 +8,7 @@ import type { BuildOptions, Docker, ImageDetails } from "./docker.ts";
 import { DockerError } from "./docker.ts";
 import { explain, ImageError } from "./image_error.ts";
 import {
+  adapterContext,
   BASES,
   type Bases,
   BuildLabel,
@@ -20,7 +21,13 @@ import {
 } from "./image_recipes.ts";
 import { billOfMaterials } from "./image_sbom.ts";
 import { Label } from "./policy.ts";
-import { type OciPackage, Package, packageTitle, type SourcePackage } from "./protocol.ts";
+import {
+  type OciPackage,
+  Package,
+  packageTitle,
+  type RemotePackage,
+  type SourcePackage,
+} from "./protocol.ts";
 import { Slots } from "./slots.ts";
 import { sourceContext } from "./source_tree.ts";
 
@@ -199,15 +206,18 @@ export class Images {
 
   /** The id of the base that a package's image stands on, "" when it brings its own; null: missing. */
   async #baseId(wanted: Package): Promise<string | null> {
-    if (!isInstalled(wanted)) return "";
     const { docker, bases, indexes } = this.#options;
-    const recipe = recipeOf(wanted, indexes);
-    return (await docker.inspectImage(bases[recipe.base]))?.Id ?? null;
+    const isOurs = wanted.registry === "remote" || isInstalled(wanted);
+    if (!isOurs) return "";
+    const base = isInstalled(wanted) ? recipeOf(wanted, indexes).base : "node";
+    return (await docker.inspectImage(bases[base]))?.Id ?? null;
   }
 
   async #missingBase(wanted: Package): Promise<ImageError> {
     const { docker, bases, indexes } = this.#options;
-    const { base, installer } = recipeOf(wanted as InstalledPackage, indexes);
+    const { base, installer } = isInstalled(wanted)
+      ? recipeOf(wanted, indexes)
+      : { base: "node", installer: "node" } as const;
     const missing = await docker.inspectImage(bases[base]) ? installer : base;
     if (missing === "node") {
       return new ImageError(
@@ -239,6 +249,7 @@ export class Images {
     try {
       if (wanted.registry === "oci") return await this.#pull(wanted, build);
       if (wanted.registry === "source") return await this.#buildSource(wanted, build);
+      if (wanted.registry === "remote") return await this.#addAdapter(wanted, baseId, build);
       return await this.#install(wanted, baseId, buildId, build);
     } catch (error) {
       throw explain(error, wanted, build.output, limits);
@@ -308,6 +319,18 @@ export class Images {
     } finally {
       await docker.removeImage(tag).catch(() => {});
     }
+  }
+
+  /** The adapter's few files on the base: nothing is fetched, and nothing runs. */
+  async #addAdapter(wanted: RemotePackage, baseId: string, build: Build): Promise<BuiltImage> {
+    const { toolboxId, bases } = this.#options;
+    const labels = { ...ownImageLabels(toolboxId, build.key), [BuildLabel.base]: baseId };
+    const id = await this.#run(adapterContext(wanted.url, labels), build, {
+      tag: repository(wanted, build.key),
+      buildArguments: { BASE: bases.node },
+      network: false,
+    });
+    return await this.#finish(id, wanted, null);
   }
 
   /** What another's image needs to be ours: labels to find it by, and the launcher. */
@@ -499,7 +522,7 @@ function builtImage(image: ImageDetails): BuiltImage {
 }
 
 function isInstalled(wanted: Package): wanted is InstalledPackage {
-  return wanted.registry !== "oci" && wanted.registry !== "source";
+  return ["npm", "pypi", "nuget"].includes(wanted.registry);
 }
 
 function tooLarge({ writtenBytes }: BuildLimits): ImageError {
@@ -552,6 +575,8 @@ function slug(wanted: Package): string {
     ? wanted.image
     : wanted.registry === "source"
     ? wanted.location.replace(/^https?:/, "")
+    : wanted.registry === "remote"
+    ? new URL(wanted.url).hostname
     : wanted.name;
   const letters = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-|-$/g, "");
   return letters.slice(0, 60).replace(/-$/, "") || "package";

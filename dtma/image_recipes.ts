@@ -3,6 +3,10 @@
  * in the exec form, and what a command is made of is a label.
  */
 import launcher from "./launch.sh" with { type: "text" };
+import eventStream from "./remote_adapter/event_stream.mts" with { type: "text" };
+import adapterMain from "./remote_adapter/main.mts" with { type: "text" };
+import paramHeaders from "./remote_adapter/param_headers.mts" with { type: "text" };
+import remote from "./remote_adapter/remote.mts" with { type: "text" };
 import { ImageError } from "./image_error.ts";
 import { Label } from "./policy.ts";
 import type { NpmPackage, NugetPackage, PypiPackage } from "./protocol.ts";
@@ -177,6 +181,32 @@ export function derivedContext(
     "",
   ].join("\n");
   return writeTar({ Dockerfile: dockerfile, launch: launcher }, ["launch"]);
+}
+
+const ADAPTER_FILES = {
+  "event_stream.mts": eventStream,
+  "main.mts": adapterMain,
+  "param_headers.mts": paramHeaders,
+  "remote.mts": remote,
+};
+
+/** The build context of the adapter before a remote server. */
+export function adapterContext(
+  url: string,
+  labels: Record<string, string>,
+): Uint8Array<ArrayBuffer> {
+  const dockerfile = [
+    "ARG BASE",
+    "FROM ${BASE}",
+    labelStep({
+      ...labels,
+      [BuildLabel.command]: JSON.stringify(["node", "/app/main.mts", url]),
+      [BuildLabel.launcher]: "1",
+    }),
+    "COPY *.mts /app/",
+    "",
+  ].join("\n");
+  return writeTar({ Dockerfile: dockerfile, ...ADAPTER_FILES });
 }
 
 function labelStep(labels: Record<string, string>): string {

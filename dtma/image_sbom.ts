@@ -1,5 +1,6 @@
 /** Bills of materials: what is in a server's image, as far as its package says. */
 import type { Package } from "./protocol.ts";
+import { DTMA_VERSION } from "./version.ts";
 
 interface Component {
   type: "library" | "application";
@@ -132,6 +133,13 @@ function identity(wanted: Package): [name: string, version: string, purl: string
         : "";
       return [location, revision, `pkg:generic/${encodeURIComponent(name)}@${revision}${from}`];
     }
+    case "remote":
+      // What runs elsewhere is not in the image; the adapter is of this DTMA.
+      return [
+        "mooring-remote-adapter",
+        DTMA_VERSION,
+        `pkg:generic/mooring-remote-adapter@${DTMA_VERSION}`,
+      ];
   }
 }
 

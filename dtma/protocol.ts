@@ -160,6 +160,20 @@ export const SourcePackage = z.object({
 );
 export type SourcePackage = z.infer<typeof SourcePackage>;
 
+/**
+ * A remote server, which runs elsewhere: what runs here is an adapter, in a container like any other
+ * (remote_adapter/), that reaches the server's host and nothing else.
+ */
+export const RemotePackage = z.object({
+  registry: z.literal("remote"),
+  /** Of its Streamable HTTP or HTTP+SSE endpoint; shown on pages, so no secret may be in it. */
+  url: z.url({ protocol: /^https?$/ }).max(2000),
+}).refine(({ url }) => {
+  const { username, password, hash } = new URL(url);
+  return !(username || password || hash);
+}, { path: ["url"], message: "must have neither a user nor a fragment" });
+export type RemotePackage = z.infer<typeof RemotePackage>;
+
 /** What DTMA makes a server's image from: exact, so that it is the same tomorrow. */
 export const Package = z.discriminatedUnion("registry", [
   NpmPackage,
@@ -167,6 +181,7 @@ export const Package = z.discriminatedUnion("registry", [
   NugetPackage,
   OciPackage,
   SourcePackage,
+  RemotePackage,
 ]);
 export type Package = z.infer<typeof Package>;
 
@@ -177,6 +192,8 @@ export function packageTitle(wanted: Package): string {
       return `${wanted.image}@${wanted.digest.slice(0, 19)}`;
     case "source":
       return `${wanted.location}@${wanted.revision.slice(0, 12)}`;
+    case "remote":
+      return wanted.url;
     default:
       return `${wanted.name}@${wanted.version}`;
   }

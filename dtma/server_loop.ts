@@ -233,8 +233,9 @@ export class ServerLoop {
         await this.#removeNetworks();
         if (this.#deletesVolumes) await this.#removeVolumes();
         await this.#toolbox.collectImages();
-        if (signal.aborted) return false;
         await this.#logFile.remove();
+        // Looked at last: what is wanted from here on finds another loop.
+        if (signal.aborted) return false;
         this.#toolbox.removed(this.#serverId);
         return true;
       } catch (error) {

@@ -76,7 +76,6 @@ export async function getServer(db: Database, user: User, serverId: string): Pro
  * Deploys a catalog entry on a toolbox: the server, its first generation, its secrets and the event
  * are written in one transaction; the toolbox pulls it from there.
  *
- * @param request.idempotencyKey a uuid made with the form: sent twice, it is one server
  * @throws {Invalid} with a sentence for each field that does not hold; also where no toolbox fits, or the
  *   chosen one takes no new server
  * @throws {NotFound} no such entry or toolbox in reach
@@ -85,17 +84,45 @@ export async function getServer(db: Database, user: User, serverId: string): Pro
 export async function deployServer(
   db: Database,
   user: User,
-  request: {
-    workspaceId: string;
-    slug: string;
-    /** Without it the app chooses ({@link place}). */
-    toolboxId?: string;
-    /** `key=value`: on a toolbox that has this label. */
-    label?: string;
-    name?: string;
-    form: Record<string, string>;
-    idempotencyKey: string;
-  },
+  request: Deployment & { slug: string },
+  secretsKey: SecretsKey,
+): Promise<{ serverId: string; created: boolean }> {
+  const entryOf = (sql: Sql) => readCatalogEntry(sql, request.slug);
+  return await deploy(db, user, request, entryOf, secretsKey);
+}
+
+/**
+ * Deploys an entry that stands in no catalog.
+ * @throws {Invalid | Forbidden} as {@link deployServer}
+ */
+export async function deployEntry(
+  db: Database,
+  user: User,
+  request: Deployment & { entry: CatalogEntry },
+  secretsKey: SecretsKey,
+): Promise<{ serverId: string; created: boolean }> {
+  const entry = { id: null, entry: request.entry };
+  return await deploy(db, user, request, () => Promise.resolve(entry), secretsKey);
+}
+
+/** What a deploy form says, whatever it deploys. */
+export interface Deployment {
+  workspaceId: string;
+  /** Without it the app chooses ({@link place}). */
+  toolboxId?: string;
+  /** `key=value`: on a toolbox that has this label. */
+  label?: string;
+  name?: string;
+  form: Record<string, string>;
+  /** A uuid made with the form: sent twice, it is one server. */
+  idempotencyKey: string;
+}
+
+async function deploy(
+  db: Database,
+  user: User,
+  request: Deployment,
+  entryOf: (sql: Sql) => Promise<{ id: string | null; entry: CatalogEntry }>,
   secretsKey: SecretsKey,
 ): Promise<{ serverId: string; created: boolean }> {
   try {
@@ -105,7 +132,7 @@ export async function deployServer(
       const made = await serverOfKey(sql, request);
       if (made) return made;
 
-      const { id: entryId, entry } = await readCatalogEntry(sql, request.slug);
+      const { id: entryId, entry } = await entryOf(sql);
       const toolboxId = await placeFor(sql, request, {
         memoryMiB: entry.memoryMiB,
         label: request.label,

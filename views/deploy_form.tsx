@@ -77,7 +77,7 @@ function BuildConsent({ code, isGiven, mistake }: {
 }
 
 /** Where it goes: wherever fits best, on one toolbox, or on any with a label; and why others do not fit. */
-function ToolboxChoice({ toolboxes, placement, values, mistakes }: {
+export function ToolboxChoice({ toolboxes, placement, values, mistakes }: {
   toolboxes: Toolbox[];
   placement: Placement;
   values: Record<string, string>;

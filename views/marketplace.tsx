@@ -19,7 +19,10 @@ export function Marketplace(props: MarketplaceProps) {
   return (
     <>
       <h1>Marketplace</h1>
-      <p class="lead">MCP servers that run on your own machine, each in a container of its own.</p>
+      <p class="lead">
+        MCP servers that run on your own machine, each in a container of its own. One that runs
+        elsewhere? <a href={url("/servers/remote")}>Add it by its URL</a>.
+      </p>
       <form
         method="get"
         action={url("/marketplace")}
@@ -203,6 +206,8 @@ function Allowances({ entry, buildCode }: Pick<EntryProps, "entry" | "buildCode"
           ? "Its packages run install scripts while the image is built, with access to the network."
           : entry.package.registry === "oci"
           ? "Its image is taken as it is, by digest: nothing of it runs before the server does."
+          : entry.package.registry === "remote"
+          ? "The server itself runs elsewhere: here is an adapter that reaches it and nothing else."
           : "No install scripts run while the image is built."}
       </li>
     </ul>

@@ -7,6 +7,7 @@ const REGISTRIES: Record<Package["registry"], string> = {
   nuget: "NuGet",
   oci: "image",
   source: "source",
+  remote: "remote",
 };
 
 /** Where a package comes from, in a word or two. */
@@ -22,6 +23,8 @@ export function packageTitle(wanted: Package): string {
       return `${registry} · ${wanted.image}@${wanted.digest.slice(0, 19)}…`;
     case "source":
       return `${registry} · ${visibleText(wanted.location)}@${wanted.revision.slice(0, 12)}…`;
+    case "remote":
+      return `${registry} · ${visibleText(wanted.url)}`;
     default:
       return `${registry} · ${wanted.name} ${wanted.version}`;
   }

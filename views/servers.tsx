@@ -9,7 +9,10 @@ export function Servers({ servers }: { servers: Server[] }) {
     <>
       <div class="head">
         <h1>Servers</h1>
-        <a class="button" href={url("/marketplace")}>Deploy a server</a>
+        <p class="line">
+          <a href={url("/servers/remote")}>Add a remote server</a>
+          <a class="button" href={url("/marketplace")}>Deploy a server</a>
+        </p>
       </div>
       <div hx-sse:connect={url("/servers/live")} hx-swap="none"></div>
       <ServerList servers={servers} />

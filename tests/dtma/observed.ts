@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { Ceiling } from "../../dtma/ceiling.ts";
 import type { Images } from "../../dtma/image.ts";
 import type { Denial, Observation, ReportedEvent, ServerSpec } from "../../dtma/protocol.ts";
-import { Reconciler } from "../../dtma/reconcile.ts";
+import { Reconciler, type ReconcilerOptions } from "../../dtma/reconcile.ts";
 import { openSession } from "../../dtma/session.ts";
 import type { Toolbox } from "./engine.ts";
 
@@ -20,7 +20,11 @@ export class Dtma {
   static async start(
     toolbox: Toolbox,
     images?: Pick<Images, "ensure" | "collect">,
-    { ceiling, pingEveryMs }: { ceiling?: object; pingEveryMs?: number } = {},
+    { ceiling, pingEveryMs, egress }: {
+      ceiling?: object;
+      pingEveryMs?: number;
+      egress?: ReconcilerOptions["egress"];
+    } = {},
   ): Promise<Dtma> {
     const { docker, id: toolboxId, dataDir } = toolbox;
     const dtma: Dtma = new Dtma(
@@ -31,6 +35,7 @@ export class Dtma {
         openSession,
         images,
         pingEveryMs,
+        egress,
         ceiling: Ceiling.read(ceiling ? JSON.stringify(ceiling) : null),
         report: (observation) => dtma.history.push(observation),
         event: (event) => dtma.events.push(event),

@@ -121,6 +121,34 @@ Deno.test({
       assert.match(await get("/servers"), /PyPI · made_up 1\.0/);
     });
 
+    await t.step("a remote server is added by its URL, and its key is on no page", async () => {
+      const add = (form: Record<string, string>, idempotencyKey = crypto.randomUUID()) =>
+        app.request(`${ORIGIN}/servers/remote`, {
+          method: "POST",
+          body: new URLSearchParams({ toolboxId, idempotencyKey, ...form }),
+          headers: { cookie, origin: ORIGIN },
+        });
+      assert.match(await get("/servers/remote"), /name="header.1"[^>]*value="Authorization"/);
+      const refused = await add({ url: "ftp://x", name: "Kept name" });
+      assert.equal(refused.status, 422);
+      const again = await refused.text();
+      assert.match(again, /must be a whole URL/);
+      assert.match(again, /value="Kept name"/);
+      const form = {
+        url: "https://mcp.example.com/mcp",
+        "header.1": "Authorization",
+        "env.HEADER_1_VALUE": "Bearer a-secret-key",
+      };
+      const key = crypto.randomUUID();
+      const [made, twice] = [await add(form, key), await add(form, key)];
+      assert.equal(made.status, 303);
+      assert.equal(made.headers.get("location"), twice.headers.get("location"));
+      const server = await get(made.headers.get("location")!);
+      assert.match(server, /remote · https:\/\/mcp\.example\.com\/mcp/);
+      assert.match(server, /mcp\.example\.com:443/);
+      assert.ok(!server.includes("a-secret-key"));
+    });
+
     await calls.flush();
     await changes.close();
     await world.close();

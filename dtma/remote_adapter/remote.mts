@@ -1,0 +1,553 @@
+/**
+ * One remote MCP server over HTTP, of any revision: Streamable HTTP with a session (2025-03-26 to
+ * 2025-11-25) or stateless (2026-07-28), or HTTP+SSE (2024-11-05), found by what the server answers
+ * to `initialize` (2026-07-28, streamable-http#backward-compatibility). Messages pass as text,
+ * unchanged but for line breaks between tokens.
+ */
+import { eventsOf, type ServerSentEvent } from "./event_stream.mts";
+import { Buffer } from "node:buffer";
+import { ParamHeaders, plainHeader } from "./param_headers.mts";
+
+export interface RemoteOptions {
+  url: URL;
+  /** Sent with every request. */
+  headers: Record<string, string>;
+  /** Told each message of the server, as one line. */
+  write(line: string): void;
+  /** Told what a person should know. */
+  log(line: string): void;
+}
+
+/** A message as far as it is looked at. */
+interface Message {
+  id?: string | number;
+  method?: string;
+  params?: Record<string, unknown> & { _meta?: Record<string, unknown> };
+  result?: Record<string, unknown>;
+  error?: unknown;
+}
+
+type Deliver = (text: string, message: Message) => void;
+
+/** A frame of 4 MiB and what an envelope adds: what DTMA reads at most. */
+const MESSAGE_LIMIT = 4 * 1024 * 1024 + 64 * 1024;
+const REFUSAL_LIMIT = 64 * 1024;
+
+/** Waits before a stream that broke is opened again; doubles. */
+const RETRY_MS = 1000;
+const LONGEST_RETRY_MS = 30_000;
+/** Tries to take up a call's answer again, before the call is given up. */
+const RESUME_LIMIT = 5;
+const ENDPOINT_TIMEOUT_MS = 15_000;
+/** How long a server is waited for when its session is ended. */
+const GOODBYE_MS = 1000;
+
+const REVISION_META = "io.modelcontextprotocol/protocolVersion";
+const METHOD_NOT_FOUND = -32601;
+const INTERNAL_ERROR = -32603;
+
+/** Why the server gave no answer, for a person. */
+class RemoteError extends Error {
+  readonly code: number;
+  constructor(message: string, code = INTERNAL_ERROR) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** The server does not know the session any more: what was asked has not run. */
+class SessionLost extends Error {}
+
+export class Remote {
+  readonly #options: RemoteOptions;
+  /** Where a redirect of the server's own moved it to. */
+  #url: URL;
+  readonly #inFlight = new Map<string | number, AbortController>();
+  readonly #paramHeaders = new ParamHeaders();
+  /** Of the legacy session: the request that opened it, to open it again when it is lost. */
+  #initialize: { line: string; message: Message } | null = null;
+  #session: string | null = null;
+  #revision: string | null = null;
+  #reopening: Promise<void> | null = null;
+  /** Ends the streams of a session: its GET stream, or that of HTTP+SSE. */
+  #sessionLife = new AbortController();
+  /** Where messages go with HTTP+SSE; null with Streamable HTTP. */
+  #endpoint: URL | null = null;
+
+  constructor(options: RemoteOptions) {
+    this.#options = options;
+    this.#url = options.url;
+  }
+
+  /** Passes a message on. Never rejects: what goes wrong with a request is its answer. */
+  async receive(line: string): Promise<void> {
+    if (line.trim() === "") return;
+    let message: Message;
+    try {
+      message = JSON.parse(line);
+    } catch {
+      return this.#options.log("A line that is not JSON was left out");
+    }
+    const { id, method } = message;
+    if (method === "notifications/cancelled") return await this.#cancel(line, message);
+    if (id === undefined || method === undefined) {
+      await this.#send(line, message, undefined).catch((error) =>
+        this.#options.log(`${method ?? "A response"} was not taken: ${messageOf(error)}`)
+      );
+      if (method === "notifications/initialized") this.#listen();
+      return;
+    }
+    const call = new AbortController();
+    this.#inFlight.set(id, call);
+    try {
+      await this.#request(line, message, call.signal);
+    } catch (error) {
+      if (!call.signal.aborted) this.#answer(id, error);
+    } finally {
+      this.#inFlight.delete(id);
+    }
+  }
+
+  /** Ends the session at the server and all that is under way. */
+  async close(): Promise<void> {
+    this.#sessionLife.abort();
+    for (const call of this.#inFlight.values()) call.abort();
+    if (this.#session === null) return;
+    await fetch(this.#url, {
+      method: "DELETE",
+      headers: this.#headers({}),
+      signal: AbortSignal.timeout(GOODBYE_MS),
+    }).catch(() => {});
+  }
+
+  async #request(line: string, message: Message, signal: AbortSignal): Promise<void> {
+    if (message.method === "initialize") {
+      this.#forgetSession();
+      this.#initialize = { line, message };
+    }
+    try {
+      await this.#send(line, message, signal);
+    } catch (error) {
+      if (!(error instanceof SessionLost) || message.method === "initialize") throw error;
+      await this.#reopen();
+      await this.#send(line, message, signal);
+    }
+  }
+
+  /** To whichever transport the server has. */
+  async #send(
+    line: string,
+    message: Message,
+    signal: AbortSignal | undefined,
+    deliver: Deliver = (text) => this.#options.write(text),
+  ): Promise<void> {
+    if (this.#endpoint) return await this.#sendToEndpoint(line, message, signal, deliver);
+    const response = await this.#post(this.#url, line, this.#headers(message), signal);
+    const type = response.headers.get("content-type") ?? "";
+    if (!response.ok) return await this.#refused(response, line, message, signal, deliver);
+    if (message.method === "initialize") this.#session = response.headers.get("mcp-session-id");
+    const noting: Deliver = (text, received) => {
+      this.#note(message, received);
+      deliver(text, received);
+    };
+    if (type.startsWith("text/event-stream")) {
+      await this.#followAnswer(response, message, signal, noting);
+    } else if (message.id !== undefined && message.method !== undefined) {
+      const text = oneLine(await bodyText(response, MESSAGE_LIMIT));
+      const received = parsed(text);
+      if (received?.id !== message.id) {
+        throw new RemoteError(`The remote server answered ${message.method} with no answer to it`);
+      }
+      noting(text, received);
+    } else await response.body?.cancel();
+  }
+
+  async #post(
+    url: URL,
+    body: string,
+    headers: Record<string, string>,
+    signal: AbortSignal | undefined,
+  ): Promise<Response> {
+    const response = await this.#fetch(url, { method: "POST", headers, body, signal });
+    const moved = movedTo(response, url);
+    if (!moved) return response;
+    await response.body?.cancel();
+    this.#url = moved;
+    return await this.#fetch(moved, { method: "POST", headers, body, signal });
+  }
+
+  async #fetch(url: URL, init: RequestInit): Promise<Response> {
+    try {
+      // By hand: another origin must not get the headers, which hold secrets.
+      return await fetch(url, { ...init, redirect: "manual" });
+    } catch (error) {
+      init.signal?.throwIfAborted();
+      throw new RemoteError(
+        `${url.host} does not answer (${
+          reasonOf(error)
+        }). Whether it took the request is not known`,
+      );
+    }
+  }
+
+  /** An answer that comes as a stream, which is taken up again where it breaks, if it says how. */
+  async #followAnswer(
+    response: Response,
+    message: Message,
+    signal: AbortSignal | undefined,
+    deliver: Deliver,
+  ): Promise<void> {
+    let isAnswered = false, last: ServerSentEvent | null = null, stream: Response | null = response;
+    for (let attempt = 0;; attempt++) {
+      try {
+        if (stream?.body) {
+          for await (const event of eventsOf(stream.body, MESSAGE_LIMIT)) {
+            last = event;
+            const text = oneLine(event.data), received = parsed(text);
+            if (!received) continue;
+            isAnswered ||= received.method === undefined && received.id === message.id;
+            deliver(text, received);
+          }
+        }
+      } catch (error) {
+        signal?.throwIfAborted();
+        if (error instanceof RangeError) throw new RemoteError(TOO_LARGE);
+      }
+      if (isAnswered || message.id === undefined) return;
+      signal?.throwIfAborted();
+      if (last?.id == null || this.#session === null || attempt === RESUME_LIMIT) break;
+      await pause(last.retryMs ?? RETRY_MS, signal);
+      stream = await this.#openStream(last.id, signal).catch(() => null);
+    }
+    throw new RemoteError("The remote server's answer broke off: the call may have run");
+  }
+
+  async #openStream(lastId: string | null, signal: AbortSignal | undefined): Promise<Response> {
+    const headers = {
+      ...this.#headers({}),
+      accept: "text/event-stream",
+      ...(lastId === null ? {} : { "last-event-id": lastId }),
+    };
+    return await this.#fetch(this.#url, { headers, signal });
+  }
+
+  /** The stream of what the server says by itself (2025-11-25, transports#listening-for-messages). */
+  async #listen(): Promise<void> {
+    if (this.#endpoint || this.#revision === null) return;
+    const { signal } = this.#sessionLife;
+    let lastId: string | null = null, waitMs = RETRY_MS;
+    while (!signal.aborted) {
+      try {
+        const response = await this.#openStream(lastId, signal);
+        const type = response.headers.get("content-type") ?? "";
+        if (response.status >= 400 && response.status < 500) return void response.body?.cancel();
+        if (response.ok && type.startsWith("text/event-stream")) {
+          waitMs = RETRY_MS;
+          for await (const event of eventsOf(response.body!, MESSAGE_LIMIT)) {
+            lastId = event.id;
+            waitMs = event.retryMs ?? RETRY_MS;
+            const text = oneLine(event.data);
+            if (parsed(text)) this.#options.write(text);
+          }
+        } else await response.body?.cancel();
+      } catch {
+        // Opened again below.
+      }
+      await pause(waitMs, signal).catch(() => {});
+      waitMs = Math.min(2 * waitMs, LONGEST_RETRY_MS);
+    }
+  }
+
+  /** What an error status says; `initialize` is tried again over HTTP+SSE where it may mean that. */
+  async #refused(
+    response: Response,
+    line: string,
+    message: Message,
+    signal: AbortSignal | undefined,
+    deliver: Deliver,
+  ): Promise<void> {
+    const { status } = response;
+    const text = await bodyText(response, REFUSAL_LIMIT).catch(() => "");
+    const received = parsed(text);
+    const isSessions = this.#session !== null && message.method !== "initialize";
+    if (status === 404 && isSessions) throw new SessionLost();
+    if (received && "error" in received) {
+      if (message.id !== undefined) deliver(withId(text, message.id), received);
+      return;
+    }
+    if (message.method === "initialize" && [400, 404, 405].includes(status)) {
+      await this.#openEndpoint();
+      return await this.#send(line, message, signal, deliver);
+    }
+    if (message.method === "server/discover" && status >= 400 && status < 500 && status !== 429) {
+      // A server of an older revision: DTMA goes on with `initialize`.
+      throw new RemoteError("Method not found", METHOD_NOT_FOUND);
+    }
+    throw new RemoteError(refusal(response));
+  }
+
+  // ── HTTP+SSE (2024-11-05, transports#http-with-sse) ──────────────────────────────────────────────
+
+  /** Opens the stream, whose first event says where messages go. */
+  async #openEndpoint(): Promise<void> {
+    const life = this.#sessionLife;
+    const { promise, resolve, reject } = Promise.withResolvers<URL>();
+    const timer = setTimeout(
+      () =>
+        reject(new RemoteError("The remote server speaks neither Streamable HTTP nor HTTP+SSE")),
+      ENDPOINT_TIMEOUT_MS,
+    );
+    const response = await this.#openStream(null, life.signal);
+    const type = response.headers.get("content-type") ?? "";
+    if (!response.ok || !type.startsWith("text/event-stream")) {
+      clearTimeout(timer);
+      await response.body?.cancel();
+      throw new RemoteError(refusal(response));
+    }
+    this.#readEndpoint(response, life, resolve).catch(reject).then(() =>
+      reject(new RemoteError("The remote server's stream ended at once"))
+    );
+    try {
+      this.#endpoint = await promise;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #readEndpoint(
+    response: Response,
+    life: AbortController,
+    found: (endpoint: URL) => void,
+  ): Promise<void> {
+    try {
+      for await (const event of eventsOf(response.body!, MESSAGE_LIMIT)) {
+        if (event.type === "endpoint") {
+          const endpoint = new URL(event.data, this.#url);
+          // Another origin must not get the headers, which hold secrets.
+          if (endpoint.origin !== this.#url.origin) {
+            throw new RemoteError(
+              `The remote server wants messages at another host, ${endpoint.host}`,
+            );
+          }
+          found(endpoint);
+          continue;
+        }
+        const text = oneLine(event.data), received = parsed(text);
+        if (received) this.#deliverFromStream(text, received);
+      }
+    } finally {
+      if (this.#sessionLife === life && !life.signal.aborted) {
+        this.#endpoint = null;
+        this.#session = null;
+        for (const [id, call] of this.#waiting) {
+          call.reject(
+            new RemoteError("The remote server's stream broke off: the call may have run"),
+          );
+          this.#waiting.delete(id);
+        }
+      }
+    }
+  }
+
+  /** Requests that wait for their answer on the stream of HTTP+SSE. */
+  readonly #waiting = new Map<
+    string | number,
+    { deliver: Deliver; resolve(): void; reject(error: unknown): void }
+  >();
+
+  #deliverFromStream(text: string, received: Message): void {
+    const { id, method } = received;
+    const call = method === undefined && id !== undefined ? this.#waiting.get(id) : undefined;
+    if (!call) return this.#options.write(text);
+    this.#waiting.delete(id!);
+    call.deliver(text, received);
+    call.resolve();
+  }
+
+  async #sendToEndpoint(
+    line: string,
+    message: Message,
+    signal: AbortSignal | undefined,
+    deliver: Deliver,
+  ): Promise<void> {
+    const { id, method } = message;
+    const isRequest = id !== undefined && method !== undefined;
+    const answered = Promise.withResolvers<void>();
+    answered.promise.catch(() => {});
+    if (isRequest) {
+      this.#waiting.set(id, { ...answered, deliver });
+      signal?.addEventListener("abort", () => answered.reject(signal.reason), { once: true });
+    }
+    try {
+      const headers = { ...this.#options.headers, "content-type": "application/json" };
+      const response = await this.#fetch(this.#endpoint!, {
+        method: "POST",
+        headers,
+        body: line,
+        signal,
+      });
+      await response.body?.cancel();
+      if (response.status === 404) throw new SessionLost();
+      if (!response.ok) throw new RemoteError(refusal(response));
+      if (isRequest) await answered.promise;
+    } finally {
+      if (isRequest) this.#waiting.delete(id);
+    }
+  }
+
+  // ── The session ──────────────────────────────────────────────────────────────────────────────────
+
+  /** Opens a lost session again, once for all who found it lost. */
+  #reopen(): Promise<void> {
+    this.#reopening ??= (async () => {
+      const opened = this.#initialize;
+      if (!opened) throw new RemoteError("The remote server ended the session");
+      this.#options.log("The remote server ended the session; another one is opened");
+      this.#forgetSession();
+      let failed = false;
+      const deliver: Deliver = (_, received) => failed ||= "error" in received;
+      await this.#send(opened.line, opened.message, this.#sessionLife.signal, deliver);
+      if (failed) throw new RemoteError("The remote server refused another session");
+      const initialized = { method: "notifications/initialized" };
+      await this.#send(JSON.stringify({ jsonrpc: "2.0", ...initialized }), initialized, undefined);
+      this.#listen();
+    })().finally(() => this.#reopening = null);
+    return this.#reopening;
+  }
+
+  #forgetSession(): void {
+    this.#sessionLife.abort();
+    this.#sessionLife = new AbortController();
+    this.#session = this.#revision = this.#endpoint = null;
+  }
+
+  /** 2026-07-28 cancels by closing the request's own stream; older ones by a message. */
+  async #cancel(line: string, message: Message): Promise<void> {
+    const call = this.#inFlight.get(message.params?.requestId as string | number);
+    if (this.#revision !== null || this.#endpoint) {
+      await this.#send(line, message, undefined).catch(() => {});
+    }
+    call?.abort();
+  }
+
+  /** Takes what later requests need out of an answer. */
+  #note({ method }: Message, { result }: Message): void {
+    if (!result) return;
+    if (method === "initialize") this.#revision = String(result.protocolVersion);
+    if (method === "tools/list") this.#paramHeaders.learn(result.tools);
+  }
+
+  #headers({ method, params }: Message): Record<string, string> {
+    const headers: Record<string, string> = {
+      ...this.#options.headers,
+      "content-type": "application/json",
+      accept: "application/json, text/event-stream",
+    };
+    const stateless = params?._meta?.[REVISION_META];
+    if (typeof stateless === "string" && method !== undefined) {
+      const name = method === "resources/read" ? params!.uri : params!.name;
+      return {
+        ...headers,
+        "mcp-protocol-version": stateless,
+        "mcp-method": method,
+        ...(typeof name === "string" ? { "mcp-name": plainHeader(name) } : {}),
+        ...(method === "tools/call" ? this.#paramHeaders.of(params!) : {}),
+      };
+    }
+    if (this.#session !== null) headers["mcp-session-id"] = this.#session;
+    if (this.#revision !== null) headers["mcp-protocol-version"] = this.#revision;
+    return headers;
+  }
+
+  #answer(id: string | number, error: unknown): void {
+    const code = error instanceof RemoteError ? error.code : INTERNAL_ERROR;
+    const message = error instanceof SessionLost
+      ? "The remote server ended the session twice in a row; the call was not made"
+      : messageOf(error);
+    if (code !== METHOD_NOT_FOUND) this.#options.log(message);
+    this.#options.write(JSON.stringify({ jsonrpc: "2.0", id, error: { code, message } }));
+  }
+}
+
+const TOO_LARGE =
+  "The remote server's answer is over 4 MiB. The call has run; ask for less at once";
+
+/** A redirect within the server's own origin, as frameworks make for a missing slash at the end. */
+function movedTo(response: Response, from: URL): URL | null {
+  if (response.status !== 307 && response.status !== 308) return null;
+  const location = response.headers.get("location");
+  if (!location || !URL.canParse(location, from)) return null;
+  const to = new URL(location, from);
+  return to.origin === from.origin ? to : null;
+}
+
+function refusal(response: Response): string {
+  const { status } = response;
+  if (status === 401 || status === 403) {
+    const how = response.headers.get("www-authenticate");
+    const scheme = how ? `, and asks for ${how.slice(0, 200)}` : "";
+    return `The remote server refused the credentials (${status}${scheme}): check the headers that it gets`;
+  }
+  if (status === 429) {
+    const after = response.headers.get("retry-after");
+    return `The remote server takes no more requests for now (429)${
+      after ? `; try again after ${after.slice(0, 40)}${/^\d+$/.test(after) ? " s" : ""}` : ""
+    }`;
+  }
+  if (status >= 300 && status < 400) {
+    const location = response.headers.get("location")?.slice(0, 200) ?? "nowhere";
+    return `The remote server moved to ${location} (${status}): give that URL instead`;
+  }
+  return `The remote server answered ${status}`;
+}
+
+/** @throws {RemoteError} when it is longer than `limit` bytes */
+async function bodyText(response: Response, limit: number): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of response.body ?? []) {
+    length += chunk.length;
+    if (length > limit) throw new RemoteError(TOO_LARGE);
+    chunks.push(chunk);
+  }
+  return new TextDecoder().decode(Buffer.concat(chunks));
+}
+
+function parsed(text: string): Message | null {
+  try {
+    const value = JSON.parse(text);
+    return typeof value === "object" && value !== null ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+/** In JSON a line break stands between tokens alone. */
+function oneLine(text: string): string {
+  return text.replaceAll(/[\r\n]+/g, " ").trim();
+}
+
+/** An error's text under the request's id, which a server that refuses early does not say. */
+function withId(text: string, id: string | number): string {
+  return JSON.stringify({ ...JSON.parse(text), jsonrpc: "2.0", id });
+}
+
+function reasonOf(error: unknown): string {
+  const cause = (error as { cause?: { code?: string } }).cause;
+  return cause?.code ?? messageOf(error);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    }, { once: true });
+  });
+}

@@ -1,0 +1,267 @@
+/** The adapter as a process of its own, before remote servers of every transport. */
+import assert from "node:assert/strict";
+import { openSession } from "../../dtma/session.ts";
+import { freePort } from "../free_port.ts";
+import { serverEverything, textOf, toolCall } from "./stdio_server.ts";
+
+const ADAPTER = new URL("../../dtma/remote_adapter/main.mts", import.meta.url).pathname;
+
+function startAdapter(url: string, env: Record<string, string> = {}) {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--no-lock", "-A", ADAPTER, url],
+    env,
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const logged: string[] = [];
+  const reading = (async () => {
+    for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) logged.push(text);
+  })();
+  return {
+    logged,
+    open: () =>
+      openSession(child, { handshakeTimeoutMs: 30_000, log: (line) => logged.push(line) }),
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGKILL");
+      await child.status;
+      await reading;
+      await child.stdin.close().catch(() => {});
+      await child.stdout.cancel().catch(() => {});
+    },
+  };
+}
+
+/** server-everything over HTTP, when it answers. */
+async function everythingOver(transport: "streamableHttp" | "sse") {
+  const port = freePort();
+  const child = new Deno.Command("node", {
+    args: [await serverEverything(), transport],
+    env: { PORT: String(port) },
+    stdout: "null",
+    stderr: "null",
+  }).spawn();
+  const base = `http://127.0.0.1:${port}`;
+  while (!await fetch(base).then((answer) => answer.body?.cancel().then(() => true), () => false)) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return {
+    url: `${base}/${transport === "sse" ? "sse" : "mcp"}`,
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGKILL");
+      await child.status;
+    },
+  };
+}
+
+for (const transport of ["streamableHttp", "sse"] as const) {
+  Deno.test(`the adapter speaks to server-everything over ${transport}`, async () => {
+    await using remote = await everythingOver(transport);
+    await using adapter = startAdapter(remote.url);
+    const session = await adapter.open();
+    assert.match(String(session.serverInfo.revision), /^20\d\d-\d\d-\d\d$/);
+    const tools = await session.listTools();
+    assert.ok(tools.some(({ name }) => name === "echo"));
+    const heard = new Set<unknown>();
+    const call = toolCall("trigger-long-running-operation", { duration: 0.2, steps: 2 }, {
+      meta: { progressToken: "p" },
+    });
+    await session.call(call, { onNotification: ({ params }) => heard.add(params?.progress) });
+    assert.deepEqual(heard, new Set([1, 2]));
+    const sums = await Promise.all(
+      Array.from({ length: 50 }, (_, n) => session.call(toolCall("get-sum", { a: n, b: 1 }), {})),
+    );
+    sums.forEach((sum, n) => assert.match(textOf(sum), new RegExp(`\\b${n + 1}\\.`)));
+    const wrong = await session.call(toolCall("none"), {});
+    assert.match(JSON.stringify(wrong), /not found|unknown/i);
+    session.close("The test is over");
+  });
+}
+
+/** A remote server of the test's own, request by request. */
+function remoteServer(handle: (request: Request, body: string) => Response | Promise<Response>) {
+  const server = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen() {} },
+    async (request) => await handle(request, await request.text()),
+  );
+  return {
+    url: `http://127.0.0.1:${server.addr.port}/mcp`,
+    [Symbol.asyncDispose]: () => server.shutdown(),
+  };
+}
+
+const stream = (...events: string[]) =>
+  new Response(events.join(""), { headers: { "content-type": "text/event-stream" } });
+
+const SCHEMA = {
+  type: "object",
+  properties: { place: { type: "string", "x-mcp-header": "Region" } },
+};
+
+/** What a server of 2026-07-28 answers to all that comes before a call. */
+function modernAnswer({ id, method }: { id: string; method: string }): Response | null {
+  const result = method === "server/discover"
+    ? { supportedVersions: ["2026-07-28"], capabilities: { tools: {} } }
+    : method === "tools/list"
+    ? { tools: [{ name: "wärme", inputSchema: SCHEMA }] }
+    : null;
+  return result &&
+    Response.json({ jsonrpc: "2.0", id, result: { resultType: "complete", ...result } });
+}
+
+Deno.test("the adapter sends what 2026-07-28 wants in headers, and the person's own", async () => {
+  let headers = new Headers();
+  await using remote = remoteServer((request, body) => {
+    const message = JSON.parse(body);
+    const answer = modernAnswer(message);
+    if (answer) return answer;
+    headers = request.headers;
+    return stream(
+      `data: {"jsonrpc":"2.0","id":"${message.id}",\ndata: "result":{"n":12345678901234567890,"content":[]}}\n\n`,
+    );
+  });
+  await using adapter = startAdapter(remote.url, {
+    HEADER_1_NAME: "X-Api-Key",
+    HEADER_1_VALUE: "secret",
+  });
+  const session = await adapter.open();
+  await session.listTools();
+  const { text } = await session.call(toolCall("wärme", { place: "Zürich" }), {});
+  assert.match(text!, /"n":12345678901234567890/, "numbers pass as they are written");
+  assert.equal(headers.get("mcp-protocol-version"), "2026-07-28");
+  assert.equal(headers.get("mcp-method"), "tools/call");
+  assert.equal(headers.get("mcp-name"), `=?base64?${btoa("w\xc3\xa4rme")}?=`);
+  assert.equal(headers.get("mcp-param-region"), `=?base64?${btoa("Z\xc3\xbcrich")}?=`);
+  assert.equal(headers.get("x-api-key"), "secret");
+  assert.equal(headers.get("mcp-session-id"), null);
+  session.close("The test is over");
+});
+
+Deno.test("the adapter cancels a call of 2026-07-28 by closing its stream", async () => {
+  const closed = Promise.withResolvers<void>();
+  const begun = Promise.withResolvers<void>();
+  await using remote = remoteServer((request, body) => {
+    const answer = modernAnswer(JSON.parse(body));
+    if (answer) return answer;
+    request.signal.addEventListener("abort", () => closed.resolve());
+    begun.resolve();
+    return new Response(new ReadableStream({ cancel: () => closed.resolve() }), {
+      headers: { "content-type": "text/event-stream" },
+    });
+  });
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  const stop = new AbortController();
+  const call = session.call(toolCall("wärme"), { signal: stop.signal });
+  call.catch(() => {});
+  await begun.promise;
+  stop.abort();
+  await closed.promise;
+  await assert.rejects(call);
+  session.close("The test is over");
+});
+
+/** A server with sessions, which counts them and forgets them when it is told. */
+function sessionServer(onCall: (id: string, count: number) => Response) {
+  let sessions = 0, calls = 0;
+  const known = new Set<string>();
+  const resumed: string[] = [];
+  const server = remoteServer((request, body) => {
+    const session = request.headers.get("mcp-session-id");
+    if (request.method === "GET") {
+      const last = request.headers.get("last-event-id");
+      if (last === null) return new Response(null, { status: 405 });
+      resumed.push(last);
+      return stream(
+        `id: 2\ndata: {"jsonrpc":"2.0","id":${
+          last.split("/")[1]
+        },"result":{"content":[{"type":"text","text":"resumed"}]}}\n\n`,
+      );
+    }
+    if (request.method === "DELETE") return new Response(null);
+    const { id, method } = JSON.parse(body);
+    if (method === "initialize") {
+      known.add(`s${++sessions}`);
+      return Response.json({
+        jsonrpc: "2.0",
+        id,
+        result: { protocolVersion: "2025-06-18", capabilities: { tools: {} }, serverInfo: {} },
+      }, { headers: { "mcp-session-id": `s${sessions}` } });
+    }
+    if (!session || !known.has(session)) {
+      return new Response("no such session", { status: session ? 404 : 400 });
+    }
+    if (id === undefined) return new Response(null, { status: 202 });
+    return onCall(id, ++calls);
+  });
+  return Object.assign(server, { resumed, forget: () => known.clear(), opened: () => sessions });
+}
+
+Deno.test("the adapter opens a lost session again and makes the call in it", async () => {
+  await using remote = sessionServer((id) =>
+    Response.json({ jsonrpc: "2.0", id, result: { content: [{ type: "text", text: "made" }] } })
+  );
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
+  remote.forget();
+  const both = await Promise.all([1, 2].map(() => session.call(toolCall("any"), {})));
+  assert.deepEqual(both.map(textOf), ["made", "made"]);
+  assert.equal(remote.opened(), 2);
+  session.close("The test is over");
+});
+
+Deno.test("the adapter takes a stream up again that broke, and says so when it cannot", async () => {
+  await using remote = sessionServer((id, count) =>
+    count === 1
+      ? stream(`id: 1/"${id}"\nretry: 10\ndata: {"jsonrpc":"2.0","method":"notifications/x"}\n\n`)
+      : stream(`data: {"jsonrpc":"2.0","method":"notifications/x"}\n\n`)
+  );
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "resumed");
+  assert.equal(remote.resumed.length, 1);
+  const { error } = await session.call(toolCall("any"), {});
+  assert.match(error!.message, /broke off: the call may have run/);
+  session.close("The test is over");
+});
+
+Deno.test("the adapter says what a person can do about a refusal", async () => {
+  const answers: Record<string, () => Response> = {
+    "refused the credentials (401, and asks for Bearer)": () =>
+      new Response(null, { status: 401, headers: { "www-authenticate": "Bearer" } }),
+    "no more requests for now (429); try again after 7 s": () =>
+      new Response(null, { status: 429, headers: { "retry-after": "7" } }),
+    "moved to https://elsewhere.example/mcp (307): give that URL": () =>
+      new Response(null, { status: 307, headers: { location: "https://elsewhere.example/mcp" } }),
+    "answered 500": () => new Response("a secret of the server's", { status: 500 }),
+  };
+  for (const [said, answer] of Object.entries(answers)) {
+    await using remote = remoteServer((_, body) => modernAnswer(JSON.parse(body)) ?? answer());
+    await using adapter = startAdapter(remote.url);
+    const session = await adapter.open();
+    const { error } = await session.call(toolCall("any"), {});
+    assert.ok(error!.message.includes(said), error!.message);
+    session.close("The test is over");
+  }
+});
+
+Deno.test("the adapter follows a redirect within the server, and refuses an answer over 4 MiB", async () => {
+  await using remote = remoteServer((request, body) => {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/mcp") {
+      return new Response(null, { status: 307, headers: { location: "/mcp/" } });
+    }
+    const message = JSON.parse(body);
+    return modernAnswer(message) ?? Response.json({
+      jsonrpc: "2.0",
+      id: message.id,
+      result: { content: [{ type: "text", text: "x".repeat(5 * 1024 * 1024) }] },
+    });
+  });
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  const { error } = await session.call(toolCall("any"), {});
+  assert.match(error!.message, /over 4 MiB/);
+  session.close("The test is over");
+});

@@ -1,0 +1,54 @@
+/** A remote server, reached from a container on the real engine through the egress proxy. */
+import assert from "node:assert/strict";
+import { Docker } from "../../dtma/docker.ts";
+import { Dtma, eventually } from "./observed.ts";
+import { engineTest, fixtureSpec, leftovers } from "./engine.ts";
+
+/** An address of the host that the proxy reaches: the internet, as far as this test goes. */
+async function hostAddress(docker: Docker): Promise<string> {
+  return (await docker.inspectNetwork("bridge"))?.IPAM.Config?.[0]?.Gateway ?? "172.17.0.1";
+}
+
+engineTest("A remote server is called from its container, and leaves nothing", async (toolbox) => {
+  const host = await hostAddress(toolbox.docker);
+  const keys = new Set<string | null>();
+  const remote = Deno.serve({ hostname: host, port: 0, onListen() {} }, async (request) => {
+    keys.add(request.headers.get("x-api-key"));
+    if (request.method !== "POST") return new Response(null, { status: 405 });
+    const { id, method, params } = await request.json();
+    if (id === undefined) return new Response(null, { status: 202 });
+    if (method === "server/discover") return new Response("no such method", { status: 400 });
+    const result = method === "initialize"
+      ? { protocolVersion: "2025-06-18", capabilities: { tools: {} }, serverInfo: { name: "far" } }
+      : method === "tools/list"
+      ? { tools: [{ name: "say", inputSchema: { type: "object" } }] }
+      : { content: [{ type: "text", text: `said ${params.arguments.text}` }] };
+    return Response.json({ jsonrpc: "2.0", id, result }, { headers: { "mcp-session-id": "s" } });
+  });
+  const dtma = await Dtma.start(toolbox, undefined, {
+    egress: { privateNetworks: [`${host}/32`], addresses: { "mcp.example.test": [host] } },
+  });
+  try {
+    const spec = fixtureSpec("far", {
+      package: { registry: "remote", url: `http://mcp.example.test:${remote.addr.port}/mcp` },
+      network: { hosts: [`mcp.example.test:${remote.addr.port}`] },
+      environment: { HEADER_1_NAME: "X-Api-Key" },
+      secrets: { HEADER_1_VALUE: "a-secret-key" },
+      memoryMiB: 128,
+    });
+    dtma.reconciler.apply([spec]);
+    const { serverInfo, tools } = await dtma.ready(spec, 90_000);
+    assert.equal(serverInfo!.name, "far");
+    assert.deepEqual(tools!.map(({ name }) => name), ["say"]);
+    assert.equal(await dtma.call(spec.serverId, "say", { text: "hello" }), "said hello");
+    assert.deepEqual([...keys], ["a-secret-key"]);
+    assert.ok(!JSON.stringify([dtma.history, dtma.events]).includes("a-secret-key"));
+    dtma.reconciler.apply([]);
+    await eventually(() => dtma.removed.includes(spec.serverId));
+    const left = await leftovers(toolbox.docker, toolbox.id);
+    assert.deepEqual(left.images, []);
+  } finally {
+    await dtma.reconciler.close();
+    await remote.shutdown();
+  }
+});
