@@ -54,17 +54,32 @@ export const CLIENTS: Client[] = [
 ];
 
 export const UPSTREAMS: Upstream[] = [
-  { name: "stdio 2025-11-25", open: () => openStdio("legacy") },
-  { name: "stdio 2026-07-28", open: () => openStdio("modern") },
+  { name: "stdio 2025-11-25", open: () => openBehind(script("legacy"), []) },
+  { name: "stdio 2026-07-28", open: () => openBehind(script("modern"), []) },
+  { name: "http 2025-11-25", open: () => openRemote("legacy") },
+  { name: "http 2026-07-28", open: () => openRemote("modern") },
 ];
 
-async function openStdio(era: Era) {
-  const slug = `everything-${era}`;
-  const bridge = await openBridge(script(era), { slug });
+async function openBehind(script: string, args: string[]) {
+  const slug = "everything";
+  const bridge = await openBridge(script, { slug, args });
   return {
     url: `${bridge.url}/${slug}`,
     token: bridge.token,
     [Symbol.asyncDispose]: () => bridge[Symbol.asyncDispose](),
+  };
+}
+
+/** A remote server, before which the adapter stands as it does in a container. */
+async function openRemote(era: Era) {
+  const server = await serveDirectly(era);
+  const behind = await openBehind(ADAPTER, [server.url]);
+  return {
+    ...behind,
+    async [Symbol.asyncDispose]() {
+      await behind[Symbol.asyncDispose]();
+      await server[Symbol.asyncDispose]();
+    },
   };
 }
 
@@ -140,5 +155,6 @@ async function serveDirectly(era: Era): Promise<{ url: string } & AsyncDisposabl
   };
 }
 
+const ADAPTER = new URL("../../dtma/remote_adapter/main.mts", import.meta.url).pathname;
 const TESTS_LOCK = new URL("../deno.lock", import.meta.url).pathname;
 const script = (era: Era) => new URL(`everything_${era}.ts`, import.meta.url).pathname;

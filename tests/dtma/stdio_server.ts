@@ -21,7 +21,7 @@ export function startServer(
   { args = [], env = {} }: { args?: string[]; env?: Record<string, string> } = {},
 ): StdioServer {
   const path = script.includes("/") ? script : new URL(`${script}.mjs`, FIXTURES).pathname;
-  const [program, before] = path.endsWith(".ts")
+  const [program, before] = /\.m?ts$/.test(path)
     ? [Deno.execPath(), ["run", "--quiet", "-A", "--no-check", `--lock=${LOCK}`]]
     : ["node", []];
   const child = new Deno.Command(program, {

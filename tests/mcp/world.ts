@@ -112,10 +112,13 @@ async function openShared() {
  * @param fixture a script of tests/fixtures/servers, or a path
  * @param options.slug the server's name, with which its tools' names begin
  */
-export async function openBridge(fixture: string, { slug = "demo" }: { slug?: string } = {}) {
+export async function openBridge(
+  fixture: string,
+  { slug = "demo", args = [] }: { slug?: string; args?: string[] } = {},
+) {
   const world = await (opened ??= openShared());
   const { db, user, workspaceId, toolboxId, url, calls, logged } = world;
-  const process = startServer(fixture);
+  const process = startServer(fixture, { args });
   const session = await process.open();
   const tools = await session.listTools();
 
