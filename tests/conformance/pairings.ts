@@ -114,13 +114,13 @@ export async function runPairings(
 
 async function runDirectly({ era, version, choice }: Client, directory: string): Promise<Results> {
   await using server = await serveDirectly(era);
-  return await runSuite(version, choice, server.url, directory);
+  return await runSuite(version, ["server", "--url", server.url, ...choice], directory);
 }
 
 async function runThrough({ version, choice }: Client, upstream: Upstream, directory: string) {
   await using server = await upstream.open();
   using proxy = openTokenProxy(server.url, server.token);
-  return await runSuite(version, choice, proxy.url, directory);
+  return await runSuite(version, ["server", "--url", proxy.url, ...choice], directory);
 }
 
 /** Holds both results together, check by check: a pass that is not one any more is lost. */
@@ -155,6 +155,6 @@ async function serveDirectly(era: Era): Promise<{ url: string } & AsyncDisposabl
   };
 }
 
-const ADAPTER = new URL("../../dtma/remote_adapter/main.mts", import.meta.url).pathname;
-const TESTS_LOCK = new URL("../deno.lock", import.meta.url).pathname;
+export const ADAPTER = new URL("../../dtma/remote_adapter/main.mts", import.meta.url).pathname;
+export const TESTS_LOCK = new URL("../deno.lock", import.meta.url).pathname;
 const script = (era: Era) => new URL(`everything_${era}.ts`, import.meta.url).pathname;

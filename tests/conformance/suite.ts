@@ -11,23 +11,22 @@ export interface Outcome {
 /** Outcomes by `scenario/check`. */
 export type Results = Map<string, Outcome>;
 
-/** No run takes as long: each scenario ends by itself, the slow ones after 10 s. */
+/** No run takes as long: each scenario ends by itself, or after 30 s. */
 const HANGS_AFTER_MS = 300_000;
 /** Of one check's several occurrences the first of these counts. */
 const BY_WEIGHT: Status[] = ["FAILURE", "WARNING", "SUCCESS", "SKIPPED", "INFO"];
 const LOCK = new URL("deno.lock", import.meta.url).pathname;
 
 /**
- * Runs the suite's scenarios against a server.
+ * Runs scenarios of the suite.
  *
  * @param version the suite's
- * @param choice which scenarios, as its `server` command takes it
+ * @param args its command, `server` or `client`, and what it is to do
  * @param directory where its own results and output are kept
  */
 export async function runSuite(
   version: string,
-  choice: string[],
-  url: string,
+  args: string[],
   directory: string,
 ): Promise<Results> {
   await Deno.mkdir(directory, { recursive: true });
@@ -39,10 +38,7 @@ export async function runSuite(
       "-A",
       `--lock=${LOCK}`,
       `npm:@modelcontextprotocol/conformance@${version}`,
-      "server",
-      "--url",
-      url,
-      ...choice,
+      ...args,
       "--output-dir",
       directory,
     ],
@@ -59,11 +55,11 @@ export async function runSuite(
   return results;
 }
 
-/** Reads the suite's `server-<scenario>-<time>/checks.json` files. */
+/** Reads the suite's `<scenario>-<time>/checks.json` files, named `server-…` for servers. */
 async function readResults(directory: string): Promise<Results> {
   const results: Results = new Map();
   for await (const { name, isDirectory } of Deno.readDir(directory)) {
-    const scenario = /^server-(.+)-\d{4}-\d\d-\d\dT[\dZ-]+$/.exec(name)?.[1];
+    const scenario = /^(?:server-)?(.+)-\d{4}-\d\d-\d\dT[\dZ-]+$/.exec(name)?.[1];
     if (!isDirectory || !scenario) continue;
     // A scenario that broke off left its directory empty.
     const text = await Deno.readTextFile(`${directory}/${name}/checks.json`).catch(() => "[]");
