@@ -38,6 +38,7 @@ async function call(url: string, headers: Record<string, string>) {
       elicitation: { form: { applyDefaults: true } },
     },
   });
+  const confirmed: Record<string, boolean> = { confirmed: true };
   client.setRequestHandler("elicitation/create", ({ params }) => ({
     action: "accept" as const,
     content: JSON.stringify(params).includes('"confirmed"') ? confirmed : {},
@@ -58,7 +59,6 @@ async function call(url: string, headers: Record<string, string>) {
   }
   await client.close();
 }
-const confirmed: Record<string, boolean> = { confirmed: true };
 
 function callsOf(tools: Tool[]) {
   if (["request-metadata", "initialize", "json-schema-ref-no-deref"].includes(scenario)) return [];
