@@ -28,7 +28,7 @@ import { toolRoutes } from "./routes/tools.tsx";
 const FORM_LIMIT_BYTES = 2 * 1024 * 1024;
 
 /** Paths that machines call again and again. */
-const MACHINES = /^\/(static|toolbox|mcp|healthz|readyz)\b|\/live$/;
+const MACHINES = /^\/(static|toolbox|mcp|sse|messages|healthz|readyz)\b|\/live$/;
 
 /** Makes the app out of the parts that its entry point chose. */
 export async function createApp(deps: Deps): Promise<Hono<Env>> {

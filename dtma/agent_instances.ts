@@ -1,4 +1,7 @@
-/** The instances that are one agent's alone: started by its first call, stopped when it is idle. */
+/**
+ * The instances that are one agent's or one session's alone: started by its first call, stopped when
+ * it is idle or the session was deleted.
+ */
 import { type ContainerSummary, DockerError, EngineAbsentError } from "./docker.ts";
 import { asFailure } from "./failure.ts";
 import type { BuiltImage } from "./image.ts";
@@ -11,10 +14,10 @@ import { aborted, sleep } from "./waiting.ts";
 /** Of one server: each takes memory of its own. */
 const INSTANCES_LIMIT = 32;
 
-/** Without another wish an agent's instance ends after a quarter of an hour without a call. */
+/** Without another wish such an instance ends after a quarter of an hour without a call. */
 const IDLE_S = 900;
 
-/** After a failed start the agent hears the same again for so long, before the next try. */
+/** After a failed start its caller hears the same again for so long, before the next try. */
 const RETRY_MS = 5000;
 
 interface Entry {
@@ -37,6 +40,10 @@ export class AgentInstances {
   readonly #host: Host;
   readonly #reporting: Reporting;
   readonly #entries = new Map<string, Entry>();
+  /** What is being removed: the next of its key has the same name, and waits for it. */
+  readonly #ending = new Map<string, Promise<void>>();
+  /** Resolved, and made anew, when an instance is made. */
+  #arrival = Promise.withResolvers<void>();
   #recipe: Recipe | null = null;
 
   constructor(host: Host, reporting: Reporting) {
@@ -53,30 +60,42 @@ export class AgentInstances {
     this.#recipe = { spec, image, hash };
     for (const [key, entry] of this.#entries) {
       const isOther = entry.instance !== null && entry.instance.container.hash !== hash;
-      if (isOther || spec.instances !== "agent") this.#end(key, "The server was changed");
+      if (isOther || spec.instances === "shared") this.#end(key, "The server was changed");
       else if (entry.instance) entry.instance.generation = spec.generation;
     }
   }
 
-  /** Where an agent's calls go; starts its instance if there is none. */
-  async reach(key: string, signal?: AbortSignal): Promise<Reachable | { unavailable: string }> {
+  /**
+   * Where an agent's or session's calls go; starts its instance if there is none.
+   * @param starts false: waits until another call starts it
+   */
+  async reach(
+    key: string,
+    signal?: AbortSignal,
+    starts = true,
+  ): Promise<Reachable | { unavailable: string }> {
+    const never = new Promise<never>(() => {});
+    while (!starts && !this.#entries.has(key) && !signal?.aborted) {
+      await Promise.race([this.#arrival.promise, signal ? aborted(signal) : never]);
+    }
     let entry = this.#entries.get(key);
     if (entry && entry.failedMs > 0 && performance.now() - entry.failedMs > RETRY_MS) {
       this.#entries.delete(key);
       entry = undefined;
     }
     if (!entry) {
+      if (!starts) return { unavailable: "There is no such instance" };
       if (!this.#recipe) return { unavailable: "The server is not up" };
       if (this.#entries.size >= INSTANCES_LIMIT) {
         return { unavailable: `The server has ${INSTANCES_LIMIT} instances, which is the limit` };
       }
       entry = this.#add(key, (life) => this.#start(key, this.#recipe!, life));
     }
-    if (entry.instance) entry.instance.lastAskedMs = performance.now();
+    if (entry.instance && starts) entry.instance.lastAskedMs = performance.now();
     const up = await Promise.race([entry.up, ...(signal ? [aborted(signal)] : [])]);
     if (!up) return { unavailable: "The call was given up" };
     if ("unavailable" in up) return up;
-    return up.reachable ?? { unavailable: "The agent's instance went down: try again" };
+    return up.reachable ?? { unavailable: "The instance went down: try again" };
   }
 
   /** Takes over a container that an earlier DTMA started. */
@@ -84,6 +103,11 @@ export class AgentInstances {
     const key = found.Labels[Label.instance];
     if (this.#entries.has(key)) return;
     this.#add(key, () => Instance.adopt(this.#host, this.#watcher(), found, spec));
+  }
+
+  /** Ends the instance of one agent or session, if there is one. */
+  end(key: string): void {
+    if (this.#entries.has(key)) this.#end(key, "Its session was ended");
   }
 
   /** Detaches from all; the containers go on running. */
@@ -94,6 +118,7 @@ export class AgentInstances {
     }
     this.#entries.clear();
     this.#recipe = null;
+    this.#arrived();
     this.#tell();
   }
 
@@ -104,6 +129,7 @@ export class AgentInstances {
     const up = Promise.resolve({ unavailable: "" });
     const entry: Entry = { up, instance: null, life, state, failedMs: 0 };
     this.#entries.set(key, entry);
+    this.#arrived();
     entry.up = this.#bringUp(key, entry, make);
     this.#tell();
     return entry;
@@ -127,7 +153,7 @@ export class AgentInstances {
     } catch (error) {
       if (signal.aborted) return { unavailable: "The server is being changed" };
       const { reason } = error instanceof EngineAbsentError ? error : asFailure(error);
-      const text = this.#reporting.log.clean(`An agent's instance did not start: ${reason}`);
+      const text = this.#reporting.log.clean(`An instance of one's own did not start: ${reason}`);
       this.#reporting.event("container", "error", text);
       entry.failedMs = performance.now();
       const failed = entry.instance;
@@ -137,8 +163,14 @@ export class AgentInstances {
     }
   }
 
-  #start(key: string, { spec, image, hash }: Recipe, signal: AbortSignal): Promise<Instance> {
-    return Instance.start(this.#host, this.#watcher(), spec, { image, hash, key, signal });
+  async #start(
+    key: string,
+    { spec, image, hash }: Recipe,
+    signal: AbortSignal,
+  ): Promise<Instance> {
+    await this.#ending.get(key);
+    signal.throwIfAborted();
+    return await Instance.start(this.#host, this.#watcher(), spec, { image, hash, key, signal });
   }
 
   /** Until it goes down or nobody calls it any more. */
@@ -158,7 +190,7 @@ export class AgentInstances {
       down.catch(() => {});
       const error = await Promise.race([down, idle()]);
       const why = error ? asFailure(error).reason : "nobody called it";
-      this.#reporting.event("container", "info", `An agent's instance ended: ${why}`);
+      this.#reporting.event("container", "info", `An instance of one's own ended: ${why}`);
     } catch {
       if (signal.aborted) return;
     }
@@ -169,8 +201,16 @@ export class AgentInstances {
     const entry = this.#entries.get(key)!;
     this.#entries.delete(key);
     entry.life.abort();
-    entry.instance?.retire(reason).catch(ignoreEngine);
+    // One that is being started is known only then.
+    const ending = entry.up.then(() => entry.instance?.retire(reason)).catch(ignoreEngine)
+      .finally(() => this.#ending.get(key) === ending && this.#ending.delete(key));
+    this.#ending.set(key, ending);
     this.#tell();
+  }
+
+  #arrived(): void {
+    this.#arrival.resolve();
+    this.#arrival = Promise.withResolvers();
   }
 
   #tell(): void {
@@ -183,7 +223,17 @@ export class AgentInstances {
   /** Tools and layers are the shared instance's to tell. */
   #watcher(): Watcher {
     const { log } = this.#reporting;
-    return { log, layer: () => {}, event: () => {}, tools: () => {}, health: () => {} };
+    const nothing = () => {};
+    return {
+      log,
+      layer: nothing,
+      event: nothing,
+      advice: (message) => this.#reporting.event("handshake", "warning", message),
+      tools: nothing,
+      prompts: nothing,
+      templates: nothing,
+      health: nothing,
+    };
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * JSON-RPC 2.0 with one server over its stdio: many requests in flight, each with an id and a
- * progress token of our own, so that no caller can touch or see another's. Knows of MCP only what
- * every revision shares: `notifications/progress` and `notifications/cancelled`.
+ * progress token of our own, so that no caller can touch or see another's. Knows of MCP what says
+ * whose a message is: progress tokens, ids of subscriptions, `notifications/cancelled`.
  */
 import { type Frame, FrameWriter, readFrames, type SentFrame } from "./frames.ts";
 import { objectMembers, objectText } from "./json_text.ts";
@@ -55,7 +55,19 @@ export function errorResponse(id: JsonRpcId, code: number, message: string): Jso
   return { jsonrpc: "2.0", id, error: { code, message } };
 }
 
+/** What is known of who makes a request, as text of JSON from its `_meta`. */
+export interface Caller {
+  /** Tells callers apart; without it every request is another caller's. */
+  key: string | undefined;
+  /** What the caller's client can be asked. */
+  capabilities: string | undefined;
+  /** The tool, prompt or resource that is asked for. */
+  subject: string | undefined;
+}
+
 export interface RequestOptions {
+  /** Of a request that is not DTMA's own. */
+  caller?: Caller;
   signal?: AbortSignal;
   timeoutMs?: number;
   /** The text of the caller's own progress token; without it the server is asked for none. */
@@ -65,24 +77,49 @@ export interface RequestOptions {
   /** A request of DTMA's own that stays open: log messages are not about it. */
   background?: boolean;
   onNotification?: (notification: JsonRpcNotification) => void;
+  /** Of a subscription of 2026-07-28: told what carries its id. The server may end it by cancelling. */
+  onSubscribed?: (notification: JsonRpcNotification) => void;
 }
+
+/** A request that the server makes, which only older revisions allow. */
+export interface ServerRequest {
+  method: string;
+  params: unknown;
+  /** `{}` where there are none. */
+  paramsText: string;
+  /** Its id, as the server wrote it. */
+  idText: string;
+}
+
+/** The text of what a request is answered with. */
+export type Outcome = { result: string } | { error: string };
 
 /** What a {@link Connection} asks of the layer above it. */
 export interface Receiver {
-  /** A notification that belongs to no request. */
-  notification(method: string, params: Record<string, unknown> | undefined): void;
-  /** The text of `result` or `error` that answers a request of the server, or null for silence. */
-  request(method: string): { result: string } | { error: string } | null;
+  /** A notification that belongs to no call. */
+  notification(notification: JsonRpcNotification): void;
+  /** The server asks something, and waits for {@link Connection.answer}. */
+  request(request: ServerRequest): void;
   log(line: string): void;
 }
 
-interface Pending {
-  frame: SentFrame;
+/** A request that was made of the server. */
+export interface OpenRequest {
+  readonly id: string;
+  readonly method: string;
+  readonly frame: SentFrame;
+  /** Of who waits for the answer; while nobody does, of who waited last. */
   options: RequestOptions;
-  settle(response: JsonRpcResponse): void;
+  /** Gives a response to who waits; null while nobody does. */
+  settle: ((response: JsonRpcResponse) => void) | null;
+  /** What the server answered while nobody waited. */
+  answer: JsonRpcResponse | null;
+  /** Called when the server has answered or need not any more. */
+  onEnd: (() => void) | null;
 }
 
-const LOG_LEVELS = [
+/** Lowest first. */
+export const LOG_LEVELS = [
   "debug",
   "info",
   "notice",
@@ -93,8 +130,14 @@ const LOG_LEVELS = [
   "emergency",
 ];
 
-/** After a call was given up, log messages may still be its own for this long: nobody gets them. */
-const ABANDONED_LOGS_MS = 60_000;
+/**
+ * After a call was given up and is not answered, what the server says of no call may still be about
+ * it for this long: nobody else gets it.
+ */
+const ABANDONED_MS = 60_000;
+const ABANDONED_LIMIT = 1000;
+
+export const SUBSCRIPTION_META = "io.modelcontextprotocol/subscriptionId";
 
 /** Errors of Mooring's own: a server that uses their codes must not pass for us. */
 const OWN_CODES = new Set<number>(Object.values(ErrorCode));
@@ -105,7 +148,9 @@ export class Connection {
   readonly closed: Promise<string>;
   readonly #writer: FrameWriter;
   readonly #receiver: Receiver;
-  readonly #pending = new Map<string, Pending>();
+  readonly #open = new Map<string, OpenRequest>();
+  /** Given up and not answered, the oldest first. */
+  readonly #abandoned = new Map<string, { caller: Caller; atMs: number }>();
   /** Random, so that an answer to an earlier connection's request is not taken for one to ours. */
   readonly #prefix = Array.from(
     crypto.getRandomValues(new Uint8Array(6)),
@@ -115,14 +160,15 @@ export class Connection {
   readonly #complain: (line: string) => void;
   readonly #reading = new AbortController();
   #lastId = 0;
-  #abandonedMs = -Infinity;
   #over: string | null = null;
   #resolveClosed!: (reason: string) => void;
 
   constructor(
     stdio: { stdin: WritableStream<Uint8Array>; stdout: ReadableStream<Uint8Array> },
     receiver: Receiver,
+    { isTakenOver = false }: { isTakenOver?: boolean } = {},
   ) {
+    if (isTakenOver) this.#abandoned.set("", { caller: UNKNOWN_CALLER, atMs: performance.now() });
     this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
     this.#receiver = receiver;
     this.#complain = rateLimited((line) => receiver.log(line));
@@ -142,7 +188,7 @@ export class Connection {
   /** Requests of callers that the server has not answered. */
   get inFlight(): number {
     let count = 0;
-    for (const { options } of this.#pending.values()) if (!options.background) count++;
+    for (const { options } of this.#open.values()) if (!options.background) count++;
     return count;
   }
 
@@ -163,8 +209,7 @@ export class Connection {
     options: RequestOptions = {},
   ): Promise<JsonRpcResponse> {
     const id = `${this.#prefix}-${++this.#lastId}`;
-    const { signal, timeoutMs } = options;
-    if (signal?.aborted) return Promise.reject(signal.reason);
+    if (options.signal?.aborted) return Promise.reject(options.signal.reason);
     if (this.#over !== null) return Promise.resolve(notMade(id, this.#over));
     const token = options.progressToken === undefined ? undefined : JSON.stringify(id);
     const params = paramsText(token);
@@ -173,20 +218,43 @@ export class Connection {
         `${params === undefined ? "" : `,"params":${params}`}}`,
     );
     if (!frame) return Promise.resolve(notMade(id, "The server does not read its input"));
+    const open = { id, method, frame, options, settle: null, answer: null, onEnd: null };
+    this.#open.set(id, open);
+    return this.#answerTo(open, options);
+  }
 
+  /** Gives who waits for a request something else than its answer, which {@link resume} waits for. */
+  interrupt(open: OpenRequest, response: JsonRpcResponse): void {
+    open.settle?.(response);
+  }
+
+  /** Waits again for the answer to a request that was interrupted; see {@link request}. */
+  resume(open: OpenRequest, options: RequestOptions): Promise<JsonRpcResponse> {
+    if (open.answer) return Promise.resolve(open.answer);
+    if (options.signal?.aborted) {
+      this.abandon(open, CANCELLED);
+      return Promise.reject(options.signal.reason);
+    }
+    return this.#answerTo(open, options);
+  }
+
+  #answerTo(open: OpenRequest, options: RequestOptions): Promise<JsonRpcResponse> {
+    const { signal, timeoutMs } = options;
     const { promise, resolve, reject } = Promise.withResolvers<JsonRpcResponse>();
     const onAbort = () => {
       clearTimeout(timer);
-      this.#abandon(id, "The caller cancelled the request");
+      open.settle = null;
+      this.abandon(open, CANCELLED);
       reject(signal!.reason);
     };
     const timer = timeoutMs === undefined ? undefined : setTimeout(() => {
       const waited = `${timeoutMs / 1000} s`;
+      open.settle = null;
       resolve(
-        this.#abandon(id, `No answer within ${waited}`)
-          ? notMade(id, `The server did not read its input for ${waited}`)
+        this.abandon(open, `No answer within ${waited}`)
+          ? notMade(open.id, `The server did not read its input for ${waited}`)
           : errorResponse(
-            id,
+            open.id,
             ErrorCode.timedOut,
             `The server did not answer within ${waited}. It was asked to cancel, and may have run ` +
               "the call",
@@ -195,13 +263,13 @@ export class Connection {
       signal?.removeEventListener("abort", onAbort);
     }, timeoutMs);
     signal?.addEventListener("abort", onAbort, { once: true });
-    const settle = (response: JsonRpcResponse) => {
-      this.#pending.delete(id);
+    open.options = options;
+    open.settle = (response) => {
       clearTimeout(timer);
       signal?.removeEventListener("abort", onAbort);
+      open.settle = null;
       resolve(response);
     };
-    this.#pending.set(id, { frame, options, settle });
     return promise;
   }
 
@@ -212,16 +280,46 @@ export class Connection {
     }
   }
 
+  /** Answers a request of the server. */
+  answer(idText: string, outcome: Outcome): void {
+    if (this.#over !== null) return;
+    const text = "result" in outcome ? `"result":${outcome.result}` : `"error":${outcome.error}`;
+    if (!this.#writer.send(`{"jsonrpc":"2.0","id":${idText},${text}}`)) {
+      this.#complain("A request of the server was not answered: it does not read its input");
+    }
+  }
+
+  /**
+   * Whose what the server says of no request is: the newest call's, if all that it could be about are
+   * one caller's.
+   */
+  addressee(): OpenRequest | "nobody" | "several" {
+    let newest: OpenRequest | undefined;
+    for (const open of this.#open.values()) {
+      const { caller } = open.options;
+      if (!caller) continue;
+      if (newest && !isSame(newest.options.caller!, caller)) return "several";
+      if (!newest || open.settle || !newest.settle) newest = open;
+    }
+    if (!newest) return "nobody";
+    this.#forgetAbandoned();
+    for (const { caller } of this.#abandoned.values()) {
+      if (!isSame(newest.options.caller!, caller)) return "several";
+    }
+    return newest;
+  }
+
   /** Ends the connection; every request in flight is answered with what became of it. */
   close(reason: string): void {
     if (this.#over !== null) return;
     this.#over = reason;
-    for (const [id, { frame, settle }] of this.#pending) {
+    for (const open of [...this.#open.values()]) {
       const message = `${reason} before it answered; the call may have run`;
-      settle(
-        this.#writer.withdraw(frame)
-          ? notMade(id, reason)
-          : errorResponse(id, ErrorCode.indeterminate, message),
+      this.#end(
+        open,
+        this.#writer.withdraw(open.frame)
+          ? notMade(open.id, reason)
+          : errorResponse(open.id, ErrorCode.indeterminate, message),
       );
     }
     this.#writer.release();
@@ -230,14 +328,34 @@ export class Connection {
   }
 
   /** Forgets a request and tells the server. @returns true when the server had not been given it */
-  #abandon(id: string, reason: string): boolean {
-    const pending = this.#pending.get(id);
-    if (!pending) return false;
-    this.#pending.delete(id);
-    if (this.#writer.withdraw(pending.frame)) return true;
-    this.#abandonedMs = performance.now();
-    this.notify("notifications/cancelled", { requestId: id, reason });
-    return false;
+  abandon(open: OpenRequest, reason: string): boolean {
+    if (!this.#open.delete(open.id)) return false;
+    const isWithdrawn = this.#writer.withdraw(open.frame);
+    if (!isWithdrawn) {
+      const { caller } = open.options;
+      if (caller) {
+        this.#forgetAbandoned();
+        this.#abandoned.set(open.id, { caller, atMs: performance.now() });
+      }
+      this.notify("notifications/cancelled", { requestId: open.id, reason });
+    }
+    open.onEnd?.();
+    return isWithdrawn;
+  }
+
+  #forgetAbandoned(): void {
+    const sinceMs = performance.now() - ABANDONED_MS;
+    for (const [id, { atMs }] of this.#abandoned) {
+      if (atMs > sinceMs && this.#abandoned.size < ABANDONED_LIMIT) break;
+      this.#abandoned.delete(id);
+    }
+  }
+
+  #end(open: OpenRequest, response: JsonRpcResponse): void {
+    this.#open.delete(open.id);
+    if (open.settle) open.settle(response);
+    else open.answer = response;
+    open.onEnd?.();
   }
 
   #receive(frame: Frame): void {
@@ -262,18 +380,40 @@ export class Connection {
   #receiveMessage(message: Record<string, unknown>, textOf: (key: string) => string): void {
     const { id, method, params } = message;
     if (typeof method === "string") {
-      if (id !== undefined) this.#answer(method, id);
+      if (id !== undefined) this.#request(method, params, id, textOf);
       else if (method === "notifications/progress") this.#progress(params, textOf);
       else if (method === "notifications/message") this.#logMessage(params, textOf);
-      else this.#receiver.notification(method, isObject(params) ? params : undefined);
+      else this.#notification(method, params, textOf);
       return;
     }
-    const pending = typeof id === "string" ? this.#pending.get(id) : undefined;
-    if (!pending) {
+    const open = typeof id === "string" ? this.#open.get(id) : undefined;
+    if (open) this.#end(open, this.#response(open.id, message, textOf));
+    else if (!this.#abandoned.delete(String(id))) {
       this.#complain(`The server answered a request that is not open: id ${quote(String(id))}`);
-      return;
     }
-    pending.settle(this.#response(id as string, message, textOf));
+  }
+
+  #request(method: string, params: unknown, id: unknown, textOf: (key: string) => string): void {
+    if (typeof id !== "string" && typeof id !== "number") return;
+    const paramsText = params === undefined ? "{}" : textOf("params");
+    this.#receiver.request({ method, params, paramsText, idText: textOf("id") });
+  }
+
+  #notification(method: string, params: unknown, textOf: (key: string) => string): void {
+    const notification: JsonRpcNotification = {
+      jsonrpc: "2.0",
+      method,
+      ...(isObject(params) ? { params, paramsText: textOf("params") } : {}),
+    };
+    const { _meta, requestId } = notification.params ?? {};
+    const isEnd = method === "notifications/cancelled";
+    const id = isEnd ? requestId : isObject(_meta) ? _meta[SUBSCRIPTION_META] : undefined;
+    const open = typeof id === "string" ? this.#open.get(id) : undefined;
+    if (open?.options.onSubscribed) {
+      if (isEnd) this.#end(open, { jsonrpc: "2.0", id: open.id, result: {}, text: "{}" });
+      else open.options.onSubscribed(notification);
+    }
+    this.#receiver.notification(notification);
   }
 
   #response(
@@ -316,9 +456,10 @@ export class Connection {
     // An answer, and no stray line that quotes our request: it begins an object with an outcome.
     if (!/^\s*\{/.test(head) || !/"(result|error)"\s*:/.test(head + tail)) return;
     const id = this.#ourId.exec(head)?.[1] ?? this.#ourId.exec(tail)?.[1];
-    const pending = id === undefined ? undefined : this.#pending.get(id);
-    if (!pending || frame.kind === "unfinished") return;
-    pending.settle(
+    const open = id === undefined ? undefined : this.#open.get(id);
+    if (!open || frame.kind === "unfinished") return;
+    this.#end(
+      open,
       frame.kind === "oversized"
         ? errorResponse(
           id!,
@@ -330,21 +471,11 @@ export class Connection {
     );
   }
 
-  #answer(method: string, id: unknown): void {
-    if (typeof id !== "string" && typeof id !== "number") return;
-    const answer = this.#receiver.request(method);
-    if (!answer) return;
-    const outcome = "result" in answer ? `"result":${answer.result}` : `"error":${answer.error}`;
-    if (!this.#writer.send(`{"jsonrpc":"2.0","id":${JSON.stringify(id)},${outcome}}`)) {
-      this.#complain(`${method} was not answered: the server does not read its input`);
-    }
-  }
-
   #progress(params: unknown, textOf: (key: string) => string): void {
     const token = isObject(params) ? params.progressToken : undefined;
-    const pending = typeof token === "string" ? this.#pending.get(token) : undefined;
-    if (!pending || pending.options.progressToken === undefined) return;
-    const { progressToken, onNotification } = pending.options;
+    const open = typeof token === "string" ? this.#open.get(token) : undefined;
+    if (!open?.settle || open.options.progressToken === undefined) return;
+    const { progressToken, onNotification } = open.options;
     const members = objectMembers(textOf("params")).set("progressToken", progressToken);
     onNotification?.({
       jsonrpc: "2.0",
@@ -355,15 +486,13 @@ export class Connection {
   }
 
   /**
-   * On stdio a log message does not say whose request it is about. It goes to a caller only when it
-   * can be nobody else's: one that asked for it and is alone. Any other goes to the server's log.
+   * On stdio a log message does not say whose request it is about. It goes to a caller who asked for
+   * it, and only when it can be nobody else's. Any other goes to the server's log.
    */
   #logMessage(params: unknown, textOf: (key: string) => string): void {
     if (!isObject(params)) return;
-    const open = [...this.#pending.values()].filter(({ options }) => !options.background);
-    const alone = open.length === 1 &&
-      performance.now() - this.#abandonedMs > ABANDONED_LOGS_MS;
-    const options = alone ? open[0].options : undefined;
+    const open = this.addressee();
+    const options = typeof open === "object" && open.settle ? open.options : undefined;
     if (options?.onNotification && options.logLevel !== undefined) {
       const [level, wanted] = [params.level, options.logLevel].map((each) =>
         LOG_LEVELS.indexOf(String(each))
@@ -382,6 +511,15 @@ export class Connection {
     const message = typeof data === "string" ? data : JSON.stringify(data) ?? "";
     this.#complain(`[${String(level).slice(0, 20)}] ${message.slice(0, 500)}`);
   }
+}
+
+/** Of calls that an earlier connection made. */
+const UNKNOWN_CALLER: Caller = { key: undefined, capabilities: undefined, subject: undefined };
+
+const CANCELLED = "The caller cancelled the request";
+
+function isSame(one: Caller, other: Caller): boolean {
+  return one === other || one.key !== undefined && one.key === other.key;
 }
 
 function notMade(id: string, reason: string): JsonRpcResponse {

@@ -12,9 +12,13 @@ import {
   rateLimited,
   responseText,
 } from "./connection.ts";
+import { isHeldState, lostCall } from "./held_calls.ts";
 import { DEPTH_LIMIT, outline } from "./json_text.ts";
 import { acceptedLink, type Link, type LinkCall, linkSocket } from "./link.ts";
 import {
+  CALLER_META,
+  CANCEL_METHOD,
+  END_METHOD,
   ErrorCode,
   FRAME_LIMIT_BYTES,
   InstanceKey,
@@ -27,14 +31,23 @@ import type { Session } from "./session.ts";
 import { memoryNonces, SignatureError, verifyRequest } from "./signature.ts";
 
 /** Where a call can go, or why it cannot. */
-export type Route = { session: Session; toolHashes: Map<string, string> } | { unavailable: string };
+export type Route =
+  | { session: Session; toolHashes: Map<string, string>; promptHashes?: Map<string, string> }
+  | { unavailable: string };
 
 export interface ServingOptions {
   /**
    * Finds the instance of a server that a call goes to (null is the shared one), and starts it first
-   * where it must.
+   * where it must; or, where it need not, waits until somebody else's call does.
    */
-  reach: (serverId: string, instance: string | null, signal: AbortSignal) => Promise<Route>;
+  reach: (
+    serverId: string,
+    instance: string | null,
+    signal: AbortSignal,
+    starts: boolean,
+  ) => Promise<Route>;
+  /** Ends an instance that is one agent's or session's own, if there is one. */
+  end?: (serverId: string, instance: string) => void;
   /** The log that is kept of a server; null of one that is not here. */
   logOf: (serverId: string) => Promise<string | null>;
   /** Longest wait for a server's answer. */
@@ -54,9 +67,28 @@ export interface DataPathOptions extends ServingOptions {
 const PATH = /^\/mcp\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
 const LINK_PATH = "/link";
 
+const LISTEN = "subscriptions/listen";
+
 /** A server that is up is reached at once; one that is not so soon is being started. */
 const STARTING_MS = 100;
-const METHODS = ["tools/call", "tools/list", "server/discover", LOG_METHOD];
+const METHODS = [
+  "server/discover",
+  "tools/list",
+  "tools/call",
+  "prompts/list",
+  "prompts/get",
+  "resources/list",
+  "resources/read",
+  "resources/templates/list",
+  "completion/complete",
+  LISTEN,
+  "tasks/get",
+  "tasks/update",
+  "tasks/cancel",
+  LOG_METHOD,
+  END_METHOD,
+  CANCEL_METHOD,
+];
 
 /** What a caller that does not read leaves unread of an event stream before progress is dropped. */
 const UNREAD_LIMIT_BYTES = 1024 * 1024;
@@ -66,10 +98,14 @@ const BODIES_LIMIT_BYTES = 64 * 1024 * 1024;
 const BODY_TIMEOUT_MS = 30_000;
 
 const PROTOCOL_VERSION_META = "io.modelcontextprotocol/protocolVersion";
+const LOG_LEVEL_META = "io.modelcontextprotocol/logLevel";
 const UNSUPPORTED_VERSION = -32022;
 
 /** Params that a server which ignores the case of keys (Go's encoding/json) takes for these. */
-const PROTECTED_PARAMS = ["name", "arguments", "_meta"];
+const PROTECTED_PARAMS = new Map(
+  ["name", "arguments", "uri", "ref", "taskId", "requestState", "inputResponses", "_meta"]
+    .map((key) => [folded(key), key]),
+);
 
 /** The request is refused: the HTTP status and the JSON-RPC error that say so. */
 class Refusal extends Error {
@@ -98,18 +134,41 @@ export interface Call {
  * goes wrong is a response; rejects only when the call's signal is aborted, or with a {@link Refusal}.
  */
 function serving(
-  { reach, logOf, callTimeoutMs = 300_000 }: ServingOptions,
+  { reach, end = () => {}, logOf, callTimeoutMs = 300_000 }: ServingOptions,
 ): (call: Call) => Promise<JsonRpcResponse> {
   return async function serve({ serverId, instance, message, signal, onNotification }) {
-    if (message.method === LOG_METHOD) return logResponse(message.id, await logOf(serverId));
-    const route = await reached(reach(serverId, instance, signal), message, onNotification);
+    const { id, method } = message;
+    const requestState = message.params?.requestState;
+    if (method === LOG_METHOD) return logResponse(id, await logOf(serverId));
+    if (method === END_METHOD) {
+      if (instance !== null) end(serverId, instance);
+      return done(id);
+    }
+    if (method === CANCEL_METHOD) {
+      // One that is not up holds no call.
+      const soon = AbortSignal.any([signal, AbortSignal.timeout(STARTING_MS)]);
+      const route = await reach(serverId, instance, soon, false);
+      if ("session" in route) route.session.cancelHeld(requestState);
+      return done(id);
+    }
+    const starts = method !== LISTEN || listensToResources(message);
+    const routed = reach(serverId, instance, signal, starts);
+    const route = await reached(routed, message, onNotification);
     signal.throwIfAborted();
     if ("unavailable" in route) {
+      // Its first part may have run.
+      if (isHeldState(requestState)) return lostCall(id);
       const reason = `The server is not available: ${route.unavailable}`;
-      return errorResponse(message.id, ErrorCode.serverUnavailable, reason);
+      return errorResponse(id, ErrorCode.serverUnavailable, reason);
     }
-    if (message.method === "tools/call") {
-      const mismatch = checkPin(message, route.toolHashes);
+    // A call that waits for answers was made as it was approved, and goes on.
+    if (!isHeldState(requestState)) {
+      const { toolHashes, promptHashes = new Map() } = route;
+      const mismatch = method === "tools/call"
+        ? checkPin(message, "tool", toolHashes)
+        : method === "prompts/get"
+        ? checkPin(message, "prompt", promptHashes)
+        : null;
       if (mismatch) return mismatch;
     }
     return await route.session.call(message, {
@@ -119,6 +178,22 @@ function serving(
         ((notification) => onNotification(notificationText(notification))),
     });
   };
+}
+
+function done(id: JsonRpcId): JsonRpcResponse {
+  return { jsonrpc: "2.0", id, result: { resultType: "complete" } };
+}
+
+function listensToResources({ params }: JsonRpcRequest): boolean {
+  const wanted = params?.notifications;
+  return isObject(wanted) && Array.isArray(wanted.resourceSubscriptions) &&
+    wanted.resourceSubscriptions.length > 0;
+}
+
+/** Whether notifications may come before the answer. */
+function isStreamed(message: JsonRpcRequest): boolean {
+  const { progressToken, [LOG_LEVEL_META]: logLevel } = metaOf(message);
+  return progressToken !== undefined || logLevel !== undefined || message.method === LISTEN;
 }
 
 /** A caller who asked for progress is told when its server has to start first. */
@@ -144,8 +219,7 @@ export function linkServing(options: ServingOptions): (call: LinkCall) => Promis
   return async function serveLinkCall({ serverId, instance, text, signal, notify }) {
     try {
       const message = parseRequest(text);
-      const isStreamed = metaOf(message).progressToken !== undefined;
-      const onNotification = isStreamed ? notify : undefined;
+      const onNotification = isStreamed(message) ? notify : undefined;
       return responseText(await serve({ serverId, instance, message, signal, onNotification }));
     } catch (error) {
       if (error instanceof Refusal) return refusalText(error);
@@ -199,9 +273,7 @@ export function dataPath(options: DataPathOptions): (request: Request) => Promis
     try {
       const message = parseRequest(decoded(body));
       const call = { serverId, instance: instance.data, message, signal: request.signal };
-      return metaOf(message).progressToken === undefined
-        ? json(await serve(call))
-        : stream(serve, call, pingEveryMs);
+      return isStreamed(message) ? stream(serve, call, pingEveryMs) : json(await serve(call));
     } catch (error) {
       if (error instanceof Refusal) return refused(error);
       // The client went away.
@@ -311,15 +383,24 @@ function parseRequest(text: string): JsonRpcRequest {
 
 function checkParams(params: Record<string, unknown>, id: JsonRpcId): void {
   for (const key of Object.keys(params)) {
-    // Upper case first: "ſ" is an "s" to who ignores case, and has no lower case.
-    const folded = key.toUpperCase().toLowerCase();
-    if (key !== folded && PROTECTED_PARAMS.includes(folded)) {
-      throw new Refusal(400, -32602, `params has ${key}, which could be taken for ${folded}`, id);
+    const meant = PROTECTED_PARAMS.get(folded(key)) ?? key;
+    if (key !== meant) {
+      throw new Refusal(400, -32602, `params has ${key}, which could be taken for ${meant}`, id);
     }
+  }
+  const { requestState, inputResponses = {} } = params;
+  if (requestState !== undefined && typeof requestState !== "string") {
+    throw new Refusal(400, -32602, "params.requestState is not a string", id);
+  }
+  if (!isObject(inputResponses) || !Object.values(inputResponses).every(isObject)) {
+    throw new Refusal(400, -32602, "params.inputResponses has what is no object", id);
   }
   const meta = params._meta ?? {};
   if (!isObject(meta)) throw new Refusal(400, -32602, "params._meta is not an object", id);
-  const { progressToken } = meta;
+  const { progressToken, [CALLER_META]: caller = "" } = meta;
+  if (typeof caller !== "string") {
+    throw new Refusal(400, -32602, `${CALLER_META} is not a string`, id);
+  }
   if (
     progressToken !== undefined && typeof progressToken !== "string" &&
     !Number.isInteger(progressToken)
@@ -331,6 +412,11 @@ function checkParams(params: Record<string, unknown>, id: JsonRpcId): void {
     const data = { supported: [WAIST_REVISION], requested: requested ?? null };
     throw new Refusal(400, UNSUPPORTED_VERSION, "Unsupported protocol version", id, data);
   }
+}
+
+/** Upper case first: "ſ" is an "s" to who ignores case, and has no lower case. */
+function folded(key: string): string {
+  return key.toUpperCase().toLowerCase();
 }
 
 /** The newest part of a log, so much as an answer takes once its quotes are escaped. */
@@ -347,7 +433,11 @@ function logResponse(id: JsonRpcId, log: string | null): JsonRpcResponse {
 }
 
 /** The call must be of the definition that was approved, as the server lists it now. */
-function checkPin(message: JsonRpcRequest, hashes: Map<string, string>): JsonRpcResponse | null {
+function checkPin(
+  message: JsonRpcRequest,
+  what: "tool" | "prompt",
+  hashes: Map<string, string>,
+): JsonRpcResponse | null {
   const { name } = message.params!;
   const pin = metaOf(message)[PIN_META];
   if (typeof name !== "string" || typeof pin !== "string") {
@@ -360,8 +450,8 @@ function checkPin(message: JsonRpcRequest, hashes: Map<string, string>): JsonRpc
     message.id,
     ErrorCode.definitionChanged,
     hash === undefined
-      ? `The server does not list the tool ${shown} any more, or lists it twice. The call was not made`
-      : `The tool ${shown} is not as it was approved. The call was not made; look at the change ` +
+      ? `The server does not list the ${what} ${shown} any more, or lists it twice. The call was not made`
+      : `The ${what} ${shown} is not as it was approved. The call was not made; look at the change ` +
         "and approve it",
   );
 }

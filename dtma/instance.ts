@@ -17,9 +17,17 @@ import {
   POLICY,
   volumeName,
 } from "./policy.ts";
-import { canonicalHash, type Layer, type ServerSpec, type ToolDefinition } from "./protocol.ts";
+import {
+  canonicalHash,
+  type Layer,
+  type PromptDefinition,
+  promptHash,
+  type ServerSpec,
+  type ToolDefinition,
+} from "./protocol.ts";
 import { HandshakeError, type openSession, type Session } from "./session.ts";
 import { writeTreeTar } from "./tar.ts";
+import type { TemplateDefinition } from "./tool_definition.ts";
 import { aborted, sleep } from "./waiting.ts";
 
 /** What every instance of a toolbox works with. */
@@ -36,10 +44,11 @@ export interface Host {
   pingEveryMs: number;
 }
 
-/** A session to call through, and the hashes of the tools as they are listed now. */
+/** A session to call through, and the hashes of what it lists now, by name. */
 export interface Reachable {
   session: Session;
   toolHashes: Map<string, string>;
+  promptHashes: Map<string, string>;
 }
 
 /** What an instance tells of itself, as it comes up and later. */
@@ -48,12 +57,26 @@ export interface Watcher {
   /** A layer is worked at, or is ready. */
   layer(layer: Layer, state: "working" | "ready", detail: string): void;
   event(layer: Layer, level: "info" | "warning" | "error", message: string): void;
+  /** What a person could change about this server, whichever instance says so. */
+  advice(message: string): void;
   tools(tools: ToolDefinition[], hashes: Map<string, string>): void;
+  /** Null when the server could not list them. */
+  prompts(prompts: PromptDefinition[] | null): void;
+  templates(templates: TemplateDefinition[] | null): void;
   health(latencyMs: number | null): void;
 }
 
 const HANDSHAKE_TIMEOUT_MS = 30_000;
 const LIST_TIMEOUT_MS = 30_000;
+
+/** A server that lists its tools is not kept waiting longer for its prompts and templates. */
+const EXTRAS_WAIT_MS = 3000;
+
+/** A list that changes all the time is listed so often. */
+const RELIST_MS = 1000;
+
+/** That an instance of one's own would help is said so often. */
+const ADVISE_EVERY_MS = 10 * 60_000;
 
 /** Two pings in a row without an answer in this time each: the server hangs. */
 const PING_TIMEOUT_MS = 10_000;
@@ -186,7 +209,9 @@ export class Instance {
 
   /** Nothing was asked of it since then, by the monotonic clock; now, while it is asked. */
   get lastUsedMs(): number {
-    if (!this.#session || this.#session.inFlight > 0) return performance.now();
+    if (!this.#session || this.#session.inFlight + this.#session.listeners > 0) {
+      return performance.now();
+    }
     return Math.max(this.lastAskedMs, this.#session.lastUsedMs);
   }
 
@@ -197,7 +222,7 @@ export class Instance {
       session.closed.then(() => this.reachable = null);
       this.#watcher.layer("handshake", "ready", describe(session.serverInfo));
       this.#watcher.event("handshake", "info", `Initialized: ${describe(session.serverInfo)}`);
-      await this.#serveTools(session, signal);
+      await this.#serveLists(session, signal);
     } catch (error) {
       if (signal.aborted || error instanceof SkipProbe) throw error;
       throw await this.#exit() ?? error;
@@ -240,7 +265,9 @@ export class Instance {
     const session = this.#session;
     this.reachable = null;
     const deadline = performance.now() + drainMs;
-    while (session && session.inFlight > 0 && performance.now() < deadline) await sleep(50);
+    // Held calls wait for people: nobody can come back to them here.
+    const isBusy = () => session !== null && session.inFlight > session.held;
+    while (isBusy() && performance.now() < deadline) await sleep(50);
     this.letGo(reason);
     await removeContainer(this.#host, this.container);
   }
@@ -262,6 +289,7 @@ export class Instance {
       const session = await openSession(this.#attachment, {
         handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
         skipProbe,
+        isTakenOver: this.adopted,
         signal,
         log: (line) => this.#watcher.log.add(line),
       });
@@ -278,32 +306,72 @@ export class Instance {
     }
   }
 
-  /** Lists the tools, and again when the server says that they changed, once a second at most. */
-  async #serveTools(session: Session, signal: AbortSignal): Promise<void> {
-    let changed = false, listing = true;
-    const relist = async () => {
-      if (listing) return;
-      listing = true;
-      const life = this.#life.signal;
-      while (changed && this.reachable?.session === session) {
-        changed = false;
-        const toolHashes = await this.#listTools(session, life);
-        if (this.reachable?.session === session) this.reachable.toolHashes = toolHashes;
-        await sleep(1000, life);
-      }
-      listing = false;
-    };
-    session.onToolsChanged = () => {
-      changed = true;
-      // Until they are listed anew no call gets through: it could reach a tool that was changed.
-      if (this.reachable?.session === session) this.reachable.toolHashes = new Map();
+  /** Lists what there is, and again when the server says that it changed. */
+  async #serveLists(session: Session, signal: AbortSignal): Promise<void> {
+    const reachable: Reachable = { session, toolHashes: new Map(), promptHashes: new Map() };
+    const tools = new Relisted(this.#life.signal, async (until) => {
+      reachable.toolHashes = await this.#listTools(session, until);
+    }, (error) => {
       // Tools that are not known must not be called: the loop starts the server anew.
-      relist().catch((error) => session.close(asFailure(error).reason));
+      session.close(asFailure(error).reason);
+    });
+    const prompts = this.#extra("prompts", async (until) => {
+      const prompts = await session.listPrompts(until);
+      reachable.promptHashes = await hashes(prompts, promptHash);
+      this.#watcher.prompts(prompts);
+    }, () => this.#watcher.prompts(null));
+    const templates = this.#extra("resource templates", async (until) => {
+      this.#watcher.templates(await session.listResourceTemplates(until));
+    }, () => this.#watcher.templates(null));
+
+    session.onListChanged = (list) => {
+      // Until it is listed anew no call gets through: it could reach what was changed.
+      if (list === "tools") reachable.toolHashes = new Map();
+      if (list === "prompts") reachable.promptHashes = new Map();
+      ({ tools, prompts, resources: templates })[list].again();
     };
-    const toolHashes = await this.#listTools(session, signal);
-    this.reachable = { session, toolHashes };
-    listing = false;
-    if (changed) session.onToolsChanged();
+    session.onUnattributed = this.#advice();
+    const extras = Promise.all([prompts.first(signal), templates.first(signal)]);
+    extras.catch(() => {});
+    await tools.first(signal);
+    await Promise.race([extras, sleep(EXTRAS_WAIT_MS, signal)]);
+    signal.throwIfAborted();
+    this.reachable = reachable;
+  }
+
+  /** What a server may list or not, beside its tools: it serves all the same. */
+  #extra(
+    what: string,
+    list: (signal: AbortSignal) => Promise<void>,
+    onFailed: () => void,
+  ): Relisted {
+    return new Relisted(this.#life.signal, async (signal) => {
+      const deadline = AbortSignal.any([signal, AbortSignal.timeout(LIST_TIMEOUT_MS)]);
+      try {
+        await list(deadline);
+      } catch (error) {
+        if (signal.aborted) return;
+        onFailed();
+        const reason = this.#watcher.log.clean(asFailure(error).reason, 500);
+        this.#watcher.event("tools", "warning", `The server did not list its ${what}: ${reason}`);
+      }
+    }, () => {});
+  }
+
+  #advice(): (method: string) => void {
+    let advisedMs = -Infinity;
+    return (method) => {
+      if (performance.now() - advisedMs < ADVISE_EVERY_MS) return;
+      advisedMs = performance.now();
+      const whose = this.container.key === null ? "agent or session" : "session";
+      this.#watcher.advice(
+        `The server asked something (${
+          method.slice(0, 60)
+        }) while several calls were under way, and ` +
+          "does not say which of them it is about: nobody was asked, and it was refused. Let each " +
+          `${whose} have an instance of its own`,
+      );
+    };
   }
 
   /** @returns the hashes by name of the tools that the server lists now, after telling them */
@@ -318,7 +386,7 @@ export class Instance {
         "Look at the log below; another version of the server may help.",
       );
     });
-    const toolHashes = await hashes(tools);
+    const toolHashes = await hashes(tools, canonicalHash);
     this.#watcher.tools(tools, toolHashes);
     return toolHashes;
   }
@@ -432,17 +500,65 @@ async function write(attachment: Attachment, text: string): Promise<void> {
   await writer.write(new TextEncoder().encode(text)).finally(() => writer.releaseLock());
 }
 
-/** By tool name. A name that is listed twice with two definitions has none: it fits no approval. */
-async function hashes(tools: ToolDefinition[]): Promise<Map<string, string>> {
+/** By name. One that is listed twice with two definitions has none: it fits no approval. */
+async function hashes<T extends { name: string }>(
+  definitions: T[],
+  hashOf: (definition: T) => Promise<string>,
+): Promise<Map<string, string>> {
   const byName = new Map<string, string>();
   const ambiguous = new Set<string>();
-  for (const tool of tools) {
-    const hash = await canonicalHash(tool);
-    if (byName.has(tool.name) && byName.get(tool.name) !== hash) ambiguous.add(tool.name);
-    byName.set(tool.name, hash);
+  for (const definition of definitions) {
+    const { name } = definition;
+    const hash = await hashOf(definition);
+    if (byName.has(name) && byName.get(name) !== hash) ambiguous.add(name);
+    byName.set(name, hash);
   }
   for (const name of ambiguous) byName.delete(name);
   return byName;
+}
+
+/** Something that is listed, and again when it changed, once a second at most. */
+class Relisted {
+  readonly #life: AbortSignal;
+  readonly #list: (signal: AbortSignal) => Promise<void>;
+  readonly #onError: (error: unknown) => void;
+  #isDue = false;
+  #isBusy = false;
+
+  /** @param onError told why it could not be listed again */
+  constructor(
+    life: AbortSignal,
+    list: (signal: AbortSignal) => Promise<void>,
+    onError: (error: unknown) => void,
+  ) {
+    this.#life = life;
+    this.#list = list;
+    this.#onError = onError;
+  }
+
+  async first(signal: AbortSignal): Promise<void> {
+    this.#isBusy = true;
+    await this.#list(signal).finally(() => this.#isBusy = false);
+    if (this.#isDue) this.again();
+  }
+
+  again(): void {
+    this.#isDue = true;
+    if (!this.#isBusy) this.#relist().catch(this.#onError);
+  }
+
+  async #relist(): Promise<void> {
+    this.#isBusy = true;
+    try {
+      while (this.#isDue && !this.#life.aborted) {
+        this.#isDue = false;
+        await this.#list(this.#life);
+        await sleep(RELIST_MS, this.#life);
+      }
+    } finally {
+      this.#isBusy = false;
+    }
+  }
 }
 
 function describe(serverInfo: Record<string, unknown>): string {

@@ -112,6 +112,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
     let { appPublicKey } = state;
     const serving = {
       reach: reconciler.reach.bind(reconciler),
+      end: reconciler.end.bind(reconciler),
       logOf: reconciler.log.bind(reconciler),
     };
     serveMcp = dataPath({

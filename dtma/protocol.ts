@@ -13,8 +13,9 @@
  * | `/toolbox/rotate` | {@link RotateRequest} | {@link RotateResponse} |
  *
  * Data path (the app calls DTMA; signed by the app's key): `POST /mcp/{serverId}` with one MCP
- * 2026-07-28 request; answered with a JSON-RPC response as `application/json`, or, when progress
- * was asked for, as `text/event-stream` that ends with the response. `?instance=` names an instance.
+ * 2026-07-28 request; answered with a JSON-RPC response as `application/json`, or, when progress or
+ * log messages were asked for and by `subscriptions/listen`, as `text/event-stream` that ends with
+ * the response. `?instance=` names an instance.
  *
  * Many calls go over one link (link.ts), which the app opens with `GET /link` of DTMA, signed by the
  * app's key, or DTMA with `GET /toolbox/link` of the app, signed by the toolbox's.
@@ -35,7 +36,12 @@ export {
   type LinkTarget,
   tunnelPurpose,
 } from "./link.ts";
-export { canonicalHash, type ToolDefinition } from "./tool_definition.ts";
+export {
+  canonicalHash,
+  type PromptDefinition,
+  promptHash,
+  type ToolDefinition,
+} from "./tool_definition.ts";
 export {
   generateSigningKey,
   isProof,
@@ -53,14 +59,39 @@ export const PROTOCOL_VERSION = 2;
 /** The MCP revision spoken between bridge and DTMA (the waist). */
 export const WAIST_REVISION = "2026-07-28";
 
-/** `_meta` key by which the bridge names the pinned hash of the tool it calls; DTMA strips it. */
+/**
+ * `_meta` key by which the bridge names the pinned hash of the tool or prompt it asks for (see
+ * {@link canonicalHash} and {@link promptHash}); DTMA strips it.
+ */
 export const PIN_META = "dev.mooring/definitionHash";
+
+/**
+ * `_meta` key, optional, by which the bridge tells apart who calls: any string, the same for calls
+ * whose questions may be shown to each other's callers, such as those of one session. DTMA strips it.
+ * Without it a server of an older revision can ask its caller something only while it has one call.
+ */
+export const CALLER_META = "dev.mooring/caller";
+
+/**
+ * Member of an input response that stands for an error in place of a result: `{ code, message }`, with
+ * which a server of an older revision is answered. 2026-07-28 has no such thing.
+ */
+export const INPUT_ERROR = "dev.mooring/error";
 
 /**
  * Method of Mooring's own on the data path: the log of a server that its toolbox keeps, as
  * `{ "text": ... }`. It goes to no server.
  */
 export const LOG_METHOD = "dev.mooring/log";
+
+/** Ends the caller's own instance, if there is one: of a session that was deleted. Answered `{}`. */
+export const END_METHOD = "dev.mooring/end";
+
+/**
+ * Cancels the call that waits under `params.requestState` for answers, if it does: of a client that
+ * gave it up between two tries. Answered `{}`.
+ */
+export const CANCEL_METHOD = "dev.mooring/cancel";
 
 /** Largest JSON-RPC frame that is read from a server or a client, in bytes. */
 export const FRAME_LIMIT_BYTES = 4 * 1024 * 1024;
@@ -81,7 +112,7 @@ export const ErrorCode = {
 
 const Id = z.uuid();
 
-/** Whose an instance is: an agent's id. */
+/** Whose an instance is: an agent's or a session's id. */
 export const InstanceKey = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/);
 
 /** `host:port` a server may reach; `*` for any host, `*.example.com` for any name below. */
@@ -233,8 +264,8 @@ export const ServerSpec = z.object({
   /** Named volumes of the server's own, which outlive its containers; removed with the server on request. */
   volumes: z.array(VolumeSpec).max(4).default([]),
   memoryMiB: z.int().min(64).max(65_536).default(512),
-  /** One container for all callers, or one for each agent, started when that agent first calls. */
-  instances: z.enum(["shared", "agent"]).default("shared"),
+  /** One container for all callers, or one for each agent or session, started by its first call. */
+  instances: z.enum(["shared", "agent", "session"]).default("shared"),
   /** An instance that was not called for so long is stopped, and started by the next call. */
   idleStopS: z.int().min(5).max(604_800).nullable().default(null),
   /** Grows when a person asks for a restart: the same spec with another number starts anew. */
@@ -380,9 +411,9 @@ export type LayerState = z.infer<typeof LayerState>;
 export const LAYERS = ["image", "container", "handshake", "tools"] as const;
 export type Layer = (typeof LAYERS)[number];
 
-/** One agent's own instance of a server. */
+/** An instance of a server that is one agent's or session's own. */
 export const AgentInstance = z.object({
-  /** The agent's id. */
+  /** The agent's or session's id. */
   instance: InstanceKey,
   state: z.enum(["starting", "ready"]),
   containerId: z.string().max(80).nullable(),
@@ -422,6 +453,13 @@ export const Observation = z.object({
   logTail: z.array(z.string().max(2000)).max(100),
   /** The tool definitions exactly as the server lists them; null when not (yet) listed. */
   tools: z.array(z.looseObject({ name: z.string() })).nullable(),
+  /** As `tools`; null as well of a server that lists none, or could not. */
+  prompts: z.array(z.looseObject({ name: z.string() })).nullable().optional(),
+  resourceTemplates: z.array(z.looseObject({ name: z.string(), uriTemplate: z.string() }))
+    .nullable().optional(),
+  /** From the handshake, as the server sent them. */
+  instructions: z.string().nullable().optional(),
+  capabilities: z.record(z.string(), z.unknown()).nullable().optional(),
 });
 export type Observation = z.infer<typeof Observation>;
 

@@ -124,9 +124,15 @@ export class Reconciler {
     serverId: string,
     instance: string | null = null,
     signal?: AbortSignal,
+    starts = true,
   ): Promise<Route> {
-    return await this.#loops.get(serverId)?.reach(instance, signal) ??
+    return await this.#loops.get(serverId)?.reach(instance, signal, starts) ??
       { unavailable: "This toolbox does not run that server" };
+  }
+
+  /** For the data path: ends an agent's or session's own instance of a server, if there is one. */
+  end(serverId: string, instance: string): void {
+    this.#loops.get(serverId)?.end(instance);
   }
 
   /** The containers that are up, for whoever measures them. */

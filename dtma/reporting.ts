@@ -1,14 +1,17 @@
 /** What a server's loop tells the app: its layers, events and log, fit to be shown. */
+import { isObject } from "./connection.ts";
 import { LogTail } from "./log_tail.ts";
 import {
   type Layer,
   LAYERS,
   type LayerState,
   type Observation,
+  type PromptDefinition,
   type ReportedEvent,
   type ServerSpec,
   type ToolDefinition,
 } from "./protocol.ts";
+import type { TemplateDefinition } from "./tool_definition.ts";
 
 /** Observations that are only news of the log or of progress are sent this often at most. */
 const REPORT_EVERY_MS = 1000;
@@ -27,6 +30,8 @@ export class Reporting {
   #listedTools = "";
   #toolCount = 0;
   #tools: ToolDefinition[] | null = null;
+  #prompts: PromptDefinition[] | null = null;
+  #templates: TemplateDefinition[] | null = null;
   /** By the monotonic clock: the other one may be set back. */
   #lastReportMs = -Infinity;
   #timer: ReturnType<typeof setTimeout> | null = null;
@@ -63,6 +68,10 @@ export class Reporting {
       })),
       logTail: this.log.lines,
       tools: null,
+      prompts: null,
+      resourceTemplates: null,
+      instructions: null,
+      capabilities: null,
     };
   }
 
@@ -82,8 +91,9 @@ export class Reporting {
   }
 
   waitAbove(layer: Layer): void {
-    this.observation!.tools = null;
-    this.observation!.serverInfo = null;
+    const observation = this.observation!;
+    observation.tools = observation.prompts = observation.resourceTemplates = null;
+    observation.serverInfo = observation.capabilities = observation.instructions = null;
     for (const above of LAYERS.slice(LAYERS.indexOf(layer) + 1)) {
       this.layer(above, { state: "waiting" });
     }
@@ -111,8 +121,31 @@ export class Reporting {
     if (this.observation?.tools) this.toolsReady();
   }
 
+  /** As {@link tools}, of which there are none of a server that could not list them. */
+  prompts(prompts: PromptDefinition[] | null): void {
+    this.#prompts = prompts;
+    if (this.observation?.tools) this.toolsReady();
+  }
+
+  templates(templates: TemplateDefinition[] | null): void {
+    this.#templates = templates;
+    if (this.observation?.tools) this.toolsReady();
+  }
+
+  /** From the handshake of the instance that serves. */
+  handshake(serverInfo: Record<string, unknown> | null): void {
+    const { capabilities, instructions } = serverInfo ?? {};
+    const observation = this.observation!;
+    observation.serverInfo = serverInfo;
+    observation.capabilities = isObject(capabilities) ? capabilities : null;
+    observation.instructions = typeof instructions === "string" ? instructions : null;
+  }
+
   toolsReady(): void {
-    this.observation!.tools = this.#tools;
+    const observation = this.observation!;
+    observation.tools = this.#tools;
+    observation.prompts = this.#prompts;
+    observation.resourceTemplates = this.#templates;
     this.layer("tools", { state: "ready", detail: this.#toolsDetail() });
   }
 

@@ -165,23 +165,35 @@ export class ServerLoop {
   }
 
   /**
-   * Where to call the server. Waits for one that sleeps, or for an agent's own instance, to start.
-   * @param instance whose instance is asked for: an agent's id
+   * Where to call the server. Waits for one that sleeps, or for an agent's or session's own instance,
+   * to start.
+   * @param instance whose instance is asked for: an agent's or a session's id
+   * @param starts false: for who listens, and waits until somebody else's call starts it
    */
-  async reach(instance: string | null, signal?: AbortSignal): Promise<Route> {
+  async reach(instance: string | null, signal?: AbortSignal, starts = true): Promise<Route> {
     const { reachable } = this.#primary ?? {};
-    if (this.#primary) this.#primary.lastAskedMs = performance.now();
-    if (instance !== null && this.#wanted?.instances === "agent") {
+    if (instance !== null && this.#wanted && this.#wanted.instances !== "shared") {
+      if (this.#primary && starts) this.#primary.lastAskedMs = performance.now();
       if (!reachable && !this.#wake) return { unavailable: this.#whyNot() };
-      return await this.#agents.reach(instance, signal);
+      return await this.#agents.reach(instance, signal, starts);
     }
+    if (this.#primary && starts) this.#primary.lastAskedMs = performance.now();
     if (reachable) return reachable;
     if (!this.#wake) return { unavailable: this.#whyNot() };
+    if (!starts) {
+      await Promise.race([this.#turned.promise, aborted(signal ?? new AbortController().signal)]);
+      return this.#primary?.reachable ?? { unavailable: this.#whyNot() };
+    }
     this.#wake.resolve();
     const deadline = AbortSignal.timeout(WAKE_TIMEOUT_MS);
     const until = signal ? AbortSignal.any([signal, deadline]) : deadline;
     await Promise.race([this.#turned.promise, aborted(until)]);
     return this.#primary?.reachable ?? { unavailable: this.#whyNot() };
+  }
+
+  /** Ends an agent's or session's own instance, if there is one. */
+  end(instance: string): void {
+    this.#agents.end(instance);
   }
 
   #whyNot(): string {
@@ -423,7 +435,7 @@ export class ServerLoop {
       }
     }
     kept.generation = spec.generation;
-    if (spec.instances === "agent") {
+    if (spec.instances !== "shared") {
       const image = await this.#toolbox.images.ensure(spec.package, { signal });
       this.#agents.serve(spec, image, kept.container.hash);
     }
@@ -438,9 +450,9 @@ export class ServerLoop {
     const observation = this.#reporting.observation!;
     observation.containerId = instance.container.id;
     observation.imageDigest = instance.container.imageId;
-    observation.serverInfo = instance.serverInfo;
     observation.servingGeneration = spec.generation;
     observation.gaveUp = false;
+    this.#reporting.handshake(instance.serverInfo);
     this.#reporting.toolsReady();
     this.#releaseSlot();
     this.#turn();
@@ -472,7 +484,7 @@ export class ServerLoop {
     const found = asItShouldBe ?? (spec.volumes.length === 0 ? shared[0] : undefined);
     const agents = running.filter(({ Labels }) =>
       Labels[Label.instance] !== undefined && Labels[Label.spec] === hash &&
-      spec.instances === "agent"
+      spec.instances !== "shared"
     );
     const kept = new Set([...known, ...agents.map(({ Id }) => Id)]);
     if (found && !this.#primary) kept.add(found.Id);
@@ -668,14 +680,23 @@ export class ServerLoop {
       log: reporting.log,
       layer: (layer, state, detail) => reporting.layer(layer, { state, detail }),
       event: (layer, level, message) => reporting.event(layer, level, message),
+      advice: (message) => reporting.event("handshake", "warning", message),
       tools: (tools: ToolDefinition[], hashes) => reporting.tools(tools, hashes),
+      prompts: (prompts) => reporting.prompts(prompts),
+      templates: (templates) => reporting.templates(templates),
       health: (latencyMs) => reporting.health(latencyMs),
     };
   }
 
   /** One of an older generation that is to be replaced: its layers are not this generation's. */
   #silentWatcher(): Watcher {
-    return { ...this.#watcher(), layer: () => {}, tools: () => {} };
+    return {
+      ...this.#watcher(),
+      layer: () => {},
+      tools: () => {},
+      prompts: () => {},
+      templates: () => {},
+    };
   }
 
   #letGo(reason: string): void {

@@ -3,19 +3,35 @@
  * request stands alone; below it the server's own revision, found by a probe (2026-07-28,
  * transports/stdio#backward-compatibility), with the handshake that older revisions need.
  *
- * Not here yet: elicitation, sampling and roots. DTMA declares none of them to servers of older
- * revisions ({@link CLIENT_CAPABILITIES}) and refuses their requests in `Session#serverRequest`. With
- * servers of 2026-07-28 they need nothing from DTMA: capabilities and `input_required` pass through.
+ * To a server of 2026-07-28 requests pass as they are, but for their ids, progress tokens and who the
+ * client is. With an older one DTMA stands in for the client: it sets the log level, subscribes to
+ * resources (subscriptions.ts) and holds calls that ask their caller something (held_calls.ts).
+ *
+ * Not here yet: tasks of 2025-11-25, which are not those of the waist; servers that are not on stdio.
  */
-import { Connection, isObject } from "./connection.ts";
-import type {
-  JsonRpcNotification,
-  JsonRpcRequest,
-  JsonRpcResponse,
-  RequestOptions,
+import { Connection, isObject, rateLimited } from "./connection.ts";
+import {
+  type Caller,
+  errorResponse,
+  type JsonRpcNotification,
+  type JsonRpcRequest,
+  type JsonRpcResponse,
+  LOG_LEVELS,
+  type RequestOptions,
+  type ServerRequest,
 } from "./connection.ts";
+import { HeldCalls, isHeldState, lostCall, urlElicitations } from "./held_calls.ts";
 import { objectMembers, objectText } from "./json_text.ts";
-import { ErrorCode, PIN_META, type ToolDefinition, WAIST_REVISION } from "./protocol.ts";
+import {
+  CALLER_META,
+  ErrorCode,
+  PIN_META,
+  type PromptDefinition,
+  type ToolDefinition,
+  WAIST_REVISION,
+} from "./protocol.ts";
+import { Listener, LISTENERS_LIMIT, Subscriptions, tooMany } from "./subscriptions.ts";
+import type { TemplateDefinition } from "./tool_definition.ts";
 import { DTMA_VERSION } from "./version.ts";
 
 export type {
@@ -33,9 +49,13 @@ export interface Session {
    * @throws Error with a message for a person when the server fails to list them
    */
   listTools(signal?: AbortSignal): Promise<ToolDefinition[]>;
+  /** As {@link listTools}; empty of a server that does not say it has any. */
+  listPrompts(signal?: AbortSignal): Promise<PromptDefinition[]>;
+  listResourceTemplates(signal?: AbortSignal): Promise<TemplateDefinition[]>;
   /**
    * Passes a request of the waist to the server. Whatever goes wrong is a response with an error;
    * rejects only when `signal` is aborted, with its reason, and the server is told to cancel.
+   * `subscriptions/listen` is answered when the session ends.
    */
   call(
     request: JsonRpcRequest,
@@ -47,6 +67,12 @@ export interface Session {
   ): Promise<JsonRpcResponse>;
   /** Calls that the server has not answered. */
   readonly inFlight: number;
+  /** Of them, those that wait for answers of their caller. */
+  readonly held: number;
+  /** Cancels the call that waits under this `requestState`, if it does; see held_calls.ts. */
+  cancelHeld(requestState: unknown): void;
+  /** Callers that wait for changes of a resource. */
+  readonly listeners: number;
   /** When a call was last made or answered, by the monotonic clock. */
   readonly lastUsedMs: number;
   /**
@@ -54,19 +80,28 @@ export interface Session {
    * @returns the milliseconds it took; null when none came in time
    */
   ping(timeoutMs: number): Promise<number | null>;
-  /** Called when the server says that its tools changed, as often as it says so. */
-  onToolsChanged: (() => void) | null;
+  /** Called when the server says that one of its lists changed, as often as it says so. */
+  onListChanged: ((list: List) => void) | null;
+  /** Called when the server asked something by this method, and could not say of whom. */
+  onUnattributed: ((method: string) => void) | null;
   /** Resolves with the reason, for a person, when the session is over. */
   readonly closed: Promise<string>;
   /** Ends the session and leaves the server running; calls in flight are answered with the reason. */
   close(reason: string): void;
 }
 
+/** What a server lists, and says of that it changed. */
+export type List = "tools" | "prompts" | "resources";
+
 export interface SessionOptions {
   /** For the whole handshake, the probe included. */
   handshakeTimeoutMs: number;
   /** Begin with `initialize`: for a server that exits on an unknown first request. */
   skipProbe?: boolean;
+  /** An earlier session with the server may have left calls behind, of callers that are not known. */
+  isTakenOver?: boolean;
+  /** How long a call waits for answers of its caller. */
+  holdMs?: number;
   signal?: AbortSignal;
   /** What the server does against the protocol and what it logs; not yet fit to be shown. */
   log: (line: string) => void;
@@ -85,11 +120,45 @@ export class HandshakeError extends Error {
   }
 }
 
-/** Newest first. Their `initialize`, `ping`, tools and progress are the same to us. */
+/** Newest first. What differs between them is in no message of ours. */
 const LEGACY_REVISIONS = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
 const CLIENT_INFO = { name: "mooring", title: "Mooring", version: DTMA_VERSION };
+
+/** To a server of 2026-07-28, for a caller that says nothing of its own. */
 const CLIENT_CAPABILITIES = {};
+
+/**
+ * To an older server, which is told once for all callers. A caller's client that cannot do one of
+ * these is not asked: the server is answered as if it were not declared.
+ */
+const LEGACY_CAPABILITIES = {
+  elicitation: { form: {}, url: {} },
+  sampling: { tools: {} },
+  roots: {},
+};
+
+/** What an older server is asked of the waist's methods, beside `server/discover`. */
+const LEGACY_METHODS = new Set([
+  "tools/call",
+  "tools/list",
+  "prompts/get",
+  "prompts/list",
+  "resources/list",
+  "resources/read",
+  "resources/templates/list",
+  "completion/complete",
+  "subscriptions/listen",
+]);
+
+/** Their results say on the waist how long they may be kept (2026-07-28, server/utilities/caching). */
+const CACHEABLE = new Set([
+  "tools/list",
+  "prompts/list",
+  "resources/list",
+  "resources/read",
+  "resources/templates/list",
+]);
 
 const META_PREFIX = "io.modelcontextprotocol/";
 
@@ -98,7 +167,9 @@ const PROBE_TIMEOUT_MS = 2000;
 
 const PAGE_TIMEOUT_MS = 30_000;
 const PAGES_LIMIT = 100;
-const TOOLS_LIMIT = 1000;
+const ITEMS_LIMIT = 1000;
+/** Of all prompts or templates, in characters: they are reported with the tools. */
+const LISTED_LENGTH_LIMIT = 1024 * 1024;
 
 const UNSUPPORTED_VERSION = -32022;
 
@@ -115,7 +186,7 @@ export async function openSession(
 ): Promise<Session> {
   const { handshakeTimeoutMs, signal } = options;
   signal?.throwIfAborted();
-  const session = new StdioSession(stdio, options.log);
+  const session = new StdioSession(stdio, options);
   // `initialize` must not be cancelled (2025-11-25, utilities/cancellation): the session ends instead.
   const timer = setTimeout(() => session.close(TOO_LATE), handshakeTimeoutMs);
   const onAbort = () => session.close("The handshake was given up");
@@ -139,27 +210,66 @@ export async function openSession(
 
 class StdioSession implements Session {
   serverInfo: Record<string, unknown> = {};
-  onToolsChanged: (() => void) | null = null;
+  onListChanged: ((list: List) => void) | null = null;
+  onUnattributed: ((method: string) => void) | null = null;
   lastUsedMs = performance.now();
   readonly closed: Promise<string>;
   readonly #connection: Connection;
   readonly #log: (line: string) => void;
+  readonly #held: HeldCalls;
+  readonly #subscriptions: Subscriptions;
   #era: "unknown" | "modern" | "legacy" = "unknown";
-  /** The subscription to changes of the tools, with a server of 2026-07-28. */
+  /** The subscription to changes of the lists, with a server of 2026-07-28. */
   readonly #subscription = new AbortController();
+  /** Callers' own subscriptions with a server of 2026-07-28, and those of them to resources. */
+  #listening = 0;
+  #listeningToResources = 0;
+  /** The lowest that an older server was told, as an index of {@link LOG_LEVELS}. */
+  #logLevel = Infinity;
 
-  constructor(stdio: Parameters<typeof openSession>[0], log: (line: string) => void) {
-    this.#log = log;
+  constructor(
+    stdio: Parameters<typeof openSession>[0],
+    { log, holdMs, isTakenOver }: SessionOptions,
+  ) {
+    this.#log = rateLimited(log);
     this.#connection = new Connection(stdio, {
-      notification: (method) => this.#notification(method),
-      request: (method) => this.#serverRequest(method),
+      notification: (notification) => this.#notification(notification),
+      request: (request) => this.#serverRequest(request),
       log,
+    }, { isTakenOver });
+    this.#held = new HeldCalls(this.#connection, {
+      onUnattributed: (method) => this.onUnattributed?.(method),
+      holdMs,
+    });
+    this.#subscriptions = new Subscriptions(async (method, uri) => {
+      const options = { timeoutMs: PAGE_TIMEOUT_MS, background: true };
+      const { error } = await this.#ask(method, { uri }, options);
+      if (error && this.#connection.over === null) {
+        this.#log(`${method} was refused: ${error.message.slice(0, 200)}`);
+      }
+      return error === undefined;
     });
     this.closed = this.#connection.closed;
+    this.closed.then(() => {
+      this.#held.close();
+      this.#subscriptions.close();
+    });
   }
 
   get inFlight(): number {
     return this.#connection.inFlight;
+  }
+
+  get held(): number {
+    return this.#held.count;
+  }
+
+  get listeners(): number {
+    return this.#subscriptions.count + this.#listeningToResources;
+  }
+
+  cancelHeld(requestState: unknown): void {
+    this.#held.cancel(requestState);
   }
 
   async ping(timeoutMs: number): Promise<number | null> {
@@ -194,51 +304,148 @@ class StdioSession implements Session {
   }
 
   async listTools(signal?: AbortSignal): Promise<ToolDefinition[]> {
-    const tools: ToolDefinition[] = [];
+    // Asked in any case: a server may have tools and not say so.
+    return (await this.#listAll("tools/list", "tools", signal)).map(named) as ToolDefinition[];
+  }
+
+  async listPrompts(signal?: AbortSignal): Promise<PromptDefinition[]> {
+    if (!isObject(this.#capabilities().prompts)) return [];
+    const prompts = await this.#listAll("prompts/list", "prompts", signal);
+    return bounded(prompts).map(named) as PromptDefinition[];
+  }
+
+  async listResourceTemplates(signal?: AbortSignal): Promise<TemplateDefinition[]> {
+    if (!isObject(this.#capabilities().resources)) return [];
+    const method = "resources/templates/list";
+    const templates = await this.#listAll(method, "resourceTemplates", signal);
+    return bounded(templates).map((template) => {
+      if (typeof template.uriTemplate !== "string") throw new Error("It lists one without a URI");
+      return named(template);
+    }) as TemplateDefinition[];
+  }
+
+  async #listAll(
+    method: string,
+    key: string,
+    signal?: AbortSignal,
+  ): Promise<Record<string, unknown>[]> {
+    const items: Record<string, unknown>[] = [];
     const cursors = new Set<string>();
     let cursor: string | undefined;
     for (let page = 0; page < PAGES_LIMIT; page++) {
       const params = cursor === undefined ? {} : { cursor };
       const options = { signal, timeoutMs: PAGE_TIMEOUT_MS };
-      const { result, error } = await this.#ask("tools/list", params, options);
-      // "Method not found" from a server that does not say it has tools: it has none.
-      if (error?.code === -32601 && !isObject(this.#capabilities().tools)) return [];
+      const { result, error } = await this.#ask(method, params, options);
+      // "Method not found" from a server that does not say it has tools: it has none. Of resources
+      // many have no templates.
+      const mayLack = key !== "tools" || !isObject(this.#capabilities().tools);
+      if (error?.code === -32601 && mayLack) return [];
       if (error) throw new Error(`${error.message} (${error.code})`);
-      tools.push(...toolsIn(result!));
-      if (tools.length > TOOLS_LIMIT) {
-        throw new Error(`It lists over ${TOOLS_LIMIT} tools, which is the limit`);
+      const listed = result![key];
+      if (!Array.isArray(listed)) throw new Error(`Its answer to ${method} has no ${key}`);
+      items.push(...listed);
+      if (items.length > ITEMS_LIMIT) {
+        throw new Error(`It lists over ${ITEMS_LIMIT} ${key}, which is the limit`);
       }
-      if (result!.nextCursor === undefined || result!.nextCursor === null) return tools;
+      if (result!.nextCursor === undefined || result!.nextCursor === null) return items;
       cursor = String(result!.nextCursor);
-      if (cursors.has(cursor)) throw new Error("Its pages of tools go round in a circle");
+      if (cursors.has(cursor)) throw new Error(`Its pages of ${key} go round in a circle`);
       cursors.add(cursor);
     }
-    throw new Error(`It lists its tools on over ${PAGES_LIMIT} pages, which is the limit`);
+    throw new Error(`It lists its ${key} on over ${PAGES_LIMIT} pages, which is the limit`);
   }
 
   async call(
     request: JsonRpcRequest,
     options: Parameters<Session["call"]>[1] = {},
   ): Promise<JsonRpcResponse> {
-    if (this.#era === "legacy" && request.method === "server/discover") {
-      return { jsonrpc: "2.0", id: request.id, result: this.#discoverResult() };
+    const { id, method } = request;
+    const isLegacy = this.#era === "legacy";
+    if (isLegacy && method === "server/discover") {
+      return { jsonrpc: "2.0", id, result: this.#discoverResult() };
+    }
+    if (isLegacy && !LEGACY_METHODS.has(method)) {
+      return errorResponse(id, -32601, "Method not found");
     }
     this.lastUsedMs = performance.now();
     const paramsText = request.paramsText ?? JSON.stringify(request.params ?? {});
     const params = objectMembers(paramsText);
     const meta = objectMembers(params.get("_meta") ?? "{}");
+    if (method === "subscriptions/listen") {
+      return await this.#listen(request, params, meta, options);
+    }
     const logLevel = meta.get(META_PREFIX + "logLevel");
-    const response = await this.#connection.request(
-      request.method,
-      (token) => this.#paramsText(params, meta, token),
-      {
-        ...options,
-        progressToken: meta.get("progressToken"),
-        logLevel: logLevel && JSON.parse(logLevel),
-      },
-    );
+    const caller: Caller = {
+      key: meta.get(CALLER_META),
+      capabilities: meta.get(META_PREFIX + "clientCapabilities"),
+      subject: params.get("name") ?? params.get("uri"),
+    };
+    const waiting = {
+      ...options,
+      caller,
+      progressToken: meta.get("progressToken"),
+      logLevel: logLevel && JSON.parse(logLevel),
+    };
+    const state = params.get("requestState");
+    const isRetry = isLegacy && state !== undefined;
+    if (!isRetry && state && isHeldState(JSON.parse(state))) return lostCall(id);
+    if (isLegacy && logLevel) this.#lowerLogLevel(waiting.logLevel);
+    const response = isRetry
+      ? await this.#held.retry(request, params, waiting)
+      : await this.#connection.request(
+        method,
+        (token) => this.#paramsText(params, meta, token),
+        waiting,
+      );
     this.lastUsedMs = performance.now();
-    return toWaist(response, request.id);
+    return isLegacy ? toWaist(response, request, caller) : completed(response, id);
+  }
+
+  async #listen(
+    request: JsonRpcRequest,
+    params: Map<string, string>,
+    meta: Map<string, string>,
+    { signal, onNotification }: Parameters<Session["call"]>[1],
+  ): Promise<JsonRpcResponse> {
+    const wanted: unknown = JSON.parse(params.get("notifications") ?? "{}");
+    const capabilities = this.#capabilities();
+    if (this.#era === "legacy") {
+      const options = { wanted, capabilities, signal, onNotification };
+      return await this.#subscriptions.listen(request, options);
+    }
+    if (this.#listening >= LISTENERS_LIMIT) return tooMany(request.id);
+    const isOfResources = isObject(wanted) && Array.isArray(wanted.resourceSubscriptions);
+    const listener = new Listener(request, onNotification);
+    this.#listening++;
+    if (isOfResources) this.#listeningToResources++;
+    try {
+      const { result, error, text } = await this.#connection.request(
+        request.method,
+        (token) => this.#paramsText(params, meta, token),
+        { signal, background: true, onSubscribed: (notification) => listener.tell(notification) },
+      );
+      listener.end();
+      // A session that ends, ends its streams in order: the caller may open another one.
+      const isOver = error?.code === ErrorCode.indeterminate && this.#connection.over !== null;
+      if (error && !isOver) return completed({ jsonrpc: "2.0", id: 0, error, text }, request.id);
+      return listener.result(request, result ? text : undefined);
+    } finally {
+      listener.end();
+      this.#listening--;
+      if (isOfResources) this.#listeningToResources--;
+    }
+  }
+
+  /** An older server has one level for all; who wants less of it is given less. */
+  #lowerLogLevel(level: unknown): void {
+    const wanted = LOG_LEVELS.indexOf(String(level));
+    if (wanted < 0 || wanted >= this.#logLevel || !isObject(this.#capabilities().logging)) return;
+    this.#logLevel = wanted;
+    this.#ask("logging/setLevel", { level }, { background: true, timeoutMs: PAGE_TIMEOUT_MS })
+      .then(({ error }) => {
+        if (!error || this.#connection.over !== null) return;
+        this.#log(`The server did not set its log level: ${error.message.slice(0, 200)}`);
+      });
   }
 
   close(reason: string): void {
@@ -278,19 +485,24 @@ class StdioSession implements Session {
       capabilities,
       ...(instructions === undefined ? {} : { instructions }),
     };
-    const { tools } = this.#capabilities();
-    if (isObject(tools) && tools.listChanged === true) this.#subscribe();
+    const notifications: Record<string, true> = {};
+    for (const list of ["tools", "prompts", "resources"] as const) {
+      const declared = this.#capabilities()[list];
+      if (isObject(declared) && declared.listChanged === true) {
+        notifications[`${list}ListChanged`] = true;
+      }
+    }
+    if (Object.keys(notifications).length > 0) this.#subscribe({ notifications });
   }
 
-  /** Without it a server of 2026-07-28 does not say that its tools changed (patterns/subscriptions). */
-  #subscribe(): void {
-    const params = { notifications: { toolsListChanged: true } };
+  /** Without it a server of 2026-07-28 does not say that its lists changed (patterns/subscriptions). */
+  #subscribe(params: Record<string, unknown>): void {
     const options = { signal: this.#subscription.signal, background: true };
     this.#ask("subscriptions/listen", params, options).then(
       ({ error }) => {
         if (this.#connection.over !== null) return;
         const why = error ? `: ${error.message.slice(0, 200)}` : "";
-        this.#log(`The server ended the subscription to changes of its tools${why}`);
+        this.#log(`The server ended the subscription to changes of its lists${why}`);
       },
       () => {}, // Aborted by close().
     );
@@ -300,7 +512,7 @@ class StdioSession implements Session {
     this.#era = "legacy";
     const params = {
       protocolVersion: LEGACY_REVISIONS[0],
-      capabilities: CLIENT_CAPABILITIES,
+      capabilities: LEGACY_CAPABILITIES,
       clientInfo: CLIENT_INFO,
     };
     return this.#ask("initialize", params);
@@ -357,8 +569,11 @@ class StdioSession implements Session {
   ): string {
     const meta = this.#era === "modern" ? modernMeta(callerMeta) : legacyMeta(callerMeta);
     meta.delete(PIN_META);
+    meta.delete(CALLER_META);
     if (token !== undefined) meta.set("progressToken", token);
     const translated = new Map(params);
+    // To an older server a retry is the call made anew: see urlElicitations.
+    if (this.#era === "legacy") translated.delete("inputResponses");
     if (meta.size > 0) translated.set("_meta", objectText(meta));
     else translated.delete("_meta");
     return objectText(translated);
@@ -366,11 +581,13 @@ class StdioSession implements Session {
 
   /** What a server of an older revision would answer to `server/discover`. */
   #discoverResult(): Record<string, unknown> {
-    const { revision: _, capabilities, instructions, ...info } = this.serverInfo;
+    const { revision: _, capabilities: __, instructions, ...info } = this.serverInfo;
+    // Its tasks are not those of the waist.
+    const { tasks: ___, ...capabilities } = this.#capabilities();
     return {
       resultType: "complete",
       supportedVersions: [WAIST_REVISION],
-      capabilities: capabilities ?? {},
+      capabilities,
       ...(instructions === undefined ? {} : { instructions }),
       ...(Object.keys(info).length > 0 ? { _meta: { [META_PREFIX + "serverInfo"]: info } } : {}),
       ttlMs: 0,
@@ -382,15 +599,20 @@ class StdioSession implements Session {
     return isObject(this.serverInfo.capabilities) ? this.serverInfo.capabilities : {};
   }
 
-  #notification(method: string): void {
-    if (method === "notifications/tools/list_changed") this.onToolsChanged?.();
+  #notification(notification: JsonRpcNotification): void {
+    const { method, params } = notification;
+    const list = /^notifications\/(tools|prompts|resources)\/list_changed$/.exec(method)?.[1];
+    if (list) this.onListChanged?.(list as List);
+    if (this.#era !== "legacy") return;
+    if (method === "notifications/cancelled") this.#held.takeBack(params?.requestId);
+    else this.#subscriptions.tell(notification);
   }
 
   /** 2026-07-28 has no requests from a server, and answers to them are forbidden. */
-  #serverRequest(method: string): { result: string } | { error: string } | null {
-    if (this.#era === "modern") return null;
-    if (method === "ping") return { result: "{}" };
-    return { error: `{"code":-32601,"message":"Method not found"}` };
+  #serverRequest(request: ServerRequest): void {
+    if (this.#era === "modern") this.#log(`The server asked ${request.method.slice(0, 100)}`);
+    else if (request.method !== "ping") this.#held.ask(request);
+    else this.#connection.answer(request.idText, { result: "{}" });
   }
 }
 
@@ -411,29 +633,55 @@ function modernMeta(meta: Map<string, string>): Map<string, string> {
   return translated;
 }
 
+/** An older server's response in the words of the waist; what it says beyond them stays as it is. */
+function toWaist(
+  response: JsonRpcResponse,
+  { id, method }: JsonRpcRequest,
+  { capabilities }: Caller,
+): JsonRpcResponse {
+  const asked = response.error && urlElicitations(response, capabilities);
+  if (asked) return { ...asked, id };
+  return completed(
+    response,
+    id,
+    CACHEABLE.has(method) ? { ttlMs: 0, cacheScope: "private" } : undefined,
+  );
+}
+
 /** Absent means complete (2026-07-28, basic#resulttype); on the waist it is always said. */
-function toWaist(response: JsonRpcResponse, id: JsonRpcRequest["id"]): JsonRpcResponse {
+function completed(
+  response: JsonRpcResponse,
+  id: JsonRpcRequest["id"],
+  defaults?: Record<string, unknown>,
+): JsonRpcResponse {
   const { result, text } = response;
   if (!result || Object.hasOwn(result, "resultType")) return { ...response, id };
+  const added: Record<string, unknown> = { resultType: "complete" };
+  for (const [key, value] of Object.entries(defaults ?? {})) {
+    if (!Object.hasOwn(result, key)) added[key] = value;
+  }
   const members = text!.slice(1).trimStart();
   const separator = members.startsWith("}") ? "" : ",";
   return {
     jsonrpc: "2.0",
     id,
-    result: { resultType: "complete", ...result },
-    text: `{"resultType":"complete"${separator}${members}`,
+    result: { ...added, ...result },
+    text: `${JSON.stringify(added).slice(0, -1)}${separator}${members}`,
   };
 }
 
-function toolsIn(result: Record<string, unknown>): ToolDefinition[] {
-  const { tools } = result;
-  if (!Array.isArray(tools)) throw new Error("Its answer to tools/list has no tools");
-  for (const tool of tools) {
-    if (!isObject(tool) || typeof tool.name !== "string") {
-      throw new Error("It lists a tool without a name");
-    }
+function named(item: Record<string, unknown>): Record<string, unknown> & { name: string } {
+  if (!isObject(item) || typeof item.name !== "string") {
+    throw new Error("It lists one without a name");
   }
-  return tools;
+  return item as Record<string, unknown> & { name: string };
+}
+
+function bounded<T>(items: T[]): T[] {
+  if (JSON.stringify(items).length > LISTED_LENGTH_LIMIT) {
+    throw new Error("What it lists is over 1 MiB, which is the limit");
+  }
+  return items;
 }
 
 function unsupported(revisions: unknown[]): HandshakeError {

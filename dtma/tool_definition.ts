@@ -11,6 +11,22 @@ export interface ToolDefinition {
   [field: string]: unknown;
 }
 
+/** A prompt as a server lists it (MCP `Prompt`). */
+export interface PromptDefinition {
+  name: string;
+  title?: string;
+  description?: string;
+  arguments?: unknown;
+  [field: string]: unknown;
+}
+
+/** A resource template as a server lists it (MCP `ResourceTemplate`). */
+export interface TemplateDefinition {
+  name: string;
+  uriTemplate: string;
+  [field: string]: unknown;
+}
+
 /**
  * The hash a tool is pinned by: SHA-256, in hex, over the RFC 8785 canonical JSON of what an agent
  * acts on (name, title, description, schemas, annotations). The order of keys does not matter; that
@@ -18,7 +34,19 @@ export interface ToolDefinition {
  */
 export async function canonicalHash(tool: ToolDefinition): Promise<string> {
   const { name, title, description, inputSchema, outputSchema, annotations } = tool;
-  const text = canonicalize({ name, title, description, inputSchema, outputSchema, annotations });
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return await hashOf({ name, title, description, inputSchema, outputSchema, annotations });
+}
+
+/** The hash a prompt is pinned by, made as {@link canonicalHash} of what a person sees of it. */
+export async function promptHash(prompt: PromptDefinition): Promise<string> {
+  const { name, title, description, arguments: wanted } = prompt;
+  return await hashOf({ name, title, description, arguments: wanted });
+}
+
+async function hashOf(value: unknown): Promise<string> {
+  const digest = await crypto.subtle.digest(
+    "SHA-256",
+    new TextEncoder().encode(canonicalize(value)),
+  );
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

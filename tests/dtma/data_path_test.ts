@@ -232,7 +232,7 @@ Deno.test("dataPath refuses what is not one request that it serves", async () =>
     [path.pinned("echo", {}, { progressToken: {} }), 400, -32602],
     [toolCall("echo", { text: "no pin" }), 400, -32602],
     [path.pinned("echo", {}, { "io.modelcontextprotocol/protocolVersion": "1999" }), 400, -32022],
-    [{ ...good, method: "resources/list" }, 404, -32601],
+    [{ ...good, method: "resources/subscribe" }, 404, -32601],
     [{ ...good, method: "initialize" }, 404, -32601],
   ];
   for (const [message, status, code] of cases) {

@@ -98,14 +98,14 @@ Deno.test("a server of 2026-07-28 that starts slowly is still found to be one", 
   assert.equal(session.serverInfo.revision, "2026-07-28");
 });
 
-Deno.test("onToolsChanged is called for a notification of either era", async () => {
+Deno.test("onListChanged is called for a notification of either era", async () => {
   for (const name of ["changes-tools", "modern"]) {
     await using server = startServer(name);
     const session = await server.open();
     const before = await session.listTools();
-    const changed = new Promise<void>((resolve) => session.onToolsChanged = resolve);
+    const changed = new Promise<string>((resolve) => session.onListChanged = resolve);
     assert.equal(textOf(await session.call(toolCall("changes_tools"), {})), "changed");
-    await changed;
+    assert.equal(await changed, "tools");
     assert.notDeepEqual(await session.listTools(), before);
   }
 });

@@ -63,23 +63,27 @@ async function openShared() {
   const logged: string[] = [];
   const log = createLog("text", (line) => logged.push(line));
   const calls = new CallRecorder(db, log);
-  const changes = new Changes(db);
-  let app = new Hono();
-  const http = Deno.serve(
-    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
-    (request) => app.fetch(request),
-  );
-  const baseUrl = new URL(`http://127.0.0.1:${http.addr.port}`);
-  app = app.route(
-    "/",
-    mcpRoutes({ db, changes, links: null, calls, appSigningKey, log, version: "0", baseUrl }),
-  );
+  const replicas = [1, 2].map(() => {
+    const changes = new Changes(db);
+    let app = new Hono();
+    const http = Deno.serve(
+      { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+      (request) => app.fetch(request),
+    );
+    const baseUrl = new URL(`http://127.0.0.1:${http.addr.port}`);
+    app = app.route(
+      "/",
+      mcpRoutes({ db, changes, links: null, calls, appSigningKey, log, version: "0", baseUrl }),
+    );
+    return { changes, http, baseUrl };
+  });
 
   const epoch = v7();
   let sequence = 0;
   return {
     ...world,
-    url: new URL("/mcp", baseUrl).href,
+    /** Of the replicas of the app, which share the database alone. */
+    baseUrls: replicas.map(({ baseUrl }) => baseUrl),
     routes,
     calls,
     logged,
@@ -97,10 +101,11 @@ async function openShared() {
       }),
     async close() {
       clearInterval(touching);
-      await http.shutdown();
+      // Streams that are open end with their connections.
+      for (const { http } of replicas) http.shutdown();
       await dtma.shutdown();
       await calls.flush();
-      await changes.close();
+      for (const { changes } of replicas) await changes.close();
       await world.close();
     },
   };
@@ -117,7 +122,8 @@ export async function openBridge(
   { slug = "demo", args = [] }: { slug?: string; args?: string[] } = {},
 ) {
   const world = await (opened ??= openShared());
-  const { db, user, workspaceId, toolboxId, url, calls, logged } = world;
+  const { db, user, workspaceId, toolboxId, baseUrls, calls, logged } = world;
+  const url = new URL("/mcp", baseUrls[0]).href;
   const process = startServer(fixture, { args });
   const session = await process.open();
   const tools = await session.listTools();
@@ -156,6 +162,8 @@ export async function openBridge(
     db,
     user,
     url,
+    baseUrls,
+    workspaceId,
     serverId,
     agentId,
     tokenId,

@@ -1,0 +1,314 @@
+/**
+ * What a server of an older revision asks while it works on a call, and the calls that are held for
+ * it. On the waist a server asks nothing: its call is answered `input_required`, and made again with
+ * the answers (2026-07-28, patterns/mrtr). So the caller of an older server's call is answered in
+ * DTMA's own name, while the call itself goes on; the retry brings the answers and waits for it again.
+ *
+ * On stdio an older server does not say whose call its question is about. It is put to a caller only
+ * when it can be about nobody else's call; another's question must never be seen.
+ */
+import {
+  type Connection,
+  errorResponse,
+  isObject,
+  type JsonRpcRequest,
+  type JsonRpcResponse,
+  type OpenRequest,
+  type Outcome,
+  type RequestOptions,
+  type ServerRequest,
+} from "./connection.ts";
+import { objectMembers, objectText } from "./json_text.ts";
+import { ErrorCode, INPUT_ERROR } from "./protocol.ts";
+
+/** The calls that can be interrupted by a question (2026-07-28, patterns/mrtr#supported-requests). */
+const INTERRUPTIBLE = ["tools/call", "prompts/get", "resources/read"];
+
+/** Held at once of one server: each may keep an answer of up to 4 MiB for who comes back for it. */
+const HELD_LIMIT = 32;
+
+/** Of one call, not answered yet. */
+const QUESTIONS_LIMIT = 16;
+const QUESTIONS_LENGTH_LIMIT = 1024 * 1024;
+
+/** So long a person may take to answer. */
+const HOLD_MS = 10 * 60_000;
+
+/** Questions that a server asks at once come within this time, and are put together. */
+const GATHER_MS = 10;
+
+const METHOD_NOT_FOUND = -32601, INVALID_PARAMS = -32602, INTERNAL = -32603;
+
+const STATE_PREFIX = "dtma-held:";
+
+/** Whether a `requestState` was made here, by whichever DTMA. */
+export function isHeldState(state: unknown): boolean {
+  return typeof state === "string" && state.startsWith(STATE_PREFIX);
+}
+
+/** The response to a retry whose call is not held any more. */
+export function lostCall(id: JsonRpcRequest["id"]): JsonRpcResponse {
+  return errorResponse(
+    id,
+    ErrorCode.indeterminate,
+    "The call does not wait for these answers any more: it was answered already, waited too long, " +
+      "or its server was restarted. It may have run",
+  );
+}
+
+interface HeldCall {
+  open: OpenRequest;
+  /** By the key that the caller answers under: the id and the text of the server's requests. */
+  questions: Map<string, { idText: string; text: string }>;
+  lastKey: number;
+  /** What it is called by while it waits for answers. */
+  state: string | null;
+  /** Until questions are put to the caller, or until it is held no longer. */
+  timer: ReturnType<typeof setTimeout> | undefined;
+}
+
+export class HeldCalls {
+  readonly #connection: Connection;
+  readonly #onUnattributed: (method: string) => void;
+  readonly #holdMs: number;
+  /** By the id of the request to the server; until it is answered. */
+  readonly #calls = new Map<string, HeldCall>();
+  readonly #waiting = new Map<string, HeldCall>();
+
+  /** @param onUnattributed told the method of a question that nobody could be asked */
+  constructor(
+    connection: Connection,
+    { onUnattributed, holdMs = HOLD_MS }: {
+      onUnattributed: (method: string) => void;
+      holdMs?: number;
+    },
+  ) {
+    this.#connection = connection;
+    this.#onUnattributed = onUnattributed;
+    this.#holdMs = holdMs;
+  }
+
+  /** Calls that nobody waits for at the moment. */
+  get count(): number {
+    return this.#waiting.size;
+  }
+
+  /** The server asks: its request is put to the caller that it belongs to, or refused. */
+  ask(request: ServerRequest): void {
+    const open = this.#connection.addressee();
+    const { method, idText, paramsText } = request;
+    const refuse = (code: number, message: string) =>
+      this.#connection.answer(idText, failed(code, message));
+    if (open === "nobody") return refuse(INTERNAL, "No call is under way: there is nobody to ask");
+    if (open === "several") {
+      this.#onUnattributed(method);
+      return refuse(
+        INTERNAL,
+        "Several calls are under way, and this request does not say which of them it is about. " +
+          "Run this server with an instance for each agent or session",
+      );
+    }
+    if (!INTERRUPTIBLE.includes(open.method)) {
+      return refuse(INTERNAL, `Nothing can be asked during ${open.method}`);
+    }
+    const undeclared = notDeclared(request, open.options.caller!.capabilities);
+    if (undeclared) return this.#connection.answer(idText, undeclared);
+
+    const held = this.#calls.get(open.id) ?? this.#begin(open);
+    const text = `{"method":${JSON.stringify(method)},"params":${paramsText}}`;
+    const length = [...held.questions.values()].reduce((sum, { text }) => sum + text.length, 0);
+    if (held.questions.size >= QUESTIONS_LIMIT || length + text.length > QUESTIONS_LENGTH_LIMIT) {
+      return refuse(INTERNAL, "It asks too much at once");
+    }
+    held.questions.set(String(++held.lastKey), { idText, text });
+    this.#gather(held);
+  }
+
+  /** The server takes a question back, by the id it gave it. */
+  takeBack(id: unknown): void {
+    const idText = JSON.stringify(id);
+    for (const { questions } of this.#calls.values()) {
+      for (const [key, question] of questions) {
+        if (question.idText === idText) questions.delete(key);
+      }
+    }
+  }
+
+  /**
+   * A retry: gives the server the answers, and waits for the answer to the call that was held.
+   * @param params the members of the retry's params, as text
+   */
+  async retry(
+    request: JsonRpcRequest,
+    params: Map<string, string>,
+    options: RequestOptions & { caller: NonNullable<RequestOptions["caller"]> },
+  ): Promise<JsonRpcResponse> {
+    const state = JSON.parse(params.get("requestState")!);
+    const held = this.#waiting.get(state);
+    if (!held || !isSameRequest(held.open, request.method, options.caller.subject)) {
+      return lostCall(request.id);
+    }
+    this.#waiting.delete(state);
+    clearTimeout(held.timer);
+    held.timer = undefined;
+    held.state = null;
+    const responses = objectMembers(params.get("inputResponses") ?? "{}");
+    for (const [key, { idText }] of held.questions) {
+      const response = responses.get(key);
+      if (response === undefined) continue;
+      held.questions.delete(key);
+      this.#connection.answer(idText, outcomeIn(response));
+    }
+    const answer = this.#connection.resume(held.open, options);
+    // What was not answered, or asked meanwhile (patterns/mrtr#error-handling).
+    if (held.questions.size > 0) this.#gather(held);
+    return await answer;
+  }
+
+  /** The caller of a held call gives it up: so does the server. */
+  cancel(state: unknown, reason = "The caller cancelled the request"): void {
+    const held = this.#waiting.get(state as string);
+    if (!held) return;
+    this.#waiting.delete(held.state!);
+    clearTimeout(held.timer);
+    held.state = null;
+    this.#connection.abandon(held.open, reason);
+  }
+
+  /** The connection is over. */
+  close(): void {
+    for (const { timer } of [...this.#calls.values(), ...this.#waiting.values()]) {
+      clearTimeout(timer);
+    }
+    this.#calls.clear();
+    this.#waiting.clear();
+  }
+
+  #begin(open: OpenRequest): HeldCall {
+    const held: HeldCall = {
+      open,
+      questions: new Map(),
+      lastKey: 0,
+      state: null,
+      timer: undefined,
+    };
+    this.#calls.set(open.id, held);
+    open.onEnd = () => this.#ended(held);
+    return held;
+  }
+
+  /** The server has answered the call, or was told to cancel it: it waits for no answers any more. */
+  #ended(held: HeldCall): void {
+    this.#calls.delete(held.open.id);
+    this.#refuseAll(held, "The call that this was about is over");
+    // One that was answered while nobody waited keeps its answer for the retry.
+    if (held.state === null) clearTimeout(held.timer);
+  }
+
+  #refuseAll({ questions }: HeldCall, message: string): void {
+    for (const { idText } of questions.values()) {
+      this.#connection.answer(idText, failed(INTERNAL, message));
+    }
+    questions.clear();
+  }
+
+  #gather(held: HeldCall): void {
+    // While nobody waits it has to wait for the retry.
+    if (held.state === null) held.timer ??= setTimeout(() => this.#interrupt(held), GATHER_MS);
+  }
+
+  #interrupt(held: HeldCall): void {
+    held.timer = undefined;
+    if (!held.open.settle || held.questions.size === 0) return;
+    if (this.#waiting.size >= HELD_LIMIT) {
+      return this.#refuseAll(held, `${HELD_LIMIT} calls wait for answers, which is the limit`);
+    }
+    held.state = STATE_PREFIX + crypto.randomUUID() + crypto.randomUUID();
+    this.#waiting.set(held.state, held);
+    held.timer = setTimeout(
+      () => this.cancel(held.state, `Nobody answered within ${this.#holdMs / 60_000} minutes`),
+      this.#holdMs,
+    );
+    const requests = new Map([...held.questions].map(([key, { text }]) => [key, text]));
+    this.#connection.interrupt(held.open, inputRequired(objectText(requests), held.state));
+  }
+}
+
+/**
+ * A server of 2025-11-25 may refuse a call until its caller was somewhere on the web (`-32042`,
+ * client/elicitation#url-elicitation-required-error); on the waist that is a question whose retry is
+ * the call made anew.
+ */
+export function urlElicitations(
+  { error }: JsonRpcResponse,
+  capabilities: string | undefined,
+): JsonRpcResponse | null {
+  const elicitations = isObject(error?.data) ? error.data.elicitations : undefined;
+  if (error?.code !== -32042 || !Array.isArray(elicitations) || elicitations.length === 0) {
+    return null;
+  }
+  const requests = new Map<string, string>();
+  for (const [index, params] of elicitations.slice(0, QUESTIONS_LIMIT).entries()) {
+    if (!isObject(params)) return null;
+    const asked = { method: "elicitation/create", params: { mode: "url", ...params } };
+    if (notDeclared(asked, capabilities)) return null;
+    requests.set(String(index + 1), JSON.stringify(asked));
+  }
+  return inputRequired(objectText(requests), null);
+}
+
+function inputRequired(requestsText: string, state: string | null): JsonRpcResponse {
+  const text = `{"resultType":"input_required","inputRequests":${requestsText}` +
+    `${state === null ? "" : `,"requestState":${JSON.stringify(state)}`}}`;
+  return { jsonrpc: "2.0", id: "", result: JSON.parse(text), text };
+}
+
+/** Why a caller's client cannot be asked this; null when it declared that it can. */
+function notDeclared(
+  { method, params }: Pick<ServerRequest, "method" | "params">,
+  capabilities: string | undefined,
+): Outcome | null {
+  const declared = capabilities === undefined ? {} : JSON.parse(capabilities);
+  const { elicitation, sampling, roots } = isObject(declared) ? declared : {};
+  const asked = isObject(params) ? params : {};
+  switch (method) {
+    case "roots/list":
+      return isObject(roots) ? null : NOT_FOUND;
+    case "sampling/createMessage": {
+      if (!isObject(sampling)) return NOT_FOUND;
+      const wantsTools = asked.tools !== undefined || asked.toolChoice !== undefined;
+      return wantsTools && !isObject(sampling.tools)
+        ? failed(INVALID_PARAMS, "The caller's client does not sample with tools")
+        : null;
+    }
+    case "elicitation/create": {
+      if (!isObject(elicitation)) return NOT_FOUND;
+      const mode = String(asked.mode ?? "form");
+      // Nothing in it means forms (client/elicitation#capabilities).
+      const modes = Object.keys(elicitation).length === 0 ? ["form"] : Object.keys(elicitation);
+      return modes.includes(mode)
+        ? null
+        : failed(INVALID_PARAMS, `The caller's client does not do elicitation of mode ${mode}`);
+    }
+    default:
+      return NOT_FOUND;
+  }
+}
+
+function outcomeIn(response: string): Outcome {
+  const error = objectMembers(response).get(INPUT_ERROR);
+  return error === undefined ? { result: response } : { error };
+}
+
+function isSameRequest(open: OpenRequest, method: string, subject: string | undefined): boolean {
+  const before = open.options.caller!.subject;
+  return open.method === method &&
+    (before === subject || before !== undefined && subject !== undefined &&
+        JSON.parse(before) === JSON.parse(subject));
+}
+
+function failed(code: number, message: string): Outcome {
+  return { error: JSON.stringify({ code, message: message.slice(0, 200) }) };
+}
+
+const NOT_FOUND = failed(METHOD_NOT_FOUND, "Method not found");
