@@ -31,6 +31,8 @@ export interface Tool {
   name: string;
   description: string;
   inputSchema: Json & { type: "object" };
+  /** Whether it is made a task of for a client that has tasks (2026-07-28), or only for one that does. */
+  task?: "may" | "must";
   call(round: Round): Json | Ask | Promise<Json | Ask>;
 }
 
@@ -56,7 +58,8 @@ const object = (properties: Json, required: string[] = []) => ({
   properties,
   ...(required.length > 0 ? { required } : {}),
 });
-const pause = () => new Promise((resolve) => setTimeout(resolve, 50));
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+const pause = () => sleep(50);
 
 const elicit = (message: string, requestedSchema: Json) => ({
   method: "elicitation/create",
@@ -362,8 +365,83 @@ const described: Tool[] = [
   },
 ];
 
+/** SEP-2663: what tasks are tried with. */
+const long: Tool[] = [
+  {
+    name: "greet",
+    description: "Greets, at once",
+    inputSchema: object({ name: { type: "string" } }),
+    call: ({ args }) => text(`Hello, ${args.name}!`),
+  },
+  {
+    name: "slow_compute",
+    description: "Takes its time",
+    inputSchema: object({ seconds: { type: "number" }, label: { type: "string" } }),
+    task: "may",
+    async call({ args }) {
+      await sleep(Number(args.seconds ?? 0) * 1000);
+      return text(`Computed ${args.label}`);
+    },
+  },
+  {
+    ...plain("failing_job", "Fails after a second", async () => {
+      await sleep(1000);
+      return { isError: true, ...text("It failed") };
+    }),
+    task: "must",
+  },
+  {
+    ...plain("protocol_error_job", "Breaks off", () => {
+      throw new Error("It broke off");
+    }),
+    task: "may",
+  },
+  {
+    name: "confirm_delete",
+    description: "Asks before it deletes",
+    inputSchema: object({ filename: { type: "string" } }),
+    task: "may",
+    call: ({ args, answers: { sure } }) =>
+      sure
+        ? text(`Deleted: ${accepted(sure) !== undefined}`)
+        : { asks: { sure: elicitOne(`Delete ${args.filename}?`, "confirm", "boolean") } },
+  },
+  {
+    ...plain(
+      "multi_input",
+      "Asks two things at once",
+      ({ answers: { first, second } }) =>
+        first && second ? text("Both were answered") : {
+          asks: { first: elicitOne("First?", "value"), second: elicitOne("Second?", "value") },
+        },
+    ),
+    task: "may",
+  },
+  {
+    ...plain("test_tool_with_task", "Asks first and takes its time then", async (round) => {
+      const { name } = accepted(round.answers.user_name) ?? {};
+      if (!name) {
+        return {
+          asks: { user_name: elicitOne("What is your name?", "name") },
+          state: { of: "test_tool_with_task" },
+        };
+      }
+      await sleep(200);
+      return text(`Done for ${name}`);
+    }),
+    task: "must",
+  },
+];
+
 // The first is called without arguments by scenarios that need any tool.
-export const TOOLS: Tool[] = [...contents, ...underWay, ...asking, ...inRounds, ...described];
+export const TOOLS: Tool[] = [
+  ...contents,
+  ...underWay,
+  ...asking,
+  ...inRounds,
+  ...long,
+  ...described,
+];
 
 const user = (...contents: Json[]): Json => ({
   messages: contents.map((content) => ({ role: "user", content })),

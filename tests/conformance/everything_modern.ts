@@ -2,6 +2,9 @@
  * The everything server for 2026-07-28 alone, with SDK 2.x: `stdio` for one client, or `http`, which
  * prints its address.
  */
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { PassThrough } from "node:stream";
 import {
   CLIENT_CAPABILITIES_META_KEY,
   createMcpHandler,
@@ -14,7 +17,7 @@ import {
   type ServerContext,
   validateHostHeader,
 } from "npm:@modelcontextprotocol/server@2.4.0";
-import { serveStdio } from "npm:@modelcontextprotocol/server@2.4.0/stdio";
+import { serveStdio, StdioServerTransport } from "npm:@modelcontextprotocol/server@2.4.0/stdio";
 import {
   type Ask,
   CAPABILITIES,
@@ -28,6 +31,7 @@ import {
   TEMPLATES,
   TOOLS,
 } from "./everything.ts";
+import { answerOfTasks, isOfTasks, type Request as Asked, TASKS } from "./tasks.ts";
 
 type ListChanged = Round["listChanged"];
 
@@ -38,7 +42,7 @@ const states = createRequestStateCodec<Record<string, unknown>>({
 
 function everything(listChanged?: ListChanged): McpServer {
   const mcp = new McpServer(SERVER, {
-    capabilities: CAPABILITIES,
+    capabilities: { ...CAPABILITIES, extensions: { [TASKS]: {} } },
     instructions: INSTRUCTIONS,
     requestState: { verify: states.verify },
   });
@@ -127,12 +131,40 @@ function serveHttp() {
       port: 0,
       onListen: ({ port }) => console.log(`http://127.0.0.1:${port}/mcp`),
     },
-    (request) =>
-      validateHostHeader(request.headers.get("host"), ["127.0.0.1"]).ok
-        ? handler.fetch(request)
-        : new Response("Of another host", { status: 403 }),
+    async (request) => {
+      if (!validateHostHeader(request.headers.get("host"), ["127.0.0.1"]).ok) {
+        return new Response("Of another host", { status: 403 });
+      }
+      const asked: Asked = await request.clone().json().catch(() => ({}));
+      return isOfTasks(asked) ? answerOverHttp(asked, request.headers) : handler.fetch(request);
+    },
   );
 }
 
+function answerOverHttp(asked: Asked, headers: Headers): Response {
+  const { id, method, params } = asked;
+  const name = method === "tools/call" ? params?.name : params?.taskId;
+  const isMatching = headers.get("mcp-method") === method && headers.get("mcp-name") === name;
+  const outcome = isMatching
+    ? answerOfTasks(asked)
+    : { error: { code: -32020, message: "The headers say another thing than the body" } };
+  const isRefused = "error" in outcome && [-32020, -32021].includes(outcome.error.code);
+  return Response.json({ jsonrpc: "2.0", id, ...outcome }, { status: isRefused ? 400 : 200 });
+}
+
+/** What is of tasks is answered before the SDK sees it. */
+function serveOverStdio() {
+  const rest = new PassThrough();
+  createInterface({ input: process.stdin })
+    .on("line", (line) => {
+      const asked: Asked = JSON.parse(line);
+      if (!isOfTasks(asked)) return rest.write(`${line}\n`);
+      const answer = { jsonrpc: "2.0", id: asked.id, ...answerOfTasks(asked) };
+      process.stdout.write(`${JSON.stringify(answer)}\n`);
+    })
+    .on("close", () => rest.end());
+  serveStdio(() => everything(), { legacy: "reject", transport: new StdioServerTransport(rest) });
+}
+
 if (Deno.args[0] === "http") serveHttp();
-else serveStdio(() => everything(), { legacy: "reject" });
+else serveOverStdio();

@@ -19,10 +19,12 @@ export function table(pairings: Pairing[]): string {
   return [head, line(widths.map((width) => "-".repeat(width))), ...body].join("\n");
 }
 
-/** Holds what was lost against what is known to be. */
+/** Holds what was lost against what is known to be, of the pairings that were run. */
 export function sortOut(pairings: Pairing[], list: Known[]) {
+  const names = pairings.map(nameOf);
   const listed = list.flatMap(({ check, reason, pairings }) =>
-    pairings.map((pairing) => ({ check, pairing, reason }))
+    pairings.filter((pairing) => names.includes(pairing))
+      .map((pairing) => ({ check, pairing, reason }))
   );
   const known: { lost: Lost; pairing: string; reason: string }[] = [];
   const unknown: { lost: Lost; pairing: string }[] = [];

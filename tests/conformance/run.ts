@@ -4,7 +4,7 @@
  * `N passed, N failed, N skipped`; a check that is lost and not in known.ts fails, as does an entry
  * there that is not needed any more.
  *
- * `--keep=DIR` keeps the suite's own results there.
+ * `--keep=DIR` keeps the suite's own results there; `--only=TEXT` runs the pairings with it in their name.
  */
 import { closeWorld } from "../mcp/world.ts";
 import { CLIENT_SCENARIOS_LEFT_OUT, runClientPairings } from "./client_pairings.ts";
@@ -12,11 +12,18 @@ import { KNOWN } from "./known.ts";
 import { runPairings } from "./pairings.ts";
 import { sortOut, table } from "./report.ts";
 
-const keep = Deno.args.find((argument) => argument.startsWith("--keep="))?.slice("--keep=".length);
+const option = (name: string) =>
+  Deno.args.find((argument) => argument.startsWith(`--${name}=`))?.slice(name.length + 3);
+const keep = option("keep"), only = option("only");
 const directory = keep ?? await Deno.makeTempDir({ prefix: "mooring-conformance-" });
 const say = (line = "") => console.log(line);
 
-const pairings = [...await runPairings(directory), ...await runClientPairings(directory)];
+const wanted = (client: { name: string }, upstream: { name: string }) =>
+  !only || `${client.name} -> ${upstream.name}`.includes(only);
+const pairings = [
+  ...await runPairings(directory, wanted),
+  ...await runClientPairings(directory, wanted),
+];
 await closeWorld();
 if (!keep) await Deno.remove(directory, { recursive: true });
 
