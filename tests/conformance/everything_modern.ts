@@ -157,7 +157,8 @@ function serveOverStdio() {
   const rest = new PassThrough();
   createInterface({ input: process.stdin })
     .on("line", (line) => {
-      const asked: Asked = JSON.parse(line);
+      // DTMA ends what may be half a line with an empty one.
+      const asked: Asked = line === "" ? {} : JSON.parse(line);
       if (!isOfTasks(asked)) return rest.write(`${line}\n`);
       const answer = { jsonrpc: "2.0", id: asked.id, ...answerOfTasks(asked) };
       process.stdout.write(`${JSON.stringify(answer)}\n`);
