@@ -290,23 +290,21 @@ export class Connection {
   }
 
   /**
-   * Whose what the server says of no request is: the newest call's, if all that it could be about are
-   * one caller's.
+   * What the server may be about that does not say of which request it is: all calls under way, the
+   * oldest first. Null when they are not one caller's.
    */
-  addressee(): OpenRequest | "nobody" | "several" {
-    let newest: OpenRequest | undefined;
+  addressees(): OpenRequest[] | null {
+    const calls: OpenRequest[] = [];
+    const callers: Caller[] = [];
     for (const open of this.#open.values()) {
-      const { caller } = open.options;
-      if (!caller) continue;
-      if (newest && !isSame(newest.options.caller!, caller)) return "several";
-      if (!newest || open.settle || !newest.settle) newest = open;
+      if (!open.options.caller) continue;
+      calls.push(open);
+      callers.push(open.options.caller);
     }
-    if (!newest) return "nobody";
     this.#forgetAbandoned();
-    for (const { caller } of this.#abandoned.values()) {
-      if (!isSame(newest.options.caller!, caller)) return "several";
-    }
-    return newest;
+    for (const { caller } of this.#abandoned.values()) callers.push(caller);
+    const isOne = calls.length === 0 || callers.every((each) => isSame(each, callers[0]));
+    return isOne ? calls : null;
   }
 
   /** Ends the connection; every request in flight is answered with what became of it. */
@@ -491,8 +489,7 @@ export class Connection {
    */
   #logMessage(params: unknown, textOf: (key: string) => string): void {
     if (!isObject(params)) return;
-    const open = this.addressee();
-    const options = typeof open === "object" && open.settle ? open.options : undefined;
+    const options = this.addressees()?.findLast(({ settle }) => settle)?.options;
     if (options?.onNotification && options.logLevel !== undefined) {
       const [level, wanted] = [params.level, options.logLevel].map((each) =>
         LOG_LEVELS.indexOf(String(each))

@@ -95,12 +95,11 @@ export class HeldCalls {
 
   /** The server asks: its request is put to the caller that it belongs to, or refused. */
   ask(request: ServerRequest): void {
-    const open = this.#connection.addressee();
+    const calls = this.#connection.addressees();
     const { method, idText, paramsText } = request;
     const refuse = (code: number, message: string) =>
       this.#connection.answer(idText, failed(code, message));
-    if (open === "nobody") return refuse(INTERNAL, "No call is under way: there is nobody to ask");
-    if (open === "several") {
+    if (!calls) {
       this.#onUnattributed(method);
       return refuse(
         INTERNAL,
@@ -108,6 +107,10 @@ export class HeldCalls {
           "Run this server with an instance for each agent or session",
       );
     }
+    // Of one caller's several calls the newest that asked nothing yet: any of them may be the one.
+    const open = calls.findLast(({ id, settle }) => settle && !this.#calls.has(id)) ??
+      calls.findLast(({ settle }) => settle) ?? calls.at(-1);
+    if (!open) return refuse(INTERNAL, "No call is under way: there is nobody to ask");
     if (!INTERRUPTIBLE.includes(open.method)) {
       return refuse(INTERNAL, `Nothing can be asked during ${open.method}`);
     }

@@ -407,6 +407,9 @@ class StdioSession implements Session {
     meta: Map<string, string>,
     { signal, onNotification }: Parameters<Session["call"]>[1],
   ): Promise<JsonRpcResponse> {
+    if (this.#connection.over !== null) {
+      return errorResponse(request.id, ErrorCode.serverUnavailable, this.#connection.over);
+    }
     const wanted: unknown = JSON.parse(params.get("notifications") ?? "{}");
     const capabilities = this.#capabilities();
     if (this.#era === "legacy") {

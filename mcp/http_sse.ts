@@ -74,7 +74,7 @@ export function httpSse(deps: HttpSseDeps) {
     const done = limits.stream(caller.tokenId);
 
     const stream = openEventStream({ onGone: done });
-    const stopOthers = onlyStream(sessions, session, () => stream.close());
+    const stopLooking = await onlyStream(sessions, session, () => stream.close());
     // Before the first look, so that nothing in between is slept through.
     const wakeUps = changes.subscribe((change) =>
       change.table === "mcp_messages" && change.session === session.id && change.stream === STREAM
@@ -118,7 +118,7 @@ export function httpSse(deps: HttpSseDeps) {
     Promise.race([deliver(), follow])
       .catch((error) => log.error("A session's stream broke off", errorFields(error)))
       .finally(() => {
-        stopOthers();
+        stopLooking();
         stream.close();
         wakeUps.close();
         done();

@@ -94,7 +94,7 @@ export function listening(
           listenTo(heard, named, wish, follower, soon);
           await wakeUps.next(LOOK_MS, signal);
           // A server that comes up changes many rows at once.
-          await new Promise((resolve) => setTimeout(resolve, DAMP_MS));
+          await pause(DAMP_MS);
         }
       } finally {
         wakeUps.close();
@@ -122,7 +122,6 @@ export function listening(
           targetOf(server, { agentId, sessionId }),
           route.uri,
           (updated) => {
-            // A server may tell of a part of what was subscribed to.
             const isSame = updated === null || updated === route.uri;
             soon("resources/updated", isSame ? uri : shownUri(named, server, updated));
           },
@@ -170,41 +169,88 @@ function damped(tell: Follower["tell"]) {
 /** @param uri of the resource that was updated; null after a time in which nobody listened */
 type OnUpdate = (uri: string | null) => void;
 
-/** Streams from servers, one for each thing that is listened for, however many clients want it. */
+/** What is heard of one server's instance, whoever wants it: one stream for all of them. */
+interface Heard {
+  target: Target;
+  /** By who listens: the URI of a resource, or null for the list of them. */
+  listeners: Map<OnUpdate, string | null>;
+  /** Resolved when what is listened for is not what it was. */
+  changed: PromiseWithResolvers<void>;
+  stop: AbortController;
+}
+
+/** Streams from servers. */
 function upstreamListens(deps: RouterDeps & { log: Log }) {
-  const open = new Map<string, { listeners: Set<OnUpdate>; stop: AbortController }>();
+  const heard = new Map<string, Heard>();
 
   /** @param uri of a resource; null for the list of them */
   function listen(target: Target, uri: string | null, onUpdate: OnUpdate): () => void {
-    const key = JSON.stringify([target.serverId, target.instance, uri]);
-    let entry = open.get(key);
+    const key = JSON.stringify([target.serverId, target.instance]);
+    let entry = heard.get(key);
     if (!entry) {
-      entry = { listeners: new Set(), stop: new AbortController() };
-      open.set(key, entry);
-      const { listeners, stop } = entry;
-      keepListening(target, uri, listeners, stop.signal).catch((error) => {
-        if (!stop.signal.aborted) deps.log.error("A server is not heard", errorFields(error));
-      });
+      const begun: Heard = {
+        target,
+        listeners: new Map(),
+        changed: Promise.withResolvers(),
+        stop: new AbortController(),
+      };
+      heard.set(key, entry = begun);
+      keepListening(begun).catch((error) =>
+        begun.stop.signal.aborted ||
+        deps.log.error("A server is not heard any more", errorFields(error))
+      ).finally(() => heard.get(key) === begun && heard.delete(key));
     }
     const { listeners, stop } = entry;
-    listeners.add(onUpdate);
+    listeners.set(onUpdate, uri);
+    // The toolbox may have moved since.
+    entry.target = target;
+    entry.changed.resolve();
     return () => {
       listeners.delete(onUpdate);
-      if (listeners.size > 0 || open.get(key)?.stop !== stop) return;
-      open.delete(key);
+      if (listeners.size > 0) return heard.get(key)?.changed.resolve();
+      heard.delete(key);
       stop.abort();
     };
   }
 
-  async function keepListening(
-    target: Target,
-    uri: string | null,
-    listeners: Set<OnUpdate>,
+  /** Keeps a stream open for what is wanted; a new one takes over before the one before it ends. */
+  async function keepListening(entry: Heard): Promise<void> {
+    let before: AbortController | null = null, waitMs = AGAIN_MS, isAgain = false;
+    while (!entry.stop.signal.aborted) {
+      // Many wishes come at once.
+      await pause(DAMP_MS);
+      entry.changed = Promise.withResolvers();
+      const stop = new AbortController();
+      const acknowledged = Promise.withResolvers<void>();
+      const over = opened(entry, AbortSignal.any([stop.signal, entry.stop.signal]), () => {
+        acknowledged.resolve();
+        waitMs = AGAIN_MS;
+        // What happened between two streams was told to nobody.
+        if (isAgain) { for (const onUpdate of entry.listeners.keys()) onUpdate(null); }
+        isAgain = false;
+      }).then(() => false);
+      await Promise.race([acknowledged.promise, over]);
+      before?.abort();
+      before = stop;
+      if (await Promise.race([over, entry.changed.promise.then(() => true)])) continue;
+      before = null;
+      isAgain = true;
+      await pause(waitMs);
+      waitMs = Math.min(waitMs * 2, AGAIN_LIMIT_MS);
+    }
+  }
+
+  /** One stream, to its end. */
+  async function opened(
+    { target, listeners }: Heard,
     signal: AbortSignal,
+    onAcknowledged: () => void,
   ): Promise<void> {
-    const notifications = uri === null
-      ? { resourcesListChanged: true }
-      : { resourceSubscriptions: [uri] };
+    const uris = new Set(listeners.values());
+    const notifications = {
+      ...(uris.delete(null) ? { resourcesListChanged: true } : {}),
+      ...(uris.size > 0 ? { resourceSubscriptions: [...uris] } : {}),
+    };
     const meta = { [META.protocolVersion]: WAIST_REVISION, [META.clientCapabilities]: {} };
     const body = JSON.stringify({
       jsonrpc: "2.0",
@@ -212,29 +258,29 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
       method: "subscriptions/listen",
       params: { notifications, _meta: meta },
     });
-    let waitMs = AGAIN_MS, wasHeard = false;
-    while (!signal.aborted) {
-      await callServer(deps, target, body, {
-        signal,
-        onNotification: (text) => {
-          const { method, params } = JSON.parse(text);
-          if (method === "notifications/subscriptions/acknowledged") {
-            waitMs = AGAIN_MS;
-            // What happened between two streams was told to nobody.
-            if (wasHeard) { for (const onUpdate of listeners) onUpdate(null); }
-            wasHeard = true;
-          } else if (/^notifications\/resources\/(updated|list_changed)$/.test(method)) {
-            const updated = typeof params?.uri === "string" ? params.uri : null;
-            for (const onUpdate of listeners) onUpdate(updated);
-          }
-        },
-      });
-      await new Promise((resolve) => setTimeout(resolve, waitMs));
-      waitMs = Math.min(waitMs * 2, AGAIN_LIMIT_MS);
-    }
+    const onNotification = (text: string) => {
+      const { method, params } = JSON.parse(text);
+      if (method === "notifications/subscriptions/acknowledged") return onAcknowledged();
+      const isList = method === "notifications/resources/list_changed";
+      if (!isList && method !== "notifications/resources/updated") return;
+      const updated = String(params?.uri ?? "");
+      for (const [onUpdate, uri] of listeners) {
+        // A server may tell of a part of what was subscribed to.
+        if (isList ? uri === null : uri !== null && updated.startsWith(uri)) {
+          onUpdate(isList ? null : updated);
+        }
+      }
+    };
+    await callServer(deps, target, body, { signal, onNotification }).catch((error) => {
+      if (!signal.aborted) throw error;
+    });
   }
 
   return { listen };
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 const fingerprints = new WeakMap<NamedToolbelt, Promise<Fingerprint>>();

@@ -28,16 +28,20 @@ export interface Caller {
  * - `response`: the client answered the request of this id; `answer` holds the text of its `result` or `error`
  * - `cancel`: the client gave up its request; `id` as it is written
  * - `claim`: the client asks for the rest of this POST's stream
- * - `stream`: the client opened a stream that takes the place of others of this `transport`
+ * - `stream`: the client opened a stream, which takes the place of the one before it
  */
 export type Word =
   | { word: "response"; id: string; answer: { kind: "result" | "error"; text: string } }
   | { word: "cancel"; id: string }
   | { word: "claim"; stream: string }
-  | { word: "stream"; nonce: string };
+  | { word: "stream" };
 
-/** @param at when it was said, in milliseconds of `Date.now()`. @returns true when it was for this listener */
-export type WordListener = (word: Word, at: number) => boolean;
+/**
+ * @param at when it was said, about, in milliseconds of `Date.now()`
+ * @param sequence its number among the session's words, of those that went through the database
+ * @returns true when it was for this listener
+ */
+export type WordListener = (word: Word, at: number, sequence: number | null) => boolean;
 
 /** After so long a row is read again, beside its use. */
 const FRESH_MS = 30_000;
@@ -71,6 +75,8 @@ export interface Sessions {
   end(session: Session): Promise<boolean>;
   /** Tells whoever waits for it: here if it is here, else through the database. */
   tell(sessionId: string, word: Word): Promise<void>;
+  /** Tells all, here too. @returns its number; null when the session has ended */
+  announce(sessionId: string, word: Word): Promise<number | null>;
   /** Listens for words about a session, from before the call on. @returns the way to stop */
   listen(sessionId: string, listener: WordListener): () => void;
 }
@@ -91,7 +97,7 @@ export function sessions(
     else hearAll();
   });
 
-  return { open, find, change, end, tell, listen };
+  return { open, find, change, end, tell, announce, listen };
 
   async function open(caller: Caller, opened: Opened): Promise<Session> {
     const session = await openSession(db, caller, opened);
@@ -173,8 +179,11 @@ export function sessions(
   }
 
   async function tell(sessionId: string, word: Word): Promise<void> {
-    if (spread(sessionId, word, Date.now())) return;
-    await putMessages(db, sessionId, "in", [JSON.stringify(word)]);
+    if (!spread(sessionId, word, Date.now(), null)) await announce(sessionId, word);
+  }
+
+  async function announce(sessionId: string, word: Word): Promise<number | null> {
+    return await putMessages(db, sessionId, "in", [JSON.stringify(word)]);
   }
 
   function listen(sessionId: string, listener: WordListener): () => void {
@@ -191,9 +200,9 @@ export function sessions(
   }
 
   /** @returns whether somebody here waited for it */
-  function spread(sessionId: string, word: Word, at: number): boolean {
+  function spread(sessionId: string, ...said: Parameters<WordListener>): boolean {
     const listeners = listening.get(sessionId)?.listeners ?? [];
-    return [...listeners].map((listener) => listener(word, at)).some(Boolean);
+    return [...listeners].map((listener) => listener(...said)).some(Boolean);
   }
 
   async function hear(sessionId: string): Promise<void> {
@@ -207,7 +216,7 @@ export function sessions(
           // Two looks at the same time read the same.
           if (sequence <= entry.after) continue;
           entry.after = sequence;
-          spread(sessionId, JSON.parse(message), Date.now() - ageMs);
+          spread(sessionId, JSON.parse(message), Date.now() - ageMs, sequence);
         }
       }
     } catch (error) {

@@ -148,7 +148,7 @@ export function streamableHttp(deps: TransportDeps) {
     if (resumed) return resumed;
 
     const stream = openEventStream({ onGone: done });
-    const stopOthers = onlyStream(sessions, session, () => stream.close());
+    const stopLooking = await onlyStream(sessions, session, () => stream.close());
     let fingerprint = readFingerprint(lastEventId);
     let sequence = 0;
     const id = () => `g_${++sequence}_${Object.values(fingerprint ?? {}).join(".")}`;
@@ -169,7 +169,7 @@ export function streamableHttp(deps: TransportDeps) {
       signal: stream.gone,
     }).catch((error) => log.error("A session's stream broke off", errorFields(error))).finally(
       () => {
-        stopOthers();
+        stopLooking();
         stream.close();
         done();
       },
@@ -226,21 +226,23 @@ export async function take(
   }
 }
 
-/** A session has one stream of its own: a newer one takes its place. @returns the way to stop looking */
-export function onlyStream(
+/**
+ * A session has one stream of its own: a newer one takes its place, wherever it is.
+ *
+ * @param close ends this one
+ * @returns the way to stop looking
+ */
+export async function onlyStream(
   sessions: Sessions,
   session: Session,
   close: () => void,
-): () => void {
-  const nonce = crypto.randomUUID(), since = Date.now();
-  const stop = sessions.listen(session.id, (word, at) => {
-    if (word.word !== "stream" || word.nonce === nonce || at < since) return false;
-    close();
-    // Others, elsewhere, are to hear it as well.
+): Promise<() => void> {
+  // Before the client hears of this stream, and so before it can open the next.
+  const own = await sessions.announce(session.id, { word: "stream" });
+  return sessions.listen(session.id, ({ word }, _at, sequence) => {
+    if (word === "stream" && sequence !== null && own !== null && sequence > own) close();
     return false;
   });
-  sessions.tell(session.id, { word: "stream", nonce }).catch(() => {});
-  return stop;
 }
 
 /** What a session's stream carries. */
