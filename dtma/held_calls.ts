@@ -129,10 +129,9 @@ export class HeldCalls {
 
   /** The server takes a question back, by the id it gave it. */
   takeBack(id: unknown): void {
-    const idText = JSON.stringify(id);
     for (const { questions } of this.#calls.values()) {
       for (const [key, question] of questions) {
-        if (question.idText === idText) questions.delete(key);
+        if (JSON.parse(question.idText) === id) questions.delete(key);
       }
     }
   }

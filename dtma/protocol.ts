@@ -264,7 +264,10 @@ export const ServerSpec = z.object({
   /** Named volumes of the server's own, which outlive its containers; removed with the server on request. */
   volumes: z.array(VolumeSpec).max(4).default([]),
   memoryMiB: z.int().min(64).max(65_536).default(512),
-  /** One container for all callers, or one for each agent or session, started by its first call. */
+  /**
+   * One container for all callers, or one for each agent or session, started by its first call. Whose
+   * it is says the key of the call, so that to DTMA the two are the same.
+   */
   instances: z.enum(["shared", "agent", "session"]).default("shared"),
   /** An instance that was not called for so long is stopped, and started by the next call. */
   idleStopS: z.int().min(5).max(604_800).nullable().default(null),

@@ -417,7 +417,8 @@ class StdioSession implements Session {
       return await this.#subscriptions.listen(request, options);
     }
     if (this.#listening >= LISTENERS_LIMIT) return tooMany(request.id);
-    const isOfResources = isObject(wanted) && Array.isArray(wanted.resourceSubscriptions);
+    const { resourceSubscriptions: uris } = isObject(wanted) ? wanted : {};
+    const isOfResources = Array.isArray(uris) && uris.length > 0;
     const listener = new Listener(request, onNotification);
     this.#listening++;
     if (isOfResources) this.#listeningToResources++;

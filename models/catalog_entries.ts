@@ -51,8 +51,11 @@ export const CatalogEntry = z.object({
   /** Directories that the server keeps its data in. */
   volumes: z.array(VolumeSpec).max(4).default([]),
   memoryMiB: z.int().min(64).max(65_536).default(512),
-  /** One for all, or one for each agent: for a server that keeps what it is told in memory. */
-  instances: z.enum(["shared", "agent"]).default("shared"),
+  /**
+   * One for all, or one for each agent or session: for a server that keeps what it is told in memory,
+   * or asks its caller something while it works.
+   */
+  instances: z.enum(["shared", "agent", "session"]).default("shared"),
 });
 export type CatalogEntry = z.infer<typeof CatalogEntry>;
 

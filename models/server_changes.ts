@@ -10,6 +10,12 @@ export interface Change {
   after: string | null;
 }
 
+const INSTANCES = {
+  shared: "one for all",
+  agent: "one for each agent",
+  session: "one for each session",
+};
+
 /** The differences of two configurations, in the order of the form; secrets by name alone. */
 export function changesBetween(before: ServerConfig, after: ServerConfig): Change[] {
   const changes: Change[] = [];
@@ -40,9 +46,7 @@ export function changesBetween(before: ServerConfig, after: ServerConfig): Chang
     return {
       "Hosts allowed beside its entry's": hosts.join(", ") || null,
       "Memory": `${memoryMiB ?? config.entry.memoryMiB} MiB`,
-      "Instances": (instances ?? config.entry.instances) === "agent"
-        ? "one for each agent"
-        : "one for all",
+      "Instances": INSTANCES[instances ?? config.entry.instances],
       "Sleeps when idle": idleStopS === null ? "never" : `after ${idleStopS / 60} minutes`,
       "Restarts asked for": String(restart),
     };

@@ -81,7 +81,10 @@ export function missingConsent(
 const OptionFields = z.object({
   "option.memoryMiB": z.coerce.number("must be a number").int("must be a whole number")
     .min(64, "must be 64 MiB at least").max(65_536, "must be 65,536 MiB at most"),
-  "option.instances": z.enum(["shared", "agent"], "must be one for all, or one for each agent"),
+  "option.instances": z.enum(
+    ["shared", "agent", "session"],
+    "must be one for all, or one for each agent or session",
+  ),
   "option.idleStopMinutes": z.union([
     z.literal("").transform(() => null),
     z.coerce.number("must be a number").min(0.5, "must be half a minute at least")

@@ -6,7 +6,7 @@ export const ServerOptions = z.object({
   /** Hosts allowed beside those of the entry, `host:port`. */
   hosts: z.array(HostPort).max(64).default([]),
   memoryMiB: z.int().min(64).max(65_536).nullable().default(null),
-  instances: z.enum(["shared", "agent"]).nullable().default(null),
+  instances: z.enum(["shared", "agent", "session"]).nullable().default(null),
   /** Seconds without a call after which an instance is stopped; null: never. */
   idleStopS: z.int().min(30).max(604_800).nullable().default(null),
   /** Grows with each restart that a person asks for. */

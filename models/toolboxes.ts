@@ -230,6 +230,7 @@ export async function desiredOf(
           ciphertext: bytesOf(secret.ciphertext),
         });
       }
+      const instances = config.options.instances ?? config.entry.instances;
       return {
         serverId: row.id,
         generation: row.generation,
@@ -239,7 +240,8 @@ export async function desiredOf(
         network: { hosts: [...config.entry.network.hosts, ...config.options.hosts] },
         volumes: config.entry.volumes,
         memoryMiB: config.options.memoryMiB ?? config.entry.memoryMiB,
-        instances: config.options.instances ?? config.entry.instances,
+        // To a DTMA both are instances by the key of a call; an older one knows no other word.
+        instances: instances === "session" ? "agent" : instances,
         idleStopS: config.options.idleStopS,
         restart: config.options.restart,
         ...resolveInputs(config.entry, config.values, secrets),

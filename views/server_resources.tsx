@@ -51,7 +51,7 @@ export function ServerResources({ server, samples }: { server: Server; samples: 
         )}
       {server.instances.length > 0 && (
         <>
-          <h3>Instances of agents</h3>
+          <h3>Instances of agents and sessions</h3>
           <ul class="plain">
             {server.instances.map((each) => (
               <li>
