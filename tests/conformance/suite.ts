@@ -29,6 +29,8 @@ export async function runSuite(
   args: string[],
   directory: string,
 ): Promise<Results> {
+  // What an earlier run left there is not this run's.
+  await Deno.remove(directory, { recursive: true }).catch(() => {});
   await Deno.mkdir(directory, { recursive: true });
   // Under Deno, since it crashes on Node 20.
   const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
