@@ -25,19 +25,31 @@ Deno.test("sortOut wants an entry for each lost check, and none besides", () => 
   const pairing: Pairing = {
     client: "old",
     upstream: "new",
-    direct: 2,
+    direct: 3,
     kept: 0,
-    lost: [{ check: "a", status: "FAILURE" }, { check: "b", status: "FAILURE" }],
+    lost: [
+      { check: "s/a", status: "FAILURE" },
+      { check: "s/b", status: "FAILURE" },
+      { check: "t/a", status: "FAILURE" },
+    ],
   };
   const entry = (check: string): Known => ({
     check,
     pairings: ["old -> new", "old -> not run"],
     reason: "So",
   });
-  const { known, unknown, unnecessary } = sortOut([pairing], [entry("a"), entry("c")]);
-  assert.deepEqual(known.map(({ lost, reason }) => [lost.check, reason]), [["a", "So"]]);
-  assert.deepEqual(unknown.map(({ lost }) => lost.check), ["b"]);
-  assert.deepEqual(unnecessary.map(({ check }) => check), ["c"]);
+  const { known, unknown, unnecessary } = sortOut([pairing], [
+    entry("s/a"),
+    entry("s/c"),
+    entry("t/*"),
+    entry("u/*"),
+  ]);
+  assert.deepEqual(known.map(({ lost, reason }) => [lost.check, reason]), [["s/a", "So"], [
+    "t/a",
+    "So",
+  ]]);
+  assert.deepEqual(unknown.map(({ lost }) => lost.check), ["s/b"]);
+  assert.deepEqual(unnecessary.map(({ check }) => check), ["s/c", "u/*"]);
 });
 
 // The whole, `deno task conformance`, has these and the pairings within one revision.

@@ -4,11 +4,69 @@
  * list stays true.
  */
 export interface Known {
-  /** `scenario/check`, as the report names it. */
+  /** `scenario/check` as the report names it; `scenario/*` for all that is lost of a scenario. */
   check: string;
   /** `client -> upstream`, as the report names them. */
   pairings: string[];
   reason: string;
 }
 
-export const KNOWN: Known[] = [];
+const OLD = "2025-11-25 (0.1.16)";
+const LEGACY = "2025-11-25 (0.2.0-alpha.12)";
+const MODERN = "2026-07-28 (0.2.0-alpha.12)";
+const LEGACY_SERVERS = ["stdio 2025-11-25", "http 2025-11-25"];
+const SERVERS = [...LEGACY_SERVERS, "stdio 2026-07-28", "http 2026-07-28"];
+
+const between = (clients: string[], upstreams: string[]) =>
+  clients.flatMap((client) => upstreams.map((upstream) => `${client} -> ${upstream}`));
+
+const INPUT_KEYS =
+  "A server of 2025-11-25 asks with a request, which has no name of the server's own: " +
+  "its key in inputRequests is DTMA's, and the check wants its own word";
+
+const NO_STREAM =
+  "The scenario's tool has its server cut the stream of an answer. Behind the bridge no " +
+  "server has a stream to the client, and what is answered at once is answered as JSON, as the " +
+  "revision allows. The bridge's own streams are cut and taken up again in tests/mcp/bridge_sessions_test.ts";
+
+const TASKS_OF_OTHERS =
+  "A server of 2025-11-25 has no tasks of 2026-07-28: its calls are waited for, as " +
+  "2026-07-28 has it for a server without tasks";
+
+export const KNOWN: Known[] = [
+  {
+    check: "server-sse-multiple-streams/server-sse-streams-functional",
+    pairings: between([OLD, LEGACY], SERVERS),
+    reason:
+      "The bridge answers lists as JSON, which the revision leaves to it; the check looks at " +
+      "event streams alone",
+  },
+  { check: "server-sse-polling/*", pairings: between([LEGACY], SERVERS), reason: NO_STREAM },
+  {
+    check: "input-required-result-basic-elicitation/*",
+    pairings: between([MODERN], LEGACY_SERVERS),
+    reason: INPUT_KEYS,
+  },
+  {
+    check: "input-required-result-ignore-extra-params/sep-2322-ignore-unexpected-params",
+    pairings: between([MODERN], LEGACY_SERVERS),
+    reason:
+      "The answer comes before the question, under the server's key: a server of 2025-11-25 has " +
+      "none, and asks",
+  },
+  ...[
+    "tasks-capability-negotiation",
+    "tasks-dispatch-and-envelope",
+    "tasks-lifecycle",
+    "tasks-mrtr-composition",
+    "tasks-mrtr-input",
+    "tasks-request-headers",
+    "tasks-request-state-removal",
+    "tasks-required-task-error",
+    "tasks-wire-fields",
+  ].map((scenario) => ({
+    check: `${scenario}/*`,
+    pairings: between([MODERN], LEGACY_SERVERS),
+    reason: TASKS_OF_OTHERS,
+  })),
+];

@@ -21,23 +21,27 @@ export function table(pairings: Pairing[]): string {
 
 /** Holds what was lost against what is known to be, of the pairings that were run. */
 export function sortOut(pairings: Pairing[], list: Known[]) {
-  const names = pairings.map(nameOf);
-  const listed = list.flatMap(({ check, reason, pairings }) =>
-    pairings.filter((pairing) => names.includes(pairing))
-      .map((pairing) => ({ check, pairing, reason }))
-  );
   const known: { lost: Lost; pairing: string; reason: string }[] = [];
   const unknown: { lost: Lost; pairing: string }[] = [];
+  const unnecessary: { check: string; pairing: string }[] = [];
   for (const each of pairings) {
     const pairing = nameOf(each);
+    const listed = list.filter((entry) => entry.pairings.includes(pairing));
+    const needed = new Set<Known>();
     for (const lost of each.lost) {
-      const entry = listed.find((one) => one.check === lost.check && one.pairing === pairing);
-      if (entry) known.push({ lost, pairing, reason: entry.reason });
-      else unknown.push({ lost, pairing });
+      const entry = listed.find(({ check }) => isAbout(check, lost));
+      if (entry) {
+        needed.add(entry);
+        known.push({ lost, pairing, reason: entry.reason });
+      } else unknown.push({ lost, pairing });
+    }
+    for (const entry of listed) {
+      if (!needed.has(entry)) unnecessary.push({ check: entry.check, pairing });
     }
   }
-  const unnecessary = listed.filter(({ check, pairing }) =>
-    !known.some((one) => one.lost.check === check && one.pairing === pairing)
-  );
   return { known, unknown, unnecessary };
+}
+
+function isAbout(pattern: string, { check }: Lost): boolean {
+  return pattern.endsWith("/*") ? check.startsWith(pattern.slice(0, -1)) : check === pattern;
 }
