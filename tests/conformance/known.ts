@@ -54,6 +54,13 @@ export const KNOWN: Known[] = [
       "The answer comes before the question, under the server's key: a server of 2025-11-25 has " +
       "none, and asks",
   },
+  ...["tools", "prompts"].map((list) => ({
+    check: `server-stateless/sep-2575-server-sends-${list}-list-changed-on-subscription`,
+    pairings: between([MODERN], SERVERS),
+    reason:
+      "The scenario's tool says that a list changed without changing it. The bridge tells of what " +
+      "changed of an agent's own lists, which are those that a person approved",
+  })),
   ...[
     "tasks-capability-negotiation",
     "tasks-dispatch-and-envelope",
