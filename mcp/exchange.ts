@@ -43,8 +43,8 @@ const REMEMBER_LIMIT_BYTES = 1024 * 1024;
 /** Notifications of one request in a second. */
 const NOTIFICATIONS_PER_S = 200;
 /** How often the replica of a broken stream says that it lives, and when it is believed no more. */
-const ALIVE_EVERY_MS = 5000;
-const DEAD_AFTER_MS = 20_000;
+export const ALIVE_EVERY_MS = 5000;
+export const DEAD_AFTER_MS = 20_000;
 /** How long a resumed stream waits for another replica to hand over what it has. */
 const HANDED_OVER_MS = 5000;
 
@@ -449,12 +449,8 @@ async function resumed(
         hasClaimed = true;
         await sessions.tell(session.id, { word: "claim", stream });
       } else if (alive ? alive.ageMs > DEAD_AFTER_MS : performance.now() - since > HANDED_OVER_MS) {
-        const lost = failure(
-          ErrorCode.indeterminate,
-          "The replica of Mooring that served this was lost: the call may have run",
-        );
         const pending: string[] = alive ? JSON.parse(alive.message) : ids;
-        for (const id of pending) to.send({ data: envelope(id, lost) });
+        for (const id of pending) to.send({ data: envelope(id, lostWithReplica()) });
         return;
       }
       await wakeUps.next(1000, to.gone);
@@ -462,6 +458,14 @@ async function resumed(
   } finally {
     wakeUps.close();
   }
+}
+
+/** The answer to a request whose replica is gone. */
+export function lostWithReplica(): Answer {
+  return failure(
+    ErrorCode.indeterminate,
+    "The replica of Mooring that served this was lost: the call may have run",
+  );
 }
 
 async function signOfLife(

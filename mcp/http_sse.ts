@@ -9,13 +9,13 @@
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
 import { errorFields } from "../models/log.ts";
-import { messagesAfter, putMessages, type Session } from "../models/sessions.ts";
+import { messagesAfter, putMessages, type Session, takeLostRequests } from "../models/sessions.ts";
 import { openEventStream } from "./event_stream.ts";
-import type { Outlet } from "./exchange.ts";
+import { ALIVE_EVERY_MS, DEAD_AFTER_MS, lostWithReplica, type Outlet } from "./exchange.ts";
 import type { Fingerprint } from "./listening.ts";
 import { envelope, type IncomingRequest, readMessages } from "./messages.ts";
 import { forRevision } from "./older_revisions.ts";
-import { questions } from "./questions.ts";
+import { questions, randomText } from "./questions.ts";
 import { errorAnswer, RpcCode, RpcError } from "./revisions.ts";
 import type { Answer } from "./router.ts";
 import {
@@ -46,6 +46,7 @@ export interface HttpSseDeps extends TransportDeps {
 export function httpSse(deps: HttpSseDeps) {
   const { db, changes, sessions, serving, limits, log } = deps;
   const outbox = outboxes(deps);
+  const working = workingOn(deps);
 
   return { get, post };
 
@@ -72,9 +73,12 @@ export function httpSse(deps: HttpSseDeps) {
       });
     if (!session) throw new RpcError(-32001, "There is no such session, or no more", 404);
     const done = limits.stream(caller.tokenId);
-
     const stream = openEventStream({ onGone: done });
-    const stopLooking = await onlyStream(sessions, session, () => stream.close());
+    const stopLooking = await onlyStream(sessions, session, () => stream.close()).catch((error) => {
+      stream.close();
+      done();
+      throw error;
+    });
     // Before the first look, so that nothing in between is slept through.
     const wakeUps = changes.subscribe((change) =>
       change.table === "mcp_messages" && change.session === session.id && change.stream === STREAM
@@ -92,7 +96,12 @@ export function httpSse(deps: HttpSseDeps) {
           taken = sequence;
           stream.send({ id: id(), data: message });
         }
-        if (messages.length === 0) await wakeUps.next(LOOK_MS, stream.gone);
+        if (messages.length > 0 || await wakeUps.next(LOOK_MS, stream.gone)) continue;
+        // It is quiet: whoever works on a request of this session should have said so.
+        for (const lost of await takeLostRequests(db, session.id, DEAD_AFTER_MS)) {
+          const answers = JSON.parse(lost).map((id: string) => envelope(id, lostWithReplica()));
+          if (answers.length > 0) await putMessages(db, session.id, STREAM, answers);
+        }
       }
     };
     const follow = serving.listening.follow({
@@ -138,8 +147,19 @@ export function httpSse(deps: HttpSseDeps) {
         throw new RpcError(RpcCode.invalidRequest, "This revision has no batches");
       }
       for (const message of messages) {
-        if (message.kind !== "request") await take(sessions, session, message);
-        else serve(asked, session, message, limits.request(caller.tokenId));
+        if (message.kind !== "request") {
+          await take(sessions, session, message);
+          continue;
+        }
+        const done = limits.request(caller.tokenId);
+        const finished = await working.begin(session, message.idText).catch((error) => {
+          done();
+          throw error;
+        });
+        serve(asked, session, message, () => {
+          finished();
+          done();
+        });
       }
       return new Response("Accepted", { status: 202 });
     } catch (error) {
@@ -192,6 +212,8 @@ export function httpSse(deps: HttpSseDeps) {
       }
     } finally {
       stopListening();
+      // What it was answered with must not be lost after it counts as done.
+      await out.written();
       done();
     }
   }
@@ -211,11 +233,13 @@ export function httpSse(deps: HttpSseDeps) {
 interface Outbox {
   /** Writes a message for the session's stream, after those before it. */
   put(message: string, mayBeDropped?: boolean): void;
+  /** Resolves when all that was put is written, or given up. */
+  written(): Promise<void>;
 }
 
 /** What this replica has to say on sessions' streams, in order and many at once. */
 function outboxes({ db, log }: HttpSseDeps) {
-  const open = new Map<string, string[]>();
+  const open = new Map<string, { waiting: string[]; written: Promise<void> }>();
 
   async function write(session: Session, waiting: string[]): Promise<void> {
     for (let failures = 0; waiting.length > 0;) {
@@ -240,14 +264,73 @@ function outboxes({ db, log }: HttpSseDeps) {
   return {
     of: (session: Session): Outbox => ({
       put(message, mayBeDropped = false) {
-        const waiting = open.get(session.id);
-        if (mayBeDropped && waiting && waiting.length >= UNWRITTEN_LIMIT) return;
-        if (waiting) return void waiting.push(message);
-        const begun = [message];
-        open.set(session.id, begun);
-        write(session, begun);
+        const writing = open.get(session.id);
+        if (mayBeDropped && writing && writing.waiting.length >= UNWRITTEN_LIMIT) return;
+        if (writing) return void writing.waiting.push(message);
+        const waiting = [message];
+        // After it stands in the map, from which it goes when all is written.
+        const written = Promise.resolve().then(() => write(session, waiting));
+        open.set(session.id, { waiting, written });
       },
+      written: async () => await open.get(session.id)?.written,
     }),
+  };
+}
+
+interface Working {
+  /** Of requests, as they are written. */
+  ids: string[];
+  writing: Promise<unknown>;
+  /** A write that has not begun, and will hold all that is known by then. */
+  next: Promise<unknown> | null;
+}
+
+/** What this replica works on, said in the database, so that it is missed when the replica is lost. */
+function workingOn({ db, log }: HttpSseDeps) {
+  const stream = `run:${randomText()}`;
+  const open = new Map<string, Working>();
+  let saying: ReturnType<typeof setTimeout> | null = null;
+
+  function say(sessionId: string, entry: Working): Promise<unknown> {
+    entry.next ??= entry.writing = entry.writing.catch(() => {}).then(async () => {
+      entry.next = null;
+      await putMessages(db, sessionId, stream, [JSON.stringify(entry.ids)], 0);
+      if (entry.ids.length === 0 && open.get(sessionId) === entry) open.delete(sessionId);
+    });
+    return entry.next;
+  }
+
+  function sayAll() {
+    for (const [sessionId, entry] of open) sayOrLog(sessionId, entry);
+    saying = open.size > 0 ? setTimeout(sayAll, ALIVE_EVERY_MS) : null;
+  }
+
+  function sayOrLog(sessionId: string, entry: Working) {
+    say(sessionId, entry).catch((error) =>
+      log.error("What is worked on could not be said", errorFields(error))
+    );
+  }
+
+  return {
+    /** Resolves once it is known to all. @returns the way to say that it is done */
+    async begin({ id: sessionId }: Session, idText: string): Promise<() => void> {
+      let entry = open.get(sessionId);
+      if (!entry) {
+        open.set(sessionId, entry = { ids: [], writing: Promise.resolve(), next: null });
+      }
+      const { ids } = entry;
+      ids.push(idText);
+      saying ??= setTimeout(sayAll, ALIVE_EVERY_MS);
+      const finish = () => {
+        ids.splice(ids.indexOf(idText), 1);
+        sayOrLog(sessionId, entry);
+      };
+      await say(sessionId, entry).catch((error) => {
+        finish();
+        throw error;
+      });
+      return finish;
+    },
   };
 }
 

@@ -7,6 +7,7 @@ import type { Session } from "../models/sessions.ts";
 import type { ToolbeltServer } from "../models/toolbelts.ts";
 import {
   argumentsText,
+  type AskResources,
   findPrompt,
   findTool,
   instructionsOf,
@@ -31,9 +32,11 @@ import {
   SUPPORTED_REVISIONS,
 } from "./revisions.ts";
 import { type Answer, callServer } from "./router.ts";
+import { CALL_TOOL, calledTool, FIND_TOOLS, foundTools } from "./search.ts";
 import type { Caller, Sessions } from "./sessions.ts";
+import { withShownUris } from "./shown_uris.ts";
 import { callTool, type ToolCallDeps } from "./tool_call.ts";
-import { type Toolbelts, toolbelts } from "./toolbelt_cache.ts";
+import { toolbelts } from "./toolbelt_cache.ts";
 import { type Asking, askServer, targetOf, type WaistClient } from "./waist.ts";
 
 export interface ServingDeps extends ToolCallDeps {
@@ -216,7 +219,11 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       await sessions.change(session, { unsubscribe: uri });
       return result({});
     }
-    if (!routeUri(await toolbeltOf(caller, scope), uri)) throw noResource(uri);
+    const route = routeUri(await toolbeltOf(caller, scope), uri);
+    if (!route) throw noResource(uri);
+    if (!canSubscribe(route.server)) {
+      throw new RpcError(RpcCode.invalidParams, "Its server does not tell of updates", 200);
+    }
     if (session.subscriptions.length >= SUBSCRIPTIONS_LIMIT) {
       throw new RpcError(
         RpcCode.invalidParams,
@@ -272,8 +279,14 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     outlet: Outlet,
     signal: AbortSignal,
   ): Promise<Answer> {
-    const { params } = request;
     const named = await toolbeltOf(client.caller, client.scope);
+    const isSearched = named.presents === "search";
+    if (isSearched && request.params.name === FIND_TOOLS) {
+      return await foundTools(deps.db, named, request.params.arguments);
+    }
+    const isFound = isSearched && request.params.name === CALL_TOOL;
+    if (isFound) request = calledTool(request);
+    const { params } = request;
     const tool = typeof params.name === "string" ? findTool(named, params.name) : undefined;
     if (!tool) {
       throw new RpcError(
@@ -286,7 +299,8 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     if (params.arguments !== undefined && !isObject(params.arguments)) {
       throw new RpcError(RpcCode.invalidParams, "params.arguments must be an object", 200);
     }
-    if (client.revision === WAIST_REVISION) {
+    // What is called by call_tool has no headers of its own.
+    if (client.revision === WAIST_REVISION && !isFound) {
       checkParamHeaders(tool.definition.inputSchema, params.arguments, client.headers);
     }
     const server = serverOf(named, tool.serverId);
@@ -294,13 +308,14 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     const given = asked.params.get("arguments");
     const filled = argumentsText(tool, given ?? "{}");
     if (given !== undefined || filled !== "{}") asked.params.set("arguments", filled);
-    return await callTool(deps, {
+    const answer = await callTool(deps, {
       workspaceId: client.caller.workspaceId,
       via: "bridge",
       server,
       tool: { name: tool.name, hash: tool.hash, annotations: tool.definition.annotations },
       ...asked,
     }, { signal, onNotification: outlet.notify });
+    return withShownUris(named, server, answer);
   }
 
   async function prompt(
@@ -324,13 +339,14 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       outlet,
     );
     params.set("name", JSON.stringify(found.name));
-    return await askServer(
+    const answer = await askServer(
       deps,
       asker,
       { server, method: "prompts/get", params, pin: found.hash, isRepeatable: true },
       asking,
       { signal, onNotification: outlet.notify },
     );
+    return withShownUris(named, server, answer);
   }
 
   async function read(
@@ -364,7 +380,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     // Of a server of an older revision there are no hints; of any the content is this agent's.
     if (!members.has("ttlMs")) members.set("ttlMs", "0");
     members.set("cacheScope", `"private"`);
-    return { kind: "result", text: objectText(members) };
+    return withShownUris(named, route.server, { kind: "result", text: objectText(members) });
   }
 
   async function resources(
@@ -373,8 +389,26 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     signal: AbortSignal,
   ): Promise<Answer> {
     const named = await toolbeltOf(client.caller, client.scope);
-    void request, signal, resourcesPage;
-    return cacheable({ resources: [], named: named.servers.length }, 0);
+    const { cursor } = request.params;
+    const ask: AskResources = async (server, own, until) => {
+      const { client: asker, params } = await askedFor(client, request, server, "", NOWHERE);
+      params.delete("cursor");
+      if (own !== undefined) params.set("cursor", JSON.stringify(own));
+      const call = { server, method: "resources/list", params, isRepeatable: true };
+      return await askServer(deps, asker, call, null, { signal: until });
+    };
+    const { resourcesText, nextCursor, unavailable } = await resourcesPage(
+      named,
+      cursor,
+      ask,
+      signal,
+    );
+    const without = Object.keys(unavailable).length > 0
+      ? { _meta: { "dev.mooring/unavailable": unavailable } }
+      : {};
+    const page = cacheable({ ...without, ...(nextCursor ? { nextCursor } : {}) }, 0);
+    const members = objectMembers(page.text).set("resources", resourcesText);
+    return { kind: "result", text: objectText(members) };
   }
 
   async function complete(
@@ -475,6 +509,9 @@ const NOBODY: WaistClient = {
   logLevel: null,
 };
 
+/** Of a request on the client's behalf that tells and asks the client nothing. */
+const NOWHERE: Outlet = { notify: () => {}, takesNotifications: false, ask: null };
+
 const SUBSCRIPTIONS_LIMIT = 1000;
 
 const LISTS = {
@@ -535,7 +572,7 @@ function capabilitiesOf({ servers }: NamedToolbelt): Record<string, unknown> {
     ...(having("prompts").length > 0 ? { prompts: { listChanged: true } } : {}),
     ...(resources.length > 0
       ? {
-        resources: { listChanged: true, subscribe: resources.some(({ subscribe }) => subscribe) },
+        resources: { listChanged: true, subscribe: servers.some(canSubscribe) },
       }
       : {}),
     ...(having("completions").length > 0 ? { completions: {} } : {}),
@@ -562,7 +599,10 @@ function wantedOf(
       200,
     );
   }
-  const uris = [...new Set(given as string[])].filter((uri) => routeUri(named, uri) !== null);
+  const uris = [...new Set(given as string[])].filter((uri) => {
+    const route = routeUri(named, uri);
+    return route !== null && canSubscribe(route.server);
+  });
   const { prompts, resources } = capabilitiesOf(named);
   const wanted = {
     tools: filter.toolsListChanged === true,
@@ -577,6 +617,10 @@ function wantedOf(
     ...(uris.length > 0 ? { resourceSubscriptions: uris } : {}),
   };
   return { wanted, honoured };
+}
+
+function canSubscribe({ capabilities }: ToolbeltServer): boolean {
+  return isObject(capabilities?.resources) && capabilities.resources.subscribe === true;
 }
 
 function noResource(uri: unknown): RpcError {

@@ -65,7 +65,8 @@ export function streamableHttp(deps: TransportDeps) {
 
   async function post(asked: HttpRequest): Promise<Response> {
     const { request, caller } = asked;
-    const done = limits.request(caller.tokenId);
+    const counted = [limits.request(caller.tokenId)];
+    const done = () => counted.forEach((each) => each());
     try {
       const { messages, isBatch } = await readMessages(request);
       const session = await sessionOf(asked, messages);
@@ -76,6 +77,7 @@ export function streamableHttp(deps: TransportDeps) {
       }
       // Nothing to answer: taken, with nothing to say.
       if (requests.length === 0) return accepted(done);
+      for (const _ of requests.slice(1)) counted.push(limits.request(caller.tokenId));
       if (isBatch) checkBatch(request.headers, session, requests);
       if (!isBatch && requests[0].method === "initialize" && !isModern(requests[0])) {
         return await initialize(asked, requests[0]).finally(done);
@@ -148,7 +150,11 @@ export function streamableHttp(deps: TransportDeps) {
     if (resumed) return resumed;
 
     const stream = openEventStream({ onGone: done });
-    const stopLooking = await onlyStream(sessions, session, () => stream.close());
+    const stopLooking = await onlyStream(sessions, session, () => stream.close()).catch((error) => {
+      stream.close();
+      done();
+      throw error;
+    });
     let fingerprint = readFingerprint(lastEventId);
     let sequence = 0;
     const id = () => `g_${++sequence}_${Object.values(fingerprint ?? {}).join(".")}`;

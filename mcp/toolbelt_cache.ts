@@ -9,8 +9,7 @@ const TOOLBELT_MS = 2000;
 /** What a toolbelt is made of. */
 const TABLES = new Set([
   "tools",
-  "prompts",
-  "resource_templates",
+  "definitions",
   "servers",
   "observations",
   "connections",

@@ -133,7 +133,8 @@ function requestText(
   const given = params.get("_meta");
   const meta = given?.startsWith("{") ? objectMembers(given) : new Map<string, string>();
   meta.set(META.protocolVersion, JSON.stringify(WAIST_REVISION));
-  if (client.capabilities !== null) meta.set(META.clientCapabilities, client.capabilities);
+  const capabilities = client.capabilities ?? meta.get(META.clientCapabilities) ?? "{}";
+  meta.set(META.clientCapabilities, withoutTasks(capabilities));
   if (!meta.has(META.clientInfo)) {
     const own = JSON.stringify({ name: "mooring", version });
     meta.set(META.clientInfo, client.clientInfo ?? own);
@@ -147,6 +148,20 @@ function requestText(
   if (client.sessionId !== null) meta.set(CALLER_META, JSON.stringify(client.sessionId));
   const all = new Map(params).set("_meta", objectText(meta));
   return `{"jsonrpc":"2.0","id":1,"method":${JSON.stringify(method)},"params":${objectText(all)}}`;
+}
+
+/** A task's id would have to be found again among all servers: none is to be answered with one. */
+function withoutTasks(capabilities: string): string {
+  if (!capabilities.includes("tasks")) return capabilities;
+  const members = objectMembers(capabilities);
+  members.delete("tasks");
+  const extensions = members.get("extensions");
+  if (extensions?.startsWith("{")) {
+    const kept = objectMembers(extensions);
+    kept.delete("io.modelcontextprotocol/tasks");
+    members.set("extensions", objectText(kept));
+  }
+  return objectText(members);
 }
 
 /** What the server needs to know before it goes on, or null for any other answer. */

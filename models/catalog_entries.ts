@@ -51,10 +51,7 @@ export const CatalogEntry = z.object({
   /** Directories that the server keeps its data in. */
   volumes: z.array(VolumeSpec).max(4).default([]),
   memoryMiB: z.int().min(64).max(65_536).default(512),
-  /**
-   * One for all, or one for each agent or session: for a server that keeps what it is told in memory,
-   * or asks its caller something while it works.
-   */
+  /** One for all, or one for each agent or session: for a server that keeps what it is told in memory. */
   instances: z.enum(["shared", "agent", "session"]).default("shared"),
 });
 export type CatalogEntry = z.infer<typeof CatalogEntry>;
@@ -98,9 +95,7 @@ export function buildCodeOf({ package: wanted }: Pick<CatalogEntry, "package">):
       return "dockerfile";
     case "nuget":
     case "oci":
-    case "remote":
-      // A .NET tool is unpacked, an image is pulled, a remote server runs elsewhere: nothing of
-      // theirs runs.
+      // A .NET tool is unpacked, and an image is pulled: nothing of theirs runs.
       return null;
   }
 }

@@ -147,6 +147,20 @@ export async function messagesAfter(
   return rows.map((row) => ({ ...row, sequence: Number(row.sequence) }));
 }
 
+/**
+ * What replicas worked on for a session that are silent for so long: the messages of their streams
+ * (`run:` and the replica's id), each given to one asker alone.
+ */
+export async function takeLostRequests(
+  db: Database,
+  sessionId: string,
+  silentMs: number,
+): Promise<string[]> {
+  const rows = await db.asApp<{ message: string }[]>`
+    select mooring.take_lost_mcp_requests(${sessionId}, ${silentMs}) as message`;
+  return rows.map(({ message }) => message);
+}
+
 function columns(sql: Sql) {
   return sql`id, agent_id as "agentId", scope, transport, revision, client_info::text as "clientInfo",
     capabilities, log_level as "logLevel", subscriptions, expires_at as "expiresAt"`;

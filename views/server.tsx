@@ -233,11 +233,13 @@ function OptionFields({ server, values, mistakes = {} }: ServerProps) {
         <select id="field-option-instances" name="option.instances">
           <option value="shared" selected={instances === "shared"}>One for all agents</option>
           <option value="agent" selected={instances === "agent"}>One for each agent</option>
-          <option value="session" selected={instances === "session"}>One for each session</option>
+          <option value="session" selected={instances === "session"}>
+            One for each client's session
+          </option>
         </select>
         <p class="help">
-          An instance of its own keeps what one agent or session tells a server from the others, and
-          lets the server ask it something while others call.
+          An instance of its own keeps what one agent tells a server from the others, and lets the
+          server ask its agent something while others call it too.
         </p>
       </div>
       <Field

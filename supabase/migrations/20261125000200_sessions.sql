@@ -33,8 +33,8 @@ create policy agent_owns on public.mcp_sessions for all to mooring_agent
     and workspace_id = (select a.workspace_id from public.agents a where a.id = agent_id));
 
 -- Messages that wait for who takes them. `stream` says for whom: `in`, what a client posted to another
--- replica than the one that waits for it; `sse`, an HTTP+SSE session's stream; else the id of a POST's
--- answer whose connection broke.
+-- replica than the one that waits for it; `sse`, an HTTP+SSE session's stream; `run:` and a replica's id,
+-- which of that session's requests it works on; else the id of a POST's answer whose connection broke.
 create table mooring.mcp_messages (
   session_id uuid not null references public.mcp_sessions on delete cascade,
   stream text not null check (char_length(stream) <= 64),
@@ -84,6 +84,15 @@ language sql stable security definer set search_path = '' as $$
   order by m.sequence limit 32
 $$;
 
+-- The replicas that worked on a session's requests but did not say so for long: what they worked on. Their
+-- rows go with it, so that one asker alone is told.
+create function mooring.take_lost_mcp_requests(session uuid, silent_ms double precision) returns setof text
+language sql security definer set search_path = '' as $$
+  delete from mooring.mcp_messages m where m.session_id = session and m.stream like 'run:%'
+    and m.at < clock_timestamp() - silent_ms * interval '1 millisecond'
+  returning m.message
+$$;
+
 -- Sessions that nobody used for long, and those of an agent beyond its newest thousand.
 create function mooring.forget_mcp_sessions(agent uuid) returns void
 language sql security definer set search_path = '' as $$
@@ -103,7 +112,7 @@ end $$;
 create trigger wake after delete or update of revision, client_info, capabilities, log_level, subscriptions
   on public.mcp_sessions for each row execute function mooring.wake_mcp_session();
 
-revoke all on function mooring.put_mcp_messages, mooring.mcp_messages_after, mooring.forget_mcp_sessions,
-  mooring.wake_mcp_session from public;
-grant execute on function mooring.put_mcp_messages, mooring.mcp_messages_after, mooring.forget_mcp_sessions
-  to mooring_app;
+revoke all on function mooring.put_mcp_messages, mooring.mcp_messages_after, mooring.take_lost_mcp_requests,
+  mooring.forget_mcp_sessions, mooring.wake_mcp_session from public;
+grant execute on function mooring.put_mcp_messages, mooring.mcp_messages_after, mooring.take_lost_mcp_requests,
+  mooring.forget_mcp_sessions to mooring_app;

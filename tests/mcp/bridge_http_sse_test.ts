@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
+import { putMessages } from "../../models/sessions.ts";
 import { withdrawApproval } from "../../models/tools.ts";
 import { calling, eventsOf, initialize, sender } from "./streams.ts";
 import { type Bridge, openBridge } from "./world.ts";
@@ -172,6 +173,31 @@ Deno.test({
 
     await withdrawApproval(bridge.db, bridge.user, bridge.serverId, ["slow"]);
     assert.equal((await sse.next()).method, "notifications/tools/list_changed");
+    sse.cut();
+  },
+});
+
+Deno.test({
+  name:
+    "a request whose replica is lost is told as indeterminate, and one that was answered is not",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const sse = await openSse(bridge, 0);
+    await sse.post(0, initialize("2024-11-05"));
+    await sse.next();
+    await sse.post(1, calling("done", "demo__echo", { text: "hi" }));
+    assert.equal((await sse.next()).id, "done");
+    // As a replica leaves it that died at work: it says nothing any more.
+    const sessionId = new URL(sse.endpoint, bridge.url).searchParams.get("sessionId")!;
+    await putMessages(bridge.db, sessionId, "run:gone", [`["\\"lost\\""]`], 0);
+    await bridge.owner`update mooring.mcp_messages set at = now() - interval '1 minute'
+      where stream = 'run:gone'`;
+    const lost = await sse.next();
+    assert.equal(lost.id, "lost");
+    assert.equal(lost.error.code, -31002);
+    await sse.post(1, calling("on", "demo__echo", { text: "hi" }));
+    assert.equal((await sse.next()).id, "on");
     sse.cut();
   },
 });

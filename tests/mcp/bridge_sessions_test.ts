@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
 import { connectServer, createAgent, createToken } from "../../models/agents.ts";
+import { putMessages } from "../../models/sessions.ts";
 import { withdrawApproval } from "../../models/tools.ts";
+import { tcpProxy } from "../dtma/tcp_proxy.ts";
 import { calling, eventsOf, initialize, messagesOf, openSession, sender } from "./streams.ts";
 import { openBridge } from "./world.ts";
 
@@ -26,7 +28,7 @@ Deno.test({
     const list = { jsonrpc: "2.0", id: 1, method: "tools/list" };
     for (const replica of [0, 1]) {
       const { result } = await (await session.send(replica, { body: list })).json();
-      assert.equal(result.tools.length, 6);
+      assert.equal(result.tools.length, 7);
     }
 
     const otherId = await createAgent(db, user, workspaceId, "Other");
@@ -55,7 +57,7 @@ Deno.test({
       body: list,
       headers: { "mcp-protocol-version": "2025-11-25" },
     })).json();
-    assert.equal(result.tools.length, 6);
+    assert.equal(result.tools.length, 7);
   },
 });
 
@@ -238,6 +240,98 @@ Deno.test({
       await other.send(0, { method: "GET", headers: { "last-event-id": events[0].id! } }),
     ) as Json[];
     assert.equal(none.error.code, -31002);
+  },
+});
+
+Deno.test({
+  name: "a stream whose replica died while it was cut is told as indeterminate",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const session = await openSession(bridge);
+    // As the replica leaves it: two messages, the second request not answered, and no sign of life.
+    const stream = `p${"B".repeat(22)}`;
+    const ids = btoa(JSON.stringify([`"one"`, "2"])).replace(/=+$/, "");
+    await putMessages(bridge.db, session.id, stream, [`["2"]`], 0);
+    await putMessages(bridge.db, session.id, stream, [`{"n":1}`, `{"n":2}`], 1);
+    await bridge.owner`update mooring.mcp_messages set at = now() - interval '1 minute'`;
+    const messages = await messagesOf(
+      await session.send(1, { method: "GET", headers: { "last-event-id": `${stream}_1_${ids}` } }),
+    ) as Json[];
+    assert.deepEqual(messages[0], { n: 2 });
+    assert.equal(messages.length, 2);
+    assert.deepEqual([messages[1].id, messages[1].error.code], [2, -31002]);
+  },
+});
+
+Deno.test({
+  name: "a flood of notifications is damped, and its answer arrives",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const session = await openSession(bridge);
+    const messages = await messagesOf(
+      await session.send(0, {
+        body: calling(1, "demo__steps", { steps: 5000, name: "flood" }, { progressToken: 1 }),
+      }),
+    ) as Json[];
+    assert.ok(messages.length < 2000, String(messages.length));
+    assert.equal(messages.at(-1).result.content[0].text, "flood done");
+  },
+});
+
+Deno.test({
+  name: "a token that asks for too much at once is told when to come again",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const batch = Array.from({ length: 50 }, (_, id) => ({ jsonrpc: "2.0", id, method: "ping" }));
+    const send = sender(bridge);
+    let refused: Response;
+    for (;;) {
+      refused = await send(0, { body: batch });
+      if (refused.status === 429) break;
+      assert.equal((await refused.json()).length, 50);
+    }
+    assert.equal(refused.headers.get("retry-after"), "1");
+    assert.match((await refused.json()).error.message, /requests a second/);
+    await until(async () => {
+      const response = await send(0, { body: batch[0] });
+      await response.body?.cancel();
+      return response.status === 200;
+    });
+  },
+});
+
+Deno.test({
+  name: "a call that is lost with its link is made again only where that does no harm",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const proxy = tcpProxy(Number(new URL(bridge.toolboxAddress).port));
+    const runs = async () => {
+      const { result } = await (await bridge.post(calling(1, "demo__runs"))).json();
+      return JSON.parse(result.content[0].text);
+    };
+    const callCut = async (tool: string, name: string) => {
+      await bridge.moveToolbox(`http://127.0.0.1:${proxy.port}`);
+      const response = bridge.post(calling(1, `demo__${tool}`, { name, everyMs: 300, steps: 1 }));
+      // When it is surely with its server.
+      await until(async () => proxy.connections > 0);
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      proxy.cut();
+      const { result } = await (await response).json();
+      await bridge.moveToolbox();
+      return result;
+    };
+    const once = await callCut("steps", "once");
+    assert.equal(once.isError, true);
+    assert.equal(once._meta["dev.mooring/errorCode"], -31002);
+    const again = await callCut("repeats", "again");
+    assert.equal(again.content[0].text, "again done");
+    await until(async () => (await runs()).again === 2);
+    assert.equal((await runs()).once ?? 0 <= 1, true);
+    proxy.close();
   },
 });
 

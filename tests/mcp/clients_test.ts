@@ -202,7 +202,7 @@ Deno.test({
           const logged: unknown[] = [];
           client.setNotificationHandler(
             LoggingMessageNotificationSchema,
-            ({ params }) => void logged.push(params.level),
+            (told: { params: { level: string } }) => void logged.push(told.params.level),
           );
           await client.connect(transport());
           const prefix = name === "HTTP+SSE" ? "" : "demo__";

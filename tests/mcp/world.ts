@@ -10,11 +10,13 @@ import {
   generateSigningKey,
   type HostFacts,
   type Observation,
+  promptHash,
   type ToolDefinition,
 } from "../../dtma/protocol.ts";
 import { connectServer, createAgent, createToken } from "../../models/agents.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
+import { approveDefinitions, listDefinitions } from "../../models/definitions.ts";
 import { createLog } from "../../models/log.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer, removeServer } from "../../models/servers.ts";
@@ -87,6 +89,7 @@ async function openShared() {
     routes,
     calls,
     logged,
+    toolboxAddress: facts.address!,
     /** Where the toolbox says that its data path is; without an address, where it really is. */
     moveToolbox: (address?: string) =>
       touchToolbox(db, toolboxId, address === undefined ? facts : factsAt(address)),
@@ -111,22 +114,24 @@ async function openShared() {
   };
 }
 
-/**
- * A server of its own process with all its tools approved, and an agent connected to it.
- *
- * @param fixture a script of tests/fixtures/servers, or a path
- * @param options.slug the server's name, with which its tools' names begin
- */
-export async function openBridge(
+/** A server of its own process, deployed, with all that it lists reported and approved. */
+async function deployed(
+  world: Awaited<ReturnType<typeof openShared>>,
   fixture: string,
-  { slug = "demo", args = [] }: { slug?: string; args?: string[] } = {},
+  slug: string,
+  args: string[] = [],
 ) {
-  const world = await (opened ??= openShared());
-  const { db, user, workspaceId, toolboxId, baseUrls, calls, logged } = world;
-  const url = new URL("/mcp", baseUrls[0]).href;
+  const { db, user, workspaceId, toolboxId } = world;
   const process = startServer(fixture, { args });
   const session = await process.open();
   const tools = await session.listTools();
+  const prompts = await session.listPrompts();
+  const { serverInfo } = session;
+  const { capabilities, instructions } = serverInfo as Pick<
+    Observation,
+    "capabilities" | "instructions"
+  >;
+  const resourceTemplates = await session.listResourceTemplates();
 
   const { serverId } = await deployServer(db, user, {
     workspaceId,
@@ -136,22 +141,62 @@ export async function openBridge(
     form: {},
     idempotencyKey: crypto.randomUUID(),
   }, testKey);
-  const route = { session, toolHashes: await hashesOf(tools) };
+  const promptHashes = new Map<string, string>();
+  for (const prompt of prompts) promptHashes.set(prompt.name, await promptHash(prompt));
+  const route = { session, toolHashes: await hashesOf(tools), promptHashes };
   world.routes.set(serverId, route);
 
   const report = (list: Observation["tools"], state: "ready" | "failed" = "ready") =>
-    world.report({ observations: [observation(serverId, 1, list, state)] });
-  const approveAll = async () =>
-    await approveTools(
-      db,
-      user,
-      serverId,
-      (await listTools(db, user, serverId)).filter((tool) => tool.state !== "gone"),
-    );
+    world.report({
+      observations: [{
+        ...observation(serverId, 1, list, state),
+        ...{ serverInfo, prompts, resourceTemplates, capabilities, instructions },
+      }],
+    });
+  const approveAll = async () => {
+    const isThere = ({ state }: { state: string }) => state !== "gone";
+    await approveTools(db, user, serverId, (await listTools(db, user, serverId)).filter(isThere));
+    const others = (await listDefinitions(db, user, serverId)).filter(isThere);
+    for (const kind of new Set(others.map(({ kind }) => kind))) {
+      const picks = others.filter((each) => each.kind === kind);
+      await approveDefinitions(db, user, serverId, kind, picks);
+    }
+  };
   await report(tools);
   await approveAll();
+  return {
+    serverId,
+    tools,
+    route,
+    process,
+    report,
+    approveAll,
+    async [Symbol.asyncDispose]() {
+      await process[Symbol.asyncDispose]();
+      // Whole, so that the next server may have its name.
+      await removeServer(db, user, serverId);
+      await world.report({ removed: [serverId] });
+      world.routes.delete(serverId);
+    },
+  };
+}
+
+/**
+ * A server of its own process with all that it lists approved, and an agent connected to it.
+ *
+ * @param fixture a script of tests/fixtures/servers, or a path
+ * @param options.slug the server's name, with which its tools' names begin
+ */
+export async function openBridge(
+  fixture: string,
+  { slug = "demo", args = [] }: { slug?: string; args?: string[] } = {},
+) {
+  const world = await (opened ??= openShared());
+  const { db, user, workspaceId, baseUrls, calls, logged } = world;
+  const url = new URL("/mcp", baseUrls[0]).href;
+  const server = await deployed(world, fixture, slug, args);
   const agentId = await createAgent(db, user, workspaceId, "Agent");
-  await connectServer(db, user, agentId, serverId);
+  await connectServer(db, user, agentId, server.serverId);
   const { id: tokenId, token } = await createToken(db, user, agentId, {
     name: "t",
     expiresInDays: 1,
@@ -159,25 +204,28 @@ export async function openBridge(
   logged.length = 0;
 
   return {
+    ...server,
     db,
+    owner: world.owner,
     user,
     url,
     baseUrls,
     workspaceId,
-    serverId,
     agentId,
     tokenId,
     token,
-    tools,
-    route,
     routes: world.routes,
-    process,
     calls,
     /** What the app logged since this was opened. */
     logged,
-    report,
-    approveAll,
+    toolboxAddress: world.toolboxAddress,
     moveToolbox: world.moveToolbox,
+    /** Another server, to which the agent is connected too. */
+    async another(fixture: string, slug: string) {
+      const other = await deployed(world, fixture, slug);
+      await connectServer(db, user, agentId, other.serverId);
+      return other;
+    },
     /** Sends a body to the bridge as an agent's client does. */
     post(body: unknown, headers: Record<string, string> = {}, signal?: AbortSignal) {
       return fetch(url, {
@@ -195,12 +243,8 @@ export async function openBridge(
       });
     },
     async [Symbol.asyncDispose]() {
-      await process[Symbol.asyncDispose]();
       await calls.flush();
-      // Whole, so that the next server may have its name.
-      await removeServer(db, user, serverId);
-      await world.report({ removed: [serverId] });
-      world.routes.delete(serverId);
+      await server[Symbol.asyncDispose]();
     },
   };
 }

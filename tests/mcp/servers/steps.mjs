@@ -1,4 +1,4 @@
-// Takes its time: `steps` tells its progress so many times, `waits` waits until it is cancelled or told to
+// Takes its time: `steps` tells its progress so many times (`repeats` as well, and may be repeated), `waits` waits until it is cancelled or told to
 // go on by `go`, `runs` says how often each of them ran to its end.
 import { createInterface } from "node:readline";
 import { result, send, text, tool } from "../../fixtures/servers/server.mjs";
@@ -7,7 +7,7 @@ const runs = {};
 const waiting = new Map();
 
 async function call(id, { name, arguments: given = {}, _meta = {} }) {
-  if (name === "steps") {
+  if (name === "steps" || name === "repeats") {
     for (let progress = 1; progress <= (given.steps ?? 3); progress++) {
       const { progressToken } = _meta;
       send({
@@ -42,7 +42,8 @@ createInterface({ input: process.stdin }).on("line", (line) => {
     });
   } else if (method === "tools/list") {
     const names = ["steps", "waits", "go", "waiting", "echo", "runs"];
-    result(id, { tools: names.map((name) => tool(name)) });
+    const repeats = { ...tool("repeats"), annotations: { idempotentHint: true } };
+    result(id, { tools: [...names.map((name) => tool(name)), repeats] });
   } else if (method === "tools/call") call(id, params);
   else if (id !== undefined) {
     send({ jsonrpc: "2.0", id, error: { code: -32601, message: "Method not found" } });
