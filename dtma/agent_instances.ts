@@ -153,7 +153,9 @@ export class AgentInstances {
     } catch (error) {
       if (signal.aborted) return { unavailable: "The server is being changed" };
       const { reason } = error instanceof EngineAbsentError ? error : asFailure(error);
-      const text = this.#reporting.log.clean(`An instance of one's own did not start: ${reason}`);
+      const text = this.#reporting.log.clean(
+        `An agent's or session's instance did not start: ${reason}`,
+      );
       this.#reporting.event("container", "error", text);
       entry.failedMs = performance.now();
       const failed = entry.instance;
@@ -190,7 +192,7 @@ export class AgentInstances {
       down.catch(() => {});
       const error = await Promise.race([down, idle()]);
       const why = error ? asFailure(error).reason : "nobody called it";
-      this.#reporting.event("container", "info", `An instance of one's own ended: ${why}`);
+      this.#reporting.event("container", "info", `An agent's or session's instance ended: ${why}`);
     } catch {
       if (signal.aborted) return;
     }

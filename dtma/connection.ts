@@ -310,16 +310,18 @@ export class Connection {
   /** Ends the connection; every request in flight is answered with what became of it. */
   close(reason: string): void {
     if (this.#over !== null) return;
+    const message = `${reason} before it answered; the call may have run`;
+    const ends: [OpenRequest, JsonRpcResponse][] = [...this.#open.values()].map((open) => {
+      if (this.#writer.withdraw(open.frame)) return [open, notMade(open.id, reason)];
+      if (!open.options.onSubscribed) {
+        return [open, errorResponse(open.id, ErrorCode.indeterminate, message)];
+      }
+      // A server that runs on would tell whoever attaches to it next.
+      this.notify("notifications/cancelled", { requestId: open.id, reason });
+      return [open, streamEnd(open)];
+    });
     this.#over = reason;
-    for (const open of [...this.#open.values()]) {
-      const message = `${reason} before it answered; the call may have run`;
-      this.#end(
-        open,
-        this.#writer.withdraw(open.frame)
-          ? notMade(open.id, reason)
-          : errorResponse(open.id, ErrorCode.indeterminate, message),
-      );
-    }
+    for (const [open, response] of ends) this.#end(open, response);
     this.#writer.release();
     this.#reading.abort();
     this.#resolveClosed(reason);
@@ -408,7 +410,7 @@ export class Connection {
     const id = isEnd ? requestId : isObject(_meta) ? _meta[SUBSCRIPTION_META] : undefined;
     const open = typeof id === "string" ? this.#open.get(id) : undefined;
     if (open?.options.onSubscribed) {
-      if (isEnd) this.#end(open, { jsonrpc: "2.0", id: open.id, result: {}, text: "{}" });
+      if (isEnd) this.#end(open, streamEnd(open));
       else open.options.onSubscribed(notification);
     }
     this.#receiver.notification(notification);
@@ -517,6 +519,11 @@ const CANCELLED = "The caller cancelled the request";
 
 function isSame(one: Caller, other: Caller): boolean {
   return one === other || one.key !== undefined && one.key === other.key;
+}
+
+/** What a subscription ends with when its server does not answer it. */
+function streamEnd({ id }: OpenRequest): JsonRpcResponse {
+  return { jsonrpc: "2.0", id, result: {}, text: "{}" };
 }
 
 function notMade(id: string, reason: string): JsonRpcResponse {

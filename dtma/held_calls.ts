@@ -88,9 +88,11 @@ export class HeldCalls {
     this.#holdMs = holdMs;
   }
 
-  /** Calls that nobody waits for at the moment. */
+  /** Calls that the server works on and nobody waits for. */
   get count(): number {
-    return this.#waiting.size;
+    let count = 0;
+    for (const { open } of this.#waiting.values()) if (!open.answer) count++;
+    return count;
   }
 
   /** The server asks: its request is put to the caller that it belongs to, or refused. */

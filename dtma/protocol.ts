@@ -459,7 +459,7 @@ export const Observation = z.object({
   logTail: z.array(z.string().max(2000)).max(100),
   /** The tool definitions exactly as the server lists them; null when not (yet) listed. */
   tools: z.array(z.looseObject({ name: z.string() })).nullable(),
-  /** As `tools`; null as well of a server that lists none, or could not. */
+  /** As `tools`; null as well of a server that could not list them. */
   prompts: z.array(z.looseObject({ name: z.string() })).nullable().optional(),
   resourceTemplates: z.array(z.looseObject({ name: z.string(), uriTemplate: z.string() }))
     .nullable().optional(),

@@ -22,6 +22,7 @@ import {
 } from "./connection.ts";
 import { HeldCalls, isHeldState, lostCall, urlElicitations } from "./held_calls.ts";
 import { objectMembers, objectText } from "./json_text.ts";
+import { type Ask, bounded, listAll } from "./listing.ts";
 import {
   CALLER_META,
   ErrorCode,
@@ -166,10 +167,6 @@ const META_PREFIX = "io.modelcontextprotocol/";
 const PROBE_TIMEOUT_MS = 2000;
 
 const PAGE_TIMEOUT_MS = 30_000;
-const PAGES_LIMIT = 100;
-const ITEMS_LIMIT = 1000;
-/** Of all prompts or templates, in characters: they are reported with the tools. */
-const LISTED_LENGTH_LIMIT = 1024 * 1024;
 
 const UNSUPPORTED_VERSION = -32022;
 
@@ -305,54 +302,32 @@ class StdioSession implements Session {
 
   async listTools(signal?: AbortSignal): Promise<ToolDefinition[]> {
     // Asked in any case: a server may have tools and not say so.
-    return (await this.#listAll("tools/list", "tools", signal)).map(named) as ToolDefinition[];
+    const isSaid = isObject(this.#capabilities().tools);
+    return await listAll<ToolDefinition>(this.#asking(signal), "tools", { mayLack: !isSaid });
   }
 
   async listPrompts(signal?: AbortSignal): Promise<PromptDefinition[]> {
     if (!isObject(this.#capabilities().prompts)) return [];
-    const prompts = await this.#listAll("prompts/list", "prompts", signal);
-    return bounded(prompts).map(named) as PromptDefinition[];
+    return bounded(await listAll<PromptDefinition>(this.#asking(signal), "prompts"));
   }
 
   async listResourceTemplates(signal?: AbortSignal): Promise<TemplateDefinition[]> {
     if (!isObject(this.#capabilities().resources)) return [];
-    const method = "resources/templates/list";
-    const templates = await this.#listAll(method, "resourceTemplates", signal);
-    return bounded(templates).map((template) => {
-      if (typeof template.uriTemplate !== "string") throw new Error("It lists one without a URI");
-      return named(template);
-    }) as TemplateDefinition[];
+    // Many that have resources have no templates, and do not know the method.
+    const options = { mayLack: true };
+    const templates = await listAll<TemplateDefinition>(
+      this.#asking(signal),
+      "resourceTemplates",
+      options,
+    );
+    if (templates.every(({ uriTemplate }) => typeof uriTemplate === "string")) {
+      return bounded(templates);
+    }
+    throw new Error("It lists a resource template without a URI");
   }
 
-  async #listAll(
-    method: string,
-    key: string,
-    signal?: AbortSignal,
-  ): Promise<Record<string, unknown>[]> {
-    const items: Record<string, unknown>[] = [];
-    const cursors = new Set<string>();
-    let cursor: string | undefined;
-    for (let page = 0; page < PAGES_LIMIT; page++) {
-      const params = cursor === undefined ? {} : { cursor };
-      const options = { signal, timeoutMs: PAGE_TIMEOUT_MS };
-      const { result, error } = await this.#ask(method, params, options);
-      // "Method not found" from a server that does not say it has tools: it has none. Of resources
-      // many have no templates.
-      const mayLack = key !== "tools" || !isObject(this.#capabilities().tools);
-      if (error?.code === -32601 && mayLack) return [];
-      if (error) throw new Error(`${error.message} (${error.code})`);
-      const listed = result![key];
-      if (!Array.isArray(listed)) throw new Error(`Its answer to ${method} has no ${key}`);
-      items.push(...listed);
-      if (items.length > ITEMS_LIMIT) {
-        throw new Error(`It lists over ${ITEMS_LIMIT} ${key}, which is the limit`);
-      }
-      if (result!.nextCursor === undefined || result!.nextCursor === null) return items;
-      cursor = String(result!.nextCursor);
-      if (cursors.has(cursor)) throw new Error(`Its pages of ${key} go round in a circle`);
-      cursors.add(cursor);
-    }
-    throw new Error(`It lists its ${key} on over ${PAGES_LIMIT} pages, which is the limit`);
+  #asking(signal?: AbortSignal): Ask {
+    return (method, params) => this.#ask(method, params, { signal, timeoutMs: PAGE_TIMEOUT_MS });
   }
 
   async call(
@@ -423,16 +398,14 @@ class StdioSession implements Session {
     this.#listening++;
     if (isOfResources) this.#listeningToResources++;
     try {
-      const { result, error, text } = await this.#connection.request(
+      const { error, text } = await this.#connection.request(
         request.method,
         (token) => this.#paramsText(params, meta, token),
         { signal, background: true, onSubscribed: (notification) => listener.tell(notification) },
       );
       listener.end();
-      // A session that ends, ends its streams in order: the caller may open another one.
-      const isOver = error?.code === ErrorCode.indeterminate && this.#connection.over !== null;
-      if (error && !isOver) return completed({ jsonrpc: "2.0", id: 0, error, text }, request.id);
-      return listener.result(request, result ? text : undefined);
+      if (error) return { jsonrpc: "2.0", id: request.id, error, text };
+      return listener.result(request, text);
     } finally {
       listener.end();
       this.#listening--;
@@ -672,20 +645,6 @@ function completed(
     result: { ...added, ...result },
     text: `${JSON.stringify(added).slice(0, -1)}${separator}${members}`,
   };
-}
-
-function named(item: Record<string, unknown>): Record<string, unknown> & { name: string } {
-  if (!isObject(item) || typeof item.name !== "string") {
-    throw new Error("It lists one without a name");
-  }
-  return item as Record<string, unknown> & { name: string };
-}
-
-function bounded<T>(items: T[]): T[] {
-  if (JSON.stringify(items).length > LISTED_LENGTH_LIMIT) {
-    throw new Error("What it lists is over 1 MiB, which is the limit");
-  }
-  return items;
 }
 
 function unsupported(revisions: unknown[]): HandshakeError {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
 import { dataPath, type DataPathOptions, type Route } from "../../dtma/data_path.ts";
 import {
+  CALLER_META,
   canonicalHash,
   ErrorCode,
   FRAME_LIMIT_BYTES,
@@ -230,6 +231,13 @@ Deno.test("dataPath refuses what is not one request that it serves", async () =>
     [{ ...good, params: { ...good.params, "argument\u017f": {} } }, 400, -32602],
     [{ ...good, params: { ...good.params, _meta: 5 } }, 400, -32602],
     [path.pinned("echo", {}, { progressToken: {} }), 400, -32602],
+    [path.pinned("echo", {}, { [CALLER_META]: 1 }), 400, -32602],
+    [{ ...good, params: { ...good.params, requestState: 1 } }, 400, -32602],
+    [{ ...good, params: { ...good.params, inputResponses: [] } }, 400, -32602],
+    [{ ...good, params: { ...good.params, inputResponses: { a: 1 } } }, 400, -32602],
+    [{ ...good, params: { ...good.params, inputresponses: {} } }, 400, -32602],
+    [{ ...good, params: { ...good.params, URI: "x" } }, 400, -32602],
+    [{ ...good, method: "prompts/get" }, 200, ErrorCode.definitionChanged],
     [toolCall("echo", { text: "no pin" }), 400, -32602],
     [path.pinned("echo", {}, { "io.modelcontextprotocol/protocolVersion": "1999" }), 400, -32022],
     [{ ...good, method: "resources/subscribe" }, 404, -32601],
@@ -262,6 +270,46 @@ Deno.test("dataPath says why a server is not available", async () => {
   assert.equal(id, 1);
   assert.equal(error.code, ErrorCode.serverUnavailable);
   assert.match(error.message, /It is stopped/);
+});
+
+Deno.test("dataPath says of a held call whose server is not up that it may have run", async () => {
+  await using path = await serve(null);
+  const call = toolCall("echo");
+  const retry = { ...call, params: { ...call.params, requestState: "dtma-held:x" } };
+  assert.equal((await (await path.post(retry)).json()).error.code, ErrorCode.indeterminate);
+});
+
+Deno.test("dataPath streams a subscription until its caller goes away", async () => {
+  await using server = startServer("resources");
+  await using path = await serve(server);
+  const meta = { "io.modelcontextprotocol/protocolVersion": "2026-07-28" };
+  const notifications = { resourceSubscriptions: ["file:///1"] };
+  const listen = {
+    jsonrpc: "2.0",
+    id: "sub",
+    method: "subscriptions/listen",
+    params: { notifications, _meta: meta },
+  };
+  const stop = new AbortController();
+  const response = await path.post(listen, { signal: stop.signal });
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  const next = async () => JSON.parse((await reader.read()).value!.slice("data: ".length));
+  assert.equal((await next()).method, "notifications/subscriptions/acknowledged");
+  await (await path.post(path.pinned("updates", { uri: "file:///1" }))).body?.cancel();
+  assert.equal((await next()).params.uri, "file:///1");
+  stop.abort();
+  await assert.rejects(reader.read());
+  const seen = async () =>
+    (await (await path.post(path.pinned("seen"))).json()).result.structuredContent.value;
+  while (!(await seen()).some(({ method }: { method: string }) => method.endsWith("unsubscribe")));
+});
+
+Deno.test("dataPath streams log messages to who asked for them", async () => {
+  await using server = startServer("resources");
+  await using path = await serve(server);
+  const meta = { "io.modelcontextprotocol/logLevel": "warning" };
+  const events = await eventsOf(await path.post(path.pinned("logs", {}, meta)));
+  assert.deepEqual(events.map(({ method, id }) => method ?? id), ["notifications/message", 1]);
 });
 
 Deno.test("dataPath streams progress with the caller's token, then the response", async () => {

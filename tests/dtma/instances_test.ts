@@ -191,6 +191,18 @@ engineTest(
       );
       assert.equal(changed.tools!.length, seen.tools!.length);
       await eventually(async () => "result" in await get(pin));
+
+      const failing = fixtureSpec("resources", { environment: { FAILS: "prompts/list" } });
+      dtma.reconciler.apply([spec, failing]);
+      const without = await dtma.until(
+        failing,
+        ({ resourceTemplates }) => resourceTemplates !== null,
+      );
+      assert.equal(without.prompts, null);
+      const warning = dtma.events.find(({ serverId, level }) =>
+        serverId === failing.serverId && level === "warning"
+      );
+      assert.match(warning!.message, /did not list its prompts: Out of order \(-32603\)/);
     } finally {
       await dtma.reconciler.close();
     }

@@ -131,7 +131,7 @@ for (const kind of KINDS) {
           const [field, value] of [
             ["option.memoryMiB", "12"],
             ["option.memoryMiB", "lots"],
-            ["option.instances", "session"],
+            ["option.instances", "caller"],
             ["option.idleStopMinutes", "0.1"],
             ["option.idleStopMinutes", "1e9"],
           ]
@@ -141,6 +141,8 @@ for (const kind of KINDS) {
             (error) => error instanceof Invalid && error.fields[field].startsWith("This "),
           );
         }
+        await change({ "option.instances": "session" }, 3);
+        assert.equal((await specOf(id)).instances, "agent", "the word that every DTMA knows");
         await restartServer(db, user, id);
         assert.equal((await specOf(id)).restart, 1);
       });
