@@ -95,7 +95,9 @@ export function buildCodeOf({ package: wanted }: Pick<CatalogEntry, "package">):
       return "dockerfile";
     case "nuget":
     case "oci":
-      // A .NET tool is unpacked, and an image is pulled: nothing of theirs runs.
+    case "remote":
+      // A .NET tool is unpacked, an image is pulled, a remote server runs elsewhere: nothing of
+      // theirs runs.
       return null;
   }
 }
