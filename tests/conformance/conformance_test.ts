@@ -8,10 +8,11 @@ const results = (statuses: Record<string, Status>): Results =>
   new Map(Object.entries(statuses).map(([check, status]) => [check, { status }]));
 
 Deno.test("compare loses what passes directly and not through the bridge", () => {
-  const { direct, kept, lost } = compare(
+  const { direct, kept, lost, broken } = compare(
     results({ a: "SUCCESS", b: "SUCCESS", c: "SUCCESS", d: "SUCCESS", e: "FAILURE", f: "INFO" }),
     results({ a: "SUCCESS", b: "FAILURE", c: "WARNING", e: "SUCCESS", f: "FAILURE" }),
   );
+  assert.deepEqual(broken.map(({ check }) => check), ["e"]);
   assert.equal(direct, 4);
   assert.equal(kept, 1);
   assert.deepEqual(lost.map(({ check, status }) => [check, status]), [
@@ -27,6 +28,7 @@ Deno.test("sortOut wants an entry for each lost check, and none besides", () => 
     upstream: "new",
     direct: 3,
     kept: 0,
+    broken: [],
     lost: [
       { check: "s/a", status: "FAILURE" },
       { check: "s/b", status: "FAILURE" },
@@ -64,5 +66,6 @@ Deno.test("clients of either era keep the suite's checks with servers of the oth
   await Deno.remove(directory, { recursive: true });
   console.log(table(pairings));
   const { unknown, unnecessary } = sortOut(pairings, KNOWN);
-  assert.deepEqual({ unknown, unnecessary }, { unknown: [], unnecessary: [] });
+  const broken = pairings.flatMap(({ broken }) => broken);
+  assert.deepEqual({ unknown, unnecessary, broken }, { unknown: [], unnecessary: [], broken: [] });
 });

@@ -30,6 +30,8 @@ export interface Pairing {
   direct: number;
   kept: number;
   lost: Lost[];
+  /** What fails with nothing in between: then it is the everything server that is wrong. */
+  broken: Lost[];
 }
 
 export const CLIENTS: Client[] = [
@@ -126,6 +128,7 @@ async function runThrough({ version, choice }: Client, upstream: Upstream, direc
 /** Holds both results together, check by check: a pass that is not one any more is lost. */
 export function compare(direct: Results, through: Results): Omit<Pairing, "client" | "upstream"> {
   const passed = [...direct].filter(([, { status }]) => status === "SUCCESS");
+  const broken = [...direct].filter(([, { status }]) => status === "FAILURE");
   const lost = passed.flatMap(([check]): Lost[] => {
     const outcome = through.get(check) ?? { status: "SKIPPED", message: "It was not reached" };
     return outcome.status === "SUCCESS" ? [] : [{ check, ...outcome }];
@@ -134,6 +137,7 @@ export function compare(direct: Results, through: Results): Omit<Pairing, "clien
     direct: passed.length,
     kept: passed.length - lost.length,
     lost: lost.toSorted((a, b) => a.check < b.check ? -1 : 1),
+    broken: broken.map(([check, outcome]) => ({ check, ...outcome })),
   };
 }
 
