@@ -15,7 +15,8 @@ const OLD = "2025-11-25 (0.1.16)";
 const LEGACY = "2025-11-25 (0.2.0-alpha.12)";
 const MODERN = "2026-07-28 (0.2.0-alpha.12)";
 const LEGACY_SERVERS = ["stdio 2025-11-25", "http 2025-11-25"];
-const SERVERS = [...LEGACY_SERVERS, "stdio 2026-07-28", "http 2026-07-28"];
+const MODERN_SERVERS = ["stdio 2026-07-28", "http 2026-07-28"];
+const SERVERS = [...LEGACY_SERVERS, ...MODERN_SERVERS];
 
 const between = (clients: string[], upstreams: string[]) =>
   clients.flatMap((client) => upstreams.map((upstream) => `${client} -> ${upstream}`));
@@ -32,6 +33,22 @@ const NO_STREAM =
 const TASKS_OF_OTHERS =
   "A server of 2025-11-25 has no tasks of 2026-07-28: its calls are waited for, as " +
   "2026-07-28 has it for a server without tasks";
+
+const NO_TASKS_YET =
+  "Not there yet: the bridge treats every client as one without tasks, so that its " +
+  "calls are waited for";
+
+const IN_TASKS = [
+  "tasks-capability-negotiation",
+  "tasks-dispatch-and-envelope",
+  "tasks-lifecycle",
+  "tasks-mrtr-composition",
+  "tasks-mrtr-input",
+  "tasks-request-headers",
+  "tasks-request-state-removal",
+  "tasks-required-task-error",
+  "tasks-wire-fields",
+];
 
 export const KNOWN: Known[] = [
   {
@@ -61,19 +78,32 @@ export const KNOWN: Known[] = [
       "The scenario's tool says that a list changed without changing it. The bridge tells of what " +
       "changed of an agent's own lists, which are those that a person approved",
   })),
-  ...[
-    "tasks-capability-negotiation",
-    "tasks-dispatch-and-envelope",
-    "tasks-lifecycle",
-    "tasks-mrtr-composition",
-    "tasks-mrtr-input",
-    "tasks-request-headers",
-    "tasks-request-state-removal",
-    "tasks-required-task-error",
-    "tasks-wire-fields",
-  ].map((scenario) => ({
+  ...IN_TASKS.map((scenario) => ({
     check: `${scenario}/*`,
     pairings: between([MODERN], LEGACY_SERVERS),
     reason: TASKS_OF_OTHERS,
   })),
+  ...IN_TASKS.filter((scenario) => scenario !== "tasks-required-task-error").map((scenario) => ({
+    check: `${scenario}/*`,
+    pairings: between([MODERN], MODERN_SERVERS),
+    reason: NO_TASKS_YET,
+  })),
+  ...["invalid-param-chars", "param-mismatch"].map((what) => ({
+    check: `http-custom-header-server-validation/sep-2243-server-reject-${what}`,
+    pairings: between([MODERN], SERVERS),
+    reason: "Not there yet: of an argument's header in base64 the padding is not looked at",
+  })),
+  ...["server-rejects-undeclared-capability", "missing-capability-http-400"].map((what) => ({
+    check: `server-stateless/sep-2575-${what}`,
+    pairings: between([MODERN], LEGACY_SERVERS),
+    reason:
+      "Not there yet: a server of 2025-11-25 finds out by asking, is refused, and its own error is " +
+      "passed on as it is",
+  })),
+  {
+    check: "request-metadata/*",
+    pairings: ["SDK 2.4.0 -> the suite's 2026-07-28"],
+    reason:
+      "Not there yet: a server that refuses the revision that it has is not asked a second time",
+  },
 ];

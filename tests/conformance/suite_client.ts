@@ -89,7 +89,9 @@ function discoverable(url: string): string {
         const result = {
           resultType: "complete",
           supportedVersions: ["2026-07-28"],
-          capabilities: { tools: {}, resources: {}, prompts: {} },
+          capabilities: scenario === "http-standard-headers"
+            ? { tools: {}, resources: {}, prompts: {} }
+            : { tools: {} },
           ttlMs: 0,
           cacheScope: "private",
         };
