@@ -9,6 +9,7 @@ import { csrf } from "hono/csrf";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { agentRoutes } from "./routes/agents.tsx";
+import { connectionRoutes } from "./routes/connections.tsx";
 import type { Deps, Env } from "./routes/deps.ts";
 import { problem, showProblem } from "./routes/problem.tsx";
 import { healthRoutes } from "./routes/health.ts";
@@ -96,6 +97,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", remoteServerRoutes(deps))
     .route("/", serverRoutes(deps))
     .route("/", agentRoutes(deps))
+    .route("/", connectionRoutes(deps))
     .route("/", toolboxPageRoutes(deps))
     .notFound((c) =>
       showProblem(c, 404, "Not found", "There is no such page. It may have been removed.")

@@ -289,22 +289,20 @@ export class Connection {
     }
   }
 
+  /** Callers' requests under way, the oldest first. */
+  calls(): OpenRequest[] {
+    return [...this.#open.values()].filter(({ options }) => options.caller);
+  }
+
   /**
-   * What the server may be about that does not say of which request it is: all calls under way, the
-   * oldest first. Null when they are not one caller's.
+   * Whether what the server says, and does not say of which call, can be about calls of one caller
+   * alone: those under way, and those that were given up just now.
    */
-  addressees(): OpenRequest[] | null {
-    const calls: OpenRequest[] = [];
-    const callers: Caller[] = [];
-    for (const open of this.#open.values()) {
-      if (!open.options.caller) continue;
-      calls.push(open);
-      callers.push(open.options.caller);
-    }
+  areOneCallers(calls: OpenRequest[]): boolean {
     this.#forgetAbandoned();
-    for (const { caller } of this.#abandoned.values()) callers.push(caller);
-    const isOne = calls.length === 0 || callers.every((each) => isSame(each, callers[0]));
-    return isOne ? calls : null;
+    const abandoned = [...this.#abandoned.values()].map(({ caller }) => caller);
+    const callers = [...calls.map(({ options }) => options.caller!), ...abandoned];
+    return callers.every((each) => isSame(each, callers[0]));
   }
 
   /** Ends the connection; every request in flight is answered with what became of it. */
@@ -491,7 +489,10 @@ export class Connection {
    */
   #logMessage(params: unknown, textOf: (key: string) => string): void {
     if (!isObject(params)) return;
-    const options = this.addressees()?.findLast(({ settle }) => settle)?.options;
+    const calls = this.calls();
+    const options = this.areOneCallers(calls)
+      ? calls.findLast(({ settle }) => settle)?.options
+      : undefined;
     if (options?.onNotification && options.logLevel !== undefined) {
       const [level, wanted] = [params.level, options.logLevel].map((each) =>
         LOG_LEVELS.indexOf(String(each))

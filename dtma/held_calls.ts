@@ -21,6 +21,8 @@ import {
 import { objectMembers, objectText } from "./json_text.ts";
 import { ErrorCode, INPUT_ERROR } from "./protocol.ts";
 
+const METHODS = ["elicitation/create", "sampling/createMessage", "roots/list"];
+
 /** The calls that can be interrupted by a question (2026-07-28, patterns/mrtr#supported-requests). */
 const INTERRUPTIBLE = ["tools/call", "prompts/get", "resources/read"];
 
@@ -97,33 +99,32 @@ export class HeldCalls {
 
   /** The server asks: its request is put to the caller that it belongs to, or refused. */
   ask(request: ServerRequest): void {
-    const calls = this.#connection.addressees();
     const { method, idText, paramsText } = request;
-    const refuse = (code: number, message: string) =>
-      this.#connection.answer(idText, failed(code, message));
-    if (!calls) {
+    const answer = (outcome: Outcome) => this.#connection.answer(idText, outcome);
+    const refuse = (reason: string) => answer(failed(INTERNAL, reason));
+    if (!METHODS.includes(method)) return answer(NOT_FOUND);
+    const all = this.#connection.calls();
+    const able = all.filter(({ method }) => INTERRUPTIBLE.includes(method));
+    if (all.length === 0) return refuse("No call is under way: there is nobody to ask");
+    if (able.length === 0) return refuse(`Nothing can be asked during ${all[0].method}`);
+    const refusals = able.map(({ options }) => notDeclared(request, options.caller!.capabilities));
+    const calls = able.filter((_, index) => refusals[index] === null);
+    if (calls.length === 0) return answer(refusals[0]!);
+    if (!this.#connection.areOneCallers(all)) {
       this.#onUnattributed(method);
       return refuse(
-        INTERNAL,
         "Several calls are under way, and this request does not say which of them it is about. " +
           "Run this server with an instance for each agent or session",
       );
     }
     // Of one caller's several calls the newest that asked nothing yet: any of them may be the one.
     const open = calls.findLast(({ id, settle }) => settle && !this.#calls.has(id)) ??
-      calls.findLast(({ settle }) => settle) ?? calls.at(-1);
-    if (!open) return refuse(INTERNAL, "No call is under way: there is nobody to ask");
-    if (!INTERRUPTIBLE.includes(open.method)) {
-      return refuse(INTERNAL, `Nothing can be asked during ${open.method}`);
-    }
-    const undeclared = notDeclared(request, open.options.caller!.capabilities);
-    if (undeclared) return this.#connection.answer(idText, undeclared);
-
+      calls.findLast(({ settle }) => settle) ?? calls.at(-1)!;
     const held = this.#calls.get(open.id) ?? this.#begin(open);
     const text = `{"method":${JSON.stringify(method)},"params":${paramsText}}`;
     const length = [...held.questions.values()].reduce((sum, { text }) => sum + text.length, 0);
     if (held.questions.size >= QUESTIONS_LIMIT || length + text.length > QUESTIONS_LENGTH_LIMIT) {
-      return refuse(INTERNAL, "It asks too much at once");
+      return refuse("It asks too much at once");
     }
     held.questions.set(String(++held.lastKey), { idText, text });
     this.#gather(held);

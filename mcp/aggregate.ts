@@ -25,16 +25,22 @@ export interface NamedToolbelt extends Toolbelt {
   templatesByUri: Map<string, ToolbeltTemplate>;
   /** Of each list the names, in the order in which they are given. */
   order: Record<What, string[]>;
+  /** What was listed of each list already, by name: made once, and its text once ({@link itemText}). */
+  items: Record<What, Map<string, Item>>;
   /** URIs that were listed, by the server that listed them: a hint, not the truth. */
   seenUris: Map<string, string>;
 }
 
 type What = "tools" | "prompts" | "templates";
+/** A definition as it is listed. */
+type Item = Record<string, unknown>;
 
 /** Items on one page of a list. */
 const PAGE = 200;
 /** How long a server's resources are waited for, before the list goes on without them. */
 const RESOURCES_WAIT_MS = 5000;
+/** Longest cursor of a server's that is carried in ours: 50 of them still make a short message. */
+const CURSOR_LIMIT = 2048;
 /** URIs that are remembered as a server's. */
 const SEEN_LIMIT = 10_000;
 
@@ -58,6 +64,7 @@ export function nameToolbelt(toolbelt: Toolbelt, scope: string | null): NamedToo
       ? publicNames(prompts)
       : new Map(prompts.map((prompt) => [prompt.name, prompt])),
     templatesByUri: new Map<string, ToolbeltTemplate>(),
+    items: { tools: new Map(), prompts: new Map(), templates: new Map() },
     seenUris: new Map<string, string>(),
   };
   for (const template of templates) {
@@ -85,12 +92,10 @@ export function listPage(
   named: NamedToolbelt,
   what: What,
   cursor: unknown,
-): { items: Record<string, unknown>[]; nextCursor?: string } {
+): { items: Item[]; nextCursor?: string } {
   if (what === "tools" && named.presents === "search") return { items: SEARCH_TOOLS };
-  const after = cursor === undefined ? null : readCursor(cursor, "after");
-  if (after !== null && typeof after !== "string") throw badCursor();
   const names = named.order[what];
-  const from = after === null ? 0 : firstAfter(names, after);
+  const from = cursor === undefined ? 0 : firstAfter(names, nameIn(cursor));
   const page = names.slice(from, from + PAGE);
   return {
     items: page.map((name) => itemOf(named, what, name)),
@@ -98,15 +103,28 @@ export function listPage(
   };
 }
 
-function itemOf(named: NamedToolbelt, what: What, name: string): Record<string, unknown> {
-  switch (what) {
-    case "tools":
-      return { ...named.toolsByName.get(name)!.definition, name };
-    case "prompts":
-      return { ...named.promptsByName.get(name)!.definition, name };
-    case "templates":
-      return { ...named.templatesByUri.get(name)!.definition, uriTemplate: name };
-  }
+function itemOf(named: NamedToolbelt, what: What, name: string): Item {
+  const known = named.items[what].get(name);
+  if (known) return known;
+  const item = what === "tools"
+    ? { ...named.toolsByName.get(name)!.definition, name }
+    : what === "prompts"
+    ? { ...named.promptsByName.get(name)!.definition, name }
+    : { ...named.templatesByUri.get(name)!.definition, uriTemplate: name };
+  named.items[what].set(name, item);
+  return item;
+}
+
+const texts = new WeakMap<object, string>();
+
+/**
+ * The JSON of an item that {@link listPage} gave, made once: of a thousand tools it takes longer than
+ * all else that a list takes.
+ */
+export function itemText(item: object): string {
+  let text = texts.get(item);
+  if (text === undefined) texts.set(item, text = JSON.stringify(item));
+  return text;
 }
 
 /** The tool of a name that {@link listPage} gave. */
@@ -127,10 +145,10 @@ export function argumentsText(
   const [left, set] = [Object.entries(defaults), Object.entries(fixed)];
   if (left.length === 0 && set.length === 0) return text;
   const members = objectMembers(text);
-  for (const [name, value] of left) {
-    if (!members.has(name)) members.set(name, JSON.stringify(value));
-  }
-  for (const [name, value] of set) members.set(name, JSON.stringify(value));
+  const missing = left.filter(([name]) => !members.has(name));
+  if (missing.length === 0 && set.length === 0) return text;
+  // Put together anew, so that a name written twice does not get past a fixed value.
+  for (const [name, value] of [...missing, ...set]) members.set(name, JSON.stringify(value));
   return objectText(members);
 }
 
@@ -249,7 +267,9 @@ export async function resourcesPage(
       for (const item of arrayItems(listed)) items.push(shownResource(named, server, item));
     }
     const next = members.get("nextCursor");
-    if (next?.startsWith('"')) pending.push([server.serverId, JSON.parse(next)]);
+    if (!next?.startsWith('"')) continue;
+    if (next.length <= CURSOR_LIMIT) pending.push([server.serverId, JSON.parse(next)]);
+    else unavailable[server.slug] = "The rest of its resources: its cursor is over 2 KiB";
   }
   return {
     resourcesText: `[${items.join(",")}]`,
@@ -259,8 +279,9 @@ export async function resourcesPage(
 }
 
 function shownResource(named: NamedToolbelt, server: ToolbeltServer, item: string): string {
-  const { uri } = JSON.parse(item);
-  if (typeof uri !== "string") return item;
+  const resource: unknown = JSON.parse(item);
+  if (!isObject(resource) || typeof resource.uri !== "string") return item;
+  const { uri } = resource;
   if (named.seenUris.size < SEEN_LIMIT && !named.seenUris.has(uri)) {
     named.seenUris.set(uri, server.serverId);
   }
@@ -270,16 +291,27 @@ function shownResource(named: NamedToolbelt, server: ToolbeltServer, item: strin
 
 // ── Cursors ────────────────────────────────────────────────────────────────────────────────────────
 
+function nameIn(cursor: unknown): string {
+  const after = readCursor(cursor, "after");
+  if (typeof after !== "string") throw badCursor();
+  return after;
+}
+
 function readPending(named: NamedToolbelt, cursor: unknown) {
   const pending = readCursor(cursor, "pending");
   if (!Array.isArray(pending)) throw badCursor();
-  return pending.flatMap((entry) => {
+  const cursors = new Map<string, string>();
+  for (const entry of pending) {
     const [serverId, own] = Array.isArray(entry) ? entry : [];
-    if (typeof serverId !== "string" || typeof own !== "string") throw badCursor();
-    // One that was disconnected meanwhile has no more pages.
-    const server = named.servers.find((each) => each.serverId === serverId);
-    return server ? [{ server, cursor: own }] : [];
-  });
+    const isOurs = typeof serverId === "string" && typeof own === "string" &&
+      own.length <= CURSOR_LIMIT && !cursors.has(serverId);
+    // A client that writes one itself must not have a server asked many times at once.
+    if (!isOurs) throw badCursor();
+    cursors.set(serverId, own);
+  }
+  // One that was disconnected meanwhile has no more pages.
+  return withResources(named).filter(({ serverId }) => cursors.has(serverId))
+    .map((server) => ({ server, cursor: cursors.get(server.serverId) }));
 }
 
 function writeCursor(value: Record<string, unknown>): string {

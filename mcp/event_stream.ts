@@ -83,7 +83,10 @@ export function openEventStream(
   };
 }
 
-/** A stream of messages that ends when `work` does; the client's leaving aborts the work. */
+/**
+ * A stream of messages that ends when `work` does; the client's leaving aborts the work. Work that fails
+ * leaves a stream without an answer.
+ */
 export function streamResponse(
   gone: AbortSignal,
   work: (
@@ -95,6 +98,6 @@ export function streamResponse(
   work(
     (text, mayBeDropped) => stream.send({ data: text }, mayBeDropped),
     AbortSignal.any([gone, stream.gone]),
-  ).finally(() => stream.close());
+  ).catch(() => {}).finally(() => stream.close());
   return stream.response;
 }

@@ -180,7 +180,8 @@ export function arrayItems(text: string): string[] {
     else if (char === "{" || char === "[") {
       if (depth++ === 0) start = at + 1;
     } else if (char === "}" || char === "]") {
-      if (--depth === 0) items.push(text.slice(start, at).trim());
+      const last = --depth === 0 ? text.slice(start, at).trim() : "";
+      if (last) items.push(last);
     } else if (char === "," && depth === 1) {
       items.push(text.slice(start, at).trim());
       start = at + 1;

@@ -29,7 +29,9 @@ export function publicNames<T extends Named>(items: T[]): Map<string, T> {
   for (const item of items) {
     const name = plainName(item);
     const isExact = isPlain(item) && plain.get(name) === 1;
-    named.set(isExact ? name : hashedName(item), item);
+    let free = isExact ? name : hashedName(item);
+    for (let turn = 1; named.has(free); turn++) free = hashedName(item, turn);
+    named.set(free, item);
   }
   return named;
 }
@@ -47,15 +49,16 @@ function isPlain(item: Named): boolean {
 /** What a hashed name looks like: kept free of plain names, so that the two never meet. */
 const HASHED = /_h[0-9a-z]{10}$/;
 
-function hashedName(item: Named): string {
-  const suffix = `_h${shortHash(`${item.serverId}\u0000${item.name}`)}`;
+/** @param turn grows while another item has the name: as good as never, but none must be hidden */
+function hashedName(item: Named, turn = 0): string {
+  const suffix = `_h${shortHash(`${item.serverId}\u0000${item.name}${"\u0000".repeat(turn)}`)}`;
   const readable = plainName(item).replace(/[^a-zA-Z0-9_-]+/g, "_");
   return readable.slice(0, NAME_LIMIT - suffix.length) + suffix;
 }
 
 /**
  * 10 characters of base 36 from two 32-bit FNV-1a hashes: short, the same everywhere and at once. It
- * guards nothing: a server that made two of its own tools collide would only hide one of them.
+ * guards nothing: of two that collide the second gets another one.
  */
 function shortHash(text: string): string {
   let a = 0x811c9dc5, b = 0x01000193;

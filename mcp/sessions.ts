@@ -53,6 +53,8 @@ const LOOK_MS = 5000;
 const REMEMBERED_LIMIT = 10_000;
 
 interface Remembered {
+  /** Who asked, and whose it is if it is there: a session has one agent for ever. */
+  agentId: string;
   /** Null while it is being read for the first time. */
   session: Session | null;
   reading: Promise<Session | null>;
@@ -119,10 +121,11 @@ export function sessions(
 
   async function known(agentId: string, id: string): Promise<Session | null> {
     const entry = remembered.get(id);
-    const ageMs = entry ? Date.now() - entry.at : Infinity;
-    if (!entry || ageMs > STALE_MS || entry.session && entry.session.agentId !== agentId) {
-      return await read(agentId, id);
+    if (entry && entry.agentId !== agentId) {
+      return entry.session ? null : await readSession(db, agentId, id);
     }
+    const ageMs = entry ? Date.now() - entry.at : Infinity;
+    if (!entry || ageMs > STALE_MS) return await read(agentId, id);
     const { session } = entry;
     if (!session) return await entry.reading;
     if (session.expiresAt.getTime() < Date.now()) return await read(agentId, id);
@@ -141,7 +144,8 @@ export function sessions(
     const before = remembered.get(id);
     const reading = readSession(db, agentId, id);
     const entry: Remembered = {
-      session: before?.session?.agentId === agentId ? before.session : null,
+      agentId,
+      session: before?.session ?? null,
       reading,
       at: Date.now(),
       touchedAt: before?.touchedAt ?? Date.now(),
@@ -158,7 +162,8 @@ export function sessions(
 
   function remember(session: Session) {
     const now = Date.now();
-    put(session.id, { session, reading: Promise.resolve(session), at: now, touchedAt: now });
+    const { id, agentId } = session;
+    put(id, { agentId, session, reading: Promise.resolve(session), at: now, touchedAt: now });
   }
 
   function put(id: string, entry: Remembered) {

@@ -7,7 +7,6 @@ import {
 } from "./connection_options.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Forbidden, Invalid, NotFound } from "./errors.ts";
-import { tokensOf } from "./token_cost.ts";
 import type { ToolState } from "./tools.ts";
 
 /** One tool of a connection's server, and what the agent makes of it. */
@@ -20,8 +19,6 @@ export interface ConnectionTool {
   change: ToolChange;
   /** As the agent sees it, but for the server's slug before its name. */
   shown: ToolDefinition;
-  /** What `shown` costs a model. */
-  tokens: number;
 }
 
 /** An agent's connection to a server, with what it makes of the server's tools. */
@@ -60,11 +57,6 @@ export async function getConnection(
   );
   if (!connection) throw new NotFound("The agent is not connected to such a server");
   return connection;
-}
-
-/** The tools that an agent gets of a connection now. */
-export function givenTools({ tools }: Connection): ConnectionTool[] {
-  return tools.filter(({ state, isAllowed }) => state === "approved" && isAllowed);
 }
 
 /**
@@ -189,15 +181,9 @@ async function readConnections(sql: Sql, which: ReturnType<Sql>): Promise<Connec
       tools: tools.filter(({ serverId }) => serverId === connection.serverId)
         .map(({ name, definition, state }) => {
           const change = Object.hasOwn(options.changes, name) ? options.changes[name] : {};
-          const shown = {
-            ...changedDefinition(definition, change),
-            name: change.name ?? name,
-          };
-          return {
-            ...{ name, definition, state, change, shown },
-            isAllowed: isAllowed(options, name, connection.deniesByDefault),
-            tokens: tokensOf({ ...shown, name: `${connection.serverSlug}__${shown.name}` }),
-          };
+          const shown = { ...changedDefinition(definition, change), name: change.name ?? name };
+          const given = isAllowed(options, name, connection.deniesByDefault);
+          return { name, definition, state, change, shown, isAllowed: given };
         }),
     };
   });

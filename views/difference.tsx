@@ -2,7 +2,8 @@ import { visibleText } from "./visible_text.ts";
 
 /** A definition as a person reads it: all of it, with what would not be seen made visible. */
 export function definitionText(definition: unknown): string {
-  return visibleText(JSON.stringify(definition, null, 2)).slice(0, 200_000);
+  const text = typeof definition === "string" ? definition : JSON.stringify(definition, null, 2);
+  return visibleText(text).slice(0, 200_000);
 }
 
 /** A definition that was approved beside what it is now, with the lines marked that the other has not. */

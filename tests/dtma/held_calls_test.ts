@@ -171,6 +171,15 @@ Deno.test("a question while several calls are under way is nobody's, unless they
     await session.call(call("release", {}, { meta: mine }), {});
     await waiting;
   }
+  // Where nobody could be asked in any case, an instance of one's own would not help.
+  const unable = { capabilities: {} };
+  const other = session.call(call("waits", {}, unable), {});
+  const [{ error }] = valueOf(
+    await session.call(call("asks", { requests: [FORM] }, unable), {}),
+  ) as { error: { code: number } }[];
+  assert.equal(error.code, -32601);
+  await session.call(call("release"), {});
+  await other;
   assert.deepEqual(unattributed, Array(3).fill("elicitation/create"));
 
   const waiting = session.call(call("waits", {}, { meta: mine }), {});
@@ -315,6 +324,28 @@ Deno.test("held calls end with their session, and may have run", async () => {
   await using modern = startServer("modern");
   const next = await modern.open();
   assert.equal((await next.call(retry(request, asked), {})).error?.code, ErrorCode.indeterminate);
+});
+
+Deno.test("what a server of 2026-07-28 needs passes as it is, and so do its caller's answers", async () => {
+  await using server = startServer("modern");
+  const session = await server.open();
+  const request = call("asks");
+  const response = await session.call(request, {});
+  const { requestState } = inputRequired(response);
+  assert.equal(
+    responseText(response),
+    '{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{"k":{"method":' +
+      '"elicitation/create","params":{"f":1.0}}},"requestState":"theirs",' +
+      '"more":12345678901234567890}}',
+  );
+  const paramsText = `{"name":"asks","requestState":${JSON.stringify(requestState)},` +
+    `"inputResponses":{"k":{"action":"accept","content":{"f":2.0}}},"_meta":{}}`;
+  const line = textOf(await session.call({ ...request, paramsText }, {}));
+  assert.ok(
+    line.includes('"requestState":"theirs","inputResponses":{"k":{"action":"accept",'),
+    line,
+  );
+  assert.ok(line.includes('"content":{"f":2.0}'), line);
 });
 
 Deno.test("calls are held, and asked, only so many", async () => {

@@ -56,11 +56,12 @@ async function openShared() {
     engine: { state: "absent", reason: "a test", advice: "none" },
   });
   const facts = factsAt(`http://127.0.0.1:${dtma.addr.port}`);
+  let present = facts;
   const { publicKey } = await generateSigningKey();
   await enrolToolbox(db, { token: world.enrolmentToken, publicKey, facts });
   await touchToolbox(db, toolboxId, facts);
   // As the real one's long polls do: a toolbox that is silent is taken for unreachable.
-  const touching = setInterval(() => touchToolbox(db, toolboxId, facts).catch(() => {}), 15_000);
+  const touching = setInterval(() => touchToolbox(db, toolboxId, present).catch(() => {}), 15_000);
 
   const logged: string[] = [];
   const log = createLog("text", (line) => logged.push(line));
@@ -92,7 +93,7 @@ async function openShared() {
     toolboxAddress: facts.address!,
     /** Where the toolbox says that its data path is; without an address, where it really is. */
     moveToolbox: (address?: string) =>
-      touchToolbox(db, toolboxId, address === undefined ? facts : factsAt(address)),
+      touchToolbox(db, toolboxId, present = address === undefined ? facts : factsAt(address)),
     report: (change: { observations?: Observation[]; removed?: string[] }) =>
       acceptReport(db, toolboxId, {
         epoch,
