@@ -67,6 +67,22 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a session that is ended takes its servers' own instances with it, and no other",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const shared = await openSession(bridge);
+    await shared.send(0, { method: "DELETE" });
+    await bridge
+      .owner`update public.servers set instances = 'session' where id = ${bridge.serverId}`;
+    const session = await openSession(bridge);
+    assert.equal((await session.send(1, { method: "DELETE" })).status, 204);
+    await until(() => bridge.ended.length > 0);
+    assert.deepEqual(bridge.ended, [session.id]);
+  },
+});
+
+Deno.test({
   name: "/mcp/{server} serves one server under its own names",
   ...options,
   async fn() {

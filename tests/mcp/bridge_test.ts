@@ -157,6 +157,7 @@ Deno.test({
           { "mcp-name": null },
           { "mcp-name": "demo__environment" },
           { "mcp-name": "=?base64?!!!?=" },
+          { "mcp-name": `=?base64?${btoa("demo__echo").replace(/=+$/, "")}?=` },
         ] as Record<string, string | null>[]
       ) {
         const { status, error } = await send(echo, change);

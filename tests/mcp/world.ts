@@ -38,10 +38,12 @@ async function openShared() {
   const { db, toolboxId } = world;
   const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
   const routes = new Map<string, Route>();
+  const ended: string[] = [];
   const dtma = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen: () => {} },
     dataPath({
       logOf: () => Promise.resolve("a line\n"),
+      end: (_serverId, instance) => void ended.push(instance),
       reach: (serverId) =>
         Promise.resolve(routes.get(serverId) ?? { unavailable: "It is not here" }),
       appPublicKey: () => appSigningKey.publicKey,
@@ -91,6 +93,7 @@ async function openShared() {
     calls,
     logged,
     toolboxAddress: facts.address!,
+    ended,
     /** Where the toolbox says that its data path is; without an address, where it really is. */
     moveToolbox: (address?: string) =>
       touchToolbox(db, toolboxId, present = address === undefined ? facts : factsAt(address)),
@@ -220,6 +223,8 @@ export async function openBridge(
     /** What the app logged since this was opened. */
     logged,
     toolboxAddress: world.toolboxAddress,
+    /** Instances that the toolbox was told to end. */
+    ended: world.ended,
     moveToolbox: world.moveToolbox,
     /** Another server, to which the agent is connected too. */
     async another(fixture: string, slug: string) {
