@@ -28,7 +28,9 @@ import { KINDS, openWorld, testKey } from "../models/databases.ts";
 import { observation } from "../models/observation.ts";
 
 let opened: ReturnType<typeof openShared> | null = null;
-Deno.test.afterAll(async () => await (await opened)?.close());
+/** For who runs without Deno's tests, which close it by themselves. */
+export const closeWorld = async () => await (await opened)?.close();
+Deno.test.afterAll(closeWorld);
 
 /** The database with an enrolled toolbox, its data path and `/mcp` before them. */
 async function openShared() {
@@ -121,9 +123,10 @@ async function deployed(
   world: Awaited<ReturnType<typeof openShared>>,
   fixture: string,
   slug: string,
+  args: string[] = [],
 ) {
   const { db, user, workspaceId, toolboxId } = world;
-  const process = startServer(fixture);
+  const process = startServer(fixture, { args });
   const session = await process.open();
   const tools = await session.listTools();
   const prompts = await session.listPrompts();
@@ -188,11 +191,14 @@ async function deployed(
  * @param fixture a script of tests/fixtures/servers, or a path
  * @param options.slug the server's name, with which its tools' names begin
  */
-export async function openBridge(fixture: string, { slug = "demo" }: { slug?: string } = {}) {
+export async function openBridge(
+  fixture: string,
+  { slug = "demo", args = [] }: { slug?: string; args?: string[] } = {},
+) {
   const world = await (opened ??= openShared());
   const { db, user, workspaceId, baseUrls, calls, logged } = world;
   const url = new URL("/mcp", baseUrls[0]).href;
-  const server = await deployed(world, fixture, slug);
+  const server = await deployed(world, fixture, slug, args);
   const agentId = await createAgent(db, user, workspaceId, "Agent");
   await connectServer(db, user, agentId, server.serverId);
   const { id: tokenId, token } = await createToken(db, user, agentId, {
