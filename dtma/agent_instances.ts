@@ -21,9 +21,12 @@ const IDLE_S = 900;
 const RETRY_MS = 5000;
 
 interface Entry {
+  /** Of what it is made from. */
+  hash: string;
   /** Resolves with the instance once it can be called, or with why it cannot. */
   up: Promise<Instance | { unavailable: string }>;
   instance: Instance | null;
+  /** Aborted when it is ended, or let go of. */
   life: AbortController;
   state: AgentInstance;
   failedMs: number;
@@ -62,9 +65,10 @@ export class AgentInstances {
     this.#recipe = recipe;
     const { spec, hash } = recipe;
     for (const [key, entry] of this.#entries) {
-      const isOther = entry.instance !== null && entry.instance.container.hash !== hash;
-      if (isOther || spec.instances === "shared") this.#end(key, "The server was changed");
-      else if (entry.instance) entry.instance.generation = spec.generation;
+      // Also one that is still being started.
+      if (entry.hash !== hash || spec.instances === "shared") {
+        this.#end(key, "The server was changed");
+      } else if (entry.instance) entry.instance.generation = spec.generation;
     }
   }
 
@@ -92,7 +96,8 @@ export class AgentInstances {
       if (this.#entries.size >= INSTANCES_LIMIT) {
         return { unavailable: `The server has ${INSTANCES_LIMIT} instances, which is the limit` };
       }
-      entry = this.#add(key, (life) => this.#start(key, this.#recipe!, life));
+      const recipe = this.#recipe;
+      entry = this.#add(key, recipe.hash, (life) => this.#start(key, recipe, life));
     }
     if (entry.instance && starts) entry.instance.lastAskedMs = performance.now();
     const up = await Promise.race([entry.up, ...(signal ? [aborted(signal)] : [])]);
@@ -105,7 +110,8 @@ export class AgentInstances {
   adopt(found: ContainerSummary, spec: ServerSpec): void {
     const key = found.Labels[Label.instance];
     if (this.#entries.has(key)) return;
-    this.#add(key, () => Instance.adopt(this.#host, this.#watcher(), found, spec));
+    const adopt = () => Instance.adopt(this.#host, this.#watcher(), found, spec);
+    this.#add(key, found.Labels[Label.spec], adopt);
   }
 
   /** Ends the instance of one agent or session, if there is one. */
@@ -125,12 +131,19 @@ export class AgentInstances {
     this.#tell();
   }
 
-  #add(key: string, make: (life: AbortSignal) => Promise<Instance>): Entry {
+  #add(key: string, hash: string, make: (life: AbortSignal) => Promise<Instance>): Entry {
     const life = new AbortController();
     const since = new Date().toISOString();
     const state: AgentInstance = { instance: key, state: "starting", containerId: null, since };
     const up = Promise.resolve({ unavailable: "" });
-    const entry: Entry = { up, instance: null, life, state, failedMs: 0 };
+    const entry: Entry = {
+      hash,
+      up,
+      instance: null,
+      life,
+      state,
+      failedMs: 0,
+    };
     this.#entries.set(key, entry);
     this.#arrived();
     entry.up = this.#bringUp(key, entry, make);
@@ -154,6 +167,7 @@ export class AgentInstances {
       this.#keep(key, entry, instance);
       return instance;
     } catch (error) {
+      // Who ended it removes what came up nevertheless.
       if (signal.aborted) return { unavailable: "The server is being changed" };
       const { reason } = error instanceof EngineAbsentError ? error : asFailure(error);
       const text = this.#reporting.log.clean(
@@ -163,6 +177,7 @@ export class AgentInstances {
       entry.failedMs = performance.now();
       const failed = entry.instance;
       entry.instance = null;
+      this.#tell();
       await failed?.retire("It did not start", 0).catch(ignoreEngine);
       return { unavailable: text };
     }
@@ -221,7 +236,9 @@ export class AgentInstances {
   #tell(): void {
     const { observation } = this.#reporting;
     if (!observation) return;
-    observation.instances = [...this.#entries.values()].map(({ state }) => state);
+    // What failed is told as an event, and is none until its agent calls again.
+    observation.instances = [...this.#entries.values()].filter(({ failedMs }) => failedMs === 0)
+      .map(({ state }) => state);
     this.#reporting.soon();
   }
 

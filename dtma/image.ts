@@ -22,6 +22,7 @@ import {
 import { type BuildRecord, comparison, contentHash } from "./image_rebuild.ts";
 import { BaseImages } from "./base_images.ts";
 import { billOfMaterials } from "./image_sbom.ts";
+import { withNeverStarted } from "./never_started.ts";
 import { Label } from "./policy.ts";
 import {
   type OciPackage,
@@ -199,9 +200,13 @@ export class Images {
     return await join(build, options);
   }
 
-  /** Removes this toolbox's images that are for none of `inUse` and that no container uses. */
+  /**
+   * Removes this toolbox's images that are for none of `inUse` and that no container uses, and what is
+   * left of builds that were cut off.
+   */
   async collect(inUse: Package[]): Promise<void> {
     const { docker, toolboxId, dataDir } = this.#options;
+    await this.#removeSteps();
     const keys = await Promise.all(inUse.map((each) => imageKey(each, toolboxId)));
     const keep = new Set([...keys, ...this.#builds.keys()]);
     for (const image of await docker.listImages([`${Label.toolbox}=${toolboxId}`])) {
@@ -211,6 +216,25 @@ export class Images {
       // The engine refuses to remove one that a container uses, a stopped one of any generation too.
       if (wanted || !await docker.removeImage(image.Id)) continue;
       await Deno.remove(sbomFile(dataDir, image.Id)).catch(ignoreNotFound);
+    }
+  }
+
+  /**
+   * The engine removes a step's container when the step ends; not when the engine itself ends before.
+   * Known by what it stands on: an image of ours in the making, which has no tag.
+   */
+  async #removeSteps(): Promise<void> {
+    const { docker, toolboxId } = this.#options;
+    const label = [`${Label.toolbox}=${toolboxId}`];
+    const containers = await docker.listContainers(label);
+    const made = new Set((await docker.listImages(label)).map(({ Id }) => Id));
+    // After the lists: what a build is at that began since is not on them.
+    if (this.#builds.size > 0) return;
+    for (const { Id, ImageID, Labels } of containers) {
+      const isOfBuild = Label.image in Labels || BuildLabel.build in Labels;
+      if (isOfBuild && !(Label.server in Labels) && !made.has(ImageID)) {
+        await docker.removeContainer(Id);
+      }
     }
   }
 
@@ -479,20 +503,10 @@ export class Images {
     });
   }
 
-  /** By way of a container that is never started. */
-  async #withContainer<T>(imageId: string, use: (container: string) => Promise<T>): Promise<T> {
+  #withContainer<T>(imageId: string, use: (container: string) => Promise<T>): Promise<T> {
     const { docker, toolboxId } = this.#options;
-    const container = await docker.createContainer(`mooring-read-${crypto.randomUUID()}`, {
-      Image: imageId,
-      Labels: { [Label.toolbox]: toolboxId },
-      Entrypoint: ["/never-started"],
-      HostConfig: { NetworkMode: "none" },
-    });
-    try {
-      return await use(container);
-    } finally {
-      await docker.removeContainer(container);
-    }
+    const body = { Image: imageId, HostConfig: { NetworkMode: "none" } };
+    return withNeverStarted(docker, toolboxId, body, use);
   }
 
   /** The earlier stages' images have no tag and nobody else to remove them. */

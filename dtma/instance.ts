@@ -8,6 +8,7 @@ import type { Egress } from "./egress.ts";
 import { asFailure, exitFailure, Failure, SkipProbe, StreamLost } from "./failure.ts";
 import type { BuiltImage } from "./image.ts";
 import type { LogTail } from "./log_tail.ts";
+import { withNeverStarted } from "./never_started.ts";
 import {
   containerConfig,
   containerName,
@@ -82,6 +83,9 @@ const ADVISE_EVERY_MS = 10 * 60_000;
 
 /** Two pings in a row without an answer in this time each: the server hangs. */
 const PING_TIMEOUT_MS = 10_000;
+
+/** An engine that answers within this time is not why a server was silent for so many seconds. */
+const ENGINE_SOON_MS = 2000;
 
 const STOP_SECONDS = 3;
 
@@ -423,12 +427,26 @@ export class Instance {
       this.#watcher.health(latencyMs);
       missed = latencyMs === null ? missed + 1 : 0;
       if (missed < 2) continue;
+      // Pings travel through the engine: one that stood still made the server mute.
+      if (!await this.#engineAnswersSoon()) {
+        missed = 0;
+        continue;
+      }
+      if (signal.aborted) return null;
       return new Failure(
         "handshake",
         "The server hangs: it answered no ping twice in a row, with nothing else asked of it",
         "Look at the log below; the server may have a fault, or wait for something.",
       );
     }
+  }
+
+  async #engineAnswersSoon(): Promise<boolean> {
+    const askedMs = performance.now();
+    await this.#host.docker.inspectContainer(this.container.id).catch((error) => {
+      if (!(error instanceof DockerError)) throw error;
+    });
+    return performance.now() - askedMs < ENGINE_SOON_MS;
   }
 
   /** How the container ended, or null if it runs. Waits a little for an end that is under way. */
@@ -470,10 +488,14 @@ async function makeVolumes(
   for (const { name } of volumes) {
     await docker.createVolume(volumeName(serverId, name), { ...labels, [Label.volume]: name });
   }
-  const id = await docker.createContainer(`mooring-volumes-${crypto.randomUUID()}`, {
+  const uid = Number(POLICY.user.split(":")[0]);
+  const directories = volumes.map(({ name }) => ({
+    path: name,
+    kind: "directory" as const,
+    owner: uid,
+  }));
+  await withNeverStarted(docker, toolboxId, {
     Image: image.id,
-    Labels: { [Label.toolbox]: toolboxId },
-    Entrypoint: ["none"],
     HostConfig: {
       NetworkMode: "none",
       Mounts: volumes.map(({ name }) => ({
@@ -483,18 +505,7 @@ async function makeVolumes(
         VolumeOptions: { NoCopy: true },
       })),
     },
-  });
-  try {
-    const uid = Number(POLICY.user.split(":")[0]);
-    const directories = volumes.map(({ name }) => ({
-      path: name,
-      kind: "directory" as const,
-      owner: uid,
-    }));
-    await docker.unpack(id, "/volumes", writeTreeTar(directories));
-  } finally {
-    await docker.removeContainer(id);
-  }
+  }, (container) => docker.unpack(container, "/volumes", writeTreeTar(directories)));
 }
 
 /** Stops and removes a container of ours, and its network. */

@@ -8,13 +8,8 @@ import type { Observation, ReportedEvent } from "./protocol.ts";
 import { Ceiling } from "./ceiling.ts";
 import type { Desired, WantedServer } from "./desired.ts";
 import type { Log } from "./log.ts";
-import {
-  EGRESS_LABEL,
-  type EgressOptions,
-  type ManagedEgress,
-  type OnDenied,
-  openEgress,
-} from "./egress.ts";
+import { isForgotten } from "./never_started.ts";
+import { type EgressOptions, type ManagedEgress, type OnDenied, openEgress } from "./egress.ts";
 import { type Route, type ServerImages, ServerLoop, type Toolbox } from "./server_loop.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import type { openSession } from "./session.ts";
@@ -53,9 +48,6 @@ export interface ReconcilerOptions {
 }
 
 const ENGINE_RETRY_MS = 2000;
-
-/** No build needs longer from its image to its lock file. */
-const FORGOTTEN_MS = 10 * 60_000;
 
 /** The servers of one toolbox. Make it with {@link Reconciler.open}. */
 export class Reconciler {
@@ -225,11 +217,8 @@ export class Reconciler {
         docker.listContainers(label),
         docker.listNetworks(label),
       ]);
-      for (const { Id, Labels, Created } of containers) {
-        // One that a lock file was read from, by a DTMA that was killed at it.
-        const forgotten = !Labels[Label.server] && !Labels[EGRESS_LABEL] &&
-          Created * 1000 < Date.now() - FORGOTTEN_MS;
-        if (forgotten) await docker.removeContainer(Id);
+      for (const { Id, Names } of containers) {
+        if (isForgotten(Names[0].slice(1))) await docker.removeContainer(Id);
       }
       for (const { Labels } of [...containers, ...networks]) {
         const serverId = Labels[Label.server];

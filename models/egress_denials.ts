@@ -2,7 +2,7 @@
 import { HostPort } from "../dtma/protocol.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Invalid } from "./errors.ts";
-import { changing, nextGeneration, sayRequest } from "./servers.ts";
+import { changing, nextGeneration, sayRequest, type Server } from "./servers.ts";
 
 export interface EgressDenial {
   host: string;
@@ -43,7 +43,7 @@ export async function allowHost(
     if ([...entry.network.hosts, ...options.hosts].includes(hostPort)) return;
     const hosts = [...options.hosts, hostPort];
     if (hosts.length > 64) throw new Invalid("A server may be allowed 64 hosts more at most");
-    await nextGeneration(sql, user, server, { ...server.config, options: { ...options, hosts } });
+    await withHosts(sql, user, server, hosts);
     await sayRequest(sql, user, server, `Allowed it to reach ${hostPort}`);
   });
 }
@@ -59,7 +59,7 @@ export async function disallowHost(
     const { options } = server.config;
     const hosts = options.hosts.filter((each) => each !== hostPort);
     if (hosts.length === options.hosts.length) return;
-    await nextGeneration(sql, user, server, { ...server.config, options: { ...options, hosts } });
+    await withHosts(sql, user, server, hosts);
     await sayRequest(sql, user, server, `Allows it no more to reach ${hostPort}`);
   });
 }
@@ -72,6 +72,12 @@ export async function dismissDenial(
   hostPort: string,
 ): Promise<void> {
   await changing(db, user, serverId, (sql) => forgetDenials(sql, serverId, hostPort));
+}
+
+/** What it may reach says nothing of whether it runs: one that a person stopped stays stopped. */
+function withHosts(sql: Sql, user: User, server: Server, hosts: string[]): Promise<void> {
+  const config = { ...server.config, options: { ...server.config.options, hosts } };
+  return nextGeneration(sql, user, server, config, server.running);
 }
 
 async function forgetDenials(sql: Sql, serverId: string, hostPort: string): Promise<void> {

@@ -434,11 +434,19 @@ async function freeSlug(sql: Sql, workspaceId: string, name: string): Promise<st
   return slug;
 }
 
-export async function nextGeneration(sql: Sql, user: User, server: Server, config: ServerConfig) {
+/** @param running whether the server is to run from then on */
+export async function nextGeneration(
+  sql: Sql,
+  user: User,
+  server: Server,
+  config: ServerConfig,
+  running = true,
+) {
   if (server.removedAt) throw new Conflict("The server is being removed: deploy another one");
   const generation = server.generation + 1;
   await writeGeneration(sql, user, server, generation, config);
-  await sql`update servers set generation = ${generation}, running = true where id = ${server.id}`;
+  await sql`
+    update servers set generation = ${generation}, running = ${running} where id = ${server.id}`;
 }
 
 async function writeGeneration(

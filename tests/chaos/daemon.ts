@@ -41,14 +41,19 @@ export class Daemon {
     this.#signal("SIGKILL");
   }
 
-  /** Asked to end, as by a service manager at an upgrade; started again when it has. */
-  async restart(timeoutMs: number): Promise<void> {
+  /**
+   * Asked to end, as by a service manager at an upgrade; started again when it has.
+   * @returns what waits for its end, so long and no longer
+   */
+  restart(): (timeoutMs: number) => Promise<void> {
     const ending = this.#process;
     this.#signal("SIGTERM");
-    await Promise.race([ending?.status, sleep(timeoutMs)]);
-    if (this.#process && this.#process === ending) {
-      throw new Error(`${this.name} did not end within ${timeoutMs} ms of SIGTERM`);
-    }
+    return async (timeoutMs) => {
+      await Promise.race([ending?.status, sleep(timeoutMs)]);
+      if (ending && this.#process === ending) {
+        throw new Error(`${this.name} did not end within ${timeoutMs} ms of SIGTERM`);
+      }
+    };
   }
 
   /** It may be started again. */

@@ -101,6 +101,7 @@ export class Engine {
     await eventually(
       `${this.name} answers`,
       () => this.docker.version().then(() => true, () => false),
+      60_000,
     );
   }
 
@@ -110,6 +111,14 @@ export class Engine {
 
   release(): void {
     this.#daemon.release();
+  }
+
+  pause(): void {
+    this.#daemon.pause();
+  }
+
+  resume(): void {
+    this.#daemon.resume();
   }
 
   /** Not a byte more can be written where the engine keeps its data. */
@@ -157,6 +166,12 @@ export class Engine {
     } finally {
       client.close();
     }
+  }
+
+  /** What servers wrote down in a volume. */
+  async readVolume(name: string): Promise<string> {
+    const file = `${this.folder}/data/volumes/${name}/_data/calls`;
+    return await Deno.readTextFile(file).catch(() => "");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,14 +1,16 @@
 /** Rounds of faults under load, and what must hold in each and at the end. */
 import { absent } from "../dtma/engine.ts";
-import { type Look, lookAtEverything } from "./convergence.ts";
+import { type Look, lookAtEverything, ownerOf } from "./convergence.ts";
 import { History } from "./history.ts";
+import type { Running, Violation } from "./judge.ts";
 import { absentKinds, everythingIsUp, type Fault, Nemesis } from "./nemesis.ts";
-import { Observer, type Violation } from "./observer.ts";
+import { Observer } from "./observer.ts";
 import { POSTGRES_PROGRAMS } from "./postgres.ts";
 import { Random } from "./random.ts";
+import type { RoundResult } from "./results.ts";
 import { System } from "./system.ts";
-import { sleep } from "./waiting.ts";
-import { Workload } from "./workload.ts";
+import { awake, sleep } from "./waiting.ts";
+import { type Wanted, Workload } from "./workload.ts";
 
 export interface ChaosOptions {
   seed: number;
@@ -19,9 +21,16 @@ export interface ChaosOptions {
   only?: string[];
   /** Some faults last for longer than any back-off of Mooring's. */
   hasLong?: boolean;
+  /** Of the sources to run, with a slash at its end; none: these. */
+  root?: string;
   say: (line: string) => void;
+  /** Told of each round. */
+  onRound?: (round: Played) => void | Promise<void>;
   signal?: AbortSignal;
 }
+
+/** A round, as far as the harness knows of it. */
+export type Played = Omit<RoundResult, "at" | "code">;
 
 export interface ChaosResult {
   /** Rounds after which everything held, and the end, which is one more. */
@@ -30,13 +39,18 @@ export interface ChaosResult {
   /** Fault kinds that cannot be had here, with why. */
   skipped: Map<string, string>;
   violations: Violation[];
-  /** Milliseconds from the heal to the world as it was asked for, by fault kind. */
-  reconvergedMs: Map<string, number[]>;
+  rounds: Played[];
   tally: Map<string, number>;
 }
 
-/** From the heal on: DTMA's longest waits for an app (30 s) and for a server's restart. */
-const RECONVERGE_TIMEOUT_MS = 90_000;
+/**
+ * From the heal on: DTMA's longest waits for an app (30 s) and for a server's restart, and what people
+ * asked for meanwhile, on a machine that has other things to do (load 40: 85 s seen).
+ */
+const RECONVERGE_TIMEOUT_MS = 150_000;
+
+/** In such a round a server that sleeps is woken by a call; it goes to sleep between them. */
+const WAKES_EVERY = 10;
 
 /** Servers that are up must answer within this time after the world is as it was asked for. */
 const ANSWER_TIMEOUT_MS = 30_000;
@@ -73,11 +87,11 @@ async function runIn(folder: string, options: ChaosOptions): Promise<ChaosResult
     failed: 0,
     skipped: new Map(),
     violations: [],
-    reconvergedMs: new Map(),
+    rounds: [],
     tally: new Map(),
   };
   const startedMs = Date.now();
-  await using system = await System.start(new Random(seed), history, folder);
+  await using system = await System.start(new Random(seed), history, folder, options.root);
   await using observer = new Observer(system.toolboxes.map(({ engine }) => engine), history);
   const workload = new Workload(system, observer, history);
   const world = new Rounds(system, observer, workload, history, say);
@@ -92,22 +106,19 @@ async function runIn(folder: string, options: ChaosOptions): Promise<ChaosResult
   });
 
   for (let round = 1; round <= rounds; round++) {
-    if (Date.now() > endMs || signal?.aborted || observer.violations.length > 0) break;
-    const { kinds, tookMs } = await world.play(round, nemesis);
-    if (observer.violations.length > 0) {
-      result.failed++;
-      break;
-    }
-    result.passed++;
-    const key = kinds.length === 1 ? kinds[0] : "two at once";
-    result.reconvergedMs.set(key, [...result.reconvergedMs.get(key) ?? [], tookMs]);
+    if (Date.now() > endMs || signal?.aborted || observer.judge.violations.length > 0) break;
+    const played = await world.play(round, nemesis);
+    result.rounds.push(played);
+    await options.onRound?.(played);
+    if (played.violated.length > 0) result.failed++;
+    else result.passed++;
   }
-  const isBroken = observer.violations.length > 0;
+  const isBroken = observer.judge.violations.length > 0;
   if (!isBroken) await world.end();
   await world.checkCalls();
-  if (observer.violations.length === 0) result.passed++;
+  if (observer.judge.violations.length === 0) result.passed++;
   else if (result.failed === 0) result.failed++;
-  result.violations = observer.violations;
+  result.violations = observer.judge.violations;
   result.tally = workload.tally;
   say(
     `${observer.containers.size} containers in ${observer.samples} samples, ` +
@@ -115,15 +126,19 @@ async function runIn(folder: string, options: ChaosOptions): Promise<ChaosResult
   );
   if (result.violations.length > 0) {
     for (const { rule, detail } of result.violations) say(`VIOLATION of "${rule}": ${detail}`);
-    say(`See it again: deno task chaos --seed ${seed} --rounds ${rounds}`);
+    say(
+      `See it again: deno task chaos --seed ${seed} --rounds ${rounds}; history: ${history.path}`,
+    );
   }
   return result;
 }
 
 /** One system under load, round after round. */
 class Rounds {
-  /** Containers that ran at the end of the round before, by server. */
-  #before = new Map<string, string>();
+  /** Containers that ran at the end of the round before, by server and instance. */
+  #before = new Map<string, Running>();
+  /** Calls before this one were judged. */
+  #judged = 0;
 
   constructor(
     readonly system: System,
@@ -139,25 +154,28 @@ class Rounds {
     return look;
   }
 
-  async play(round: number, nemesis: Nemesis): Promise<{ kinds: string[]; tookMs: number }> {
+  async play(round: number, nemesis: Nemesis): Promise<Played> {
     const { system, workload, observer, history } = this;
+    const startedMs = awake();
     workload.round = round;
     const quiet = new AbortController();
     const working = workload.run(quiet.signal);
-    await sleep(300);
+    await sleep(200);
     const faults = await nemesis.strike();
-    const kinds = faults.map(({ kind }) => kind);
     const what = faults.map(({ kind, target }) => `${kind} (${target})`).join(" and ");
     history.add("fault", { round, faults: what });
+    const struckMs = awake();
     await sleep(nemesis.duration());
-    for (const fault of faults) {
+    const lastedMs = awake() - struckMs;
+    // Together: one may not be healed while another lasts.
+    await Promise.all(faults.map(async ({ heal }) => {
       try {
-        await fault.heal();
+        await heal();
       } catch (error) {
         observer.violate("a fault can be healed", (error as Error).message);
       }
-    }
-    const healedMs = Date.now();
+    }));
+    const healedMs = awake();
     history.add("heal", { round });
     quiet.abort();
     await working;
@@ -165,24 +183,23 @@ class Rounds {
       observer.violate("what fell gets up", error.message)
     );
     const look = await this.reconverge();
-    const tookMs = Date.now() - healedMs;
-    history.add("reconverged", { round, tookMs, differences: look.differences });
-    this.#checkUntouched(look, faults);
-    this.#before = look.running;
-    for (const { balancer } of system.toolboxes) {
-      for (const answer of balancer.acceptedReplays) {
-        observer.violate("no replay is accepted", answer);
-      }
-    }
-    const end = observer.violations.length === 0 ? "held" : "VIOLATED";
-    this.say(`Round ${round}: ${what}: ${end}, reconverged in ${seconds(tookMs)}`);
-    return { kinds, tookMs };
+    const reconvergedMs = awake() - healedMs;
+    history.add("reconverged", { round, reconvergedMs, differences: look.differences });
+    await observer.readLedgers();
+    this.#check(look, faults);
+    const violated = [...new Set(observer.judge.violations.map(({ rule }) => rule))];
+    const end = violated.length === 0 ? "held" : "VIOLATED";
+    this.say(`Round ${round}: ${what}: ${end}, reconverged in ${seconds(reconvergedMs)}`);
+    const kinds = faults.map(({ kind }) => kind);
+    const tookMs = awake() - startedMs;
+    const { seed } = system.random;
+    return { seed, round, faults: kinds, lastedMs, reconvergedMs, tookMs, violated };
   }
 
   /** Waits until the world is as it was asked for and every server that runs answers. */
   async reconverge(timeoutMs = RECONVERGE_TIMEOUT_MS): Promise<Look> {
     const { system, workload, observer, history } = this;
-    const deadline = Date.now() + timeoutMs;
+    const deadline = awake() + timeoutMs;
     let look: Look = { differences: [], running: new Map() };
     for (;;) {
       try {
@@ -193,12 +210,12 @@ class Rounds {
         look = { differences: [`Looking failed: ${error}`], running: new Map() };
       }
       if (look.differences.length === 0) break;
-      if (Date.now() > deadline) {
+      if (awake() > deadline) {
         for (const each of look.differences) observer.violate("it becomes as it was asked", each);
         return look;
       }
       history.add("waiting", { differences: look.differences });
-      await sleep(150);
+      await sleep(250);
     }
     history.add("as asked");
     await this.#everyServerAnswers();
@@ -206,39 +223,33 @@ class Rounds {
     return look;
   }
 
-  /** Removes everything: nothing may be left. */
+  /** Removes everything: nothing may be left but volumes that were to be kept, with what was written. */
   async end(): Promise<void> {
     const { system, workload, observer } = this;
     await workload.removeAll();
     await this.reconverge();
     for (const { engine } of system.toolboxes) {
       for (const volume of await engine.volumes()) {
-        observer.violate("nothing is left", `volume ${volume} on ${engine.name}`);
+        const server = workload.servers.get(ownerOf(volume));
+        if (!server) continue; // looking for strays has told of it
+        const calls = workload.calls.filter(({ serverId }) => serverId === server.id);
+        observer.judge.keptWhatWasWritten(server.slug, calls, await engine.readVolume(volume));
+        server.isVolumeFound = true;
       }
+    }
+    for (const { slug, id, kind, deletesVolume, isVolumeFound } of workload.servers.values()) {
+      if (kind !== "counts-kept" || deletesVolume || isVolumeFound) continue;
+      const calls = workload.calls.filter(({ serverId }) => serverId === id);
+      observer.judge.keptWhatWasWritten(slug, calls, "");
     }
   }
 
-  /** Each call ran as often as its caller was told. */
+  /** All calls once more, now that nothing can run any more. */
   async checkCalls(): Promise<void> {
-    const { counts, unread } = await this.observer.ledgers();
-    let unknown = 0;
-    for (const { token, serverId, outcome } of this.workload.calls) {
-      const count = counts.get(token) ?? 0;
-      const isRight = outcome.kind === "answered"
-        ? count === 1
-        : outcome.kind === "not made"
-        ? count === 0
-        : count <= 1;
-      if (isRight) continue;
-      const isUnknown = count === 0 && unread.some((each) => each.serverId === serverId);
-      if (isUnknown) unknown++;
-      else {
-        this.observer.violate(
-          "a call runs as often as it is told",
-          `${token} ran ${count} times: ${JSON.stringify(outcome)}`,
-        );
-      }
-    }
+    await this.observer.readLedgers();
+    const { judge, counts } = this.observer;
+    const unknown = judge.callsRanAsTold(this.workload.calls, counts);
+    const unread = [...judge.containers.values()].filter((each) => !each.ledger && !each.isRead);
     this.say(
       `${unread.length} containers ended before their ledger was opened` +
         (unknown > 0 ? `; of ${unknown} calls it is not known whether they ran` : ""),
@@ -246,46 +257,46 @@ class Rounds {
   }
 
   async #everyServerAnswers(): Promise<void> {
-    const { system, workload, observer } = this;
-    const up = [...workload.servers.values()].filter((each) => each.running && !each.removed);
-    await Promise.all(up.map(async (server) => {
-      const deadline = Date.now() + ANSWER_TIMEOUT_MS;
-      for (const url of system.urls) {
-        for (;;) {
-          const outcome = await workload.probe(server, url);
-          if (outcome.kind === "answered") {
-            if (outcome.mark !== server.mark) {
-              observer.violate(
-                "it becomes as it was asked",
-                `${server.slug} answers with the configuration ${outcome.mark}, not ${server.mark}`,
-              );
-            }
-            break;
-          }
-          if (Date.now() > deadline) {
-            observer.violate("what runs answers", `${server.slug}: ${outcome.why}`);
-            return;
-          }
-          await sleep(200);
-        }
-      }
-    }));
+    const { system, workload } = this;
+    const up = [...workload.servers.values()].filter((each) =>
+      each.running && !each.removed && (!each.isSleeper || workload.round % WAKES_EVERY === 0)
+    );
+    await Promise.all(up.flatMap((server) => system.urls.map((url) => this.#answers(server, url))));
   }
 
-  /** A server that nobody touched, and whose process no fault ended, runs on in its container. */
-  #checkUntouched({ running }: Look, faults: Fault[]): void {
+  async #answers(server: Wanted, url: string): Promise<void> {
     const { workload, observer } = this;
+    const deadline = awake() + ANSWER_TIMEOUT_MS;
+    for (;;) {
+      const outcome = await workload.probe(server, url);
+      if (outcome.kind === "answered") {
+        if (outcome.mark === server.mark) return;
+        return observer.violate(
+          "it becomes as it was asked",
+          `${server.slug} answers with the configuration ${outcome.mark}, not ${server.mark}`,
+        );
+      }
+      if (awake() > deadline) {
+        return observer.violate("what runs answers", `${server.slug}: ${outcome.why}`);
+      }
+      await sleep(100);
+    }
+  }
+
+  #check(look: Look, faults: Fault[]): void {
+    const { system, workload, observer } = this;
     const struck = new Set(faults.flatMap(({ servers }) => servers));
-    for (const [serverId, container] of this.#before) {
-      const server = workload.servers.get(serverId)!;
-      if (server.touchedIn === workload.round || struck.has(serverId)) continue;
-      if (running.get(serverId) === container) continue;
-      observer.violate(
-        "what nobody touched runs on",
-        `${server.slug} (${serverId}) was in ${container.slice(0, 12)} and is in ` +
-          `${running.get(serverId)?.slice(0, 12) ?? "none"} after ` +
-          faults.map(({ kind }) => kind).join(" and "),
-      );
+    const isExcused = (id: string) =>
+      workload.servers.get(id)!.touchedIn === workload.round || struck.has(id);
+    const during = faults.map(({ kind }) => kind).join(" and ");
+    observer.judge.ranOn(this.#before, look.running, isExcused, during);
+    this.#before = look.running;
+    observer.judge.callsRanAsTold(workload.calls.slice(this.#judged), observer.counts);
+    this.#judged = workload.calls.length;
+    for (const { balancer } of system.toolboxes) {
+      for (const answer of balancer.acceptedReplays) {
+        observer.violate("no replay is accepted", answer);
+      }
     }
   }
 }

@@ -1,7 +1,10 @@
 /** The faults. Each is begun, lasts for a while, and is healed. */
+import { EGRESS_LABEL } from "../../dtma/egress.ts";
+import type { Daemon } from "./daemon.ts";
 import { fillDisk, freeDisk } from "./engine.ts";
+import type { Seen } from "./judge.ts";
 import type { Weather } from "./link.ts";
-import type { Observer, Seen } from "./observer.ts";
+import type { Observer } from "./observer.ts";
 import type { Random } from "./random.ts";
 import type { System, Toolbox } from "./system.ts";
 import { eventually } from "./waiting.ts";
@@ -38,18 +41,8 @@ const FAULTS: Record<string, Begin> = {
     daemon.pause();
     return fault("app frozen", daemon.name, () => daemon.resume());
   },
-  "app restarted": ({ replicas }, _, random) => {
-    const { daemon } = random.pick(replicas);
-    const ended = daemon.restart(GRACE_MS);
-    ended.catch(() => {}); // told by the heal
-    return fault("app restarted", daemon.name, () => ended);
-  },
-  "DTMA restarted": ({ toolboxes }, _, random) => {
-    const { daemon } = random.pick(toolboxes);
-    const ended = daemon.restart(GRACE_MS);
-    ended.catch(() => {}); // told by the heal
-    return fault("DTMA restarted", daemon.name, () => ended);
-  },
+  "app restarted": ({ replicas }, _, random) => restarted("app", random.pick(replicas).daemon),
+  "DTMA restarted": ({ toolboxes }, _, random) => restarted("DTMA", random.pick(toolboxes).daemon),
   "DTMA killed": ({ toolboxes }, _, random) => {
     const { daemon } = random.pick(toolboxes);
     daemon.kill();
@@ -80,6 +73,24 @@ const FAULTS: Record<string, Begin> = {
       await engine.ready();
     });
   },
+  "dockerd frozen": ({ toolboxes }, _, random) => {
+    const { engine } = random.pick(toolboxes);
+    engine.pause();
+    return fault("dockerd frozen", engine.name, () => engine.resume());
+  },
+  "egress proxy killed": async ({ toolboxes }, _, random) => {
+    const { engine } = random.pick(toolboxes);
+    const listed = await engine.docker.listContainers([EGRESS_LABEL]).catch(() => []);
+    for (const { Id } of listed) {
+      const { State } = await engine.docker.inspectContainer(Id);
+      await signalServer({ id: Id, pid: (State as unknown as { Pid: number }).Pid }, "SIGKILL");
+    }
+    return fault("egress proxy killed", `${listed.length} of ${engine.name}`, () => {});
+  },
+  "Postgres frozen": async ({ postgres }) => {
+    await postgres.pause();
+    return fault("Postgres frozen", "the database", () => postgres.resume());
+  },
   "Postgres crashed": async ({ postgres }) => {
     await postgres.crashAndRecover();
     return fault("Postgres crashed", "the database", () => {});
@@ -88,6 +99,13 @@ const FAULTS: Record<string, Begin> = {
     const { database, daemon } = random.pick(replicas);
     database.weather = { kind: "cut" };
     return fault("database cut off", daemon.name, () => {
+      database.weather = { kind: "clear" };
+    });
+  },
+  "database delayed": ({ replicas }, _, random) => {
+    const { database, daemon } = random.pick(replicas);
+    database.weather = { kind: "delayed", ms: random.between(50, 400) };
+    return fault("database delayed", daemon.name, () => {
       database.weather = { kind: "clear" };
     });
   },
@@ -142,21 +160,20 @@ const FAULTS: Record<string, Begin> = {
     await engine.fillDisk();
     return fault("engine's disk full", engine.name, () => engine.freeDisk());
   },
-  "clock jumped": async ({ toolboxes }, _, random) => {
-    const { daemon, clockFile } = random.pick(toolboxes);
-    const offset = random.pick(["+3600", "-3600", "+40", "-40", "+31536000"]);
-    await Deno.writeTextFile(clockFile!, offset);
-    if (random.chance(0.5)) restart(daemon);
-    return fault("clock jumped", `${daemon.name} by ${offset} s`, async () => {
-      await Deno.writeTextFile(clockFile!, "+0");
-    });
-  },
+  "DTMA's clock jumped": ({ toolboxes }, _, random) =>
+    jumped("DTMA", random.pick(toolboxes), random, ["+3600", "-3600", "+40", "-40", "+31536000"]),
+  // Not by a year: the person's session would be over.
+  "app's clock jumped": ({ replicas }, _, random) =>
+    jumped("app", random.pick(replicas), random, ["+3600", "-3600", "+40", "-40"]),
 };
 
 /** Kinds that cannot be had here, with why. */
 export function absentKinds(system: System): Map<string, string> {
   return new Map(
-    system.hasFaketime ? [] : [["clock jumped", "the package libfaketime is not installed"]],
+    system.hasFaketime ? [] : ["DTMA", "app"].map((whose) => [
+      `${whose}'s clock jumped`,
+      "the package libfaketime is not installed",
+    ]),
   );
 }
 
@@ -183,14 +200,14 @@ export class Nemesis {
 
   /** How long the faults of a round last. */
   duration(): number {
-    if (this.options.hasLong && this.#random.chance(0.07)) return this.#random.between(15e3, 40e3);
-    return this.#random.between(1200, 3500);
+    if (this.options.hasLong && this.#random.chance(0.07)) return this.#random.between(12e3, 40e3);
+    return this.#random.between(700, 2500);
   }
 
   async strike(): Promise<Fault[]> {
     const faults = [await this.#begin(this.#next())];
     // Trouble seldom comes alone.
-    if (this.#random.chance(0.2)) {
+    if (this.#random.chance(0.4)) {
       const kind = this.#next();
       if (kind !== faults[0].kind) faults.push(await this.#begin(kind));
     }
@@ -224,6 +241,26 @@ function weather(
   });
 }
 
+/** Its end is waited for from the heal on: another fault may have held it up until then. */
+function restarted(who: string, daemon: Daemon): Fault {
+  const ended = daemon.restart();
+  return fault(`${who} restarted`, daemon.name, () => ended(GRACE_MS));
+}
+
+async function jumped(
+  whose: string,
+  { daemon, clockFile }: { daemon: Daemon; clockFile: string | null },
+  random: Random,
+  offsets: string[],
+): Promise<Fault> {
+  const offset = random.pick(offsets);
+  await Deno.writeTextFile(clockFile!, offset);
+  if (random.chance(0.5)) restart(daemon);
+  return fault(`${whose}'s clock jumped`, `${daemon.name} by ${offset} s`, async () => {
+    await Deno.writeTextFile(clockFile!, "+0");
+  });
+}
+
 function restart(daemon: Toolbox["daemon"]): void {
   daemon.kill();
   daemon.release();
@@ -234,10 +271,18 @@ function someServer(observer: Observer, random: Random): Seen | null {
   return running.length > 0 ? random.pick(running) : null;
 }
 
-/** To the server itself, which is the child of the container's init. */
-async function signalServer({ pid }: Seen, signal: Deno.Signal): Promise<void> {
-  const children = await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`).catch(() => "");
-  const [child] = children.trim().split(" ").filter(Boolean).map(Number);
+/**
+ * To the server itself, which is the child of the container's init. Nothing when the pid is another
+ * process's by now: an engine that was away may not have said yet that its container ended.
+ */
+async function signalServer(
+  { id, pid }: { id: string; pid: number },
+  signal: Deno.Signal,
+): Promise<void> {
+  const read = (path: string) => Deno.readTextFile(`/proc/${pid}/${path}`).catch(() => "");
+  if (!(await read("cgroup")).includes(id)) return;
+  const [child] = (await read(`task/${pid}/children`)).trim().split(" ").filter(Boolean)
+    .map(Number);
   try {
     Deno.kill(child || pid, signal);
   } catch {

@@ -40,8 +40,32 @@ export class PostgresServer {
     await this.#control("restart", "-m", "immediate");
   }
 
+  /** Every process of it stands still, and nobody is told. */
+  pause(): Promise<void> {
+    return this.#signal("SIGSTOP");
+  }
+
+  resume(): Promise<void> {
+    return this.#signal("SIGCONT");
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#control("stop", "-m", "immediate");
+  }
+
+  /** The postmaster first: one that stands still starts no more of them. */
+  async #signal(signal: Deno.Signal): Promise<void> {
+    const [postmaster] = (await Deno.readTextFile(`${this.directory}/data/postmaster.pid`))
+      .split("\n");
+    const children = `/proc/${postmaster}/task/${postmaster}/children`;
+    Deno.kill(Number(postmaster), signal);
+    for (const pid of (await Deno.readTextFile(children)).split(" ").filter(Boolean)) {
+      try {
+        Deno.kill(Number(pid), signal);
+      } catch {
+        // Its connection was closed just now.
+      }
+    }
   }
 
   #control(...args: string[]): Promise<void> {

@@ -14,6 +14,7 @@ import type { Random } from "./random.ts";
 import { freePort } from "../free_port.ts";
 import { eventually, run } from "./waiting.ts";
 
+/** The sources that are run; a mutant's are elsewhere. */
 const ROOT = new URL("../..", import.meta.url).pathname;
 
 export const REPLICAS = 2;
@@ -33,6 +34,8 @@ export interface Replica {
   url: string;
   /** From the app to Postgres. */
   database: Link;
+  /** See {@link Toolbox.clockFile}. */
+  clockFile: string | null;
 }
 
 export interface Toolbox {
@@ -46,7 +49,7 @@ export interface Toolbox {
   /** From the app to the DTMA; a tunnel's calls go over its control path. */
   data: Link;
   dataDirectory: string;
-  /** What libfaketime adds to the DTMA's clock is written here; null without libfaketime. */
+  /** What libfaketime adds to the process's clock is written here; null without libfaketime. */
   clockFile: string | null;
 }
 
@@ -60,12 +63,23 @@ export class System {
   sql!: postgres.Sql;
   hasFaketime = false;
 
-  private constructor(readonly folder: string, readonly random: Random, readonly history: History) {
+  private constructor(
+    readonly folder: string,
+    readonly random: Random,
+    readonly history: History,
+    readonly root: string,
+  ) {
     this.hasFaketime = exists(FAKETIME);
   }
 
-  static async start(random: Random, history: History, folder: string): Promise<System> {
-    const system = new System(folder, random, history);
+  /** @param root of the sources to run, with a slash at its end */
+  static async start(
+    random: Random,
+    history: History,
+    folder: string,
+    root = ROOT,
+  ): Promise<System> {
+    const system = new System(folder, random, history, root);
     try {
       await system.#start();
     } catch (error) {
@@ -129,6 +143,7 @@ export class System {
       const name = `app-${index + 1}`;
       const url = `http://127.0.0.1:${port}`;
       const database = this.stack.use(new Link(() => [this.postgres.port]));
+      const clockFile = await this.#clockFile(name);
       const daemon = new Daemon({
         name,
         command: [
@@ -137,7 +152,7 @@ export class System {
           "--quiet",
           "-A",
           "--no-check",
-          `${ROOT}main.ts`,
+          `${this.root}main.ts`,
           "--no-install",
         ],
         environment: {
@@ -151,12 +166,13 @@ export class System {
           BASE_URL: url,
           REPLICA_ADDRESS: url,
           LOG_FORMAT: "json",
+          ...fakedClock(clockFile),
         },
         logFile: `${this.folder}/${name}.log`,
         history: this.history,
       });
       this.stack.defer(() => daemon.end());
-      this.replicas.push({ daemon, url, database });
+      this.replicas.push({ daemon, url, database, clockFile });
       // The first alone: what follows is about faults, not about two first starts at once.
       if (index === 0) await eventually(`${name} is ready`, () => this.isReady(url), 60_000);
     }
@@ -211,8 +227,7 @@ export class System {
     const control = stack.use(new Link(isTunnel ? replicaPorts : () => [balancer.port]));
     const port = freePort();
     const data = stack.use(new Link(() => [port]));
-    const clockFile = this.hasFaketime ? `${this.folder}/${name}.clock` : null;
-    if (clockFile) await Deno.writeTextFile(clockFile, "+0");
+    const clockFile = await this.#clockFile(name);
     const daemon = new Daemon({
       name,
       command: [
@@ -226,7 +241,7 @@ export class System {
         `--allow-read=${dataDirectory},${engine.socketPath}`,
         `--allow-write=${dataDirectory},${engine.socketPath}`,
         `--allow-env=${ENVIRONMENT.join(",")}`,
-        `${ROOT}dtma/main.ts`,
+        `${this.root}dtma/main.ts`,
       ],
       environment: {
         MOORING_URL: control.url,
@@ -236,14 +251,7 @@ export class System {
         ...(isTunnel ? { DTMA_REACH: "tunnel" } : { DTMA_ADDRESS: data.url }),
         DOCKER_HOST: engine.host,
         NODE_EXTRA_CA_CERTS: "",
-        ...(clockFile && {
-          LD_PRELOAD: FAKETIME,
-          FAKETIME_TIMESTAMP_FILE: clockFile,
-          FAKETIME_CACHE_DURATION: "1",
-          // A host whose clock is set has a monotonic clock that is not.
-          FAKETIME_DONT_FAKE_MONOTONIC: "1",
-          NO_FAKE_STAT: "1",
-        }),
+        ...fakedClock(clockFile),
       },
       logFile: `${this.folder}/${name}.log`,
       history,
@@ -251,6 +259,25 @@ export class System {
     stack.defer(() => daemon.end());
     return { index, id, engine, daemon, control, balancer, data, dataDirectory, clockFile };
   }
+
+  async #clockFile(name: string): Promise<string | null> {
+    if (!this.hasFaketime) return null;
+    const file = `${this.folder}/${name}.clock`;
+    await Deno.writeTextFile(file, "+0");
+    return file;
+  }
+}
+
+function fakedClock(file: string | null): Record<string, string> {
+  if (!file) return {};
+  return {
+    LD_PRELOAD: FAKETIME,
+    FAKETIME_TIMESTAMP_FILE: file,
+    FAKETIME_CACHE_DURATION: "1",
+    // A host whose clock is set has a monotonic clock that is not.
+    FAKETIME_DONT_FAKE_MONOTONIC: "1",
+    NO_FAKE_STAT: "1",
+  };
 }
 
 function exists(path: string): boolean {

@@ -1,6 +1,9 @@
 /** What becomes of servers when the Docker Engine goes away and comes back, on one of the test's own. */
 import assert from "node:assert/strict";
 import { Docker } from "../../dtma/docker.ts";
+import { Images } from "../../dtma/image.ts";
+import { withNeverStarted } from "../../dtma/never_started.ts";
+import { Label } from "../../dtma/policy.ts";
 import { absent, BASE, FixtureImages, fixtureSpec } from "./engine.ts";
 import { Dtma, eventually } from "./observed.ts";
 
@@ -54,6 +57,87 @@ for (const liveRestore of [true, false]) {
   });
 }
 
+const frozenName = "Reconciler does not take an engine that stands still for a server that hangs";
+Deno.test({
+  name: missing ? `${frozenName} (skipped: ${missing})` : frozenName,
+  ignore: missing !== null,
+  async fn() {
+    await using engine = await Engine.start(true);
+    const docker = new Docker(engine.host);
+    const toolbox = { docker, id: crypto.randomUUID(), dataDir: engine.folder };
+    const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox), { pingEveryMs: 300 });
+    try {
+      const spec = fixtureSpec("echo");
+      dtma.reconciler.apply([spec]);
+      const before = await dtma.ready(spec);
+      await dtma.until(spec, ({ health }) => health?.latencyMs != null);
+      engine.signal("SIGSTOP");
+      // Two pings of 0.6 s, and more than an engine takes that is well.
+      await new Promise((resolve) => setTimeout(resolve, 6000));
+      const thawed = new Date().toISOString();
+      engine.signal("SIGCONT");
+      const after = await dtma.until(
+        spec,
+        ({ health }) => health?.latencyMs != null && health.at > thawed,
+      );
+      assert.equal(after.containerId, before.containerId);
+      assert.equal(after.restarts, 0);
+      assert.ok(!dtma.history.some(({ layers }) => layers.handshake.state === "failed"));
+    } finally {
+      await dtma.reconciler.close();
+      docker.close();
+    }
+  },
+});
+
+const leftName = "A container that was never to be started is not left behind by an engine's end";
+Deno.test({
+  name: missing ? `${leftName} (skipped: ${missing})` : leftName,
+  ignore: missing !== null,
+  async fn() {
+    await using engine = await Engine.start(true);
+    const docker = new Docker(engine.host);
+    const toolbox = { docker, id: crypto.randomUUID(), dataDir: engine.folder };
+    const body = { Image: BASE, HostConfig: { NetworkMode: "none" } };
+    const left = () => docker.listContainers([`${Label.toolbox}=${toolbox.id}`]);
+    try {
+      await withNeverStarted(docker, toolbox.id, body, async () => {
+        assert.equal((await left()).length, 1);
+        await engine.stop();
+      });
+      await engine.run();
+      await eventually(async () => (await left()).length === 0);
+
+      // What a DTMA left that was killed at it, the next one finds at once; its own it leaves alone.
+      await docker.createContainer("mooring-never-started-by-another-process", {
+        ...body,
+        Labels: { [Label.toolbox]: toolbox.id },
+        Entrypoint: ["never-started"],
+      });
+      await withNeverStarted(docker, toolbox.id, body, async (own) => {
+        const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox));
+        dtma.reconciler.apply([]);
+        await eventually(async () => (await left()).length === 1);
+        assert.deepEqual((await left()).map(({ Names }) => Names[0]), [`/${own}`]);
+        await dtma.reconciler.close();
+      });
+      assert.equal((await left()).length, 0);
+
+      // Of a build that the engine's end cut off.
+      await docker.createContainer("step-of-a-build", {
+        ...body,
+        Labels: { [Label.toolbox]: toolbox.id, [Label.image]: "key" },
+        Entrypoint: ["never-started"],
+      });
+      const images = new Images({ docker, toolboxId: toolbox.id, dataDir: toolbox.dataDir });
+      await images.collect([]);
+      assert.equal((await left()).length, 0);
+    } finally {
+      docker.close();
+    }
+  },
+});
+
 /** A dockerd with everything of its own: its bridge too, or it takes the first one's away. */
 class Engine {
   #process: Deno.ChildProcess | null = null;
@@ -105,6 +189,10 @@ class Engine {
     const docker = new Docker(this.host);
     await eventually(() => docker.version().then(() => true, () => false));
     docker.close();
+  }
+
+  signal(signal: Deno.Signal): void {
+    this.#process!.kill(signal);
   }
 
   async stop(): Promise<void> {

@@ -289,6 +289,34 @@ engineTest("Each agent gets an instance of its own", async (toolbox) => {
   }
 });
 
+engineTest("A change ends agents' instances that are being started", async (toolbox) => {
+  const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox));
+  try {
+    let spec = fixtureSpec("keeps", { instances: "agent" });
+    dtma.reconciler.apply([spec]);
+    await dtma.ready(spec);
+    // At different points of a start: each is either not told of any more or the changed server's.
+    for (const afterMs of [50, 250, 450]) {
+      const agent = crypto.randomUUID();
+      const called = dtma.call(spec.serverId, "keep", { text: "x" }, agent).catch(() => {});
+      await sleep(afterMs);
+      spec = { ...spec, generation: spec.generation + 1, restart: spec.restart + 1 };
+      dtma.reconciler.apply([spec]);
+      await dtma.ready(spec);
+      await called;
+      await dtma.until(spec, ({ instances }) => instances.every(({ state }) => state === "ready"));
+      await eventually(async () => {
+        const generations = (await containersOf(toolbox)).map(({ Labels }) =>
+          Number(Labels[Label.generation])
+        );
+        return generations.every((generation) => generation === spec.generation);
+      });
+    }
+  } finally {
+    await dtma.reconciler.close();
+  }
+});
+
 engineTest("A server that hangs is started anew once, then reported", async (toolbox) => {
   const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox), { pingEveryMs: 500 });
   try {

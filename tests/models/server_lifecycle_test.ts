@@ -18,6 +18,7 @@ import {
   restartServer,
   rollBackServer,
   runServer,
+  stopServer,
 } from "../../models/servers.ts";
 import { acceptReport, desiredOf } from "../../models/toolboxes.ts";
 import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
@@ -169,6 +170,12 @@ for (const kind of KINDS) {
         assert.deepEqual([...await listDenials(db, user, id)], []);
         await disallowHost(db, user, id, "api.x.com:443");
         assert.ok(!(await specOf(id)).network.hosts.includes("api.x.com:443"));
+        await stopServer(db, user, id);
+        await allowHost(db, user, id, "api.x.com:443");
+        await disallowHost(db, user, id, "api.x.com:443");
+        assert.equal((await specOf(id)).running, false, "what a person stopped stays stopped");
+        await runServer(db, user, id);
+
         await assert.rejects(allowHost(db, user, id, "no port"), Invalid);
         await assert.rejects(allowHost(db, user, id, "a.b:443; rm -rf"), Invalid);
         // A server that asks for ever other names fills nothing.
