@@ -9,6 +9,7 @@ import { csrf } from "hono/csrf";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { agentRoutes } from "./routes/agents.tsx";
+import { connectionRoutes } from "./routes/connections.tsx";
 import type { Deps, Env } from "./routes/deps.ts";
 import { problem, showProblem } from "./routes/problem.tsx";
 import { healthRoutes } from "./routes/health.ts";
@@ -28,7 +29,7 @@ import { toolRoutes } from "./routes/tools.tsx";
 const FORM_LIMIT_BYTES = 2 * 1024 * 1024;
 
 /** Paths that machines call again and again. */
-const MACHINES = /^\/(static|toolbox|mcp|healthz|readyz)\b|\/live$/;
+const MACHINES = /^\/(static|toolbox|mcp|sse|messages|healthz|readyz)\b|\/live$/;
 
 /** Makes the app out of the parts that its entry point chose. */
 export async function createApp(deps: Deps): Promise<Hono<Env>> {
@@ -96,6 +97,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", remoteServerRoutes(deps))
     .route("/", serverRoutes(deps))
     .route("/", agentRoutes(deps))
+    .route("/", connectionRoutes(deps))
     .route("/", toolboxPageRoutes(deps))
     .notFound((c) =>
       showProblem(c, 404, "Not found", "There is no such page. It may have been removed.")

@@ -136,7 +136,14 @@ export class AgentInstances {
     const since = new Date().toISOString();
     const state: AgentInstance = { instance: key, state: "starting", containerId: null, since };
     const up = Promise.resolve({ unavailable: "" });
-    const entry: Entry = { hash, up, instance: null, life, state, failedMs: 0 };
+    const entry: Entry = {
+      hash,
+      up,
+      instance: null,
+      life,
+      state,
+      failedMs: 0,
+    };
     this.#entries.set(key, entry);
     this.#arrived();
     entry.up = this.#bringUp(key, entry, make);
@@ -160,6 +167,7 @@ export class AgentInstances {
       this.#keep(key, entry, instance);
       return instance;
     } catch (error) {
+      // Who ended it removes what came up nevertheless.
       if (signal.aborted) return { unavailable: "The server is being changed" };
       const { reason } = error instanceof EngineAbsentError ? error : asFailure(error);
       const text = this.#reporting.log.clean(

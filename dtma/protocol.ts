@@ -38,8 +38,11 @@ export {
 } from "./link.ts";
 export {
   canonicalHash,
+  instructionsHash,
   type PromptDefinition,
   promptHash,
+  type TemplateDefinition,
+  templateHash,
   type ToolDefinition,
 } from "./tool_definition.ts";
 export { DTMA_VERSION } from "./version.ts";

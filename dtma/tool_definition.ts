@@ -43,6 +43,17 @@ export async function promptHash(prompt: PromptDefinition): Promise<string> {
   return await hashOf({ name, title, description, arguments: wanted });
 }
 
+/** The hash a resource template is pinned by, likewise. */
+export async function templateHash(template: TemplateDefinition): Promise<string> {
+  const { name, title, description, uriTemplate, mimeType, annotations } = template;
+  return await hashOf({ name, title, description, uriTemplate, mimeType, annotations });
+}
+
+/** The hash a server's instructions are pinned by. */
+export async function instructionsHash(text: string): Promise<string> {
+  return await hashOf({ text });
+}
+
 async function hashOf(value: unknown): Promise<string> {
   const digest = await crypto.subtle.digest(
     "SHA-256",

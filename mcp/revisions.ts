@@ -1,18 +1,29 @@
 /**
  * The client's MCP revision: which one a request speaks, and what it must carry to be served.
  *
- * Legacy revisions open with `initialize`. They are served without a session id, which they allow
- * (2025-11-25, transports#session-management: "MAY assign"), so that any replica serves any request.
- * 2026-07-28 is stateless by itself and is the waist.
+ * Legacy revisions open with `initialize`, which makes a session; a client that does not bring its id is
+ * served without one. 2026-07-28 is stateless by itself and is the waist.
  *
- * What a revision cannot carry: results pass to older clients whole, since their `Result` is open and
- * unknown fields are to be ignored; only what the waist itself adds (`resultType`, `ttlMs`,
- * `cacheScope`) is left out.
+ * What a revision cannot carry (older_revisions.ts does it; nothing is dropped in silence):
+ *
+ * | what | to whom | becomes |
+ * | --- | --- | --- |
+ * | unknown fields of results and definitions: icons, titles, annotations, `_meta` | all before | passes: their results are open, and readers ignore what they do not know |
+ * | content of a type that the revision lacks: `resource_link` before 2025-06-18, others anywhere | all before | a text block with the block as JSON and a note, since clients throw on types they do not know |
+ * | `audio` | 2024-11-05 | an embedded resource with its type and data, after a note |
+ * | `structuredContent` | before 2025-06-18 | passes, and as text too where there is no other content |
+ * | `structuredContent` and `outputSchema` that are no object's | 2025-06-18, 2025-11-25 | in `_meta` as `dev.mooring/…`, and the content as text where there is no other: their clients throw on the whole answer |
+ * | `resultType`, `ttlMs`, `cacheScope` | all before | left out: the waist's own, and said in other ways |
+ * | `input_required` | all before | requests to the client, on the stream of its own request |
+ * | `subscriptions/listen` | all before | `resources/subscribe` and the session's stream |
+ * | error -32002 (no such resource), -32042 (URL elicitation) | 2026-07-28 | -32602, -32603 with the same data: that revision forbids the old codes |
  */
 import { WAIST_REVISION } from "../dtma/protocol.ts";
+import { errorFields, type Log } from "../models/log.ts";
+import type { Answer } from "./router.ts";
 
 /** Revisions with a handshake, newest first. */
-export const LEGACY_REVISIONS = ["2025-11-25", "2025-06-18", "2025-03-26"];
+export const LEGACY_REVISIONS = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 /** All that `/mcp` speaks, newest first. */
 export const SUPPORTED_REVISIONS = [WAIST_REVISION, ...LEGACY_REVISIONS];
 
@@ -22,7 +33,21 @@ export const META = {
   clientInfo: "io.modelcontextprotocol/clientInfo",
   clientCapabilities: "io.modelcontextprotocol/clientCapabilities",
   serverInfo: "io.modelcontextprotocol/serverInfo",
+  logLevel: "io.modelcontextprotocol/logLevel",
+  subscriptionId: "io.modelcontextprotocol/subscriptionId",
 } as const;
+
+/** RFC 5424's, as all revisions name them; the least severe first. */
+export const LOG_LEVELS = [
+  "debug",
+  "info",
+  "notice",
+  "warning",
+  "error",
+  "critical",
+  "alert",
+  "emergency",
+];
 
 /** JSON-RPC and MCP error codes used here (2026-07-28, basic#error-codes). */
 export const RpcCode = {
@@ -31,7 +56,10 @@ export const RpcCode = {
   methodNotFound: -32601,
   invalidParams: -32602,
   internalError: -32603,
+  /** No such resource, before 2026-07-28. */
+  resourceNotFound: -32002,
   headerMismatch: -32020,
+  missingClientCapability: -32021,
   unsupportedProtocolVersion: -32022,
 } as const;
 
@@ -48,8 +76,21 @@ export class RpcError extends Error {
   }
 }
 
+/** The JSON-RPC error and HTTP status for what was thrown; what is no {@link RpcError} goes to the log. */
+export function errorAnswer(error: unknown, log: Log): { answer: Answer; status: number } {
+  const known = error instanceof RpcError ? error : null;
+  if (!known) log.error("A request to the bridge failed", errorFields(error));
+  const { code, message, data } = known ??
+    new RpcError(RpcCode.internalError, "Mooring failed to serve this; its log says why");
+  const body = { code, message, ...(data === undefined ? {} : { data }) };
+  return {
+    answer: { kind: "error", text: JSON.stringify(body) },
+    status: known?.status ?? 500,
+  };
+}
+
+/** What a revision is told of a request: its method and parameters. */
 export interface RpcRequest {
-  id: string | number;
   method: string;
   params: Record<string, unknown>;
 }
@@ -75,8 +116,6 @@ export function revisionOf(request: RpcRequest, headers: Headers): string {
   if (inBody === undefined) {
     if (header === null) return "2025-03-26";
     if (LEGACY_REVISIONS.includes(header)) return header;
-    // 2024-11-05 had no header; some clients of it send one over Streamable HTTP all the same.
-    if (header === "2024-11-05") return "2025-03-26";
     if (header !== WAIST_REVISION) throw unsupported(header);
     throw new RpcError(
       RpcCode.invalidParams,
@@ -148,6 +187,8 @@ function expectHeader(headers: Headers, name: string, value: unknown) {
 function decodeHeader(value: string): string | null {
   const encoded = /^=\?base64\?(.*)\?=$/.exec(value)?.[1];
   if (encoded === undefined) return value;
+  // `atob` takes what has no padding, or spaces, which another reader would not.
+  if (!/^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(encoded)) return null;
   try {
     const bytes = Uint8Array.from(atob(encoded), (char) => char.charCodeAt(0));
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);

@@ -1,31 +1,26 @@
 /** One tools/call, from an agent or from a person's trial: sent over the waist and recorded. */
-import {
-  ErrorCode,
-  objectMembers,
-  objectText,
-  PIN_META,
-  WAIST_REVISION,
-} from "../dtma/protocol.ts";
+import { ErrorCode, objectMembers } from "../dtma/protocol.ts";
 import type { CallRecorder, NewCall, Outcome } from "../models/calls.ts";
 import type { Database, User } from "../models/db.ts";
 import { type ToolbeltServer, toolForTrial } from "../models/toolbelts.ts";
-import { META } from "./revisions.ts";
-import { type Answer, type CallOptions, callServer, failure, type RouterDeps } from "./router.ts";
+import { isObject } from "./revisions.ts";
+import type { Answer, CallOptions } from "./router.ts";
+import { type Asking, askServer, type WaistClient, type WaistDeps } from "./waist.ts";
 
-export interface ToolCallDeps extends RouterDeps {
+export interface ToolCallDeps extends WaistDeps {
   calls: CallRecorder;
-  version: string;
 }
 
 export interface ToolCall {
   workspaceId: string;
-  agentId: string | null;
+  client: WaistClient;
   via: NewCall["via"];
   server: ToolbeltServer;
-  /** The server's own name for the tool, and the hash it is pinned by. */
-  tool: { name: string; hash: string };
-  /** The text of the caller's `params`; its `arguments` reach the server as they are written. */
-  paramsText: string;
+  /** The server's own name for the tool, the hash it is pinned by, and its approved annotations. */
+  tool: { name: string; hash: string; annotations?: unknown };
+  /** The texts of the members of the caller's `params`; `arguments` reach the server as they are written. */
+  params: Map<string, string>;
+  asking: Asking;
 }
 
 /**
@@ -49,7 +44,7 @@ export async function callTool(
   } finally {
     deps.calls.record({
       workspaceId: call.workspaceId,
-      agentId: call.agentId,
+      agentId: call.client.agentId,
       serverId: call.server.serverId,
       serverSlug: call.server.slug,
       tool: call.tool.name,
@@ -57,7 +52,7 @@ export async function callTool(
       startedAt,
       durationMs: performance.now() - started,
       ...outcomeOf(answer),
-      requestBytes: byteLength(call.paramsText),
+      requestBytes: byteLength(call.params.get("arguments") ?? ""),
       responseBytes: byteLength(answer?.text ?? ""),
     });
   }
@@ -81,37 +76,43 @@ export async function tryTool(
     trial.serverId,
     trial.name,
   );
-  const paramsText = JSON.stringify({ name: trial.name, arguments: trial.args });
-  const call = { workspaceId, agentId: null, via: "trial" as const, server, tool, paramsText };
+  const call: ToolCall = {
+    workspaceId,
+    // A person's page has no way to put questions.
+    client: {
+      agentId: null,
+      sessionId: null,
+      capabilities: "{}",
+      clientInfo: null,
+      logLevel: null,
+    },
+    via: "trial",
+    server,
+    tool,
+    params: new Map([["arguments", JSON.stringify(trial.args)]]),
+    asking: null,
+  };
   const answer = await callTool(deps, call, { signal });
   return { [answer.kind]: JSON.parse(answer.text) };
 }
 
 async function send(deps: ToolCallDeps, call: ToolCall, options: CallOptions): Promise<Answer> {
-  const { server } = call;
-  if (server.unavailable) return failure(ErrorCode.serverUnavailable, server.unavailable);
-  const { toolboxId, reach, address, serverId } = server;
-  // Where a server has an instance for each agent, this agent's answers.
-  const target = { toolboxId, reach, address, serverId, instance: call.agentId };
-  return await callServer(deps, target, waistRequest(deps, call), options);
-}
-
-/** The request of the waist: the caller's, with the server's own name and our metadata. */
-function waistRequest(deps: ToolCallDeps, call: ToolCall): string {
-  const params = objectMembers(call.paramsText);
-  const given = params.get("_meta");
-  const meta = given?.startsWith("{") ? objectMembers(given) : new Map<string, string>();
-  meta.set(META.protocolVersion, JSON.stringify(WAIST_REVISION));
-  // What the client could answer is not passed on yet: elicitation and sampling come with a later
-  // revision of the bridge, and a server must not count on them before.
-  meta.set(META.clientCapabilities, "{}");
-  if (!meta.has(META.clientInfo)) {
-    meta.set(META.clientInfo, JSON.stringify({ name: "mooring", version: deps.version }));
-  }
-  meta.set(PIN_META, JSON.stringify(call.tool.hash));
-  params.set("name", JSON.stringify(call.tool.name));
-  params.set("_meta", objectText(meta));
-  return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":${objectText(params)}}`;
+  const { server, client, tool, asking } = call;
+  const { readOnlyHint, idempotentHint } = isObject(tool.annotations) ? tool.annotations : {};
+  return await askServer(
+    deps,
+    client,
+    {
+      server,
+      method: "tools/call",
+      params: new Map(call.params).set("name", JSON.stringify(tool.name)),
+      pin: tool.hash,
+      // A person approved the annotations with the tool.
+      isRepeatable: readOnlyHint === true || idempotentHint === true,
+    },
+    asking,
+    options,
+  );
 }
 
 function byteLength(text: string): number {
@@ -126,6 +127,7 @@ function ownError(answer: Answer): { code: number; message: string } | null {
   return OWN_CODES.has(error.code) ? error : null;
 }
 
+/** An error of Mooring's own as a tool's result, which a model reads and can act upon. */
 function visibleToModels(answer: Answer): Answer {
   const error = ownError(answer);
   if (!error) return answer;
@@ -141,6 +143,7 @@ function visibleToModels(answer: Answer): Answer {
 function outcomeOf(answer: Answer | null): { outcome: Outcome; error: string | null } {
   if (!answer) return { outcome: "cancelled", error: "The caller went away" };
   if (answer.kind === "result") {
+    // Asked for more: the call goes on with the client's next try, which is recorded as one of its own.
     const isError = objectMembers(answer.text).get("isError") === "true";
     return { outcome: isError ? "tool_error" : "ok", error: null };
   }

@@ -18,6 +18,10 @@ export interface Agent {
   workspaceId: string;
   name: string;
   createdAt: Date;
+  /** Of a server that is connected it gets no tool that was not picked. */
+  deniesByDefault: boolean;
+  /** `search`: it is given find_tools and call_tool in place of all definitions. */
+  presents: "tools" | "search";
   tokens: AgentToken[];
   /** The servers it is connected to: its toolbelt is their approved tools. */
   connections: {
@@ -64,6 +68,23 @@ export async function renameAgent(db: Database, user: User, agentId: string, nam
     user,
     agentId,
     (sql) => sql`update agents set name = ${valid} where id = ${agentId}`,
+  );
+}
+
+/** Says what an agent gets of a server by itself, and how its tools are given to it. */
+export async function setAgentOptions(
+  db: Database,
+  user: User,
+  agentId: string,
+  { deniesByDefault, presents }: Pick<Agent, "deniesByDefault" | "presents">,
+) {
+  await changing(
+    db,
+    user,
+    agentId,
+    (sql) =>
+      sql`update agents set denies_by_default = ${deniesByDefault}, presents = ${presents}
+      where id = ${agentId}`,
   );
 }
 
@@ -185,8 +206,9 @@ async function readAgent(sql: Sql, agentId: string): Promise<Agent> {
 }
 
 async function readAgents(sql: Sql, which: ReturnType<Sql>): Promise<Agent[]> {
-  const agents = await sql<{ id: string; workspaceId: string; name: string; createdAt: Date }[]>`
-    select a.id, a.workspace_id as "workspaceId", a.name, a.created_at as "createdAt"
+  const agents = await sql<Omit<Agent, "tokens" | "connections">[]>`
+    select a.id, a.workspace_id as "workspaceId", a.name, a.created_at as "createdAt",
+      a.denies_by_default as "deniesByDefault", a.presents
     from agents a where ${which} order by lower(a.name), a.id`;
   const ids = agents.map((agent) => agent.id);
   const tokens = await sql<(AgentToken & { agentId: string })[]>`

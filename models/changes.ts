@@ -1,5 +1,10 @@
 import type { Change, Database } from "./db.ts";
 
+interface Reader {
+  matches: (change: Change) => boolean;
+  wake: (change: Change | null) => void;
+}
+
 /** One reader's place in the queue for wake-ups. */
 export interface Subscription {
   /**
@@ -18,13 +23,13 @@ export interface Subscription {
  * every `pollMs` instead.
  */
 export class Changes {
-  #readers = new Set<{ matches: (change: Change) => boolean; wake: () => void }>();
+  #readers = new Set<Reader>();
   #stop: Promise<() => Promise<void> | void>;
 
   constructor(db: Pick<Database, "listen">, pollMs = 1000) {
     this.#stop = db.listen
-      ? db.listen((change) => this.#publish((reader) => reader.matches(change)))
-      : Promise.resolve(poll(() => this.#publish(() => true), pollMs));
+      ? db.listen((change) => this.#publish(change))
+      : Promise.resolve(poll(() => this.#publish(null), pollMs));
     // A start-up failure shows at the first query; here it would be an unhandled rejection.
     this.#stop.catch(() => {});
   }
@@ -65,17 +70,25 @@ export class Changes {
     };
   }
 
-  /** Calls `onChange` at each wake-up, to drop what is cached; where it polls, at each tick. */
-  watch(matches: (change: Change) => boolean, onChange: () => void): void {
-    this.#readers.add({ matches, wake: onChange });
+  /**
+   * Calls `onChange` at each wake-up, to drop what is cached; where it polls, at each tick and without a
+   * change. Returns the way to stop.
+   */
+  watch(
+    matches: (change: Change) => boolean,
+    onChange: (change: Change | null) => void,
+  ): () => void {
+    const reader = { matches, wake: onChange };
+    this.#readers.add(reader);
+    return () => void this.#readers.delete(reader);
   }
 
   async close(): Promise<void> {
     await (await this.#stop.catch(() => () => {}))();
   }
 
-  #publish(chosen: (reader: { matches: (change: Change) => boolean }) => boolean) {
-    for (const reader of this.#readers) if (chosen(reader)) reader.wake();
+  #publish(change: Change | null) {
+    for (const reader of this.#readers) if (!change || reader.matches(change)) reader.wake(change);
   }
 }
 

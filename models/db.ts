@@ -22,6 +22,9 @@ export interface Change {
   server: string | null;
   toolbox: string | null;
   agent: string | null;
+  /** Of an MCP client's session, and of the messages that wait for it. */
+  session?: string;
+  stream?: string;
 }
 
 /** Wakes on changes; the callback must read the tables for what changed. Resolves to the way to stop. */

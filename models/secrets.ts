@@ -113,6 +113,15 @@ export async function derivedSecrets(
   };
 }
 
+/** A key of the app's own for AES-256-GCM, the same at every replica, from its signing key. */
+export async function derivedKey(appSigningKey: SigningKey, purpose: string): Promise<CryptoKey> {
+  const bytes = await derive(encode(appSigningKey.privateKey), purpose);
+  return await crypto.subtle.importKey("raw", new Uint8Array(bytes), "AES-GCM", false, [
+    "encrypt",
+    "decrypt",
+  ]);
+}
+
 async function derive(bytes: Uint8Array<ArrayBuffer>, purpose: string): Promise<Uint8Array> {
   const key = await crypto.subtle.importKey("raw", bytes, "HKDF", false, ["deriveBits"]);
   const parameters = {

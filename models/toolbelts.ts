@@ -1,17 +1,43 @@
-import type { HostFacts, ToolDefinition } from "../dtma/protocol.ts";
+import type {
+  HostFacts,
+  PromptDefinition,
+  ServerSpec,
+  TemplateDefinition,
+  ToolDefinition,
+} from "../dtma/protocol.ts";
+import { changedDefinition, ConnectionOptions, isAllowed } from "./connection_options.ts";
 import type { Database, Sql, User } from "./db.ts";
+import { type Kind, pinsOf } from "./definitions.ts";
 import { Conflict, Forbidden, NotFound } from "./errors.ts";
 import { type Layers, statusOf } from "./server_status.ts";
 import { usableAddress } from "./toolboxes.ts";
 
-/** A tool that an agent may have: approved, present and unchanged. */
-export interface ToolbeltTool {
+/** A definition that an agent may have: approved, present and unchanged. */
+interface Pinned {
   serverId: string;
   serverSlug: string;
-  /** As its server calls it. */
+  /** As its server calls it; a template's URI template. */
   name: string;
-  definition: ToolDefinition;
+  /** The pin of the server's own definition. */
   hash: string;
+}
+
+export interface ToolbeltTool extends Pinned {
+  /** As this agent sees it, but for its name. */
+  definition: ToolDefinition;
+  /** What the agent calls it in place of its own name, if a person said so. */
+  shownName: string;
+  /** Arguments that the caller may leave out, and those that it has no say in. */
+  defaults: Record<string, unknown>;
+  fixed: Record<string, unknown>;
+}
+
+export interface ToolbeltPrompt extends Pinned {
+  definition: PromptDefinition;
+}
+
+export interface ToolbeltTemplate extends Pinned {
+  definition: TemplateDefinition;
 }
 
 export interface ToolbeltServer {
@@ -23,6 +49,12 @@ export interface ToolbeltServer {
   reach: HostFacts["reach"];
   /** Its toolbox's data path, null when that is not known or calls come through a tunnel. */
   address: string | null;
+  /** Whose instance a call goes to. */
+  instances: ServerSpec["instances"];
+  /** As the server said in the handshake; null when that is not known. */
+  capabilities: Record<string, unknown> | null;
+  /** What the server says of itself to models, as it was approved. */
+  instructions: string | null;
   /** Why calls cannot be made now, with what to do; null when they can. */
   unavailable: string | null;
 }
@@ -31,18 +63,79 @@ export interface Toolbelt {
   servers: ToolbeltServer[];
   /** In a stable order: by server, then by name. */
   tools: ToolbeltTool[];
+  prompts: ToolbeltPrompt[];
+  templates: ToolbeltTemplate[];
+  /** All tools, or two with which they are found and called. */
+  presents: "tools" | "search";
 }
 
 /** What an agent may list and call now. Reads the pins, never a server: a dead one delays nobody. */
 export async function toolbeltOf(db: Database, agentId: string): Promise<Toolbelt> {
   return await db.asAgent(agentId, async (sql) => {
+    const [agent] = await sql<{ presents: Toolbelt["presents"]; deniesByDefault: boolean }[]>`
+      select presents, denies_by_default as "deniesByDefault" from agents where id = ${agentId}`;
     const servers = await readToolbeltServers(sql, sql`s.removed_at is null`);
-    const tools = await sql<ToolbeltTool[]>`
+    const connections = await sql<{ serverId: string; options: unknown }[]>`
+      select server_id as "serverId", options from connections where agent_id = ${agentId}`;
+    const options = new Map(
+      connections.map((row) => [row.serverId, ConnectionOptions.parse(row.options)]),
+    );
+    const tools = await readPinned<ToolDefinition>(sql, "tool");
+    const others = {
+      prompts: await readPinned<PromptDefinition>(sql, "prompt"),
+      templates: await readPinned<TemplateDefinition>(sql, "template"),
+      instructions: await readPinned<{ text: string }>(sql, "instructions"),
+    };
+    const said = new Map(others.instructions.map((row) => [row.serverId, row.definition.text]));
+    return {
+      servers: servers.map((each) => ({
+        ...each,
+        instructions: said.get(each.serverId) ?? null,
+      })),
+      tools: shownTools(tools, options, agent?.deniesByDefault ?? true),
+      prompts: others.prompts,
+      templates: others.templates,
+      presents: agent?.presents ?? "tools",
+    };
+  });
+}
+
+async function readPinned<T>(sql: Sql, kind: Kind): Promise<(Pinned & { definition: T })[]> {
+  const { table, which } = pinsOf(sql, kind);
+  return [
+    ...await sql<(Pinned & { definition: T })[]>`
       select x.server_id as "serverId", s.slug as "serverSlug", x.name, x.definition, x.hash
-      from tools x join servers s on s.id = x.server_id
+      from (select * from ${table} where ${which}) x join servers s on s.id = x.server_id
       where x.present and x.hash = x.approved_hash and s.removed_at is null
-      order by s.slug, s.id, x.name`;
-    return { servers, tools: [...tools] };
+      order by s.slug, s.id, x.name`,
+  ];
+}
+
+/** The tools that an agent gets, as a person said that it is to see them. */
+function shownTools(
+  tools: (Pinned & { definition: ToolDefinition })[],
+  options: Map<string, ConnectionOptions>,
+  deniesByDefault: boolean,
+): ToolbeltTool[] {
+  const own = new Set(tools.map(({ serverId, name }) => `${serverId} ${name}`));
+  const taken = new Set<string>();
+  return tools.flatMap((tool) => {
+    const connection = options.get(tool.serverId);
+    if (!connection || !isAllowed(connection, tool.name, deniesByDefault)) return [];
+    const change = Object.hasOwn(connection.changes, tool.name)
+      ? connection.changes[tool.name]
+      : {};
+    const shown = `${tool.serverId} ${change.name}`;
+    // A name that another tool of the server has, or was given, would hide one of the two.
+    const isFree = change.name !== undefined && !own.has(shown) && !taken.has(shown);
+    if (isFree) taken.add(shown);
+    return [{
+      ...tool,
+      definition: changedDefinition(tool.definition, change),
+      shownName: isFree ? change.name! : tool.name,
+      defaults: change.defaults ?? {},
+      fixed: change.fixed ?? {},
+    }];
   });
 }
 
@@ -93,13 +186,17 @@ export async function toolboxOfServer(
 
 async function readToolbeltServers(sql: Sql, which: ReturnType<Sql>): Promise<ToolbeltServer[]> {
   const servers = await sql<
-    (Pick<ToolbeltServer, "serverId" | "slug" | "name" | "toolboxId"> & Seen)[]
+    (Pick<ToolbeltServer, "serverId" | "slug" | "name" | "toolboxId"> & Seen & {
+      capabilities: unknown;
+      instances: ToolbeltServer["instances"];
+    })[]
   >`
     select s.id as "serverId", s.slug, s.name, s.running, s.removed_at as "removedAt", t.facts,
       t.id as "toolboxId", t.is_local as "isLocal", t.name as "toolboxName", o.layers, s.generation,
       o.generation as "observedGeneration", o.serving_generation as "servingGeneration",
       extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
-      t.revoked_at is not null as "isToolboxRevoked"
+      t.revoked_at is not null as "isToolboxRevoked", s.instances,
+      o.server_info -> 'capabilities' as capabilities
     from servers s join toolboxes t on t.id = s.toolbox_id left join observations o on o.server_id = s.id
     where ${which} order by s.slug, s.id`;
   return servers.map((seen) => ({
@@ -109,8 +206,17 @@ async function readToolbeltServers(sql: Sql, which: ReturnType<Sql>): Promise<To
     toolboxId: seen.toolboxId,
     reach: seen.facts?.reach ?? "direct",
     address: usableAddress(seen.facts, seen.isLocal),
+    instances: seen.instances,
+    capabilities: asObject(seen.capabilities),
+    instructions: null,
     unavailable: whyUnavailable(seen),
   }));
+}
+
+function asObject(value: unknown): Record<string, unknown> | null {
+  return typeof value === "object" && value !== null && !Array.isArray(value)
+    ? value as Record<string, unknown>
+    : null;
 }
 
 /** What is read of a server to know whether it can be called. */

@@ -1,6 +1,5 @@
 import { v7 } from "uuid";
 import {
-  canonicalHash,
   type Denial,
   type DesiredResponse,
   DTMA_VERSION,
@@ -13,6 +12,7 @@ import {
   type ServerSpec,
 } from "../dtma/protocol.ts";
 import type { Database, Sql, User } from "./db.ts";
+import { hashListed, type Listed, writeListed } from "./definitions.ts";
 import { Forbidden, NotFound } from "./errors.ts";
 import { recordReportedEvents, withoutNul } from "./events.ts";
 import { openSecret, type SecretsKey } from "./secrets.ts";
@@ -288,14 +288,7 @@ export async function acceptReport(
   toolboxId: string,
   report: Report,
 ): Promise<boolean> {
-  // Before the transaction: hashing takes time, and the embedded database has one session.
-  const hashes = new Map<object, string>();
-  for (const { tools } of report.observations) {
-    for (const tool of tools ?? []) {
-      // A definition without a canonical form (1e999, half a surrogate pair) cannot be pinned.
-      await canonicalHash(tool).then((hash) => hashes.set(tool, hash), () => {});
-    }
-  }
+  const listed = await Promise.all(report.observations.map(hashListed));
   return await db.asToolbox(toolboxId, async (sql) => {
     const { count } = await sql`
       update toolboxes set report_epoch = ${report.epoch}, report_sequence = ${report.sequence},
@@ -303,7 +296,9 @@ export async function acceptReport(
       where report_epoch is null or report_epoch < ${report.epoch}
         or (report_epoch = ${report.epoch} and report_sequence < ${report.sequence})`;
     if (count === 0) return false;
-    for (const observation of report.observations) await writeObservation(sql, observation, hashes);
+    for (const [index, observation] of report.observations.entries()) {
+      await writeObservation(sql, observation, listed[index]);
+    }
     await recordReportedEvents(sql, report.events);
     await writeSamples(sql, report.samples ?? []);
     await writeDenials(sql, report.denials ?? []);
@@ -315,13 +310,7 @@ export async function acceptReport(
   });
 }
 
-/**
- * Longest name of a tool. Postgres indexes at most 2,704 bytes, and one character takes up to three:
- * a longer name would hold up every report of its toolbox. MCP recommends 128.
- */
-const NAME_LIMIT = 512;
-
-async function writeObservation(sql: Sql, seen: Observation, hashes: Map<object, string>) {
+async function writeObservation(sql: Sql, seen: Observation, listed: Listed[]) {
   const { count } = await sql`
     insert into observations (server_id, workspace_id, generation, layers, image_digest, container_id,
       server_info, restarts, log_tail, serving_generation, gave_up, health, instances, volumes, sandbox,
@@ -351,34 +340,7 @@ async function writeObservation(sql: Sql, seen: Observation, hashes: Map<object,
       update server_generations set ready_at = now()
       where server_id = ${seen.serverId} and generation = ${seen.generation} and ready_at is null`;
   }
-  if (!seen.tools) return;
-  const known = new Map(
-    (await sql<{ name: string; hash: string; present: boolean }[]>`
-      select name, hash, present from tools where server_id = ${seen.serverId}`)
-      .map((row) => [row.name, row]),
-  );
-  const listed = new Set<string>();
-  for (const tool of seen.tools) {
-    const name = withoutNul(tool.name).slice(0, NAME_LIMIT).toWellFormed();
-    // A second tool of one name cannot be called: the first stands.
-    const hash = hashes.get(tool);
-    if (!name || !hash || listed.has(name)) continue;
-    listed.add(name);
-    if (known.get(name)?.hash === hash && known.get(name)?.present) continue;
-    await sql`
-      insert into tools (server_id, workspace_id, name, definition, hash)
-      select s.id, s.workspace_id, ${name}, ${json(tool)}::text::json, ${hash}
-      from servers s where s.id = ${seen.serverId}
-      on conflict (server_id, name) do update set definition = excluded.definition, hash = excluded.hash,
-        present = true, changed_at = now()`;
-  }
-  for (const [name, { present }] of known) {
-    if (present && !listed.has(name)) {
-      await sql`
-        update tools set present = false, changed_at = now()
-        where server_id = ${seen.serverId} and name = ${name}`;
-    }
-  }
+  for (const each of listed) await writeListed(sql, seen.serverId, each);
 }
 
 /** How long samples are kept: what the charts show. */

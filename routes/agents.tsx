@@ -9,11 +9,15 @@ import {
   listAgents,
   removeAgent,
   revokeToken,
+  setAgentOptions,
 } from "../models/agents.ts";
+import { SEARCH_TOOLS } from "../mcp/search.ts";
 import { listCalls } from "../models/calls.ts";
+import { listConnections } from "../models/connections.ts";
 import { Invalid } from "../models/errors.ts";
 import { listServers } from "../models/servers.ts";
-import { AgentCalls, AgentPage, Agents } from "../views/agents.tsx";
+import { AgentCalls, AgentPage, Agents, AgentToolbelt } from "../views/agents.tsx";
+import { tokensOf } from "../views/token_cost.ts";
 import type { Deps, Env } from "./deps.ts";
 import { live } from "./live.ts";
 import { formOf, goTo, page } from "./render.tsx";
@@ -22,6 +26,12 @@ const TokenForm = z.object({
   name: z.string(),
   expiresInDays: z.enum(["30", "90", "365", "never"]).default("90"),
 });
+
+/** What find_tools and call_tool cost a model. */
+const SEARCH_TOKENS = SEARCH_TOOLS.reduce((sum, tool) => sum + tokensOf(tool), 0);
+
+/** Whose changes may be ones of the toolbelt. */
+const TOOLBELT_TABLES = ["tools", "connections", "agents", "servers"];
 
 /** Agents: their toolbelts, tokens and calls. */
 export function agentRoutes(deps: Deps) {
@@ -61,14 +71,26 @@ export function agentRoutes(deps: Deps) {
       return live(
         c,
         deps,
-        (change) => change.table === "calls" && change.agent === agentId,
+        ({ table, agent }) => agent === agentId || TOOLBELT_TABLES.includes(table),
         async () => [
+          {
+            target: "#toolbelt",
+            content: <AgentToolbelt {...await toolbelt(c, agentId)} />,
+          },
           {
             target: "#calls",
             content: <AgentCalls calls={await listCalls(db, user, { agentId })} />,
           },
         ],
       );
+    })
+    .post("/agents/:id/options", async (c) => {
+      const { presents, deniesByDefault } = await formOf(c);
+      await setAgentOptions(db, c.get("user"), c.req.param("id"), {
+        presents: presents === "true" ? "search" : "tools",
+        deniesByDefault: deniesByDefault === "true",
+      });
+      return goTo(c, `/agents/${c.req.param("id")}`, "belt-saved");
     })
     .post("/agents/:id/remove", async (c) => {
       await removeAgent(db, c.get("user"), c.req.param("id"));
@@ -105,6 +127,17 @@ export function agentRoutes(deps: Deps) {
       return goTo(c, `/agents/${c.req.param("id")}`, "disconnected");
     });
 
+  async function toolbelt(c: Context<Env>, id: string) {
+    const user = c.get("user");
+    const agent = await getAgent(db, user, id);
+    return {
+      agent,
+      connections: await listConnections(db, user, id),
+      servers: await listServers(db, user, agent.workspaceId),
+      searchTokens: SEARCH_TOKENS,
+    };
+  }
+
   async function agentPage(
     c: Context<Env>,
     id: string,
@@ -112,10 +145,10 @@ export function agentRoutes(deps: Deps) {
       {},
   ) {
     const user = c.get("user");
-    const agent = await getAgent(db, user, id);
+    const { agent, ...belt } = await toolbelt(c, id);
     const props = {
       agent,
-      servers: await listServers(db, user, agent.workspaceId),
+      ...belt,
       calls: await listCalls(db, user, { agentId: id }),
       bridgeUrl: `${deps.baseUrl.href.replace(/\/$/, "")}/mcp`,
       newToken,

@@ -1,48 +1,72 @@
-/** `/mcp`: the bridge over Streamable HTTP, for agents with a bearer token. */
-import { Hono } from "hono";
-import { bridge, type BridgeDeps, type Caller } from "../mcp/bridge.ts";
+/**
+ * The bridge's endpoints, for agents with a bearer token: `/mcp` over Streamable HTTP, `/sse` and `/messages`
+ * over HTTP+SSE, each for all of the agent's servers or, with a server's slug behind it, for that one.
+ */
+import { type Context, Hono } from "hono";
+import { bridge, type BridgeDeps, type Caller, type HttpRequest } from "../mcp/bridge.ts";
 import { agentOfToken } from "../models/agents.ts";
 import { errorFields } from "../models/log.ts";
 
 /** How long a token's verdict serves; a revocation drops it at once where the database can tell. */
 const VERDICT_MS = 2000;
 
-export function mcpRoutes(deps: BridgeDeps & { baseUrl: URL }): Hono {
-  const serve = bridge(deps);
+export function mcpRoutes(deps: BridgeDeps): Hono {
+  const { streamable, sse } = bridge(deps);
   const callerOf = callers(deps);
 
+  /** Serves who has a token, and comes from no page of another site. */
+  const guarded = (serve: (asked: HttpRequest) => Promise<Response>) => async (c: Context) => {
+    const stranger = strangeness(c, deps.baseUrl);
+    if (stranger) return refused(403, stranger);
+    const token = /^Bearer ([^\s]+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
+    const caller = token ? await callerOf(token) : null;
+    if (!caller) {
+      return refused(
+        401,
+        token
+          ? "The token is not valid: it is unknown, revoked or expired. Make a new one on the agent's page"
+          : "Send an agent's token: Authorization: Bearer mag_…",
+        { "www-authenticate": token ? 'Bearer error="invalid_token"' : "Bearer" },
+      );
+    }
+    return await serve({
+      request: c.req.raw,
+      caller,
+      scope: c.req.param("server") ?? null,
+      stillHolds: async () => await callerOf(token!) !== null,
+    });
+  };
+
   return new Hono()
-    .post("/mcp", async (c) => {
-      const origin = c.req.header("origin");
-      // A page of another site must not reach a local bridge through a browser (DNS rebinding;
-      // 2026-07-28, streamable-http#security--endpoint).
-      if (origin && origin !== deps.baseUrl.origin) {
-        return refused(403, "Requests from web pages of other sites are refused");
-      }
-      const token = /^Bearer ([^\s]+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
-      const caller = token ? await callerOf(token) : null;
-      if (!caller) {
-        return refused(
-          401,
-          token
-            ? "The token is not valid: it is unknown, revoked or expired. Make a new one on the agent's page"
-            : "Send an agent's token: Authorization: Bearer mag_…",
-          { "www-authenticate": token ? 'Bearer error="invalid_token"' : "Bearer" },
-        );
-      }
-      return await serve(c.req.raw, caller);
-    })
-    // No stream of its own and no session to end (2025-11-25, transports#listening-for-messages).
-    .on(
-      ["GET", "DELETE"],
-      "/mcp",
-      () =>
-        new Response("Send MCP messages with POST", { status: 405, headers: { allow: "POST" } }),
-    )
+    .post("/mcp/:server?", guarded(streamable.post))
+    .get("/mcp/:server?", guarded(streamable.get))
+    .delete("/mcp/:server?", guarded(streamable.delete))
+    .get("/sse/:server?", guarded(sse.get))
+    .post("/messages/:server?", guarded(sse.post))
     .onError((error) => {
       deps.log.error("A request to the bridge failed", errorFields(error));
       return refused(500, "Mooring failed to serve this; its log says why");
     });
+}
+
+/**
+ * Why a request may be a web page's that has no business here (DNS rebinding; 2026-07-28,
+ * streamable-http#security--endpoint), or null. A page is known by its Origin; one that was given this
+ * address under a name of its own, by that name in Host. An address, or a name without a dot, is no name that
+ * a stranger can give.
+ */
+function strangeness(c: Context, baseUrl: URL): string | null {
+  const origin = c.req.header("origin");
+  if (origin && origin !== baseUrl.origin) {
+    return "Requests from web pages of other sites are refused";
+  }
+  const host = c.req.header("host");
+  if (!host || host.toLowerCase() === baseUrl.host) return null;
+  const name = URL.parse(`http://${host}`)?.hostname;
+  const isOwn = name === baseUrl.hostname || name !== undefined && !/\.\D[^.]*$/.test(name);
+  return isOwn
+    ? null
+    : "The Host header names another host than Mooring's: set BASE_URL, or let the proxy pass Host on";
 }
 
 /** Tokens' verdicts: a cache with an expiry. */

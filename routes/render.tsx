@@ -8,11 +8,12 @@ import type { Env } from "./deps.ts";
 
 /** What a redirect may have the next page say; only these words, never text out of the address. */
 const SAID: Record<string, string> = {
-  approved: "Approved. Agents that are connected get these tools now.",
-  withdrawn: "Approval withdrawn. Agents no longer get these tools.",
+  approved: "Approved. Agents that are connected get these now.",
+  withdrawn: "Approval withdrawn. Agents no longer get these.",
   saved: "Saved. The server is being redeployed.",
   connected: "Connected.",
   disconnected: "Disconnected.",
+  "belt-saved": "Saved. The agent's toolbelt is changed now.",
   revoked: "The token is revoked.",
   "agent-removed": "The agent is removed.",
   renamed: "The toolbox has another name now.",

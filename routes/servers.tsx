@@ -21,6 +21,7 @@ import {
   stopServer,
 } from "../models/servers.ts";
 import { listToolboxes } from "../models/toolboxes.ts";
+import { listDefinitions } from "../models/definitions.ts";
 import { listTools } from "../models/tools.ts";
 import { Entry } from "../views/marketplace.tsx";
 import {
@@ -38,6 +39,7 @@ import { LogPage } from "../views/server_log.tsx";
 import { ServerResources } from "../views/server_resources.tsx";
 import { ServerVulnerabilities } from "../views/server_vulnerabilities.tsx";
 import { ServerList, Servers } from "../views/servers.tsx";
+import { DefinitionList } from "../views/definitions.tsx";
 import { ToolList } from "../views/tools.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { live } from "./live.ts";
@@ -142,6 +144,12 @@ export function serverRoutes(deps: Deps) {
               target: "#tools",
               content: <ToolList server={server} tools={await listTools(db, user, id)} />,
             },
+            {
+              target: "#definitions",
+              content: (
+                <DefinitionList serverId={id} definitions={await listDefinitions(db, user, id)} />
+              ),
+            },
           ];
         } catch (error) {
           if (!(error instanceof NotFound)) throw error;
@@ -242,6 +250,7 @@ export function serverRoutes(deps: Deps) {
     const props = {
       server,
       tools: await listTools(db, user, id),
+      definitions: await listDefinitions(db, user, id),
       events: await listEvents(db, user, { serverId: id }),
       generations: await listGenerations(db, user, id),
       denials: await listDenials(db, user, id),

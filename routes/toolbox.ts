@@ -6,7 +6,7 @@
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import type { z } from "zod";
-import { streamResponse } from "../mcp/bridge.ts";
+import { streamResponse } from "../mcp/event_stream.ts";
 import type { Links } from "../mcp/links.ts";
 import { callOver, failure } from "../mcp/router.ts";
 import {
@@ -159,7 +159,8 @@ export function toolboxRoutes(deps: {
           );
         return `{"jsonrpc":"2.0","id":1,"${kind}":${answer}}`;
       };
-      if (!/"progressToken"/.test(text)) {
+      // What a toolbox answers with a stream.
+      if (!/"progressToken"|\/logLevel"|"subscriptions\/listen"/.test(text)) {
         const answer = await call(c.req.raw.signal);
         return c.body(answer, 200, { "content-type": "application/json" });
       }

@@ -1,5 +1,12 @@
 import { type Context, Hono } from "hono";
 import { tryTool } from "../mcp/tool_call.ts";
+import {
+  approveDefinitions,
+  type Kind,
+  KINDS,
+  type Pick,
+  withdrawDefinitions,
+} from "../models/definitions.ts";
 import { Conflict, Invalid, NotFound } from "../models/errors.ts";
 import { getServer } from "../models/servers.ts";
 import { approveTools, getTool, withdrawApproval } from "../models/tools.ts";
@@ -34,6 +41,23 @@ export function toolRoutes(deps: Deps) {
       }
       await approveTools(db, user, id, picks);
       return goTo(c, `/servers/${id}#tools`, "approved");
+    })
+    .post("/servers/:id/definitions", async (c) => {
+      const id = c.req.param("id"), user = c.get("user");
+      const { act, pick = [], waiting = [] } = await c.req.parseBody({ all: true });
+      // All that waited when the page was made: their hashes came with it.
+      const chosen = [act === "approve-all" ? waiting : pick].flat()
+        .filter((each) => typeof each === "string");
+      if (chosen.length === 0) {
+        throw new Invalid("Nothing was selected. Go back and tick at least one");
+      }
+      for (const [kind, picks] of picksByKind(chosen)) {
+        if (act === "withdraw") {
+          await withdrawDefinitions(db, user, id, kind, picks.map(({ name }) => name));
+        } else await approveDefinitions(db, user, id, kind, picks);
+      }
+      const said = act === "withdraw" ? "withdrawn" : "approved";
+      return goTo(c, `/servers/${id}#definitions`, said);
     })
     .get("/servers/:id/tools/:name", async (c) => {
       const props = await load(c);
@@ -72,6 +96,17 @@ export function toolRoutes(deps: Deps) {
     const tool = await getTool(db, user, server.id, c.req.param("name"));
     return { server, tool, fields: trialFields(tool.definition.inputSchema) };
   }
+}
+
+/** Out of `kind hash name`, as the checkboxes of all but tools carry it. */
+function picksByKind(chosen: string[]): Map<Kind, Pick[]> {
+  const picks = new Map<Kind, Pick[]>();
+  for (const each of chosen) {
+    const kind = KINDS.find((kind) => kind !== "tool" && each.startsWith(`${kind} `));
+    if (!kind) throw new NotFound("The server lists no such thing");
+    picks.set(kind, [...picks.get(kind) ?? [], parsePick(each.slice(kind.length + 1))]);
+  }
+  return picks;
 }
 
 /** `hash name`, as the checkboxes carry it. */

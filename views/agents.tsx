@@ -1,7 +1,9 @@
 import type { Agent } from "../models/agents.ts";
 import type { Call } from "../models/calls.ts";
+import type { Connection } from "../models/connections.ts";
 import type { Server } from "../models/servers.ts";
-import { bytes, Confirm, Copy, count, duration, Empty, Field, Time } from "./parts.tsx";
+import { bytes, Confirm, Copy, count, duration, Empty, Field, Time, tokens } from "./parts.tsx";
+import { costOf, givenTools } from "./connection.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
@@ -63,6 +65,9 @@ export function Agents(
 
 export interface AgentProps {
   agent: Agent;
+  connections: Connection[];
+  /** What find_tools and call_tool cost a model, which are given in place of all definitions. */
+  searchTokens: number;
   servers: Server[];
   calls: Call[];
   /** The bridge's address, as clients reach it. */
@@ -97,7 +102,8 @@ export function AgentPage(props: AgentProps) {
       </div>
       <div class="columns">
         <div>
-          <Connections agent={agent} servers={props.servers} />
+          <AgentToolbelt {...props} />
+          <Options agent={agent} />
           <Tokens {...props} />
         </div>
         <ClientConfiguration {...props} />
@@ -107,32 +113,66 @@ export function AgentPage(props: AgentProps) {
   );
 }
 
-function Connections({ agent, servers }: { agent: Agent; servers: Server[] }) {
+/** What it is connected to, what it gets of that, and what that costs. */
+export function AgentToolbelt(
+  { agent, connections, servers, searchTokens }: Pick<
+    AgentProps,
+    "agent" | "connections" | "servers" | "searchTokens"
+  >,
+) {
   const url = useUrl();
   const path = url(`/agents/${agent.id}/connections`);
-  const connected = new Set(agent.connections.map((connection) => connection.serverId));
+  const connected = new Set(connections.map(({ serverId }) => serverId));
   const free = servers.filter((server) => !connected.has(server.id) && !server.removedAt);
+  const costs = connections.map(costsOf);
+  const all = costs.reduce((sum, cost) => sum + cost.tokens, 0);
   return (
-    <section class="card" aria-labelledby="connections">
+    <section class="card" id="toolbelt" aria-labelledby="connections">
       <h2 id="connections">Toolbelt</h2>
-      {agent.connections.length === 0
+      {connections.length === 0
         ? <p class="help">Connected to no server yet, so it gets no tools.</p>
         : (
-          <ul class="rows">
-            {agent.connections.map((connection) => (
-              <li>
-                <a href={url(`/servers/${connection.serverId}`)}>{connection.serverName}</a>
-                <small>
-                  {connection.toolsApproved} of {count(connection.toolsTotal, "tool")} approved
-                </small>
-                <form method="post" action={`${path}/${connection.serverId}/remove`}>
-                  <button class="quiet" aria-label={`Disconnect ${connection.serverName}`}>
-                    Disconnect
-                  </button>
-                </form>
-              </li>
-            ))}
-          </ul>
+          <>
+            <p>
+              {agent.presents === "search"
+                ? (
+                  <>
+                    <strong>{tokens(searchTokens)}</strong>{" "}
+                    for find_tools and call_tool, in place of {tokens(all)} for{" "}
+                    {count(total(costs), "tool")}.
+                  </>
+                )
+                : (
+                  <>
+                    <strong>{tokens(all)}</strong> for {count(total(costs), "tool")}{" "}
+                    each time a model is given them.
+                  </>
+                )}
+            </p>
+            <ul class="rows">
+              {connections.map((connection, index) => (
+                <li>
+                  <a href={url(`/servers/${connection.serverId}`)}>{connection.serverName}</a>
+                  <small>
+                    {costs[index].tools} of {count(connection.tools.length, "tool")},{" "}
+                    {tokens(costs[index].tokens)}
+                  </small>
+                  <a
+                    class="button quiet"
+                    href={`${path}/${connection.serverId}`}
+                    aria-label={`Edit the tools of ${connection.serverName}`}
+                  >
+                    Edit
+                  </a>
+                  <form method="post" action={`${path}/${connection.serverId}/remove`}>
+                    <button class="quiet" aria-label={`Disconnect ${connection.serverName}`}>
+                      Disconnect
+                    </button>
+                  </form>
+                </li>
+              ))}
+            </ul>
+          </>
         )}
       {free.length > 0
         ? (
@@ -151,6 +191,44 @@ function Connections({ agent, servers }: { agent: Agent; servers: Server[] }) {
             <a href={url("/marketplace")}>Deploy a server</a> to connect it.
           </p>
         )}
+    </section>
+  );
+}
+
+function costsOf(connection: Connection): { tools: number; tokens: number } {
+  const given = givenTools(connection);
+  return {
+    tools: given.length,
+    tokens: given.reduce((sum, tool) => sum + costOf(connection, tool), 0),
+  };
+}
+
+function total(costs: { tools: number }[]): number {
+  return costs.reduce((sum, cost) => sum + cost.tools, 0);
+}
+
+function Options({ agent }: { agent: Agent }) {
+  const url = useUrl();
+  return (
+    <section class="card" aria-labelledby="options">
+      <h2 id="options">Settings</h2>
+      <form method="post" action={url(`/agents/${agent.id}/options`)}>
+        <Field
+          name="presents"
+          label="Give this agent find_tools and call_tool instead of all definitions"
+          type="checkbox"
+          value={String(agent.presents === "search")}
+          help="For toolbelts too large for a model: it looks for a tool when it needs one."
+        />
+        <Field
+          name="deniesByDefault"
+          label="Give it only tools that were picked"
+          type="checkbox"
+          value={String(agent.deniesByDefault)}
+          help="Else it gets all approved tools of a server, until some are picked."
+        />
+        <button>Save</button>
+      </form>
     </section>
   );
 }

@@ -199,3 +199,8 @@ export function duration(ms: number): string {
 export function count(n: number, noun: string): string {
   return `${n} ${noun}${n === 1 ? "" : "s"}`;
 }
+
+/** What a model pays for a definition: an estimate, and said to be one. */
+export function tokens(n: number): string {
+  return `about ${n.toLocaleString("en")} token${n === 1 ? "" : "s"}`;
+}

@@ -6,7 +6,9 @@ import type { EgressDenial } from "../models/egress_denials.ts";
 import type { Sample } from "../models/samples.ts";
 import type { Scans } from "../models/scans.ts";
 import type { Generation, Server } from "../models/servers.ts";
+import type { Definition } from "../models/definitions.ts";
 import type { Tool } from "../models/tools.ts";
+import { DefinitionList } from "./definitions.tsx";
 import { InputFields } from "./deploy_form.tsx";
 import { IsolationFacts, TierField } from "./isolation.tsx";
 import { PackageFacts } from "./package.tsx";
@@ -22,6 +24,7 @@ import { visibleText } from "./visible_text.ts";
 export interface ServerProps {
   server: Server;
   tools: Tool[];
+  definitions: Definition[];
   events: Event[];
   asked: AskedInput[];
   generations: Generation[];
@@ -48,7 +51,10 @@ export function ServerPage(props: ServerProps) {
       <ServerHead server={server} />
       <ServerLayers server={server} />
       <div class="columns wide-left">
-        <ToolList server={server} tools={props.tools} />
+        <div>
+          <ToolList server={server} tools={props.tools} />
+          <DefinitionList serverId={server.id} definitions={props.definitions} />
+        </div>
         <div>
           <ServerLog server={server} />
           <ServerEvents events={props.events} />

@@ -1,10 +1,13 @@
 import type { Server } from "../models/servers.ts";
 import type { Tool } from "../models/tools.ts";
-import { count, Empty } from "./parts.tsx";
+import { definitionText, Difference } from "./difference.tsx";
+import { count, Empty, tokens } from "./parts.tsx";
+import { tokensOf } from "./token_cost.ts";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
-const STATES = {
+/** What a definition's state is called, and its sign. */
+export const STATES = {
   waiting: { name: "Waits for approval", sign: "○" },
   approved: { name: "Approved", sign: "✓" },
   changed: { name: "Changed: withheld", sign: "▲" },
@@ -99,6 +102,7 @@ function ToolRow({ tool, serverId, canTry }: { tool: Tool; serverId: string; can
         <span class={`status ${tool.state}`}>
           <span aria-hidden="true">{sign}</span> {name}
         </span>
+        {tool.state !== "gone" && <small>{tokens(tokensOf(tool.definition))}</small>}
         {tool.state === "approved" && canTry && (
           <a
             class="button quiet"
@@ -109,18 +113,7 @@ function ToolRow({ tool, serverId, canTry }: { tool: Tool; serverId: string; can
         )}
       </div>
       {tool.state === "changed" && tool.approvedDefinition
-        ? (
-          <div class="versus">
-            <div>
-              <h3>Approved</h3>
-              <pre tabindex={0}>{definitionText(tool.approvedDefinition)}</pre>
-            </div>
-            <div>
-              <h3>Now</h3>
-              <pre tabindex={0}>{definitionText(tool.definition)}</pre>
-            </div>
-          </div>
-        )
+        ? <Difference approved={tool.approvedDefinition} now={tool.definition} />
         : (
           <>
             <p class="description">{describe(tool.definition.description)}</p>
@@ -134,13 +127,9 @@ function ToolRow({ tool, serverId, canTry }: { tool: Tool; serverId: string; can
   );
 }
 
-function describe(description: unknown): string {
+/** What a definition says of itself, as a person reads it. */
+export function describe(description: unknown): string {
   return typeof description === "string" && description.trim()
     ? visibleText(description).slice(0, 4000)
     : "It does not describe itself.";
-}
-
-/** A definition as a person reads it: all of it, with what would not be seen made visible. */
-export function definitionText(definition: unknown): string {
-  return visibleText(JSON.stringify(definition, null, 2)).slice(0, 200_000);
 }

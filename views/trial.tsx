@@ -1,7 +1,7 @@
 import type { Server } from "../models/servers.ts";
 import type { Tool } from "../models/tools.ts";
 import { duration, Field, Mistake } from "./parts.tsx";
-import { definitionText } from "./tools.tsx";
+import { definitionText } from "./difference.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 

@@ -2,6 +2,7 @@
 import { openSession, type Session, type SessionOptions } from "../../dtma/session.ts";
 
 const FIXTURES = new URL("../fixtures/servers/", import.meta.url);
+const LOCK = new URL("../deno.lock", import.meta.url).pathname;
 const CACHE = new URL("../../.cache/", import.meta.url);
 
 export interface StdioServer extends AsyncDisposable {
@@ -11,14 +12,20 @@ export interface StdioServer extends AsyncDisposable {
   logged: string[];
 }
 
-/** Starts a fixture by its name, or any script by its path. Its stderr is read and forgotten. */
+/**
+ * Starts a fixture by its name, or any script by its path: one in TypeScript under Deno, with the
+ * tests' packages. Its stderr is read and forgotten.
+ */
 export function startServer(
   script: string,
   { args = [], env = {} }: { args?: string[]; env?: Record<string, string> } = {},
 ): StdioServer {
   const path = script.includes("/") ? script : new URL(`${script}.mjs`, FIXTURES).pathname;
-  const child = new Deno.Command("node", {
-    args: [path, ...args],
+  const [program, before] = /\.m?ts$/.test(path)
+    ? [Deno.execPath(), ["run", "--quiet", "-A", "--no-check", `--lock=${LOCK}`]]
+    : ["node", []];
+  const child = new Deno.Command(program, {
+    args: [...before, path, ...args],
     env,
     stdin: "piped",
     stdout: "piped",

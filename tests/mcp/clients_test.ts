@@ -1,7 +1,19 @@
 import assert from "node:assert/strict";
-import { Client, StreamableHTTPClientTransport } from "npm:@modelcontextprotocol/client@2.4.0";
+import { createMCPClient } from "npm:@ai-sdk/mcp@2.0.99";
+import {
+  Client,
+  SSEClientTransport,
+  StreamableHTTPClientTransport,
+} from "npm:@modelcontextprotocol/client@2.4.0";
 import { Client as ClientV1 } from "npm:@modelcontextprotocol/sdk@1.32.2/client/index.js";
+import { SSEClientTransport as SseV1 } from "npm:@modelcontextprotocol/sdk@1.32.2/client/sse.js";
 import { StreamableHTTPClientTransport as TransportV1 } from "npm:@modelcontextprotocol/sdk@1.32.2/client/streamableHttp.js";
+import {
+  CreateMessageRequestSchema,
+  ElicitRequestSchema,
+  ListRootsRequestSchema,
+  LoggingMessageNotificationSchema,
+} from "npm:@modelcontextprotocol/sdk@1.32.2/types.js";
 import { serverEverything } from "../dtma/stdio_server.ts";
 import { openBridge } from "./world.ts";
 
@@ -108,6 +120,182 @@ Deno.test({
         );
         assert.match(JSON.stringify(called.content), /hi/);
       },
+    });
+  },
+});
+
+const ANSWERS = {
+  "elicitation/create": { action: "accept" as const, content: { name: "Ann" } },
+  "sampling/createMessage": {
+    role: "assistant" as const,
+    content: { type: "text" as const, text: "hello" },
+    model: "m",
+  },
+  "roots/list": { roots: [{ uri: "file:///x" }] },
+};
+const CAPABILITIES = { elicitation: {}, sampling: {}, roots: {} };
+
+Deno.test({
+  name: "servers of old and new put their questions to the real clients, of old and new",
+  ...options,
+  async fn(t) {
+    for (const server of ["asks_legacy", "asks_modern"]) {
+      const script = new URL(`servers/${server}.mjs`, import.meta.url).pathname;
+      await using bridge = await openBridge(script);
+      const requestInit = { headers: { authorization: `Bearer ${bridge.token}` } };
+      const at = (path: string) => new URL(path, bridge.url);
+
+      const check = (result: unknown) => {
+        const [{ text }] = (result as { content: { text: string }[] }).content;
+        const told = JSON.parse(text);
+        const { who, says, where } = told;
+        const all = server === "asks_legacy" ? told : {
+          "elicitation/create": who,
+          "sampling/createMessage": says,
+          "roots/list": where,
+        };
+        assert.deepEqual(all, ANSWERS);
+      };
+
+      const transports = {
+        "2026-07-28": [
+          "auto",
+          () => new StreamableHTTPClientTransport(at("/mcp"), { requestInit }),
+        ],
+        "2025-11-25": [
+          "legacy",
+          () => new StreamableHTTPClientTransport(at("/mcp"), { requestInit }),
+        ],
+        "HTTP+SSE": ["legacy", () => new SSEClientTransport(at("/sse"), { requestInit })],
+      } as const;
+      for (const [name, [mode, transport]] of Object.entries(transports)) {
+        await t.step(`${server}, SDK v2, ${name}`, async () => {
+          const client = new Client({ name: "test", version: "1" }, {
+            versionNegotiation: { mode },
+            capabilities: CAPABILITIES,
+          });
+          for (const [method, answer] of Object.entries(ANSWERS)) {
+            // deno-lint-ignore no-explicit-any
+            client.setRequestHandler(method as any, () => answer as any);
+          }
+          await client.connect(transport());
+          check(await client.callTool({ name: "demo__introduces", arguments: {} }));
+          await client.close();
+        });
+      }
+
+      const transportsV1 = {
+        "Streamable HTTP": () => new TransportV1(at("/mcp"), { requestInit }),
+        "HTTP+SSE": () => new SseV1(at("/sse/demo"), { requestInit }),
+      };
+      for (const [name, transport] of Object.entries(transportsV1)) {
+        await t.step(`${server}, SDK 1.x, ${name}`, async () => {
+          const client = new ClientV1({ name: "test", version: "1" }, {
+            capabilities: CAPABILITIES,
+          });
+          client.setRequestHandler(ElicitRequestSchema, () => ANSWERS["elicitation/create"]);
+          client.setRequestHandler(
+            CreateMessageRequestSchema,
+            () => ANSWERS["sampling/createMessage"],
+          );
+          client.setRequestHandler(ListRootsRequestSchema, () => ANSWERS["roots/list"]);
+          const logged: unknown[] = [];
+          client.setNotificationHandler(
+            LoggingMessageNotificationSchema,
+            (told: { params: { level: string } }) => void logged.push(told.params.level),
+          );
+          await client.connect(transport());
+          const prefix = name === "HTTP+SSE" ? "" : "demo__";
+          check(await client.callTool({ name: `${prefix}introduces`, arguments: {} }));
+          if (server === "asks_legacy") {
+            await client.setLoggingLevel("info");
+            await client.callTool({ name: `${prefix}logs`, arguments: {} });
+            assert.deepEqual(logged, ["info", "error"]);
+          }
+          await client.close();
+        });
+      }
+    }
+  },
+});
+
+Deno.test({
+  name: "/mcp serves the AI SDK's client and mcp-remote",
+  ...options,
+  async fn(t) {
+    await using bridge = await openBridge(
+      new URL("servers/steps.mjs", import.meta.url).pathname,
+    );
+    const headers = { authorization: `Bearer ${bridge.token}` };
+
+    for (const [type, path] of [["http", "/mcp"], ["sse", "/sse"]] as const) {
+      await t.step(`AI SDK, ${type}`, async () => {
+        const url = new URL(path, bridge.url).href;
+        const client = await createMCPClient({ transport: { type, url, headers } });
+        const tools = await client.tools();
+        assert.ok("demo__echo" in tools);
+        const result = await tools.demo__echo.execute({ text: "hi" }, {
+          toolCallId: "1",
+          messages: [],
+          // deno-lint-ignore no-explicit-any
+        } as any);
+        assert.match(JSON.stringify(result), /hi/);
+        await client.close();
+      });
+    }
+
+    await t.step("mcp-remote", async () => {
+      const remote = new Deno.Command("npx", {
+        args: [
+          "-y",
+          "mcp-remote@0.15.1",
+          bridge.url,
+          "--header",
+          `Authorization: Bearer ${bridge.token}`,
+        ],
+        stdin: "piped",
+        stdout: "piped",
+        stderr: "null",
+      }).spawn();
+      const lines = remote.stdout.pipeThrough(new TextDecoderStream()).getReader();
+      let text = "";
+      const answer = async (id: number) => {
+        for (;;) {
+          for (const line of text.split("\n").slice(0, -1)) {
+            const message = JSON.parse(line);
+            if (message.id === id) return message;
+          }
+          const { value, done } = await lines.read();
+          assert.ok(!done, "mcp-remote ended");
+          text += value;
+        }
+      };
+      const writer = remote.stdin.getWriter();
+      const send = (message: unknown) =>
+        writer.write(new TextEncoder().encode(`${JSON.stringify(message)}\n`));
+      await send({
+        jsonrpc: "2.0",
+        id: 1,
+        method: "initialize",
+        params: {
+          protocolVersion: "2025-06-18",
+          capabilities: {},
+          clientInfo: { name: "test", version: "1" },
+        },
+      });
+      assert.equal((await answer(1)).result.serverInfo.name, "mooring");
+      await send({ jsonrpc: "2.0", method: "notifications/initialized" });
+      await send({
+        jsonrpc: "2.0",
+        id: 2,
+        method: "tools/call",
+        params: { name: "demo__echo", arguments: { text: "hi" } },
+      });
+      assert.equal((await answer(2)).result.content[0].text, "hi");
+      await writer.close();
+      remote.kill("SIGTERM");
+      await remote.status;
+      await lines.cancel();
     });
   },
 });

@@ -10,11 +10,13 @@ import {
   generateSigningKey,
   type HostFacts,
   type Observation,
+  promptHash,
   type ToolDefinition,
 } from "../../dtma/protocol.ts";
 import { connectServer, createAgent, createToken } from "../../models/agents.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
+import { approveDefinitions, listDefinitions } from "../../models/definitions.ts";
 import { createLog } from "../../models/log.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer, removeServer } from "../../models/servers.ts";
@@ -26,7 +28,9 @@ import { KINDS, openWorld, testKey } from "../models/databases.ts";
 import { observation } from "../models/observation.ts";
 
 let opened: ReturnType<typeof openShared> | null = null;
-Deno.test.afterAll(async () => await (await opened)?.close());
+/** For who runs without Deno's tests, which close it by themselves. */
+export const closeWorld = async () => await (await opened)?.close();
+Deno.test.afterAll(closeWorld);
 
 /** The database with an enrolled toolbox, its data path and `/mcp` before them. */
 async function openShared() {
@@ -34,10 +38,12 @@ async function openShared() {
   const { db, toolboxId } = world;
   const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
   const routes = new Map<string, Route>();
+  const ended: string[] = [];
   const dtma = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen: () => {} },
     dataPath({
       logOf: () => Promise.resolve("a line\n"),
+      end: (_serverId, instance) => void ended.push(instance),
       reach: (serverId) =>
         Promise.resolve(routes.get(serverId) ?? { unavailable: "It is not here" }),
       appPublicKey: () => appSigningKey.publicKey,
@@ -52,38 +58,45 @@ async function openShared() {
     engine: { state: "absent", reason: "a test", advice: "none" },
   });
   const facts = factsAt(`http://127.0.0.1:${dtma.addr.port}`);
+  let present = facts;
   const { publicKey } = await generateSigningKey();
   await enrolToolbox(db, { token: world.enrolmentToken, publicKey, facts });
   await touchToolbox(db, toolboxId, facts);
   // As the real one's long polls do: a toolbox that is silent is taken for unreachable.
-  const touching = setInterval(() => touchToolbox(db, toolboxId, facts).catch(() => {}), 15_000);
+  const touching = setInterval(() => touchToolbox(db, toolboxId, present).catch(() => {}), 15_000);
 
   const logged: string[] = [];
   const log = createLog("text", (line) => logged.push(line));
   const calls = new CallRecorder(db, log);
-  const changes = new Changes(db);
-  let app = new Hono();
-  const http = Deno.serve(
-    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
-    (request) => app.fetch(request),
-  );
-  const baseUrl = new URL(`http://127.0.0.1:${http.addr.port}`);
-  app = app.route(
-    "/",
-    mcpRoutes({ db, changes, links: null, calls, appSigningKey, log, version: "0", baseUrl }),
-  );
+  const replicas = [1, 2].map(() => {
+    const changes = new Changes(db);
+    let app = new Hono();
+    const http = Deno.serve(
+      { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+      (request) => app.fetch(request),
+    );
+    const baseUrl = new URL(`http://127.0.0.1:${http.addr.port}`);
+    app = app.route(
+      "/",
+      mcpRoutes({ db, changes, links: null, calls, appSigningKey, log, version: "0", baseUrl }),
+    );
+    return { changes, http, baseUrl };
+  });
 
   const epoch = v7();
   let sequence = 0;
   return {
     ...world,
-    url: new URL("/mcp", baseUrl).href,
+    /** Of the replicas of the app, which share the database alone. */
+    baseUrls: replicas.map(({ baseUrl }) => baseUrl),
     routes,
     calls,
     logged,
+    toolboxAddress: facts.address!,
+    ended,
     /** Where the toolbox says that its data path is; without an address, where it really is. */
     moveToolbox: (address?: string) =>
-      touchToolbox(db, toolboxId, address === undefined ? facts : factsAt(address)),
+      touchToolbox(db, toolboxId, present = address === undefined ? facts : factsAt(address)),
     report: (change: { observations?: Observation[]; removed?: string[] }) =>
       acceptReport(db, toolboxId, {
         epoch,
@@ -95,27 +108,34 @@ async function openShared() {
       }),
     async close() {
       clearInterval(touching);
-      await http.shutdown();
+      // Streams that are open end with their connections.
+      for (const { http } of replicas) http.shutdown();
       await dtma.shutdown();
       await calls.flush();
-      await changes.close();
+      for (const { changes } of replicas) await changes.close();
       await world.close();
     },
   };
 }
 
-/**
- * A server of its own process with all its tools approved, and an agent connected to it.
- *
- * @param fixture a script of tests/fixtures/servers, or a path
- * @param options.slug the server's name, with which its tools' names begin
- */
-export async function openBridge(fixture: string, { slug = "demo" }: { slug?: string } = {}) {
-  const world = await (opened ??= openShared());
-  const { db, user, workspaceId, toolboxId, url, calls, logged } = world;
-  const process = startServer(fixture);
+/** A server of its own process, deployed, with all that it lists reported and approved. */
+async function deployed(
+  world: Awaited<ReturnType<typeof openShared>>,
+  fixture: string,
+  slug: string,
+  args: string[] = [],
+) {
+  const { db, user, workspaceId, toolboxId } = world;
+  const process = startServer(fixture, { args });
   const session = await process.open();
   const tools = await session.listTools();
+  const prompts = await session.listPrompts();
+  const { serverInfo } = session;
+  const { capabilities, instructions } = serverInfo as Pick<
+    Observation,
+    "capabilities" | "instructions"
+  >;
+  const resourceTemplates = await session.listResourceTemplates();
 
   const { serverId } = await deployServer(db, user, {
     workspaceId,
@@ -125,22 +145,62 @@ export async function openBridge(fixture: string, { slug = "demo" }: { slug?: st
     form: {},
     idempotencyKey: crypto.randomUUID(),
   }, testKey);
-  const route = { session, toolHashes: await hashesOf(tools) };
+  const promptHashes = new Map<string, string>();
+  for (const prompt of prompts) promptHashes.set(prompt.name, await promptHash(prompt));
+  const route = { session, toolHashes: await hashesOf(tools), promptHashes };
   world.routes.set(serverId, route);
 
   const report = (list: Observation["tools"], state: "ready" | "failed" = "ready") =>
-    world.report({ observations: [observation(serverId, 1, list, state)] });
-  const approveAll = async () =>
-    await approveTools(
-      db,
-      user,
-      serverId,
-      (await listTools(db, user, serverId)).filter((tool) => tool.state !== "gone"),
-    );
+    world.report({
+      observations: [{
+        ...observation(serverId, 1, list, state),
+        ...{ serverInfo, prompts, resourceTemplates, capabilities, instructions },
+      }],
+    });
+  const approveAll = async () => {
+    const isThere = ({ state }: { state: string }) => state !== "gone";
+    await approveTools(db, user, serverId, (await listTools(db, user, serverId)).filter(isThere));
+    const others = (await listDefinitions(db, user, serverId)).filter(isThere);
+    for (const kind of new Set(others.map(({ kind }) => kind))) {
+      const picks = others.filter((each) => each.kind === kind);
+      await approveDefinitions(db, user, serverId, kind, picks);
+    }
+  };
   await report(tools);
   await approveAll();
+  return {
+    serverId,
+    tools,
+    route,
+    process,
+    report,
+    approveAll,
+    async [Symbol.asyncDispose]() {
+      await process[Symbol.asyncDispose]();
+      // Whole, so that the next server may have its name.
+      await removeServer(db, user, serverId);
+      await world.report({ removed: [serverId] });
+      world.routes.delete(serverId);
+    },
+  };
+}
+
+/**
+ * A server of its own process with all that it lists approved, and an agent connected to it.
+ *
+ * @param fixture a script of tests/fixtures/servers, or a path
+ * @param options.slug the server's name, with which its tools' names begin
+ */
+export async function openBridge(
+  fixture: string,
+  { slug = "demo", args = [] }: { slug?: string; args?: string[] } = {},
+) {
+  const world = await (opened ??= openShared());
+  const { db, user, workspaceId, baseUrls, calls, logged } = world;
+  const url = new URL("/mcp", baseUrls[0]).href;
+  const server = await deployed(world, fixture, slug, args);
   const agentId = await createAgent(db, user, workspaceId, "Agent");
-  await connectServer(db, user, agentId, serverId);
+  await connectServer(db, user, agentId, server.serverId);
   const { id: tokenId, token } = await createToken(db, user, agentId, {
     name: "t",
     expiresInDays: 1,
@@ -148,23 +208,30 @@ export async function openBridge(fixture: string, { slug = "demo" }: { slug?: st
   logged.length = 0;
 
   return {
+    ...server,
     db,
+    owner: world.owner,
     user,
     url,
-    serverId,
+    baseUrls,
+    workspaceId,
     agentId,
     tokenId,
     token,
-    tools,
-    route,
     routes: world.routes,
-    process,
     calls,
     /** What the app logged since this was opened. */
     logged,
-    report,
-    approveAll,
+    toolboxAddress: world.toolboxAddress,
+    /** Instances that the toolbox was told to end. */
+    ended: world.ended,
     moveToolbox: world.moveToolbox,
+    /** Another server, to which the agent is connected too. */
+    async another(fixture: string, slug: string) {
+      const other = await deployed(world, fixture, slug);
+      await connectServer(db, user, agentId, other.serverId);
+      return other;
+    },
     /** Sends a body to the bridge as an agent's client does. */
     post(body: unknown, headers: Record<string, string> = {}, signal?: AbortSignal) {
       return fetch(url, {
@@ -182,12 +249,8 @@ export async function openBridge(fixture: string, { slug = "demo" }: { slug?: st
       });
     },
     async [Symbol.asyncDispose]() {
-      await process[Symbol.asyncDispose]();
       await calls.flush();
-      // Whole, so that the next server may have its name.
-      await removeServer(db, user, serverId);
-      await world.report({ removed: [serverId] });
-      world.routes.delete(serverId);
+      await server[Symbol.asyncDispose]();
     },
   };
 }

@@ -3,6 +3,7 @@ import { v7 } from "uuid";
 import type { Sql } from "../../models/db.ts";
 import { deployServer } from "../../models/servers.ts";
 import { connectServer, createAgent, createToken, revokeToken } from "../../models/agents.ts";
+import { openSession } from "../../models/sessions.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
 import { observation } from "./observation.ts";
@@ -96,13 +97,26 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: [...MEMBERS, "own toolbox"],
     delete: [],
   },
+  definitions: {
+    select: [...PEOPLE, "own agent", "own toolbox"],
+    insert: ["own toolbox"],
+    update: [...MEMBERS, "own toolbox"],
+    delete: [],
+  },
   agents: { select: [...PEOPLE, "own agent"], insert: MEMBERS, update: MEMBERS, delete: MEMBERS },
   agent_tokens: { select: PEOPLE, insert: MEMBERS, update: MEMBERS, delete: [] },
   connections: {
     select: [...PEOPLE, "own agent"],
     insert: MEMBERS,
-    update: [],
+    update: MEMBERS,
     delete: MEMBERS,
+  },
+  // Of no interest to people: what is an agent's client's own.
+  mcp_sessions: {
+    select: ["own agent"],
+    insert: ["own agent"],
+    update: ["own agent"],
+    delete: ["own agent"],
   },
   events: { select: PEOPLE, insert: [...MEMBERS, "own toolbox"], update: [], delete: [] },
   calls: { select: PEOPLE, insert: [], update: [], delete: [] },
@@ -146,7 +160,10 @@ for (const kind of KINDS) {
       await acceptReport(db, toolboxId, {
         epoch: v7(),
         sequence: 1,
-        observations: [observation(serverId, 1, [{ name: "echo", inputSchema: {} }])],
+        observations: [{
+          ...observation(serverId, 1, [{ name: "echo", inputSchema: {} }]),
+          prompts: [{ name: "greet" }],
+        }],
         events: [],
         removed: [],
         samples: [{
@@ -178,7 +195,15 @@ for (const kind of KINDS) {
           },
         }],
       });
+      await openSession(db, { agentId, workspaceId }, {
+        scope: null,
+        transport: "streamable_http",
+        revision: "2025-11-25",
+        clientInfo: null,
+        capabilities: {},
+      });
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
+      await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
       await db.asApp`select mooring.record_calls(${
         db.asApp.json([{
           id: v7(),
@@ -266,6 +291,7 @@ for (const kind of KINDS) {
             egress_denials: "server_id",
             observations: "server_id",
             tools: "server_id",
+            definitions: "server_id",
             connections: "server_id",
           }[table] ?? "id";
           return (await sql`select ${sql(column)} from ${name} where ${where}`).length;
@@ -373,6 +399,14 @@ for (const kind of KINDS) {
           definition: sql.json({}),
           hash: "x",
         }),
+        definitions: (sql) => ({
+          server_id: serverId,
+          workspace_id: workspaceId,
+          kind: "prompt",
+          name: "x",
+          definition: sql.json({}),
+          hash: "x",
+        }),
         agents: () => ({ id: v7(), workspace_id: workspaceId, name: "x" }),
         agent_tokens: () => ({
           id: v7(),
@@ -382,6 +416,13 @@ for (const kind of KINDS) {
           token_hash: v7(),
         }),
         connections: () => ({ agent_id: agentId, server_id: serverId, workspace_id: workspaceId }),
+        mcp_sessions: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          agent_id: agentId,
+          transport: "http_sse",
+          revision: "2024-11-05",
+        }),
         events: () => ({
           workspace_id: workspaceId,
           server_id: serverId,

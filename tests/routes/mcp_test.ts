@@ -51,6 +51,8 @@ function open(verdict: () => Promise<Verdict | null>) {
     asked: () => asked,
     revoked: () =>
       tell({ table: "agent_tokens", workspace: "w", server: null, toolbox: null, agent: "a" }),
+    request: async (path: string, init: RequestInit) =>
+      await app.request(`https://mooring.example${path}`, init),
     ping: async (headers: Record<string, string> = {}) =>
       await app.request("https://mooring.example/mcp", {
         method: "POST",
@@ -130,6 +132,42 @@ Deno.test("mcpRoutes asks no database about what cannot be a token", async () =>
     const response = await mcp.ping({ authorization });
     assert.equal(response.status, 401, authorization);
     assert.match(response.headers.get("www-authenticate")!, /^Bearer/);
+  }
+  assert.equal(mcp.asked(), 0);
+});
+
+Deno.test("mcpRoutes refuses a Host that a stranger may have given this address", async () => {
+  const mcp = open(() => Promise.resolve(GOOD));
+  for (
+    const host of [
+      "mooring.example",
+      "MOORING.example",
+      "127.0.0.1:4680",
+      "[::1]:4680",
+      "localhost",
+    ]
+      .concat(["app:4680", "192.168.1.7"])
+  ) assert.equal((await mcp.ping({ host })).status, 200, host);
+  for (const host of ["evil.example", "evil.example:4680", "127.0.0.1.evil.example", "a b"]) {
+    const refused = await mcp.ping({ host });
+    assert.equal(refused.status, 403, host);
+    assert.match((await refused.json()).error.message, /Host header/);
+  }
+  assert.equal(mcp.asked() <= 1, true, "a stranger's token is not even looked at");
+});
+
+Deno.test("mcpRoutes guards every endpoint, in both scopes", async () => {
+  const mcp = open(() => Promise.resolve(GOOD));
+  for (const path of ["/mcp", "/mcp/demo", "/sse", "/sse/demo", "/messages", "/messages/demo"]) {
+    for (const method of ["GET", "POST", "DELETE"]) {
+      const { status } = await mcp.request(path, { method });
+      assert.ok(status === 401 || status === 404, `${method} ${path}: ${status}`);
+      const foreign = await mcp.request(path, {
+        method,
+        headers: { authorization: `Bearer ${TOKEN}`, origin: "https://evil.example" },
+      });
+      assert.ok(foreign.status === 403 || foreign.status === 404, `${method} ${path}`);
+    }
   }
   assert.equal(mcp.asked(), 0);
 });

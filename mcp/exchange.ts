@@ -1,0 +1,512 @@
+/**
+ * One POST of Streamable HTTP and its answer: JSON when the answer is all there is, an event stream as soon
+ * as something comes before it.
+ *
+ * A session's stream can be resumed (2025-11-25, transports#resumability-and-redelivery), at any replica.
+ * While its connection holds, what was sent is remembered here alone; once it breaks, or its client comes
+ * to another replica for the rest, all that was sent and all that follows goes to the database, where the
+ * resumed stream reads it. A client whose revision has no session cancels by going away.
+ */
+import { ErrorCode } from "../dtma/protocol.ts";
+import type { Changes } from "../models/changes.ts";
+import type { Database } from "../models/db.ts";
+import { errorFields, type Log } from "../models/log.ts";
+import { type KeptMessage, messagesAfter, putMessages, type Session } from "../models/sessions.ts";
+import { type EventStream, openEventStream } from "./event_stream.ts";
+import { envelope, type IncomingRequest } from "./messages.ts";
+import { questions, randomText } from "./questions.ts";
+import { errorAnswer } from "./revisions.ts";
+import { type Answer, failure } from "./router.ts";
+import type { Sessions, Word } from "./sessions.ts";
+
+/** How an answer in the making reaches its client. */
+export interface Outlet {
+  /** Sends a notification that comes before the answer. Floods are damped. */
+  notify: (text: string) => void;
+  /** False of a client that takes no event stream: then `notify` says nothing. */
+  takesNotifications: boolean;
+  /**
+   * Asks the client: its answer to a request of ours. Null where the client cannot be asked.
+   * Rejects only with the signal's reason.
+   */
+  ask: ((method: string, paramsText: string, signal: AbortSignal) => Promise<Answer>) | null;
+}
+
+/** An answer that takes longer becomes a stream, so that it can be resumed and proxies see it live. */
+const PRIMED_AFTER_MS = 3000;
+const OPENED_AFTER_MS = 20_000;
+/** What a stream that ended is remembered for: its last bytes may not have arrived. */
+const LINGER_MS = 60_000;
+const LINGER_LIMIT_BYTES = 32 * 1024 * 1024;
+/** What is remembered of an open stream; older than that has arrived if the client reads at all. */
+const REMEMBER_LIMIT_BYTES = 1024 * 1024;
+/** Notifications of one request in a second. */
+const NOTIFICATIONS_PER_S = 200;
+/** How often the replica of a broken stream says that it lives, and when it is believed no more. */
+export const ALIVE_EVERY_MS = 5000;
+export const DEAD_AFTER_MS = 20_000;
+/** How long a resumed stream waits for another replica to hand over what it has. */
+const HANDED_OVER_MS = 5000;
+
+export interface ExchangeDeps {
+  db: Database;
+  changes: Changes;
+  log: Log;
+}
+
+export interface Asked {
+  session: Session | null;
+  requests: IncomingRequest[];
+  isBatch: boolean;
+  /** The client takes event streams. */
+  takesStream: boolean;
+  /** Aborted when the client goes away before there is a response. */
+  gone: AbortSignal;
+  /** Told when all requests are answered, or given up. */
+  onOver: () => void;
+}
+
+/** Answers one request: resolves with the answer, or rejects with an {@link RpcError}. */
+export type Work = (
+  request: IncomingRequest,
+  outlet: Outlet,
+  signal: AbortSignal,
+) => Promise<Answer>;
+
+export interface Exchanges {
+  /** Answers a POST. Resolves as soon as it is known how: with the answers, or a stream of them. */
+  answer(asked: Asked, work: Work): Promise<Response>;
+  /**
+   * The rest of a POST's stream, after the event that the client names; null when it is no event's id.
+   * @param onOver told when the stream has ended
+   */
+  resume(session: Session, lastEventId: string, onOver: () => void): Response | null;
+}
+
+/** The exchanges of one replica. */
+export function exchanges(deps: ExchangeDeps, sessions: Sessions): Exchanges {
+  /** Ended streams, oldest first. */
+  const lingering = new Map<Exchange, ReturnType<typeof setTimeout>>();
+  let lingeringBytes = 0;
+
+  function linger(exchange: Exchange) {
+    lingering.set(exchange, setTimeout(() => forget(exchange), LINGER_MS));
+    lingeringBytes += exchange.bytes;
+    for (const oldest of lingering.keys()) {
+      if (lingeringBytes <= LINGER_LIMIT_BYTES) break;
+      forget(oldest);
+    }
+  }
+
+  function forget(exchange: Exchange) {
+    if (!lingering.has(exchange)) return;
+    clearTimeout(lingering.get(exchange));
+    lingering.delete(exchange);
+    lingeringBytes -= exchange.bytes;
+    exchange.forget();
+  }
+
+  return {
+    async answer(asked, work) {
+      const exchange = new Exchange(deps, sessions, asked, linger);
+      return await exchange.run(work);
+    },
+    resume(session, lastEventId, onOver) {
+      const from = readEventId(lastEventId);
+      if (!from) return null;
+      const stream = openEventStream();
+      resumed(deps, sessions, session, from, stream).catch((error) =>
+        deps.log.error("A resumed stream broke off", errorFields(error))
+      ).finally(() => {
+        stream.close();
+        onOver();
+      });
+      return stream.response;
+    },
+  };
+}
+
+interface Event {
+  text: string;
+  sequence: number;
+}
+
+class Exchange {
+  readonly #deps: ExchangeDeps;
+  readonly #asked: Asked;
+  readonly #linger: (exchange: Exchange) => void;
+  readonly #stream = `p${randomText()}`;
+  readonly #startedAt = Date.now();
+  readonly #response = Promise.withResolvers<Response>();
+  /** The requests that are not answered yet. */
+  readonly #pending = new Map<IncomingRequest, AbortController>();
+  readonly #answers: { text: string; status: number; at: number }[] = [];
+  readonly #questions = questions((text) => this.#send(text));
+  readonly #stopListening: () => void = () => {};
+  /** What was sent on the stream, of late. */
+  #events: Event[] = [];
+  #eventsLength = 0;
+  #sequence = 0;
+  #isDecided = false;
+  #connection: EventStream | null = null;
+  #opening: ReturnType<typeof setTimeout> | undefined;
+  /** Where all goes from the moment the connection broke. */
+  #kept: Keeper | null = null;
+  #isOver = false;
+  #second = { at: 0, notifications: 0 };
+
+  constructor(
+    deps: ExchangeDeps,
+    sessions: Sessions,
+    asked: Asked,
+    linger: (exchange: Exchange) => void,
+  ) {
+    this.#deps = deps;
+    this.#asked = asked;
+    this.#linger = linger;
+    const { session, takesStream } = asked;
+    if (session) {
+      this.#stopListening = sessions.listen(session.id, (word, at) => this.#hear(word, at));
+    }
+    if (takesStream) {
+      const canBePrimed = session !== null && session.revision >= "2025-11-25";
+      this.#opening = setTimeout(
+        () => this.#open(canBePrimed),
+        canBePrimed ? PRIMED_AFTER_MS : OPENED_AFTER_MS,
+      );
+    }
+  }
+
+  /** What it takes of memory, in UTF-16 code units. */
+  get bytes(): number {
+    return this.#eventsLength;
+  }
+
+  run(work: Work): Promise<Response> {
+    const { requests, session, takesStream, gone } = this.#asked;
+    if (!session) {
+      gone.addEventListener("abort", () => this.#isDecided || this.#cancelAll(), { once: true });
+    }
+    const outlet: Outlet = {
+      notify: (text) => takesStream && this.#notify(text),
+      takesNotifications: takesStream,
+      ask: session && takesStream ? this.#questions.ask : null,
+    };
+    for (const request of requests) {
+      const cancel = new AbortController();
+      this.#pending.set(request, cancel);
+      work(request, outlet, cancel.signal)
+        .then((answer) => ({ answer, status: 200 }))
+        .catch((error) => cancel.signal.aborted ? null : errorAnswer(error, this.#deps.log))
+        .then((settled) => this.#settle(request, settled));
+    }
+    return this.#response.promise;
+  }
+
+  /** What it said cannot be had here any more. */
+  forget(): void {
+    this.#stopListening();
+    this.#events = [];
+  }
+
+  /** @param settled null when the client gave the request up: then nothing is said of it any more */
+  #settle(request: IncomingRequest, settled: { answer: Answer; status: number } | null): void {
+    this.#pending.delete(request);
+    if (settled) {
+      const text = envelope(request.idText, settled.answer);
+      if (this.#isDecided) this.#send(text);
+      else {
+        const at = this.#asked.requests.indexOf(request);
+        this.#answers.push({ text, status: settled.status, at });
+      }
+    }
+    if (this.#pending.size === 0) this.#end();
+  }
+
+  #end(): void {
+    this.#isOver = true;
+    this.#asked.onOver();
+    clearTimeout(this.#opening);
+    if (this.#kept) {
+      this.#kept.end(this.#sequence + 1);
+      return this.forget();
+    }
+    if (this.#connection) {
+      this.#connection.close();
+      return this.#asked.session ? this.#linger(this) : this.forget();
+    }
+    this.forget();
+    this.#isDecided = true;
+    this.#answers.sort((a, b) => a.at - b.at);
+    const [first] = this.#answers;
+    this.#response.resolve(
+      !first
+        // Given up: no answer is due.
+        ? new Response(null, { status: 202 })
+        : this.#asked.isBatch
+        ? jsonResponse(`[${this.#answers.map(({ text }) => text).join(",")}]`)
+        : jsonResponse(first.text, first.status),
+    );
+  }
+
+  /** Makes the response a stream. */
+  #open(isPrimed = false): void {
+    if (this.#isDecided) return;
+    this.#isDecided = true;
+    clearTimeout(this.#opening);
+    // Who left before there was a stream has nothing to ask for its rest by.
+    if (this.#asked.gone.aborted) return;
+    this.#connection = openEventStream({ onGone: () => this.#lost() });
+    this.#response.resolve(this.#connection.response);
+    if (isPrimed) this.#connection.send({ id: this.#eventId(0), data: "" });
+    for (const { text } of this.#answers.splice(0)) this.#send(text);
+  }
+
+  #lost(): void {
+    if (this.#asked.session) this.#keep();
+    else this.#cancelAll();
+  }
+
+  #cancelAll(): void {
+    for (const cancel of this.#pending.values()) cancel.abort();
+  }
+
+  #notify(text: string): void {
+    const now = Date.now();
+    if (now - this.#second.at >= 1000) this.#second = { at: now, notifications: 0 };
+    if (++this.#second.notifications <= NOTIFICATIONS_PER_S) this.#send(text, true);
+  }
+
+  #hear(word: Word, at: number): boolean {
+    switch (word.word) {
+      case "response":
+        return this.#questions.hear(word.id, word.answer);
+      case "cancel": {
+        const request = [...this.#pending.keys()].find(({ idText }) => idText === word.id);
+        // One that is older was another request's of the same id.
+        if (!request || at < this.#startedAt) return false;
+        this.#pending.get(request)!.abort();
+        return true;
+      }
+      case "claim":
+        if (word.stream !== this.#stream) return false;
+        this.#keep();
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /** An event of the stream. One that may be dropped is if the client does not read. */
+  #send(text: string, mayBeDropped = false): void {
+    if (!this.#isDecided) this.#open();
+    // It was decided without a stream: nobody can be told.
+    if (!this.#connection && !this.#kept) return;
+    const sequence = this.#sequence + 1;
+    const event = { id: this.#eventId(sequence), data: text };
+    if (this.#connection && !this.#connection.send(event, mayBeDropped) && mayBeDropped) return;
+    this.#sequence = sequence;
+    if (this.#kept) return this.#kept.put(sequence, text);
+    if (!this.#asked.session) return;
+    this.#events.push({ text, sequence });
+    this.#eventsLength += text.length;
+    while (this.#eventsLength > REMEMBER_LIMIT_BYTES && this.#events.length > 1) {
+      this.#eventsLength -= this.#events.shift()!.text.length;
+    }
+  }
+
+  /** The connection is lost, or not the client's any more: all goes to the database from now on. */
+  #keep(): void {
+    const { session } = this.#asked;
+    if (!session || this.#kept) return;
+    this.#connection?.close();
+    this.#connection = null;
+    this.#kept = new Keeper(this.#deps, session, this.#stream, () => this.#pendingIds());
+    for (const { sequence, text } of this.#events) this.#kept.put(sequence, text);
+    this.#events = [];
+    if (this.#isOver) {
+      this.#kept.end(this.#sequence + 1);
+      this.forget();
+    }
+  }
+
+  #pendingIds(): string[] {
+    return [...this.#pending.keys()].map(({ idText }) => idText);
+  }
+
+  #eventId(sequence: number): string {
+    const ids = JSON.stringify(this.#asked.requests.map(({ idText }) => idText));
+    return `${this.#stream}_${sequence}_${ids.length > 300 ? "" : toBase64Url(ids)}`;
+  }
+}
+
+/** Writes a broken stream to the database, in order, and says there that its replica lives. */
+class Keeper {
+  readonly #deps: ExchangeDeps;
+  readonly #session: Session;
+  readonly #stream: string;
+  readonly #pendingIds: () => string[];
+  readonly #alive: ReturnType<typeof setInterval>;
+  #waiting: { sequence: number; message: string }[] = [];
+  #isWriting = false;
+
+  constructor(
+    deps: ExchangeDeps,
+    session: Session,
+    stream: string,
+    pendingIds: () => string[],
+  ) {
+    this.#deps = deps;
+    this.#session = session;
+    this.#stream = stream;
+    this.#pendingIds = pendingIds;
+    this.#sayAlive();
+    this.#alive = setInterval(() => this.#sayAlive(), ALIVE_EVERY_MS);
+  }
+
+  put(sequence: number, message: string): void {
+    this.#waiting.push({ sequence, message });
+    this.#write();
+  }
+
+  end(sequence: number): void {
+    clearInterval(this.#alive);
+    this.put(sequence, END);
+  }
+
+  #sayAlive(): void {
+    this.put(0, JSON.stringify(this.#pendingIds()));
+  }
+
+  async #write(): Promise<void> {
+    if (this.#isWriting) return;
+    this.#isWriting = true;
+    for (let failures = 0; this.#waiting.length > 0;) {
+      // What is written at once has numbers that follow each other.
+      const { sequence: first } = this.#waiting[0];
+      const breakAt = this.#waiting.findIndex(({ sequence }, index) => sequence !== first + index);
+      const batch = this.#waiting.slice(0, breakAt < 0 ? 100 : Math.min(breakAt, 100));
+      try {
+        const messages = batch.map(({ message }) => message);
+        const last = await putMessages(
+          this.#deps.db,
+          this.#session.id,
+          this.#stream,
+          messages,
+          first,
+        );
+        this.#waiting.splice(0, batch.length);
+        failures = 0;
+        // The session has ended: nobody will ask.
+        if (last === null) this.#waiting = [];
+      } catch (error) {
+        if (failures++ === 0) {
+          this.#deps.log.error("A broken stream could not be kept yet", errorFields(error));
+        }
+        if (failures > 600) this.#waiting = [];
+        await new Promise((resolve) => setTimeout(resolve, 1000));
+      }
+    }
+    this.#isWriting = false;
+  }
+}
+
+/** The message after a stream's last one. */
+const END = "";
+
+interface ResumePoint {
+  stream: string;
+  sequence: number;
+  /** The requests that the stream answers, as their ids are written. */
+  ids: string[];
+}
+
+/** Sends the rest of a stream, as its replica keeps it; ends when it has, or when its replica is gone. */
+async function resumed(
+  { db, changes }: ExchangeDeps,
+  sessions: Sessions,
+  session: Session,
+  { stream, sequence, ids }: ResumePoint,
+  to: EventStream,
+): Promise<void> {
+  // Before the first look, so that nothing in between is slept through.
+  const wakeUps = changes.subscribe((change) =>
+    change.table === "mcp_messages" && change.session === session.id && change.stream === stream
+  );
+  const since = performance.now();
+  let hasClaimed = false;
+  try {
+    for (let after = sequence; !to.gone.aborted;) {
+      const messages = await messagesAfter(db, session.id, stream, after);
+      for (const { sequence, message } of messages) {
+        if (message === END) return;
+        to.send({ id: `${stream}_${sequence}_${toBase64Url(JSON.stringify(ids))}`, data: message });
+        after = sequence;
+      }
+      if (messages.length > 0) continue;
+      const alive = await signOfLife(db, session, stream);
+      if (!alive && !hasClaimed) {
+        hasClaimed = true;
+        await sessions.tell(session.id, { word: "claim", stream });
+      } else if (alive ? alive.ageMs > DEAD_AFTER_MS : performance.now() - since > HANDED_OVER_MS) {
+        const pending: string[] = alive ? JSON.parse(alive.message) : ids;
+        for (const id of pending) to.send({ data: envelope(id, lostWithReplica()) });
+        return;
+      }
+      await wakeUps.next(1000, to.gone);
+    }
+  } finally {
+    wakeUps.close();
+  }
+}
+
+/** The answer to a request whose replica is gone. */
+export function lostWithReplica(): Answer {
+  return failure(
+    ErrorCode.indeterminate,
+    "The replica of Mooring that served this was lost: the call may have run",
+  );
+}
+
+async function signOfLife(
+  db: Database,
+  session: Session,
+  stream: string,
+): Promise<KeptMessage | null> {
+  const [first] = await messagesAfter(db, session.id, stream, -1);
+  return first?.sequence === 0 ? first : null;
+}
+
+function readEventId(id: string): ResumePoint | null {
+  const [, stream, sequence, encoded] = /^(p[\w-]{22})_(\d{1,15})_([\w-]*)$/.exec(id) ?? [];
+  if (!stream) return null;
+  let ids: string[] = [];
+  try {
+    const texts: unknown[] = encoded === "" ? [] : JSON.parse(fromBase64Url(encoded));
+    // They go into an answer as they are written: nothing but ids.
+    ids = texts.filter((text): text is string => {
+      const value = typeof text === "string" ? JSON.parse(text) : null;
+      return typeof value === "string" || Number.isInteger(value);
+    });
+  } catch {
+    // Not as we wrote it: then who waits is not told.
+  }
+  return { stream, sequence: Number(sequence), ids };
+}
+
+export function jsonResponse(text: string, status = 200, headers: Record<string, string> = {}) {
+  return new Response(text, {
+    status,
+    headers: { ...headers, "content-type": "application/json", "cache-control": "no-store" },
+  });
+}
+
+function toBase64Url(text: string): string {
+  return btoa(String.fromCharCode(...new TextEncoder().encode(text)))
+    .replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+}
+
+function fromBase64Url(text: string): string {
+  const standard = text.replaceAll("-", "+").replaceAll("_", "/");
+  return new TextDecoder().decode(Uint8Array.from(atob(standard), (char) => char.charCodeAt(0)));
+}

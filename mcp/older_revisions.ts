@@ -1,0 +1,129 @@
+/** Answers as revisions before 2026-07-28 take them: the policy that revisions.ts writes down. */
+import { objectMembers, objectText, WAIST_REVISION } from "../dtma/protocol.ts";
+import { arrayItems } from "./messages.ts";
+import { isObject, RpcCode } from "./revisions.ts";
+import type { Answer } from "./router.ts";
+
+/** Content types by the revision that brought them. */
+const CONTENT_SINCE: Record<string, string> = {
+  text: "2024-11-05",
+  image: "2024-11-05",
+  resource: "2024-11-05",
+  audio: "2025-03-26",
+  resource_link: "2025-06-18",
+};
+/** From here on a tool may have an output schema, of an object alone until {@link WAIST_REVISION}. */
+const STRUCTURED_SINCE = "2025-06-18";
+
+/** An answer of the waist as a client of the revision takes it. */
+export function forRevision(answer: Answer, method: string, revision: string): Answer {
+  if (answer.kind === "error") return { kind: "error", text: errorFor(answer.text, revision) };
+  if (revision === WAIST_REVISION) return answer;
+  const members = objectMembers(answer.text);
+  for (const name of ["resultType", "ttlMs", "cacheScope"]) members.delete(name);
+  if (method === "tools/call") fitToolResult(members, revision);
+  if (method === "prompts/get") fitPrompt(members, revision);
+  return { kind: "result", text: objectText(members) };
+}
+
+/** A tool's definition as a client of the revision takes it. */
+export function definitionFor<T extends { outputSchema?: unknown; _meta?: unknown }>(
+  definition: T,
+  revision: string,
+): T {
+  const { outputSchema, ...rest } = definition;
+  const isTaken = outputSchema === undefined || revision === WAIST_REVISION ||
+    revision < STRUCTURED_SINCE || isObject(outputSchema) && outputSchema.type === "object";
+  if (isTaken) return definition;
+  const meta = isObject(rest._meta) ? rest._meta : {};
+  return { ...rest, _meta: { ...meta, "dev.mooring/outputSchema": outputSchema } } as unknown as T;
+}
+
+function errorFor(text: string, revision: string): string {
+  if (revision !== WAIST_REVISION || !/-320[04]2/.test(text)) return text;
+  const members = objectMembers(text);
+  const code = Number(members.get("code"));
+  if (code === RpcCode.resourceNotFound) members.set("code", String(RpcCode.invalidParams));
+  else if (code === -32042) members.set("code", String(RpcCode.internalError));
+  return objectText(members);
+}
+
+function fitToolResult(members: Map<string, string>, revision: string): void {
+  const content = members.get("content");
+  if (content?.startsWith("[")) members.set("content", contentFor(content, revision));
+  const structured = members.get("structuredContent");
+  if (structured === undefined) return;
+  const isTaken = revision < STRUCTURED_SINCE || structured.startsWith("{");
+  if (!isTaken) {
+    const meta = members.get("_meta");
+    const all = meta?.startsWith("{") ? objectMembers(meta) : new Map<string, string>();
+    all.set("dev.mooring/structuredContent", structured);
+    members.set("_meta", objectText(all));
+    members.delete("structuredContent");
+  }
+  const isSeen = revision >= STRUCTURED_SINCE && isTaken;
+  if (!isSeen && /^\[\s*\]$/.test(members.get("content") ?? "[]")) {
+    members.set("content", `[${textBlock(structured)}]`);
+  }
+}
+
+function fitPrompt(members: Map<string, string>, revision: string): void {
+  const messages = members.get("messages");
+  if (!messages?.startsWith("[") || !mayLack(messages, revision)) return;
+  const fitted = arrayItems(messages).flatMap((text) => {
+    if (!text.startsWith("{")) return [text];
+    const message = objectMembers(text);
+    const blocks = blocksFor(message.get("content") ?? "", revision);
+    // A message has one block: of two it becomes two of the same role.
+    return blocks.map((block) => objectText(new Map([...message, ["content", block]])));
+  });
+  members.set("messages", `[${fitted.join(",")}]`);
+}
+
+function contentFor(content: string, revision: string): string {
+  if (!mayLack(content, revision)) return content;
+  return `[${arrayItems(content).flatMap((block) => blocksFor(block, revision)).join(",")}]`;
+}
+
+/** A quick look at a text of any size: false when it surely has no type that the revision lacks. */
+function mayLack(text: string, revision: string): boolean {
+  for (const [, type] of text.matchAll(/"type"\s*:\s*"([^"]*)"/g)) {
+    if (!isKnown(type, revision)) return true;
+  }
+  return false;
+}
+
+function isKnown(type: string, revision: string): boolean {
+  return Object.hasOwn(CONTENT_SINCE, type) && CONTENT_SINCE[type] <= revision;
+}
+
+/** A content block in a form that the revision has. */
+function blocksFor(text: string, revision: string): string[] {
+  if (!text.startsWith("{")) return [text];
+  const block = objectMembers(text);
+  const type = JSON.parse(block.get("type") ?? "null");
+  if (typeof type === "string" && isKnown(type, revision)) return [text];
+  if (type === "audio" && block.has("data")) {
+    const mimeType = block.get("mimeType") ?? `"audio/*"`;
+    const resource = `{"uri":"mooring:audio","mimeType":${mimeType},"blob":${block.get("data")}}`;
+    const rest = [...block].filter(([name]) => name === "annotations" || name === "_meta");
+    return [
+      textBlock(
+        `Audio (${JSON.parse(mimeType)}), as an embedded resource, since MCP ${revision} has none:`,
+      ),
+      objectText(new Map([["type", `"resource"`], ["resource", resource], ...rest])),
+    ];
+  }
+  return [
+    textBlock(
+      `Content of the type ${
+        JSON.stringify(type)
+      }, which MCP ${revision} does not have, as JSON: ` +
+        text,
+    ),
+  ];
+}
+
+function textBlock(text: string): string {
+  return JSON.stringify({ type: "text", text });
+}

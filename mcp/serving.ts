@@ -1,0 +1,650 @@
+/** The answer to a request, whatever revision and transport it came by. */
+import { END_METHOD, objectMembers, objectText, WAIST_REVISION } from "../dtma/protocol.ts";
+import type { Changes } from "../models/changes.ts";
+import type { Database } from "../models/db.ts";
+import { errorFields, type Log } from "../models/log.ts";
+import type { Session } from "../models/sessions.ts";
+import type { ToolbeltServer } from "../models/toolbelts.ts";
+import {
+  argumentsText,
+  type AskResources,
+  findPrompt,
+  findTool,
+  instructionsOf,
+  itemText,
+  listPage,
+  type NamedToolbelt,
+  resourcesPage,
+  routeUri,
+} from "./aggregate.ts";
+import type { Outlet } from "./exchange.ts";
+import { type Listening, listening, type Wanted } from "./listening.ts";
+import type { IncomingRequest } from "./messages.ts";
+import { definitionFor, forRevision } from "./older_revisions.ts";
+import { requestStates } from "./request_state.ts";
+import {
+  checkParamHeaders,
+  isObject,
+  LOG_LEVELS,
+  META,
+  RpcCode,
+  RpcError,
+  shown,
+  SUPPORTED_REVISIONS,
+} from "./revisions.ts";
+import { type Answer, callServer } from "./router.ts";
+import { CALL_TOOL, calledTool, FIND_TOOLS, foundTools } from "./search.ts";
+import type { Caller, Sessions } from "./sessions.ts";
+import { withShownUris } from "./shown_uris.ts";
+import { callTool, type ToolCallDeps } from "./tool_call.ts";
+import { toolbelts } from "./toolbelt_cache.ts";
+import { type Asking, askServer, targetOf, type WaistClient } from "./waist.ts";
+
+export interface ServingDeps extends ToolCallDeps {
+  db: Database;
+  changes: Changes;
+  log: Log;
+}
+
+/** Who asks, and how. */
+export interface Client {
+  caller: Caller;
+  /** The slug of the one server that is asked, or null for all of the agent's. */
+  scope: string | null;
+  revision: string;
+  session: Session | null;
+  /** Of the request, where its revision repeats what its body says. */
+  headers: Headers;
+}
+
+export interface Serving {
+  /** Answers a request. @throws {RpcError} and the signal's reason */
+  answer(
+    client: Client,
+    request: IncomingRequest,
+    outlet: Outlet,
+    signal: AbortSignal,
+  ): Promise<Answer>;
+  /** The answer to `initialize`. @throws {RpcError} when there is no such server */
+  initialized(caller: Caller, scope: string | null, revision: string): Promise<Answer>;
+  /** Ends what servers hold for a session alone. */
+  release(caller: Caller, session: Session): Promise<void>;
+  listening: Listening;
+}
+
+/** Makes the answerer of one replica. */
+export function serving(deps: ServingDeps, sessions: Sessions): Serving {
+  const known = toolbelts(deps);
+  const states = requestStates(deps.appSigningKey);
+  const listen = listening(deps, known);
+
+  return { answer, initialized, release, listening: listen };
+
+  async function answer(
+    client: Client,
+    request: IncomingRequest,
+    outlet: Outlet,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const given = await answerOfWaist(client, request, outlet, signal);
+    // A list is made as its client takes it: to take a thousand tools apart again would take longer than
+    // all else.
+    const fitted = Object.hasOwn(LISTS, request.method)
+      ? given
+      : forRevision(given, request.method, client.revision);
+    if (fitted.kind === "error" && client.revision === WAIST_REVISION) checkStatus(fitted);
+    return fitted;
+  }
+
+  async function answerOfWaist(
+    client: Client,
+    request: IncomingRequest,
+    outlet: Outlet,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const { method, params } = request;
+    const isModern = client.revision === WAIST_REVISION;
+    const capability = CAPABILITY_OF[method];
+    if (capability) {
+      const named = await toolbeltOf(client.caller, client.scope);
+      if (!(capability in capabilitiesOf(named))) throw notServed(method, isModern);
+    }
+    switch (method) {
+      case "ping":
+        if (isModern) break;
+        return result({});
+      case "server/discover":
+        if (!isModern) break;
+        return discovered(await toolbeltOf(client.caller, client.scope));
+      case "logging/setLevel":
+        if (isModern || !client.session) break;
+        return await setLevel(client.session, params);
+      case "resources/subscribe":
+      case "resources/unsubscribe":
+        if (isModern || !client.session) break;
+        return await subscribe(client, client.session, method, params);
+      case "subscriptions/listen":
+        if (!isModern) break;
+        return await subscription(client, request, outlet, signal);
+      case "tools/list":
+      case "prompts/list":
+      case "resources/templates/list":
+        return listed(await toolbeltOf(client.caller, client.scope), method, client, params.cursor);
+      case "resources/list":
+        return await resources(client, request, signal);
+      case "tools/call":
+        return await call(client, request, outlet, signal);
+      case "prompts/get":
+        return await prompt(client, request, outlet, signal);
+      case "resources/read":
+        return await read(client, request, outlet, signal);
+      case "completion/complete":
+        return await complete(client, request, outlet, signal);
+    }
+    throw notServed(method, isModern);
+  }
+
+  async function toolbeltOf(caller: Caller, scope: string | null): Promise<NamedToolbelt> {
+    const named = await known.of(caller.agentId, scope);
+    if (scope !== null && named.servers.length === 0) {
+      throw new RpcError(
+        RpcCode.invalidRequest,
+        `This agent is not connected to a server "${scope.slice(0, 64)}"`,
+        404,
+      );
+    }
+    return named;
+  }
+
+  // ── What the bridge says itself ────────────────────────────────────────────────────────────────
+
+  async function initialized(caller: Caller, scope: string | null, revision: string) {
+    const named = await toolbeltOf(caller, scope);
+    return result({
+      protocolVersion: revision,
+      capabilities: capabilitiesOf(named),
+      serverInfo: serverInfo(deps),
+      instructions: instructionsOf(named),
+    });
+  }
+
+  function discovered(named: NamedToolbelt): Answer {
+    return cacheable({
+      supportedVersions: SUPPORTED_REVISIONS,
+      capabilities: capabilitiesOf(named),
+      instructions: instructionsOf(named),
+    }, 5000);
+  }
+
+  function cacheable(value: Record<string, unknown>, ttlMs: number): Answer {
+    return result({
+      resultType: "complete",
+      ...value,
+      ttlMs,
+      cacheScope: "private",
+      _meta: {
+        ...(isObject(value._meta) ? value._meta : {}),
+        [META.serverInfo]: serverInfo(deps),
+      },
+    });
+  }
+
+  function listed(
+    named: NamedToolbelt,
+    method: keyof typeof LISTS,
+    { revision }: Client,
+    cursor: unknown,
+  ): Answer {
+    const { what, member } = LISTS[method];
+    const { items, nextCursor } = listPage(named, what, cursor);
+    const texts = items.map((item) =>
+      itemText(what === "tools" ? definitionFor(item, revision) : item)
+    );
+    const page = cacheable(nextCursor === undefined ? {} : { nextCursor }, 5000);
+    const members = objectMembers(forRevision(page, method, revision).text);
+    return { kind: "result", text: objectText(members.set(member, `[${texts.join(",")}]`)) };
+  }
+
+  async function setLevel(session: Session, { level }: Record<string, unknown>): Promise<Answer> {
+    if (!LOG_LEVELS.includes(level as string)) {
+      throw new RpcError(RpcCode.invalidParams, `There is no log level ${shown(level)}`, 200);
+    }
+    await sessions.change(session, { logLevel: level as string });
+    return result({});
+  }
+
+  async function subscribe(
+    { caller, scope }: Client,
+    session: Session,
+    method: string,
+    { uri }: Record<string, unknown>,
+  ): Promise<Answer> {
+    if (typeof uri !== "string") {
+      throw new RpcError(RpcCode.invalidParams, "params.uri must be a string", 200);
+    }
+    if (method === "resources/unsubscribe") {
+      await sessions.change(session, { unsubscribe: uri });
+      return result({});
+    }
+    const route = routeUri(await toolbeltOf(caller, scope), uri);
+    if (!route) throw noResource(uri);
+    if (!canSubscribe(route.server)) {
+      throw new RpcError(RpcCode.invalidParams, "Its server does not tell of updates", 200);
+    }
+    if (session.subscriptions.length >= SUBSCRIPTIONS_LIMIT) {
+      throw new RpcError(
+        RpcCode.invalidParams,
+        `A session has at most ${SUBSCRIPTIONS_LIMIT} subscriptions`,
+        200,
+      );
+    }
+    await sessions.change(session, { subscribe: uri });
+    return result({});
+  }
+
+  /** A stream of changes, which ends when the client goes. */
+  async function subscription(
+    { caller, scope }: Client,
+    { idText, params }: IncomingRequest,
+    outlet: Outlet,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    if (!outlet.takesNotifications) {
+      throw new RpcError(RpcCode.invalidRequest, "Accept must name text/event-stream", 406);
+    }
+    const named = await toolbeltOf(caller, scope);
+    const { wanted, honoured } = wantedOf(params.notifications, named);
+    const meta = `{"${META.subscriptionId}":${idText}}`;
+    const told = (method: string, members: Map<string, string> = new Map()) =>
+      outlet.notify(
+        `{"jsonrpc":"2.0","method":"notifications/${method}","params":${
+          objectText(new Map([["_meta", meta], ...members]))
+        }}`,
+      );
+    told(
+      "subscriptions/acknowledged",
+      new Map([["notifications", JSON.stringify(honoured)]]),
+    );
+    await listen.follow({
+      caller,
+      scope,
+      sessionId: null,
+      wanted: () => Promise.resolve(wanted),
+      tell: (method, uri) =>
+        told(method, uri === undefined ? undefined : new Map([["uri", JSON.stringify(uri)]])),
+      signal,
+    });
+    signal.throwIfAborted();
+    return { kind: "result", text: `{"resultType":"complete","_meta":${meta}}` };
+  }
+
+  // ── What a server says ─────────────────────────────────────────────────────────────────────────
+
+  async function call(
+    client: Client,
+    request: IncomingRequest,
+    outlet: Outlet,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const named = await toolbeltOf(client.caller, client.scope);
+    const isSearched = named.presents === "search";
+    if (isSearched && request.params.name === FIND_TOOLS) {
+      return await foundTools(deps.db, named, request.params.arguments);
+    }
+    const isFound = isSearched && request.params.name === CALL_TOOL;
+    if (isFound) request = calledTool(request);
+    const { params } = request;
+    const tool = typeof params.name === "string" ? findTool(named, params.name) : undefined;
+    if (!tool) {
+      throw new RpcError(
+        RpcCode.invalidParams,
+        `Unknown tool: ${shown(params.name)}. List the tools again: it may have been renamed or ` +
+          "removed, or a change of its definition waits for approval",
+        200,
+      );
+    }
+    if (params.arguments !== undefined && !isObject(params.arguments)) {
+      throw new RpcError(RpcCode.invalidParams, "params.arguments must be an object", 200);
+    }
+    // What is called by call_tool has no headers of its own.
+    if (client.revision === WAIST_REVISION && !isFound) {
+      checkParamHeaders(tool.definition.inputSchema, params.arguments, client.headers);
+    }
+    const server = serverOf(named, tool.serverId);
+    const asked = await askedFor(client, request, server, tool.name, outlet);
+    const given = asked.params.get("arguments");
+    const filled = argumentsText(tool, given ?? "{}");
+    if (given !== undefined || filled !== "{}") asked.params.set("arguments", filled);
+    const answer = await callTool(deps, {
+      workspaceId: client.caller.workspaceId,
+      via: "bridge",
+      server,
+      tool: { name: tool.name, hash: tool.hash, annotations: tool.definition.annotations },
+      ...asked,
+    }, { signal, onNotification: outlet.notify });
+    return withShownUris(named, server, answer);
+  }
+
+  async function prompt(
+    client: Client,
+    request: IncomingRequest,
+    outlet: Outlet,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const { name } = request.params;
+    const named = await toolbeltOf(client.caller, client.scope);
+    const found = typeof name === "string" ? findPrompt(named, name) : undefined;
+    if (!found) {
+      throw new RpcError(RpcCode.invalidParams, `Unknown prompt: ${shown(name)}`, 200);
+    }
+    const server = serverOf(named, found.serverId);
+    const { client: asker, params, asking } = await askedFor(
+      client,
+      request,
+      server,
+      found.name,
+      outlet,
+    );
+    params.set("name", JSON.stringify(found.name));
+    const answer = await askServer(
+      deps,
+      asker,
+      { server, method: "prompts/get", params, pin: found.hash, isRepeatable: true },
+      asking,
+      { signal, onNotification: outlet.notify },
+    );
+    return withShownUris(named, server, answer);
+  }
+
+  async function read(
+    client: Client,
+    request: IncomingRequest,
+    outlet: Outlet,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const { uri } = request.params;
+    const named = await toolbeltOf(client.caller, client.scope);
+    const route = typeof uri === "string" ? routeUri(named, uri) : null;
+    if (!route) throw noResource(uri);
+    const { client: asker, params, asking } = await askedFor(
+      client,
+      request,
+      route.server,
+      route.uri,
+      outlet,
+    );
+    params.set("uri", JSON.stringify(route.uri));
+    const answer = await askServer(
+      deps,
+      asker,
+      { server: route.server, method: "resources/read", params, isRepeatable: true },
+      asking,
+      { signal, onNotification: outlet.notify },
+    );
+    if (answer.kind === "error") return answer;
+    const members = objectMembers(answer.text);
+    if (members.get("resultType") === `"input_required"`) return answer;
+    // Of a server of an older revision there are no hints; of any the content is this agent's.
+    if (!members.has("ttlMs")) members.set("ttlMs", "0");
+    members.set("cacheScope", `"private"`);
+    return withShownUris(named, route.server, { kind: "result", text: objectText(members) });
+  }
+
+  async function resources(
+    client: Client,
+    request: IncomingRequest,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const named = await toolbeltOf(client.caller, client.scope);
+    const { cursor } = request.params;
+    const ask: AskResources = async (server, own, until) => {
+      const { client: asker, params } = await askedFor(client, request, server, "", NOWHERE);
+      params.delete("cursor");
+      if (own !== undefined) params.set("cursor", JSON.stringify(own));
+      const call = { server, method: "resources/list", params, isRepeatable: true };
+      return await askServer(deps, asker, call, null, { signal: until });
+    };
+    const { resourcesText, nextCursor, unavailable } = await resourcesPage(
+      named,
+      cursor,
+      ask,
+      signal,
+    );
+    const without = Object.keys(unavailable).length > 0
+      ? { _meta: { "dev.mooring/unavailable": unavailable } }
+      : {};
+    const page = cacheable({ ...without, ...(nextCursor ? { nextCursor } : {}) }, 0);
+    const members = objectMembers(page.text).set("resources", resourcesText);
+    return { kind: "result", text: objectText(members) };
+  }
+
+  async function complete(
+    client: Client,
+    request: IncomingRequest,
+    outlet: Outlet,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const { ref } = request.params;
+    const named = await toolbeltOf(client.caller, client.scope);
+    if (!isObject(ref)) {
+      throw new RpcError(RpcCode.invalidParams, "params.ref must be an object", 200);
+    }
+    const refMembers = objectMembers(objectMembers(request.paramsText).get("ref")!);
+    let server: ToolbeltServer;
+    if (ref.type === "ref/prompt") {
+      const found = typeof ref.name === "string" ? findPrompt(named, ref.name) : undefined;
+      if (!found) {
+        throw new RpcError(RpcCode.invalidParams, `Unknown prompt: ${shown(ref.name)}`, 200);
+      }
+      server = serverOf(named, found.serverId);
+      refMembers.set("name", JSON.stringify(found.name));
+    } else {
+      const route = typeof ref.uri === "string" ? routeUri(named, ref.uri) : null;
+      if (!route) throw noResource(ref.uri);
+      server = route.server;
+      refMembers.set("uri", JSON.stringify(route.uri));
+    }
+    const { client: asker, params } = await askedFor(client, request, server, "", outlet);
+    params.set("ref", objectText(refMembers));
+    return await askServer(
+      deps,
+      asker,
+      { server, method: "completion/complete", params, isRepeatable: true },
+      null,
+      { signal },
+    );
+  }
+
+  /** What of a request goes to a server, and how the server's questions come back. */
+  async function askedFor(
+    client: Client,
+    { method, paramsText }: IncomingRequest,
+    server: ToolbeltServer,
+    name: string,
+    outlet: Outlet,
+  ): Promise<{ client: WaistClient; params: Map<string, string>; asking: Asking }> {
+    const params = objectMembers(paramsText);
+    if (client.revision !== WAIST_REVISION) {
+      // Of the waist alone: from here they would reach a server as if they had been sealed.
+      params.delete("requestState");
+      params.delete("inputResponses");
+      return {
+        client: waistClient(client, outlet, server),
+        params,
+        asking: outlet.ask && { ask: outlet.ask },
+      };
+    }
+    const of = { agentId: client.caller.agentId, serverId: server.serverId, method, name };
+    const given: unknown = JSON.parse(params.get("requestState") ?? "null");
+    if (given !== null) {
+      const state = await states.open(of, String(given));
+      if (state === null) params.delete("requestState");
+      else params.set("requestState", JSON.stringify(state));
+    }
+    return { client: waistClient(client, outlet, server), params, asking: { states, of } };
+  }
+
+  async function release(caller: Caller, session: Session): Promise<void> {
+    const { servers } = await known.of(caller.agentId, session.scope);
+    const meta = {
+      [META.protocolVersion]: WAIST_REVISION,
+      [META.clientCapabilities]: {},
+    };
+    const body = JSON.stringify({
+      jsonrpc: "2.0",
+      id: 1,
+      method: END_METHOD,
+      params: { _meta: meta },
+    });
+    const own = servers.filter(({ instances, unavailable }) =>
+      instances === "session" && !unavailable
+    );
+    await Promise.all(own.map(async (server) => {
+      const target = targetOf(server, { agentId: caller.agentId, sessionId: session.id });
+      const { kind, text } = await callServer(deps, target, body);
+      // It ends by itself after a while without a call.
+      if (kind === "error") deps.log.warn("A session's instance was not ended", { reason: text });
+    })).catch((error) => deps.log.error("A session was not released", errorFields(error)));
+  }
+}
+
+const NOBODY: WaistClient = {
+  agentId: null,
+  sessionId: null,
+  capabilities: "{}",
+  clientInfo: null,
+  logLevel: null,
+};
+
+/** Of a request on the client's behalf that tells and asks the client nothing. */
+const NOWHERE: Outlet = { notify: () => {}, takesNotifications: false, ask: null };
+
+const SUBSCRIPTIONS_LIMIT = 1000;
+
+const LISTS = {
+  "tools/list": { what: "tools", member: "tools" },
+  "prompts/list": { what: "prompts", member: "prompts" },
+  "resources/templates/list": { what: "templates", member: "resourceTemplates" },
+} as const;
+
+function waistClient(
+  { caller, session, revision }: Client,
+  outlet: Outlet,
+  server: ToolbeltServer,
+): WaistClient {
+  if (revision === WAIST_REVISION) {
+    return { ...NOBODY, agentId: caller.agentId, capabilities: null };
+  }
+  const hasLog = outlet.takesNotifications && isObject(server.capabilities?.logging);
+  return {
+    agentId: caller.agentId,
+    sessionId: session?.id ?? null,
+    capabilities: session && outlet.ask ? JSON.stringify(session.capabilities) : "{}",
+    clientInfo: session?.clientInfo ?? null,
+    logLevel: session && hasLog ? session.logLevel : null,
+  };
+}
+
+/** What none of the toolbelt's servers has. */
+const CAPABILITY_OF: Record<string, string> = Object.assign(Object.create(null), {
+  "prompts/list": "prompts",
+  "prompts/get": "prompts",
+  "resources/list": "resources",
+  "resources/templates/list": "resources",
+  "resources/read": "resources",
+  "resources/subscribe": "resources",
+  "resources/unsubscribe": "resources",
+  "completion/complete": "completions",
+});
+
+function notServed(method: string, isModern: boolean): RpcError {
+  return new RpcError(
+    RpcCode.methodNotFound,
+    `Mooring does not serve the method "${method.slice(0, 100)}" to this agent`,
+    isModern ? 404 : 200,
+  );
+}
+
+function serverOf(named: NamedToolbelt, serverId: string): ToolbeltServer {
+  return named.servers.find((server) => server.serverId === serverId)!;
+}
+
+/** What the servers of a toolbelt can do together. */
+function capabilitiesOf({ servers }: NamedToolbelt): Record<string, unknown> {
+  const having = (name: string) =>
+    servers.map(({ capabilities }) => capabilities?.[name]).filter(isObject);
+  const resources = having("resources");
+  return {
+    tools: { listChanged: true },
+    ...(having("prompts").length > 0 ? { prompts: { listChanged: true } } : {}),
+    ...(resources.length > 0
+      ? {
+        resources: { listChanged: true, subscribe: servers.some(canSubscribe) },
+      }
+      : {}),
+    ...(having("completions").length > 0 ? { completions: {} } : {}),
+    ...(having("logging").length > 0 ? { logging: {} } : {}),
+  };
+}
+
+/** What a listener wants, and how much of it there is. @throws {RpcError} */
+function wantedOf(
+  filter: unknown,
+  named: NamedToolbelt,
+): { wanted: Wanted; honoured: Record<string, unknown> } {
+  if (!isObject(filter)) {
+    throw new RpcError(RpcCode.invalidParams, "params.notifications must be an object", 200);
+  }
+  const given = filter.resourceSubscriptions ?? [];
+  if (
+    !Array.isArray(given) || given.length > SUBSCRIPTIONS_LIMIT ||
+    given.some((uri) => typeof uri !== "string")
+  ) {
+    throw new RpcError(
+      RpcCode.invalidParams,
+      `resourceSubscriptions must be an array of at most ${SUBSCRIPTIONS_LIMIT} URIs`,
+      200,
+    );
+  }
+  const uris = [...new Set(given as string[])].filter((uri) => {
+    const route = routeUri(named, uri);
+    return route !== null && canSubscribe(route.server);
+  });
+  const { prompts, resources } = capabilitiesOf(named);
+  const wanted = {
+    tools: filter.toolsListChanged === true,
+    prompts: filter.promptsListChanged === true && prompts !== undefined,
+    resources: filter.resourcesListChanged === true && resources !== undefined,
+    uris,
+  };
+  const honoured = {
+    ...(wanted.tools ? { toolsListChanged: true } : {}),
+    ...(wanted.prompts ? { promptsListChanged: true } : {}),
+    ...(wanted.resources ? { resourcesListChanged: true } : {}),
+    ...(uris.length > 0 ? { resourceSubscriptions: uris } : {}),
+  };
+  return { wanted, honoured };
+}
+
+function canSubscribe({ capabilities }: ToolbeltServer): boolean {
+  return isObject(capabilities?.resources) && capabilities.resources.subscribe === true;
+}
+
+function noResource(uri: unknown): RpcError {
+  return new RpcError(RpcCode.resourceNotFound, `There is no resource ${shown(uri)}`, 200, { uri });
+}
+
+/** 2026-07-28 wants this error of a server's with a status of its own (schema, -32021). */
+function checkStatus({ text }: Answer): void {
+  if (!text.includes(String(RpcCode.missingClientCapability))) return;
+  const { code, message, data } = JSON.parse(text);
+  if (code === RpcCode.missingClientCapability) throw new RpcError(code, message, 400, data);
+}
+
+function serverInfo({ version }: { version: string }) {
+  return { name: "mooring", title: "Mooring", version };
+}
+
+function result(value: Record<string, unknown>): Answer {
+  return { kind: "result", text: JSON.stringify(value) };
+}

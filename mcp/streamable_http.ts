@@ -1,0 +1,319 @@
+/**
+ * Streamable HTTP: `POST`, `GET` and `DELETE` of one endpoint, for all revisions that have it. 2026-07-28 has
+ * `POST` alone; those before have sessions, with a stream of their own and an end.
+ */
+import { WAIST_REVISION } from "../dtma/protocol.ts";
+import { errorFields, type Log } from "../models/log.ts";
+import type { Session } from "../models/sessions.ts";
+import { openEventStream } from "./event_stream.ts";
+import { type Exchanges, jsonResponse } from "./exchange.ts";
+import type { Limits } from "./limits.ts";
+import type { Fingerprint, Wanted } from "./listening.ts";
+import {
+  envelope,
+  type Incoming,
+  type IncomingNotification,
+  type IncomingRequest,
+  type IncomingResponse,
+  messageText,
+  readMessages,
+} from "./messages.ts";
+import { forRevision } from "./older_revisions.ts";
+import { QUESTION_PREFIX } from "./questions.ts";
+import { errorAnswer, isObject, negotiated, revisionOf, RpcCode, RpcError } from "./revisions.ts";
+import type { Serving } from "./serving.ts";
+import type { Caller, Sessions } from "./sessions.ts";
+
+export interface TransportDeps {
+  sessions: Sessions;
+  serving: Serving;
+  exchanges: Exchanges;
+  limits: Limits;
+  log: Log;
+}
+
+/** A request of HTTP, whose caller was authenticated. */
+export interface HttpRequest {
+  request: Request;
+  caller: Caller;
+  /** The slug of the one server that is asked, or null for all of the agent's. */
+  scope: string | null;
+  /** Whether the caller's token still holds: a stream outlives the moment it was looked at. */
+  stillHolds: () => Promise<boolean>;
+}
+
+const SESSION_HEADER = "mcp-session-id";
+const TRANSPORT = "streamable_http";
+
+export function streamableHttp(deps: TransportDeps) {
+  const { sessions, serving, exchanges, limits, log } = deps;
+
+  return { post: answering(post), get: answering(get), delete: answering(end) };
+
+  /** What is thrown is an answer too. */
+  function answering(handle: (asked: HttpRequest) => Promise<Response>) {
+    return async (asked: HttpRequest): Promise<Response> => {
+      try {
+        return await handle(asked);
+      } catch (error) {
+        // Nobody is there to be told, and nothing is wrong here.
+        if (asked.request.signal.aborted) return new Response(null, { status: 499 });
+        return errorResponse(null, error, log);
+      }
+    };
+  }
+
+  async function post(asked: HttpRequest): Promise<Response> {
+    const { request, caller } = asked;
+    const counted = [limits.request(caller.tokenId)];
+    const done = () => counted.forEach((each) => each());
+    try {
+      const { messages, isBatch } = await readMessages(request);
+      const session = await sessionOf(asked, messages);
+      const requests: IncomingRequest[] = [];
+      for (const message of messages) {
+        if (message.kind === "request") requests.push(message);
+        else await take(sessions, session, message);
+      }
+      // Nothing to answer: taken, with nothing to say.
+      if (requests.length === 0) return accepted(done);
+      for (const _ of requests.slice(1)) counted.push(limits.request(caller.tokenId));
+      if (isBatch) checkBatch(request.headers, session, requests);
+      if (!isBatch && requests[0].method === "initialize" && !isModern(requests[0])) {
+        return await initialize(asked, requests[0]).finally(done);
+      }
+      return await exchanges.answer({
+        session,
+        requests,
+        isBatch,
+        takesStream: (request.headers.get("accept") ?? "").includes("text/event-stream"),
+        gone: request.signal,
+        onOver: done,
+      }, async (each, outlet, signal) => {
+        if (each.refusal) throw each.refusal;
+        const revision = revisionIn(each, request.headers, session);
+        const client = { caller, scope: asked.scope, session, revision, headers: request.headers };
+        return await serving.answer(client, each, outlet, signal);
+      });
+    } catch (error) {
+      done();
+      throw error;
+    }
+  }
+
+  function accepted(done: () => void): Response {
+    done();
+    return new Response(null, { status: 202 });
+  }
+
+  /** The session that a request names; null for one without, or of a revision that has none. */
+  async function sessionOf(
+    { request, caller, scope }: Pick<HttpRequest, "request" | "caller" | "scope">,
+    messages: Incoming[] = [],
+  ): Promise<Session | null> {
+    const id = request.headers.get(SESSION_HEADER);
+    const isStateless = request.headers.get("mcp-protocol-version") === WAIST_REVISION ||
+      messages.some((message) => message.kind === "request" && isModern(message));
+    if (id === null || isStateless) return null;
+    const session = await sessions.find(caller, { scope, transport: TRANSPORT }, id);
+    if (!session) throw noSession();
+    return session;
+  }
+
+  async function initialize(asked: HttpRequest, request: IncomingRequest): Promise<Response> {
+    const { caller, scope } = asked;
+    try {
+      const opened = clientIn(request);
+      const answer = await serving.initialized(caller, scope, opened.revision);
+      const session = await sessions.open(caller, { scope, transport: TRANSPORT, ...opened });
+      const fitted = forRevision(answer, request.method, opened.revision);
+      return jsonResponse(envelope(request.idText, fitted), 200, { [SESSION_HEADER]: session.id });
+    } catch (error) {
+      return errorResponse(request.idText, error, log);
+    }
+  }
+
+  /** A session's own stream, or the rest of a request's whose connection broke. */
+  async function get(asked: HttpRequest): Promise<Response> {
+    const { request, caller, scope } = asked;
+    const { headers } = request;
+    if (!headers.has(SESSION_HEADER) || headers.get("mcp-protocol-version") === WAIST_REVISION) {
+      return notAllowed();
+    }
+    if (!(headers.get("accept") ?? "").includes("text/event-stream")) {
+      throw new RpcError(RpcCode.invalidRequest, "Accept must name text/event-stream", 406);
+    }
+    const session = (await sessionOf(asked))!;
+    const done = limits.stream(caller.tokenId);
+    const lastEventId = headers.get("last-event-id");
+    const resumed = lastEventId === null ? null : exchanges.resume(session, lastEventId, done);
+    if (resumed) return resumed;
+
+    const stream = openEventStream({ onGone: done });
+    const stopLooking = await onlyStream(sessions, session, () => stream.close()).catch((error) => {
+      stream.close();
+      done();
+      throw error;
+    });
+    let fingerprint = readFingerprint(lastEventId);
+    let sequence = 0;
+    const id = () => `g_${++sequence}_${Object.values(fingerprint ?? {}).join(".")}`;
+    serving.listening.follow({
+      caller,
+      scope,
+      sessionId: session.id,
+      known: fingerprint ?? undefined,
+      onFingerprint: (now) => fingerprint = now,
+      wanted: async () => {
+        if (!await asked.stillHolds()) return null;
+        const now = await sessions.find(caller, session, session.id);
+        return now && wantedBy(now);
+      },
+      tell: (method, uri) =>
+        void stream.send({ id: id(), data: notificationText(method, uri) }, uri !== undefined),
+      wakesBy: (change) => change.table === "mcp_sessions" && change.session === session.id,
+      signal: stream.gone,
+    }).catch((error) => log.error("A session's stream broke off", errorFields(error))).finally(
+      () => {
+        stopLooking();
+        stream.close();
+        done();
+      },
+    );
+    // What happened while nobody listened cannot be known: a client that comes back looks again.
+    if (lastEventId !== null) {
+      for (const uri of session.subscriptions) {
+        stream.send({ id: id(), data: notificationText("resources/updated", uri) });
+      }
+    }
+    return stream.response;
+  }
+
+  async function end(asked: HttpRequest): Promise<Response> {
+    const { request, caller } = asked;
+    if (!request.headers.has(SESSION_HEADER)) return notAllowed();
+    const session = await sessionOf(asked);
+    if (!session || !await sessions.end(session)) throw noSession();
+    // Its servers need not be waited for.
+    serving.release(caller, session);
+    return new Response(null, { status: 204 });
+  }
+}
+
+/** What a client said of itself in `initialize`. */
+export function clientIn(
+  { params }: IncomingRequest,
+): Pick<Session, "revision" | "clientInfo" | "capabilities"> {
+  const { clientInfo, capabilities, protocolVersion } = params;
+  return {
+    revision: negotiated(protocolVersion),
+    clientInfo: isObject(clientInfo) ? JSON.stringify(clientInfo) : null,
+    capabilities: isObject(capabilities) ? capabilities : {},
+  };
+}
+
+/** A notification or a response of a client's: passed to what waits for it, wherever that is. */
+export async function take(
+  sessions: Sessions,
+  session: Session | null,
+  message: IncomingNotification | IncomingResponse,
+): Promise<void> {
+  // Without a session it is not known whose it is: ids count from 1 in every client.
+  if (!session) return;
+  if (message.kind === "response") {
+    const { id, answer } = message;
+    // Others were never asked.
+    if (typeof id !== "string" || !id.startsWith(QUESTION_PREFIX)) return;
+    await sessions.tell(session.id, { word: "response", id, answer });
+  } else if (message.method === "notifications/cancelled") {
+    const { requestId } = message.params;
+    if (typeof requestId !== "string" && typeof requestId !== "number") return;
+    await sessions.tell(session.id, { word: "cancel", id: JSON.stringify(requestId) });
+  }
+}
+
+/**
+ * A session has one stream of its own: a newer one takes its place, wherever it is.
+ *
+ * @param close ends this one
+ * @returns the way to stop looking
+ */
+export async function onlyStream(
+  sessions: Sessions,
+  session: Session,
+  close: () => void,
+): Promise<() => void> {
+  // Before the client hears of this stream, and so before it can open the next.
+  const own = await sessions.announce(session.id, { word: "stream" });
+  return sessions.listen(session.id, ({ word }, _at, sequence) => {
+    if (word === "stream" && sequence !== null && own !== null && sequence > own) close();
+    return false;
+  });
+}
+
+/** What a session's stream carries. */
+export function wantedBy({ subscriptions }: Session): Wanted {
+  return { tools: true, prompts: true, resources: true, uris: subscriptions };
+}
+
+export function notificationText(method: string, uri?: string): string {
+  return messageText(
+    `notifications/${method}`,
+    uri === undefined ? "{}" : JSON.stringify({ uri }),
+  );
+}
+
+/** Lists as the client knew them, from an event's id of a session's stream. */
+function readFingerprint(lastEventId: string | null): Fingerprint | null {
+  const [, tools, prompts, resources] =
+    /^g_\d+_([\w-]+)\.([\w-]+)\.([\w-]+)$/.exec(lastEventId ?? "") ?? [];
+  return tools ? { tools, prompts, resources } : null;
+}
+
+/** The revision of a session is what was settled at its begin; else each request says it. */
+function revisionIn(
+  request: IncomingRequest,
+  headers: Headers,
+  session: Session | null,
+): string {
+  // Checks what must hold in any case.
+  const revision = revisionOf(request, headers);
+  return session && revision !== WAIST_REVISION ? session.revision : revision;
+}
+
+function isModern({ params }: IncomingRequest): boolean {
+  return isObject(params._meta) && "io.modelcontextprotocol/protocolVersion" in params._meta;
+}
+
+function checkBatch(headers: Headers, session: Session | null, requests: IncomingRequest[]): void {
+  const revision = session?.revision ?? headers.get("mcp-protocol-version") ?? "2025-03-26";
+  if (revision !== "2025-03-26") {
+    throw new RpcError(RpcCode.invalidRequest, "Batches exist in revision 2025-03-26 alone");
+  }
+  for (const request of requests) {
+    if (request.method !== "initialize") continue;
+    request.refusal = new RpcError(
+      RpcCode.invalidRequest,
+      "initialize must not be part of a batch",
+    );
+  }
+}
+
+/** 404 tells a client to begin another session (2025-11-25, transports#session-management). */
+function noSession(): RpcError {
+  return new RpcError(
+    -32001,
+    "There is no such session, or no more: begin another with initialize",
+    404,
+  );
+}
+
+function notAllowed(): Response {
+  return new Response("Send MCP messages with POST", { status: 405, headers: { allow: "POST" } });
+}
+
+export function errorResponse(id: string | null, error: unknown, log: Log): Response {
+  const { answer, status } = errorAnswer(error, log);
+  const headers: Record<string, string> = status === 429 ? { "retry-after": "1" } : {};
+  return jsonResponse(envelope(id, answer), status, headers);
+}

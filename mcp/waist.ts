@@ -1,0 +1,235 @@
+/**
+ * Requests of the waist: what goes from the bridge to a server's toolbox, whoever asked. Questions that
+ * a server has for its client come back here and are put to it as its revision has it.
+ */
+import {
+  CALLER_META,
+  CANCEL_METHOD,
+  ErrorCode,
+  INPUT_ERROR,
+  objectMembers,
+  objectText,
+  PIN_META,
+  WAIST_REVISION,
+} from "../dtma/protocol.ts";
+import type { ToolbeltServer } from "../models/toolbelts.ts";
+import type { Target } from "./links.ts";
+import type { Outlet } from "./exchange.ts";
+import type { RequestStates, StateOf } from "./request_state.ts";
+import { isObject, META } from "./revisions.ts";
+import { type Answer, type CallOptions, callServer, failure, type RouterDeps } from "./router.ts";
+
+export interface WaistDeps extends RouterDeps {
+  version: string;
+}
+
+/** For whom a request is made, as a server is told. */
+export interface WaistClient {
+  agentId: string | null;
+  sessionId: string | null;
+  /** What it can do, as JSON; null to pass on what the request itself says, as 2026-07-28 does. */
+  capabilities: string | null;
+  /** Its name and version as JSON, where the request does not say it. */
+  clientInfo: string | null;
+  /** The least level of log messages, where the request does not say it. */
+  logLevel: string | null;
+}
+
+export interface WaistRequest {
+  server: ToolbeltServer;
+  method: string;
+  /** The texts of the members of `params`, with `_meta` as the client wrote it. */
+  params: Map<string, string>;
+  /** The hash of the definition that was approved, where there is one. */
+  pin?: string;
+  /** It may be sent again when it is not known whether it ran. */
+  isRepeatable: boolean;
+}
+
+/** How a server's questions are put to the client. */
+export type Asking =
+  /** As the client's own revision has it: the answer says what is needed, and the client tries again. */
+  | { states: RequestStates; of: StateOf }
+  /** On the stream of its request. */
+  | { ask: NonNullable<Outlet["ask"]> }
+  | null;
+
+/** Questions and answers go to and fro at most so often in one call. */
+const ROUNDS_LIMIT = 32;
+const QUESTIONS = ["elicitation/create", "sampling/createMessage", "roots/list"];
+
+/** Where requests to a server go, for a client. */
+export function targetOf(
+  server: ToolbeltServer,
+  client: Pick<WaistClient, "agentId" | "sessionId">,
+): Target {
+  const { toolboxId, reach, address, serverId } = server;
+  const instance = server.instances === "session"
+    ? client.sessionId ?? client.agentId
+    : client.agentId;
+  return { toolboxId, reach, address, serverId, instance };
+}
+
+/**
+ * Sends a request to a server and brings its answer, after all questions that it has for its client.
+ *
+ * Never throws but when `options.signal` aborts: what goes wrong is an {@link Answer} with an error.
+ */
+export async function askServer(
+  deps: WaistDeps,
+  client: WaistClient,
+  request: WaistRequest,
+  asking: Asking,
+  options: CallOptions,
+): Promise<Answer> {
+  if (request.server.unavailable) {
+    return failure(ErrorCode.serverUnavailable, request.server.unavailable);
+  }
+  const target = targetOf(request.server, client);
+  if (!asking || "states" in asking) {
+    const answer = await send(deps, target, client, request, options);
+    return asking ? await sealed(answer, asking) : refuseQuestions(answer);
+  }
+  const params = new Map(request.params);
+  for (let round = 0; round < ROUNDS_LIMIT; round++) {
+    const answer = await send(deps, target, client, { ...request, params }, options);
+    const needed = inputRequired(answer);
+    if (!needed) return answer;
+    const state = needed.get("requestState");
+    const responses = await putQuestions(needed, asking.ask, options.signal).catch((error) => {
+      if (options.signal?.aborted && state) cancelHeld(deps, target, state);
+      throw error;
+    });
+    if (typeof responses === "string") return failure(ErrorCode.indeterminate, responses);
+    params.delete("requestState");
+    if (state) params.set("requestState", state);
+    params.set("inputResponses", objectText(responses));
+  }
+  return failure(ErrorCode.indeterminate, "The server asks without end");
+}
+
+async function send(
+  deps: WaistDeps,
+  target: Target,
+  client: WaistClient,
+  request: WaistRequest,
+  options: CallOptions,
+): Promise<Answer> {
+  const body = requestText(deps, client, request);
+  const answer = await callServer(deps, target, body, options);
+  const isLost = answer.kind === "error" &&
+    JSON.parse(answer.text).code === ErrorCode.indeterminate;
+  // A call that waits for answers is lost with its server: to send it again would ask again.
+  if (!isLost || !request.isRepeatable || request.params.has("requestState")) return answer;
+  return await callServer(deps, target, body, options);
+}
+
+/** The request's text, with our metadata. */
+function requestText(
+  { version }: WaistDeps,
+  client: WaistClient,
+  { method, params, pin }: WaistRequest,
+): string {
+  const given = params.get("_meta");
+  const meta = given?.startsWith("{") ? objectMembers(given) : new Map<string, string>();
+  meta.set(META.protocolVersion, JSON.stringify(WAIST_REVISION));
+  const capabilities = client.capabilities ?? meta.get(META.clientCapabilities) ?? "{}";
+  meta.set(META.clientCapabilities, withoutTasks(capabilities));
+  if (!meta.has(META.clientInfo)) {
+    const own = JSON.stringify({ name: "mooring", version });
+    meta.set(META.clientInfo, client.clientInfo ?? own);
+  }
+  if (!meta.has(META.logLevel) && client.logLevel !== null) {
+    meta.set(META.logLevel, JSON.stringify(client.logLevel));
+  }
+  // Ours alone: what a client wrote under these names must not reach a toolbox.
+  for (const name of [PIN_META, CALLER_META]) meta.delete(name);
+  if (pin !== undefined) meta.set(PIN_META, JSON.stringify(pin));
+  if (client.sessionId !== null) meta.set(CALLER_META, JSON.stringify(client.sessionId));
+  const all = new Map(params).set("_meta", objectText(meta));
+  return `{"jsonrpc":"2.0","id":1,"method":${JSON.stringify(method)},"params":${objectText(all)}}`;
+}
+
+/** A task's id would have to be found again among all servers: none is to be answered with one. */
+function withoutTasks(capabilities: string): string {
+  if (!capabilities.includes("tasks")) return capabilities;
+  const members = objectMembers(capabilities);
+  members.delete("tasks");
+  const extensions = members.get("extensions");
+  if (extensions?.startsWith("{")) {
+    const kept = objectMembers(extensions);
+    kept.delete("io.modelcontextprotocol/tasks");
+    members.set("extensions", objectText(kept));
+  }
+  return objectText(members);
+}
+
+/** What the server needs to know before it goes on, or null for any other answer. */
+function inputRequired({ kind, text }: Answer): Map<string, string> | null {
+  if (kind === "error" || !text.includes(`"input_required"`)) return null;
+  const members = objectMembers(text);
+  return members.get("resultType") === `"input_required"` ? members : null;
+}
+
+async function sealed(
+  answer: Answer,
+  { states, of }: { states: RequestStates; of: StateOf },
+): Promise<Answer> {
+  const needed = inputRequired(answer);
+  if (!needed) return answer;
+  const state: unknown = JSON.parse(needed.get("requestState") ?? "null");
+  const seal = await states.seal(of, typeof state === "string" ? state : null);
+  return { kind: "result", text: objectText(needed.set("requestState", JSON.stringify(seal))) };
+}
+
+/** The server was told that this client cannot be asked, and asks all the same. */
+function refuseQuestions(answer: Answer): Answer {
+  if (!inputRequired(answer)) return answer;
+  return failure(
+    ErrorCode.indeterminate,
+    "The server asks for what this client cannot give: it has no session to be asked in, or did not " +
+      "declare that it can",
+  );
+}
+
+/** Puts the questions to the client, all at once. @returns their answers, or why they were not put */
+async function putQuestions(
+  needed: Map<string, string>,
+  ask: NonNullable<Outlet["ask"]>,
+  signal = new AbortController().signal,
+): Promise<Map<string, string> | string> {
+  const questions = needed.get("inputRequests");
+  if (questions === undefined) return new Map();
+  if (!questions.startsWith("{")) return "The server's questions are no object";
+  const asked: Promise<[string, string]>[] = [];
+  for (const [key, text] of objectMembers(questions)) {
+    const question: unknown = JSON.parse(text);
+    if (!isObject(question) || !QUESTIONS.includes(String(question.method))) {
+      return "The server asks for what no client can answer";
+    }
+    const method = String(question.method);
+    const params = objectMembers(text).get("params");
+    asked.push(
+      ask(method, params?.startsWith("{") ? params : "{}", signal)
+        .then((answer) => [key, inputResponse(method, answer)]),
+    );
+  }
+  return new Map(await Promise.all(asked));
+}
+
+/** The client's answer as the waist has it, where there is no error: one goes in a member of our own. */
+function inputResponse(method: string, { kind, text }: Answer): string {
+  if (kind === "result") return text;
+  const error = new Map([[INPUT_ERROR, text]]);
+  return objectText(
+    method === "elicitation/create" ? new Map([["action", `"cancel"`], ...error]) : error,
+  );
+}
+
+/** The client gave up a call that waits for its answers: its server is told. */
+function cancelHeld(deps: WaistDeps, target: Target, state: string): void {
+  const meta = `{"${META.protocolVersion}":"${WAIST_REVISION}"}`;
+  const params = `{"requestState":${state},"_meta":${meta}}`;
+  const body = `{"jsonrpc":"2.0","id":1,"method":"${CANCEL_METHOD}","params":${params}}`;
+  callServer(deps, target, body).catch(() => {});
+}

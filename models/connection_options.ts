@@ -1,0 +1,58 @@
+/** What of a server an agent gets, and how: the options of a connection. */
+import { z } from "zod";
+import type { ToolDefinition } from "../dtma/protocol.ts";
+
+const Json = z.json();
+
+/** What is changed of one tool for one agent. */
+export const ToolChange = z.object({
+  /** In place of the tool's own name. */
+  name: z.string().regex(/^[a-zA-Z0-9_-]{1,40}$/).optional(),
+  /** In place of the tool's own description. */
+  description: z.string().max(4000).optional(),
+  /** Arguments that the caller may leave out. */
+  defaults: z.record(z.string().max(200), Json).optional(),
+  /** Arguments that the caller has no say in: they are not in the schema that it sees. */
+  fixed: z.record(z.string().max(200), Json).optional(),
+});
+export type ToolChange = z.infer<typeof ToolChange>;
+
+export const ConnectionOptions = z.object({
+  /** The tools that the agent gets, by the server's own names; null: what the agent's default says. */
+  tools: z.array(z.string().max(1024)).max(1000).nullable().default(null),
+  /** By the server's own names. */
+  changes: z.record(z.string().max(1024), ToolChange).default({}),
+});
+export type ConnectionOptions = z.infer<typeof ConnectionOptions>;
+
+/** Whether the agent gets a tool. */
+export function isAllowed(
+  { tools }: ConnectionOptions,
+  name: string,
+  deniesByDefault: boolean,
+): boolean {
+  return tools === null ? !deniesByDefault : tools.includes(name);
+}
+
+/** A tool's definition as the agent sees it: fixed arguments are not in its schema. */
+export function changedDefinition(definition: ToolDefinition, change: ToolChange): ToolDefinition {
+  const { description, defaults = {}, fixed = {} } = change;
+  const shown = description === undefined ? definition : { ...definition, description };
+  const named = [...Object.keys(defaults), ...Object.keys(fixed)];
+  const schema = definition.inputSchema;
+  if (named.length === 0 || !isObject(schema)) return shown;
+  const properties = { ...(isObject(schema.properties) ? schema.properties : {}) };
+  for (const name of Object.keys(fixed)) delete properties[name];
+  for (const [name, value] of Object.entries(defaults)) {
+    const property = Object.hasOwn(properties, name) ? properties[name] : undefined;
+    if (isObject(property)) properties[name] = { ...property, default: value };
+  }
+  const required = Array.isArray(schema.required)
+    ? { required: schema.required.filter((name) => !named.includes(name)) }
+    : {};
+  return { ...shown, inputSchema: { ...schema, properties, ...required } };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,190 @@
+import type { ToolDefinition } from "../dtma/protocol.ts";
+import {
+  changedDefinition,
+  ConnectionOptions,
+  isAllowed,
+  ToolChange,
+} from "./connection_options.ts";
+import type { Database, Sql, User } from "./db.ts";
+import { Forbidden, Invalid, NotFound } from "./errors.ts";
+import type { ToolState } from "./tools.ts";
+
+/** One tool of a connection's server, and what the agent makes of it. */
+export interface ConnectionTool {
+  /** As its server calls it. */
+  name: string;
+  definition: ToolDefinition;
+  state: Exclude<ToolState, "gone">;
+  isAllowed: boolean;
+  change: ToolChange;
+  /** As the agent sees it, but for the server's slug before its name. */
+  shown: ToolDefinition;
+}
+
+/** An agent's connection to a server, with what it makes of the server's tools. */
+export interface Connection {
+  agentId: string;
+  agentName: string;
+  deniesByDefault: boolean;
+  serverId: string;
+  serverName: string;
+  serverSlug: string;
+  /** Null: what the agent's default says. */
+  picked: string[] | null;
+  /** What the server lists now, by name. */
+  tools: ConnectionTool[];
+}
+
+/** The connections of an agent, by the server's name. */
+export async function listConnections(
+  db: Database,
+  user: User,
+  agentId: string,
+): Promise<Connection[]> {
+  return await db.asUser(user, (sql) => readConnections(sql, sql`c.agent_id = ${agentId}`));
+}
+
+/** @throws {NotFound} */
+export async function getConnection(
+  db: Database,
+  user: User,
+  agentId: string,
+  serverId: string,
+): Promise<Connection> {
+  const [connection] = await db.asUser(
+    user,
+    (sql) => readConnections(sql, sql`c.agent_id = ${agentId} and c.server_id = ${serverId}`),
+  );
+  if (!connection) throw new NotFound("The agent is not connected to such a server");
+  return connection;
+}
+
+/**
+ * Says which tools the agent gets.
+ *
+ * @param picked by the server's own names; null for what the agent's default says
+ * @throws {NotFound | Forbidden | Invalid}
+ */
+export async function pickTools(
+  db: Database,
+  user: User,
+  agentId: string,
+  serverId: string,
+  picked: string[] | null,
+): Promise<void> {
+  await changeOptions(db, user, agentId, serverId, (options) => ({ ...options, tools: picked }));
+}
+
+/**
+ * Says how the agent sees a tool, and which arguments it has a say in.
+ *
+ * @param name the server's own
+ * @throws {NotFound | Forbidden}
+ * @throws {Invalid} with a sentence for each field that does not hold
+ */
+export async function changeTool(
+  db: Database,
+  user: User,
+  agentId: string,
+  serverId: string,
+  name: string,
+  change: ToolChange,
+): Promise<void> {
+  const parsed = ToolChange.safeParse(change);
+  if (!parsed.success) {
+    const fields = Object.fromEntries(
+      parsed.error.issues.map((
+        { path },
+      ) => [String(path[0]), MISTAKES[String(path[0])] ?? MISTAKE]),
+    );
+    throw new Invalid("Some of the changes need attention", fields);
+  }
+  await changeOptions(db, user, agentId, serverId, async (options, sql) => {
+    const tools = await sql<{ name: string }[]>`
+      select name from tools where server_id = ${serverId} and present`;
+    if (!tools.some((tool) => tool.name === name)) {
+      throw new NotFound("The server has no such tool");
+    }
+    const changes = new Map(Object.entries(options.changes));
+    changes.delete(name);
+    const wanted = parsed.data.name;
+    const taken = [
+      ...tools.map((tool) => tool.name).filter((own) => own !== name),
+      ...[...changes.values()].map((other) => other.name),
+    ];
+    if (wanted !== undefined && taken.includes(wanted)) {
+      const mistake = `Another tool of this server is called ${wanted}`;
+      throw new Invalid(mistake, { name: mistake });
+    }
+    if (Object.keys(parsed.data).length > 0) changes.set(name, parsed.data);
+    return { ...options, changes: Object.fromEntries(changes) };
+  });
+}
+
+const MISTAKE = "This does not fit";
+const MISTAKES: Record<string, string> = {
+  name: "A name has 1 to 40 letters, digits, _ and -",
+  description: "A description has at most 4,000 characters",
+};
+
+/** Longest that the options of one connection are, as JSON: they are read for every toolbelt. */
+const OPTIONS_LIMIT_BYTES = 256 * 1024;
+
+async function changeOptions(
+  db: Database,
+  user: User,
+  agentId: string,
+  serverId: string,
+  change: (
+    options: ConnectionOptions,
+    sql: Sql,
+  ) => ConnectionOptions | Promise<ConnectionOptions>,
+): Promise<void> {
+  await db.asUser(user, async (sql) => {
+    const which = sql`agent_id = ${agentId} and server_id = ${serverId}`;
+    const [seen] = await sql`select from connections where ${which}`;
+    if (!seen) throw new NotFound("The agent is not connected to such a server");
+    const [row] = await sql<{ options: unknown }[]>`
+      select options from connections where ${which} for update`;
+    if (!row) throw new Forbidden("Only members of the workspace can change agents");
+    const text = JSON.stringify(await change(ConnectionOptions.parse(row.options), sql));
+    if (text.includes("\\u0000") || !text.isWellFormed()) {
+      throw new Invalid("The changes must not hold a NUL character");
+    }
+    if (new TextEncoder().encode(text).length > OPTIONS_LIMIT_BYTES) {
+      throw new Invalid("The changes of this connection are over 256 KiB together");
+    }
+    await sql`update connections set options = ${text}::text::jsonb where ${which}`;
+  });
+}
+
+async function readConnections(sql: Sql, which: ReturnType<Sql>): Promise<Connection[]> {
+  const connections = await sql<
+    (Omit<Connection, "picked" | "tools"> & { options: unknown })[]
+  >`
+    select a.id as "agentId", a.name as "agentName", a.denies_by_default as "deniesByDefault",
+      s.id as "serverId", s.name as "serverName", s.slug as "serverSlug", c.options
+    from connections c join agents a on a.id = c.agent_id join servers s on s.id = c.server_id
+    where ${which} order by lower(s.name), s.id`;
+  const ids = connections.map(({ serverId }) => serverId);
+  const tools = await sql<
+    (Pick<ConnectionTool, "name" | "definition" | "state"> & { serverId: string })[]
+  >`
+    select server_id as "serverId", name, definition, case when approved_hash is null then 'waiting'
+      when approved_hash = hash then 'approved' else 'changed' end as state
+    from tools where server_id = any(${ids}) and present order by name`;
+  return connections.map(({ options: given, ...connection }) => {
+    const options = ConnectionOptions.parse(given);
+    return {
+      ...connection,
+      picked: options.tools,
+      tools: tools.filter(({ serverId }) => serverId === connection.serverId)
+        .map(({ name, definition, state }) => {
+          const change = Object.hasOwn(options.changes, name) ? options.changes[name] : {};
+          const shown = { ...changedDefinition(definition, change), name: change.name ?? name };
+          const given = isAllowed(options, name, connection.deniesByDefault);
+          return { name, definition, state, change, shown, isAllowed: given };
+        }),
+    };
+  });
+}

@@ -1,0 +1,98 @@
+import { type Context, Hono } from "hono";
+import type { ToolChange } from "../models/connection_options.ts";
+import { changeTool, getConnection, pickTools } from "../models/connections.ts";
+import { Invalid, NotFound } from "../models/errors.ts";
+import { ConnectionPage } from "../views/connection.tsx";
+import {
+  modeField,
+  ToolChangeForm,
+  ToolChangePage,
+  type ToolChangeProps,
+} from "../views/tool_change.tsx";
+import type { TrialField } from "../views/trial.tsx";
+import type { Deps, Env } from "./deps.ts";
+import { formOf, fragment, goTo, page } from "./render.tsx";
+import { argumentsOf, trialFields } from "./trial_form.ts";
+
+const CONNECTION = "/agents/:id/connections/:server";
+const TOOL = `${CONNECTION}/tools/:name` as const;
+
+/** What of a server an agent gets, and how it sees it. */
+export function connectionRoutes({ db }: Deps) {
+  return new Hono<Env>()
+    .get(CONNECTION, async (c) => {
+      const { id, server } = c.req.param();
+      const connection = await getConnection(db, c.get("user"), id, server);
+      return page(c, titleOf(connection), <ConnectionPage connection={connection} />);
+    })
+    .post(CONNECTION, async (c) => {
+      const { id, server } = c.req.param(), user = c.get("user");
+      const { which, tool = [] } = await c.req.parseBody({ all: true });
+      const ticked = [tool].flat().filter((name) => typeof name === "string");
+      // Of the server's own tools alone: what else a form says is nothing to keep.
+      const { tools } = await getConnection(db, user, id, server);
+      const picked = tools.map(({ name }) => name).filter((name) => ticked.includes(name));
+      await pickTools(db, user, id, server, which === "picked" ? picked : null);
+      return goTo(c, `/agents/${id}/connections/${server}`, "belt-saved");
+    })
+    .get(TOOL, async (c) => {
+      const props = await load(c);
+      return page(c, titleOf(props.connection), <ToolChangePage {...props} />);
+    })
+    .post(TOOL, async (c) => {
+      const { id, server, name } = c.req.param();
+      const form = await formOf(c);
+      const props = await load(c);
+      const isFragment = c.req.header("hx-request") !== undefined;
+      try {
+        const change = form.act === "reset" ? {} : changeIn(form, props.fields);
+        if (change.name === name) delete change.name;
+        await changeTool(db, c.get("user"), id, server, name, change);
+      } catch (error) {
+        if (!(error instanceof Invalid)) throw error;
+        const again = { ...props, values: form, mistakes: error.fields, mistake: error.message };
+        return isFragment
+          ? fragment(c, <ToolChangeForm {...again} />, 422)
+          : page(c, titleOf(props.connection), <ToolChangePage {...again} />, 422);
+      }
+      if (isFragment) return fragment(c, <ToolChangeForm {...await load(c)} isSaved />);
+      return goTo(c, `/agents/${id}/connections/${server}`, "belt-saved");
+    });
+
+  async function load(c: Context<Env, typeof TOOL>): Promise<ToolChangeProps> {
+    const { id, server, name } = c.req.param();
+    const connection = await getConnection(db, c.get("user"), id, server);
+    const tool = connection.tools.find((tool) => tool.name === name);
+    if (!tool) throw new NotFound("The server has no such tool");
+    const fields = trialFields(tool.definition.inputSchema);
+    return { connection, tool, fields, values: {}, mistakes: {} };
+  }
+}
+
+function titleOf({ serverName, agentName }: { serverName: string; agentName: string }): string {
+  return `${serverName} for ${agentName}`;
+}
+
+/** What a form says is changed. @throws {Invalid} naming the arguments that do not hold */
+function changeIn(form: Record<string, string>, fields: TrialField[]): ToolChange {
+  const wanted = (mode: string) =>
+    fields.filter((field) => form[modeField(field)] === mode)
+      .map((field) => ({ ...field, required: true }));
+  // Both at once, so that all mistakes are told.
+  const values = { ...form, raw: "" };
+  const said = argumentsOf([...wanted("default"), ...wanted("fixed")], values);
+  const valuesOf = (mode: string) => {
+    const names = wanted(mode).map(({ name }) => name);
+    return names.length > 0
+      ? Object.fromEntries(names.map((name) => [name, said[name]]))
+      : undefined;
+  };
+  return Object.fromEntries(
+    Object.entries({
+      name: form.name?.trim() || undefined,
+      description: form.description?.trim() || undefined,
+      defaults: valuesOf("default"),
+      fixed: valuesOf("fixed"),
+    }).filter(([, value]) => value !== undefined),
+  );
+}

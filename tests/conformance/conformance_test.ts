@@ -1,0 +1,71 @@
+import assert from "node:assert/strict";
+import { KNOWN, type Known } from "./known.ts";
+import { compare, type Pairing, runPairings } from "./pairings.ts";
+import { sortOut, table } from "./report.ts";
+import type { Results, Status } from "./suite.ts";
+
+const results = (statuses: Record<string, Status>): Results =>
+  new Map(Object.entries(statuses).map(([check, status]) => [check, { status }]));
+
+Deno.test("compare loses what passes directly and not through the bridge", () => {
+  const { direct, kept, lost, broken } = compare(
+    results({ a: "SUCCESS", b: "SUCCESS", c: "SUCCESS", d: "SUCCESS", e: "FAILURE", f: "INFO" }),
+    results({ a: "SUCCESS", b: "FAILURE", c: "WARNING", e: "SUCCESS", f: "FAILURE" }),
+  );
+  assert.deepEqual(broken.map(({ check }) => check), ["e"]);
+  assert.equal(direct, 4);
+  assert.equal(kept, 1);
+  assert.deepEqual(lost.map(({ check, status }) => [check, status]), [
+    ["b", "FAILURE"],
+    ["c", "WARNING"],
+    ["d", "SKIPPED"],
+  ]);
+});
+
+Deno.test("sortOut wants an entry for each lost check, and none besides", () => {
+  const pairing: Pairing = {
+    client: "old",
+    upstream: "new",
+    direct: 3,
+    kept: 0,
+    broken: [],
+    lost: [
+      { check: "s/a", status: "FAILURE" },
+      { check: "s/b", status: "FAILURE" },
+      { check: "t/a", status: "FAILURE" },
+    ],
+  };
+  const entry = (check: string): Known => ({
+    check,
+    pairings: ["old -> new", "old -> not run"],
+    reason: "So",
+  });
+  const { known, unknown, unnecessary } = sortOut([pairing], [
+    entry("s/a"),
+    entry("s/c"),
+    entry("t/*"),
+    entry("u/*"),
+  ]);
+  assert.deepEqual(known.map(({ lost, reason }) => [lost.check, reason]), [["s/a", "So"], [
+    "t/a",
+    "So",
+  ]]);
+  assert.deepEqual(unknown.map(({ lost }) => lost.check), ["s/b"]);
+  assert.deepEqual(unnecessary.map(({ check }) => check), ["s/c", "u/*"]);
+});
+
+// The whole, `deno task conformance`, has these and the pairings within one revision.
+Deno.test("clients of either era keep the suite's checks with servers of the other", async () => {
+  const directory = await Deno.makeTempDir({ prefix: "mooring-conformance-" });
+  const pairings = await runPairings(
+    directory,
+    (client, upstream) =>
+      client.version.startsWith("0.2") &&
+      upstream.name.includes(client.era === "legacy" ? "2026" : "2025"),
+  );
+  await Deno.remove(directory, { recursive: true });
+  console.log(table(pairings));
+  const { unknown, unnecessary } = sortOut(pairings, KNOWN);
+  const broken = pairings.flatMap(({ broken }) => broken);
+  assert.deepEqual({ unknown, unnecessary, broken }, { unknown: [], unnecessary: [], broken: [] });
+});

@@ -1,0 +1,78 @@
+/** The official suite, @modelcontextprotocol/conformance: run against a server, its results read. */
+
+export type Status = "SUCCESS" | "FAILURE" | "WARNING" | "SKIPPED" | "INFO";
+
+/** What came of a check; its message says what was not as it should be. */
+export interface Outcome {
+  status: Status;
+  message?: string;
+}
+
+/** Outcomes by `scenario/check`. */
+export type Results = Map<string, Outcome>;
+
+/** No run takes as long: each scenario ends by itself, or after 30 s. */
+const HANGS_AFTER_MS = 300_000;
+/** Of one check's several occurrences the first of these counts. */
+const BY_WEIGHT: Status[] = ["FAILURE", "WARNING", "SUCCESS", "SKIPPED", "INFO"];
+const LOCK = new URL("deno.lock", import.meta.url).pathname;
+
+/**
+ * Runs scenarios of the suite.
+ *
+ * @param version the suite's
+ * @param args its command, `server` or `client`, and what it is to do
+ * @param directory where its own results and output are kept
+ */
+export async function runSuite(
+  version: string,
+  args: string[],
+  directory: string,
+): Promise<Results> {
+  // What an earlier run left there is not this run's.
+  await Deno.remove(directory, { recursive: true }).catch(() => {});
+  await Deno.mkdir(directory, { recursive: true });
+  // Under Deno, since it crashes on Node 20.
+  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--quiet",
+      "-A",
+      `--lock=${LOCK}`,
+      `npm:@modelcontextprotocol/conformance@${version}`,
+      ...args,
+      "--output-dir",
+      directory,
+    ],
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+    signal: AbortSignal.timeout(HANGS_AFTER_MS),
+  }).output();
+  await Deno.writeFile(`${directory}/output.txt`, new Uint8Array([...stdout, ...stderr]));
+  const results = await readResults(directory);
+  // It exits with 1 for a failed check as for a crash of its own.
+  if (results.size === 0) {
+    throw new Error(`The suite ${version} left no results: ${new TextDecoder().decode(stderr)}`);
+  }
+  return results;
+}
+
+/** Reads the suite's `<scenario>-<time>/checks.json` files, named `server-…` for servers. */
+async function readResults(directory: string): Promise<Results> {
+  const results: Results = new Map();
+  for await (const { name, isDirectory } of Deno.readDir(directory)) {
+    const scenario = /^(?:server-)?(.+)-\d{4}-\d\d-\d\dT[\dZ-]+$/.exec(name)?.[1];
+    if (!isDirectory || !scenario) continue;
+    // A scenario that broke off left its directory empty.
+    const text = await Deno.readTextFile(`${directory}/${name}/checks.json`).catch(() => "[]");
+    const checks: { id: string; status: Status; errorMessage?: string }[] = JSON.parse(text);
+    for (const { id, status, errorMessage: message } of checks) {
+      const check = `${scenario}/${id}`;
+      const before = results.get(check);
+      if (!before || BY_WEIGHT.indexOf(status) < BY_WEIGHT.indexOf(before.status)) {
+        results.set(check, { status, message });
+      }
+    }
+  }
+  return results;
+}

@@ -1,0 +1,154 @@
+import assert from "node:assert/strict";
+import { connectServer, createAgent, createToken } from "../../models/agents.ts";
+import { withdrawApproval } from "../../models/tools.ts";
+import { eventsOf, sender } from "./streams.ts";
+import { META, modern, openBridge } from "./world.ts";
+
+const options = { sanitizeResources: false, sanitizeOps: false };
+const ASKS = new URL("servers/asks_modern.mjs", import.meta.url).pathname;
+const LEGACY = new URL("servers/asks_legacy.mjs", import.meta.url).pathname;
+const CAN = {
+  ...META,
+  "io.modelcontextprotocol/clientCapabilities": { elicitation: {}, sampling: {}, roots: {} },
+};
+
+for (const [era, server] of [["2026-07-28", ASKS], ["an older revision", LEGACY]]) {
+  Deno.test({
+    name:
+      `a client of 2026-07-28 is told what a server of ${era} needs, and brings it to any replica`,
+    ...options,
+    async fn() {
+      await using bridge = await openBridge(server);
+      const send = sender(bridge);
+      const call = async (replica: number, params: Record<string, unknown>, token?: string) => {
+        const request = modern("tools/call", {
+          name: "demo__introduces",
+          arguments: {},
+          ...params,
+          _meta: CAN,
+        });
+        return await (await send(replica, { ...request, token })).json();
+      };
+      const needed: Record<string, unknown>[] = [];
+      let asked = await call(0, {});
+      let replica = 0;
+      while (asked.result.resultType === "input_required") {
+        const { inputRequests, requestState } = asked.result;
+        assert.match(requestState, /^v1\./);
+        needed.push(...Object.values(inputRequests) as Record<string, unknown>[]);
+        const inputResponses = Object.fromEntries(
+          Object.entries(inputRequests as Record<string, { method: string }>).map((
+            [key, { method }],
+          ) => [
+            key,
+            method === "elicitation/create"
+              ? { action: "accept", content: { name: "Ann" } }
+              : method === "roots/list"
+              ? { roots: [] }
+              : { role: "assistant", content: { type: "text", text: "hello" }, model: "m" },
+          ]),
+        );
+        if (needed.length <= 3 && replica === 0) {
+          // Neither altered, nor for another call, nor from another agent.
+          const altered = requestState.slice(0, -4) + "AAAA";
+          assert.equal(
+            (await call(0, { inputResponses, requestState: altered })).error.code,
+            -32602,
+          );
+          const { error } = await call(0, { name: "demo__other", inputResponses, requestState });
+          assert.equal(error.code, -32602);
+          const otherId = await createAgent(bridge.db, bridge.user, bridge.workspaceId, "Other");
+          await connectServer(bridge.db, bridge.user, otherId, bridge.serverId);
+          const { token } = await createToken(bridge.db, bridge.user, otherId, {
+            name: "t",
+            expiresInDays: 1,
+          });
+          const stolen = await call(0, { inputResponses, requestState }, token);
+          assert.match(stolen.error.message, /not of this request/);
+        }
+        asked = await call(replica = 1 - replica, { inputResponses, requestState });
+      }
+      assert.deepEqual(
+        needed.map(({ method }) => method).sort(),
+        ["elicitation/create", "roots/list", "sampling/createMessage"],
+      );
+      assert.match(asked.result.content[0].text, /Ann.*hello/);
+      assert.deepEqual(bridge.logged, []);
+    },
+  });
+}
+
+Deno.test({
+  name: "a state without questions is taken back as the server gave it",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(ASKS);
+    const send = sender(bridge);
+    const call = async (params: Record<string, unknown>) =>
+      await (await send(0, modern("tools/call", { name: "demo__states", ...params }))).json();
+    const { result } = await call({});
+    assert.equal("inputRequests" in result, false);
+    const { result: told } = await call({ requestState: result.requestState });
+    assert.equal(told.content[0].text, "the state of the server");
+  },
+});
+
+Deno.test({
+  name: "subscriptions/listen tells of changes under the request's own id",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(LEGACY);
+    const send = sender(bridge);
+    const { body, headers } = modern("subscriptions/listen", {
+      notifications: {
+        toolsListChanged: true,
+        promptsListChanged: true,
+        resourceSubscriptions: ["file:///none"],
+      },
+    }, "s 1");
+    const cut = new AbortController();
+    const response = await send(0, { body, headers, signal: cut.signal });
+    assert.equal(response.headers.get("content-type"), "text/event-stream");
+    const events = eventsOf(response);
+    const next = async () => JSON.parse((await events.next()).value!.data);
+    const acknowledged = await next();
+    assert.equal(acknowledged.method, "notifications/subscriptions/acknowledged");
+    assert.deepEqual(acknowledged.params.notifications, { toolsListChanged: true });
+    const subscription = { "io.modelcontextprotocol/subscriptionId": "s 1" };
+    assert.deepEqual(acknowledged.params._meta, subscription);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await withdrawApproval(bridge.db, bridge.user, bridge.serverId, ["slow"]);
+    const changed = await next();
+    assert.equal(changed.method, "notifications/tools/list_changed");
+    assert.deepEqual(changed.params._meta, subscription);
+    cut.abort();
+    const deaf = await send(0, { body, headers: { ...headers, accept: "application/json" } });
+    assert.equal(deaf.status, 406);
+  },
+});
+
+Deno.test({
+  name: "a client of 2026-07-28 has no session, no GET, and 404 for what is not served",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(LEGACY);
+    const send = sender(bridge);
+    for (const method of ["ping", "initialize", "logging/setLevel", "resources/subscribe", "x/y"]) {
+      const response = await send(0, modern(method));
+      assert.equal(response.status, 404, method);
+      assert.equal((await response.json()).error.code, -32601);
+    }
+    const list = modern("tools/list");
+    const ignored = await send(0, {
+      ...list,
+      headers: { ...list.headers, "mcp-session-id": crypto.randomUUID() },
+    });
+    assert.equal(ignored.status, 200);
+    await ignored.body?.cancel();
+    for (const method of ["GET", "DELETE"]) {
+      const response = await send(0, { method, headers: { "mcp-protocol-version": "2026-07-28" } });
+      assert.equal(response.status, 405);
+      await response.body?.cancel();
+    }
+  },
+});

@@ -1,0 +1,184 @@
+import assert from "node:assert/strict";
+import { Client, StreamableHTTPClientTransport } from "npm:@modelcontextprotocol/client@2.4.0";
+import { withdrawDefinitions } from "../../models/definitions.ts";
+import { calling, eventsOf, openSession } from "./streams.ts";
+import { modern, openBridge } from "./world.ts";
+
+const options = { sanitizeResources: false, sanitizeOps: false };
+const request = (id: number, method: string, params: Record<string, unknown> = {}) => ({
+  jsonrpc: "2.0",
+  id,
+  method,
+  params,
+});
+
+Deno.test({
+  name: "prompts, resources, templates and completion reach their server, of one or of two",
+  ...options,
+  async fn(t) {
+    await using bridge = await openBridge("resources");
+
+    for (const mode of ["legacy", "auto"] as const) {
+      await t.step(`through SDK v2, ${mode}`, async () => {
+        const client = new Client({ name: "test", version: "1" }, { versionNegotiation: { mode } });
+        await client.connect(
+          new StreamableHTTPClientTransport(new URL(bridge.url), {
+            requestInit: { headers: { authorization: `Bearer ${bridge.token}` } },
+          }),
+        );
+        assert.match(client.getInstructions() ?? "", /Read before you ask/);
+        const { prompts } = await client.listPrompts();
+        assert.deepEqual(prompts.map(({ name }) => name), ["demo__prompt-1"]);
+        const prompt = await client.getPrompt({ name: "demo__prompt-1", arguments: { what: "x" } });
+        assert.equal(prompt.description, "prompt-1");
+        const { resources } = await client.listResources();
+        assert.deepEqual(resources.map(({ uri }) => uri), ["file:///1"]);
+        const { contents } = await client.readResource({ uri: "file:///1" });
+        assert.deepEqual(contents, [{ uri: "file:///1", text: "content" }]);
+        const { resourceTemplates } = await client.listResourceTemplates();
+        assert.deepEqual(resourceTemplates.map(({ uriTemplate }) => uriTemplate), [
+          "file:///1/{path}",
+        ]);
+        for (
+          const ref of [
+            { type: "ref/prompt" as const, name: "demo__prompt-1" },
+            { type: "ref/resource" as const, uri: "file:///1/{path}" },
+          ]
+        ) {
+          const { completion } = await client.complete({
+            ref,
+            argument: { name: "what", value: "a" },
+          });
+          assert.deepEqual(completion.values, ["a!"]);
+        }
+        await assert.rejects(client.readResource({ uri: "file:///secret" }));
+        await assert.rejects(client.getPrompt({ name: "demo__none" }), /Unknown prompt/);
+        await client.close();
+      });
+    }
+
+    await t.step("a server with resources beside another has URIs of its own", async () => {
+      await using other = await bridge.another("resources", "other");
+      const session = await openSession(bridge);
+      const ask = async (method: string, params: Record<string, unknown> = {}) => {
+        const { result, error } = await (await session.send(1, {
+          body: request(1, method, params),
+        })).json();
+        assert.equal(error, undefined, JSON.stringify(error));
+        return result;
+      };
+      const { resources } = await ask("resources/list");
+      assert.deepEqual(
+        resources.map(({ uri }: { uri: string }) => uri),
+        ["mooring://demo/file:///1", "mooring://other/file:///1"],
+      );
+      for (const { uri } of resources) {
+        const { contents } = await ask("resources/read", { uri });
+        assert.deepEqual(contents, [{ uri, text: "content" }], "it says by which URI it was read");
+      }
+      await other.process[Symbol.asyncDispose]();
+      const without = await ask("resources/list");
+      assert.equal(without.resources.length, 1);
+      assert.ok(without._meta["dev.mooring/unavailable"].other);
+    });
+
+    await t.step("what is not approved is not given", async () => {
+      const { db, user, serverId } = bridge;
+      await withdrawDefinitions(db, user, serverId, "prompt", ["prompt-1"]);
+      const session = await openSession(bridge);
+      const { result } = await (await session.send(0, { body: request(1, "prompts/list") })).json();
+      assert.deepEqual(result.prompts, []);
+      await bridge.approveAll();
+    });
+  },
+});
+
+Deno.test({
+  name: "updates of resources and lists reach sessions' streams and listeners, damped",
+  ...options,
+  async fn(t) {
+    await using bridge = await openBridge("resources");
+
+    await t.step("a session that subscribed, at another replica than its stream", async () => {
+      const session = await openSession(bridge);
+      assert.deepEqual(session.result.capabilities.resources, {
+        listChanged: true,
+        subscribe: true,
+      });
+      const cut = new AbortController();
+      const events = eventsOf(await session.send(0, { method: "GET", signal: cut.signal }));
+      const uri = "file:///1";
+      const subscribed = await session.send(1, {
+        body: request(1, "resources/subscribe", { uri }),
+      });
+      assert.deepEqual((await subscribed.json()).result, {});
+      // Until its server is listened to.
+      await until(async () => {
+        const { result } = await (await bridge.post(calling(9, "demo__seen"))).json();
+        return JSON.stringify(result.structuredContent).includes("resources/subscribe");
+      });
+      await bridge.post(calling(2, "demo__updates", { uri, times: 500 })).then((r) => r.text());
+      const { value } = await events.next();
+      assert.deepEqual(JSON.parse(value!.data), {
+        jsonrpc: "2.0",
+        method: "notifications/resources/updated",
+        params: { uri },
+      });
+      await bridge.post(calling(3, "demo__changes", { list: "resources", times: 500 }))
+        .then((r) => r.text());
+      const methods: string[] = [];
+      for (let n = 0; n < 9; n++) {
+        const { value } = await events.next();
+        methods.push(JSON.parse(value!.data).method);
+        if (methods.at(-1) === "notifications/resources/list_changed") break;
+      }
+      assert.ok(methods.length < 5, `500 updates were told ${methods.length} times`);
+      await session.send(1, { body: request(4, "resources/unsubscribe", { uri }) })
+        .then((r) => r.text());
+      await until(async () => {
+        const { result } = await (await bridge.post(calling(9, "demo__seen"))).json();
+        return JSON.stringify(result.structuredContent).includes("resources/unsubscribe");
+      });
+      cut.abort();
+    });
+
+    await t.step("a listener of 2026-07-28", async () => {
+      const cut = new AbortController();
+      const { body, headers } = modern("subscriptions/listen", {
+        notifications: { resourceSubscriptions: ["file:///2"], resourcesListChanged: true },
+      }, 77);
+      const response = await bridge.post(body, headers, cut.signal);
+      const events = eventsOf(response);
+      const next = async () => JSON.parse((await events.next()).value!.data);
+      assert.deepEqual((await next()).params.notifications, {
+        resourceSubscriptions: ["file:///2"],
+        resourcesListChanged: true,
+      });
+      let told: { method: string; params: Record<string, unknown> } | null = null;
+      const reading = next().then((message) => told = message);
+      await until(async () => {
+        await bridge.post(calling(5, "demo__updates", { uri: "file:///2" })).then((r) => r.text());
+        return told !== null;
+      });
+      await reading;
+      assert.equal(told!.method, "notifications/resources/updated");
+      assert.deepEqual(told!.params, {
+        _meta: { "io.modelcontextprotocol/subscriptionId": 77 },
+        uri: "file:///2",
+      });
+      cut.abort();
+    });
+
+    await t.step("what no server has cannot be subscribed to", async () => {
+      const session = await openSession(bridge);
+      const { error } = await (await session.send(0, {
+        body: request(1, "resources/subscribe", { uri: 7 }),
+      })).json();
+      assert.equal(error.code, -32602);
+    });
+  },
+});
+
+async function until(isSo: () => Promise<boolean>) {
+  while (!await isSo()) await new Promise((resolve) => setTimeout(resolve, 100));
+}

@@ -1,0 +1,519 @@
+import assert from "node:assert/strict";
+import fc from "npm:fast-check@4.10.2";
+import { connectServer, createAgent, createToken } from "../../models/agents.ts";
+import { putMessages } from "../../models/sessions.ts";
+import { withdrawApproval } from "../../models/tools.ts";
+import { tcpProxy } from "../dtma/tcp_proxy.ts";
+import { calling, eventsOf, initialize, messagesOf, openSession, sender } from "./streams.ts";
+import { openBridge } from "./world.ts";
+
+const options = { sanitizeResources: false, sanitizeOps: false };
+const STEPS = new URL("servers/steps.mjs", import.meta.url).pathname;
+const ASKS = new URL("servers/asks_modern.mjs", import.meta.url).pathname;
+const until = async (isSo: () => Promise<boolean> | boolean) => {
+  while (!await isSo()) await new Promise((resolve) => setTimeout(resolve, 20));
+};
+// deno-lint-ignore no-explicit-any
+type Json = any;
+
+Deno.test({
+  name: "a session is one agent's, in one scope, at every replica, until it is ended",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const { db, user, workspaceId, serverId } = bridge;
+    const session = await openSession(bridge);
+    assert.match(session.id, /^[0-9a-f-]{36}$/);
+    assert.equal(session.result.protocolVersion, "2025-11-25");
+    const list = { jsonrpc: "2.0", id: 1, method: "tools/list" };
+    for (const replica of [0, 1]) {
+      const { result } = await (await session.send(replica, { body: list })).json();
+      assert.equal(result.tools.length, 7);
+    }
+
+    const otherId = await createAgent(db, user, workspaceId, "Other");
+    await connectServer(db, user, otherId, serverId);
+    const other = await createToken(db, user, otherId, { name: "t", expiresInDays: 1 });
+    const status = async (replica: number, request: Parameters<typeof session.send>[1]) => {
+      const response = await session.send(replica, request);
+      await response.body?.cancel();
+      return response.status;
+    };
+    for (const replica of [0, 1]) {
+      // Neither when its own agent asks at the same time.
+      const [theirs, own] = await Promise.all([
+        status(replica, { body: list, token: other.token }),
+        status(replica, { body: list }),
+      ]);
+      assert.deepEqual([theirs, own], [404, 200]);
+      assert.equal(await status(replica, { method: "GET", token: other.token }), 404);
+      assert.equal(await status(replica, { method: "DELETE", token: other.token }), 404);
+      assert.equal(await status(replica, { body: list, at: "/mcp/demo" }), 404, "another scope");
+      const unknown = { "mcp-session-id": crypto.randomUUID() };
+      assert.equal(await status(replica, { body: list, headers: unknown }), 404);
+      assert.equal(await status(replica, { body: list, headers: { "mcp-session-id": "x" } }), 404);
+    }
+    assert.equal(await status(1, { method: "DELETE" }), 204);
+    await until(async () => await status(0, { body: list }) === 404);
+    assert.equal(await status(1, { body: list }), 404);
+    assert.equal(await status(0, { method: "DELETE" }), 404);
+    // A client that brings no session is served without one.
+    const { result } = await (await sender(bridge)(1, {
+      body: list,
+      headers: { "mcp-protocol-version": "2025-11-25" },
+    })).json();
+    assert.equal(result.tools.length, 7);
+  },
+});
+
+Deno.test({
+  name: "a session that is ended takes its servers' own instances with it, and no other",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const shared = await openSession(bridge);
+    await shared.send(0, { method: "DELETE" });
+    await bridge
+      .owner`update public.servers set instances = 'session' where id = ${bridge.serverId}`;
+    const session = await openSession(bridge);
+    assert.equal((await session.send(1, { method: "DELETE" })).status, 204);
+    await until(() => bridge.ended.length > 0);
+    assert.deepEqual(bridge.ended, [session.id]);
+  },
+});
+
+Deno.test({
+  name: "/mcp/{server} serves one server under its own names",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const session = await openSession(bridge, { path: "/mcp/demo" });
+    const list = { jsonrpc: "2.0", id: 1, method: "tools/list" };
+    const { result } = await (await session.send(1, { body: list, at: "/mcp/demo" })).json();
+    assert.ok(result.tools.some(({ name }: { name: string }) => name === "echo"));
+    const called = await (await session.send(0, { body: calling(2, "echo", { text: "hi" }) }))
+      .json();
+    assert.equal(called.result.content[0].text, "hi");
+    const none = await sender(bridge, "/mcp/none")(0, { body: initialize("2025-11-25") });
+    assert.equal(none.status, 404);
+    assert.match((await none.json()).error.message, /not connected to a server "none"/);
+  },
+});
+
+Deno.test({
+  name: "a call of a session makes no query, and an opening few",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const session = await openSession(bridge);
+    const call = async (id: number) => {
+      const { result } = await (await session.send(0, {
+        body: calling(id, "demo__echo", { text: "x" }),
+      })).json();
+      assert.equal(result.content[0].text, "x");
+    };
+    await call(1);
+    const queries = countQueries(bridge.db);
+    for (let id = 2; id < 40; id++) await call(id);
+    // Beside the calls: toolbelts and tokens that are read again after two seconds, and calls' records.
+    const perCall = queries.count() / 38;
+    assert.ok(perCall < 0.5, `${perCall} queries a call`);
+    queries.stop();
+    const times: number[] = [];
+    for (let i = 0; i < 20; i++) {
+      const started = performance.now();
+      await openSession(bridge);
+      times.push(performance.now() - started);
+    }
+    times.sort((a, b) => a - b);
+    console.log(`session opened in ${times[10].toFixed(1)} ms (median of 20, over HTTP)`);
+  },
+});
+
+Deno.test({
+  name: "a session's call is cancelled by its client alone, at any replica",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const mine = await openSession(bridge), theirs = await openSession(bridge);
+    const waiting = async () => {
+      const { result } = await (await mine.send(0, { body: calling(99, "demo__waiting") })).json();
+      return JSON.parse(result.content[0].text) as string[];
+    };
+    // Ids count from 1 in every client.
+    const first = mine.send(0, { body: calling(1, "demo__waits", { name: "mine" }) });
+    const second = theirs.send(0, { body: calling(1, "demo__waits", { name: "theirs" }) });
+    await until(async () => (await waiting()).length === 2);
+    const cancel = {
+      jsonrpc: "2.0",
+      method: "notifications/cancelled",
+      params: { requestId: 1 },
+    };
+    assert.equal((await mine.send(1, { body: cancel })).status, 202);
+    await until(async () => (await waiting()).length === 1);
+    assert.deepEqual(await waiting(), ["theirs"]);
+    assert.equal((await first).status, 202, "what was given up is not answered");
+    await mine.send(0, { body: calling(3, "demo__go") }).then((response) => response.text());
+    const { result } = await (await second).json();
+    assert.equal(result.content[0].text, "theirs went on");
+  },
+});
+
+Deno.test({
+  name: "a stream that is cut anywhere is resumed at any replica, with nothing lost or doubled",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const session = await openSession(bridge);
+    let id = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 12 }),
+        fc.integer({ min: 0, max: 20 }),
+        // After how many events each connection is cut, and where the client goes then.
+        fc.array(fc.record({ after: fc.integer({ min: 1, max: 5 }), to: fc.nat({ max: 1 }) }), {
+          maxLength: 4,
+        }),
+        fc.nat({ max: 1 }),
+        async (steps, everyMs, cuts, begin) => {
+          const name = `run ${++id}`;
+          const got: Json[] = [];
+          let lastId: string | undefined;
+          /** Reads to the end, or so many events. */
+          const read = async (response: Response, cut: AbortController, limit: number) => {
+            assert.equal(response.headers.get("content-type"), "text/event-stream");
+            for await (const event of eventsOf(response)) {
+              lastId = event.id ?? lastId;
+              if (event.data) got.push(JSON.parse(event.data));
+              if (--limit <= 0) return cut.abort();
+            }
+          };
+          const connect = async (to: number, limit: number) => {
+            const cut = new AbortController();
+            const request = lastId === undefined
+              ? {
+                body: calling(id, "demo__steps", { steps, everyMs, name }, { progressToken: id }),
+              }
+              : { method: "GET", headers: { "last-event-id": lastId } };
+            const response = await session.send(to, { ...request, signal: cut.signal });
+            await read(response, cut, limit).catch((error) => {
+              if (!cut.signal.aborted) throw error;
+            });
+          };
+          await connect(begin, cuts[0]?.after ?? Infinity);
+          for (const [index, { to }] of cuts.entries()) {
+            if (got.at(-1)?.id !== undefined) break;
+            await connect(to, cuts[index + 1]?.after ?? Infinity);
+          }
+          const progress = got.filter(({ method }) => method === "notifications/progress");
+          assert.deepEqual(
+            progress.map(({ params }) => params.message),
+            Array.from({ length: steps }, (_, n) => `${name} ${n + 1}`),
+          );
+          const answers = got.filter((message) => message.id !== undefined);
+          assert.equal(answers.length, 1);
+          assert.equal(answers[0].id, id);
+          assert.equal(answers[0].result.content[0].text, `${name} done`);
+        },
+      ),
+      { numRuns: 40 },
+    );
+    const { result } = await (await session.send(0, { body: calling(0, "demo__runs") })).json();
+    const runs: Record<string, number> = JSON.parse(result.content[0].text);
+    assert.equal(Object.keys(runs).length, id);
+    assert.deepEqual([...new Set(Object.values(runs))], [1], "each ran once");
+    assert.deepEqual(bridge.logged, []);
+  },
+});
+
+Deno.test({
+  name: "a stream is resumed after it was sent whole, and an unknown one is indeterminate",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const session = await openSession(bridge);
+    const body = calling("x", "demo__steps", { steps: 2, name: "whole" }, { progressToken: 1 });
+    const events = [];
+    for await (const event of eventsOf(await session.send(0, { body }))) events.push(event);
+    assert.equal(events.length, 3);
+    // The last bytes may be lost after the server has sent them.
+    for (const replica of [1, 0]) {
+      const again = await session.send(replica, {
+        method: "GET",
+        headers: { "last-event-id": events[0].id! },
+      });
+      const rest = [];
+      for await (const event of eventsOf(again)) rest.push(event);
+      assert.deepEqual(rest.map(({ data }) => data), events.slice(1).map(({ data }) => data));
+      assert.deepEqual(rest.map(({ id }) => id), events.slice(1).map(({ id }) => id));
+    }
+    // As after the death of the replica that had it.
+    const gone = events[0].id!.replace(/^p.{22}/, `p${"A".repeat(22)}`);
+    const [lost] = await messagesOf(
+      await session.send(1, { method: "GET", headers: { "last-event-id": gone } }),
+    ) as Json[];
+    assert.equal(lost.id, "x");
+    assert.equal(lost.error.code, -31002);
+    // Another session, even of the same agent, has no such stream.
+    const other = await openSession(bridge);
+    const [none] = await messagesOf(
+      await other.send(0, { method: "GET", headers: { "last-event-id": events[0].id! } }),
+    ) as Json[];
+    assert.equal(none.error.code, -31002);
+  },
+});
+
+Deno.test({
+  name: "a stream whose replica died while it was cut is told as indeterminate",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const session = await openSession(bridge);
+    // As the replica leaves it: two messages, the second request not answered, and no sign of life.
+    const stream = `p${"B".repeat(22)}`;
+    const ids = btoa(JSON.stringify([`"one"`, "2"])).replace(/=+$/, "");
+    await putMessages(bridge.db, session.id, stream, [`["2"]`], 0);
+    await putMessages(bridge.db, session.id, stream, [`{"n":1}`, `{"n":2}`], 1);
+    await bridge.owner`update mooring.mcp_messages set at = now() - interval '1 minute'`;
+    const messages = await messagesOf(
+      await session.send(1, { method: "GET", headers: { "last-event-id": `${stream}_1_${ids}` } }),
+    ) as Json[];
+    assert.deepEqual(messages[0], { n: 2 });
+    assert.equal(messages.length, 2);
+    assert.deepEqual([messages[1].id, messages[1].error.code], [2, -31002]);
+  },
+});
+
+Deno.test({
+  name: "a flood of notifications is damped, and its answer arrives",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const session = await openSession(bridge);
+    const messages = await messagesOf(
+      await session.send(0, {
+        body: calling(1, "demo__steps", { steps: 5000, name: "flood" }, { progressToken: 1 }),
+      }),
+    ) as Json[];
+    assert.ok(messages.length < 2000, String(messages.length));
+    assert.equal(messages.at(-1).result.content[0].text, "flood done");
+  },
+});
+
+Deno.test({
+  name: "a token that asks for too much at once is told when to come again",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const batch = Array.from({ length: 50 }, (_, id) => ({ jsonrpc: "2.0", id, method: "ping" }));
+    const send = sender(bridge);
+    let refused: Response;
+    for (;;) {
+      refused = await send(0, { body: batch });
+      if (refused.status === 429) break;
+      assert.equal((await refused.json()).length, 50);
+    }
+    assert.equal(refused.headers.get("retry-after"), "1");
+    assert.match((await refused.json()).error.message, /requests a second/);
+    await until(async () => {
+      const response = await send(0, { body: batch[0] });
+      await response.body?.cancel();
+      return response.status === 200;
+    });
+  },
+});
+
+Deno.test({
+  name: "a call that is lost with its link is made again only where that does no harm",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const proxy = tcpProxy(Number(new URL(bridge.toolboxAddress).port));
+    const runs = async () => {
+      const { result } = await (await bridge.post(calling(1, "demo__runs"))).json();
+      return JSON.parse(result.content[0].text);
+    };
+    await bridge.moveToolbox(`http://127.0.0.1:${proxy.port}`);
+    await until(async () => await runs() && proxy.connections > 0);
+    const callCut = async (tool: string, name: string) => {
+      const args = { name, everyMs: 500, steps: 1 };
+      const response = await bridge.post(
+        calling(1, `demo__${tool}`, args, { progressToken: 1 }),
+      );
+      const events = eventsOf(response);
+      // It told its progress: it is surely with its server.
+      await events.next();
+      proxy.cut();
+      let last = "";
+      for await (const { data } of events) last = data;
+      return JSON.parse(last).result;
+    };
+    const once = await callCut("steps", "once");
+    assert.equal(once.isError, true);
+    assert.equal(once._meta["dev.mooring/errorCode"], -31002);
+    const again = await callCut("repeats", "again");
+    assert.equal(again.content[0].text, "again done");
+    await until(async () => (await runs()).again === 2);
+    assert.ok(((await runs()).once ?? 0) <= 1);
+    await bridge.moveToolbox();
+    proxy.close();
+  },
+});
+
+Deno.test({
+  name: "a call goes on when its connection breaks before anything was sent",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const session = await openSession(bridge);
+    const cut = new AbortController();
+    // It becomes a stream before it is answered, so that there is something to resume by.
+    const response = await session.send(0, {
+      body: calling(7, "demo__waits", { name: "long" }),
+      signal: cut.signal,
+    });
+    const events = eventsOf(response);
+    const { value: primed } = await events.next();
+    assert.deepEqual([primed!.data, typeof primed!.id], ["", "string"]);
+    cut.abort();
+    await assert.rejects(async () => await events.next());
+    const resumed = session.send(1, {
+      method: "GET",
+      headers: { "last-event-id": primed!.id! },
+    });
+    await session.send(0, { body: calling(8, "demo__go") }).then((answer) => answer.text());
+    const [answer] = await messagesOf(await resumed) as Json[];
+    assert.equal(answer.result.content[0].text, "long went on");
+  },
+});
+
+Deno.test({
+  name: "a server's questions reach the session's client, which answers at any replica",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(ASKS);
+    const capabilities = { elicitation: {}, sampling: {}, roots: {} };
+    for (const revision of ["2025-03-26", "2025-06-18", "2025-11-25"]) {
+      for (const answersAt of [0, 1]) {
+        const session = await openSession(bridge, { revision, capabilities });
+        const response = await session.send(0, { body: calling(5, "demo__introduces") });
+        const got: Json[] = [];
+        for await (const { data } of eventsOf(response)) {
+          const message = JSON.parse(data);
+          got.push(message);
+          if (!message.method) continue;
+          const answer = message.method === "roots/list"
+            ? { error: { code: -1, message: "no roots today" } }
+            : message.method === "elicitation/create"
+            ? { result: { action: "accept", content: { name: "Ann", n: 1 } } }
+            : {
+              result: { role: "assistant", content: { type: "text", text: "hello" }, model: "m" },
+            };
+          const { status } = await session.send(answersAt, {
+            body: { jsonrpc: "2.0", id: message.id, ...answer },
+          });
+          assert.equal(status, 202);
+        }
+        assert.deepEqual(
+          got.slice(0, 3).map(({ method }) => method).sort(),
+          ["elicitation/create", "roots/list", "sampling/createMessage"],
+        );
+        const told = JSON.parse(got.at(-1).result.content[0].text);
+        assert.deepEqual(told.who, { action: "accept", content: { name: "Ann", n: 1 } });
+        assert.equal(told.says.content.text, "hello");
+        assert.equal(told.where["dev.mooring/error"].message, "no roots today");
+        assert.equal(told.state, "s1");
+      }
+    }
+    // Without a session, or a way to be asked, the server is told so.
+    const [alone] = await messagesOf(
+      await sender(bridge)(0, { body: calling(1, "demo__introduces") }),
+    ) as Json[];
+    assert.equal(alone.result.content[0].text, "nobody to ask");
+    const session = await openSession(bridge, { capabilities });
+    const [deaf] = await messagesOf(
+      await session.send(0, {
+        body: calling(1, "demo__introduces"),
+        headers: { accept: "application/json" },
+      }),
+    ) as Json[];
+    assert.equal(deaf.result.content[0].text, "nobody to ask");
+    const [insisted] = await messagesOf(
+      await session.send(0, {
+        body: calling(1, "demo__insists"),
+        headers: { accept: "application/json" },
+      }),
+    ) as Json[];
+    assert.match(insisted.result.content[0].text, /asks for what this client cannot give/);
+  },
+});
+
+Deno.test({
+  name: "a session's own stream tells of other lists, also of those it missed",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const session = await openSession(bridge);
+    const cut = new AbortController();
+    const events = eventsOf(await session.send(1, { method: "GET", signal: cut.signal }));
+    const next = events.next();
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await withdrawApproval(bridge.db, bridge.user, bridge.serverId, ["echo"]);
+    const { value: changed } = await next;
+    assert.equal(JSON.parse(changed!.data).method, "notifications/tools/list_changed");
+    cut.abort();
+    await bridge.approveAll();
+    // Somewhere else, after what happened while nobody listened.
+    const back = eventsOf(
+      await session.send(0, { method: "GET", headers: { "last-event-id": changed!.id! } }),
+    );
+    const { value: missed } = await back.next();
+    assert.equal(JSON.parse(missed!.data).method, "notifications/tools/list_changed");
+    // A newer stream takes the place of this one, wherever it is.
+    await session.send(1, { method: "GET", headers: { "last-event-id": missed!.id! } });
+    assert.equal((await back.next()).done, true);
+  },
+});
+
+Deno.test({
+  name: "10,000 interleaved calls of many clients, all counting from 1: each gets its own answer",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const clients = await Promise.all(Array.from({ length: 20 }, () => openSession(bridge)));
+    let answered = 0;
+    await Promise.all(clients.map(async (session, client) => {
+      let id = 0;
+      const worker = async () => {
+        while (id < 500) {
+          const own = ++id, text = `${client} ${own}`;
+          const response = await session.send(own % 2, {
+            body: calling(own, "demo__echo", { text }),
+          });
+          // A slow one is a stream.
+          const [answer] = await messagesOf(response) as Json[];
+          assert.equal(answer.id, own);
+          assert.equal(answer.result?.content[0].text, text, JSON.stringify(answer));
+          answered++;
+        }
+      };
+      await Promise.all([worker(), worker(), worker()]);
+    }));
+    assert.equal(answered, 10_000);
+    assert.deepEqual(bridge.logged, []);
+  },
+});
+
+// deno-lint-ignore no-explicit-any
+function countQueries(db: any) {
+  const { asAgent, asApp } = db;
+  let queries = 0;
+  db.asAgent = (...given: unknown[]) => (queries++, asAgent(...given));
+  db.asApp = new Proxy(asApp, {
+    apply: (target, self, given) => (queries++, Reflect.apply(target, self, given)),
+  });
+  return {
+    count: () => queries,
+    stop: () => void Object.assign(db, { asAgent, asApp }),
+  };
+}

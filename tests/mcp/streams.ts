@@ -1,0 +1,109 @@
+/** What the tests of streams share: server-sent events as they come, and sessions by hand. */
+import type { Bridge } from "./world.ts";
+
+export interface ReadEvent {
+  id?: string;
+  type: string;
+  data: string;
+}
+
+/** The events of a response, until it ends or breaks off. */
+export async function* eventsOf(response: Response): AsyncGenerator<ReadEvent> {
+  let text = "";
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      text += value;
+      for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
+        const event: ReadEvent = { type: "message", data: "" };
+        for (const line of text.slice(0, end).split("\n")) {
+          const [, name, rest] = /^(\w*): ?(.*)$/.exec(line) ?? [];
+          if (name === "id") event.id = rest;
+          if (name === "event") event.type = rest;
+          if (name === "data") event.data += rest;
+        }
+        text = text.slice(end + 2);
+        if (event.data || event.id) yield event;
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+/** The messages of a response, JSON or stream. */
+export async function messagesOf(response: Response): Promise<Record<string, unknown>[]> {
+  if (!response.headers.get("content-type")?.startsWith("text/event-stream")) {
+    const body = await response.json();
+    return Array.isArray(body) ? body : [body];
+  }
+  const messages = [];
+  for await (const { data } of eventsOf(response)) if (data) messages.push(JSON.parse(data));
+  return messages;
+}
+
+export const initialize = (revision: string, capabilities: Record<string, unknown> = {}) => ({
+  jsonrpc: "2.0",
+  id: 0,
+  method: "initialize",
+  params: { protocolVersion: revision, capabilities, clientInfo: { name: "test", version: "1" } },
+});
+
+export const calling = (id: unknown, name: string, args: unknown = {}, meta?: unknown) => ({
+  jsonrpc: "2.0",
+  id,
+  method: "tools/call",
+  params: { name, arguments: args, ...(meta ? { _meta: meta } : {}) },
+});
+
+/** Requests to either of the replicas, as an agent's client sends them. */
+export function sender(bridge: Bridge, path = "/mcp") {
+  return function send(
+    replica: number,
+    { method = "POST", body, headers = {}, signal, token = bridge.token, at = path }: {
+      method?: string;
+      body?: unknown;
+      headers?: Record<string, string>;
+      signal?: AbortSignal;
+      token?: string;
+      at?: string;
+    },
+  ): Promise<Response> {
+    return fetch(new URL(at, bridge.baseUrls[replica]), {
+      method,
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        accept: method === "GET" ? "text/event-stream" : "application/json, text/event-stream",
+        ...headers,
+      },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal,
+    });
+  };
+}
+
+/** A session that was opened by hand, whose requests may go to any replica. */
+export async function openSession(
+  bridge: Bridge,
+  { revision = "2025-11-25", capabilities = {}, path = "/mcp" }: {
+    revision?: string;
+    capabilities?: Record<string, unknown>;
+    path?: string;
+  } = {},
+) {
+  const send = sender(bridge, path);
+  const opened = await send(0, { body: initialize(revision, capabilities) });
+  const id = opened.headers.get("mcp-session-id")!;
+  const { result } = await opened.json();
+  const headers = { "mcp-session-id": id, "mcp-protocol-version": revision };
+  return {
+    id,
+    result,
+    headers,
+    send: (replica: number, request: Parameters<typeof send>[1]) =>
+      send(replica, { ...request, headers: { ...headers, ...request.headers } }),
+  };
+}

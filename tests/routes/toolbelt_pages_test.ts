@@ -1,0 +1,238 @@
+import assert from "node:assert/strict";
+import { v7 } from "uuid";
+import { createApp } from "../../app.ts";
+import { connectServer, createAgent, getAgent } from "../../models/agents.ts";
+import { CallRecorder } from "../../models/calls.ts";
+import { Changes } from "../../models/changes.ts";
+import { getConnection } from "../../models/connections.ts";
+import { listDefinitions } from "../../models/definitions.ts";
+import { createLog } from "../../models/log.ts";
+import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
+import { deployServer } from "../../models/servers.ts";
+import { acceptReport } from "../../models/toolboxes.ts";
+import { approveTools, listTools } from "../../models/tools.ts";
+import { KINDS, openWorld, testKey } from "../models/databases.ts";
+import { observation } from "../models/observation.ts";
+
+const ORIGIN = "http://127.0.0.1:4680";
+const HOSTILE = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>\u202e`;
+/** With what a path and a form must carry unharmed. */
+const ODD = `a/b?c=1&d #${HOSTILE}`;
+
+Deno.test({
+  name: "the pages of a toolbelt",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  async fn(t) {
+    const world = await openWorld(KINDS[0]);
+    const { db, owner, workspaceId, toolboxId, identity } = world;
+    const cookie =
+      (await identity.createAccount("bea@example.com", "Bea", "a long enough password"))
+        .getSetCookie()[0].split(";")[0];
+    const bea = (await identity.userOf(new Headers({ cookie })))!;
+    await owner`insert into public.members (workspace_id, user_id, role) values (${workspaceId}, ${bea.userId}, 'member')`;
+    const log = createLog("text", () => {});
+    const changes = new Changes(db);
+    const app = await createApp({
+      db,
+      identity,
+      setup: null,
+      secretsKey: testKey,
+      appSigningKey: (await derivedSecrets(newSecretsKeyText())).appSigningKey,
+      changes,
+      links: null,
+      calls: new CallRecorder(db, log),
+      log,
+      baseUrl: new URL(ORIGIN),
+      version: "0",
+      isMigrated: () => Promise.resolve(true),
+    });
+    const get = async (path: string) =>
+      await (await app.request(ORIGIN + path, { headers: { cookie } })).text();
+    const post = (
+      path: string,
+      form: Record<string, string> | [string, string][],
+      headers: Record<string, string> = {},
+    ) =>
+      app.request(ORIGIN + path, {
+        method: "POST",
+        body: new URLSearchParams(form),
+        headers: { cookie, origin: ORIGIN, ...headers },
+      });
+
+    const { serverId } = await deployServer(db, bea, {
+      workspaceId,
+      toolboxId,
+      slug: "everything",
+      form: {},
+      idempotencyKey: crypto.randomUUID(),
+    }, testKey);
+    const agentId = await createAgent(db, bea, workspaceId, "Editor");
+    await connectServer(db, bea, agentId, serverId);
+    const epoch = v7();
+    let sequence = 0;
+    const report = (instructions: string) =>
+      acceptReport(db, toolboxId, {
+        epoch,
+        sequence: ++sequence,
+        observations: [{
+          ...observation(serverId, 1, [
+            {
+              name: "read",
+              description: "Reads a file",
+              inputSchema: {
+                type: "object",
+                properties: {
+                  path: { type: "string", description: HOSTILE },
+                  lines: { type: "number" },
+                  all: { type: "boolean" },
+                  more: { type: "object" },
+                },
+                required: ["path", "lines"],
+              },
+            },
+            { name: ODD, description: HOSTILE, inputSchema: { properties: { [ODD]: {} } } },
+          ]),
+          prompts: [{ name: ODD, description: HOSTILE, arguments: [{ name: HOSTILE }] }],
+          resourceTemplates: [{ name: "t", uriTemplate: `x://{y}${HOSTILE}` }],
+          instructions,
+        }],
+        events: [],
+        removed: [],
+      });
+    await report(`Be kind\n${HOSTILE}`);
+    await approveTools(db, bea, serverId, await listTools(db, bea, serverId));
+    const agent = `/agents/${agentId}`, connection = `${agent}/connections/${serverId}`;
+    const isHarmless = (html: string) => {
+      assert.doesNotMatch(html, /<script>alert|<img src=x/);
+      // What a form sends back goes back as it is.
+      const seen = html.replace(/ (value|name)="[^"]*"/g, "");
+      assert.ok(!seen.includes("\u202e"));
+    };
+
+    await t.step("a server's page shows and approves all that it lists", async () => {
+      const html = await get(`/servers/${serverId}`);
+      isHarmless(html);
+      assert.match(html, /Instructions, prompts and templates/);
+      assert.match(html, /\[U\+202E\]/);
+      assert.match(html, /about \d+ tokens/);
+      const waiting = (await listDefinitions(db, bea, serverId)).map(({ kind, hash, name }) =>
+        ["waiting", `${kind} ${hash} ${name}`] as [string, string]
+      );
+      const path = `/servers/${serverId}/definitions`;
+      assert.equal((await post(path, [["act", "approve-all"], ...waiting])).status, 303);
+      const states = async () =>
+        (await listDefinitions(db, bea, serverId)).map(({ state }) => state);
+      assert.deepEqual(await states(), ["approved", "approved", "approved"]);
+      assert.equal((await post(path, {})).status, 422);
+      assert.equal((await post(path, { pick: "tool x read" })).status, 404);
+      assert.equal((await post(path, { pick: "nonsense" })).status, 404);
+      await post(path, { act: "withdraw", pick: waiting[1][1] });
+      assert.deepEqual(await states(), ["waiting", "approved", "approved"]);
+      await report("Be quick");
+      const changed = await get(`/servers/${serverId}`);
+      assert.match(changed, /<mark>[^<]*Be quick/);
+      assert.match(changed, /<mark>[^<]*Be kind/);
+    });
+
+    await t.step(
+      "an agent's page says what its toolbelt costs, and keeps its settings",
+      async () => {
+        const html = await get(agent);
+        isHarmless(html);
+        assert.match(html, /about \d+ tokens<\/strong> for 2 tools/);
+        const saved = await post(`${agent}/options`, { presents: "true", deniesByDefault: "true" });
+        assert.equal(saved.status, 303);
+        const { presents, deniesByDefault } = await getAgent(db, bea, agentId);
+        assert.deepEqual([presents, deniesByDefault], ["search", true]);
+        assert.match(await get(agent), /find_tools and call_tool, in place\s+of about 0 tokens/);
+        await post(`${agent}/options`, { presents: "false", deniesByDefault: "false" });
+      },
+    );
+
+    await t.step(
+      "tools are picked on the connection's page, of the server's own alone",
+      async () => {
+        const html = await get(connection);
+        isHarmless(html);
+        assert.match(html, /It gets 2 of 2 tools/);
+        const form: [string, string][] = [["which", "picked"], ["tool", ODD], ["tool", "nonsense"]];
+        assert.equal((await post(connection, form)).status, 303);
+        assert.deepEqual((await getConnection(db, bea, agentId, serverId)).picked, [ODD]);
+        await post(connection, { which: "picked" });
+        assert.deepEqual((await getConnection(db, bea, agentId, serverId)).picked, []);
+        assert.match(await get(connection), /It gets 0 of 2 tools/);
+        await post(connection, { which: "default" });
+        assert.equal((await getConnection(db, bea, agentId, serverId)).picked, null);
+      },
+    );
+
+    await t.step("a tool is changed, with and without script", async () => {
+      const path = `${connection}/tools/read`;
+      isHarmless(await get(path));
+      const form = {
+        act: "save",
+        name: "notes",
+        description: "",
+        "mode.path": "fixed",
+        "arg.path": HOSTILE,
+        "mode.lines": "default",
+        "arg.lines": "10",
+        "mode.more": "caller",
+        "arg.more": "not JSON, and of no account",
+      };
+      assert.equal((await post(path, form)).status, 303);
+      const change = async () =>
+        (await getConnection(db, bea, agentId, serverId)).tools
+          .find(({ name }) => name === "read")!.change;
+      assert.deepEqual(await change(), {
+        name: "notes",
+        fixed: { path: HOSTILE },
+        defaults: { lines: 10 },
+      });
+      const again = await get(path);
+      isHarmless(again);
+      assert.match(again, /value="notes"/);
+      const live = await post(path, { ...form, "arg.lines": "many", name: "no spaces" }, {
+        "hx-request": "true",
+      });
+      assert.equal(live.status, 422);
+      const answer = await live.text();
+      assert.match(answer, /^<div class="columns" id="tool-change">/);
+      assert.match(answer, /lines must be a number/);
+      const refused = await post(path, { ...form, name: "no spaces" });
+      assert.equal(refused.status, 422);
+      assert.match(await refused.text(), /A name has 1 to 40 letters/);
+      assert.deepEqual((await change()).name, "notes", "nothing was kept of it");
+      const reset = await post(path, { act: "reset" }, { "hx-request": "true" });
+      assert.match(await reset.text(), /Saved\./);
+      assert.deepEqual(await change(), {});
+    });
+
+    await t.step("a tool of an odd name has a page, and its argument a field", async () => {
+      const path = `${connection}/tools/${encodeURIComponent(ODD)}`;
+      isHarmless(await get(path));
+      const form = { act: "save", [`mode.${ODD}`]: "fixed", [`arg.${ODD}`]: `{"a":[1]}` };
+      assert.equal((await post(path, form)).status, 303);
+      const { tools } = await getConnection(db, bea, agentId, serverId);
+      assert.deepEqual(tools.find(({ name }) => name === ODD)!.change.fixed, { [ODD]: { a: [1] } });
+    });
+
+    await t.step("what there is not is not found", async () => {
+      for (
+        const path of [
+          `${agent}/connections/${v7()}`,
+          `${agent}/connections/x`,
+          `${connection}/tools/none`,
+          `/agents/${v7()}/connections/${serverId}`,
+        ]
+      ) {
+        assert.equal((await app.request(ORIGIN + path, { headers: { cookie } })).status, 404, path);
+        assert.equal((await post(path, { act: "save" })).status, 404, path);
+      }
+    });
+
+    await changes.close();
+    await world.close();
+  },
+});

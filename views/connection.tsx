@@ -1,0 +1,135 @@
+import type { Connection, ConnectionTool } from "../models/connections.ts";
+import { count, Empty, Mistake, tokens } from "./parts.tsx";
+import { tokensOf } from "./token_cost.ts";
+import { useUrl } from "./url.ts";
+import { visibleText } from "./visible_text.ts";
+
+/** What an agent gets of one server: which tools, with the way to how it sees each. */
+export function ConnectionPage(
+  { connection, mistake }: { connection: Connection; mistake?: string },
+) {
+  const url = useUrl();
+  const { agentName, serverName, tools } = connection;
+  const path = url(`/agents/${connection.agentId}`);
+  return (
+    <>
+      <p class="crumbs">
+        <a href={url("/agents")}>Agents</a> / <a href={path}>{agentName}</a> / {serverName}
+      </p>
+      <h1>
+        {serverName} for {agentName}
+      </h1>
+      <p class="lead">
+        Which of the server's tools this agent gets, and how it sees them. Tools are approved on
+        {" "}
+        <a href={url(`/servers/${connection.serverId}#tools`)}>the server's page</a>.
+      </p>
+      <Mistake>{mistake}</Mistake>
+      {tools.length === 0
+        ? (
+          <Empty title="No tools are known yet">
+            <p>They are listed once the server has answered the handshake.</p>
+          </Empty>
+        )
+        : <PickedTools connection={connection} />}
+    </>
+  );
+}
+
+function PickedTools({ connection }: { connection: Connection }) {
+  const { agentId, serverId, tools, picked, deniesByDefault } = connection;
+  const url = useUrl();
+  const path = `/agents/${agentId}/connections/${serverId}`;
+  const given = givenTools(connection);
+  return (
+    <form class="card" method="post" action={url(path)} aria-labelledby="picked">
+      <h2 id="picked">Tools</h2>
+      <p>
+        It gets {given.length} of {count(tools.length, "tool")}:{" "}
+        {tokens(given.reduce((sum, tool) => sum + costOf(connection, tool), 0))}{" "}
+        each time a model is given them.
+      </p>
+      <fieldset>
+        <legend>This agent gets</legend>
+        <label class="choice">
+          <input type="radio" name="which" value="default" checked={picked === null} />{" "}
+          {deniesByDefault
+            ? "none, as the agent's settings say"
+            : "all that are approved, those of later versions too"}
+        </label>
+        <label class="choice">
+          <input type="radio" name="which" value="picked" checked={picked !== null} />{" "}
+          those that are ticked below
+        </label>
+      </fieldset>
+      <ul class="tools">
+        {tools.map((tool, index) => <Row {...{ connection, tool, path, id: `tool-${index}` }} />)}
+      </ul>
+      <p class="acts">
+        <button>Save</button>
+      </p>
+    </form>
+  );
+}
+
+const STATES: Record<ConnectionTool["state"], string | null> = {
+  approved: null,
+  waiting: "○ Waits for approval",
+  changed: "▲ Changed: withheld",
+};
+
+function Row(
+  { connection, tool, path, id }: {
+    connection: Connection;
+    tool: ConnectionTool;
+    path: string;
+    id: string;
+  },
+) {
+  const url = useUrl();
+  const { name, change, state } = tool;
+  return (
+    <li class="tool">
+      <div class="tool-head">
+        <input type="checkbox" id={id} name="tool" value={name} checked={tool.isAllowed} />
+        <label for={id}>
+          <code>{visibleText(name)}</code>
+          {changesOf(tool).map((said) => <span>{said}</span>)}
+        </label>
+        {STATES[state] && <span class={`status ${state}`}>{STATES[state]}</span>}
+        <small>{tokens(costOf(connection, tool))}</small>
+        <a
+          class="button quiet"
+          href={url(`${path}/tools/${encodeURIComponent(name)}`)}
+          aria-label={`Change ${visibleText(name)}`}
+        >
+          {Object.keys(change).length > 0 ? "Changed" : "Change"}
+        </a>
+      </div>
+    </li>
+  );
+}
+
+function changesOf({ change }: ConnectionTool): string[] {
+  const said = [];
+  if (change.name !== undefined) said.push(`called ${change.name}`);
+  if (change.description !== undefined) said.push("described anew");
+  const names = (values: Record<string, unknown>) =>
+    Object.keys(values).map((name) => visibleText(name).slice(0, 60)).join(", ");
+  if (change.fixed) said.push(`fixed: ${names(change.fixed)}`);
+  if (change.defaults) said.push(`defaults: ${names(change.defaults)}`);
+  return said;
+}
+
+/** The tools that an agent gets of a connection now. */
+export function givenTools({ tools }: Connection): ConnectionTool[] {
+  return tools.filter(({ state, isAllowed }) => state === "approved" && isAllowed);
+}
+
+/** What a tool costs a model, under the name that the agent sees. */
+export function costOf(
+  { serverSlug }: Connection,
+  { shown }: ConnectionTool,
+): number {
+  return tokensOf({ ...shown, name: `${serverSlug}__${shown.name}` });
+}
