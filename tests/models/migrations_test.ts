@@ -33,6 +33,13 @@ async function openEmpty(kind: string) {
   };
 }
 
+Deno.test("migrations of one version are refused, before the database is asked", async () => {
+  assert.equal(new Set(versions).size, versions.length);
+  const twins = ["first", "second"].map((name) => ({ version: "1", name, statements: "" }));
+  const nobody = undefined as unknown as postgres.Sql;
+  await assert.rejects(migrate(nobody, twins, compat), /first and second both have the version 1/);
+});
+
 for (const kind of KINDS) {
   Deno.test({
     name: `migrations, on the ${kind.name} database`,
