@@ -17,6 +17,7 @@ if (await isDebianRoot()) {
     "/usr/lib/postgresql": "postgresql",
     "/usr/lib/x86_64-linux-gnu/faketime": "libfaketime",
     "/usr/bin/docker-registry": "docker-registry",
+    "/usr/bin/runsc": "runsc",
     "/usr/bin/gcc": "gcc",
     "/usr/lib/x86_64-linux-gnu/libc.a": "libc6-dev",
     "/usr/bin/podman": "podman",

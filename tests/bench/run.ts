@@ -14,6 +14,7 @@ import { serverEverything } from "../dtma/stdio_server.ts";
 import { type Caller, forwarder, pipe } from "./direct.ts";
 import { printRatio, printRounds, quantile, rounds } from "./load.ts";
 import { type Mooring, startMooring } from "./mooring.ts";
+import { measureSandbox } from "./sandbox.ts";
 
 const QUICK = Deno.args.includes("--quick");
 const ROUNDS = QUICK ? 3 : 7;
@@ -58,6 +59,9 @@ for (const [name, megabytes] of Object.entries(await mooring.memory())) {
 
 console.log("\nclick to tools listed, image present");
 await deploys(mooring);
+
+console.log("\nin gVisor, against Docker's own runtime");
+await measureSandbox(QUICK ? 3 : 10);
 
 console.log(`\n${MANY} servers deployed at once, image present`);
 await many(mooring);
