@@ -44,7 +44,7 @@ export function changesBetween(before: ServerConfig, after: ServerConfig): Chang
         ? "one for each agent"
         : "one for all",
       "Sleeps when idle": idleStopS === null ? "never" : `after ${idleStopS / 60} minutes`,
-      "Isolation": tier ?? config.entry.tier,
+      "How far it is trusted": tier ?? config.entry.tier,
       "Restarts asked for": String(restart),
     };
   };

@@ -125,7 +125,7 @@ for (const kind of KINDS) {
         assert.equal((await specOf(serverId)).tier, "standard");
         const [{ changes }] = await listGenerations(db, user, serverId);
         assert.deepEqual(changes, [
-          { name: "Isolation", before: "untrusted", after: "standard" },
+          { name: "How far it is trusted", before: "untrusted", after: "standard" },
         ]);
         await touchToolbox(db, toolboxId, factsWith(null));
         await assert.rejects(
