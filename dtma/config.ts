@@ -34,8 +34,8 @@ export interface Config {
   scanner: string | null;
   /** End when standard input does: the parent process is gone, however it ended. */
   endsWithStdin: boolean;
-  /** What mooring-dtma.sh started it as. */
-  run: "current" | "trial";
+  /** What mooring-dtma.sh started it as: `trial.…` or `current.…`. */
+  run: string;
   /** What it went back from, for the app to tell. */
   rolledBack: HostFacts["rolledBack"];
   logFormat: "json" | "text";
@@ -115,7 +115,7 @@ const Environment = z.object({
     z.string().regex(/^[A-Za-z0-9.-]+$/, "must be one host name, such as app"),
   ),
   DTMA_PARENT: optional(z.enum(["stdin"], "can only be stdin")),
-  DTMA_RUN: optional(z.enum(["current", "trial"], "must be current or trial")),
+  DTMA_RUN: optional(z.string().regex(/^(current|trial)\.[\d.]+$/, "is what mooring-dtma sets")),
   DTMA_ROLLED_BACK: optional(z.string()),
   LOG_FORMAT: optional(z.enum(["json", "text"], "must be json or text")),
 }).refine(
@@ -195,7 +195,7 @@ export function readConfig(
     sourceDirectories: listOf(env.DTMA_SOURCE_DIRECTORIES),
     scanner: env.DTMA_SCANNER ?? null,
     endsWithStdin: env.DTMA_PARENT === "stdin",
-    run: env.DTMA_RUN ?? "current",
+    run: env.DTMA_RUN ?? "current.0",
     rolledBack: rolledBackOf(env.DTMA_ROLLED_BACK),
     logFormat: env.LOG_FORMAT ?? "text",
   };

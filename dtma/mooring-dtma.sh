@@ -45,7 +45,6 @@ run() {
   name=current
   if [ -e "$programs/candidate" ]; then
     if [ -e "$programs/current" ]; then
-      rm -f "$data/status" # what an earlier one said of itself confirms nothing
       name=trial
     fi
     mv -f "$programs/candidate" "$programs/$name"
@@ -59,7 +58,7 @@ run() {
     sleep 1
     waited_s=$((waited_s + 1))
     if [ "$name" = trial ]; then
-      if is_confirmed; then
+      if is_confirmed "$id"; then
         adopt && name=current
       elif [ "$waited_s" -ge "$trial_s" ] && [ -z "$stopping" ]; then
         reason="It had not taken over after $trial_s seconds"
@@ -74,7 +73,7 @@ run() {
   wait "$child"
   code=$?
   if [ "$name" = trial ]; then
-    if is_confirmed && adopt; then
+    if is_confirmed "$id" && adopt; then
       : # it ended just after
     elif [ -n "$stopping" ]; then
       roll_back "It was stopped before it had taken over"
@@ -82,6 +81,12 @@ run() {
       roll_back "${reason:-It ended with code $code before it had taken over}"
       again "$@"
     fi
+  fi
+  if [ "$code" -eq 3 ] && [ -z "$stopping" ]; then
+    # The app wants it no more, and Docker would start it again at once, whatever its exit code.
+    sleep "${DTMA_UNWANTED_S:-0}" 3>&- &
+    trap 'kill "$!"; exit 3' TERM INT HUP
+    wait "$!"
   fi
   exit "$code"
 }
@@ -97,7 +102,9 @@ start() {
   pipe=$programs/parent
   rm -f "$pipe"
   mkfifo -m 600 "$pipe" && exec 3<>"$pipe" || die "$pipe cannot be made"
-  DTMA_PARENT=stdin DTMA_RUN=$1 DTMA_ROLLED_BACK=$(cat "$programs/rolled-back" 2>/dev/null)
+  # Of this start alone: one before, which is about to end, confirms nothing.
+  id=$1.$$.$(date +%s)
+  DTMA_PARENT=stdin DTMA_RUN=$id DTMA_ROLLED_BACK=$(cat "$programs/rolled-back" 2>/dev/null)
   export DTMA_PARENT DTMA_RUN DTMA_ROLLED_BACK
   execute "$programs/$1" <"$pipe" 3>&- &
   child=$!
@@ -115,7 +122,7 @@ end_child() {
 
 # A trial that was broken off in an earlier run, perhaps just after it was confirmed.
 settle() {
-  if is_confirmed && adopt; then return; fi
+  if is_confirmed "trial.*" && adopt; then return; fi
   roll_back "Its trial was broken off"
 }
 
@@ -127,7 +134,9 @@ adopt() {
 # REASON: goes back to what ran before, and leaves word of it for the app.
 roll_back() {
   read_status
-  [ "$as" != trial ] || [ -z "$why" ] || set -- "$1. $why"
+  case $as in
+  trial.*) set -- "$1${why:+. $why}" ;;
+  esac
   version=$(version_of "$programs/trial") || version=unknown
   say "Version $version is rolled back. $1"
   echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) $version $1" >"$programs/rolled-back.new" &&
@@ -135,9 +144,13 @@ roll_back() {
   rm -f "$programs/trial"
 }
 
+# PATTERN: of the start that has to have said so.
 is_confirmed() {
   read_status
-  [ "$as" = trial ] && [ "$state" = ok ]
+  case $as in
+  $1) [ "$state" = ok ] ;;
+  *) return 1 ;;
+  esac
 }
 
 # Sets what DTMA last said of itself.

@@ -651,7 +651,7 @@ export class ServerLoop {
   async #start(
     spec: ServerSpec,
     image: BuiltImage,
-    { hash, sandbox }: Making,
+    { hash, sandbox, why }: Making,
     signal: AbortSignal,
   ): Promise<Instance> {
     await this.#takeSlot(signal);
@@ -659,7 +659,10 @@ export class ServerLoop {
     this.#reporting.waitAbove("container");
     const start = { image, hash, sandbox, key: null, signal };
     const instance = await Instance.start(this.#toolbox, this.#watcher(), spec, start);
-    this.#reporting.observation!.containerId = instance.container.id;
+    const observation = this.#reporting.observation!;
+    observation.containerId = instance.container.id;
+    observation.sandbox = sandbox;
+    observation.unsandboxed = why?.slice(0, 500) ?? null;
     this.#reporting.layer("container", { state: "ready", detail: "Runs" });
     try {
       await instance.open(signal);

@@ -13,19 +13,19 @@ const LOOK_EVERY_MS = 500;
 
 export class Takeover {
   readonly #directory: DataDirectory;
-  readonly #run: "current" | "trial";
+  readonly #run: string;
   #isDone = false;
   /** Why the app has not answered; null when it has. */
   #silence: string | null = "The app has not answered yet";
   #told = "";
 
-  constructor(directory: DataDirectory, run: "current" | "trial") {
+  constructor(directory: DataDirectory, run: string) {
     this.#directory = directory;
     this.#run = run;
   }
 
   get isOnTrial(): boolean {
-    return this.#run === "trial" && !this.#isDone;
+    return this.#run.startsWith("trial.") && !this.#isDone;
   }
 
   /** Looks until all is taken over; ends when `signal` is aborted. */

@@ -48,7 +48,7 @@ export function changesBetween(before: ServerConfig, after: ServerConfig): Chang
       "Memory": `${memoryMiB ?? config.entry.memoryMiB} MiB`,
       "Instances": INSTANCES[instances ?? config.entry.instances],
       "Sleeps when idle": idleStopS === null ? "never" : `after ${idleStopS / 60} minutes`,
-      "Isolation": tier ?? config.entry.tier,
+      "How far it is trusted": tier ?? config.entry.tier,
       "Restarts asked for": String(restart),
     };
   };

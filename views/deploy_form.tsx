@@ -20,7 +20,7 @@ export function DeployForm(props: EntryProps) {
   return (
     <form method="post" action={url("/servers")}>
       <Mistake>{props.mistake}</Mistake>
-      {props.nothingFits && props.nothingFits !== props.mistake && (
+      {props.nothingFits && !(props.mistake && props.nothingFits.includes(props.mistake)) && (
         <p class="notice">
           {props.nothingFits}.{" "}
           <a href={url("/toolboxes")}>See toolboxes</a>. You can deploy now on one that does not

@@ -89,9 +89,9 @@ export function RuntimeFacts({ engine }: { engine: Engine }) {
             {sandbox === null
               ? (
                 <>
-                  None, so untrusted servers are refused here. gVisor: install <code>runsc</code>,
-                  {" "}
-                  <code>runsc install</code>, <code>systemctl reload docker</code>
+                  None, so untrusted servers are refused here. To have gVisor install{" "}
+                  <code>runsc</code>, then run <code>runsc install -- --oci-seccomp</code> and{" "}
+                  <code>systemctl reload docker</code> there
                 </>
               )
               : (

@@ -18,9 +18,10 @@ import { type Caller, forwarder, pipe } from "./direct.ts";
 import { measureLinks } from "./links.ts";
 import { printRatio, printRounds, printTimes, rounds } from "./load.ts";
 import { type Mooring, startMooring } from "./mooring.ts";
+import { measureSandbox } from "./sandbox.ts";
 import { measureStart } from "./start.ts";
 
-const PARTS = ["calls", "links", "start", "deploys", "many"] as const;
+const PARTS = ["calls", "links", "start", "deploys", "sandbox", "many"] as const;
 type Part = typeof PARTS[number];
 
 const { values } = parseArgs({
@@ -52,6 +53,7 @@ console.log(
 
 if (isAsked("links")) await measureLinks({ count: ROUNDS, isQuick });
 if (isAsked("start")) await measureStart({ count: isQuick ? 5 : 20 });
+if (isAsked("sandbox")) await measureSandbox(isQuick ? 3 : 10);
 if (isAsked("calls") || isAsked("deploys") || isAsked("many")) {
   await using mooring = await startMooring();
   if (isAsked("calls")) await calls(mooring);

@@ -14,6 +14,12 @@ export const absent: string | null = await (async () => {
 })();
 if (absent) console.warn(`SKIPPED, the tests in gVisor: ${absent}`);
 
+/** Such as `runsc version 0.0~20221219.0`. */
+export async function gvisorVersion(): Promise<string> {
+  const { stdout } = await new Deno.Command(RUNSC, { args: ["--version"] }).output();
+  return new TextDecoder().decode(stdout).split("\n")[0];
+}
+
 /** A test on such an engine; counted as skipped where there is no gVisor. */
 export function gvisorTest(
   name: string,

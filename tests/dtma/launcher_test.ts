@@ -13,6 +13,7 @@ const ACTS = {
   waits:
     "keep(`waiting ${now()} ${run} The app is away`); for await (const _ of Deno.stdin.readable);",
   ends: "Deno.exit(7);",
+  unwanted: "Deno.exit(3);",
 };
 
 function standIn(version: string, act: keyof typeof ACTS): string {
@@ -45,6 +46,7 @@ class Place {
   readonly programs: string;
   /** Long: a loaded machine needs a while for what is to be confirmed. */
   trialS = 120;
+  unwantedS = 0;
   #child: Deno.ChildProcess | null = null;
 
   constructor(readonly directory: string, readonly shell: string) {
@@ -65,6 +67,7 @@ class Place {
       DTMA_DATA_DIR: this.data,
       DTMA_DENO: Deno.execPath(),
       DTMA_TRIAL_S: String(this.trialS),
+      DTMA_UNWANTED_S: String(this.unwantedS),
     };
   }
 
@@ -102,7 +105,7 @@ class Place {
   runs(version: string, as: string) {
     return eventually(
       `${version} runs as ${as} (${this.shell})`,
-      async () => (await this.ran()).startsWith(`${version} ${as} `),
+      async () => (await this.ran()).startsWith(`${version} ${as}.`),
     );
   }
 
@@ -159,6 +162,18 @@ Deno.test("the launcher takes up what is shipped once, and goes back from what e
     assert.equal(await at.told(), "", "what was rolled back is over");
   }));
 
+Deno.test("the launcher passes on that DTMA is unwanted, in a container after a while", () =>
+  withLauncher(async (at) => {
+    at.start(at.program("1.0.0", "unwanted"));
+    assert.equal(await at.end(), 3);
+    at.unwantedS = 3600;
+    await Deno.remove(`${at.data}/ran`);
+    at.start();
+    await at.runs("1.0.0", "current");
+    // It ends at once when it is asked to, before that wait or in it.
+    assert.equal(await at.end("SIGTERM"), 3);
+  }));
+
 Deno.test("the launcher refuses what is no DTMA, and a second upgrade meanwhile", () =>
   withLauncher(async (at) => {
     at.trialS = 6;
@@ -182,7 +197,7 @@ Deno.test("the launcher refuses what is no DTMA, and a second upgrade meanwhile"
     assert.equal(code, 1);
     assert.match(said, /2\.0\.0 It had not taken over after 6 seconds\. The app is away/);
     await at.runs("1.0.0", "current");
-    await Deno.writeTextFile(`${at.data}/status`, "ok 1000 current\n");
+    await Deno.writeTextFile(`${at.data}/status`, "ok 1000 current.1.1\n");
     assert.equal((await at.verb("health"))[0], 1, "it has not said so for long");
   }));
 
@@ -199,7 +214,7 @@ Deno.test("what the launcher started ends with it, and an unfinished step is fin
 
     // Killed between the confirmation and the last rename.
     await Deno.copyFile(at.program("2.0.0", "works"), `${at.programs}/trial`);
-    await Deno.writeTextFile(`${at.data}/status`, "ok 1 trial\n");
+    await Deno.writeTextFile(`${at.data}/status`, "ok 1 trial.1.1\n");
     at.start();
     await at.runs("2.0.0", "current");
     assert.deepEqual(await at.kept(), { current: "2.0.0", previous: "1.0.0" });
@@ -207,7 +222,7 @@ Deno.test("what the launcher started ends with it, and an unfinished step is fin
 
     // An `ok` of the one before confirms nothing.
     await Deno.copyFile(at.program("3.0.0", "works"), `${at.programs}/trial`);
-    await Deno.writeTextFile(`${at.data}/status`, "ok 1 current\n");
+    await Deno.writeTextFile(`${at.data}/status`, "ok 1 current.1.1\n");
     at.start();
     await at.runs("2.0.0", "current");
     await eventually(

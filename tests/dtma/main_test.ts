@@ -331,7 +331,7 @@ Deno.test("readConfig reads every variable", () => {
       DTMA_SOURCE_DIRECTORIES: "/srv/mcp, /home/ann/My servers/",
       DTMA_SCANNER: "/opt/trivy-1/trivy",
       PYTHON_BASE_IMAGE: "mirror.example/python:3.13-slim",
-      DTMA_RUN: "trial",
+      DTMA_RUN: "trial.1.2",
       DTMA_ROLLED_BACK: "2026-11-25T15:30:00Z 0.2.0 It ended with code 1",
     }, () => `${TOKEN}\n`),
     {
@@ -353,7 +353,7 @@ Deno.test("readConfig reads every variable", () => {
       scanner: "/opt/trivy-1/trivy",
       reach: "direct",
       endsWithStdin: false,
-      run: "trial",
+      run: "trial.1.2",
       rolledBack: {
         at: "2026-11-25T15:30:00Z",
         version: "0.2.0",

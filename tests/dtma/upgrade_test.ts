@@ -68,10 +68,13 @@ class Launched {
     this.#said = new Response(this.#child.stderr).text();
   }
 
-  /** `kill -9` of the launcher alone. */
-  async kill() {
+  /** `kill -9` of the launcher alone. @returns the pids of what it had started */
+  async kill(): Promise<number[]> {
+    const { pid } = this.#child;
+    const children = await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`);
     this.#child.kill("SIGKILL");
     await this.#child.status;
+    return children.trim().split(" ").map(Number);
   }
 
   async stop(): Promise<{ code: number; said: string }> {
@@ -181,10 +184,18 @@ engineTest("an upgrade is confirmed or rolled back, and restarts no server", asy
     await Deno.rename(await program("0.5.0", { prelude: waits }), `${dataDir}/candidate`);
     await Deno.rename(`${dataDir}/candidate`, `${dataDir}/programs/candidate`);
     await eventually("it is on trial", () => exists(`${dataDir}/programs/trial`));
-    await launched.kill();
+    const left = await launched.kill();
     launched = new Launched(old, env);
     await tells(/The upgrade to DTMA 0.5.0 was rolled back .*Its trial was broken off/);
     await unharmed();
+    // One that hangs does not see that its launcher is gone; a service manager ends it.
+    for (const pid of left) {
+      try {
+        Deno.kill(pid, "SIGKILL");
+      } catch {
+        // The launcher's own `sleep` has ended.
+      }
+    }
 
     assert.equal((await launched.stop()).code, 0);
     assert.deepEqual(await containers(), before);

@@ -103,6 +103,33 @@ Deno.test("one server after another is spread over the fleet and overfills none"
   }));
 });
 
+Deno.test("an untrusted server is placed where there is a sandbox, and told why elsewhere", () => {
+  const sandbox = { runtime: "runsc", kind: "gvisor" as const, standard: true, differs: [] };
+  const box = (id: string, given: Partial<Candidate["facts"]>, found?: typeof sandbox | null) => ({
+    id,
+    name: id,
+    facts: { ...facts(4096), ...given, engine: { ...engine(4096), sandbox: found } },
+    isLocal: false,
+    isEnrolled: true,
+    isOnline: true,
+    drainedAt: null,
+    revokedAt: null,
+    servers: id === "Safe" ? 9 : 0,
+    promisedMiB: 0,
+    labels: {},
+  });
+  const boxes = [
+    box("Old", {}, sandbox),
+    box("Plain", { knowsTiers: true }, null),
+    box("Safe", { knowsTiers: true }, sandbox),
+  ];
+  const { toolboxId, fits } = place(boxes, { memoryMiB: 64, tier: "untrusted" });
+  assert.equal(toolboxId, "Safe");
+  assert.match(fits[0].why!, /^Old has a DTMA that is too old/);
+  assert.match(fits[1].why!, /^Plain has no gVisor or Kata/);
+  assert.equal(place(boxes, { memoryMiB: 64, tier: "standard" }).toolboxId, "Old");
+});
+
 Deno.test("nothingFits gives the reasons and a way out", () => {
   assert.match(nothingFits([], { memoryMiB: 512 }), /add one on the toolboxes page/);
   const box: Candidate = {
