@@ -18,7 +18,8 @@ type Execute = (script: string) => Promise<unknown>;
  * @param sql a connection of a superuser or a role with BYPASSRLS (on Supabase: `postgres`)
  * @param compat makes what Supabase has and this database lacks; run when it has no schema `auth`
  * @returns the versions applied now
- * @throws {Error} naming the migration that failed; those before it stay applied
+ * @throws {Error} naming the migration that failed; those before it stay applied; or two of one version,
+ *   of which one would be taken for done
  */
 export async function migrate(
   sql: postgres.Sql,
@@ -26,6 +27,14 @@ export async function migrate(
   compat: string,
 ): Promise<string[]> {
   const applied: string[] = [];
+  const byVersion = new Map<string, string>();
+  for (const { version, name } of migrations) {
+    const other = byVersion.get(version);
+    if (other !== undefined) {
+      throw new Error(`The migrations ${other} and ${name} have one version, ${version}`);
+    }
+    byVersion.set(version, name);
+  }
   await once(sql, async (execute, transaction) => {
     const [{ exists }] = await transaction`
       select exists (select from pg_namespace where nspname = 'auth') as exists`;

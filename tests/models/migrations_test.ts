@@ -33,6 +33,14 @@ async function openEmpty(kind: string) {
   };
 }
 
+Deno.test("migrate refuses two migrations of one version", async () => {
+  const twice = [...migrations, { ...migrations.at(-1)!, name: "another" }];
+  await assert.rejects(
+    migrate({} as postgres.Sql, twice, compat),
+    /and another have one version/,
+  );
+});
+
 for (const kind of KINDS) {
   Deno.test({
     name: `migrations, on the ${kind.name} database`,
