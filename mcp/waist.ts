@@ -145,7 +145,9 @@ function requestText(
   // Ours alone: what a client wrote under these names must not reach a toolbox.
   for (const name of [PIN_META, CALLER_META]) meta.delete(name);
   if (pin !== undefined) meta.set(PIN_META, JSON.stringify(pin));
-  if (client.sessionId !== null) meta.set(CALLER_META, JSON.stringify(client.sessionId));
+  // Without a session all calls of an agent are one caller's: it alone has the agent's token.
+  const caller = client.sessionId ?? client.agentId;
+  if (caller !== null) meta.set(CALLER_META, JSON.stringify(caller));
   const all = new Map(params).set("_meta", objectText(meta));
   return `{"jsonrpc":"2.0","id":1,"method":${JSON.stringify(method)},"params":${objectText(all)}}`;
 }

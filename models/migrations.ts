@@ -18,8 +18,8 @@ type Execute = (script: string) => Promise<unknown>;
  * @param sql a connection of a superuser or a role with BYPASSRLS (on Supabase: `postgres`)
  * @param compat makes what Supabase has and this database lacks; run when it has no schema `auth`
  * @returns the versions applied now
- * @throws {Error} naming the migration that failed; those before it stay applied. Two of one version
- *   fail before any is applied
+ * @throws {Error} naming the migration that failed; those before it stay applied; or two of one version,
+ *   of which one would be taken for done
  */
 export async function migrate(
   sql: postgres.Sql,
@@ -27,7 +27,14 @@ export async function migrate(
   compat: string,
 ): Promise<string[]> {
   const applied: string[] = [];
-  refuseTwins(migrations);
+  const byVersion = new Map<string, string>();
+  for (const { version, name } of migrations) {
+    const other = byVersion.get(version);
+    if (other !== undefined) {
+      throw new Error(`The migrations ${other} and ${name} have one version, ${version}`);
+    }
+    byVersion.set(version, name);
+  }
   await once(sql, async (execute, transaction) => {
     const [{ exists }] = await transaction`
       select exists (select from pg_namespace where nspname = 'auth') as exists`;
@@ -61,21 +68,6 @@ export async function migrate(
     execute(`grant usage on schema supabase_migrations to mooring_app;
       grant select on supabase_migrations.schema_migrations to mooring_app`));
   return applied;
-}
-
-/** Two branches may each have made a migration of the same version, and git merges both. */
-function refuseTwins(migrations: Migration[]): void {
-  const names = new Map<string, string>();
-  for (const { version, name } of migrations) {
-    const twin = names.get(version);
-    if (twin !== undefined) {
-      throw new Error(
-        `The migrations ${twin} and ${name} both have the version ${version}, so that only one would ` +
-          "be applied: give one of them a later version",
-      );
-    }
-    names.set(version, name);
-  }
 }
 
 /** True when every migration is in the database's record. */

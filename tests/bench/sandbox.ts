@@ -88,3 +88,5 @@ async function measure(toolbox: GvisorToolbox, sandbox: Sandbox | null) {
     await docker.removeContainer(id);
   }
 }
+
+if (import.meta.main) await measureSandbox(10);

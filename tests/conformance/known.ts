@@ -88,26 +88,6 @@ export const KNOWN: Known[] = [
     pairings: between([MODERN], MODERN_SERVERS),
     reason: NO_TASKS_YET,
   })),
-  ...[
-    "http-header-validation/sep-2243-server-accepts-whitespace-header-value",
-    "input-required-result-basic-list-roots/*",
-    "input-required-result-basic-sampling/*",
-    "input-required-result-capability-check/*",
-    "input-required-result-missing-input-response/*",
-    "input-required-result-multi-round/*",
-    "input-required-result-multiple-input-requests/*",
-    "input-required-result-non-tool-request/*",
-    "input-required-result-request-state/*",
-    "input-required-result-result-type/*",
-    "input-required-result-tampered-state/*",
-  ].map((check) => ({
-    check,
-    pairings: between([MODERN], LEGACY_SERVERS),
-    reason:
-      "Not there yet: the suite leaves questions unanswered, and the calls of a client without a " +
-      "session are each another caller's to DTMA. While one waits for its answer, a server of " +
-      "2025-11-25 that all share can ask nothing in another",
-  })),
   ...["server-rejects-undeclared-capability", "missing-capability-http-400"].map((what) => ({
     check: `server-stateless/sep-2575-${what}`,
     pairings: between([MODERN], LEGACY_SERVERS),
