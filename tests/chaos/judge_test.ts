@@ -12,6 +12,7 @@ import {
   whatPeopleWereTold,
 } from "./convergence.ts";
 import { Judge, type Sight } from "./judge.ts";
+import { MUTANTS } from "./mutants.ts";
 import { summary } from "./results.ts";
 import type { MadeCall, Wanted } from "./workload.ts";
 
@@ -272,6 +273,13 @@ Deno.test("what is left behind", () => {
   assert.deepEqual(owned(true, false), []);
   assert.equal(owned(true, true).length, 1);
   assert.equal(strayVolumes([volume], new Map()).length, 1);
+});
+
+Deno.test("each planted bug is still put where it belongs", async () => {
+  for (const { name, file, from } of MUTANTS) {
+    const text = await Deno.readTextFile(new URL(`../../${file}`, import.meta.url));
+    assert.equal(text.split(from).length, 2, name);
+  }
 });
 
 Deno.test("sums of rounds", () => {

@@ -113,8 +113,8 @@ export const MUTANTS: Mutant[] = [
   {
     name: "a report is taken however old it is",
     file: "models/toolboxes.ts",
-    from: "    if (count === 0) return false;\n    for (const observation",
-    to: "    for (const observation",
+    from: "    if (count === 0) return false;\n",
+    to: "",
     only: ["reports repeated"],
     rules: ["it becomes as it was asked"],
   },
