@@ -20,7 +20,7 @@
 # this script does, however that ends: its standard input is a pipe that closes then.
 set -u
 
-net='' read='' write='' env=''
+net='' read='' write='' env='' scanner=''
 data=${DTMA_DATA_DIR:-/var/lib/mooring-dtma}
 programs=$data/programs
 # How long a trial may take: an upgrade that has to start all servers anew needs minutes.
@@ -224,6 +224,7 @@ execute() {
   exec "${DTMA_DENO:-deno}" run --quiet --ext=js --no-prompt --no-config --no-lock --no-remote \
     --no-npm --unstable-no-legacy-abort ${net:+"--allow-net=$net"} ${read:+"--allow-read=$read"} \
     ${write:+"--allow-write=$write" "--deny-write=$programs"} ${env:+"--allow-env=$env"} \
+    ${scanner:+"--allow-run=$scanner"} \
     "$program" "$@"
 }
 
@@ -246,6 +247,7 @@ permit() {
     [ -z "$file" ] || read=$read,$file
   done
   write=$data,$socket
+  scanner=${DTMA_SCANNER-}
   # Not each by name: the next version may read others.
   env='MOORING_*,DTMA_*,NODE_*,PYTHON_*,DOTNET_*,DOCKER_HOST,LOG_FORMAT'
 }

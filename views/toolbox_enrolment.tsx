@@ -62,7 +62,7 @@ function Command({ box, commands }: { box: Toolbox; commands: DtmaCommands }) {
         <summary>Without a checkout</summary>
         <p>
           With those files too. In place of <code>mooring-dtma.js</code>{" "}
-          the launcher runs the binary of <code>deno task dtma:build</code>, and needs Deno no more.
+          the launcher runs the binary of <code>deno task dtma:build</code>, and Deno is not needed.
         </p>
         <Copy id="program" text={commands.program} label="the command without a checkout" />
       </details>

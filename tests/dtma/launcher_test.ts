@@ -3,6 +3,8 @@
  * version, write `status`, end. The real thing is in upgrade_test.ts.
  */
 import assert from "node:assert/strict";
+import { dtmaPermissions } from "../../dtma/permissions.ts";
+import { ENVIRONMENT } from "../../dtma/protocol.ts";
 import { eventually } from "../e2e/app.ts";
 
 const LAUNCHER = new URL("../../dtma/mooring-dtma.sh", import.meta.url).pathname;
@@ -160,6 +162,49 @@ Deno.test("the launcher takes up what is shipped once, and goes back from what e
     at.start();
     await at.runs("3.0.0", "current");
     assert.equal(await at.told(), "", "what was rolled back is over");
+  }));
+
+Deno.test("the launcher gives DTMA the permissions of permissions.ts, and no others", () =>
+  withLauncher(async (at) => {
+    for (
+      const settings of <Record<string, string>[]> [
+        { MOORING_URL: "https://mooring.example/app", DTMA_REACH: "tunnel" },
+        { MOORING_URL: "http://127.0.0.1:4680", DTMA_LISTEN: "10.0.0.1:4700" },
+        { MOORING_URL: "http://[::1]/", DTMA_SCANNER: "/usr/bin/trivy" },
+        { MOORING_URL: "https://[::1]:8443", DOCKER_HOST: "unix:///run/podman.sock" },
+        {
+          MOORING_URL: "https://m.example",
+          MOORING_ENROLMENT_TOKEN_FILE: "/run/token",
+          DTMA_CEILING: "/etc/ceiling.json",
+          DTMA_SOURCE_DIRECTORIES: "/srv/a,/srv/b",
+        },
+      ]
+    ) {
+      // Stands in for Deno, and says what it is to run.
+      const environment = {
+        ...settings,
+        DTMA_DATA_DIR: at.data,
+        NODE_EXTRA_CA_CERTS: "/etc/ca.pem",
+      };
+      const { stdout } = await new Deno.Command(at.shell, {
+        args: [LAUNCHER, "run", at.program("1.0.0", "works")],
+        env: { PATH: Deno.env.get("PATH")!, ...environment, DTMA_DENO: "/bin/echo" },
+        clearEnv: true,
+        stderr: "null",
+      }).output();
+      const given = new TextDecoder().decode(stdout).split(" ")
+        .filter((word) => /^--(allow|deny)-/.test(word));
+      const env = given.find((word) => word.startsWith("--allow-env="))!.slice(12).split(",");
+      const isRead = (name: string) =>
+        env.some((each) =>
+          each === name || (each.endsWith("*") && name.startsWith(each.slice(0, -1)))
+        );
+      assert.deepEqual(ENVIRONMENT.filter((name) => !isRead(name)), []);
+      const sorted = (words: string[]) =>
+        words.filter((word) => /^--(allow|deny)-(?!env=)/.test(word))
+          .map((word) => word.split(/[=,]/).toSorted()).toSorted();
+      assert.deepEqual(sorted(given), sorted(dtmaPermissions(environment)));
+    }
   }));
 
 Deno.test("the launcher passes on that DTMA is unwanted, in a container after a while", () =>
