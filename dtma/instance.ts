@@ -207,6 +207,8 @@ export class Instance {
     const attachment = await host.docker.attachContainer(id);
     // The DTMA before may have died in the middle of a line: end it, so that ours is whole.
     await write(attachment, "\n");
+    // Podman makes one that ended meanwhile ready to be started again: its stream would never end.
+    if (!(await host.docker.inspectContainer(id)).State.Running) attachment.close();
     const runtime = Labels[Label.runtime];
     const hasVolumes = (found.Mounts ?? []).some(({ Type }) => Type === "volume");
     return new Instance(host, watcher, attachment, {
