@@ -9,7 +9,7 @@ export function Servers({ servers }: { servers: Server[] }) {
     <>
       <div class="head">
         <h1>Servers</h1>
-        <p class="line">
+        <p class="acts">
           <a href={url("/servers/remote")}>Add a remote server</a>
           <a class="button" href={url("/marketplace")}>Deploy a server</a>
         </p>
