@@ -185,12 +185,12 @@ export function ToolboxBody({ box }: { box: Toolbox }) {
       {engine?.state === "absent" && (
         <div class="notice bad">
           <p>
-            <strong>No Docker Engine answers</strong>
+            <strong>No Docker Engine answers</strong>. {engine.reason}
             {engine.since && (
               <>
-                {" "}since <Time at={engine.since} relative />
+                . First noticed <Time at={engine.since} relative />
               </>
-            )}. {engine.reason}
+            )}
           </p>
           <p>What to do: {engine.advice}</p>
         </div>
