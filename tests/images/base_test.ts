@@ -136,7 +136,7 @@ Deno.test("images/base.ts says in one line what it cannot make", async () => {
   }).output();
   assert.equal(code, 1);
   const said = new TextDecoder().decode(stderr).trim();
-  assert.equal(said, "There is no base image ruby: name some of node, python, dotnet");
+  assert.equal(said, "There is no base image ruby: name some of deno, node, python, dotnet");
 });
 
 Deno.test("images/base.ts says in one line that no engine answers", async () => {
