@@ -304,7 +304,9 @@ async function deploy(browser: Browser): Promise<() => Promise<string>> {
     async () => /verdict"[^]*status running/.test(await browser.get(location)),
     150_000,
   );
-  const waiting = [...(await browser.get(location)).matchAll(/name="waiting" value="([^"]+)"/g)]
+  const waiting = [
+    ...toolsForm(await browser.get(location)).matchAll(/name="waiting" value="([^"]+)"/g),
+  ]
     .map(([, value]) => value);
   await browser.post(`${location}/tools`, { act: "approve-all", waiting });
   const agent = (await browser.post("/agents", { name: "Agent" })).location;
@@ -360,4 +362,9 @@ async function run(command: string, args: string[], cwd: string, env: Record<str
     `${command} ${args.join(" ")} failed: ${out.slice(-3000)}\n${said.slice(-3000)}`,
   );
   return out;
+}
+
+/** Of a server's page: prompts and the like are approved by another form. */
+function toolsForm(html: string): string {
+  return /<form [^>]*action="[^"]*\/tools">[^]*?<\/form>/.exec(html)![0];
 }
