@@ -1,6 +1,6 @@
 -- A call is recorded on the path of every call. Its three foreign keys cost more than all else in
--- writing it (embedded, medians of six batches one after the other on a loaded machine: 236 us a row with them, 83 without), so what they did is done when
--- the other end goes, which is seldom.
+-- writing it (embedded, medians of six batches one after the other on a loaded machine: 236 us a row
+-- with them, 83 without), so what they did is done when the other end goes, which is seldom.
 
 alter table public.calls
   drop constraint calls_workspace_id_fkey,
