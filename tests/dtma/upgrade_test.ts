@@ -68,13 +68,20 @@ class Launched {
     this.#said = new Response(this.#child.stderr).text();
   }
 
-  /** `kill -9` of the launcher alone. @returns the pids of what it had started */
-  async kill(): Promise<number[]> {
+  /**
+   * The pids of what it has started, which may still be nothing. (Each is above 1: a 0 handed to
+   * kill(2) would be this test's own process group.)
+   */
+  async children(): Promise<number[]> {
     const { pid } = this.#child;
     const children = await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`);
+    return children.split(" ").map(Number).filter((child) => child > 1);
+  }
+
+  /** `kill -9` of the launcher alone. */
+  async kill(): Promise<void> {
     this.#child.kill("SIGKILL");
     await this.#child.status;
-    return children.trim().split(" ").map(Number);
   }
 
   async stop(): Promise<{ code: number; said: string }> {
@@ -183,8 +190,13 @@ engineTest("an upgrade is confirmed or rolled back, and restarts no server", asy
     const waits = "await new Promise(() => setInterval(() => {}, 9e5))";
     await Deno.rename(await program("0.5.0", { prelude: waits }), `${dataDir}/candidate`);
     await Deno.rename(`${dataDir}/candidate`, `${dataDir}/programs/candidate`);
-    await eventually("it is on trial", () => exists(`${dataDir}/programs/trial`));
-    const left = await launched.kill();
+    let left: number[] = [];
+    await eventually("it is on trial, and started", async () => {
+      const onTrial = await exists(`${dataDir}/programs/trial`);
+      left = await launched.children();
+      return onTrial && left.length > 0;
+    });
+    await launched.kill();
     launched = new Launched(old, env);
     await tells(/The upgrade to DTMA 0.5.0 was rolled back .*Its trial was broken off/);
     await unharmed();
