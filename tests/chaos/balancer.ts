@@ -80,7 +80,8 @@ export class Balancer {
       try {
         return await fetch(url, { method: "POST", headers, body, signal, redirect: "manual" });
       } catch (error) {
-        if (signal?.aborted || !/tcp connect|connection refused/i.test(String(error))) break;
+        const isRefused = /connection refused/i.test(String((error as Error).cause ?? error));
+        if (signal?.aborted || !isRefused) break;
       }
     }
     return unavailable();
