@@ -12,18 +12,24 @@ export interface StdioServer extends AsyncDisposable {
   logged: string[];
 }
 
+export interface StartOptions {
+  args?: string[];
+  env?: Record<string, string>;
+  /** What runs the script, where that is not told by its name. */
+  command?: string[];
+}
+
 /**
  * Starts a fixture by its name, or any script by its path: one in TypeScript under Deno, with the
  * tests' packages. Its stderr is read and forgotten.
  */
 export function startServer(
   script: string,
-  { args = [], env = {} }: { args?: string[]; env?: Record<string, string> } = {},
+  { args = [], env = {}, command }: StartOptions = {},
 ): StdioServer {
   const path = script.includes("/") ? script : new URL(`${script}.mjs`, FIXTURES).pathname;
-  const [program, before] = /\.m?ts$/.test(path)
-    ? [Deno.execPath(), ["run", "--quiet", "-A", "--no-check", `--lock=${LOCK}`]]
-    : ["node", []];
+  const deno = [Deno.execPath(), "run", "--quiet", "-A", "--no-check", `--lock=${LOCK}`];
+  const [program, ...before] = command ?? (/\.m?ts$/.test(path) ? deno : ["node"]);
   const child = new Deno.Command(program, {
     args: [...before, path, ...args],
     env,
@@ -82,13 +88,17 @@ export function attachable(child: Deno.ChildProcess) {
   };
 }
 
-/** The script of @modelcontextprotocol/server-everything, installed once under `.cache/`. */
-export async function serverEverything(): Promise<string> {
-  const version = "2026.8.31";
-  const directory = new URL(`server-everything-${version}/`, CACHE).pathname;
-  const script = `${directory}node_modules/@modelcontextprotocol/server-everything/dist/index.js`;
+/** The script of @modelcontextprotocol/server-everything. */
+export function serverEverything(): Promise<string> {
+  return npmServer("@modelcontextprotocol/server-everything", "2026.8.31");
+}
+
+/** The script of a server's npm package, installed once under `.cache/`. */
+export async function npmServer(name: string, version: string): Promise<string> {
+  const directory = new URL(`${name.split("/").at(-1)}-${version}/`, CACHE).pathname;
+  const root = `${directory}node_modules/${name}`;
   try {
-    await Deno.stat(script);
+    await Deno.stat(root);
   } catch {
     // Installed beside its place and moved there whole: test files run at the same time.
     await Deno.mkdir(CACHE, { recursive: true });
@@ -101,7 +111,7 @@ export async function serverEverything(): Promise<string> {
         "--no-fund",
         "--prefix",
         made,
-        `@modelcontextprotocol/server-everything@${version}`,
+        `${name}@${version}`,
       ],
       stdout: "null",
       stderr: "piped",
@@ -109,7 +119,8 @@ export async function serverEverything(): Promise<string> {
     if (!success) throw new Error(`npm install failed: ${new TextDecoder().decode(stderr)}`);
     await Deno.rename(made, directory).catch(() => Deno.remove(made, { recursive: true }));
   }
-  return script;
+  const { bin } = JSON.parse(await Deno.readTextFile(`${root}/package.json`));
+  return `${root}/${typeof bin === "string" ? bin : Object.values(bin)[0]}`;
 }
 
 /** A `tools/call` of the waist. */

@@ -23,7 +23,7 @@ import { deployServer, removeServer } from "../../models/servers.ts";
 import { acceptReport, enrolToolbox, touchToolbox } from "../../models/toolboxes.ts";
 import { approveTools, listTools } from "../../models/tools.ts";
 import { mcpRoutes } from "../../routes/mcp.ts";
-import { startServer } from "../dtma/stdio_server.ts";
+import { type StartOptions, startServer } from "../dtma/stdio_server.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
 import { observation } from "../models/observation.ts";
 
@@ -123,10 +123,10 @@ async function deployed(
   world: Awaited<ReturnType<typeof openShared>>,
   fixture: string,
   slug: string,
-  args: string[] = [],
+  start: StartOptions = {},
 ) {
   const { db, user, workspaceId, toolboxId } = world;
-  const process = startServer(fixture, { args });
+  const process = startServer(fixture, start);
   const session = await process.open();
   const tools = await session.listTools();
   const prompts = await session.listPrompts();
@@ -193,12 +193,12 @@ async function deployed(
  */
 export async function openBridge(
   fixture: string,
-  { slug = "demo", args = [] }: { slug?: string; args?: string[] } = {},
+  { slug = "demo", ...start }: { slug?: string } & StartOptions = {},
 ) {
   const world = await (opened ??= openShared());
   const { db, user, workspaceId, baseUrls, calls, logged } = world;
   const url = new URL("/mcp", baseUrls[0]).href;
-  const server = await deployed(world, fixture, slug, args);
+  const server = await deployed(world, fixture, slug, start);
   const agentId = await createAgent(db, user, workspaceId, "Agent");
   await connectServer(db, user, agentId, server.serverId);
   const { id: tokenId, token } = await createToken(db, user, agentId, {
@@ -227,8 +227,8 @@ export async function openBridge(
     ended: world.ended,
     moveToolbox: world.moveToolbox,
     /** Another server, to which the agent is connected too. */
-    async another(fixture: string, slug: string) {
-      const other = await deployed(world, fixture, slug);
+    async another(fixture: string, slug: string, start: StartOptions = {}) {
+      const other = await deployed(world, fixture, slug, start);
       await connectServer(db, user, agentId, other.serverId);
       return other;
     },
