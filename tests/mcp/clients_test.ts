@@ -6,6 +6,7 @@ import {
   StreamableHTTPClientTransport,
 } from "npm:@modelcontextprotocol/client@2.4.0";
 import { Client as ClientV1 } from "npm:@modelcontextprotocol/sdk@1.32.2/client/index.js";
+import { StdioClientTransport as StdioV1 } from "npm:@modelcontextprotocol/sdk@1.32.2/client/stdio.js";
 import { SSEClientTransport as SseV1 } from "npm:@modelcontextprotocol/sdk@1.32.2/client/sse.js";
 import { StreamableHTTPClientTransport as TransportV1 } from "npm:@modelcontextprotocol/sdk@1.32.2/client/streamableHttp.js";
 import {
@@ -19,6 +20,7 @@ import { openBridge } from "./world.ts";
 
 const options = { sanitizeResources: false, sanitizeOps: false };
 const INSPECTOR = "@modelcontextprotocol/inspector@2.12.0";
+const MCP_REMOTE = "mcp-remote@0.15.1";
 
 Deno.test({
   name: "/mcp serves the real clients in front of the real server-everything",
@@ -244,59 +246,40 @@ Deno.test({
       });
     }
 
-    await t.step("mcp-remote", async () => {
-      const remote = new Deno.Command("npx", {
-        args: [
-          "-y",
-          "mcp-remote@0.15.1",
-          bridge.url,
-          "--header",
-          `Authorization: Bearer ${bridge.token}`,
-        ],
-        stdin: "piped",
-        stdout: "piped",
-        stderr: "null",
-      }).spawn();
-      const lines = remote.stdout.pipeThrough(new TextDecoderStream()).getReader();
-      let text = "";
-      const answer = async (id: number) => {
-        for (;;) {
-          for (const line of text.split("\n").slice(0, -1)) {
-            const message = JSON.parse(line);
-            if (message.id === id) return message;
-          }
-          const { value, done } = await lines.read();
-          assert.ok(!done, "mcp-remote ended");
-          text += value;
-        }
-      };
-      const writer = remote.stdin.getWriter();
-      const send = (message: unknown) =>
-        writer.write(new TextEncoder().encode(`${JSON.stringify(message)}\n`));
-      await send({
-        jsonrpc: "2.0",
-        id: 1,
-        method: "initialize",
-        params: {
-          protocolVersion: "2025-06-18",
-          capabilities: {},
-          clientInfo: { name: "test", version: "1" },
-        },
+    for (const [transport, path] of [["http-only", "/mcp"], ["sse-only", "/sse"]]) {
+      await t.step(`mcp-remote before an SDK's client on stdio, ${transport}`, async () => {
+        const client = new ClientV1({ name: "test", version: "1" });
+        const header = `Authorization: Bearer ${bridge.token}`;
+        const url = new URL(path, bridge.url).href;
+        await client.connect(
+          new StdioV1({
+            command: "npx",
+            args: ["-y", MCP_REMOTE, url, "--header", header, "--transport", transport],
+            stderr: "ignore",
+          }),
+        );
+        assert.equal(client.getServerVersion()!.name, "mooring");
+        const { tools } = await client.listTools();
+        assert.ok(tools.some(({ name }: { name: string }) => name === "demo__echo"));
+        const progress: number[] = [];
+        // Apart: of what comes at once this SDK takes an answer before the progress that came before it.
+        const steps = { steps: 2, name: transport, everyMs: 200 };
+        const [echoed, stepped] = await Promise.all([
+          client.callTool({ name: "demo__echo", arguments: { text: "hi" } }),
+          client.callTool(
+            { name: "demo__steps", arguments: steps },
+            undefined,
+            {
+              onprogress: (told: { progress: number }) => progress.push(told.progress),
+            },
+          ),
+        ]);
+        assert.match(JSON.stringify(echoed), /"hi"/);
+        assert.match(JSON.stringify(stepped), /done/);
+        assert.deepEqual(progress, [1, 2]);
+        await client.close();
       });
-      assert.equal((await answer(1)).result.serverInfo.name, "mooring");
-      await send({ jsonrpc: "2.0", method: "notifications/initialized" });
-      await send({
-        jsonrpc: "2.0",
-        id: 2,
-        method: "tools/call",
-        params: { name: "demo__echo", arguments: { text: "hi" } },
-      });
-      assert.equal((await answer(2)).result.content[0].text, "hi");
-      await writer.close();
-      remote.kill("SIGTERM");
-      await remote.status;
-      await lines.cancel();
-    });
+    }
   },
 });
 
