@@ -2,48 +2,14 @@ import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
 import { putMessages } from "../../models/sessions.ts";
 import { withdrawApproval } from "../../models/tools.ts";
-import { calling, eventsOf, initialize, sender } from "./streams.ts";
-import { type Bridge, openBridge } from "./world.ts";
+import { calling, initialize, openSse, sender } from "./streams.ts";
+import { openBridge } from "./world.ts";
 
 const options = { sanitizeResources: false, sanitizeOps: false };
 const STEPS = new URL("servers/steps.mjs", import.meta.url).pathname;
 const ASKS = new URL("servers/asks_legacy.mjs", import.meta.url).pathname;
 // deno-lint-ignore no-explicit-any
 type Json = any;
-
-/** A stream of HTTP+SSE at one replica, whose messages may be posted to any. */
-async function openSse(bridge: Bridge, replica: number, lastEventId?: string, path = "/sse") {
-  const send = sender(bridge);
-  const cut = new AbortController();
-  const response = await send(replica, {
-    method: "GET",
-    at: path,
-    headers: lastEventId === undefined ? {} : { "last-event-id": lastEventId },
-    signal: cut.signal,
-  });
-  assert.equal(response.status, 200);
-  assert.equal(response.headers.get("content-type"), "text/event-stream");
-  const events = eventsOf(response);
-  const { value: endpoint } = await events.next();
-  assert.equal(endpoint!.type, "endpoint");
-  let lastId = lastEventId;
-  return {
-    endpoint: endpoint!.data,
-    lastId: () => lastId,
-    async next(): Promise<Json> {
-      const { value, done } = await events.next();
-      if (done) return null;
-      lastId = value.id ?? lastId;
-      return JSON.parse(value.data);
-    },
-    cut: () => cut.abort(),
-    async post(to: number, body: unknown) {
-      const response = await send(to, { at: endpoint!.data, body });
-      await response.body?.cancel();
-      assert.equal(response.status, 202);
-    },
-  };
-}
 
 Deno.test({
   name: "HTTP+SSE serves a client of 2024-11-05 whose POSTs come to any replica",

@@ -4,25 +4,10 @@ import { revokeToken } from "../../models/agents.ts";
 import { listCalls } from "../../models/calls.ts";
 import { stopServer } from "../../models/servers.ts";
 import { withdrawApproval } from "../../models/tools.ts";
+import { jsonText } from "./arbitrary_json.ts";
 import { type Bridge, hashesOf, META, modern, openBridge } from "./world.ts";
 
 const options = { sanitizeResources: false, sanitizeOps: false };
-/** JSON as a server may write it: values that no JavaScript value stands for, in any writing. */
-const jsonText: fc.Arbitrary<string> = fc.letrec<{ text: string; key: string }>((tie) => ({
-  key: fc.oneof(
-    fc.string({ unit: "binary" }).map((text) => JSON.stringify(text)),
-    fc.constantFrom(`"__proto__"`, `"\\u0069d"`, `"id"`, `""`, `"a\\/b"`),
-  ),
-  text: fc.oneof(
-    { maxDepth: 4 },
-    fc.constantFrom("1e400", "-1E+400", "9007199254740993", "1.0", "-0.0", "1e-999", "0.1e1"),
-    fc.constantFrom("true", "false", "null", "{ }", "[ ]", `"\\ud800"`, `"\\u2028\u2028"`),
-    tie("key"),
-    fc.array(tie("text"), { maxLength: 4 }).map((items) => `[${items.join(" , ")}]`),
-    fc.array(fc.tuple(tie("key"), tie("text")), { maxLength: 4 })
-      .map((items) => `{${items.map(([key, value]) => `${key} : ${value}`).join(",\t")}}`),
-  ),
-})).text;
 
 /** A list's request with headers that `fetch` does not let one set; the answer's text. */
 async function rawPost(bridge: Bridge, headers: Record<string, string>): Promise<string> {

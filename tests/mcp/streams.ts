@@ -1,4 +1,5 @@
 /** What the tests of streams share: server-sent events as they come, and sessions by hand. */
+import assert from "node:assert/strict";
 import type { Bridge } from "./world.ts";
 
 export interface ReadEvent {
@@ -19,7 +20,7 @@ export async function* eventsOf(response: Response): AsyncGenerator<ReadEvent> {
       for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
         const event: ReadEvent = { type: "message", data: "" };
         for (const line of text.slice(0, end).split("\n")) {
-          const [, name, rest] = /^(\w*): ?(.*)$/.exec(line) ?? [];
+          const [, name, rest] = /^(\w*): ?(.*)$/s.exec(line) ?? [];
           if (name === "id") event.id = rest;
           if (name === "event") event.type = rest;
           if (name === "data") event.data += rest;
@@ -79,7 +80,7 @@ export function sender(bridge: Bridge, path = "/mcp") {
         accept: method === "GET" ? "text/event-stream" : "application/json, text/event-stream",
         ...headers,
       },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: body === undefined || typeof body === "string" ? body : JSON.stringify(body),
       signal,
     });
   };
@@ -105,5 +106,51 @@ export async function openSession(
     headers,
     send: (replica: number, request: Parameters<typeof send>[1]) =>
       send(replica, { ...request, headers: { ...headers, ...request.headers } }),
+  };
+}
+
+/** A stream of HTTP+SSE at one replica, whose messages may be posted to any. */
+export async function openSse(
+  bridge: Bridge,
+  replica: number,
+  lastEventId?: string,
+  path = "/sse",
+) {
+  const send = sender(bridge);
+  const cut = new AbortController();
+  const response = await send(replica, {
+    method: "GET",
+    at: path,
+    headers: lastEventId === undefined ? {} : { "last-event-id": lastEventId },
+    signal: cut.signal,
+  });
+  assert.equal(response.status, 200);
+  assert.equal(response.headers.get("content-type"), "text/event-stream");
+  const events = eventsOf(response);
+  const { value: endpoint } = await events.next();
+  assert.equal(endpoint!.type, "endpoint");
+  let lastId = lastEventId;
+  /** The next message as it was written; null at the stream's end. */
+  const nextText = async () => {
+    const { value, done } = await events.next();
+    if (done) return null;
+    lastId = value.id ?? lastId;
+    return value.data;
+  };
+  return {
+    endpoint: endpoint!.data,
+    lastId: () => lastId,
+    // deno-lint-ignore no-explicit-any
+    async next(): Promise<any> {
+      const text = await nextText();
+      return text === null ? null : JSON.parse(text);
+    },
+    nextText,
+    cut: () => cut.abort(),
+    async post(to: number, body: unknown) {
+      const response = await send(to, { at: endpoint!.data, body });
+      await response.body?.cancel();
+      assert.equal(response.status, 202);
+    },
   };
 }
