@@ -3,7 +3,7 @@ import { END_METHOD, objectMembers, objectText, WAIST_REVISION } from "../dtma/p
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
 import { errorFields, type Log } from "../models/log.ts";
-import type { Session } from "../models/sessions.ts";
+import type { EndedSession, Session } from "../models/sessions.ts";
 import type { ToolbeltServer } from "../models/toolbelts.ts";
 import {
   argumentsText,
@@ -68,7 +68,7 @@ export interface Serving {
   /** The answer to `initialize`. @throws {RpcError} when there is no such server */
   initialized(caller: Caller, scope: string | null, revision: string): Promise<Answer>;
   /** Ends what servers hold for a session alone. */
-  release(caller: Caller, session: Session): Promise<void>;
+  release(session: EndedSession): Promise<void>;
   listening: Listening;
 }
 
@@ -77,6 +77,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
   const known = toolbelts(deps);
   const states = requestStates(deps.appSigningKey);
   const listen = listening(deps, known);
+  sessions.onForgotten = release;
 
   return { answer, initialized, release, listening: listen };
 
@@ -484,8 +485,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     return { client: waistClient(client, outlet, server), params, asking: { states, of } };
   }
 
-  async function release(caller: Caller, session: Session): Promise<void> {
-    const { servers } = await known.of(caller.agentId, session.scope);
+  async function release({ id, agentId, scope }: EndedSession): Promise<void> {
     const meta = {
       [META.protocolVersion]: WAIST_REVISION,
       [META.clientCapabilities]: {},
@@ -496,15 +496,20 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       method: END_METHOD,
       params: { _meta: meta },
     });
-    const own = servers.filter(({ instances, unavailable }) =>
-      instances === "session" && !unavailable
-    );
-    await Promise.all(own.map(async (server) => {
-      const target = targetOf(server, { agentId: caller.agentId, sessionId: session.id });
-      const { kind, text } = await callServer(deps, target, body);
-      // It ends by itself after a while without a call.
-      if (kind === "error") deps.log.warn("A session's instance was not ended", { reason: text });
-    })).catch((error) => deps.log.error("A session was not released", errorFields(error)));
+    try {
+      const { servers } = await known.of(agentId, scope);
+      const own = servers.filter(({ instances, unavailable }) =>
+        instances === "session" && !unavailable
+      );
+      await Promise.all(own.map(async (server) => {
+        const target = targetOf(server, { agentId, sessionId: id });
+        const { kind, text } = await callServer(deps, target, body);
+        // It ends by itself after a while without a call.
+        if (kind === "error") deps.log.warn("A session's instance was not ended", { reason: text });
+      }));
+    } catch (error) {
+      deps.log.error("A session was not released", errorFields(error));
+    }
   }
 }
 

@@ -7,7 +7,9 @@ import type { Database } from "../models/db.ts";
 import { errorFields, type Log } from "../models/log.ts";
 import {
   changeSession,
+  type EndedSession,
   endSession,
+  forgetSessions,
   messagesAfter,
   openSession,
   putMessages,
@@ -75,6 +77,8 @@ export interface Sessions {
   ): Promise<Session | null>;
   change(session: Session, change: SessionChange): Promise<Session | null>;
   end(session: Session): Promise<boolean>;
+  /** Who is told of sessions that ended since nobody used them. */
+  onForgotten: (session: EndedSession) => void;
   /** Tells whoever waits for it: here if it is here, else through the database. */
   tell(sessionId: string, word: Word): Promise<void>;
   /** Tells all, here too. @returns its number; null when the session has ended */
@@ -99,7 +103,11 @@ export function sessions(
     else hearAll();
   });
 
-  return { open, find, change, end, tell, announce, listen };
+  const here: Sessions = {
+    ...{ open, find, change, end, tell, announce, listen },
+    onForgotten: () => {},
+  };
+  return here;
 
   async function open(caller: Caller, opened: Opened): Promise<Session> {
     const session = await openSession(db, caller, opened);
@@ -113,13 +121,13 @@ export function sessions(
     id: string,
   ): Promise<Session | null> {
     if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)) return null;
-    const session = await known(agentId, id);
+    const session = await remembering(agentId, id);
     const isTheirs = session && session.agentId === agentId && session.scope === scope &&
       session.transport === transport;
     return isTheirs ? session : null;
   }
 
-  async function known(agentId: string, id: string): Promise<Session | null> {
+  async function remembering(agentId: string, id: string): Promise<Session | null> {
     const entry = remembered.get(id);
     if (entry && entry.agentId !== agentId) {
       return entry.session ? null : await readSession(db, agentId, id);
@@ -132,12 +140,18 @@ export function sessions(
     if (ageMs > FRESH_MS) read(agentId, id).catch(() => {});
     if (Date.now() - entry.touchedAt > TOUCH_MS) {
       entry.touchedAt = Date.now();
-      touchSession(db, session).then(
-        () => remembered.delete(id),
-        (error) => log.error("That a session is in use could not be written", errorFields(error)),
+      touch(session).catch((error) =>
+        log.error("That a session is in use could not be written", errorFields(error))
       );
     }
     return session;
+  }
+
+  /** Whoever uses one looks after those that nobody uses. */
+  async function touch(session: Session): Promise<void> {
+    await touchSession(db, session);
+    remembered.delete(session.id);
+    for (const each of await forgetSessions(db, session.agentId)) here.onForgotten(each);
   }
 
   function read(agentId: string, id: string): Promise<Session | null> {

@@ -190,12 +190,11 @@ export function streamableHttp(deps: TransportDeps) {
   }
 
   async function end(asked: HttpRequest): Promise<Response> {
-    const { request, caller } = asked;
-    if (!request.headers.has(SESSION_HEADER)) return notAllowed();
+    if (!asked.request.headers.has(SESSION_HEADER)) return notAllowed();
     const session = await sessionOf(asked);
     if (!session || !await sessions.end(session)) throw noSession();
     // Its servers need not be waited for.
-    serving.release(caller, session);
+    serving.release(session);
     return new Response(null, { status: 204 });
   }
 }

@@ -90,7 +90,7 @@ export async function changeSession(
   });
 }
 
-/** Says that a session is in use, which moves its end on; forgets what nobody uses any more. */
+/** Says that a session is in use, which moves its end on. */
 export async function touchSession(
   db: Database,
   { id, agentId }: Pick<Session, "id" | "agentId">,
@@ -101,7 +101,18 @@ export async function touchSession(
       sql`update mcp_sessions set expires_at = now() + interval '3 days' where id = ${id}
         and expires_at > now()`,
   );
-  await db.asApp`select mooring.forget_mcp_sessions(${agentId})`;
+}
+
+/** A session that is no more: by it goes what servers held for it alone. */
+export type EndedSession = Pick<Session, "id" | "agentId" | "scope">;
+
+/**
+ * Forgets sessions that nobody used for long, of any agent, and the agent's beyond its newest thousand.
+ * @returns those that this call forgot
+ */
+export async function forgetSessions(db: Database, agentId: string): Promise<EndedSession[]> {
+  return await db.asApp<EndedSession[]>`
+    select id, agent_id as "agentId", scope from mooring.forget_mcp_sessions(${agentId})`;
 }
 
 /** Ends a session. @returns whether there was one */

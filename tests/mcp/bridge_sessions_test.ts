@@ -79,6 +79,23 @@ Deno.test({
     assert.equal((await session.send(1, { method: "DELETE" })).status, 204);
     await until(() => bridge.ended.length > 0);
     assert.deepEqual(bridge.ended, [session.id]);
+
+    // One that nobody uses any more goes when another is used, which is written down every ten minutes.
+    const unused = await openSession(bridge);
+    const used = await openSession(bridge);
+    await bridge.owner`
+      update public.mcp_sessions set expires_at = now() - interval '1 s' where id = ${unused.id}`;
+    const { now } = Date;
+    Date.now = () => now() + 11 * 60_000;
+    try {
+      while (bridge.ended.length < 2) {
+        const list = { jsonrpc: "2.0", id: 1, method: "tools/list" };
+        assert.equal((await messagesOf(await used.send(0, { body: list }))).length, 1);
+      }
+    } finally {
+      Date.now = now;
+    }
+    assert.deepEqual(bridge.ended, [session.id, unused.id]);
   },
 });
 

@@ -3,6 +3,7 @@ import { createAgent } from "../../models/agents.ts";
 import {
   changeSession,
   endSession,
+  forgetSessions,
   messagesAfter,
   openSession,
   putMessages,
@@ -99,6 +100,8 @@ for (const kind of KINDS) {
         assert.equal(await readSession(db, agentId, session.id), null);
         const fresh = await openSession(db, { agentId, workspaceId }, OPENED);
         await touchSession(db, fresh);
+        const forgotten = await Promise.all([1, 2].map(() => forgetSessions(db, otherId)));
+        assert.deepEqual(forgotten.flat(), [{ id: session.id, agentId, scope: null }], "once");
         const [{ count }] = await owner`select count(*)::int from public.mcp_sessions`;
         assert.equal(count, 1);
         assert.equal(await putMessages(db, session.id, "sse", ["late"]), null);
