@@ -10,23 +10,19 @@ import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
 import { errorFields } from "../models/log.ts";
 import { messagesAfter, putMessages, type Session, takeLostRequests } from "../models/sessions.ts";
-import { openEventStream } from "./event_stream.ts";
 import { ALIVE_EVERY_MS, DEAD_AFTER_MS, lostWithReplica, type Outlet } from "./exchange.ts";
-import type { Fingerprint } from "./listening.ts";
 import { envelope, type IncomingRequest, readMessages } from "./messages.ts";
 import { forRevision } from "./older_revisions.ts";
 import { questions, randomText } from "./questions.ts";
 import { errorAnswer, RpcCode, RpcError } from "./revisions.ts";
 import type { Answer } from "./router.ts";
+import { openSessionStream } from "./session_stream.ts";
 import {
   clientIn,
   errorResponse,
   type HttpRequest,
-  notificationText,
-  onlyStream,
   take,
   type TransportDeps,
-  wantedBy,
 } from "./streamable_http.ts";
 
 const TRANSPORT = "http_sse";
@@ -72,20 +68,15 @@ export function httpSse(deps: HttpSseDeps) {
         capabilities: {},
       });
     if (!session) throw new RpcError(-32001, "There is no such session, or no more", 404);
-    const done = limits.stream(caller.tokenId);
-    const stream = openEventStream({ onGone: done });
-    const stopLooking = await onlyStream(sessions, session, () => stream.close()).catch((error) => {
-      stream.close();
-      done();
-      throw error;
+    let taken = from?.sequence ?? 0;
+    const stream = await openSessionStream(deps, asked, session, {
+      resumed: from?.lists ?? null,
+      idOf: (lists) => `${session.id}_${taken}_${lists}`,
     });
     // Before the first look, so that nothing in between is slept through.
     const wakeUps = changes.subscribe((change) =>
       change.table === "mcp_messages" && change.session === session.id && change.stream === STREAM
     );
-    let taken = from?.sequence ?? 0, fingerprint = from?.fingerprint ?? null;
-    const id = () =>
-      `${session.id}_${taken}_${Object.values(fingerprint ?? { none: "" }).join(".")}`;
     const path = `${deps.basePath}/messages${scope === null ? "" : `/${scope}`}`;
     stream.send({ type: "endpoint", data: `${path}?sessionId=${session.id}` });
 
@@ -94,7 +85,7 @@ export function httpSse(deps: HttpSseDeps) {
         const messages = await messagesAfter(db, session.id, STREAM, taken);
         for (const { sequence, message } of messages) {
           taken = sequence;
-          stream.send({ id: id(), data: message });
+          stream.send({ id: stream.id(), data: message });
         }
         if (messages.length > 0 || await wakeUps.next(LOOK_MS, stream.gone)) continue;
         // It is quiet: whoever works on a request of this session should have said so.
@@ -104,33 +95,11 @@ export function httpSse(deps: HttpSseDeps) {
         }
       }
     };
-    const follow = serving.listening.follow({
-      caller,
-      scope,
-      sessionId: session.id,
-      known: fingerprint ?? undefined,
-      onFingerprint: (now) => fingerprint = now,
-      wanted: async () => {
-        if (!await asked.stillHolds()) return null;
-        const now = await sessions.find(caller, of, session.id);
-        return now && wantedBy(now);
-      },
-      tell: (method, uri) =>
-        void stream.send({ id: id(), data: notificationText(method, uri) }, uri !== undefined),
-      wakesBy: (change) => change.table === "mcp_sessions" && change.session === session.id,
-      signal: stream.gone,
-    });
-    // What happened while nobody listened cannot be known: a client that comes back looks again.
-    for (const uri of from ? session.subscriptions : []) {
-      stream.send({ id: id(), data: notificationText("resources/updated", uri) });
-    }
-    Promise.race([deliver(), follow])
+    Promise.race([deliver(), stream.follow()])
       .catch((error) => log.error("A session's stream broke off", errorFields(error)))
       .finally(() => {
-        stopLooking();
         stream.close();
         wakeUps.close();
-        done();
       });
     return stream.response;
   }
@@ -334,12 +303,8 @@ function workingOn({ db, log }: HttpSseDeps) {
   };
 }
 
-function readEventId(
-  id: string,
-): { sessionId: string; sequence: number; fingerprint: Fingerprint | null } | null {
-  const [, sessionId, sequence, tools, prompts, resources] =
-    /^([0-9a-f-]{36})_(\d{1,15})_(?:([\w-]+)\.([\w-]+)\.([\w-]+))?$/.exec(id) ?? [];
-  if (!sessionId) return null;
-  const fingerprint = tools ? { tools, prompts, resources } : null;
-  return { sessionId, sequence: Number(sequence), fingerprint };
+function readEventId(id: string): { sessionId: string; sequence: number; lists: string } | null {
+  const [, sessionId, sequence, lists] =
+    /^([0-9a-f-]{36})_(\d{1,15})_((?:[\w-]+(?:\.[\w-]+){2})?)$/.exec(id) ?? [];
+  return sessionId ? { sessionId, sequence: Number(sequence), lists } : null;
 }

@@ -5,23 +5,21 @@
 import { WAIST_REVISION } from "../dtma/protocol.ts";
 import { errorFields, type Log } from "../models/log.ts";
 import type { Session } from "../models/sessions.ts";
-import { openEventStream } from "./event_stream.ts";
 import { type Exchanges, jsonResponse } from "./exchange.ts";
 import type { Limits } from "./limits.ts";
-import type { Fingerprint, Wanted } from "./listening.ts";
 import {
   envelope,
   type Incoming,
   type IncomingNotification,
   type IncomingRequest,
   type IncomingResponse,
-  messageText,
   readMessages,
 } from "./messages.ts";
 import { forRevision } from "./older_revisions.ts";
 import { QUESTION_PREFIX } from "./questions.ts";
 import { errorAnswer, isObject, negotiated, revisionOf, RpcCode, RpcError } from "./revisions.ts";
 import type { Serving } from "./serving.ts";
+import { openSessionStream } from "./session_stream.ts";
 import type { Caller, Sessions } from "./sessions.ts";
 
 export interface TransportDeps {
@@ -135,8 +133,7 @@ export function streamableHttp(deps: TransportDeps) {
 
   /** A session's own stream, or the rest of a request's whose connection broke. */
   async function get(asked: HttpRequest): Promise<Response> {
-    const { request, caller, scope } = asked;
-    const { headers } = request;
+    const { headers } = asked.request;
     if (!headers.has(SESSION_HEADER) || headers.get("mcp-protocol-version") === WAIST_REVISION) {
       return notAllowed();
     }
@@ -144,48 +141,19 @@ export function streamableHttp(deps: TransportDeps) {
       throw new RpcError(RpcCode.invalidRequest, "Accept must name text/event-stream", 406);
     }
     const session = (await sessionOf(asked))!;
-    const done = limits.stream(caller.tokenId);
     const lastEventId = headers.get("last-event-id");
-    const resumed = lastEventId === null ? null : exchanges.resume(session, lastEventId, done);
-    if (resumed) return resumed;
-
-    const stream = openEventStream({ onGone: done });
-    const stopLooking = await onlyStream(sessions, session, () => stream.close()).catch((error) => {
-      stream.close();
-      done();
-      throw error;
-    });
-    let fingerprint = readFingerprint(lastEventId);
-    let sequence = 0;
-    const id = () => `g_${++sequence}_${Object.values(fingerprint ?? {}).join(".")}`;
-    serving.listening.follow({
-      caller,
-      scope,
-      sessionId: session.id,
-      known: fingerprint ?? undefined,
-      onFingerprint: (now) => fingerprint = now,
-      wanted: async () => {
-        if (!await asked.stillHolds()) return null;
-        const now = await sessions.find(caller, session, session.id);
-        return now && wantedBy(now);
-      },
-      tell: (method, uri) =>
-        void stream.send({ id: id(), data: notificationText(method, uri) }, uri !== undefined),
-      wakesBy: (change) => change.table === "mcp_sessions" && change.session === session.id,
-      signal: stream.gone,
-    }).catch((error) => log.error("A session's stream broke off", errorFields(error))).finally(
-      () => {
-        stopLooking();
-        stream.close();
-        done();
-      },
-    );
-    // What happened while nobody listened cannot be known: a client that comes back looks again.
     if (lastEventId !== null) {
-      for (const uri of session.subscriptions) {
-        stream.send({ id: id(), data: notificationText("resources/updated", uri) });
-      }
+      const done = limits.stream(asked.caller.tokenId);
+      const rest = exchanges.resume(session, lastEventId, done);
+      if (rest) return rest;
+      done();
     }
+    let sequence = 0;
+    const stream = await openSessionStream(deps, asked, session, {
+      resumed: lastEventId?.replace(/^g_\d+_/, "") ?? null,
+      idOf: (lists) => `g_${++sequence}_${lists}`,
+    });
+    stream.follow().catch((error) => log.error("A session's stream broke off", errorFields(error)));
     return stream.response;
   }
 
@@ -229,44 +197,6 @@ export async function take(
     if (typeof requestId !== "string" && typeof requestId !== "number") return;
     await sessions.tell(session.id, { word: "cancel", id: JSON.stringify(requestId) });
   }
-}
-
-/**
- * A session has one stream of its own: a newer one takes its place, wherever it is.
- *
- * @param close ends this one
- * @returns the way to stop looking
- */
-export async function onlyStream(
-  sessions: Sessions,
-  session: Session,
-  close: () => void,
-): Promise<() => void> {
-  // Before the client hears of this stream, and so before it can open the next.
-  const own = await sessions.announce(session.id, { word: "stream" });
-  return sessions.listen(session.id, ({ word }, _at, sequence) => {
-    if (word === "stream" && sequence !== null && own !== null && sequence > own) close();
-    return false;
-  });
-}
-
-/** What a session's stream carries. */
-export function wantedBy({ subscriptions }: Session): Wanted {
-  return { tools: true, prompts: true, resources: true, uris: subscriptions };
-}
-
-export function notificationText(method: string, uri?: string): string {
-  return messageText(
-    `notifications/${method}`,
-    uri === undefined ? "{}" : JSON.stringify({ uri }),
-  );
-}
-
-/** Lists as the client knew them, from an event's id of a session's stream. */
-function readFingerprint(lastEventId: string | null): Fingerprint | null {
-  const [, tools, prompts, resources] =
-    /^g_\d+_([\w-]+)\.([\w-]+)\.([\w-]+)$/.exec(lastEventId ?? "") ?? [];
-  return tools ? { tools, prompts, resources } : null;
 }
 
 /** The revision of a session is what was settled at its begin; else each request says it. */

@@ -1,0 +1,102 @@
+/**
+ * The stream that a session has beside its calls, on either transport: it tells of what changes on the
+ * session's servers. Its events' ids hold the lists as the client knows them, so that whoever comes back is
+ * told of those that changed meanwhile.
+ */
+import type { Session } from "../models/sessions.ts";
+import { type EventStream, openEventStream } from "./event_stream.ts";
+import type { Fingerprint } from "./listening.ts";
+import { messageText } from "./messages.ts";
+import type { Sessions } from "./sessions.ts";
+import type { HttpRequest, TransportDeps } from "./streamable_http.ts";
+
+export interface SessionStream extends EventStream {
+  /** Of the event that comes next: of what the transport puts there, and the lists. */
+  id(): string;
+  /** Tells of changes until the stream ends, or the session or its token does; then it is closed. */
+  follow(): Promise<void>;
+}
+
+/**
+ * Opens a session's stream. A session has one: a newer one takes its place, wherever it is.
+ *
+ * @param resumed where a stream is resumed: the lists as its client knows them, as an event's id has them
+ * @param options.idOf an event's id, out of the lists in it
+ */
+export async function openSessionStream(
+  { sessions, serving, limits }: TransportDeps,
+  { caller, scope, stillHolds }: HttpRequest,
+  session: Session,
+  { resumed, idOf }: { resumed: string | null; idOf: (lists: string) => string },
+): Promise<SessionStream> {
+  const done = limits.stream(caller.tokenId);
+  const stream = openEventStream({ onGone: done });
+  let fingerprint = readLists(resumed);
+  const id = () => idOf(fingerprint ? Object.values(fingerprint).join(".") : "");
+  const tell = (method: string, uri?: string) =>
+    void stream.send({ id: id(), data: notificationText(method, uri) }, uri !== undefined);
+  const over = () => {
+    stream.close();
+    done();
+  };
+  const stopLooking = await onlyStream(sessions, session, () => stream.close()).catch((error) => {
+    over();
+    throw error;
+  });
+
+  async function follow(): Promise<void> {
+    // What happened while nobody listened cannot be known: a client that comes back looks again.
+    if (resumed !== null) {
+      for (const uri of session.subscriptions) tell("resources/updated", uri);
+    }
+    try {
+      await serving.listening.follow({
+        caller,
+        scope,
+        sessionId: session.id,
+        known: fingerprint ?? undefined,
+        onFingerprint: (now) => fingerprint = now,
+        wanted: async () => {
+          if (!await stillHolds()) return null;
+          const now = await sessions.find(caller, session, session.id);
+          return now && { tools: true, prompts: true, resources: true, uris: now.subscriptions };
+        },
+        tell,
+        wakesBy: (change) => change.table === "mcp_sessions" && change.session === session.id,
+        signal: stream.gone,
+      });
+    } finally {
+      stopLooking();
+      over();
+    }
+  }
+
+  return { ...stream, id, follow };
+}
+
+/** @param close ends this one @returns the way to stop looking */
+async function onlyStream(
+  sessions: Sessions,
+  session: Session,
+  close: () => void,
+): Promise<() => void> {
+  // Before the client hears of this stream, and so before it can open the next.
+  const own = await sessions.announce(session.id, { word: "stream" });
+  return sessions.listen(session.id, ({ word }, _at, sequence) => {
+    if (word === "stream" && sequence !== null && own !== null && sequence > own) close();
+    return false;
+  });
+}
+
+function notificationText(method: string, uri?: string): string {
+  return messageText(
+    `notifications/${method}`,
+    uri === undefined ? "{}" : JSON.stringify({ uri }),
+  );
+}
+
+/** Null for the id of an event before which the lists were not known. */
+function readLists(lists: string | null): Fingerprint | null {
+  const [, tools, prompts, resources] = /^([\w-]+)\.([\w-]+)\.([\w-]+)$/.exec(lists ?? "") ?? [];
+  return tools ? { tools, prompts, resources } : null;
+}
