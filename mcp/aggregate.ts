@@ -169,16 +169,36 @@ export function instructionsOf({ isAggregated, servers, presents }: NamedToolbel
 const OWN_URI = /^mooring:\/\/([a-z0-9-]+)\/(.*)$/s;
 
 /**
- * A server's URI as the agent sees it. Where several servers have resources each gets a prefix, since
+ * A server's URI as the agent sees it. Where another server has resources too each gets a prefix, since
  * two may have the same URI; what is behind the prefix is the server's own, so that a template stays
  * one.
  */
 export function shownUri(
   named: Pick<NamedToolbelt, "isAggregated" | "servers">,
-  { slug }: ToolbeltServer,
+  server: ToolbeltServer,
   uri: string,
 ): string {
-  return named.isAggregated && withResources(named).length > 1 ? `mooring://${slug}/${uri}` : uri;
+  const needsPrefix = named.isAggregated &&
+    (hasOtherResources(named, server) || prefixedServer(named, uri) !== null);
+  return needsPrefix ? `mooring://${server.slug}/${uri}` : uri;
+}
+
+/** Whether a URI of this server's could be taken for another's. */
+export function hasOtherResources(
+  named: Pick<NamedToolbelt, "servers">,
+  { serverId }: ToolbeltServer,
+): boolean {
+  return withResources(named).some((each) => each.serverId !== serverId);
+}
+
+/** A URI with our prefix, taken apart; null without it, or with one that is nobody's here. */
+function prefixedServer(
+  { servers }: Pick<NamedToolbelt, "servers">,
+  uri: string,
+): { server: ToolbeltServer; uri: string } | null {
+  const [, slug, own] = OWN_URI.exec(uri) ?? [];
+  const server = slug === undefined ? undefined : servers.find((each) => each.slug === slug);
+  return server ? { server, uri: own } : null;
 }
 
 /**
@@ -189,11 +209,8 @@ export function routeUri(
   named: NamedToolbelt,
   uri: string,
 ): { server: ToolbeltServer; uri: string } | null {
-  const [, slug, own] = OWN_URI.exec(uri) ?? [];
-  const prefixed = slug === undefined
-    ? undefined
-    : named.servers.find((each) => each.slug === slug);
-  if (prefixed && named.isAggregated) return { server: prefixed, uri: own };
+  const prefixed = named.isAggregated ? prefixedServer(named, uri) : null;
+  if (prefixed) return prefixed;
   const candidates = withResources(named);
   if (candidates.length === 1) return { server: candidates[0], uri };
   const serverId = named.seenUris.get(uri) ??

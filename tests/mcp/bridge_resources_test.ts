@@ -4,6 +4,7 @@ import { withdrawDefinitions } from "../../models/definitions.ts";
 import { calling, eventsOf, openSession } from "./streams.ts";
 import { modern, openBridge } from "./world.ts";
 
+const SCRIPTED = new URL("servers/scripted.mjs", import.meta.url).pathname;
 const options = { sanitizeResources: false, sanitizeOps: false };
 const request = (id: number, method: string, params: Record<string, unknown> = {}) => ({
   jsonrpc: "2.0",
@@ -80,6 +81,53 @@ Deno.test({
       const without = await ask("resources/list");
       assert.equal(without.resources.length, 1);
       assert.ok(without._meta["dev.mooring/unavailable"].other);
+    });
+
+    await t.step("what a result names of two servers is read by that name", async () => {
+      await using scripted = await bridge.another(SCRIPTED, "script");
+      const session = await openSession(bridge);
+      const ask = async (method: string, params: Record<string, unknown>) =>
+        await (await session.send(1, { body: request(1, method, params) })).text();
+      // A resource of this server answers what its URI says.
+      const own = `text:${encodeURIComponent(`{"contents":[{"uri":"text:x","text":"read"}]}`)}`;
+      const link = `{"type":"resource_link","uri":"${own}","name":"x","size":9007199254740993}`;
+      const embedded = `{"type":"resource","resource":{ "uri" : "${own}","text":"","n":1.0}}`;
+      const web = `{"type":"resource_link","uri":"https://example.com/","name" : "x"}`;
+      const text = `{"type":"text", "text":"${own}","n":1.0}`;
+      const results = {
+        "tools/call": [
+          { name: "script__says", arguments: { text: `{"content":[${link},${web},${text}]}` } },
+          { name: "script__says", arguments: { text: `{"content":[${embedded}]}` } },
+        ],
+        "prompts/get": [{
+          name: "script__says",
+          arguments: { text: `{"messages":[{"role":"user","content":${embedded}}]}` },
+        }],
+      };
+      for (const [method, all] of Object.entries(results)) {
+        for (const params of all) {
+          const answer = await ask(method, params);
+          const [uri] = /mooring:\/\/script\/text:[^"]*/.exec(answer)!;
+          const { result } = JSON.parse(await ask("resources/read", { uri }));
+          assert.equal(result.contents[0].text, "read");
+          assert.equal(result.contents[0].uri, "mooring://script/text:x");
+          // The rest is as it was written.
+          if (answer.includes("resource_link")) {
+            assert.ok(answer.includes(`"name":"x","size":9007199254740993`), answer);
+            assert.ok(answer.includes(web) && answer.includes(text), answer);
+          } else assert.ok(answer.includes(`"text":"","n":1.0`), answer);
+        }
+      }
+      const untouched = `{"content":[ ${web}, ${text} ],"x":[ 1.0 ]}`;
+      const answer = await ask("tools/call", {
+        name: "script__says",
+        arguments: { text: untouched },
+      });
+      assert.ok(answer.includes(`[ ${web}, ${text} ]`) && answer.includes("[ 1.0 ]"), answer);
+      // A URI that is nobody's by name is asked of nobody.
+      const { error } = JSON.parse(await ask("resources/read", { uri: own }));
+      assert.match(error.message, /There is no resource/);
+      assert.equal(scripted.tools.length, 3);
     });
 
     await t.step("what is not approved is not given", async () => {
