@@ -130,15 +130,17 @@ Deno.test("listPage skips and repeats nothing that stays, while tools come and g
   );
 });
 
+/** Cursors that no list gave. */
+const forged = fc.oneof(
+  fc.anything(),
+  fc.string({ unit: "binary" }),
+  fc.jsonValue().map((value) => btoa(encodeURIComponent(JSON.stringify(value)))),
+  fc.oneof(fc.integer(), fc.constant(null), fc.array(fc.string()))
+    .map((after) => btoa(JSON.stringify({ after }))),
+).filter((cursor) => cursor !== undefined);
+
 Deno.test("listPage refuses every cursor but its own with -32602", () => {
   const named = nameToolbelt(toolbelt({ s: ["a"] }), null);
-  const forged = fc.oneof(
-    fc.anything(),
-    fc.string({ unit: "binary" }),
-    fc.jsonValue().map((value) => btoa(encodeURIComponent(JSON.stringify(value)))),
-    fc.oneof(fc.integer(), fc.constant(null), fc.array(fc.string()))
-      .map((after) => btoa(JSON.stringify({ after }))),
-  ).filter((cursor) => cursor !== undefined);
   fc.assert(fc.property(forged, (cursor) => {
     for (const what of ["tools", "prompts", "templates"] as const) {
       assert.throws(
@@ -305,6 +307,57 @@ Deno.test("resourcesPage joins what servers list, names who did not, and goes on
   assert.deepEqual(JSON.parse(second.resourcesText), [{ uri: "mooring://a/x://2" }]);
   assert.equal(second.nextCursor, undefined);
   assert.deepEqual(asked, ["a ü2"]);
+});
+
+Deno.test("resourcesPage gives each resource once, whatever pages each server makes of them", async () => {
+  /** By server the sizes of its pages, some of them empty. */
+  const servers = fc.uniqueArray(
+    fc.tuple(slug, fc.array(fc.nat({ max: 4 }), { minLength: 1, maxLength: 6 })),
+    { selector: ([slug]) => slug, minLength: 1, maxLength: 6 },
+  );
+  await fc.assert(fc.asyncProperty(servers, async (servers) => {
+    const sizes = new Map(servers);
+    const named = nameToolbelt(toolbelt(Object.fromEntries(servers.map(([s]) => [s, []]))), null);
+    const ask: AskResources = ({ slug }, cursor) => {
+      const page = Number(cursor ?? 0), own = sizes.get(slug)!;
+      const resources = Array.from({ length: own[page] }, (_, n) => ({ uri: `${page}:${n}` }));
+      return Promise.resolve(answer(resources, page + 1 < own.length ? `${page + 1}` : undefined));
+    };
+    const seen: string[] = [];
+    let cursor: string | undefined, pages = 0;
+    do {
+      const page = await resourcesPage(named, cursor, ask, NEVER);
+      // A client may ask for a page again.
+      assert.deepEqual(await resourcesPage(named, cursor, ask, NEVER), page);
+      for (const { uri } of JSON.parse(page.resourcesText)) {
+        const { server, uri: own } = routeUri(named, uri)!;
+        seen.push(`${server.slug} ${own}`);
+      }
+      cursor = page.nextCursor;
+      pages++;
+    } while (cursor !== undefined);
+    const all = servers.flatMap(([slug, own]) =>
+      own.flatMap((size, page) => Array.from({ length: size }, (_, n) => `${slug} ${page}:${n}`))
+    );
+    assert.deepEqual(seen.toSorted(), all.toSorted());
+    assert.equal(pages, Math.max(...servers.map(([, own]) => own.length)));
+  }));
+});
+
+Deno.test("resourcesPage refuses every cursor but its own with -32602, and asks nobody", async () => {
+  const named = nameToolbelt(toolbelt({ a: [], b: [] }), null);
+  let asked = 0;
+  const ask: AskResources = () => {
+    asked++;
+    return Promise.resolve(answer([]));
+  };
+  await fc.assert(fc.asyncProperty(forged, async (cursor) => {
+    await assert.rejects(
+      resourcesPage(named, cursor, ask, NEVER),
+      (error) => error instanceof RpcError && error.code === -32602,
+    );
+  }));
+  assert.equal(asked, 0);
 });
 
 Deno.test("resourcesPage keeps the text of a resource whose URI is shown as it is", async () => {
