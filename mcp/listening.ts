@@ -6,6 +6,7 @@ import { WAIST_REVISION } from "../dtma/protocol.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Log } from "../models/log.ts";
 import { errorFields } from "../models/log.ts";
+import type { ToolbeltServer } from "../models/toolbelts.ts";
 import { type NamedToolbelt, routeUri, shownUri } from "./aggregate.ts";
 import type { Target } from "./links.ts";
 import { isObject, META } from "./revisions.ts";
@@ -21,6 +22,8 @@ const LOOK_MS = 15_000;
 /** Before a server is listened to again whose stream ended. */
 const AGAIN_MS = 1000;
 const AGAIN_LIMIT_MS = 60_000;
+/** Resources on one stream of a toolbox's, which leaves out those beyond (dtma/subscriptions.ts). */
+const STREAM_URIS = 1000;
 
 /** What a stream's client wants to be told. */
 export interface Wanted {
@@ -112,14 +115,21 @@ export function listening(
     { caller: { agentId }, sessionId }: Follower,
     soon: (method: string, uri?: string) => void,
   ): void {
+    /** One instance of all has one stream for all, whoever they are: a toolbox takes so many a server. */
+    const heardAt = (server: ToolbeltServer): Target => ({
+      ...targetOf(server, { agentId, sessionId }),
+      ...(server.instances === "shared" ? { instance: null } : {}),
+    });
+    const keyOf = ({ serverId, instance }: Target, uri = "") => `${serverId} ${instance} ${uri}`;
     const wanted = new Map<string, () => () => void>();
     for (const uri of uris) {
       const route = routeUri(named, uri);
       if (!route || route.server.unavailable) continue;
       const { server } = route;
-      wanted.set(`${server.serverId} ${route.uri}`, () =>
+      const target = heardAt(server);
+      wanted.set(keyOf(target, route.uri), () =>
         upstream.listen(
-          targetOf(server, { agentId, sessionId }),
+          target,
           route.uri,
           (updated) => {
             const isSame = updated === null || updated === route.uri;
@@ -130,12 +140,11 @@ export function listening(
     for (const server of resources ? named.servers : []) {
       const { resources } = server.capabilities ?? {};
       if (!isObject(resources) || resources.listChanged !== true || server.unavailable) continue;
-      wanted.set(`${server.serverId} `, () =>
-        upstream.listen(
-          targetOf(server, { agentId, sessionId }),
-          null,
-          () => soon("resources/list_changed"),
-        ));
+      const target = heardAt(server);
+      wanted.set(
+        keyOf(target),
+        () => upstream.listen(target, null, () => soon("resources/list_changed")),
+      );
     }
     for (const [key, stop] of heard) {
       if (wanted.has(key)) continue;
@@ -240,17 +249,39 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
     }
   }
 
-  /** One stream, to its end. */
+  /** What is wanted, on as many streams as it takes, until one of them ends. */
   async function opened(
-    { target, listeners }: Heard,
+    heard: Heard,
     signal: AbortSignal,
     onAcknowledged: () => void,
   ): Promise<void> {
-    const uris = new Set(listeners.values());
-    const notifications = {
-      ...(uris.delete(null) ? { resourcesListChanged: true } : {}),
-      ...(uris.size > 0 ? { resourceSubscriptions: [...uris] } : {}),
-    };
+    const wanted = new Set(heard.listeners.values());
+    const ofList = wanted.delete(null), uris = [...wanted] as string[];
+    const streams: Record<string, unknown>[] = ofList ? [{ resourcesListChanged: true }] : [];
+    for (let at = 0; at < uris.length; at += STREAM_URIS) {
+      streams.push({ resourceSubscriptions: uris.slice(at, at + STREAM_URIS) });
+    }
+    let unacknowledged = streams.length;
+    const stop = new AbortController();
+    const until = AbortSignal.any([signal, stop.signal]);
+    try {
+      await Promise.race(
+        streams.map((notifications) =>
+          openedStream(heard, notifications, until, () => --unacknowledged || onAcknowledged())
+        ),
+      );
+    } finally {
+      stop.abort();
+    }
+  }
+
+  /** One stream, to its end. */
+  async function openedStream(
+    { target, listeners }: Heard,
+    notifications: Record<string, unknown>,
+    signal: AbortSignal,
+    onAcknowledged: () => void,
+  ): Promise<void> {
     const meta = { [META.protocolVersion]: WAIST_REVISION, [META.clientCapabilities]: {} };
     const body = JSON.stringify({
       jsonrpc: "2.0",
@@ -265,8 +296,7 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
       if (!isList && method !== "notifications/resources/updated") return;
       const updated = String(params?.uri ?? "");
       for (const [onUpdate, uri] of listeners) {
-        // A server may tell of a part of what was subscribed to.
-        if (isList ? uri === null : uri !== null && updated.startsWith(uri)) {
+        if (isList ? uri === null : uri !== null && isWithin(updated, uri)) {
           onUpdate(isList ? null : updated);
         }
       }
@@ -277,6 +307,15 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
   }
 
   return { listen };
+}
+
+/**
+ * Whether a resource is another or a part of it: a server may tell of a part of what was subscribed to
+ * (2025-11-25, server/resources#subscriptions).
+ */
+function isWithin(uri: string, whole: string): boolean {
+  return uri === whole ||
+    uri.startsWith(whole) && (/[/?#]$/.test(whole) || /[/?#]/.test(uri[whole.length]));
 }
 
 function pause(ms: number): Promise<void> {

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { Client, StreamableHTTPClientTransport } from "npm:@modelcontextprotocol/client@2.4.0";
+import { LISTENERS_LIMIT } from "../../dtma/subscriptions.ts";
+import { connectServer, createAgent, createToken } from "../../models/agents.ts";
 import { withdrawDefinitions } from "../../models/definitions.ts";
 import { calling, eventsOf, openSession } from "./streams.ts";
 import { modern, openBridge } from "./world.ts";
@@ -224,6 +226,73 @@ Deno.test({
       })).json();
       assert.equal(error.code, -32602);
     });
+  },
+});
+
+Deno.test({
+  name: "clients of many agents are one listener to their server, and each hears what it asked for",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("resources");
+    const { db, user, workspaceId, serverId, route } = bridge;
+    // More than a toolbox takes of a server, with more resources than one of its streams has.
+    const AGENTS = LISTENERS_LIMIT + 4, RESOURCES = 4;
+    const tokens = [];
+    for (let n = 0; n < AGENTS; n++) {
+      const agentId = await createAgent(db, user, workspaceId, `Agent ${n}`);
+      await connectServer(db, user, agentId, serverId);
+      tokens.push((await createToken(db, user, agentId, { name: "t", expiresInDays: 1 })).token);
+    }
+    let open = 0, most = 0;
+    const { session } = route;
+    const { call } = session;
+    session.call = (request, options) => {
+      if (request.method !== "subscriptions/listen") return call.call(session, request, options);
+      most = Math.max(most, ++open);
+      return call.call(session, request, options).finally(() => open--);
+    };
+    const cut = new AbortController();
+    const heard = tokens.map(() => new Map<string, number>());
+    const uriOf = (agent: number, n: number) => `file:///${agent * RESOURCES + n}`;
+    const streams = await Promise.all(tokens.map(async (token, agent) => {
+      const { body, headers } = modern("subscriptions/listen", {
+        notifications: {
+          resourceSubscriptions: Array.from({ length: RESOURCES }, (_, n) => uriOf(agent, n)),
+        },
+      });
+      const authorization = `Bearer ${token}`;
+      return await bridge.post(body, { ...headers, authorization }, cut.signal);
+    }));
+    const reading = streams.map(async (response, agent) => {
+      for await (const { data } of eventsOf(response)) {
+        const { uri } = JSON.parse(data).params;
+        if (uri) heard[agent].set(uri, (heard[agent].get(uri) ?? 0) + 1);
+      }
+    });
+    const update = async (uri: string) =>
+      await (await bridge.post(calling(1, "demo__updates", { uri }))).body?.cancel();
+    // The first is file:///0, the last a longer one that begins as others do.
+    for (const agent of [0, 1, 25, AGENTS - 1]) {
+      const uri = uriOf(agent, RESOURCES - 1);
+      await until(async () => {
+        await update(uri);
+        return heard[agent].has(uri);
+      });
+    }
+    await update("file:///7/part?of#it");
+    await until(() => Promise.resolve(heard[1].has("file:///7/part?of#it")));
+    for (const [agent, uris] of heard.entries()) {
+      for (const uri of uris.keys()) {
+        const [, number] = /^file:\/\/\/(\d+)/.exec(uri)!;
+        assert.equal(Math.floor(Number(number) / RESOURCES), agent, `${agent} heard of ${uri}`);
+      }
+    }
+    // Two for the resources, and as many again while new ones take over; never one an agent.
+    assert.ok(most <= 4, `${most} streams from one server`);
+    cut.abort();
+    await Promise.allSettled(reading);
+    await until(() => Promise.resolve(open === 0));
+    session.call = call;
   },
 });
 
