@@ -1,7 +1,7 @@
 import type { Definition, Kind } from "../models/definitions.ts";
-import { definitionText, Difference } from "./difference.tsx";
+import { definitionText } from "./difference.tsx";
 import { count, tokens } from "./parts.tsx";
-import { describe, STATES } from "./tools.tsx";
+import { Approvals, Described, Pinned, PinRow } from "./pins.tsx";
 import { textTokens } from "./token_cost.ts";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -17,7 +17,6 @@ export function DefinitionList(
   { serverId, definitions }: { serverId: string; definitions: Definition[] },
 ) {
   const url = useUrl();
-  const open = definitions.filter(({ state }) => state === "waiting" || state === "changed");
   return (
     <div id="definitions">
       {definitions.length > 0 && (
@@ -28,41 +27,29 @@ export function DefinitionList(
           aria-labelledby="definitions-title"
         >
           <h2 id="definitions-title">Instructions, prompts and templates</h2>
-          {open.length > 0
-            ? (
-              <div class="notice">
-                <p>
-                  {open.length === 1 ? "One waits for you. " : `${open.length} wait for you. `}
-                  Agents get them only as you approved them.
-                </p>
-                <p class="acts">
-                  <button name="act" value="approve-all">
-                    {open.length === 1 ? "Approve it" : `Approve all ${open.length}`}
-                  </button>
-                  <button name="act" value="approve" class="quiet">Approve selected</button>
-                </p>
-              </div>
-            )
-            : <p class="help">All are approved. One that changes is withheld.</p>}
-          {open.map((each) => <input type="hidden" name="waiting" value={pickOf(each)} />)}
-          {TITLES.map(([kind, title]) => {
-            const those = definitions.filter((each) => each.kind === kind);
-            return those.length > 0 && (
+          <Approvals
+            pins={definitions}
+            pickOf={pickOf}
+            waits={(open) => (
               <>
-                <h3>{kind === "instructions" ? title : `${title} (${those.length})`}</h3>
-                <ul class="tools">
-                  {those.map((definition) => <Row definition={definition} />)}
-                </ul>
+                {open === 1 ? "One waits for you. " : `${open} wait for you. `}
+                Agents get them only as you approved them.
               </>
-            );
-          })}
-          {definitions.some(({ approvedHash }) => approvedHash) && (
-            <p class="acts">
-              <button name="act" value="withdraw" class="quiet">
-                Withdraw approval of selected
-              </button>
-            </p>
-          )}
+            )}
+            settled="All are approved. One that changes is withheld."
+          >
+            {TITLES.map(([kind, title]) => {
+              const those = definitions.filter((each) => each.kind === kind);
+              return those.length > 0 && (
+                <>
+                  <h3>{kind === "instructions" ? title : `${title} (${those.length})`}</h3>
+                  <ul class="tools">
+                    {those.map((definition) => <Row definition={definition} />)}
+                  </ul>
+                </>
+              );
+            })}
+          </Approvals>
         </form>
       )}
     </div>
@@ -75,47 +62,34 @@ function pickOf({ kind, hash, name }: Definition): string {
 }
 
 function Row({ definition: pin }: { definition: Definition }) {
-  const { kind, name, definition, state, approvedDefinition } = pin;
-  const { name: said, sign } = STATES[state];
-  // Instructions are a text, which has lines.
-  const seen = (of: Record<string, unknown>) => kind === "instructions" ? String(of.text) : of;
+  const { kind, name, definition } = pin;
   const id = `${kind}-${pin.hash.slice(0, 12)}`;
+  if (kind === "instructions") {
+    // A text, which has lines.
+    const seen = (of: Record<string, unknown>) => String(of.text);
+    return (
+      <PinRow
+        pin={pin}
+        id={id}
+        pick={pickOf(pin)}
+        label={<span>What the server says of itself to models</span>}
+        aside={<small>{tokens(textTokens(seen(definition)))}</small>}
+      >
+        <Pinned pin={pin} seen={seen}>
+          <pre tabindex={0}>{definitionText(seen(definition))}</pre>
+        </Pinned>
+      </PinRow>
+    );
+  }
   return (
-    <li class={`tool ${state}`}>
-      <div class="tool-head">
-        <input
-          type="checkbox"
-          id={id}
-          name="pick"
-          value={pickOf(pin)}
-          disabled={state === "gone" && !pin.approvedHash}
-        />
-        <label for={id}>
-          {kind === "instructions"
-            ? <span>What the server says of itself to models</span>
-            : <code>{visibleText(name)}</code>}
-        </label>
-        <span class={`status ${state}`}>
-          <span aria-hidden="true">{sign}</span> {said}
-        </span>
-        {kind === "instructions" && <small>{tokens(textTokens(String(definition.text)))}</small>}
-      </div>
-      {state === "changed" && approvedDefinition
-        ? <Difference approved={seen(approvedDefinition)} now={seen(definition)} />
-        : kind === "instructions"
-        ? <pre tabindex={0}>{definitionText(seen(definition))}</pre>
-        : (
-          <>
-            <p class="description">{describe(definition.description)}</p>
-            {kind === "prompt" && Array.isArray(definition.arguments) && (
-              <p class="help">{count(definition.arguments.length, "argument")}</p>
-            )}
-            <details>
-              <summary>Definition</summary>
-              <pre tabindex={0}>{definitionText(definition)}</pre>
-            </details>
-          </>
-        )}
-    </li>
+    <PinRow pin={pin} id={id} pick={pickOf(pin)} label={<code>{visibleText(name)}</code>}>
+      <Pinned pin={pin}>
+        <Described definition={definition}>
+          {kind === "prompt" && Array.isArray(definition.arguments) && (
+            <p class="help">{count(definition.arguments.length, "argument")}</p>
+          )}
+        </Described>
+      </Pinned>
+    </PinRow>
   );
 }
