@@ -492,35 +492,6 @@ Deno.test({
   },
 });
 
-Deno.test({
-  name: "10,000 interleaved calls of many clients, all counting from 1: each gets its own answer",
-  ...options,
-  async fn() {
-    await using bridge = await openBridge(STEPS);
-    const clients = await Promise.all(Array.from({ length: 20 }, () => openSession(bridge)));
-    let answered = 0;
-    await Promise.all(clients.map(async (session, client) => {
-      let id = 0;
-      const worker = async () => {
-        while (id < 500) {
-          const own = ++id, text = `${client} ${own}`;
-          const response = await session.send(own % 2, {
-            body: calling(own, "demo__echo", { text }),
-          });
-          // A slow one is a stream.
-          const [answer] = await messagesOf(response) as Json[];
-          assert.equal(answer.id, own);
-          assert.equal(answer.result?.content[0].text, text, JSON.stringify(answer));
-          answered++;
-        }
-      };
-      await Promise.all([worker(), worker(), worker()]);
-    }));
-    assert.equal(answered, 10_000);
-    assert.deepEqual(bridge.logged, []);
-  },
-});
-
 // deno-lint-ignore no-explicit-any
 function countQueries(db: any) {
   const { asAgent, asApp } = db;
