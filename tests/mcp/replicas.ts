@@ -16,6 +16,7 @@ import { freePort } from "../free_port.ts";
 import postgres from "postgres";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
+const FIXTURES = new URL("../fixtures/servers/", import.meta.url);
 
 /** Why this cannot be had here; null when it can. */
 export const obstacle: string | null = absent ??
@@ -38,7 +39,7 @@ export interface Replicas {
 /**
  * Starts it all with one server deployed, approved and connected; ends it after `use`.
  *
- * @param fixture a script of tests/mcp/servers, which is built from a source tree
+ * @param fixture a script of tests/fixtures/servers, which is built from a source tree
  * @param slug the server's
  */
 export async function withReplicas(
@@ -176,9 +177,8 @@ async function deploy(
 async function sourceTree(parent: string, fixture: string) {
   const location = `${parent}/${fixture}`;
   await Deno.mkdir(location, { recursive: true });
-  const files = [`../fixtures/servers/server.mjs`, `servers/${fixture}.mjs`];
-  for (const file of files) {
-    await Deno.copyFile(new URL(file, import.meta.url), `${location}/${file.split("/").at(-1)}`);
+  for (const file of ["server.mjs", `${fixture}.mjs`]) {
+    await Deno.copyFile(new URL(file, FIXTURES), `${location}/${file}`);
   }
   await Deno.writeTextFile(
     `${location}/Dockerfile`,

@@ -11,14 +11,14 @@ import { obstacle, type Replicas, withReplicas } from "./replicas.ts";
 import { calling, eventsOf, initialize, type ReadEvent } from "./streams.ts";
 import { modern } from "./world.ts";
 
-const CALLS = 12_000;
+const CALLS = 9000;
 /**
  * Of each transport, each with one call under way: those are what a kill costs, and few more that were sent on
  * a kept connection whose end was not seen yet. How many in a thousand is a matter of how seldom replicas die.
  */
 const CLIENTS = 2;
 /** Calls from the restarted replica's first answer on, at least. */
-const CALLS_AFTER = 3000;
+const CALLS_AFTER = 1500;
 /** Every so many calls one tells its progress, so that its answer is a stream. */
 const STREAMS_EVERY = 10;
 const STEPS = 3;
