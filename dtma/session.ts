@@ -7,7 +7,9 @@
  * client is. With an older one DTMA stands in for the client: it sets the log level, subscribes to
  * resources (subscriptions.ts) and holds calls that ask their caller something (held_calls.ts).
  *
- * Not here yet: tasks of 2025-11-25, which are not those of the waist; servers that are not on stdio.
+ * Servers over HTTP have an adapter before them, which is on stdio (adapter.ts, remote_adapter/).
+ *
+ * Not here yet: tasks of 2025-11-25, which are not those of the waist.
  */
 import { Connection, isObject, rateLimited } from "./connection.ts";
 import {
@@ -292,6 +294,7 @@ class StdioSession implements Session {
     // A server that starts slowly answers the probe late, and refuses `initialize` if it is modern.
     const late = probe && await inTime(probe, 0);
     if (late && this.#isModern(late)) return this.#beginModern(late);
+    if (answer.error!.code === ErrorCode.notOpened) throw notOpened(answer.error!);
     if (await this.#listsAlready()) return;
     throw new HandshakeError(
       `The server refused to initialize: ${answer.error!.message.slice(0, 500)} ` +
@@ -645,6 +648,14 @@ function completed(
     result: { ...added, ...result },
     text: `${JSON.stringify(added).slice(0, -1)}${separator}${members}`,
   };
+}
+
+/** What the adapter before a server says of it: remote_adapter/. */
+function notOpened({ message, data }: { message: string; data?: unknown }): HandshakeError {
+  const nextStep = isObject(data) && typeof data.nextStep === "string"
+    ? data.nextStep
+    : "Look at the log below.";
+  return new HandshakeError(message.slice(0, 500), nextStep.slice(0, 500));
 }
 
 function unsupported(revisions: unknown[]): HandshakeError {
