@@ -118,11 +118,6 @@ export const ErrorCode = {
   answerTooLarge: -31004,
   /** The server did not answer in time; it was asked to cancel, and may have run the call. */
   timedOut: -31005,
-  /**
-   * The adapter before a server that speaks HTTP could not open a session with it: `message` says why,
-   * and `data.nextStep` what a person can do.
-   */
-  notOpened: -31006,
 } as const;
 
 const Id = z.uuid();

@@ -165,6 +165,22 @@ const CACHEABLE = new Set([
 
 const META_PREFIX = "io.modelcontextprotocol/";
 
+/** In the `data` of the adapter's errors (remote_adapter/remote.mts): what a person should look at. */
+const ADVICE_KEY = "dev.mooring/advice";
+
+/** By words, so that no server writes what is shown as Mooring's advice. */
+const ADVICE = {
+  port:
+    "Look at the log below for the port that the server listens on, and check the port that its " +
+    "entry declares; many servers take theirs from the variable PORT or an argument.",
+  transport:
+    "Check the path and the transport that its entry declares; most servers have theirs at " +
+    "/mcp or at /sse.",
+  url: "Check the URL, and that the server is up and can be reached from the toolbox.",
+  path: "Check the URL's path; most servers have theirs at /mcp or at /sse.",
+  credentials: "Add the server anew with the header that it asks for, and a key that is valid.",
+};
+
 /** The servers that answer a probe answer at once; those that do not must not cost the start more. */
 const PROBE_TIMEOUT_MS = 2000;
 
@@ -279,6 +295,8 @@ class StdioSession implements Session {
     if (error?.code === ErrorCode.timedOut || error?.code === ErrorCode.serverUnavailable) {
       return null;
     }
+    // A remote server may be away for a while; one beside its adapter has closed its port.
+    if (error && adviceOf(error) === "port") return null;
     return performance.now() - startedMs;
   }
 
@@ -294,7 +312,8 @@ class StdioSession implements Session {
     // A server that starts slowly answers the probe late, and refuses `initialize` if it is modern.
     const late = probe && await inTime(probe, 0);
     if (late && this.#isModern(late)) return this.#beginModern(late);
-    if (answer.error!.code === ErrorCode.notOpened) throw notOpened(answer.error!);
+    const advice = adviceOf(answer.error!);
+    if (advice) throw new HandshakeError(answer.error!.message.slice(0, 500), ADVICE[advice]);
     if (await this.#listsAlready()) return;
     throw new HandshakeError(
       `The server refused to initialize: ${answer.error!.message.slice(0, 500)} ` +
@@ -650,12 +669,12 @@ function completed(
   };
 }
 
-/** What the adapter before a server says of it: remote_adapter/. */
-function notOpened({ message, data }: { message: string; data?: unknown }): HandshakeError {
-  const nextStep = isObject(data) && typeof data.nextStep === "string"
-    ? data.nextStep
-    : "Look at the log below.";
-  return new HandshakeError(message.slice(0, 500), nextStep.slice(0, 500));
+/** The word by which the adapter before a server says what is wrong with reaching it; null of others. */
+function adviceOf({ data }: { data?: unknown }): keyof typeof ADVICE | null {
+  const word = isObject(data) ? data[ADVICE_KEY] : undefined;
+  return typeof word === "string" && Object.hasOwn(ADVICE, word)
+    ? word as keyof typeof ADVICE
+    : null;
 }
 
 function unsupported(revisions: unknown[]): HandshakeError {

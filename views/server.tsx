@@ -18,6 +18,7 @@ import { ServerNetwork } from "./server_network.tsx";
 import { ServerResources } from "./server_resources.tsx";
 import { ServerVulnerabilities } from "./server_vulnerabilities.tsx";
 import { ToolList } from "./tools.tsx";
+import { TransportFacts, TransportFields } from "./transport.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
@@ -264,6 +265,13 @@ function OptionFields({ server, values, mistakes = {} }: ServerProps) {
         entryTier={entry.tier}
         mistake={mistakes["option.tier"]}
       />
+      {entry.package.registry !== "remote" && (
+        <TransportFields
+          transport={options.transport ?? entry.transport}
+          values={values}
+          mistakes={mistakes}
+        />
+      )}
       <Field
         name="option.idleStopMinutes"
         label="Sleep after so many minutes without a call"
@@ -278,10 +286,14 @@ function OptionFields({ server, values, mistakes = {} }: ServerProps) {
 
 /** What runs: apart from the form above it, which a live update must not touch. */
 export function ServerFacts({ server }: { server: Server }) {
+  const { entry, options } = server.config;
   const url = useUrl();
   return (
     <dl class="facts" id="facts">
-      <PackageFacts of={server.config.entry.package} />
+      <PackageFacts of={entry.package} />
+      {entry.package.registry !== "remote" && (
+        <TransportFacts of={options.transport ?? entry.transport} />
+      )}
       {server.imageDigest && (
         <>
           <dt>Image</dt>

@@ -55,18 +55,18 @@ const GOODBYE_MS = 1000;
 const REVISION_META = "io.modelcontextprotocol/protocolVersion";
 const METHOD_NOT_FOUND = -32601;
 const INTERNAL_ERROR = -32603;
-/** As ErrorCode of DTMA's protocol.ts has them, which is not in this container. */
-const SERVER_UNAVAILABLE = -31001;
-const NOT_OPENED = -31006;
+
+/** What a person should look at when a session cannot be opened: DTMA's session.ts has the sentences. */
+type Advice = "port" | "transport" | "url" | "path" | "credentials";
+const ADVICE_KEY = "dev.mooring/advice";
 
 /** Why the server gave no answer, for a person. */
 class RemoteError extends Error {
   readonly code: number;
-  /** What a person can do about it, when it is why no session could be opened. */
-  readonly nextStep: string | null;
-  constructor(message: string, nextStep: string | null = null, code = INTERNAL_ERROR) {
+  readonly advice: Advice | null;
+  constructor(message: string, advice: Advice | null = null, code = INTERNAL_ERROR) {
     super(message);
-    this.nextStep = nextStep;
+    this.advice = advice;
     this.code = code;
   }
 }
@@ -75,8 +75,8 @@ class RemoteError extends Error {
 class Unreachable extends RemoteError {
   /** Nothing was sent: it did not take the request. */
   readonly isUnsent: boolean;
-  constructor(message: string, nextStep: string, isUnsent: boolean) {
-    super(message, nextStep, isUnsent ? SERVER_UNAVAILABLE : INTERNAL_ERROR);
+  constructor(message: string, advice: Advice, isUnsent: boolean) {
+    super(message, advice);
     this.isUnsent = isUnsent;
   }
 }
@@ -351,24 +351,19 @@ export class Remote {
   }
 
   #refusal({ status, headers }: Response, text = ""): RemoteError {
-    const { host, pathname } = this.#url;
+    const { host, port, pathname } = this.#url;
     const byProxy = /^Mooring's egress proxy: (.{1,200})/.exec(text)?.[1];
-    if (byProxy) return new RemoteError(`${host} does not answer: ${byProxy}`, CHECK_URL);
+    if (byProxy) return new RemoteError(`${host} does not answer: ${byProxy}`, "url");
     if (this.#options.beside != null) {
-      return new RemoteError(
-        `The server answers ${status} at port ${this.#url.port} and path ${pathname}`,
-        "Check the path and the transport that its entry declares; most servers have theirs at /mcp " +
-          "or at /sse.",
-      );
+      const where = `port ${port} and path ${pathname}`;
+      return new RemoteError(`The server answers ${status} at ${where}`, "transport");
     }
-    return new RemoteError(
-      refusal(status, headers),
-      status === 401 || status === 403
-        ? "Add it anew with the header that it asks for, and a key that is valid."
-        : status === 404 || status === 405
-        ? "Check the URL's path; most servers have theirs at /mcp or at /sse."
-        : CHECK_URL,
-    );
+    const advice = [401, 403].includes(status)
+      ? "credentials"
+      : [404, 405].includes(status)
+      ? "path"
+      : "url";
+    return new RemoteError(refusal(status, headers), advice);
   }
 
   // ── HTTP+SSE (2024-11-05, transports#http-with-sse) ──────────────────────────────────────────────
@@ -382,7 +377,7 @@ export class Remote {
         reject(
           new RemoteError(
             "The server speaks neither Streamable HTTP nor HTTP+SSE at this path",
-            this.#options.beside == null ? CHECK_URL : CHECK_TRANSPORT,
+            this.#options.beside == null ? "path" : "transport",
           ),
         ),
       LISTEN_TIMEOUT_MS + ENDPOINT_TIMEOUT_MS,
@@ -398,7 +393,7 @@ export class Remote {
       throw this.#refusal(response);
     }
     this.#readEndpoint(response, life, resolve).catch(reject).then(() =>
-      reject(new RemoteError("The server's stream ended at once", CHECK_URL))
+      reject(new RemoteError("The server's stream ended at once"))
     );
     try {
       this.#endpoint = await promise;
@@ -554,46 +549,42 @@ export class Remote {
   }
 
   #answer(id: string | number, method: string, error: unknown): void {
-    const isOpening = method === "initialize" || method === "server/discover";
-    let code = error instanceof RemoteError ? error.code : INTERNAL_ERROR;
+    const { code, advice } = error instanceof RemoteError
+      ? error
+      : { code: INTERNAL_ERROR, advice: null };
+    // What of them was taken matters to nobody.
+    const isOwn = ["initialize", "server/discover", "ping"].includes(method);
     let message = error instanceof SessionLost
       ? "The server ended the session twice in a row; the call was not made"
       : messageOf(error);
-    if (method === "initialize") code = NOT_OPENED;
-    else if (error instanceof Unreachable && !isOpening) {
+    if (error instanceof Unreachable && !isOwn) {
       message += error.isUnsent
         ? "; the call was not made"
         : ". Whether it took the request is not known";
     }
     // The probe that comes before `initialize` finds the same.
     if (method !== "server/discover") this.#options.log(message);
-    const { nextStep } = error as { nextStep?: string };
-    const data = method === "initialize" && nextStep ? { data: { nextStep } } : {};
+    const data = isOwn && advice ? { data: { [ADVICE_KEY]: advice } } : {};
     this.#options.write(JSON.stringify({ jsonrpc: "2.0", id, error: { code, message, ...data } }));
   }
 }
 
 const TOO_LARGE = "The server's answer is over 4 MiB. The call has run; ask for less at once";
 
-const CHECK_URL = "Check the URL, and that the server is up and can be reached from the toolbox.";
-const CHECK_TRANSPORT = "Check the port, the path and the transport that its entry declares.";
-
 function methodNotFound(): RemoteError {
   return new RemoteError("Method not found", null, METHOD_NOT_FOUND);
 }
 
 /** A server in a container beside, which runs: it would be ended with this one otherwise. */
-function notListening(url: URL, error: unknown): Unreachable {
+function notListening({ port }: URL, error: unknown): Unreachable {
   const code = codeOf(error);
-  const said = isUnsent(error)
-    ? `The container runs, but nothing answers on port ${url.port}`
-    : `The server broke off the connection to port ${url.port}${code ? ` (${code})` : ""}`;
-  return new Unreachable(
-    said,
-    "Look at the log below for the port that the server listens on, and check the port that its entry " +
-      "declares; many servers take theirs from the variable PORT or an argument.",
-    isUnsent(error),
-  );
+  return isUnsent(error)
+    ? new Unreachable(`The container runs, but nothing answers on port ${port}`, "port", true)
+    : new Unreachable(
+      `The server broke off the connection to its port ${port}${code && ` (${code})`}`,
+      "transport",
+      false,
+    );
 }
 
 function notAnswering(url: URL, error: unknown): Unreachable {
@@ -601,8 +592,8 @@ function notAnswering(url: URL, error: unknown): Unreachable {
   const [, why] = REASONS.find(([pattern]) => pattern.test(code)) ?? [null, messageOf(error)];
   // It goes through a proxy, which may have taken a connection that led nowhere.
   return new Unreachable(
-    `${url.host} does not answer: ${why}${code ? ` (${code})` : ""}`,
-    CHECK_URL,
+    `${url.host} does not answer: ${why}${code && ` (${code})`}`,
+    "url",
     false,
   );
 }
