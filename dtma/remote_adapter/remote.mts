@@ -428,12 +428,7 @@ export class Remote {
       if (this.#sessionLife === life && !life.signal.aborted) {
         this.#endpoint = null;
         this.#session = null;
-        for (const [id, call] of this.#waiting) {
-          call.reject(
-            new RemoteError("The server's stream broke off: the call may have run"),
-          );
-          this.#waiting.delete(id);
-        }
+        this.#loseAnswers();
       }
     }
   }
@@ -443,6 +438,14 @@ export class Remote {
     string | number,
     { deliver: Deliver; resolve(): void; reject(error: unknown): void }
   >();
+
+  /** No stream is there any more on which they could come. */
+  #loseAnswers(): void {
+    for (const { reject } of this.#waiting.values()) {
+      reject(new RemoteError("The server's stream broke off: the call may have run"));
+    }
+    this.#waiting.clear();
+  }
 
   #deliverFromStream(text: string, received: Message): void {
     const { id, method } = received;
@@ -460,28 +463,30 @@ export class Remote {
     deliver: Deliver,
   ): Promise<void> {
     const { id, method } = message;
-    const isRequest = id !== undefined && method !== undefined;
+    const ended = new AbortController();
+    const until = signal ? AbortSignal.any([signal, ended.signal]) : ended.signal;
+    const posted = this.#postToEndpoint(line, until);
+    if (id === undefined || method === undefined) return await posted;
+    posted.catch(() => {});
     const answered = Promise.withResolvers<void>();
     answered.promise.catch(() => {});
-    if (isRequest) {
-      this.#waiting.set(id, { ...answered, deliver });
-      signal?.addEventListener("abort", () => answered.reject(signal.reason), { once: true });
-    }
+    this.#waiting.set(id, { ...answered, deliver });
+    signal?.addEventListener("abort", () => answered.reject(signal.reason), { once: true });
     try {
-      const headers = { ...this.#options.headers, "content-type": "application/json" };
-      const response = await this.#fetch(this.#endpoint!, {
-        method: "POST",
-        headers,
-        body: line,
-        signal,
-      });
-      await response.body?.cancel();
-      if (response.status === 404) throw new SessionLost(null);
-      if (!response.ok) throw this.#refusal(response);
-      if (isRequest) await answered.promise;
+      // A server that lost the stream may leave the POST without an answer.
+      await Promise.race([posted.then(() => answered.promise), answered.promise]);
     } finally {
-      if (isRequest) this.#waiting.delete(id);
+      this.#waiting.delete(id);
+      ended.abort();
     }
+  }
+
+  async #postToEndpoint(body: string, signal: AbortSignal): Promise<void> {
+    const headers = { ...this.#options.headers, "content-type": "application/json" };
+    const response = await this.#fetch(this.#endpoint!, { method: "POST", headers, body, signal });
+    await response.body?.cancel();
+    if (response.status === 404) throw new SessionLost(null);
+    if (!response.ok) throw this.#refusal(response);
   }
 
   // ── The session ──────────────────────────────────────────────────────────────────────────────────
@@ -507,6 +512,7 @@ export class Remote {
   #forgetSession(): void {
     this.#sessionLife.abort();
     this.#sessionLife = new AbortController();
+    this.#loseAnswers();
     this.#session = this.#revision = this.#endpoint = null;
   }
 
@@ -603,6 +609,9 @@ const REASONS: [RegExp, string][] = [
   [/^(ENOTFOUND|EAI_AGAIN)$/, "its name has no address"],
   [/TIMEOUT|^ETIMEDOUT$/, "it took too long"],
   [/^(ECONNRESET|EPIPE|UND_ERR_SOCKET)$/, "it broke off the connection"],
+  // As the egress proxy says it over TLS.
+  [/ALERT_INTERNAL_ERROR$/, "nothing takes connections there"],
+  [/ALERT_ACCESS_DENIED$/, "it may not be reached from this toolbox"],
   [/CERT|SELF_SIGNED|UNABLE_TO_/, "its certificate is not one that is trusted here"],
   [/SSL|TLS|^EPROTO$/, "it does not speak TLS there"],
 ];
