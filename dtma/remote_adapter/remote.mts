@@ -351,9 +351,10 @@ export class Remote {
   }
 
   #refusal({ status, headers }: Response, text = ""): RemoteError {
-    const { host, port, pathname } = this.#url;
-    const byProxy = /^Mooring's egress proxy: (.{1,200})/.exec(text)?.[1];
-    if (byProxy) return new RemoteError(`${host} does not answer: ${byProxy}`, "url");
+    const { port, pathname } = this.#url;
+    // Which says it in a sentence (egress_proxy/http_side.mts).
+    const byProxy = /^Mooring's egress proxy: \S+: (.{1,300})/.exec(text)?.[1];
+    if (byProxy) return new RemoteError(byProxy, "url");
     if (this.#options.beside != null) {
       const where = `port ${port} and path ${pathname}`;
       return new RemoteError(`The server answers ${status} at ${where}`, "transport");

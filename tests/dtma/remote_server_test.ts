@@ -78,7 +78,7 @@ engineTest(
         /^Check the URL, and that the server is up/,
       ],
       [`http://mcp.example.test:${nobody}/mcp`]: [
-        /^mcp\.example\.test:\d+ does not answer: [^.]+$/,
+        /^mcp\.example\.test:\d+ cannot be reached \(ECONNREFUSED\)$/,
         /^Check the URL, and that the server is up/,
       ],
       [`http://mcp.example.test:${port}/mcp`]: [
