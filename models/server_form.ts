@@ -123,7 +123,9 @@ export function readOptions(
     "option.tier": tier,
     "option.transport": type,
   } = parsed.data;
-  const transport = type && readTransport(type, form);
+  // How a remote server speaks is found by the adapter that is deployed for it.
+  const isAsked = type && entry.package.registry !== "remote";
+  const transport = isAsked ? readTransport(type, form) : undefined;
   // What is the entry's own wish is not made the person's: a later entry may know better.
   const own = <T>(value: T | undefined, before: T | null, wished: T) =>
     value === undefined ? before : value === wished ? null : value;
