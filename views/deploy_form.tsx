@@ -52,7 +52,7 @@ export function DeployForm(props: EntryProps) {
             /^option\.(transport|port|path)$/.test(field)
           )}
         >
-          <summary>It speaks on {transportTitle(entry.transport)}</summary>
+          <summary>It speaks {transportTitle(entry.transport)}</summary>
           <TransportFields transport={entry.transport} values={values} mistakes={mistakes} />
         </details>
       )}

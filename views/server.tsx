@@ -160,6 +160,8 @@ export function ServerLayers({ server }: { server: Server }) {
 }
 
 export function ServerLog({ server }: { server: Server }) {
+  const { entry, options } = server.config;
+  const isOnStdio = (options.transport ?? entry.transport).type === "stdio";
   const url = useUrl();
   return (
     <section class="card" id="log" aria-labelledby="log-title">
@@ -167,7 +169,8 @@ export function ServerLog({ server }: { server: Server }) {
       {server.logTail.length === 0
         ? (
           <p class="help">
-            Nothing was written yet: neither by the build nor by the server to its standard error.
+            Nothing was written yet: neither by the build nor by the server to its standard{" "}
+            {isOnStdio ? "error" : "output or error"}.
           </p>
         )
         : (

@@ -1,12 +1,12 @@
 import type { Transport } from "../dtma/protocol.ts";
 import { Field } from "./parts.tsx";
 
-/** How a server speaks, as the end of a sentence. */
+/** How a server speaks, as the end of a sentence: `on standard input and output`. */
 export function transportTitle(transport: Transport): string {
-  if (transport.type === "stdio") return "standard input and output";
+  if (transport.type === "stdio") return "on standard input and output";
   const { type, port, path } = transport;
   const name = type === "sse" ? "HTTP+SSE" : "Streamable HTTP";
-  return `${name}, at port ${port} and path ${path} of its container`;
+  return `over ${name}, at port ${port} and path ${path} of its container`;
 }
 
 /** A server's or an entry's row in its list of facts. */
@@ -14,7 +14,7 @@ export function TransportFacts({ of: transport }: { of: Transport }) {
   return (
     <>
       <dt>Speaks</dt>
-      <dd>MCP on {transportTitle(transport)}</dd>
+      <dd>MCP {transportTitle(transport)}</dd>
     </>
   );
 }

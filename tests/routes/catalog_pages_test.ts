@@ -125,9 +125,9 @@ Deno.test({
     await t.step("how a server speaks is said in plain words, and may be changed", async () => {
       assert.match(await get("/marketplace?q=made"), /<span class="badge">speaks HTTP<\/span>/);
       const entry = await get("/marketplace/made-http");
-      const spoken = "Streamable HTTP, at port 3001 and path /mcp of its container";
-      assert.ok(entry.includes(`<dd>MCP on ${spoken}</dd>`));
-      assert.ok(entry.includes(`<summary>It speaks on ${spoken}</summary>`));
+      const spoken = "over Streamable HTTP, at port 3001 and path /mcp of its container";
+      assert.ok(entry.includes(`<dd>MCP ${spoken}</dd>`));
+      assert.ok(entry.includes(`<summary>It speaks ${spoken}</summary>`));
       const plain = await get("/marketplace/made-npm");
       assert.match(plain, /<dd>MCP on standard input and output<\/dd>/);
       assert.ok(!plain.includes("speaks HTTP</span>"));
@@ -150,7 +150,7 @@ Deno.test({
       const server = await get(made.headers.get("location")!);
       assert.match(
         server,
-        /<dd>MCP on HTTP\+SSE, at port 8080 and path \/sse of its container<\/dd>/,
+        /<dd>MCP over HTTP\+SSE, at port 8080 and path \/sse of its container<\/dd>/,
       );
       assert.match(server, /name="option.port"[^>]*value="8080"/);
     });
