@@ -56,6 +56,19 @@ const REVISION_META = "io.modelcontextprotocol/protocolVersion";
 const METHOD_NOT_FOUND = -32601;
 const INTERNAL_ERROR = -32603;
 
+/**
+ * Node's fetch gives up an answer that is silent for 300 s (undici's headersTimeout and bodyTimeout: seen
+ * with Node 24.21), and whoever calls a tool has a limit of its own. Undici is no module of Node's, so
+ * its agent is made by the constructor of the one that is there.
+ */
+const PATIENT = (() => {
+  const { [Symbol.for("undici.globalDispatcher.1")]: there } = globalThis as Record<
+    symbol,
+    { constructor: new (options: object) => unknown } | undefined
+  >;
+  return there && { dispatcher: new there.constructor({ headersTimeout: 0, bodyTimeout: 0 }) };
+})();
+
 /** What a person should look at when a session cannot be opened: DTMA's session.ts has the sentences. */
 type Advice = "port" | "transport" | "url" | "path" | "credentials";
 const ADVICE_KEY = "dev.mooring/advice";
@@ -165,6 +178,7 @@ export class Remote {
       // Of a DTMA before, which did not end it: so that the server does not keep it for ever.
       void this.#endSession();
       this.#forgetSession();
+      this.#isSse = this.#options.beside === "sse";
       this.#initialize = { line, message };
     }
     try {
@@ -229,14 +243,22 @@ export class Remote {
     return await this.#fetch(moved, { method: "POST", headers, body, signal });
   }
 
-  /** @param isFirst a server beside that does not listen yet is waited for */
-  async #fetch(url: URL, init: RequestInit, isFirst = false): Promise<Response> {
+  /**
+   * @param isFirst a server beside that does not listen yet is waited for
+   * @param patience for streams on which nobody's answer comes: they are opened anew after a silence
+   */
+  async #fetch(
+    url: URL,
+    init: RequestInit,
+    isFirst = false,
+    patience: object = PATIENT ?? {},
+  ): Promise<Response> {
     const isBeside = this.#options.beside != null;
     const deadline = performance.now() + (isFirst && isBeside ? LISTEN_TIMEOUT_MS : 0);
     for (let waitMs = LISTEN_RETRY_MS;; waitMs = Math.min(2 * waitMs, LONGEST_LISTEN_RETRY_MS)) {
       try {
         // By hand: another origin must not get the headers, which hold secrets.
-        return await fetch(url, { ...init, redirect: "manual" });
+        return await fetch(url, { ...init, ...patience, redirect: "manual" });
       } catch (error) {
         init.signal?.throwIfAborted();
         if (isUnsent(error) && performance.now() + waitMs < deadline) {
@@ -282,13 +304,14 @@ export class Remote {
     lastId: string | null,
     signal: AbortSignal | undefined,
     isFirst = false,
+    patience?: object,
   ): Promise<Response> {
     const headers = {
       ...this.#headers({}),
       accept: "text/event-stream",
       ...(lastId === null ? {} : { "last-event-id": lastId }),
     };
-    return await this.#fetch(this.#url, { headers, signal }, isFirst);
+    return await this.#fetch(this.#url, { headers, signal }, isFirst, patience);
   }
 
   /** The stream of what the server says by itself (2025-11-25, transports#listening-for-messages). */
@@ -298,7 +321,7 @@ export class Remote {
     let lastId: string | null = null, waitMs = RETRY_MS;
     while (!signal.aborted) {
       try {
-        const response = await this.#openStream(lastId, signal);
+        const response = await this.#openStream(lastId, signal, false, {});
         const type = response.headers.get("content-type") ?? "";
         if (response.status >= 400 && response.status < 500) return void response.body?.cancel();
         if (response.ok && type.startsWith("text/event-stream")) {
@@ -372,27 +395,18 @@ export class Remote {
   /** Opens the stream, whose first event says where messages go. */
   async #openEndpoint(): Promise<void> {
     const life = this.#sessionLife;
-    const { promise, resolve, reject } = Promise.withResolvers<URL>();
-    const timer = setTimeout(
-      () =>
-        reject(
-          new RemoteError(
-            "The server speaks neither Streamable HTTP nor HTTP+SSE at this path",
-            this.#options.beside == null ? "path" : "transport",
-          ),
-        ),
-      LISTEN_TIMEOUT_MS + ENDPOINT_TIMEOUT_MS,
-    );
-    const response = await this.#openStream(null, life.signal, true).catch((error) => {
-      clearTimeout(timer);
-      throw error;
-    });
+    const response = await this.#openStream(null, life.signal, true);
     const type = response.headers.get("content-type") ?? "";
     if (!response.ok || !type.startsWith("text/event-stream")) {
-      clearTimeout(timer);
       await response.body?.cancel();
       throw this.#refusal(response);
     }
+    const { promise, resolve, reject } = Promise.withResolvers<URL>();
+    const neither = new RemoteError(
+      "The server speaks neither Streamable HTTP nor HTTP+SSE at this path",
+      this.#options.beside == null ? "path" : "transport",
+    );
+    const timer = setTimeout(() => reject(neither), ENDPOINT_TIMEOUT_MS);
     this.#readEndpoint(response, life, resolve).catch(reject).then(() =>
       reject(new RemoteError("The server's stream ended at once"))
     );
@@ -464,8 +478,8 @@ export class Remote {
     deliver: Deliver,
   ): Promise<void> {
     const { id, method } = message;
-    const ended = new AbortController();
-    const until = signal ? AbortSignal.any([signal, ended.signal]) : ended.signal;
+    const lost = new AbortController();
+    const until = signal ? AbortSignal.any([signal, lost.signal]) : lost.signal;
     const posted = this.#postToEndpoint(line, until);
     if (id === undefined || method === undefined) return await posted;
     posted.catch(() => {});
@@ -476,9 +490,11 @@ export class Remote {
     try {
       // A server that lost the stream may leave the POST without an answer.
       await Promise.race([posted.then(() => answered.promise), answered.promise]);
+    } catch (error) {
+      lost.abort();
+      throw error;
     } finally {
       this.#waiting.delete(id);
-      ended.abort();
     }
   }
 
