@@ -59,15 +59,18 @@ const INTERNAL_ERROR = -32603;
 /**
  * Node's fetch gives up an answer that is silent for 300 s (undici's headersTimeout and bodyTimeout: seen
  * with Node 24.21), and whoever calls a tool has a limit of its own. Undici is no module of Node's, so
- * its agent is made by the constructor of the one that is there.
+ * an agent is made by the constructor of the one that is there once something was fetched.
  */
-const PATIENT = (() => {
+async function patientAgent(): Promise<object> {
+  await (await fetch("data:,")).body?.cancel();
   const { [Symbol.for("undici.globalDispatcher.1")]: there } = globalThis as Record<
     symbol,
     { constructor: new (options: object) => unknown } | undefined
   >;
-  return there && { dispatcher: new there.constructor({ headersTimeout: 0, bodyTimeout: 0 }) };
-})();
+  return there ? { dispatcher: new there.constructor({ headersTimeout: 0, bodyTimeout: 0 }) } : {};
+}
+
+const PATIENT = await patientAgent();
 
 /** What a person should look at when a session cannot be opened: DTMA's session.ts has the sentences. */
 type Advice = "port" | "transport" | "url" | "path" | "credentials";
@@ -251,7 +254,7 @@ export class Remote {
     url: URL,
     init: RequestInit,
     isFirst = false,
-    patience: object = PATIENT ?? {},
+    patience = PATIENT,
   ): Promise<Response> {
     const isBeside = this.#options.beside != null;
     const deadline = performance.now() + (isFirst && isBeside ? LISTEN_TIMEOUT_MS : 0);
