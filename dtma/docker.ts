@@ -17,7 +17,7 @@ import {
 } from "./podman.ts";
 import { readTar } from "./tar.ts";
 
-export type { Attachment } from "./docker_attach.ts";
+export { type Attachment, lossy } from "./docker_attach.ts";
 
 /** What Docker's own client uses when `DOCKER_HOST` is not set. */
 const DEFAULT_HOST = "unix:///var/run/docker.sock";

@@ -134,6 +134,23 @@ export function demultiplex(connection: Deno.UnixConn, rest: Uint8Array): Attach
   return { stdin, stdout, stderr, closed, close };
 }
 
+/** A stream whose reader never holds up its writer: what is not read in time is dropped. */
+export function lossy(stream: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
+  const reader = stream.getReader();
+  return new ReadableStream<Uint8Array>({
+    start(controller) {
+      // Not awaited: a stream gives nothing until its start has ended.
+      void (async () => {
+        for (let read = await reader.read(); !read.done; read = await reader.read()) {
+          if ((controller.desiredSize ?? 0) > 0) controller.enqueue(read.value);
+        }
+        controller.close();
+      })().catch(() => {});
+    },
+    cancel: (reason) => reader.cancel(reason),
+  }, new ByteLengthQueuingStrategy({ highWaterMark: BUFFER_BYTES }));
+}
+
 async function writeAll(connection: Deno.Conn, bytes: Uint8Array): Promise<void> {
   while (bytes.length > 0) bytes = bytes.subarray(await connection.write(bytes));
 }

@@ -8,6 +8,7 @@ import type { BuildOptions, Docker, ImageDetails } from "./docker.ts";
 import { DockerError } from "./docker.ts";
 import { explain, ImageError } from "./image_error.ts";
 import {
+  ADAPTER_FILES,
   adapterContext,
   BASES,
   type Bases,
@@ -572,7 +573,9 @@ async function join(build: Build, options: EnsureOptions): Promise<BuiltImage> {
 }
 
 function imageKey(wanted: Package, toolboxId: string): Promise<string> {
-  return shortHash([FORMAT, toolboxId, canonicalize(wanted)]);
+  // The adapter's own files are what an image for a URL is made of: a newer DTMA brings newer ones.
+  const files = wanted.registry === "remote" ? [ADAPTER_FILES] : [];
+  return shortHash([FORMAT, toolboxId, canonicalize(wanted), ...files]);
 }
 
 /** Scripts or not, a lock file says the same; toolboxes have data directories of their own. */

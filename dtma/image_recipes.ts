@@ -183,14 +183,15 @@ export function derivedContext(
   return writeTar({ Dockerfile: dockerfile, launch: launcher }, ["launch"]);
 }
 
-const ADAPTER_FILES = {
+/** The adapter before servers over HTTP, remote ones and those in a container beside it. */
+export const ADAPTER_FILES = {
   "event_stream.mts": eventStream,
   "main.mts": adapterMain,
   "param_headers.mts": paramHeaders,
   "remote.mts": remote,
 };
 
-/** The build context of the adapter before a remote server. */
+/** The build context of the adapter before one server. */
 export function adapterContext(
   url: string,
   labels: Record<string, string>,

@@ -3,7 +3,8 @@
  * it is attached by, the session over it, and whether it is healthy. It is not started again: the
  * server's loop makes another one.
  */
-import { type Attachment, type ContainerSummary, type Docker, DockerError } from "./docker.ts";
+import { type AdapterHost, openAdapter, removeAdapter, send, transportOf } from "./adapter.ts";
+import { type Attachment, type ContainerSummary, DockerError, lossy } from "./docker.ts";
 import type { Egress } from "./egress.ts";
 import { asFailure, exitFailure, Failure, SkipProbe, StreamLost } from "./failure.ts";
 import type { BuiltImage } from "./image.ts";
@@ -26,6 +27,7 @@ import {
   type Sandbox,
   type ServerSpec,
   type ToolDefinition,
+  type Transport,
 } from "./protocol.ts";
 import { sandboxNamed, sandboxTitle } from "./sandbox.ts";
 import { HandshakeError, type openSession, type Session } from "./session.ts";
@@ -34,9 +36,7 @@ import type { TemplateDefinition } from "./tool_definition.ts";
 import { aborted, sleep } from "./waiting.ts";
 
 /** What every instance of a toolbox works with. */
-export interface Host {
-  docker: Docker;
-  toolboxId: string;
+export interface Host extends AdapterHost {
   egress: Egress;
   openSession: typeof openSession;
   /** Images whose server exits when it is probed for the newest revision: not probed again. */
@@ -102,9 +102,12 @@ export class Instance {
   readonly startedMs = performance.now();
   readonly #host: Host;
   readonly #watcher: Watcher;
+  /** To the server's container. */
   readonly #attachment: Attachment;
-  /** The end of what the server wrote to stderr. */
-  readonly #logged: Promise<void>;
+  /** What MCP goes over: the same, or the adapter's that is beside a server over HTTP. */
+  #stdio: Attachment;
+  /** The end of what the server wrote beside MCP. */
+  readonly #logged: Promise<unknown>;
   #session: Session | null = null;
   /** Aborted when it is let go of. */
   readonly #life = new AbortController();
@@ -116,6 +119,7 @@ export class Instance {
     readonly container: {
       id: string;
       name: string;
+      serverId: string;
       imageId: string;
       hash: string;
       key: string | null;
@@ -123,14 +127,19 @@ export class Instance {
       memoryMiB: number;
       hasVolumes: boolean;
       sandbox: Sandbox | null;
+      transport: Transport;
     },
     readonly adopted: boolean,
   ) {
     this.#host = host;
     this.#watcher = watcher;
-    this.#attachment = attachment;
+    this.#attachment = this.#stdio = attachment;
     this.generation = container.generation;
-    this.#logged = watcher.log.follow(attachment.stderr);
+    // What a server over HTTP prints is no protocol, on either stream.
+    const printed = container.transport.type === "stdio" ? [] : [lossy(attachment.stdout)];
+    this.#logged = Promise.all(
+      [attachment.stderr, ...printed].map((stream) => watcher.log.follow(stream)),
+    );
   }
 
   /** Makes and starts the container of a spec. Whatever it made is removed again when that fails. */
@@ -165,7 +174,7 @@ export class Instance {
       attachment = await docker.attachContainer(id);
       signal.throwIfAborted();
       await docker.startContainer(id);
-      if (image.hasLauncher) await write(attachment, launchText(spec));
+      if (image.hasLauncher) await send(attachment, launchText(spec));
     } catch (error) {
       attachment?.close();
       if (id) await docker.removeContainer(id).catch(() => {});
@@ -176,10 +185,11 @@ export class Instance {
     }
     const within = sandbox ? ` in ${sandboxTitle(sandbox)}` : "";
     watcher.event("container", "info", `Started container ${id.slice(0, 12)}${within}`);
-    const { generation, memoryMiB, volumes } = spec;
+    const { serverId, generation, memoryMiB, volumes, transport } = spec;
     return new Instance(host, watcher, attachment, {
       id,
       name,
+      serverId,
       imageId: image.id,
       hash,
       key,
@@ -187,6 +197,7 @@ export class Instance {
       memoryMiB,
       hasVolumes: volumes.length > 0,
       sandbox,
+      transport,
     }, false);
   }
 
@@ -205,8 +216,9 @@ export class Instance {
       await host.egress.open(name, { serverId: spec.serverId, hosts, labels });
     }
     const attachment = await host.docker.attachContainer(id);
+    const transport = transportOf(found);
     // The DTMA before may have died in the middle of a line: end it, so that ours is whole.
-    await write(attachment, "\n");
+    if (transport.type === "stdio") await send(attachment, "\n");
     // Podman makes one that ended meanwhile ready to be started again: its stream would never end.
     if (!(await host.docker.inspectContainer(id)).State.Running) attachment.close();
     const runtime = Labels[Label.runtime];
@@ -214,6 +226,7 @@ export class Instance {
     return new Instance(host, watcher, attachment, {
       id,
       name,
+      serverId: spec.serverId,
       imageId,
       hash: Labels[Label.spec],
       key: Labels[Label.instance] ?? null,
@@ -221,6 +234,7 @@ export class Instance {
       memoryMiB: spec.memoryMiB,
       hasVolumes,
       sandbox: runtime === undefined ? null : sandboxNamed(runtime),
+      transport,
     }, true);
   }
 
@@ -266,13 +280,16 @@ export class Instance {
     this.reachable = null;
     // The session may have given up on a server that still runs.
     const streamEnded = await Promise.race([
-      this.#attachment.closed.then(() => true),
+      this.#stdio.closed.then(() => true),
       sleep(100, signal).then(() => false),
     ]);
-    const exit = await this.#exit(streamEnded ? 3000 : 0);
+    // An adapter may have ended by itself, beside a server that runs on.
+    const isServers = this.#stdio === this.#attachment;
+    const exit = await this.#exit(!streamEnded ? 0 : isServers ? 3000 : 500);
     if (exit) return exit;
     if (streamEnded) {
-      return new StreamLost("The stream from the container was lost again and again");
+      const stream = isServers ? "stream from the container" : "adapter beside the server";
+      return new StreamLost(`The ${stream} was lost again and again`);
     }
     return new Failure(
       "handshake",
@@ -299,6 +316,7 @@ export class Instance {
     this.reachable = null;
     this.#session?.close(reason);
     this.#attachment.close();
+    this.#stdio.close();
   }
 
   async #handshake(signal: AbortSignal): Promise<Session> {
@@ -306,11 +324,12 @@ export class Instance {
     this.#watcher.layer("handshake", "working", "Initializing");
     const { imageId } = this.container;
     const skipProbe = unprobed.has(imageId) || exitedOnProbe.has(imageId);
+    const isTakenOver = await this.#openStdio(signal);
     try {
-      const session = await openSession(this.#attachment, {
+      const session = await openSession(this.#stdio, {
         handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
         skipProbe,
-        isTakenOver: this.adopted,
+        isTakenOver,
         signal,
         log: (line) => this.#watcher.log.add(line),
       });
@@ -325,6 +344,22 @@ export class Instance {
       }
       throw new Failure("handshake", error.reason, error.nextStep);
     }
+  }
+
+  /** @returns whether an earlier session over it may have left calls behind */
+  async #openStdio(signal: AbortSignal): Promise<boolean> {
+    const { transport } = this.container;
+    if (transport.type === "stdio") return this.adopted;
+    const adapter = await openAdapter(this.#host, this.container, transport, signal);
+    this.#stdio = adapter.attachment;
+    this.#watcher.log.follow(this.#stdio.stderr);
+    // Without the server it would wait for ever: its network has nobody else.
+    this.#attachment.closed.then(() => this.#stdio.close());
+    if (this.#life.signal.aborted) this.#stdio.close();
+    if (this.adopted && !adapter.isTakenOver) {
+      this.#watcher.event("container", "warning", "Started another adapter beside the server");
+    }
+    return adapter.isTakenOver;
   }
 
   /** Lists what there is, and again when the server says that it changed. */
@@ -510,22 +545,18 @@ async function makeVolumes(
   }, (container) => docker.unpack(container, "/volumes", writeTreeTar(directories)));
 }
 
-/** Stops and removes a container of ours, and its network. */
+/** Stops and removes a container of ours, the adapter beside it, and its network. */
 export async function removeContainer(
   { docker, egress }: Pick<Host, "docker" | "egress">,
-  { id, name }: { id: string; name: string },
+  { id, name, transport }: { id: string; name: string; transport: Transport },
 ): Promise<void> {
+  if (transport.type !== "stdio") await removeAdapter({ docker }, name);
   // A server may have something to put in order; one that will not end is killed.
   await docker.stopContainer(id, STOP_SECONDS).catch((error) => {
     if (!(error instanceof DockerError)) throw error;
   });
   await docker.removeContainer(id);
   await egress.close(name);
-}
-
-async function write(attachment: Attachment, text: string): Promise<void> {
-  const writer = attachment.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(text)).finally(() => writer.releaseLock());
 }
 
 /** By name. One that is listed twice with two definitions has none: it fits no approval. */

@@ -116,7 +116,9 @@ export function assertHeld(body: CreateBody, { HostConfig: held, ...caps }: Podm
   const missing: string[] = (["Memory", "MemorySwap", "NanoCpus", "PidsLimit"] as const)
     .filter((field) => asked[field] !== undefined && asked[field] !== held[field]);
   if (asked.ReadonlyRootfs && !held.ReadonlyRootfs) missing.push("ReadonlyRootfs");
-  if (asked.NetworkMode === "none" && held.NetworkMode !== "none") missing.push("NetworkMode");
+  // A network of its own has another name there than was asked for.
+  const isExact = /^(none$|container:)/.test(asked.NetworkMode ?? "");
+  if (isExact && held.NetworkMode !== asked.NetworkMode) missing.push("NetworkMode");
   if (held.Privileged) missing.push("Privileged: false");
   const dropsAll = asked.CapDrop?.includes("ALL");
   if (dropsAll && (caps.EffectiveCaps?.length || caps.BoundingCaps?.length)) {

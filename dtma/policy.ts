@@ -6,7 +6,7 @@
 import canonicalize from "canonicalize";
 import type { EgressRoute } from "./egress.ts";
 import type { BuiltImage } from "./image.ts";
-import type { Sandbox, ServerSpec } from "./protocol.ts";
+import { type HttpTransport, type Sandbox, type ServerSpec, STDIO } from "./protocol.ts";
 // moby's default profile (Apache-2.0), resolved for a container without capabilities, less what
 // helps one process into another or out of its sandbox and no MCP server needs: ptrace, mknod,
 // mknodat, personality, io_uring (CVE-2022-29582 and its family); process_vm_* are not in it for
@@ -41,6 +41,10 @@ export const Label = {
   volume: "dev.mooring.volume",
   /** The runtime of a container that is in a sandbox; not there on others. */
   runtime: "dev.mooring.runtime",
+  /** Of a server over HTTP: its transport, as JSON; not there on one on stdio. */
+  transport: "dev.mooring.transport",
+  /** Of the adapter beside a server over HTTP: the name of the server's container. */
+  adapter: "dev.mooring.adapter",
 } as const;
 
 /** In every image that Mooring builds: takes secrets from stdin, then becomes the server. */
@@ -87,6 +91,11 @@ export function containerName(
   return `mooring-${serverId}-${generation}${instance === null ? "" : `-${instance}`}`;
 }
 
+/** What the adapter beside a server's container is called. */
+export function adapterName(container: string): string {
+  return `${container}-adapter`;
+}
+
 /** The volume of a server, which all of its generations and instances share. */
 export function volumeName(serverId: string, name: string): string {
   return `mooring-${serverId}-${name}`;
@@ -118,6 +127,9 @@ export function containerConfig(spec: ServerSpec, context: ContainerContext) {
       [Label.spec]: context.specHash,
       ...(instance !== null && { [Label.instance]: instance }),
       ...(sandbox && { [Label.runtime]: sandbox.runtime }),
+      ...(spec.transport.type !== "stdio" && {
+        [Label.transport]: JSON.stringify(spec.transport),
+      }),
     },
     User: POLICY.user,
     // An entrypoint of our own: the image's may be an init (tini), and HostConfig.Init brings one.
@@ -176,6 +188,59 @@ export function containerConfig(spec: ServerSpec, context: ContainerContext) {
   };
 }
 
+/** What the adapter may take: a Node process and the messages that it passes on. */
+const ADAPTER_MEMORY_MIB = 128;
+
+/**
+ * The create body of the adapter beside a server over HTTP: the same policy, but that it shares the
+ * network of the server's container, and nothing else of it. So it reaches the server's port on the
+ * loopback address, no port is published, and what either may reach is as it was for the server alone.
+ *
+ * @param server the container of the server, which has to run
+ */
+export function adapterConfig(
+  server: { id: string; name: string; serverId: string },
+  { toolboxId, image, transport }: {
+    toolboxId: string;
+    image: BuiltImage;
+    transport: HttpTransport;
+  },
+) {
+  const { serverId, id, name } = server;
+  const body = containerConfig({
+    serverId,
+    generation: 1,
+    name: "adapter",
+    running: true,
+    package: { registry: "remote", url: endpointOf(transport) },
+    arguments: [transport.type],
+    environment: {},
+    secrets: {},
+    secretFiles: {},
+    network: { hosts: [] },
+    volumes: [],
+    memoryMiB: ADAPTER_MEMORY_MIB,
+    instances: "shared",
+    idleStopS: null,
+    restart: 0,
+    tier: "standard",
+    transport: STDIO,
+  }, { toolboxId, image, specHash: "", instance: null, route: null, sandbox: null });
+  return {
+    ...body,
+    Labels: { ...ownLabels(toolboxId, serverId), [Label.adapter]: name },
+    HostConfig: { ...body.HostConfig, NetworkMode: `container:${id}` },
+  };
+}
+
+/**
+ * Where a server over HTTP is for its adapter. By name: servers that guard against DNS rebinding know
+ * `localhost`, and it is tried at 127.0.0.1 and at ::1.
+ */
+export function endpointOf({ port, path }: HttpTransport): string {
+  return `http://localhost:${port}${path}`;
+}
+
 /**
  * What the launcher in an image (images/launch.sh) reads from stdin before it becomes the server:
  * its secrets, a line each, and `run`.
@@ -202,6 +267,9 @@ function hasSecretFiles(spec: ServerSpec): boolean {
   return Object.keys(spec.secretFiles).length > 0;
 }
 
+/** In place of an image, which is not of the hash. */
+const NO_IMAGE: BuiltImage = { id: "", command: [], hasLauncher: true, workingDirectory: null };
+
 /**
  * What a running container is known by: HMAC-SHA-256, as hex, over all that it is made from but its
  * image, its generation and the hosts it may reach. So a change of the spec or of this policy is
@@ -218,14 +286,21 @@ export async function specHash(
 ): Promise<string> {
   const made = containerConfig({ ...spec, generation: 1 }, {
     toolboxId: "",
-    image: { id: "", command: [], hasLauncher: true, workingDirectory: null },
+    image: NO_IMAGE,
     specHash: "",
     instance: null,
     route: spec.network.hosts.length > 0 ? { network: "", proxyAddress: "" } : null,
     sandbox,
   });
-  const { package: from, secrets, secretFiles, restart, instances } = spec;
-  const body = canonicalize({ from, made, secrets, secretFiles, restart, instances });
+  const { package: from, secrets, secretFiles, restart, instances, transport } = spec;
+  const adapter = transport.type === "stdio" ? {} : {
+    adapter: adapterConfig({ id: "", name: "", serverId: spec.serverId }, {
+      toolboxId: "",
+      image: NO_IMAGE,
+      transport,
+    }),
+  };
+  const body = canonicalize({ from, made, secrets, secretFiles, restart, instances, ...adapter });
   const mac = await crypto.subtle.sign("HMAC", key, new TextEncoder().encode(body));
   return new Uint8Array(mac).toHex();
 }

@@ -250,6 +250,25 @@ export const VolumeSpec = z.object({
 export type VolumeSpec = z.infer<typeof VolumeSpec>;
 
 /**
+ * How a server speaks in its container. Over HTTP it listens there, on whichever of its addresses, and
+ * DTMA reaches it from within its network: no port is published.
+ */
+export const Transport = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("stdio") }),
+  z.object({
+    type: z.enum(["streamable-http", "sse"]),
+    port: z.int().min(1).max(65_535),
+    /** Of its Streamable HTTP endpoint, or of the stream of HTTP+SSE; without a query. */
+    path: z.string().regex(/^\/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$/).max(200),
+  }),
+]);
+export type Transport = z.infer<typeof Transport>;
+export type HttpTransport = Exclude<Transport, { type: "stdio" }>;
+
+/** On which the adapter speaks, and DTMA with it. */
+export const STDIO: Transport = { type: "stdio" };
+
+/**
  * How far a server is trusted. `standard`: in a sandbox (gVisor, Kata) where the toolbox has one, else
  * on the host's kernel under the whole policy. `untrusted`: in a sandbox or not at all.
  */
@@ -301,6 +320,8 @@ export const ServerSpec = z.object({
   restart: z.int().nonnegative().default(0),
   /** A DTMA that does not know of tiers would run any: the app sends it no untrusted server. */
   tier: Tier.default("standard"),
+  /** One that does not know of transports would wait for it on stdio: the app sends it stdio alone. */
+  transport: Transport.default(STDIO),
 });
 export type ServerSpec = z.infer<typeof ServerSpec>;
 
@@ -310,6 +331,8 @@ export const HostFacts = z.object({
   protocolVersion: z.int(),
   /** It knows {@link Tier}: without it an untrusted server would be run like any other. */
   knowsTiers: z.boolean().optional(),
+  /** It knows {@link Transport}: without it a server over HTTP would be taken for one on stdio. */
+  knowsTransports: z.boolean().optional(),
   /** What scans images for vulnerabilities; null: nothing does. Not there: DTMA cannot. */
   scanner: z.string().max(20).nullable().optional(),
   /**

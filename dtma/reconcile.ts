@@ -238,7 +238,7 @@ export class Reconciler {
   /** One at a time; keeps the images of all servers that are listed, stopped ones too. */
   #collectImages(): Promise<void> {
     const collected = this.#collecting.then(() => {
-      const wanted = [...this.#loops.values()].flatMap((loop) => loop.wanted?.package ?? []);
+      const wanted = [...this.#loops.values()].flatMap((loop) => loop.packages);
       return this.#toolbox.images.collect(wanted);
     });
     this.#collecting = collected.catch(() => {});

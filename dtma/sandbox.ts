@@ -98,7 +98,7 @@ export class SandboxError extends Error {
  * @throws SandboxError for an untrusted server that would have to share the host's kernel
  */
 export function isolationFor(
-  { tier, network }: Pick<ServerSpec, "tier" | "network">,
+  { tier, network, transport }: Pick<ServerSpec, "tier" | "network" | "transport">,
   found: Found,
   owner: Ceiling["sandbox"],
 ): Isolation {
@@ -116,6 +116,18 @@ export function isolationFor(
   }
   if (tier === "standard" && !owner.standard) {
     return { sandbox: null, why: "The toolbox's owner keeps standard servers out of its sandbox" };
+  }
+  if (transport.type !== "stdio") {
+    // Each sandbox has a network stack of its own: the loopback address of one is not the other's.
+    const why = `A server in ${
+      sandboxTitle(sandbox)
+    } is reached on stdio alone, and it speaks HTTP`;
+    if (tier === "standard") return { sandbox: null, why };
+    throw new SandboxError(
+      `This toolbox refuses it: the server is untrusted. ${why}`,
+      "Take it on stdio, if it can be told to speak on it, or deploy it as a standard server if you " +
+        "trust it so far.",
+    );
   }
   const pattern = network.hosts.find((host) => host.startsWith("*"));
   if (pattern === undefined) return { sandbox };

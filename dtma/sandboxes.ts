@@ -3,7 +3,7 @@ import type { Ceiling } from "./ceiling.ts";
 import { type Docker, DockerError, type EngineInfo, type EngineVersion } from "./docker.ts";
 import { BASES } from "./image_recipes.ts";
 import { containerConfig } from "./policy.ts";
-import type { Sandbox, ServerSpec } from "./protocol.ts";
+import { type Sandbox, type ServerSpec, STDIO } from "./protocol.ts";
 import { type RuntimeFacts, runtimeFacts, sandboxOf, sandboxTitle } from "./sandbox.ts";
 
 /** The engine's sandbox; or none, and why there is none although one is registered. */
@@ -29,6 +29,7 @@ const TRIAL: ServerSpec = {
   idleStopS: null,
   restart: 0,
   tier: "untrusted",
+  transport: STDIO,
 };
 
 /**

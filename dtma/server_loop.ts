@@ -4,6 +4,7 @@
  * one's tools are listed; one that does not get so far is removed, and the older goes on serving.
  */
 import type { Ceiling } from "./ceiling.ts";
+import { adapterPackage, transportOf } from "./adapter.ts";
 import { AgentInstances } from "./agent_instances.ts";
 import type { WantedServer } from "./desired.ts";
 import { type ContainerSummary, DockerError, EngineAbsentError } from "./docker.ts";
@@ -16,6 +17,7 @@ import {
   type Layer,
   LAYERS,
   type Observation,
+  type Package,
   type ReportedEvent,
   type Sandbox,
   type ServerSpec,
@@ -136,6 +138,13 @@ export class ServerLoop {
 
   get wanted(): WantedServer | null {
     return this.#wanted;
+  }
+
+  /** What the images are made from that the server is to run on. */
+  get packages(): Package[] {
+    if (!this.#wanted) return [];
+    const { package: own, transport } = this.#wanted;
+    return transport.type === "stdio" ? [own] : [own, adapterPackage(transport)];
   }
 
   /** The containers that are up, for whoever measures them. */
@@ -581,7 +590,7 @@ export class ServerLoop {
     if (found && !this.#primary) kept.add(found.Id);
     for (const each of containers) {
       if (kept.has(each.Id)) continue;
-      await removeContainer(this.#toolbox, { id: each.Id, name: each.Names[0].slice(1) });
+      await this.#removeContainer(each);
     }
     if (found && !this.#primary) await this.#adopt(found, spec, found === asItShouldBe, signal);
     for (const each of agents) this.#agents.adopt(each, spec);
@@ -638,6 +647,9 @@ export class ServerLoop {
     };
     const startedMs = performance.now();
     const image = await this.#toolbox.images.ensure(spec.package, options);
+    if (spec.transport.type !== "stdio") {
+      await this.#toolbox.images.ensure(adapterPackage(spec.transport), { signal });
+    }
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
     const detail = built ? `Built in ${seconds} s` : "Was there already";
     reporting.layer("image", { state: "ready", detail });
@@ -809,14 +821,29 @@ export class ServerLoop {
     this.#turn();
   }
 
-  #containers(): Promise<ContainerSummary[]> {
-    return this.#toolbox.docker.listContainers(this.#ownLabels());
+  /** The server's own; adapters are beside them, and one whose server is gone is removed. */
+  async #containers(): Promise<ContainerSummary[]> {
+    const { docker } = this.#toolbox;
+    const all = await docker.listContainers(this.#ownLabels());
+    const servers = all.filter(({ Labels }) => Labels[Label.adapter] === undefined);
+    const names = new Set<string | undefined>(servers.map(nameOf));
+    for (const { Id, Labels } of all) {
+      const beside = Labels[Label.adapter];
+      if (beside !== undefined && !names.has(beside)) await docker.removeContainer(Id);
+    }
+    return servers;
   }
 
   async #removeContainers(): Promise<void> {
-    for (const { Id, Names } of await this.#containers()) {
-      await removeContainer(this.#toolbox, { id: Id, name: Names[0].slice(1) });
-    }
+    for (const each of await this.#containers()) await this.#removeContainer(each);
+  }
+
+  async #removeContainer(found: ContainerSummary): Promise<void> {
+    await removeContainer(this.#toolbox, {
+      id: found.Id,
+      name: nameOf(found),
+      transport: transportOf(found),
+    });
   }
 
   async #removeNetworks(): Promise<void> {
@@ -879,6 +906,10 @@ function sharedRunning(containers: ContainerSummary[]): ContainerSummary[] {
   return containers
     .filter(({ State, Labels }) => State === "running" && Labels[Label.instance] === undefined)
     .toSorted((a, b) => generationOf(b) - generationOf(a));
+}
+
+function nameOf({ Names }: ContainerSummary): string {
+  return Names[0].slice(1);
 }
 
 function generationOf({ Labels }: ContainerSummary): number {

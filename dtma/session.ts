@@ -7,7 +7,9 @@
  * client is. With an older one DTMA stands in for the client: it sets the log level, subscribes to
  * resources (subscriptions.ts) and holds calls that ask their caller something (held_calls.ts).
  *
- * Not here yet: tasks of 2025-11-25, which are not those of the waist; servers that are not on stdio.
+ * Servers over HTTP have an adapter before them, which is on stdio (adapter.ts, remote_adapter/).
+ *
+ * Not here yet: tasks of 2025-11-25, which are not those of the waist.
  */
 import { Connection, isObject, rateLimited } from "./connection.ts";
 import {
@@ -163,6 +165,22 @@ const CACHEABLE = new Set([
 
 const META_PREFIX = "io.modelcontextprotocol/";
 
+/** In the `data` of the adapter's errors (remote_adapter/remote.mts): what a person should look at. */
+const ADVICE_KEY = "dev.mooring/advice";
+
+/** By words, so that no server writes what is shown as Mooring's advice. */
+const ADVICE = {
+  port:
+    "Look at the log below for the port that the server listens on, and check the port that its " +
+    "entry declares; many servers take theirs from the variable PORT or an argument.",
+  transport:
+    "Check the path and the transport that its entry declares; most servers have theirs at " +
+    "/mcp or at /sse.",
+  url: "Check the URL, and that the server is up and can be reached from the toolbox.",
+  path: "Check the URL's path; most servers have theirs at /mcp or at /sse.",
+  credentials: "Add the server anew with the header that it asks for, and a key that is valid.",
+};
+
 /** The servers that answer a probe answer at once; those that do not must not cost the start more. */
 const PROBE_TIMEOUT_MS = 2000;
 
@@ -277,6 +295,8 @@ class StdioSession implements Session {
     if (error?.code === ErrorCode.timedOut || error?.code === ErrorCode.serverUnavailable) {
       return null;
     }
+    // A remote server may be away for a while; one beside its adapter has closed its port.
+    if (error && adviceOf(error) === "port") return null;
     return performance.now() - startedMs;
   }
 
@@ -292,6 +312,8 @@ class StdioSession implements Session {
     // A server that starts slowly answers the probe late, and refuses `initialize` if it is modern.
     const late = probe && await inTime(probe, 0);
     if (late && this.#isModern(late)) return this.#beginModern(late);
+    const advice = adviceOf(answer.error!);
+    if (advice) throw new HandshakeError(answer.error!.message.slice(0, 500), ADVICE[advice]);
     if (await this.#listsAlready()) return;
     throw new HandshakeError(
       `The server refused to initialize: ${answer.error!.message.slice(0, 500)} ` +
@@ -645,6 +667,14 @@ function completed(
     result: { ...added, ...result },
     text: `${JSON.stringify(added).slice(0, -1)}${separator}${members}`,
   };
+}
+
+/** The word by which the adapter before a server says what is wrong with reaching it; null of others. */
+function adviceOf({ data }: { data?: unknown }): keyof typeof ADVICE | null {
+  const word = isObject(data) ? data[ADVICE_KEY] : undefined;
+  return typeof word === "string" && Object.hasOwn(ADVICE, word)
+    ? word as keyof typeof ADVICE
+    : null;
 }
 
 function unsupported(revisions: unknown[]): HandshakeError {

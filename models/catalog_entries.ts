@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { HostPort, Package, Tier, VolumeSpec } from "../dtma/protocol.ts";
+import { HostPort, Package, STDIO, Tier, Transport, VolumeSpec } from "../dtma/protocol.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { NotFound } from "./errors.ts";
 import { withoutNul } from "./events.ts";
@@ -55,6 +55,8 @@ export const CatalogEntry = z.object({
   instances: z.enum(["shared", "agent", "session"]).default("shared"),
   /** `untrusted`: not to run without a kernel of its own. */
   tier: Tier.default("standard"),
+  /** How it speaks in its container, started with the entry's arguments and environment. */
+  transport: Transport.default(STDIO),
 });
 export type CatalogEntry = z.infer<typeof CatalogEntry>;
 

@@ -1,5 +1,5 @@
 /** Where a new server goes: pure, so that the form and the deploy say the same. */
-import type { Tier } from "../dtma/protocol.ts";
+import type { Tier, Transport } from "../dtma/protocol.ts";
 import type { Toolbox } from "./toolboxes.ts";
 
 /** What is looked at of a toolbox. */
@@ -25,6 +25,8 @@ export interface Wish {
   label?: string;
   /** An untrusted server goes where there is a sandbox; without it a standard one. */
   tier?: Tier;
+  /** One over HTTP goes where the DTMA knows of that; without it one on stdio. */
+  transport?: Transport;
 }
 
 export interface Placement {
@@ -91,6 +93,15 @@ export function lacksSandbox(
     "install one there";
 }
 
+/** That a toolbox's DTMA cannot reach a server over HTTP, as a sentence; null when it can, or is not known. */
+export function lacksTransport(
+  { name, facts }: Candidate,
+  { transport }: Pick<Wish, "transport">,
+): string | null {
+  if (!transport || transport.type === "stdio" || !facts || facts.knowsTransports) return null;
+  return `${name} has a DTMA that is too old for servers that speak HTTP: update Mooring there`;
+}
+
 /** Why a toolbox takes no new server whoever asks, as a sentence; null when it may. */
 export function whyNever(box: Candidate): string | null {
   if (box.revokedAt) return `${box.name} was revoked`;
@@ -109,8 +120,8 @@ function whyNot(box: Candidate, wish: Wish): string | null {
   if (!box.isEnrolled || !box.facts) return `${box.name} has not been heard of yet`;
   if (!box.isOnline) return `${box.name} is not heard of: check that its machine and its DTMA run`;
   if (box.facts.engine.state !== "ready") return `${box.name} has no Docker Engine that answers`;
-  const unsafe = lacksSandbox(box, wish);
-  if (unsafe) return unsafe;
+  const lacking = lacksSandbox(box, wish) ?? lacksTransport(box, wish);
+  if (lacking) return lacking;
   if (freeMiB(box) < memoryMiB) {
     return `${box.name} has ${
       Math.max(0, Math.floor(freeMiB(box)))

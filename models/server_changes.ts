@@ -1,5 +1,5 @@
 /** What a new generation of a server changes, as a person would say it. */
-import { packageTitle } from "../dtma/protocol.ts";
+import { packageTitle, type Transport } from "../dtma/protocol.ts";
 import { askedInputs } from "./catalog_entries.ts";
 import type { ServerConfig } from "./servers.ts";
 
@@ -15,6 +15,12 @@ const INSTANCES = {
   agent: "one for each agent",
   session: "one for each session",
 };
+
+function spokenOn(transport: Transport): string {
+  if (transport.type === "stdio") return "standard input and output";
+  const { type, port, path } = transport;
+  return `${type === "sse" ? "HTTP+SSE" : "Streamable HTTP"} at port ${port}, path ${path}`;
+}
 
 /** The differences of two configurations, in the order of the form; secrets by name alone. */
 export function changesBetween(before: ServerConfig, after: ServerConfig): Change[] {
@@ -42,13 +48,14 @@ export function changesBetween(before: ServerConfig, after: ServerConfig): Chang
     });
   }
   const options = (config: ServerConfig) => {
-    const { hosts, memoryMiB, instances, idleStopS, tier, restart } = config.options;
+    const { hosts, memoryMiB, instances, idleStopS, tier, transport, restart } = config.options;
     return {
       "Hosts allowed beside its entry's": hosts.join(", ") || null,
       "Memory": `${memoryMiB ?? config.entry.memoryMiB} MiB`,
       "Instances": INSTANCES[instances ?? config.entry.instances],
       "Sleeps when idle": idleStopS === null ? "never" : `after ${idleStopS / 60} minutes`,
       "How far it is trusted": tier ?? config.entry.tier,
+      "Speaks on": spokenOn(transport ?? config.entry.transport),
       "Restarts asked for": String(restart),
     };
   };

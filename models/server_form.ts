@@ -1,6 +1,7 @@
 /** Reads the deploy form against a catalog entry, and turns what was given into a container's spec. */
 import { z } from "zod";
-import { type ServerSpec, Tier } from "../dtma/protocol.ts";
+import canonicalize from "canonicalize";
+import { type ServerSpec, STDIO, Tier, Transport } from "../dtma/protocol.ts";
 import { type AskedInput, askedInputs, buildCodeOf, type CatalogEntry } from "./catalog_entries.ts";
 import { Invalid } from "./errors.ts";
 import type { ServerOptions } from "./server_options.ts";
@@ -91,6 +92,10 @@ const OptionFields = z.object({
       .max(10_080, "must be a week at most"),
   ], "must be minutes, from half a minute to a week, or empty"),
   "option.tier": z.enum(Tier.options, "must be standard or untrusted"),
+  "option.transport": z.enum(
+    ["stdio", "streamable-http", "sse"],
+    "must be standard input and output, Streamable HTTP or HTTP+SSE",
+  ),
 }).partial();
 
 /**
@@ -116,19 +121,55 @@ export function readOptions(
     "option.instances": instances,
     "option.idleStopMinutes": idleMinutes,
     "option.tier": tier,
+    "option.transport": type,
   } = parsed.data;
+  // How a remote server speaks is found by the adapter that is deployed for it.
+  const isAsked = type && entry.package.registry !== "remote";
+  const transport = isAsked ? readTransport(type, form) : undefined;
   // What is the entry's own wish is not made the person's: a later entry may know better.
   const own = <T>(value: T | undefined, before: T | null, wished: T) =>
     value === undefined ? before : value === wished ? null : value;
-  return {
+  const read: ServerOptions = {
     ...options,
     memoryMiB: own(memoryMiB, options.memoryMiB, entry.memoryMiB),
     instances: own(instances, options.instances, entry.instances),
     tier: own(tier, options.tier, entry.tier),
+    transport: transport && canonicalize(transport) === canonicalize(entry.transport)
+      ? null
+      : transport ?? options.transport,
     idleStopS: idleMinutes === undefined
       ? options.idleStopS
       : idleMinutes && Math.round(idleMinutes * 60),
   };
+  const isOverHttp = (read.transport ?? entry.transport).type !== "stdio";
+  if (isOverHttp && (read.tier ?? entry.tier) === "untrusted") {
+    const mistake =
+      "An untrusted server runs in a sandbox, in which it is reached on standard input and output " +
+      "alone: this one speaks HTTP";
+    throw new Invalid(mistake, { "option.tier": mistake });
+  }
+  return read;
+}
+
+/** @throws {Invalid} with a sentence for the port and the path where they do not hold */
+function readTransport(type: Transport["type"], form: Record<string, string>): Transport {
+  if (type === "stdio") return STDIO;
+  const { "option.port": port = "", "option.path": path = "" } = form;
+  const parsed = Transport.safeParse({ type, port: Number(port.trim()), path: path.trim() });
+  if (parsed.success) return parsed.data;
+  const sentences: Record<string, string> = {
+    port: "The port must be a number from 1 to 65535: the one that the server listens on",
+    path: "The path must begin with a slash, such as /mcp, and have no query",
+  };
+  throw new Invalid(
+    "One field needs attention",
+    Object.fromEntries(
+      parsed.error.issues.map(({ path: [field] }) => [
+        `option.${String(field)}`,
+        sentences[String(field)],
+      ]),
+    ),
+  );
 }
 
 /**

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { HostPort, Tier } from "../dtma/protocol.ts";
+import { HostPort, Tier, Transport } from "../dtma/protocol.ts";
 
 /** How a server runs, apart from what its entry asks. */
 export const ServerOptions = z.object({
@@ -10,6 +10,7 @@ export const ServerOptions = z.object({
   /** Seconds without a call after which an instance is stopped; null: never. */
   idleStopS: z.int().min(30).max(604_800).nullable().default(null),
   tier: Tier.nullable().default(null),
+  transport: Transport.nullable().default(null),
   /** Grows with each restart that a person asks for. */
   restart: z.int().nonnegative().default(0),
 });

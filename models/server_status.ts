@@ -41,8 +41,8 @@ export function presentLayers(
 /** The one status of a server, and a sentence for it. */
 export function statusOf(
   server: Pick<Server, "running" | "removedAt" | "toolboxName"> & {
-    /** It is untrusted, and its toolbox's DTMA does not know what that asks of it. */
-    isRefused?: boolean;
+    /** What its toolbox's DTMA is too old to know of: that it is untrusted, or speaks HTTP. */
+    refused?: "tier" | "transport" | null;
   },
   layers: Layers,
   toolboxSilentS: number | null,
@@ -80,12 +80,15 @@ export function statusOf(
       statusDetail: stopped ? "Stopped; start it to use its tools" : "Is being stopped",
     };
   }
-  if (server.isRefused) {
+  if (server.refused) {
+    const [what, lacking] = server.refused === "tier"
+      ? ["is untrusted", "sandbox it"]
+      : ["speaks HTTP", "reach it"];
     return {
       status: "failed",
       statusDetail:
-        `It is untrusted, and the DTMA of the toolbox "${server.toolboxName}" is too old to sandbox ` +
-        "it, so it is not run there. Update Mooring on that toolbox",
+        `It ${what}, and the DTMA of the toolbox "${server.toolboxName}" is too old to ${lacking}, ` +
+        "so it is not run there. Update Mooring on that toolbox",
     };
   }
   const failed = LAYERS.find((layer) => layers[layer].state === "failed");

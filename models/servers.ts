@@ -9,6 +9,7 @@ import {
   packageTitle,
   type Sandbox,
   type Tier,
+  type Transport,
 } from "../dtma/protocol.ts";
 import { buildCodeOf, CatalogEntry, readCatalogEntry } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
@@ -20,8 +21,16 @@ import { missingConsent, readForm, readOptions } from "./server_form.ts";
 import { ServerOptions } from "./server_options.ts";
 import { type HostLayer, hostLayer, type ShownLayer, shownLayers } from "./server_host.ts";
 import { type Layers, presentLayers, type ServerStatus, statusOf } from "./server_status.ts";
-import { lacksLabel, lacksSandbox, nothingFits, place, whyNever, type Wish } from "./placement.ts";
-import { readToolboxes } from "./toolboxes.ts";
+import {
+  lacksLabel,
+  lacksSandbox,
+  lacksTransport,
+  nothingFits,
+  place,
+  whyNever,
+  type Wish,
+} from "./placement.ts";
+import { readToolboxes, type Toolbox } from "./toolboxes.ts";
 import { validName } from "./workspaces.ts";
 
 /** What a generation says: the catalog entry as it was, and what was given for its inputs. */
@@ -38,6 +47,13 @@ export type ServerConfig = z.infer<typeof ServerConfig>;
 /** How far a server is trusted: what its person says, or else its entry. */
 export function tierOf({ entry, options }: Pick<ServerConfig, "entry" | "options">): Tier {
   return options.tier ?? entry.tier;
+}
+
+/** How a server speaks: as its person says, or else its entry. */
+export function transportOf(
+  { entry, options }: Pick<ServerConfig, "entry" | "options">,
+): Transport {
+  return options.transport ?? entry.transport;
 }
 
 export interface Server {
@@ -159,6 +175,7 @@ async function deploy(
         memoryMiB: entry.memoryMiB,
         label: request.label,
         tier: tierOf({ entry, options }),
+        transport: transportOf({ entry, options }),
       });
 
       const { values, secrets } = readForm(
@@ -232,7 +249,7 @@ export async function reconfigureServer(
     const { entry, secrets: kept } = server.config;
     const { values, secrets } = readForm(entry, change.form, Object.keys(kept));
     const options = readOptions(change.form, server.config);
-    await mustBeSandboxable(sql, server, tierOf({ entry, options }));
+    await mustBeRunnable(sql, server, { entry, options });
     const config: ServerConfig = { entry, values, secrets: kept, options };
     // Canonical: jsonb gives keys back in an order of its own.
     const isSame = Object.keys(secrets).length === 0 && server.running &&
@@ -392,8 +409,7 @@ async function placeFor(
     if (lacking) {
       throw new Invalid(`${lacking}: choose another toolbox, or no label`, { label: lacking });
     }
-    const unsafe = lacksSandbox(box, wish);
-    if (unsafe) throw new Invalid(unsafe, { "option.tier": unsafe });
+    refuseUnrunnable(box, wish);
     return box.id;
   }
   const placed = place(boxes, wish).toolboxId;
@@ -403,11 +419,24 @@ async function placeFor(
 }
 
 /** That a server's toolbox can run it: better told in the form than by a generation that fails. */
-async function mustBeSandboxable(sql: Sql, server: Server, tier: Tier): Promise<void> {
-  if (tier === server.tier) return;
+async function mustBeRunnable(
+  sql: Sql,
+  server: Server,
+  config: Pick<ServerConfig, "entry" | "options">,
+): Promise<void> {
+  const tier = tierOf(config), transport = transportOf(config);
+  const isSame = tier === server.tier && transport.type === transportOf(server.config).type;
+  if (isSame) return;
   const [box] = await readToolboxes(sql, sql`t.id = ${server.toolboxId}`);
-  const unsafe = box && lacksSandbox(box, { tier });
+  if (box) refuseUnrunnable(box, { tier, transport });
+}
+
+/** @throws {Invalid} */
+function refuseUnrunnable(box: Toolbox, wish: Pick<Wish, "tier" | "transport">): void {
+  const unsafe = lacksSandbox(box, wish);
   if (unsafe) throw new Invalid(unsafe, { "option.tier": unsafe });
+  const old = lacksTransport(box, wish);
+  if (old) throw new Invalid(old, { "option.transport": old });
 }
 
 /** Also one that was removed since: a click that comes late must not bring it back. */
@@ -513,6 +542,7 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
     facts: unknown;
     lastSeenAt: Date | null;
     knowsTiers: boolean;
+    knowsTransports: boolean;
     silentS: number | null;
     toolboxRevokedAt: Date | null;
   })[]>`
@@ -523,6 +553,7 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
       o.serving_generation as "servingGeneration", o.health, coalesce(o.instances, '[]') as instances,
       coalesce(o.volumes, '[]') as volumes, nullif(o.sandbox, 'null') as sandbox, o.unsandboxed,
       coalesce((t.facts ->> 'knowsTiers')::boolean, false) as "knowsTiers",
+      coalesce((t.facts ->> 'knowsTransports')::boolean, false) as "knowsTransports",
       o.server_info as "serverInfo", coalesce(o.log_tail, '[]') as "logTail",
       o.observed_at as "observedAt",
       g.created_at as "generationAt", t.facts, t.last_seen_at as "lastSeenAt",
@@ -540,7 +571,8 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
     left join observations o on o.server_id = s.id
     where ${which} order by lower(s.name), s.id`;
   return rows.map((read) => {
-    const { silentS, lastSeenAt, toolboxRevokedAt, generationAt, facts, knowsTiers, ...row } = read;
+    const { silentS, lastSeenAt, toolboxRevokedAt, generationAt, facts, ...known } = read;
+    const { knowsTiers, knowsTransports, ...row } = known;
     const layers = presentLayers({ ...row, generationAt });
     const host = hostLayer({
       ...row,
@@ -551,14 +583,19 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
     });
     const config = ServerConfig.parse(row.config);
     const tier = tierOf(config);
-    const isRefused = tier === "untrusted" && !knowsTiers;
+    const isOverHttp = transportOf(config).type !== "stdio";
+    const refused = tier === "untrusted" && !knowsTiers
+      ? "tier" as const
+      : isOverHttp && !knowsTransports
+      ? "transport" as const
+      : null;
     return {
       ...row,
       config,
       tier,
       host,
       layers: shownLayers(layers, host),
-      ...statusOf({ ...row, isRefused }, layers, silentS, toolboxRevokedAt !== null),
+      ...statusOf({ ...row, refused }, layers, silentS, toolboxRevokedAt !== null),
     };
   });
 }

@@ -18,7 +18,7 @@ import { recordReportedEvents, withoutNul } from "./events.ts";
 import { openSecret, type SecretsKey } from "./secrets.ts";
 import { resolveInputs } from "./server_form.ts";
 import { TOOLBOX_SILENT_S } from "./server_status.ts";
-import { ServerConfig, tierOf } from "./servers.ts";
+import { ServerConfig, tierOf, transportOf } from "./servers.ts";
 import { newToken, tokenHash } from "./tokens.ts";
 
 export interface Toolbox {
@@ -202,22 +202,25 @@ export async function desiredOf(
   toolboxId: string,
   secretsKey: SecretsKey,
 ): Promise<Omit<DesiredResponse, "appPublicKey">> {
-  const { version, servers, sealed, removing, rotateKey, knowsTiers } = await db.asToolbox(
-    toolboxId,
-    async (sql) => {
-      // One statement, one snapshot: version and servers belong together.
-      const [row] = await sql<
-        {
-          version: string;
-          rotateKey: boolean;
-          knowsTiers: boolean | null;
-          servers: ServerRow[] | null;
-          sealed: SecretRow[] | null;
-          removing: { serverId: string; deleteVolumes: boolean }[] | null;
-        }[]
-      >`
+  const { version, servers, sealed, removing, rotateKey, knowsTiers, knowsTransports } = await db
+    .asToolbox(
+      toolboxId,
+      async (sql) => {
+        // One statement, one snapshot: version and servers belong together.
+        const [row] = await sql<
+          {
+            version: string;
+            rotateKey: boolean;
+            knowsTiers: boolean | null;
+            knowsTransports: boolean | null;
+            servers: ServerRow[] | null;
+            sealed: SecretRow[] | null;
+            removing: { serverId: string; deleteVolumes: boolean }[] | null;
+          }[]
+        >`
       select t.desired_version::text as version, t.rotation_asked_at is not null as "rotateKey",
         (t.facts ->> 'knowsTiers')::boolean as "knowsTiers",
+        (t.facts ->> 'knowsTransports')::boolean as "knowsTransports",
         (select json_agg(json_build_object('id', s.id, 'slug', s.slug, 'generation', s.generation,
             'running', s.running, 'config', g.config) order by s.id)
           from servers s join server_generations g on g.server_id = s.id and g.generation = s.generation
@@ -228,17 +231,18 @@ export async function desiredOf(
         (select json_agg(json_build_object('serverId', s.id, 'deleteVolumes', s.delete_volumes))
           from servers s where s.toolbox_id = t.id and s.removed_at is not null) as removing
       from toolboxes t`;
-      if (!row) throw new NotFound("There is no such toolbox");
-      return {
-        version: row.version,
-        rotateKey: row.rotateKey,
-        knowsTiers: row.knowsTiers ?? false,
-        servers: row.servers ?? [],
-        sealed: row.sealed ?? [],
-        removing: row.removing ?? [],
-      };
-    },
-  );
+        if (!row) throw new NotFound("There is no such toolbox");
+        return {
+          version: row.version,
+          rotateKey: row.rotateKey,
+          knowsTiers: row.knowsTiers ?? false,
+          knowsTransports: row.knowsTransports ?? false,
+          servers: row.servers ?? [],
+          sealed: row.sealed ?? [],
+          removing: row.removing ?? [],
+        };
+      },
+    );
   return {
     version,
     removing,
@@ -255,13 +259,16 @@ export async function desiredOf(
         });
       }
       const tier = tierOf(config);
+      const transport = transportOf(config);
       const instances = config.options.instances ?? config.entry.instances;
       return {
         serverId: row.id,
         generation: row.generation,
         name: row.slug,
-        // One that knows no tiers would run it on its kernel: see statusOf for what a person is told.
-        running: row.running && (tier === "standard" || knowsTiers),
+        // One that knows no tiers would run it on its kernel, and one that knows no transports would wait
+        // for it on stdio: see statusOf for what a person is told.
+        running: row.running && (tier === "standard" || knowsTiers) &&
+          (transport.type === "stdio" || knowsTransports),
         package: config.entry.package,
         network: { hosts: [...config.entry.network.hosts, ...config.options.hosts] },
         volumes: config.entry.volumes,
@@ -271,6 +278,7 @@ export async function desiredOf(
         idleStopS: config.options.idleStopS,
         restart: config.options.restart,
         tier,
+        transport,
         ...resolveInputs(config.entry, config.values, secrets),
       };
     })),

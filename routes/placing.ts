@@ -6,11 +6,11 @@ import type { Toolbox } from "../models/toolboxes.ts";
 /** What the deploy form shows of the toolboxes: of all that are left, or of those with a label. */
 export function placing(
   all: Toolbox[],
-  { memoryMiB, tier }: Pick<CatalogEntry, "memoryMiB" | "tier">,
+  { memoryMiB, tier, transport }: Pick<CatalogEntry, "memoryMiB" | "tier" | "transport">,
   { label, tier: asked }: { label?: string; tier?: string } = {},
 ) {
   const toolboxes = all.filter((box) => !box.revokedAt);
-  const wish = { memoryMiB, label, tier: Tier.safeParse(asked).data ?? tier };
+  const wish = { memoryMiB, label, tier: Tier.safeParse(asked).data ?? tier, transport };
   const placement = place(toolboxes, wish);
   return {
     toolboxes,

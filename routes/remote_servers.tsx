@@ -1,5 +1,6 @@
 import { type Context, Hono } from "hono";
 import { z } from "zod";
+import { STDIO } from "../dtma/protocol.ts";
 import { Invalid } from "../models/errors.ts";
 import { REMOTE_MEMORY_MIB, remoteEntry } from "../models/remote_servers.ts";
 import { deployEntry } from "../models/servers.ts";
@@ -49,9 +50,13 @@ export function remoteServerRoutes({ db, secretsKey }: Deps) {
         mistakes={mistakes}
         message={message}
         idempotencyKey={z.uuid().safeParse(form.idempotencyKey).data ?? crypto.randomUUID()}
-        {...placing(toolboxes, { memoryMiB: REMOTE_MEMORY_MIB, tier: "standard" }, {
-          label: form.label || undefined,
-        })}
+        {...placing(
+          toolboxes,
+          { memoryMiB: REMOTE_MEMORY_MIB, tier: "standard", transport: STDIO },
+          {
+            label: form.label || undefined,
+          },
+        )}
       />
     );
   }

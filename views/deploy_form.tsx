@@ -4,6 +4,7 @@ import type { Toolbox } from "../models/toolboxes.ts";
 import { TierField } from "./isolation.tsx";
 import type { EntryProps } from "./marketplace.tsx";
 import { count, Field, Mistake } from "./parts.tsx";
+import { TransportFields, transportTitle } from "./transport.tsx";
 import { useUrl } from "./url.ts";
 
 /** The form that deploys an entry: what it asks, where it goes, and what has to be agreed to. */
@@ -44,6 +45,17 @@ export function DeployForm(props: EntryProps) {
         entryTier={entry.tier}
         mistake={mistakes["option.tier"]}
       />
+      {entry.package.registry !== "remote" && (
+        <details
+          class="more"
+          open={Object.keys(mistakes).some((field) =>
+            /^option\.(transport|port|path)$/.test(field)
+          )}
+        >
+          <summary>It speaks {transportTitle(entry.transport)}</summary>
+          <TransportFields transport={entry.transport} values={values} mistakes={mistakes} />
+        </details>
+      )}
       {props.buildCode && (
         <BuildConsent
           code={props.buildCode}

@@ -4,6 +4,7 @@ import type { Toolbox } from "../models/toolboxes.ts";
 import { DeployForm } from "./deploy_form.tsx";
 import { PackageFacts, registryName } from "./package.tsx";
 import { count, Empty } from "./parts.tsx";
+import { TransportFacts } from "./transport.tsx";
 import { useUrl } from "./url.ts";
 
 export interface MarketplaceProps {
@@ -91,6 +92,7 @@ export function Results({ rows, total, query }: MarketplaceProps) {
               <p class="badges">
                 <span class="badge">{entry.category}</span>
                 <span class="badge">{registryName(entry.package)}</span>
+                {entry.transport.type !== "stdio" && <span class="badge">speaks HTTP</span>}
                 {needsSecret(entry) && <span class="badge">needs a key</span>}
                 <span class="badge">
                   {entry.network.hosts.length ? "uses the network" : "no network"}
@@ -145,6 +147,7 @@ export function Entry(props: EntryProps) {
           <p>{entry.description}</p>
           <dl class="facts">
             <PackageFacts of={entry.package} />
+            {entry.package.registry !== "remote" && <TransportFacts of={entry.transport} />}
             <dt>License</dt>
             <dd>{entry.license}</dd>
             <dt>Home page</dt>

@@ -18,6 +18,7 @@ import { ServerNetwork } from "./server_network.tsx";
 import { ServerResources } from "./server_resources.tsx";
 import { ServerVulnerabilities } from "./server_vulnerabilities.tsx";
 import { ToolList } from "./tools.tsx";
+import { TransportFacts, TransportFields } from "./transport.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
@@ -159,6 +160,8 @@ export function ServerLayers({ server }: { server: Server }) {
 }
 
 export function ServerLog({ server }: { server: Server }) {
+  const { entry, options } = server.config;
+  const isOnStdio = (options.transport ?? entry.transport).type === "stdio";
   const url = useUrl();
   return (
     <section class="card" id="log" aria-labelledby="log-title">
@@ -166,7 +169,8 @@ export function ServerLog({ server }: { server: Server }) {
       {server.logTail.length === 0
         ? (
           <p class="help">
-            Nothing was written yet: neither by the build nor by the server to its standard error.
+            Nothing was written yet: neither by the build nor by the server to its standard{" "}
+            {isOnStdio ? "error" : "output or error"}.
           </p>
         )
         : (
@@ -264,6 +268,13 @@ function OptionFields({ server, values, mistakes = {} }: ServerProps) {
         entryTier={entry.tier}
         mistake={mistakes["option.tier"]}
       />
+      {entry.package.registry !== "remote" && (
+        <TransportFields
+          transport={options.transport ?? entry.transport}
+          values={values}
+          mistakes={mistakes}
+        />
+      )}
       <Field
         name="option.idleStopMinutes"
         label="Sleep after so many minutes without a call"
@@ -278,10 +289,14 @@ function OptionFields({ server, values, mistakes = {} }: ServerProps) {
 
 /** What runs: apart from the form above it, which a live update must not touch. */
 export function ServerFacts({ server }: { server: Server }) {
+  const { entry, options } = server.config;
   const url = useUrl();
   return (
     <dl class="facts" id="facts">
-      <PackageFacts of={server.config.entry.package} />
+      <PackageFacts of={entry.package} />
+      {entry.package.registry !== "remote" && (
+        <TransportFacts of={options.transport ?? entry.transport} />
+      )}
       {server.imageDigest && (
         <>
           <dt>Image</dt>

@@ -1,5 +1,5 @@
 /**
- * One remote MCP server over HTTP, of any revision: Streamable HTTP with a session (2025-03-26 to
+ * One MCP server over HTTP, of any revision: Streamable HTTP with a session (2025-03-26 to
  * 2025-11-25) or stateless (2026-07-28), or HTTP+SSE (2024-11-05), found by what the server answers
  * to `initialize` (2026-07-28, streamable-http#backward-compatibility). Messages pass as text,
  * unchanged but for line breaks between tokens.
@@ -10,6 +10,11 @@ import { ParamHeaders, plainHeader } from "./param_headers.mts";
 
 export interface RemoteOptions {
   url: URL;
+  /**
+   * The transport of a server that was started now in the same network, and is waited for; null of a
+   * remote one, whose transport is found.
+   */
+  beside?: "streamable-http" | "sse" | null;
   /** Sent with every request. */
   headers: Record<string, string>;
   /** Told each message of the server, as one line. */
@@ -39,6 +44,11 @@ const LONGEST_RETRY_MS = 30_000;
 /** Tries to take up a call's answer again, before the call is given up. */
 const RESUME_LIMIT = 5;
 const ENDPOINT_TIMEOUT_MS = 15_000;
+/** A server that starts is waited for so long: less than DTMA waits for its handshake (instance.ts). */
+const LISTEN_TIMEOUT_MS = 25_000;
+/** First pause before its port is tried again; doubles. */
+const LISTEN_RETRY_MS = 25;
+const LONGEST_LISTEN_RETRY_MS = 500;
 /** How long a server is waited for when its session is ended. */
 const GOODBYE_MS = 1000;
 
@@ -46,12 +56,44 @@ const REVISION_META = "io.modelcontextprotocol/protocolVersion";
 const METHOD_NOT_FOUND = -32601;
 const INTERNAL_ERROR = -32603;
 
+/**
+ * Node's fetch gives up an answer that is silent for 300 s (undici's headersTimeout and bodyTimeout: seen
+ * with Node 24.21), and whoever calls a tool has a limit of its own. Undici is no module of Node's, so
+ * an agent is made by the constructor of the one that is there once something was fetched.
+ */
+async function patientAgent(): Promise<object> {
+  await (await fetch("data:,")).body?.cancel();
+  const { [Symbol.for("undici.globalDispatcher.1")]: there } = globalThis as Record<
+    symbol,
+    { constructor: new (options: object) => unknown } | undefined
+  >;
+  return there ? { dispatcher: new there.constructor({ headersTimeout: 0, bodyTimeout: 0 }) } : {};
+}
+
+const PATIENT = await patientAgent();
+
+/** What a person should look at when a session cannot be opened: DTMA's session.ts has the sentences. */
+type Advice = "port" | "transport" | "url" | "path" | "credentials";
+const ADVICE_KEY = "dev.mooring/advice";
+
 /** Why the server gave no answer, for a person. */
 class RemoteError extends Error {
   readonly code: number;
-  constructor(message: string, code = INTERNAL_ERROR) {
+  readonly advice: Advice | null;
+  constructor(message: string, advice: Advice | null = null, code = INTERNAL_ERROR) {
     super(message);
+    this.advice = advice;
     this.code = code;
+  }
+}
+
+/** No connection to the server could be made, or it broke before an answer. */
+class Unreachable extends RemoteError {
+  /** Nothing was sent: it did not take the request. */
+  readonly isUnsent: boolean;
+  constructor(message: string, advice: Advice, isUnsent: boolean) {
+    super(message, advice);
+    this.isUnsent = isUnsent;
   }
 }
 
@@ -78,12 +120,15 @@ export class Remote {
   #reopening: Promise<void> | null = null;
   /** Ends the streams of a session: its GET stream, or that of HTTP+SSE. */
   #sessionLife = new AbortController();
-  /** Where messages go with HTTP+SSE; null with Streamable HTTP. */
+  /** It speaks HTTP+SSE, and not Streamable HTTP. */
+  #isSse: boolean;
+  /** Where messages go with HTTP+SSE, while its stream is open. */
   #endpoint: URL | null = null;
 
   constructor(options: RemoteOptions) {
     this.#options = options;
     this.#url = options.url;
+    this.#isSse = options.beside === "sse";
   }
 
   /** Passes a message on. Never rejects: what goes wrong with a request is its answer. */
@@ -109,7 +154,7 @@ export class Remote {
     try {
       await this.#request(line, message, call.signal);
     } catch (error) {
-      if (!call.signal.aborted) this.#answer(id, error);
+      if (!call.signal.aborted) this.#answer(id, method, error);
     } finally {
       this.#inFlight.delete(id);
     }
@@ -119,6 +164,10 @@ export class Remote {
   async close(): Promise<void> {
     this.#sessionLife.abort();
     for (const call of this.#inFlight.values()) call.abort();
+    await this.#endSession();
+  }
+
+  async #endSession(): Promise<void> {
     if (this.#session === null) return;
     await fetch(this.#url, {
       method: "DELETE",
@@ -129,7 +178,10 @@ export class Remote {
 
   async #request(line: string, message: Message, signal: AbortSignal): Promise<void> {
     if (message.method === "initialize") {
+      // Of a DTMA before, which did not end it: so that the server does not keep it for ever.
+      void this.#endSession();
       this.#forgetSession();
+      this.#isSse = this.#options.beside === "sse";
       this.#initialize = { line, message };
     }
     try {
@@ -151,9 +203,15 @@ export class Remote {
     signal: AbortSignal | undefined,
     deliver: Deliver = (text) => this.#options.write(text),
   ): Promise<void> {
-    if (this.#endpoint) return await this.#sendToEndpoint(line, message, signal, deliver);
+    if (this.#isSse) {
+      // Its revisions are older than any discovery.
+      if (message.method === "server/discover") throw methodNotFound();
+      if (!this.#endpoint && message.method !== "initialize") throw new SessionLost(null);
+      if (!this.#endpoint) await this.#openEndpoint();
+      return await this.#sendToEndpoint(line, message, signal, deliver);
+    }
     const session = this.#session;
-    const response = await this.#post(this.#url, line, this.#headers(message), signal);
+    const response = await this.#post(line, message, signal);
     const type = response.headers.get("content-type") ?? "";
     if (!response.ok) return await this.#refused(response, session, line, message, signal, deliver);
     if (message.method === "initialize") this.#session = response.headers.get("mcp-session-id");
@@ -167,19 +225,20 @@ export class Remote {
       const text = oneLine(await bodyText(response, MESSAGE_LIMIT));
       const received = parsed(text);
       if (received?.id !== message.id) {
-        throw new RemoteError(`The remote server answered ${message.method} with no answer to it`);
+        throw new RemoteError(`The server answered ${message.method} with no answer to it`);
       }
       noting(text, received);
     } else await response.body?.cancel();
   }
 
   async #post(
-    url: URL,
     body: string,
-    headers: Record<string, string>,
+    message: Message,
     signal: AbortSignal | undefined,
   ): Promise<Response> {
-    const response = await this.#fetch(url, { method: "POST", headers, body, signal });
+    const url = this.#url, headers = this.#headers(message);
+    const isFirst = message.method === "initialize" || message.method === "server/discover";
+    const response = await this.#fetch(url, { method: "POST", headers, body, signal }, isFirst);
     const moved = movedTo(response, url);
     if (!moved) return response;
     await response.body?.cancel();
@@ -187,17 +246,28 @@ export class Remote {
     return await this.#fetch(moved, { method: "POST", headers, body, signal });
   }
 
-  async #fetch(url: URL, init: RequestInit): Promise<Response> {
-    try {
-      // By hand: another origin must not get the headers, which hold secrets.
-      return await fetch(url, { ...init, redirect: "manual" });
-    } catch (error) {
-      init.signal?.throwIfAborted();
-      throw new RemoteError(
-        `${url.host} does not answer (${
-          reasonOf(error)
-        }). Whether it took the request is not known`,
-      );
+  /**
+   * @param isFirst a server beside that does not listen yet is waited for
+   * @param patience for streams on which nobody's answer comes: they are opened anew after a silence
+   */
+  async #fetch(
+    url: URL,
+    init: RequestInit,
+    isFirst = false,
+    patience = PATIENT,
+  ): Promise<Response> {
+    const isBeside = this.#options.beside != null;
+    const deadline = performance.now() + (isFirst && isBeside ? LISTEN_TIMEOUT_MS : 0);
+    for (let waitMs = LISTEN_RETRY_MS;; waitMs = Math.min(2 * waitMs, LONGEST_LISTEN_RETRY_MS)) {
+      try {
+        // By hand: another origin must not get the headers, which hold secrets.
+        return await fetch(url, { ...init, ...patience, redirect: "manual" });
+      } catch (error) {
+        init.signal?.throwIfAborted();
+        if (isUnsent(error) && performance.now() + waitMs < deadline) {
+          await pause(waitMs, init.signal ?? undefined);
+        } else throw isBeside ? notListening(url, error) : notAnswering(url, error);
+      }
     }
   }
 
@@ -230,26 +300,31 @@ export class Remote {
       await pause(last.retryMs ?? RETRY_MS, signal);
       stream = await this.#openStream(last.id, signal).catch(() => null);
     }
-    throw new RemoteError("The remote server's answer broke off: the call may have run");
+    throw new RemoteError("The server's answer broke off: the call may have run");
   }
 
-  async #openStream(lastId: string | null, signal: AbortSignal | undefined): Promise<Response> {
+  async #openStream(
+    lastId: string | null,
+    signal: AbortSignal | undefined,
+    isFirst = false,
+    patience?: object,
+  ): Promise<Response> {
     const headers = {
       ...this.#headers({}),
       accept: "text/event-stream",
       ...(lastId === null ? {} : { "last-event-id": lastId }),
     };
-    return await this.#fetch(this.#url, { headers, signal });
+    return await this.#fetch(this.#url, { headers, signal }, isFirst, patience);
   }
 
   /** The stream of what the server says by itself (2025-11-25, transports#listening-for-messages). */
   async #listen(): Promise<void> {
-    if (this.#endpoint || this.#revision === null) return;
+    if (this.#isSse || this.#revision === null) return;
     const { signal } = this.#sessionLife;
     let lastId: string | null = null, waitMs = RETRY_MS;
     while (!signal.aborted) {
       try {
-        const response = await this.#openStream(lastId, signal);
+        const response = await this.#openStream(lastId, signal, false, {});
         const type = response.headers.get("content-type") ?? "";
         if (response.status >= 400 && response.status < 500) return void response.body?.cancel();
         if (response.ok && type.startsWith("text/event-stream")) {
@@ -289,15 +364,33 @@ export class Remote {
       if (message.id !== undefined) deliver(withId(text, message.id), received);
       return;
     }
-    if (message.method === "initialize" && [400, 404, 405].includes(status)) {
+    const mayBeSse = this.#options.beside == null && [400, 404, 405].includes(status);
+    if (message.method === "initialize" && mayBeSse) {
       await this.#openEndpoint();
       return await this.#send(line, message, signal, deliver);
     }
     if (message.method === "server/discover" && status >= 400 && status < 500 && status !== 429) {
       // A server of an older revision: DTMA goes on with `initialize`.
-      throw new RemoteError("Method not found", METHOD_NOT_FOUND);
+      throw methodNotFound();
     }
-    throw new RemoteError(refusal(response));
+    throw this.#refusal(response, text);
+  }
+
+  #refusal({ status, headers }: Response, text = ""): RemoteError {
+    const { port, pathname } = this.#url;
+    // Which says it in a sentence (egress_proxy/http_side.mts).
+    const byProxy = /^Mooring's egress proxy: \S+: (.{1,300})/.exec(text)?.[1];
+    if (byProxy) return new RemoteError(byProxy, "url");
+    if (this.#options.beside != null) {
+      const where = `port ${port} and path ${pathname}`;
+      return new RemoteError(`The server answers ${status} at ${where}`, "transport");
+    }
+    const advice = [401, 403].includes(status)
+      ? "credentials"
+      : [404, 405].includes(status)
+      ? "path"
+      : "url";
+    return new RemoteError(refusal(status, headers), advice);
   }
 
   // ── HTTP+SSE (2024-11-05, transports#http-with-sse) ──────────────────────────────────────────────
@@ -305,24 +398,24 @@ export class Remote {
   /** Opens the stream, whose first event says where messages go. */
   async #openEndpoint(): Promise<void> {
     const life = this.#sessionLife;
-    const { promise, resolve, reject } = Promise.withResolvers<URL>();
-    const timer = setTimeout(
-      () =>
-        reject(new RemoteError("The remote server speaks neither Streamable HTTP nor HTTP+SSE")),
-      ENDPOINT_TIMEOUT_MS,
-    );
-    const response = await this.#openStream(null, life.signal);
+    const response = await this.#openStream(null, life.signal, true);
     const type = response.headers.get("content-type") ?? "";
     if (!response.ok || !type.startsWith("text/event-stream")) {
-      clearTimeout(timer);
       await response.body?.cancel();
-      throw new RemoteError(refusal(response));
+      throw this.#refusal(response);
     }
+    const { promise, resolve, reject } = Promise.withResolvers<URL>();
+    const neither = new RemoteError(
+      "The server speaks neither Streamable HTTP nor HTTP+SSE at this path",
+      this.#options.beside == null ? "path" : "transport",
+    );
+    const timer = setTimeout(() => reject(neither), ENDPOINT_TIMEOUT_MS);
     this.#readEndpoint(response, life, resolve).catch(reject).then(() =>
-      reject(new RemoteError("The remote server's stream ended at once"))
+      reject(new RemoteError("The server's stream ended at once"))
     );
     try {
       this.#endpoint = await promise;
+      this.#isSse = true;
     } finally {
       clearTimeout(timer);
     }
@@ -340,7 +433,7 @@ export class Remote {
           // Another origin must not get the headers, which hold secrets.
           if (endpoint.origin !== this.#url.origin) {
             throw new RemoteError(
-              `The remote server wants messages at another host, ${endpoint.host}`,
+              `The server wants messages at another host, ${endpoint.host}`,
             );
           }
           found(endpoint);
@@ -353,12 +446,7 @@ export class Remote {
       if (this.#sessionLife === life && !life.signal.aborted) {
         this.#endpoint = null;
         this.#session = null;
-        for (const [id, call] of this.#waiting) {
-          call.reject(
-            new RemoteError("The remote server's stream broke off: the call may have run"),
-          );
-          this.#waiting.delete(id);
-        }
+        this.#loseAnswers();
       }
     }
   }
@@ -368,6 +456,14 @@ export class Remote {
     string | number,
     { deliver: Deliver; resolve(): void; reject(error: unknown): void }
   >();
+
+  /** No stream is there any more on which they could come. */
+  #loseAnswers(): void {
+    for (const { reject } of this.#waiting.values()) {
+      reject(new RemoteError("The server's stream broke off: the call may have run"));
+    }
+    this.#waiting.clear();
+  }
 
   #deliverFromStream(text: string, received: Message): void {
     const { id, method } = received;
@@ -385,28 +481,32 @@ export class Remote {
     deliver: Deliver,
   ): Promise<void> {
     const { id, method } = message;
-    const isRequest = id !== undefined && method !== undefined;
+    const lost = new AbortController();
+    const until = signal ? AbortSignal.any([signal, lost.signal]) : lost.signal;
+    const posted = this.#postToEndpoint(line, until);
+    if (id === undefined || method === undefined) return await posted;
+    posted.catch(() => {});
     const answered = Promise.withResolvers<void>();
     answered.promise.catch(() => {});
-    if (isRequest) {
-      this.#waiting.set(id, { ...answered, deliver });
-      signal?.addEventListener("abort", () => answered.reject(signal.reason), { once: true });
-    }
+    this.#waiting.set(id, { ...answered, deliver });
+    signal?.addEventListener("abort", () => answered.reject(signal.reason), { once: true });
     try {
-      const headers = { ...this.#options.headers, "content-type": "application/json" };
-      const response = await this.#fetch(this.#endpoint!, {
-        method: "POST",
-        headers,
-        body: line,
-        signal,
-      });
-      await response.body?.cancel();
-      if (response.status === 404) throw new SessionLost(null);
-      if (!response.ok) throw new RemoteError(refusal(response));
-      if (isRequest) await answered.promise;
+      // A server that lost the stream may leave the POST without an answer.
+      await Promise.race([posted.then(() => answered.promise), answered.promise]);
+    } catch (error) {
+      lost.abort();
+      throw error;
     } finally {
-      if (isRequest) this.#waiting.delete(id);
+      this.#waiting.delete(id);
     }
+  }
+
+  async #postToEndpoint(body: string, signal: AbortSignal): Promise<void> {
+    const headers = { ...this.#options.headers, "content-type": "application/json" };
+    const response = await this.#fetch(this.#endpoint!, { method: "POST", headers, body, signal });
+    await response.body?.cancel();
+    if (response.status === 404) throw new SessionLost(null);
+    if (!response.ok) throw this.#refusal(response);
   }
 
   // ── The session ──────────────────────────────────────────────────────────────────────────────────
@@ -415,13 +515,13 @@ export class Remote {
   #reopen(): Promise<void> {
     this.#reopening ??= (async () => {
       const opened = this.#initialize;
-      if (!opened) throw new RemoteError("The remote server ended the session");
-      this.#options.log("The remote server ended the session; another one is opened");
+      if (!opened) throw new RemoteError("The server ended the session");
+      this.#options.log("The server ended the session; another one is opened");
       this.#forgetSession();
       let failed = false;
       const deliver: Deliver = (_, received) => failed ||= "error" in received;
       await this.#send(opened.line, opened.message, this.#sessionLife.signal, deliver);
-      if (failed) throw new RemoteError("The remote server refused another session");
+      if (failed) throw new RemoteError("The server refused another session");
       const initialized = { method: "notifications/initialized" };
       await this.#send(JSON.stringify({ jsonrpc: "2.0", ...initialized }), initialized, undefined);
       this.#listen();
@@ -432,6 +532,7 @@ export class Remote {
   #forgetSession(): void {
     this.#sessionLife.abort();
     this.#sessionLife = new AbortController();
+    this.#loseAnswers();
     this.#session = this.#revision = this.#endpoint = null;
   }
 
@@ -473,18 +574,78 @@ export class Remote {
     return headers;
   }
 
-  #answer(id: string | number, error: unknown): void {
-    const code = error instanceof RemoteError ? error.code : INTERNAL_ERROR;
-    const message = error instanceof SessionLost
-      ? "The remote server ended the session twice in a row; the call was not made"
+  #answer(id: string | number, method: string, error: unknown): void {
+    const { code, advice } = error instanceof RemoteError
+      ? error
+      : { code: INTERNAL_ERROR, advice: null };
+    // What of them was taken matters to nobody.
+    const isOwn = ["initialize", "server/discover", "ping"].includes(method);
+    let message = error instanceof SessionLost
+      ? "The server ended the session twice in a row; the call was not made"
       : messageOf(error);
-    if (code !== METHOD_NOT_FOUND) this.#options.log(message);
-    this.#options.write(JSON.stringify({ jsonrpc: "2.0", id, error: { code, message } }));
+    if (error instanceof Unreachable && !isOwn) {
+      message += error.isUnsent
+        ? "; the call was not made"
+        : ". Whether it took the request is not known";
+    }
+    // The probe that comes before `initialize` finds the same.
+    if (method !== "server/discover") this.#options.log(message);
+    const data = isOwn && advice ? { data: { [ADVICE_KEY]: advice } } : {};
+    this.#options.write(JSON.stringify({ jsonrpc: "2.0", id, error: { code, message, ...data } }));
   }
 }
 
-const TOO_LARGE =
-  "The remote server's answer is over 4 MiB. The call has run; ask for less at once";
+const TOO_LARGE = "The server's answer is over 4 MiB. The call has run; ask for less at once";
+
+function methodNotFound(): RemoteError {
+  return new RemoteError("Method not found", null, METHOD_NOT_FOUND);
+}
+
+/** A server in a container beside, which runs: it would be ended with this one otherwise. */
+function notListening({ port }: URL, error: unknown): Unreachable {
+  const code = codeOf(error);
+  return isUnsent(error)
+    ? new Unreachable(`The container runs, but nothing answers on port ${port}`, "port", true)
+    : new Unreachable(
+      `The server broke off the connection to its port ${port}${code && ` (${code})`}`,
+      "transport",
+      false,
+    );
+}
+
+function notAnswering(url: URL, error: unknown): Unreachable {
+  const code = codeOf(error);
+  const [, why] = REASONS.find(([pattern]) => pattern.test(code)) ?? [null, messageOf(error)];
+  // It goes through a proxy, which may have taken a connection that led nowhere.
+  return new Unreachable(
+    `${url.host} does not answer: ${why}${code && ` (${code})`}`,
+    "url",
+    false,
+  );
+}
+
+const REASONS: [RegExp, string][] = [
+  [/^ECONNREFUSED$/, "it refuses the connection"],
+  [/^(ENOTFOUND|EAI_AGAIN)$/, "its name has no address"],
+  [/TIMEOUT|^ETIMEDOUT$/, "it took too long"],
+  [/^(ECONNRESET|EPIPE|UND_ERR_SOCKET)$/, "it broke off the connection"],
+  // As the egress proxy says it over TLS.
+  [/ALERT_INTERNAL_ERROR$/, "nothing takes connections there"],
+  [/ALERT_ACCESS_DENIED$/, "it may not be reached from this toolbox"],
+  [/CERT|SELF_SIGNED|UNABLE_TO_/, "its certificate is not one that is trusted here"],
+  [/SSL|TLS|^EPROTO$/, "it does not speak TLS there"],
+];
+
+/** Of each address that was tried no connection was made. */
+function isUnsent(error: unknown): boolean {
+  const { cause } = error as { cause?: { code?: string; errors?: { code?: string }[] } };
+  const tried = cause?.errors ?? [cause];
+  return tried.every((each) => /^(ECONNREFUSED|EADDRNOTAVAIL|ENETUNREACH)$/.test(each?.code ?? ""));
+}
+
+function codeOf(error: unknown): string {
+  return (error as { cause?: { code?: string } }).cause?.code ?? "";
+}
 
 /** A redirect within the server's own origin, as frameworks make for a missing slash at the end. */
 function movedTo(response: Response, from: URL): URL | null {
@@ -495,21 +656,20 @@ function movedTo(response: Response, from: URL): URL | null {
   return to.origin === from.origin ? to : null;
 }
 
-function refusal(response: Response): string {
-  const { status } = response;
+function refusal(status: number, headers: Headers): string {
   if (status === 401 || status === 403) {
-    const how = response.headers.get("www-authenticate");
+    const how = headers.get("www-authenticate");
     const scheme = how ? `, and asks for ${how.slice(0, 200)}` : "";
     return `The remote server refused the credentials (${status}${scheme}): check the headers that it gets`;
   }
   if (status === 429) {
-    const after = response.headers.get("retry-after");
+    const after = headers.get("retry-after");
     return `The remote server takes no more requests for now (429)${
       after ? `; try again after ${after.slice(0, 40)}${/^\d+$/.test(after) ? " s" : ""}` : ""
     }`;
   }
   if (status >= 300 && status < 400) {
-    const location = response.headers.get("location")?.slice(0, 200) ?? "nowhere";
+    const location = headers.get("location")?.slice(0, 200) ?? "nowhere";
     return `The remote server moved to ${location} (${status}): give that URL instead`;
   }
   return `The remote server answered ${status}`;
@@ -544,11 +704,6 @@ function oneLine(text: string): string {
 /** An error's text under the request's id, which a server that refuses early does not say. */
 function withId(text: string, id: string | number): string {
   return JSON.stringify({ ...JSON.parse(text), jsonrpc: "2.0", id });
-}
-
-function reasonOf(error: unknown): string {
-  const cause = (error as { cause?: { code?: string } }).cause;
-  return cause?.code ?? messageOf(error);
 }
 
 function messageOf(error: unknown): string {

@@ -36,6 +36,15 @@ const EVIL: [what: Record<string, unknown>, refusal: RegExp][] = [
   [{ network: { hosts: ["*"] } }, /network\.hosts\.0/],
   [{ memoryMiB: 1e9 }, /memoryMiB/],
   [{ secrets: { "A=B\nC": "x" } }, /secrets/],
+  [{ transport: { type: "sse", port: 0, path: "/sse" } }, /transport\.port/],
+  [{ transport: { type: "sse", port: 65_536, path: "/sse" } }, /transport\.port/],
+  [{ transport: { type: "sse", port: 80.5, path: "/sse" } }, /transport\.port/],
+  [{ transport: { type: "sse", port: "80", path: "/sse" } }, /transport\.port/],
+  [{ transport: { type: "sse", port: 80 } }, /transport\.path/],
+  [{ transport: { type: "streamable-http", port: 80, path: "mcp" } }, /transport\.path/],
+  [{ transport: { type: "streamable-http", port: 80, path: "/mcp?key=1" } }, /transport\.path/],
+  [{ transport: { type: "streamable-http", port: 80, path: "/a b\n" } }, /transport\.path/],
+  [{ transport: { type: "host" } }, /transport\.type/],
 ];
 
 Deno.test("readDesired refuses what asks for the host, by name, and takes the others", () => {

@@ -1,8 +1,8 @@
 /** What the tests of DTMA share: a real Docker Engine, a toolbox of each test's own, and its end. */
 import { Docker, EngineAbsentError } from "../../dtma/docker.ts";
-import type { BuiltImage, EnsureOptions } from "../../dtma/image.ts";
+import { type BuiltImage, type EnsureOptions, Images } from "../../dtma/image.ts";
 import { Label } from "../../dtma/policy.ts";
-import type { Package, ServerSpec } from "../../dtma/protocol.ts";
+import { type Package, type ServerSpec, STDIO } from "../../dtma/protocol.ts";
 import { writeTar } from "../../dtma/tar.ts";
 
 /** The base image that `deno task base` makes, or another one with the same inside. */
@@ -85,9 +85,15 @@ const FIXTURES = new URL("../fixtures/servers/", import.meta.url);
  */
 export class FixtureImages {
   readonly #built = new Map<string, Promise<BuiltImage>>();
-  constructor(readonly toolbox: Toolbox) {}
+  /** The adapter before servers over HTTP is made as it always is. */
+  readonly #images: Images;
+  constructor(readonly toolbox: Toolbox) {
+    const { docker, id: toolboxId, dataDir } = toolbox;
+    this.#images = new Images({ docker, toolboxId, dataDir, bases: { node: BASE } });
+  }
 
   ensure(wanted: Package, options: EnsureOptions = {}): Promise<BuiltImage> {
+    if (wanted.registry === "remote") return this.#images.ensure(wanted, options);
     const fixture = fixtureOf(wanted);
     const image = this.#built.get(fixture) ?? this.#build(fixture, options);
     this.#built.set(fixture, image);
@@ -124,9 +130,12 @@ export class FixtureImages {
       if (!fixtures.includes(fixture)) this.#built.delete(fixture);
     }
     const keep = fixtures.map((fixture) => `mooring-test/${fixture}:${id}`);
+    const hasAdapters = inUse.some(({ registry }) => registry === "remote");
     for (const image of await docker.listImages([`${Label.toolbox}=${id}`])) {
       // Podman writes the registry before a name that has none.
-      const kept = image.RepoTags?.some((tag) => keep.includes(tag.replace(/^docker\.io\//, "")));
+      const kept = image.RepoTags?.map((tag) => tag.replace(/^docker\.io\//, "")).some((tag) =>
+        keep.includes(tag) || (hasAdapters && tag.startsWith("mooring/server-localhost-"))
+      );
       if (!kept) await docker.removeImage(image.Id);
     }
   }
@@ -160,6 +169,7 @@ export function fixtureSpec(fixture: string, changes: Partial<ServerSpec> = {}):
     idleStopS: null,
     restart: 0,
     tier: "standard",
+    transport: STDIO,
     ...changes,
   };
 }

@@ -5,7 +5,7 @@ import type { containerConfig } from "../../dtma/policy.ts";
 /** That the engine holds a container to all that was asked for, field by field, and gives it no more. */
 export function assertIsHeld(
   { Config, HostConfig, Image }: ContainerDetails,
-  config: ReturnType<typeof containerConfig>,
+  config: Omit<ReturnType<typeof containerConfig>, "Labels"> & { Labels: Record<string, string> },
 ): void {
   assert.equal(Image, config.Image);
   for (const [field, wanted] of Object.entries(config)) {

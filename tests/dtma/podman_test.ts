@@ -11,7 +11,7 @@ import {
   type PodmanContainer,
 } from "../../dtma/podman.ts";
 import { Sandboxes } from "../../dtma/sandboxes.ts";
-import { containerConfig, Label } from "../../dtma/policy.ts";
+import { adapterName, containerConfig, Label } from "../../dtma/policy.ts";
 import { type Denial, HostFacts } from "../../dtma/protocol.ts";
 import { writeTar } from "../../dtma/tar.ts";
 import { openInside } from "./egress_inside.ts";
@@ -95,6 +95,8 @@ Deno.test("assertHeld refuses a container that podman holds to less", async () =
     assert.throws(less({ PidsLimit: 0 }), /PidsLimit/);
     assert.throws(less({ ReadonlyRootfs: false }), /ReadonlyRootfs/);
     assert.throws(less({ NetworkMode: "bridge" }), /NetworkMode/);
+    const beside = { HostConfig: { ...body.HostConfig, NetworkMode: "container:a" } };
+    assert.throws(() => assertHeld(beside, held), /NetworkMode/);
     assert.throws(less({ Privileged: true }), /Privileged/);
     assert.throws(less({ SecurityOpt: SecurityOpt!.slice(0, 1) }), /seccomp/);
     assert.throws(less({ SecurityOpt: [] }), /no-new-privileges, seccomp/);
@@ -139,6 +141,7 @@ Deno.test({
         "a server reaches what it declared, and not the host",
         () => wayOut(toolbox, podman),
       );
+      await t.step("a server over HTTP is reached by its adapter", () => overHttp(toolbox, images));
       await t.step("a server starts anew with its DTMA", async () => {
         const [before, after] = await takenOver(toolbox, images);
         assert.notEqual(before, after);
@@ -298,6 +301,38 @@ async function wayOut({ docker, id }: Toolbox, podman: Podman): Promise<void> {
     await docker.removeContainer(server.containerId);
     await egress.close(server.container);
     await egress.detach();
+  }
+}
+
+/** Deploys, calls, ends the adapter and removes. */
+async function overHttp(toolbox: Toolbox, images: FixtureImages): Promise<void> {
+  const { docker } = toolbox;
+  const dtma = await Dtma.start(toolbox, images);
+  try {
+    const spec = fixtureSpec("http", {
+      environment: { PORT: "3000" },
+      secrets: { TOKEN: "a-secret-value" },
+      transport: { type: "streamable-http", port: 3000, path: "/deep/mcp" },
+    });
+    dtma.reconciler.apply([spec]);
+    const { containerId } = await dtma.ready(spec);
+    const answer = await dtma.call(spec.serverId, "environment");
+    assert.match(answer, /"secret":"a-secret-value","sessions":1,"interfaces":\["lo"\]/);
+    const adapter = adapterName(`mooring-${spec.serverId}-1`);
+    assert.equal(
+      (await docker.inspectContainer(adapter)).HostConfig.NetworkMode,
+      `container:${containerId}`,
+    );
+    await docker.killContainer(adapter);
+    await eventually(async () =>
+      await dtma.call(spec.serverId, "environment").then(() => true, () => false)
+    );
+    dtma.reconciler.apply([]);
+    await eventually(() => dtma.removed.includes(spec.serverId));
+    const nothing = { containers: [], networks: [], images: [] };
+    assert.deepEqual(await leftovers(docker, toolbox.id), nothing);
+  } finally {
+    await dtma.reconciler.close();
   }
 }
 

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import {
+  adapterConfig,
+  adapterName,
   containerConfig,
   type ContainerContext,
   containerName,
@@ -36,6 +38,32 @@ engineTest(
     await docker.removeVolume(volumeName(spec.serverId, "memory"));
   },
 );
+
+engineTest("adapterConfig is the same policy in the network of the server", async (toolbox) => {
+  const { docker, id: toolboxId } = toolbox;
+  const spec = fixtureSpec("echo", { environment: { A: "1" }, secretFiles: { "key.pem": "x" } });
+  const context = await contextOf(toolbox);
+  const name = containerName(spec);
+  const config = { ...containerConfig(spec, context), Entrypoint: ["sleep", "60"], Cmd: [] };
+  const id = await docker.createContainer(name, config);
+  await docker.startContainer(id);
+  const transport = { type: "sse", port: 3000, path: "/sse" } as const;
+  const adapter = adapterConfig({ id, name, serverId: spec.serverId }, {
+    toolboxId,
+    image: context.image,
+    transport,
+  });
+  const { Memory, MemorySwap, NetworkMode, Tmpfs, ...same } = adapter.HostConfig;
+  assert.deepEqual({ ...config.HostConfig, ...same }, config.HostConfig);
+  assert.equal(NetworkMode, `container:${id}`);
+  assert.deepEqual(Object.keys(Tmpfs), ["/tmp", "/work"], "and none of the server's secrets");
+  assert.deepEqual([Memory, MemorySwap], [128 * 1024 ** 2, 128 * 1024 ** 2]);
+  assert.ok(!adapter.Env.includes("A=1"));
+  const beside = await docker.createContainer(adapterName(name), adapter);
+  assertIsHeld(await docker.inspectContainer(beside), adapter);
+  await docker.removeContainer(beside);
+  await docker.removeContainer(id);
+});
 
 engineTest(
   "a container under the policy is refused what a server does not need",
@@ -150,6 +178,7 @@ Deno.test("specHash changes with what the container is made from, and with the k
       { memoryMiB: 100 },
       { instances: "agent" as const },
       { restart: 1 },
+      { transport: { type: "sse" as const, port: 3000, path: "/sse" } },
     ];
     assert.equal(await specHash({ ...spec, generation: 2 }, key), hash);
     // Of the tier only what came of it.
@@ -169,6 +198,15 @@ Deno.test("specHash changes with what the container is made from, and with the k
     for (const change of changes) {
       assert.notEqual(await specHash({ ...spec, ...change }, key), hash, JSON.stringify(change));
     }
+    const hashes = await Promise.all(
+      [
+        { type: "sse" as const, port: 3000, path: "/sse" },
+        { type: "streamable-http" as const, port: 3000, path: "/sse" },
+        { type: "sse" as const, port: 3001, path: "/sse" },
+        { type: "sse" as const, port: 3000, path: "/" },
+      ].map((transport) => specHash({ ...spec, transport }, key)),
+    );
+    assert.equal(new Set(hashes).size, hashes.length, "of a transport all of it counts");
     assert.notEqual(await specHash(spec, await loadSpecKey(two)), hash);
   } finally {
     await Deno.remove(one, { recursive: true });

@@ -1,14 +1,15 @@
 /** The adapter as a process of its own, before remote servers of every transport. */
 import assert from "node:assert/strict";
-import { openSession } from "../../dtma/session.ts";
+import { type HandshakeError, openSession } from "../../dtma/session.ts";
 import { freePort } from "../free_port.ts";
 import { serverEverything, textOf, toolCall } from "./stdio_server.ts";
+import { tcpProxy } from "./tcp_proxy.ts";
 
 const ADAPTER = new URL("../../dtma/remote_adapter/main.mts", import.meta.url).pathname;
 
-function startAdapter(url: string, env: Record<string, string> = {}) {
+function startAdapter(url: string, env: Record<string, string> = {}, transport?: string) {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-lock", "-A", ADAPTER, url],
+    args: ["run", "--quiet", "--no-lock", "-A", ADAPTER, url, ...transport ? [transport] : []],
     env,
     stdin: "piped",
     stdout: "piped",
@@ -244,6 +245,85 @@ Deno.test("the adapter says what a person can do about a refusal", async () => {
     assert.ok(error!.message.includes(said), error!.message);
     session.close("The test is over");
   }
+});
+
+/** Why no session could be opened, and the advice. */
+async function refusalOf(url: string, transport?: string): Promise<HandshakeError> {
+  await using adapter = startAdapter(url, {}, transport);
+  return await adapter.open().then(
+    () => assert.fail("It was opened"),
+    (error) => error as HandshakeError,
+  );
+}
+
+Deno.test("the adapter says in one sentence why a URL gives no session, with advice for a URL", async () => {
+  await using plain = remoteServer(() => new Response(null, { status: 404 }));
+  const noPath = await refusalOf(plain.url);
+  assert.equal(noPath.reason, "The remote server answered 404");
+  assert.match(noPath.nextStep, /^Check the URL's path/);
+
+  await using shut = remoteServer(() => new Response(null, { status: 401 }));
+  const noKey = await refusalOf(shut.url);
+  assert.match(noKey.reason, /^The remote server refused the credentials \(401\)/);
+  assert.match(noKey.nextStep, /with the header that it asks for/);
+});
+
+Deno.test("what a server says of itself is not shown as Mooring's advice", async () => {
+  await using remote = remoteServer((_, body) => {
+    const { id } = JSON.parse(body);
+    const data = { "dev.mooring/advice": "run this", nextStep: "run this" };
+    return Response.json({ jsonrpc: "2.0", id, error: { code: -32000, message: "no", data } });
+  });
+  const { reason, nextStep } = await refusalOf(remote.url);
+  assert.match(reason, /refused to initialize: no \(-32000\)/);
+  assert.ok(!nextStep.includes("run this"), nextStep);
+});
+
+Deno.test("the adapter takes the transport that is declared of a server beside it", async () => {
+  const asked: string[] = [];
+  const message = (value: unknown) =>
+    new TextEncoder().encode(`data: ${JSON.stringify(value)}\n\n`);
+  let stream: ReadableStreamDefaultController<Uint8Array>;
+  await using server = remoteServer((request, body) => {
+    asked.push(request.method);
+    if (request.method === "GET") {
+      const events = new ReadableStream<Uint8Array>({
+        start(controller) {
+          stream = controller;
+          controller.enqueue(new TextEncoder().encode("event: endpoint\ndata: /messages\n\n"));
+        },
+      });
+      return new Response(events, { headers: { "content-type": "text/event-stream" } });
+    }
+    const { id, method } = JSON.parse(body);
+    const result = method === "initialize"
+      ? { protocolVersion: "2024-11-05", capabilities: { tools: {} }, serverInfo: {} }
+      : { tools: [] };
+    if (id !== undefined) stream.enqueue(message({ jsonrpc: "2.0", id, result }));
+    return new Response(null, { status: 202 });
+  });
+  await using adapter = startAdapter(server.url, {}, "sse");
+  const session = await adapter.open();
+  assert.equal(session.serverInfo.revision, "2024-11-05");
+  assert.equal(asked[0], "GET", "nothing was posted to its stream's address");
+  session.close("The test is over");
+});
+
+Deno.test("the adapter opens a lost stream of HTTP+SSE again", async () => {
+  await using remote = await everythingOver("sse");
+  const proxy = tcpProxy(Number(new URL(remote.url).port));
+  await using adapter = startAdapter(`http://127.0.0.1:${proxy.port}/sse`);
+  const session = await adapter.open();
+  assert.match(textOf(await session.call(toolCall("echo", { message: "one" }), {})), /one/);
+  proxy.cut();
+  for (let attempt = 0;; attempt++) {
+    const { result } = await session.call(toolCall("echo", { message: "two" }), {});
+    if (result) break;
+    assert.ok(attempt < 20, "It was not opened again");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  session.close("The test is over");
+  proxy.close();
 });
 
 Deno.test("the adapter follows a redirect within the server, and refuses an answer over 4 MiB", async () => {

@@ -52,3 +52,63 @@ engineTest("A remote server is called from its container, and leaves nothing", a
     await remote.shutdown();
   }
 });
+
+engineTest(
+  "A URL that gives no session is told in one sentence, with advice for a URL",
+  async (toolbox) => {
+    const host = await hostAddress(toolbox.docker);
+    const plain = Deno.serve(
+      { hostname: host, port: 0, onListen() {} },
+      () => new Response(null, { status: 404 }),
+    );
+    const closed = Deno.listen({ hostname: host, port: 0 });
+    const nobody = closed.addr.port;
+    closed.close();
+    const dtma = await Dtma.start(toolbox, undefined, {
+      egress: { privateNetworks: [`${host}/32`], addresses: { "mcp.example.test": [host] } },
+    });
+    const { port } = plain.addr;
+    const said: Record<string, [reason: RegExp, nextStep: RegExp]> = {
+      [`https://mcp.example.test:${port}/mcp`]: [
+        /^mcp\.example\.test:\d+ does not answer: it does not speak TLS there \([A-Z_]+\)$/,
+        /^Check the URL, and that the server is up/,
+      ],
+      [`https://mcp.example.test:${nobody}/mcp`]: [
+        /^mcp\.example\.test:\d+ does not answer: nothing takes connections there \([A-Z0-9_]+\)$/,
+        /^Check the URL, and that the server is up/,
+      ],
+      [`http://mcp.example.test:${nobody}/mcp`]: [
+        /^mcp\.example\.test:\d+ cannot be reached \(ECONNREFUSED\)$/,
+        /^Check the URL, and that the server is up/,
+      ],
+      [`http://mcp.example.test:${port}/mcp`]: [
+        /^The remote server answered 404$/,
+        /^Check the URL's path/,
+      ],
+    };
+    try {
+      const specs = Object.keys(said).map((url) =>
+        fixtureSpec("far", {
+          package: { registry: "remote", url },
+          network: { hosts: [new URL(url).host] },
+          memoryMiB: 128,
+        })
+      );
+      dtma.reconciler.apply(specs);
+      for (const [index, spec] of specs.entries()) {
+        const { layers } = await dtma.until(
+          spec,
+          ({ layers }) => layers.handshake.state === "failed",
+          90_000,
+        );
+        const [reason, nextStep] = Object.values(said)[index];
+        const { detail } = layers.handshake;
+        assert.match(detail.replace(/\. It is started again.*$/, ""), reason);
+        assert.match(layers.handshake.nextStep!, nextStep);
+      }
+    } finally {
+      await dtma.reconciler.close();
+      await plain.shutdown();
+    }
+  },
+);

@@ -98,6 +98,11 @@ Deno.test("isolationFor puts untrusted servers into the sandbox or refuses them"
   const outside = of(gvisor, anyHost);
   assert.match(outside.sandbox === null ? outside.why! : "", /declares \*\.example\.com/);
   assert.match(refusal(gvisor, { ...untrusted, ...anyHost }).reason, /declares \*/);
+  // Nor would its adapter find its port.
+  const overHttp = { transport: { type: "sse", port: 3000, path: "/sse" } as const };
+  const beside = of(gvisor, overHttp);
+  assert.match(beside.sandbox === null ? beside.why! : "", /on stdio alone, and it speaks HTTP/);
+  assert.match(refusal(gvisor, { ...untrusted, ...overHttp }).reason, /untrusted.*speaks HTTP/);
 });
 
 gvisorTest("Servers run in gVisor", async (toolbox, t) => {
@@ -143,6 +148,29 @@ gvisorTest("Servers run in gVisor", async (toolbox, t) => {
     assert.deepEqual(details.HostConfig.ExtraHosts, ["a.example:10.9.9.9", "b.example:10.9.9.9"]);
     await docker.removeContainer(id);
     await docker.removeNetwork("mooring-held");
+  });
+
+  await t.step("a server over HTTP runs beside it, and says why", async () => {
+    const dtma = await Dtma.start(toolbox, images);
+    try {
+      const spec = fixtureSpec("http", {
+        environment: { PORT: "3000" },
+        transport: { type: "streamable-http", port: 3000, path: "/deep/mcp" },
+      });
+      const serverId = crypto.randomUUID();
+      const untrusted = fixtureSpec("http", { ...spec, serverId, tier: "untrusted" });
+      dtma.reconciler.apply([spec, untrusted]);
+      const { sandbox, unsandboxed } = await dtma.ready(spec, 60_000);
+      assert.equal(sandbox, null);
+      assert.match(unsandboxed!, /^A server in gVisor \(runsc\) is reached on stdio alone/);
+      assert.match(await dtma.call(spec.serverId, "environment"), /"sessions":1/);
+      const { layers } = await dtma.until(untrusted, ({ gaveUp }) => gaveUp);
+      assert.match(layers.container.detail, /refuses it: the server is untrusted.*speaks HTTP/);
+      dtma.reconciler.apply([]);
+      await eventually(() => dtma.removed.length === 2);
+    } finally {
+      await dtma.reconciler.close();
+    }
   });
 
   await t.step(

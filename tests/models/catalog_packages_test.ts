@@ -115,6 +115,7 @@ Deno.test("CatalogEntry takes exact packages alone", () => {
 Deno.test("buildCodeOf tells what a build runs, and missingConsent asks for that alone", () => {
   const codes = Object.fromEntries(MADE_ENTRIES.map((each) => [each.slug, buildCodeOf(each)]));
   assert.deepEqual(codes, {
+    "made-http": null,
     "made-npm": null,
     "made-npm-scripts": "install-scripts",
     "made-pypi": null,

@@ -25,20 +25,32 @@ const packages = {
   },
 };
 
-/** Each by its slug, `made-` and its kind. */
-export const MADE_ENTRIES: CatalogEntry[] = Object.entries(packages).map(([kind, wanted]) =>
+const made = (kind: string, changes: object) =>
   CatalogEntry.parse({
     ...builtin[0],
     slug: `made-${kind}`,
     title: `Made ${kind}`,
-    package: wanted,
     arguments: [],
     environment: [],
     volumes: [],
-  })
-);
+    ...changes,
+  });
+
+/** A real package that serves HTTP when it is told to, as its entry tells it. */
+const overHttp = made("http", {
+  package: builtin.find(({ slug }) => slug === "everything")!.package,
+  arguments: [{ name: "transport", type: "positional", value: "streamableHttp" }],
+  environment: [{ name: "PORT", value: "3001" }],
+  transport: { type: "streamable-http", port: 3001, path: "/mcp" },
+});
+
+/** Each by its slug, `made-` and its kind. */
+export const MADE_ENTRIES: CatalogEntry[] = [
+  ...Object.entries(packages).map(([kind, wanted]) => made(kind, { package: wanted })),
+  overHttp,
+];
 
 /** @throws when there is none of this kind */
-export function madeEntry(kind: keyof typeof packages): CatalogEntry {
+export function madeEntry(kind: keyof typeof packages | "http"): CatalogEntry {
   return MADE_ENTRIES.find(({ slug }) => slug === `made-${kind}`)!;
 }

@@ -130,6 +130,28 @@ Deno.test("an untrusted server is placed where there is a sandbox, and told why 
   assert.equal(place(boxes, { memoryMiB: 64, tier: "standard" }).toolboxId, "Old");
 });
 
+Deno.test("a server over HTTP is placed where the DTMA knows of that, and told why elsewhere", () => {
+  const box = (name: string, given: Partial<Candidate["facts"]>) => ({
+    id: name,
+    name,
+    facts: { ...facts(4096), ...given },
+    isLocal: false,
+    isEnrolled: true,
+    isOnline: true,
+    drainedAt: null,
+    revokedAt: null,
+    servers: name === "New" ? 9 : 0,
+    promisedMiB: 0,
+    labels: {},
+  });
+  const boxes = [box("Old", {}), box("New", { knowsTransports: true })];
+  const transport = { type: "sse", port: 3000, path: "/sse" } as const;
+  const { toolboxId, fits } = place(boxes, { memoryMiB: 64, transport });
+  assert.equal(toolboxId, "New");
+  assert.match(fits[0].why!, /^Old has a DTMA that is too old for servers that speak HTTP/);
+  assert.equal(place(boxes, { memoryMiB: 64, transport: { type: "stdio" } }).toolboxId, "Old");
+});
+
 Deno.test("nothingFits gives the reasons and a way out", () => {
   assert.match(nothingFits([], { memoryMiB: 512 }), /add one on the toolboxes page/);
   const box: Candidate = {

@@ -20,6 +20,7 @@ const TITLES: Record<string, string> = {
   "made-nuget": "NuGet · Made.Up 3.0.1",
   "made-oci": "image · docker.io/made/up@sha256:abc000000000…",
   "made-source": "source · https://git.example/made/up@0123456789ab…",
+  "made-http": "npm · @modelcontextprotocol/server-everything 2026.8.31",
 };
 const CONSENTING = ["made-npm-scripts", "made-pypi-scripts", "made-source"];
 
@@ -121,6 +122,39 @@ Deno.test({
       assert.match(await get("/servers"), /PyPI · made_up 1\.0/);
     });
 
+    await t.step("how a server speaks is said in plain words, and may be changed", async () => {
+      assert.match(await get("/marketplace?q=made"), /<span class="badge">speaks HTTP<\/span>/);
+      const entry = await get("/marketplace/made-http");
+      const spoken = "over Streamable HTTP, at port 3001 and path /mcp of its container";
+      assert.ok(entry.includes(`<dd>MCP ${spoken}</dd>`));
+      assert.ok(entry.includes(`<summary>It speaks ${spoken}</summary>`));
+      const plain = await get("/marketplace/made-npm");
+      assert.match(plain, /<dd>MCP on standard input and output<\/dd>/);
+      assert.ok(!plain.includes("speaks HTTP</span>"));
+
+      const wrong = { "option.transport": "sse", "option.port": "0", "option.path": "sse?key=1" };
+      const refused = await deploy("made-npm", wrong);
+      assert.equal(refused.status, 422);
+      const again = await refused.text();
+      assert.match(again, /<details class="more" open/);
+      assert.match(again, /The port must be a number from 1 to 65535/);
+      assert.match(again, /The path must begin with a slash/);
+      assert.match(again, /value="sse\?key=1"/);
+      assert.match(again, /<option value="sse" selected/);
+      const unsafe = await deploy("made-http", { "option.tier": "untrusted" });
+      assert.match(await unsafe.text(), /reached on standard input and output alone/);
+
+      const given = { "option.transport": "sse", "option.port": "8080", "option.path": "/sse" };
+      const made = await deploy("made-npm", given);
+      assert.equal(made.status, 303);
+      const server = await get(made.headers.get("location")!);
+      assert.match(
+        server,
+        /<dd>MCP over HTTP\+SSE, at port 8080 and path \/sse of its container<\/dd>/,
+      );
+      assert.match(server, /name="option.port"[^>]*value="8080"/);
+    });
+
     await t.step("a remote server is added by its URL, and its key is on no page", async () => {
       const add = (form: Record<string, string>, idempotencyKey = crypto.randomUUID()) =>
         app.request(`${ORIGIN}/servers/remote`, {
@@ -147,6 +181,7 @@ Deno.test({
       assert.match(server, /remote · https:\/\/mcp\.example\.com\/mcp/);
       assert.match(server, /mcp\.example\.com:443/);
       assert.ok(!server.includes("a-secret-key"));
+      assert.ok(!server.includes("option.transport"), "which its URL says");
     });
 
     await calls.flush();
