@@ -472,7 +472,7 @@ export const CLIENTS: Client[] = [
         ].join("\n"),
       },
     ],
-    note: "A private address has to be named in its mcpSettings.allowedDomains too.",
+    note: "A private address has to be allowed in its mcpSettings too.",
   },
   {
     id: "n8n",
