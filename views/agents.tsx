@@ -2,8 +2,9 @@ import type { Agent } from "../models/agents.ts";
 import type { Call } from "../models/calls.ts";
 import type { Connection } from "../models/connections.ts";
 import type { Server } from "../models/servers.ts";
-import { bytes, Confirm, Copy, count, duration, Empty, Field, Time, tokens } from "./parts.tsx";
+import { ClientConfiguration } from "./client_configuration.tsx";
 import { costOf, givenTools } from "./connection.tsx";
+import { bytes, Confirm, Copy, count, duration, Empty, Field, Time, tokens } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
@@ -316,69 +317,6 @@ function Tokens({ agent, newToken, mistakes = {} }: AgentProps) {
         </div>
         <button>Create a token</button>
       </form>
-    </section>
-  );
-}
-
-/** What to paste into a client; with the token while it is known, else with a place for it. */
-function ClientConfiguration({ bridgeUrl, newToken }: AgentProps) {
-  const token = newToken ?? "MOORING_TOKEN";
-  const headers = { Authorization: `Bearer ${token}` };
-  const json = (value: unknown) => JSON.stringify(value, null, 2);
-  const clients = [
-    {
-      id: "claude-code",
-      name: "Claude Code",
-      where: "In a terminal",
-      text:
-        `claude mcp add --transport http mooring ${bridgeUrl} --header "Authorization: Bearer ${token}"`,
-    },
-    {
-      id: "cursor",
-      name: "Cursor",
-      where: "In ~/.cursor/mcp.json",
-      text: json({ mcpServers: { mooring: { url: bridgeUrl, headers } } }),
-    },
-    {
-      id: "vs-code",
-      name: "VS Code",
-      where: "In .vscode/mcp.json",
-      text: json({ servers: { mooring: { type: "http", url: bridgeUrl, headers } } }),
-    },
-    {
-      id: "inspector",
-      name: "MCP Inspector",
-      where: "In a terminal",
-      text:
-        `npx @modelcontextprotocol/inspector --cli ${bridgeUrl} --transport http --method tools/list --header "Authorization: Bearer ${token}"`,
-    },
-    {
-      id: "any",
-      name: "Any other client",
-      where: "Streamable HTTP",
-      text: `${bridgeUrl}\nAuthorization: Bearer ${token}`,
-    },
-  ];
-  return (
-    <section class="card" aria-labelledby="client">
-      <h2 id="client">Client configuration</h2>
-      {!newToken && (
-        <p class="help">
-          Put a token in the place of <code>MOORING_TOKEN</code>.
-        </p>
-      )}
-      {clients.map((client, index) => (
-        <details open={index === 0}>
-          <summary>
-            {client.name} <small>{client.where}</small>
-          </summary>
-          <Copy
-            id={`client-${client.id}`}
-            text={client.text}
-            label={`the configuration for ${client.name}`}
-          />
-        </details>
-      ))}
     </section>
   );
 }

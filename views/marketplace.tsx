@@ -5,6 +5,7 @@ import { DeployForm } from "./deploy_form.tsx";
 import { PackageFacts, registryName } from "./package.tsx";
 import { count, Empty } from "./parts.tsx";
 import { TransportFacts } from "./transport.tsx";
+import { Tile } from "./tile.tsx";
 import { useUrl } from "./url.ts";
 
 export interface MarketplaceProps {
@@ -104,12 +105,6 @@ export function Results({ rows, total, query }: MarketplaceProps) {
       </ul>
     </div>
   );
-}
-
-/** A tile drawn from the title, so that no icon has to be fetched from anywhere. */
-function Tile({ title }: { title: string }) {
-  const hue = [...title].reduce((sum, char) => (sum * 31 + char.charCodeAt(0)) % 6, 7);
-  return <span class={`tile hue-${hue}`} aria-hidden="true">{title.slice(0, 1)}</span>;
 }
 
 export interface EntryProps {

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { HostPort, packageTitle } from "../../dtma/protocol.ts";
 import entries from "../../models/catalog_builtin.json" with { type: "json" };
+import { CatalogEntry } from "../../models/catalog_entries.ts";
 
 // The JSON's own type is a union of every entry's literal shape; the rules below need only this much.
 interface Input {
@@ -17,8 +19,24 @@ interface Input {
 
 const catalog = entries.map((entry) => ({
   ...entry,
+  package: CatalogEntry.parse(entry).package,
   inputs: [...entry.arguments, ...entry.environment] as Input[],
 }));
+
+/** Few, so that each is worth choosing. */
+const CATEGORIES = [
+  "business",
+  "cloud",
+  "communication",
+  "data",
+  "developer",
+  "documentation",
+  "files",
+  "productivity",
+  "reasoning",
+  "testing",
+  "web",
+];
 
 /** Every string an entry holds, at any depth. */
 function texts(value: unknown): string[] {
@@ -27,41 +45,58 @@ function texts(value: unknown): string[] {
   return [];
 }
 
-Deno.test("catalogBuiltin holds at least 18 entries with unique, well-formed slugs", () => {
-  assert.ok(catalog.length >= 18);
+Deno.test("catalogBuiltin holds at least 60 entries with unique, well-formed slugs", () => {
+  assert.ok(catalog.length >= 60);
   assert.equal(new Set(catalog.map((entry) => entry.slug)).size, catalog.length);
   assert.equal(new Set(catalog.map((entry) => entry.title)).size, catalog.length);
-  assert.equal(new Set(catalog.map((entry) => entry.package.name)).size, catalog.length);
+  assert.equal(new Set(catalog.map((e) => packageTitle(e.package))).size, catalog.length);
   for (const entry of catalog) assert.match(entry.slug, /^[a-z0-9]+(-[a-z0-9]+)*$/);
 });
 
-Deno.test("catalogBuiltin pins every npm package to one exact version and runs no install script", () => {
-  for (const { slug, package: npm } of catalog) {
-    assert.equal(npm.registry, "npm", slug);
-    assert.match(npm.name, /^(@[a-z0-9-]+\/)?[a-z0-9][a-z0-9._-]*$/, slug);
-    assert.match(npm.version, /^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$/, slug);
-    assert.equal(npm.installScripts, false, slug);
+Deno.test("catalogBuiltin pins every package to one exact version and runs no install script", () => {
+  for (const { slug, package: wanted } of catalog) {
+    if (wanted.registry === "remote") {
+      assert.equal(new URL(wanted.url).protocol, "https:", slug);
+      continue;
+    }
+    // The schema takes exact versions and digests alone. Of the other kinds none could be checked here.
+    assert.ok(wanted.registry === "npm" || wanted.registry === "pypi", slug);
+    assert.equal(wanted.installScripts, false, slug);
   }
 });
 
-Deno.test("catalogBuiltin names what a server reaches as host:port", () => {
-  for (const { slug, network } of catalog) {
+Deno.test("catalogBuiltin names what a server reaches as host:port, a remote one's own alone", () => {
+  for (const { slug, network, package: wanted } of catalog) {
     assert.equal(new Set(network.hosts).size, network.hosts.length, slug);
     for (const host of network.hosts) {
-      assert.match(host, /^(\*|[a-z0-9-]+(\.[a-z0-9-]+)+):\d{1,5}$/, `${slug} ${host}`);
+      assert.ok(HostPort.safeParse(host).success, `${slug} ${host}`);
       assert.ok(Number(host.split(":")[1]) <= 65535, `${slug} ${host}`);
+    }
+    if (wanted.registry === "remote") {
+      assert.deepEqual(network.hosts, [`${new URL(wanted.url).hostname}:443`], slug);
+    }
+  }
+});
+
+Deno.test("catalogBuiltin sends a remote server no header but those it names, as secrets", () => {
+  for (const { slug, environment, package: wanted } of catalog) {
+    if (wanted.registry !== "remote") continue;
+    const inputs = environment as Input[];
+    assert.ok(inputs.every(({ name }) => /^HEADER_\d_(NAME|VALUE)$/.test(name)), slug);
+    for (const { name, isSecret } of inputs) assert.equal(isSecret, name.endsWith("VALUE"), slug);
+    for (const { name } of inputs.filter(({ isSecret }) => isSecret)) {
+      assert.ok(inputs.find((input) => input.name === name.replace("VALUE", "NAME"))?.value, slug);
     }
   }
 });
 
 Deno.test("catalogBuiltin describes every entry in plain text of a fitting length", () => {
-  const categories = "files developer data web productivity reasoning testing cloud communication";
   for (const entry of catalog) {
     assert.ok(entry.title.length > 0 && entry.title.length <= 40, entry.slug);
     assert.ok(entry.summary.length > 0 && entry.summary.length <= 120, entry.slug);
     const sentences = entry.description.match(/[.!?](\s|$)/g)?.length ?? 0;
     assert.ok(sentences >= 2 && sentences <= 4, `${entry.slug} has ${sentences} sentences`);
-    assert.ok(categories.split(" ").includes(entry.category), entry.slug);
+    assert.ok(CATEGORIES.includes(entry.category), entry.slug);
     assert.ok(entry.license.length > 0, entry.slug);
     assert.equal(new URL(entry.homepage).protocol, "https:", entry.slug);
     for (const text of texts(entry)) {
