@@ -1,10 +1,10 @@
 import type { Agent } from "../models/agents.ts";
-import {
-  type CallBucket,
-  type CallFilter,
-  type CallGroup,
-  type CallPage,
-  type GroupBy,
+import type {
+  CallBucket,
+  CallFilter,
+  CallGroup,
+  CallPage,
+  GroupBy,
 } from "../models/call_search.ts";
 import type { Call, CallFigures } from "../models/calls.ts";
 import type { Server } from "../models/servers.ts";
@@ -194,7 +194,7 @@ export function CallResults({ query, found, total, history, groups }: CallResult
         <CallTable calls={found.calls} withAgent />
         <nav class="pages" aria-label="Pages of calls">
           {query.cursor && <a href={url(`/calls?${first}`)}>Newest calls</a>}
-          {found.next && <a href={url(`/calls?${older}#log`)} rel="next">Earlier calls</a>}
+          {found.next && <a href={url(`/calls?${older}#calls-log`)} rel="next">Earlier calls</a>}
         </nav>
       </section>
     </div>
