@@ -10,6 +10,7 @@ import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { agentRoutes } from "./routes/agents.tsx";
 import { connectionRoutes } from "./routes/connections.tsx";
+import { callRoutes } from "./routes/calls.tsx";
 import type { Deps, Env } from "./routes/deps.ts";
 import { problem, showProblem } from "./routes/problem.tsx";
 import { healthRoutes } from "./routes/health.ts";
@@ -98,6 +99,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", serverRoutes(deps))
     .route("/", agentRoutes(deps))
     .route("/", connectionRoutes(deps))
+    .route("/", callRoutes(deps))
     .route("/", toolboxPageRoutes(deps))
     .notFound((c) =>
       showProblem(c, 404, "Not found", "There is no such page. It may have been removed.")

@@ -20,6 +20,7 @@ const PLACES = [
   { path: "/marketplace", name: "Marketplace" },
   { path: "/servers", name: "Servers" },
   { path: "/agents", name: "Agents" },
+  { path: "/calls", name: "Calls" },
   { path: "/toolboxes", name: "Toolboxes" },
 ];
 
