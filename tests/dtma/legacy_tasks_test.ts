@@ -239,3 +239,31 @@ Deno.test("a call that fails for what its client did not declare says what that 
     [INPUT_ERROR]: { code: -32099, message: "It was not given a sample" },
   });
 });
+
+Deno.test("tasks of a server made with SDK 1.x are done, ask, are cancelled and fail", async () => {
+  const script = new URL("../conformance/everything_legacy.ts", import.meta.url).pathname;
+  await using server = startServer(script);
+  const session = await server.open();
+  await session.listTools();
+  const done = await task(session, "slow_compute", { seconds: 0, label: "a" });
+  assert.equal(textOf({ result: done.result as Record<string, unknown> }), "Computed a");
+  assert.equal((await task(session, "failing_job")).status, "completed");
+  const broke = await task(session, "protocol_error_job");
+  assert.deepEqual([broke.status, broke.statusMessage], ["failed", "Error: It broke off"]);
+
+  const asks = await task(session, "multi_input");
+  assert.equal(asks.status, "input_required");
+  // One answer at a time.
+  for (const key of Object.keys(asks.inputRequests as object)) {
+    const inputResponses = { [key]: { action: "accept", content: { value: "x" } } };
+    await session.call(ofTask("update", asks.taskId, { inputResponses }), {});
+  }
+  const answered = await settled(session, asks.taskId);
+  assert.equal(textOf({ result: answered.result as Record<string, unknown> }), "Both were answered");
+
+  const { taskId } = resultIn(await session.call(call("slow_compute", { seconds: 3 }), {}));
+  assert.deepEqual((await session.call(ofTask("cancel", taskId), {})).result, {
+    resultType: "complete",
+  });
+  assert.equal((await settled(session, taskId)).status, "cancelled");
+});
