@@ -187,7 +187,7 @@ export async function waitIn(
 }
 
 function ofWait(of: StateOf): StateOf {
-  return { ...of, method: "tasks/get" };
+  return { ...of, method: `${of.method}, as a task` };
 }
 
 /** Asks a server about one of its tasks. */

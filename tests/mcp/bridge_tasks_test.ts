@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { Client } from "npm:@modelcontextprotocol/sdk@1.32.2/client/index.js";
+import { StreamableHTTPClientTransport } from "npm:@modelcontextprotocol/sdk@1.32.2/client/streamableHttp.js";
+import { ElicitRequestSchema } from "npm:@modelcontextprotocol/sdk@1.32.2/types.js";
 import { TASKS_EXTENSION } from "../../dtma/protocol.ts";
 import { connectServer, createAgent, createToken } from "../../models/agents.ts";
 import { startServer } from "../dtma/stdio_server.ts";
@@ -443,6 +446,39 @@ for (const server of GENERATIONS) {
         await (await session.send(0, { body })).body?.cancel();
       }
       assert.match(last.result.content[0].text, /Ann/);
+    },
+  });
+}
+
+for (const server of GENERATIONS) {
+  Deno.test({
+    name: `${server}: the real client of SDK 1.x makes tasks, and is asked in them`,
+    ...options,
+    async fn() {
+      await using bridge = await openBridge(server);
+      const client = new Client({ name: "t", version: "1" }, { capabilities: { elicitation: {} } });
+      client.setRequestHandler(ElicitRequestSchema, () => ANN);
+      const requestInit = { headers: { authorization: `Bearer ${bridge.token}` } };
+      await client.connect(
+        new StreamableHTTPClientTransport(new URL(bridge.url), { requestInit }),
+      );
+      await client.listTools();
+      for (const name of ["must", "may", "asks", "plain"]) {
+        const said: Json[] = [];
+        const stream = client.experimental.tasks.callToolStream({
+          name: `demo__${name}`,
+          arguments: {},
+        });
+        for await (const message of stream) said.push(message);
+        const isTask = said.some(({ type }) => type === "taskCreated");
+        assert.equal(isTask, name !== "plain" || server === "tasks-modern", name);
+        const [last] = said.slice(-1);
+        assert.equal(last.type, "result", JSON.stringify(last));
+        assert.match(last.result.content[0].text, /Ann|done|at once/);
+      }
+      const plain = await client.callTool({ name: "demo__must", arguments: {} });
+      assert.equal((plain.content as Json)[0].text, "must done");
+      await client.close();
     },
   });
 }
