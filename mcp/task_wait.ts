@@ -250,9 +250,11 @@ function forgotten(): Answer {
 }
 
 function lost(reason: string): Answer {
+  // What was not made is the look at the task.
+  const why = reason.replace(/, so the call was not made$/, "");
   return failure(
     ErrorCode.indeterminate,
-    `The server made a task of the call, and cannot be asked for it: ${reason}. It may have run`,
+    `The server made a task of the call, and cannot be asked for it: ${why}. It may have run`,
   );
 }
 

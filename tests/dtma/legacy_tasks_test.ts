@@ -259,7 +259,10 @@ Deno.test("tasks of a server made with SDK 1.x are done, ask, are cancelled and 
     await session.call(ofTask("update", asks.taskId, { inputResponses }), {});
   }
   const answered = await settled(session, asks.taskId);
-  assert.equal(textOf({ result: answered.result as Record<string, unknown> }), "Both were answered");
+  assert.equal(
+    textOf({ result: answered.result as Record<string, unknown> }),
+    "Both were answered",
+  );
 
   const { taskId } = resultIn(await session.call(call("slow_compute", { seconds: 3 }), {}));
   assert.deepEqual((await session.call(ofTask("cancel", taskId), {})).result, {
