@@ -302,11 +302,10 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       "subscriptions/acknowledged",
       new Map([["notifications", JSON.stringify(honoured)]]),
     );
-    for (const [id, ref] of followed) {
-      const asker = askerOf(client, request, named, NOWHERE);
-      served.follow(asker, id, ref, (task) => told("tasks", task), signal)
-        .catch((error) => deps.log.error("A task is not followed any more", errorFields(error)));
-    }
+    const asker = askerOf(client, request, named, NOWHERE);
+    served.follow(asker, followed, (task) => told("tasks", task), signal).catch((error) =>
+      deps.log.error("Tasks are not followed any more", errorFields(error))
+    );
     await listen.follow({
       caller,
       scope,

@@ -159,13 +159,13 @@ export interface Tasks {
   /** Of these ids those of tasks that the agent can ask for now. */
   known(agentId: string, named: NamedToolbelt, ids: string[]): Promise<Map<string, TaskRef>>;
   /**
-   * Tells of a task whenever there is something new of it, until it has ended or the signal aborts.
+   * Tells of tasks whenever there is something new of one, until all have ended or the signal aborts.
+   * @param followed by the ids that the client has
    * @param tell told the members of what `tasks/get` answers
    */
   follow(
     asker: TaskAsker,
-    id: string,
-    ref: TaskRef,
+    followed: Map<string, TaskRef>,
     tell: (task: Map<string, string>) => void,
     signal: AbortSignal,
   ): Promise<void>;
@@ -294,85 +294,96 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
 
   async function follow(
     asker: TaskAsker,
-    id: string,
-    ref: TaskRef,
+    followed: Map<string, TaskRef>,
     tell: (task: Map<string, string>) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const { serverId, taskId, instance } = ref;
-    const server = asker.named.servers.find((each) => each.serverId === serverId)!;
-    const over = new AbortController();
-    const until = AbortSignal.any([signal, over.signal]);
-    let news = Promise.withResolvers<void>();
-    // A server need not tell of its tasks, and may stop to: what it tells only makes the next look sooner.
-    hear(asker.client, server, ref, () => news.resolve(), until);
-    let told = "";
-    try {
-      while (!signal.aborted) {
-        const request = {
-          server,
-          method: "tasks/get",
-          taskId,
-          instance,
-          params: new Map<string, string>(),
-        };
-        const answer = await askTask(deps, asker.client, request, signal);
-        let waitMs = RETRY_MS;
-        if (answer.kind === "result") {
-          const task = shownTask(asker, server, id, answer);
-          task.delete("resultType");
-          const text = objectText(task);
-          if (text !== told) tell(new Map(task));
-          told = text;
-          if (outcomeOf(task)) return;
-          waitMs = pollMs(task);
-        } else if (JSON.parse(answer.text).code === RpcCode.invalidParams) return;
-        await Promise.race([pause(waitMs, until), news.promise]);
-        news = Promise.withResolvers();
+    const groups = Map.groupBy(
+      followed,
+      ([, { serverId, instance }]) => JSON.stringify([serverId, instance]),
+    );
+    await Promise.all([...groups.values()].map(async (group) => {
+      const over = new AbortController();
+      const wake = new Map<string, () => void>();
+      // A server need not tell of its tasks, and may stop to: what it tells only makes a look sooner.
+      hear(asker, group.map(([, ref]) => ref), wake, AbortSignal.any([signal, over.signal]));
+      try {
+        await Promise.all(group.map(([id, ref]) => look(asker, id, ref, tell, wake, signal)));
+      } catch (error) {
+        if (!signal.aborted) throw error;
+      } finally {
+        over.abort();
       }
-    } catch (error) {
-      if (!signal.aborted) throw error;
-    } finally {
-      over.abort();
+    }));
+  }
+
+  /** Looks at a task until it has ended. @param wake where it says how it is made to look at once */
+  async function look(
+    asker: TaskAsker,
+    id: string,
+    { serverId, taskId, instance }: TaskRef,
+    tell: (task: Map<string, string>) => void,
+    wake: Map<string, () => void>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const server = serverOf(asker, serverId)!;
+    let told = "";
+    while (!signal.aborted) {
+      const news = new AbortController();
+      wake.set(taskId, () => news.abort());
+      const about = { server, method: "tasks/get", taskId, instance };
+      const answer = await askTask(deps, asker.client, { ...about, params: new Map() }, signal);
+      let waitMs = RETRY_MS;
+      if (answer.kind === "result") {
+        const task = shownTask(asker, server, id, answer);
+        task.delete("resultType");
+        const text = objectText(task);
+        if (text !== told) tell(task);
+        told = text;
+        if (outcomeOf(task)) return;
+        waitMs = Math.max(pollMs(task), LOOK_LEAST_MS);
+      } else if (JSON.parse(answer.text).code === RpcCode.invalidParams) return;
+      await pause(waitMs, AbortSignal.any([signal, news.signal])).catch(() => {});
     }
   }
 
-  /** Listens to a server for news of a task, for as long as that goes. */
+  /** Listens to a server for news of tasks that one of its instances made, for as long as that goes. */
   function hear(
-    client: WaistClient,
-    server: ToolbeltServer,
-    { taskId, instance }: TaskRef,
-    onNews: () => void,
+    asker: TaskAsker,
+    refs: TaskRef[],
+    wake: Map<string, () => void>,
     signal: AbortSignal,
   ): void {
+    const [{ serverId, instance }] = refs;
     const body = JSON.stringify({
       jsonrpc: "2.0",
       id: 1,
       method: "subscriptions/listen",
       params: {
-        notifications: { taskIds: [taskId] },
+        notifications: { taskIds: refs.map(({ taskId }) => taskId) },
         _meta: {
           [META.protocolVersion]: WAIST_REVISION,
           [META.clientCapabilities]: { extensions: { [TASKS_EXTENSION]: {} } },
         },
       },
     });
-    const target = { ...targetOf(server, client), instance };
+    const target = { ...targetOf(serverOf(asker, serverId)!, asker.client), instance };
     const onNotification = (text: string) => {
-      if (JSON.parse(text).method === "notifications/tasks") onNews();
+      const { method, params } = JSON.parse(text);
+      if (method === "notifications/tasks") wake.get(params?.taskId)?.();
     };
     callServer(deps, target, body, { signal, onNotification }).catch(() => {});
   }
 
   async function found(
-    { agentId, named }: TaskAsker,
+    asker: TaskAsker,
     id: unknown,
   ): Promise<{ id: string; ref: TaskRef; server: ToolbeltServer }> {
     if (typeof id !== "string") {
       throw new RpcError(RpcCode.invalidParams, "params.taskId must be a string", 200);
     }
-    const ref = await open(agentId, id);
-    const server = named.servers.find(({ serverId }) => serverId === ref?.serverId);
+    const ref = await open(asker.agentId, id);
+    const server = ref && serverOf(asker, ref.serverId);
     if (!ref || !server) throw noTask();
     return { id, ref, server };
   }
@@ -394,6 +405,12 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
 
 /** How long after a server could not be asked it is asked again. */
 const RETRY_MS = 5000;
+/** Between two looks for a listener, of which there may be many: the server itself may tell sooner. */
+const LOOK_LEAST_MS = 1000;
+
+function serverOf({ named }: TaskAsker, serverId: string): ToolbeltServer | undefined {
+  return named.servers.find((server) => server.serverId === serverId);
+}
 
 /** The members of a task that a server told of, under the client's own id and with the URIs that it has. */
 function shownTask(
