@@ -144,6 +144,9 @@ const LEGACY_CAPABILITIES = {
   roots: {},
 };
 
+/** To a server of 2026-07-28 in requests of our own: it may list by them what it has for which client. */
+const OWN_CAPABILITIES = { ...LEGACY_CAPABILITIES, extensions: { [TASKS_EXTENSION]: {} } };
+
 /** What an older server is asked of the waist's methods, beside `server/discover`. */
 const LEGACY_METHODS = new Set([
   "tools/call",
@@ -568,7 +571,8 @@ class StdioSession implements Session {
     options: RequestOptions = {},
     era = this.#era,
   ): Promise<JsonRpcResponse> {
-    const meta = { _meta: JSON.parse(objectText(modernMeta(new Map()))) };
+    const own = new Map([[META_PREFIX + "clientCapabilities", JSON.stringify(OWN_CAPABILITIES)]]);
+    const meta = { _meta: JSON.parse(objectText(modernMeta(own))) };
     const text = JSON.stringify(era === "modern" ? { ...params, ...meta } : params);
     return this.#connection.request(method, () => text, options);
   }
