@@ -392,7 +392,7 @@ class StdioSession implements Session {
     const isRetry = isLegacy && state !== undefined;
     if (!isRetry && state && isHeldState(JSON.parse(state))) return lostCall(id);
     if (isLegacy && logLevel) this.#lowerLogLevel(waiting.logLevel);
-    const refused = isLegacy && method === "tools/call"
+    const refused = isLegacy && !isRetry && method === "tools/call"
       ? this.#tasks.prepare(request, params, caller.capabilities)
       : null;
     if (refused) return refused;

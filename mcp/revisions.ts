@@ -23,6 +23,8 @@
  * | `tasks/list` | 2025-11-25 | not offered: a server does not keep apart which agent's a task is, and 2026-07-28 has no list |
  * | `notifications/tasks/status` | 2025-11-25 | not sent: nobody may rely on it there; `tasks/get` says the same |
  * | `notifications/tasks` | 2026-07-28 | on `subscriptions/listen`, from servers that tell nothing too: the bridge looks |
+ * | the `ttl` that a call of 2025-11-25 wishes for its task | a server of 2026-07-28 | ignored by it: it says its own, which the task has |
+ * | progress of a task | 2025-11-25, calls with `task` | with `tasks/result`, for a progress token of its own |
  * | progress of a task (2025-11-25) | 2026-07-28 with the extension | in `_meta` of `tasks/get` as `dev.mooring/progress`: the extension has none |
  * | tasks that a server makes of its questions (2025-11-25) | all | not offered: questions are asked as they are |
  * | error -32021 of what a server of an older revision asked and its client did not declare | all before | the server's own error |

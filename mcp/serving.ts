@@ -378,7 +378,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       ...asked,
     }, { signal, onNotification: outlet.notify });
     const fitted = withShownUris(named, server, answer);
-    const asker = { agentId: client.caller.agentId, named, ...asked };
+    const asker = { agentId: client.caller.agentId, client: asked.client };
     if (!isLegacyTask) return await served.created(asker, server, fitted);
     return await served.createdOfLegacy(asker, client.session!, server, fitted);
   }
@@ -421,6 +421,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       named,
       client: clientOf(waistClient(client, outlet, null), objectMembers(paramsText).get("_meta")),
       asking: outlet.ask && { ask: outlet.ask },
+      notify: outlet.notify,
     };
   }
 

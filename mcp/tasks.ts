@@ -18,6 +18,7 @@ import type { Database } from "../models/db.ts";
 import { messagesAfter, putMessages, type Session } from "../models/sessions.ts";
 import type { ToolbeltServer } from "../models/toolbelts.ts";
 import type { NamedToolbelt } from "./aggregate.ts";
+import type { Outlet } from "./exchange.ts";
 import type { IncomingRequest } from "./messages.ts";
 import { randomText } from "./questions.ts";
 import { isObject, META, RpcCode, RpcError } from "./revisions.ts";
@@ -60,7 +61,11 @@ export interface TaskAsker {
   named: NamedToolbelt;
   client: WaistClient;
   asking: Asking;
+  notify: Outlet["notify"];
 }
+
+/** Whose call a task was made of. */
+type Caller = Pick<TaskAsker, "agentId" | "client">;
 
 /** Longest id of a server's: sealed it has to fit into a header. */
 const TASK_ID_LIMIT = 1024;
@@ -136,13 +141,13 @@ export function maySupportTasks(
 
 export interface Tasks {
   /** The answer to a call: where it is a task, with an id of ours. */
-  created(asker: TaskAsker, server: ToolbeltServer, answer: Answer): Promise<Answer>;
+  created(asker: Caller, server: ToolbeltServer, answer: Answer): Promise<Answer>;
   /**
    * The answer to a call of a client of 2025-11-25 that asked for a task, as it has it. A result that the
    * server gave at once is kept for it as long as a message of its session.
    */
   createdOfLegacy(
-    asker: TaskAsker,
+    asker: Caller,
     session: Session,
     server: ToolbeltServer,
     answer: Answer,
@@ -177,7 +182,7 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
   return { created, createdOfLegacy, answer, answerLegacy, known, follow };
 
   async function created(
-    { agentId, client }: TaskAsker,
+    { agentId, client }: Caller,
     server: ToolbeltServer,
     answer: Answer,
   ): Promise<Answer> {
@@ -193,7 +198,7 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
   }
 
   async function createdOfLegacy(
-    asker: TaskAsker,
+    asker: Caller,
     session: Session,
     server: ToolbeltServer,
     answer: Answer,
@@ -252,7 +257,7 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
         signal,
         serverNow: () => serverNow(ref.serverId),
         cancels: false,
-        progress: progressOf(token, () => {}),
+        progress: progressOf(token, asker.notify),
       });
       return withRelated(withShownUris(asker.named, server, visibleToModels(answer)), id);
     }
