@@ -198,7 +198,7 @@ Deno.test("who listens to a task is told when there is something to see of it", 
   const told: JsonRpcNotification[] = [];
   const stop = new AbortController();
   const heard = Promise.withResolvers<void>();
-  const { taskId } = resultIn(await session.call(call("must", { ms: 300 }), {}));
+  const { taskId } = resultIn(await session.call(call("must", { ms: 2000 }), {}));
   const listening = session.call({
     jsonrpc: "2.0",
     id: 3,

@@ -4,6 +4,7 @@ import { StreamableHTTPClientTransport } from "npm:@modelcontextprotocol/sdk@1.3
 import { ElicitRequestSchema } from "npm:@modelcontextprotocol/sdk@1.32.2/types.js";
 import { TASKS_EXTENSION } from "../../dtma/protocol.ts";
 import { connectServer, createAgent, createToken } from "../../models/agents.ts";
+import { tryTool } from "../../mcp/tool_call.ts";
 import { startServer } from "../dtma/stdio_server.ts";
 import { calling, eventsOf, messagesOf, openSession, sender } from "./streams.ts";
 import { type Bridge, META, modern, openBridge } from "./world.ts";
@@ -218,7 +219,7 @@ for (const server of GENERATIONS) {
     async fn() {
       await using bridge = await openBridge(server);
       const { call } = modernClient(bridge);
-      const { result: { taskId } } = await call("may", { ms: 400 });
+      const { result: { taskId } } = await call("may", { ms: 2000 });
       const stop = new AbortController();
       const notifications = { taskIds: [taskId, "another"] };
       const response = await sender(bridge)(1, {
@@ -254,7 +255,7 @@ for (const server of GENERATIONS) {
         await messagesOf(
           await session.send(1, { body: calling(name, `demo__${name}`, args, meta) }),
         ) as Json[];
-      const told = await call("must", { ms: 400 }, { progressToken: "mine" });
+      const told = await call("must", { ms: 1500 }, { progressToken: "mine" });
       assert.equal(told.at(-1).result.content[0].text, "must done");
       assert.deepEqual(Object.keys(told.at(-1).result), ["content"]);
       const progress = told.slice(0, -1).map(({ params }) => params);
@@ -493,6 +494,29 @@ Deno.test({
       const { status, result, error } = await call("must");
       if (server === "tasks-legacy") assert.equal(result.content[0].text, "must done");
       else assert.deepEqual([status, error.code], [400, -32021]);
+    }
+  },
+});
+
+Deno.test({
+  name: "a person who tries a tool waits for its task, and gives it up by going away",
+  ...options,
+  async fn() {
+    for (const server of GENERATIONS) {
+      await using bridge = await openBridge(server);
+      const { db, user, calls, appSigningKey, serverId } = bridge;
+      const deps = { db, calls, appSigningKey, links: null, version: "0" };
+      const trial = (name: string, ms: number, signal?: AbortSignal) =>
+        tryTool(deps, user, { serverId, name, args: { ms } }, signal);
+      const { result } = await trial("must", 100) as Json;
+      assert.equal(result.content[0].text, "must done");
+      const leaving = new AbortController();
+      const pending = trial("must", 60_000, leaving.signal);
+      const before = (await seenBy(bridge, "tasks/get")).length;
+      await until(async () => (await seenBy(bridge, "tasks/get")).length > before);
+      leaving.abort();
+      await assert.rejects(pending);
+      await until(async () => (await seenBy(bridge, "tasks/cancel")).length > 0);
     }
   },
 });

@@ -94,6 +94,7 @@ async function openShared() {
     baseUrls: replicas.map(({ baseUrl }) => baseUrl),
     routes,
     calls,
+    appSigningKey,
     logged,
     toolboxAddress: facts.address!,
     ended,
@@ -223,6 +224,7 @@ export async function openBridge(
     token,
     routes: world.routes,
     calls,
+    appSigningKey: world.appSigningKey,
     /** What the app logged since this was opened. */
     logged,
     toolboxAddress: world.toolboxAddress,
