@@ -20,6 +20,7 @@ import {
 import { failed, notDeclared, outcomeIn, QUESTIONS, QUESTIONS_LIMIT } from "./held_calls.ts";
 import { objectMembers, objectText } from "./json_text.ts";
 import { ErrorCode, TASK_PROGRESS_META, TASKS_EXTENSION, type ToolDefinition } from "./protocol.ts";
+import { sleep } from "./waiting.ts";
 
 /** What the waist asks of tasks. */
 export const TASK_METHODS = ["tasks/get", "tasks/update", "tasks/cancel"];
@@ -31,6 +32,8 @@ const TASKS_LIMIT = 1000;
 
 /** A task that waits for its client puts its questions within this time, once it is asked for them. */
 const ASKED_WITHIN_MS = 1000;
+/** Questions that it asks at once come within this time, and are put together. */
+const GATHER_MS = 10;
 
 const METHOD_NOT_FOUND = -32601, INTERNAL = -32603, MISSING_CAPABILITY = -32021;
 
@@ -231,10 +234,10 @@ export class LegacyTasks {
       this.#ask("tasks/result", taskText, {}).finally(() => task.isAskedFor = false);
     }
     if (task.questions.size > 0) return;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise((resolve) => timer = setTimeout(resolve, ASKED_WITHIN_MS));
-    await Promise.race([task.asks.promise, late]);
-    clearTimeout(timer);
+    const asked = new AbortController();
+    task.asks.promise.then(() => asked.abort());
+    await sleep(ASKED_WITHIN_MS, signal ? AbortSignal.any([signal, asked.signal]) : asked.signal);
+    if (task.questions.size > 0) await sleep(GATHER_MS, signal ?? new AbortController().signal);
     signal?.throwIfAborted();
   }
 
