@@ -5,7 +5,7 @@ import { ElicitRequestSchema } from "npm:@modelcontextprotocol/sdk@1.32.2/types.
 import { TASKS_EXTENSION } from "../../dtma/protocol.ts";
 import { connectServer, createAgent, createToken } from "../../models/agents.ts";
 import { tryTool } from "../../mcp/tool_call.ts";
-import { startServer } from "../dtma/stdio_server.ts";
+import { serverEverything, startServer } from "../dtma/stdio_server.ts";
 import { calling, eventsOf, messagesOf, openSession, sender } from "./streams.ts";
 import { type Bridge, META, modern, openBridge } from "./world.ts";
 
@@ -495,6 +495,40 @@ Deno.test({
       if (server === "tasks-legacy") assert.equal(result.content[0].text, "must done");
       else assert.deepEqual([status, error.code], [400, -32021]);
     }
+  },
+});
+
+Deno.test({
+  name: "the real server-everything's task is waited for, given, and asks on the way",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(await serverEverything());
+    const args = { topic: "tides", ambiguous: true };
+    const answer = { action: "accept", content: { interpretation: "technical" } };
+    const session = await openSession(bridge, {
+      revision: "2025-06-18",
+      capabilities: { elicitation: {} },
+    });
+    const body = calling(1, "demo__simulate-research-query", args, { progressToken: 1 });
+    const messages: Json[] = [];
+    for await (const { data } of eventsOf(await session.send(0, { body }))) {
+      if (!data) continue;
+      const message = JSON.parse(data);
+      messages.push(message);
+      if (message.method !== "elicitation/create") continue;
+      const reply = { jsonrpc: "2.0", id: message.id, result: answer };
+      await (await session.send(1, { body: reply })).body?.cancel();
+    }
+    assert.match(messages.at(-1).result.content[0].text, /Research Report: tides \(technical\)/);
+    assert.ok(messages.some(({ method }) => method === "notifications/progress"));
+
+    const { ask, call, settled } = modernClient(bridge);
+    const { result: { taskId } } = await call("simulate-research-query", args);
+    const { inputRequests } = await settled(taskId);
+    const [key] = Object.keys(inputRequests);
+    await ask("tasks/update", { taskId, inputResponses: { [key]: answer } });
+    const ended = await settled(taskId, ({ status }) => status === "completed");
+    assert.match(ended.result.content[0].text, /Research Report: tides \(technical\)/);
   },
 });
 
