@@ -106,7 +106,7 @@ export async function waitForTask(
       const answer = await ask("tasks/get", new Map(), signal);
       if (answer.kind === "error") {
         const { code, message } = JSON.parse(answer.text);
-        if (code === RpcCode.invalidParams) return forgotten();
+        if (code === RpcCode.invalidParams || code === RpcCode.methodNotFound) return forgotten();
         if (!PASSING.has(code)) return answer;
         lostAt ??= Date.now();
         if (Date.now() - lostAt >= lostMs) return lost(String(message));

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import type { JsonRpcNotification, JsonRpcResponse } from "../../dtma/connection.ts";
 import { INPUT_ERROR, TASK_PROGRESS_META, TASKS_EXTENSION } from "../../dtma/protocol.ts";
-import type { Session } from "../../dtma/session.ts";
-import { startServer, textOf, toolCall } from "./stdio_server.ts";
+import { openSession, type Session } from "../../dtma/session.ts";
+import { attachable, startServer, textOf, toolCall } from "./stdio_server.ts";
 
 const CAPABILITIES = "io.modelcontextprotocol/clientCapabilities";
 const WITH_TASKS = { elicitation: {}, extensions: { [TASKS_EXTENSION]: {} } };
@@ -238,6 +238,28 @@ Deno.test("a call that fails for what its client did not declare says what that 
     requiredCapabilities: { sampling: {} },
     [INPUT_ERROR]: { code: -32099, message: "It was not given a sample" },
   });
+});
+
+Deno.test("a task goes on while its DTMA is another, and asks the next one", async () => {
+  await using server = startServer("tasks-legacy");
+  const attach = attachable(server.child);
+  const options = { handshakeTimeoutMs: 30_000, log: () => {} };
+  const first = await openSession(attach(), options);
+  await first.listTools();
+  const ids = [];
+  for (const name of ["must", "asks"]) {
+    ids.push(resultIn(await first.call(call(name, { ms: 300 }), {})).taskId);
+  }
+  first.close("DTMA was killed");
+  const next = await openSession(attach(), { ...options, isTakenOver: true });
+  assert.equal((await settled(next, ids[0])).status, "completed");
+  const { inputRequests } = await settled(next, ids[1]);
+  const [key] = Object.keys(inputRequests as object);
+  const inputResponses = { [key]: { action: "decline" } };
+  await next.call(ofTask("update", ids[1], { inputResponses }), {});
+  const { result } = await settled(next, ids[1]);
+  assert.match(textOf({ result: result as Record<string, unknown> }), /decline/);
+  next.close("The test is over");
 });
 
 Deno.test("tasks of a server made with SDK 1.x are done, ask, are cancelled and fail", async () => {
