@@ -23,7 +23,7 @@ import {
   resourcesPage,
   routeUri,
 } from "./aggregate.ts";
-import type { Outlet } from "./exchange.ts";
+import { lostWithReplica, type Outlet, type TakeOver } from "./exchange.ts";
 import { type Listening, listening, type Wanted } from "./listening.ts";
 import { type IncomingRequest, messageText } from "./messages.ts";
 import { definitionFor, forRevision } from "./older_revisions.ts";
@@ -42,7 +42,7 @@ import { type Answer, callServer } from "./router.ts";
 import { CALL_TOOL, calledTool, FIND_TOOLS, foundTools } from "./search.ts";
 import type { Caller, Sessions } from "./sessions.ts";
 import { withShownUris } from "./shown_uris.ts";
-import { waitIn } from "./task_wait.ts";
+import { progressOf, waitForTask, waitIn } from "./task_wait.ts";
 import {
   declaresTasks,
   hasTasks,
@@ -54,7 +54,7 @@ import {
   tasksNotDeclared,
   withTaskSupport,
 } from "./tasks.ts";
-import { callTool, type ToolCall, type ToolCallDeps } from "./tool_call.ts";
+import { callTool, type ToolCall, type ToolCallDeps, visibleToModels } from "./tool_call.ts";
 import { toolbelts } from "./toolbelt_cache.ts";
 import { type Asking, askServer, clientOf, targetOf, type WaistClient } from "./waist.ts";
 
@@ -85,6 +85,8 @@ export interface Serving {
   ): Promise<Answer>;
   /** The answer to `initialize`. @throws {RpcError} when there is no such server */
   initialized(caller: Caller, scope: string | null, revision: string): Promise<Answer>;
+  /** Waits on for the task of a call whose replica was lost; see {@link TakeOver}. */
+  takeOver(client: Client, ...lost: Parameters<TakeOver>): Promise<Answer>;
   /** Ends what servers hold for a session alone. */
   release(caller: Caller, session: Session): Promise<void>;
   listening: Listening;
@@ -97,7 +99,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
   const listen = listening(deps, known);
   const served = tasks(deps);
 
-  return { answer, initialized, release, listening: listen };
+  return { answer, initialized, takeOver, release, listening: listen };
 
   async function answer(
     client: Client,
@@ -375,6 +377,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
         execution: tool.definition.execution,
       },
       takesTasks: isLegacyTask || isModern && declaresTasks(request),
+      remember: remembering(outlet, tool.serverId),
       ...asked,
     }, { signal, onNotification: outlet.notify });
     const fitted = withShownUris(named, server, answer);
@@ -408,6 +411,39 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     }
     if (!declaresTasks(request)) throw tasksNotDeclared();
     return await served.answer(asker, request, signal);
+  }
+
+  function remembering(
+    { remember }: Outlet,
+    serverId: string,
+  ): ToolCall["remember"] {
+    if (!remember) return undefined;
+    return (waited) =>
+      void remember(JSON.stringify({ serverId, ...waited })).catch((error) =>
+        deps.log.error("A wait for a task could not be kept", errorFields(error))
+      );
+  }
+
+  async function takeOver(
+    client: Client,
+    kept: string,
+    outlet: Outlet,
+    signal: AbortSignal,
+    isCancelled: () => boolean,
+  ): Promise<Answer> {
+    const { serverId, task, token } = JSON.parse(kept);
+    const named = await toolbeltOf(client.caller, client.scope);
+    const server = named.servers.find((server) => server.serverId === serverId);
+    if (!server) return lostWithReplica();
+    const asking = outlet.ask && { ask: outlet.ask };
+    const answer = await waitForTask(deps, waistClient(client, outlet, server), task, asking, {
+      signal,
+      serverNow: () => serverNow(client, serverId),
+      cancels: isCancelled,
+      progress: progressOf(token, outlet.notify),
+    });
+    const shownAnswer = withShownUris(named, server, visibleToModels(answer));
+    return forRevision(shownAnswer, "tools/call", client.revision);
   }
 
   function askerOf(
@@ -636,7 +672,12 @@ const NOBODY: WaistClient = {
 };
 
 /** Of a request on the client's behalf that tells and asks the client nothing. */
-const NOWHERE: Outlet = { notify: () => {}, takesNotifications: false, ask: null };
+const NOWHERE: Outlet = {
+  notify: () => {},
+  takesNotifications: false,
+  ask: null,
+  remember: null,
+};
 
 const SUBSCRIPTIONS_LIMIT = 1000;
 

@@ -6,7 +6,7 @@ import { WAIST_REVISION } from "../dtma/protocol.ts";
 import { errorFields, type Log } from "../models/log.ts";
 import type { Session } from "../models/sessions.ts";
 import { openEventStream } from "./event_stream.ts";
-import { type Exchanges, jsonResponse } from "./exchange.ts";
+import { type Exchanges, jsonResponse, type TakeOver } from "./exchange.ts";
 import type { Limits } from "./limits.ts";
 import type { Fingerprint, Wanted } from "./listening.ts";
 import {
@@ -146,7 +146,12 @@ export function streamableHttp(deps: TransportDeps) {
     const session = (await sessionOf(asked))!;
     const done = limits.stream(caller.tokenId);
     const lastEventId = headers.get("last-event-id");
-    const resumed = lastEventId === null ? null : exchanges.resume(session, lastEventId, done);
+    const { revision } = session;
+    const takeOver: TakeOver = (...kept) =>
+      serving.takeOver({ caller, scope, session, revision, headers }, ...kept);
+    const resumed = lastEventId === null
+      ? null
+      : exchanges.resume(session, lastEventId, takeOver, done);
     if (resumed) return resumed;
 
     const stream = openEventStream({ onGone: done });

@@ -4,9 +4,10 @@
  * client gives up.
  *
  * It is the bridge that waits, and not DTMA, since each look is a request of its own: a DTMA or a link that
- * restarts does not end the wait, nor does the time limit of a call. A client of 2026-07-28 that was asked
- * something comes back with the task in its `requestState`, to any replica. Only who waits on an open request
- * loses it with the replica; the task itself goes on then until its server forgets it.
+ * restarts does not end the wait, nor does the time limit of a call. Nor need the end of a replica: a client of
+ * 2026-07-28 that was asked something comes back with the task in its `requestState`, and one that takes its
+ * session's stream up again (exchange.ts) finds the wait taken over. Who can do neither loses the answer; the
+ * task itself goes on then until its server forgets it.
  */
 import {
   ErrorCode,
@@ -37,8 +38,10 @@ export interface WaitedTask {
 export interface WaitOptions extends CallOptions {
   /** The server as it is now: a wait is long, and toolboxes move. Null when it cannot be called any more. */
   serverNow: () => Promise<ToolbeltServer | null>;
-  /** Whether the task is cancelled when the wait is given up. */
-  cancels: boolean;
+  /** Whether the task is to be cancelled, when the wait was given up. */
+  cancels: () => boolean;
+  /** Keeps the task where another replica finds it, should this one be lost. */
+  remember?: (task: WaitedTask) => void;
   /** The progress that the client asked for. */
   progress: Progress;
   /** How long a server that cannot be asked is asked again. */
@@ -53,6 +56,9 @@ const LOST_MS = 60_000;
 const WAIT_LIMIT_MS = 24 * 60 * 60_000;
 /** A client is told that its call goes on at least so often, for the sake of its own time limit. */
 const TELL_EVERY_MS = 5000;
+
+/** A message of a session, which is what it is kept as, is forgotten after a quarter of an hour. */
+const REMEMBER_EVERY_MS = 5 * 60_000;
 
 /** What a server that was asked in vain may answer soon. */
 const PASSING = new Set<number>([
@@ -96,12 +102,16 @@ export async function waitForTask(
   asking: Asking,
   options: WaitOptions,
 ): Promise<Answer> {
-  const { serverNow, signal, cancels, progress, lostMs = LOST_MS } = options;
+  const { serverNow, signal, cancels, remember, progress, lostMs = LOST_MS } = options;
   const answered = new Set(task.answered);
   const startedAt = Date.now();
-  let waitMs = task.pollMs, lostAt: number | null = null;
+  let waitMs = task.pollMs, lostAt: number | null = null, rememberedAt = -Infinity;
   try {
     for (;;) {
+      if (Date.now() - rememberedAt >= REMEMBER_EVERY_MS) {
+        remember?.({ ...task, answered: [...answered] });
+        rememberedAt = Date.now();
+      }
       await pause(waitMs, signal);
       const answer = await ask("tasks/get", new Map(), signal);
       if (answer.kind === "error") {
@@ -126,6 +136,7 @@ export async function waitForTask(
         if (typeof responses === "string") return giveUp(responses);
         await ask("tasks/update", new Map([["inputResponses", objectText(responses)]]), signal);
         for (const key of open.keys()) answered.add(key);
+        rememberedAt = -Infinity;
       }
       const ttlMs = JSON.parse(seen.get("ttlMs") ?? "null");
       if (Date.now() - startedAt > (typeof ttlMs === "number" ? ttlMs : WAIT_LIMIT_MS)) {
@@ -135,7 +146,7 @@ export async function waitForTask(
       waitMs = pollMs(seen);
     }
   } catch (error) {
-    if (signal?.aborted && cancels) cancel();
+    if (signal?.aborted && cancels()) cancel();
     throw error;
   }
 

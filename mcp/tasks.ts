@@ -256,7 +256,7 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
       const answer = await waitForTask(deps, asker.client, task, aboutTask(asker.asking, id), {
         signal,
         serverNow: () => serverNow(ref.serverId),
-        cancels: false,
+        cancels: () => false,
         progress: progressOf(token, asker.notify),
       });
       return withRelated(withShownUris(asker.named, server, visibleToModels(answer)), id);

@@ -46,6 +46,8 @@ export interface ToolCall {
   takesTasks: boolean;
   /** The task that the call was made into at an earlier try, and waits for answers. */
   waited: Pick<WaitedTask, "taskId" | "answered"> | null;
+  /** Keeps what another replica needs to wait for the call's task. */
+  remember: ((kept: { task: WaitedTask; token: string | undefined }) => void) | undefined;
 }
 
 /**
@@ -119,6 +121,7 @@ export async function tryTool(
     asking: null,
     takesTasks: false,
     waited: null,
+    remember: undefined,
   };
   const answer = await callTool(deps, call, { signal });
   return { [answer.kind]: JSON.parse(answer.text) };
@@ -137,7 +140,8 @@ async function send(deps: ToolCallDeps, call: ToolCall, options: CallOptions): P
     waitForTask(deps, waiting, { ...task, instance }, asking, {
       ...options,
       serverNow: call.serverNow,
-      cancels: true,
+      cancels: () => true,
+      remember: call.remember && ((task) => call.remember!({ task, token })),
       progress,
     });
   const ask = (mayBeTask: boolean) =>

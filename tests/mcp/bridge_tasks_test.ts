@@ -4,6 +4,7 @@ import { StreamableHTTPClientTransport } from "npm:@modelcontextprotocol/sdk@1.3
 import { ElicitRequestSchema } from "npm:@modelcontextprotocol/sdk@1.32.2/types.js";
 import { TASKS_EXTENSION } from "../../dtma/protocol.ts";
 import { connectServer, createAgent, createToken } from "../../models/agents.ts";
+import { putMessages } from "../../models/sessions.ts";
 import { tryTool } from "../../mcp/tool_call.ts";
 import { serverEverything, startServer } from "../dtma/stdio_server.ts";
 import { calling, eventsOf, messagesOf, openSession, sender } from "./streams.ts";
@@ -580,6 +581,60 @@ Deno.test({
     const [told] = await lost as Json[];
     assert.equal(told.result.isError, true);
     assert.match(told.result.content[0].text, /does not know the task any more.*may have run/);
+  },
+});
+
+Deno.test({
+  name: "a wait whose replica is lost is taken over where the stream is taken up again",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("tasks-legacy");
+    const { db, owner } = bridge;
+    const session = await openSession(bridge, { capabilities: { elicitation: {} } });
+    const rows = () =>
+      owner<{ stream: string; message: string }[]>`select stream, message
+        from mooring.mcp_messages where session_id = ${session.id} and stream like 'wait:%'`;
+    const pending = ["must", "asks", "forever"].map((name) =>
+      session.send(0, {
+        body: calling(name, `demo__${name}`, { ms: 1500 }, { progressToken: name }),
+      })
+    );
+    await until(async () => (await rows()).length === 3);
+    // As a replica leaves it that was killed meanwhile: what it kept, and no sign of life.
+    const stream = `p${"C".repeat(22)}`;
+    const ids = ["must", "asks", "forever", "plain"].map((id) => JSON.stringify(id));
+    await putMessages(db, session.id, stream, [JSON.stringify(ids)], 0);
+    await owner`update mooring.mcp_messages set at = now() - interval '1 minute'
+      where stream = ${stream}`;
+    for (const { stream: kept, message } of await rows()) {
+      const name = kept.slice(kept.lastIndexOf(":"));
+      await putMessages(db, session.id, `wait:${stream}${name}`, [message], 1);
+    }
+    const lastEventId = `${stream}_0_${btoa(JSON.stringify(ids)).replace(/=+$/, "")}`;
+    const resumed = await session.send(1, {
+      method: "GET",
+      headers: { "last-event-id": lastEventId },
+    });
+    const answers = new Map<string, Json>();
+    for await (const { data } of eventsOf(resumed)) {
+      const message = JSON.parse(data);
+      if (message.method === "elicitation/create") {
+        const body = { jsonrpc: "2.0", id: message.id, result: ANN };
+        await (await session.send(0, { body })).body?.cancel();
+      } else if (!message.method) answers.set(message.id, message);
+      if (answers.size === 3) {
+        const params = { requestId: "forever" };
+        const body = { jsonrpc: "2.0", method: "notifications/cancelled", params };
+        await (await session.send(1, { body })).body?.cancel();
+      }
+    }
+    assert.deepEqual([...answers.keys()].sort(), ["asks", "must", "plain"]);
+    assert.equal(answers.get("must").result.content[0].text, "must done");
+    assert.match(answers.get("asks").result.content[0].text, /Ann/);
+    // What was no task is lost as ever.
+    assert.equal(answers.get("plain").error.code, -31002);
+    await until(async () => (await seenBy(bridge, "tasks/cancel")).length > 0);
+    for (const response of pending) await (await response).body?.cancel();
   },
 });
 

@@ -38,7 +38,7 @@ Deno.test("waitForTask gives up a server that cannot be asked for long, and says
   for (const now of [server, { ...server, unavailable: "The server is stopped" }, null]) {
     const answer = await waitForTask(deps, CLIENT, task, null, {
       serverNow: () => Promise.resolve(now),
-      cancels: true,
+      cancels: () => true,
       progress: progressOf(undefined, () => {}),
       lostMs: 60,
     });
