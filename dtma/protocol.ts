@@ -77,10 +77,20 @@ export const PIN_META = "dev.mooring/definitionHash";
 export const CALLER_META = "dev.mooring/caller";
 
 /**
- * Member of an input response that stands for an error in place of a result: `{ code, message }`, with
- * which a server of an older revision is answered. 2026-07-28 has no such thing.
+ * Member that stands for an error, `{ code, message }`, where 2026-07-28 has no place for one: of an input
+ * response, in place of a result, with which a server of an older revision is answered; and of the data of
+ * error -32021, for the server's own error, which came of a question that its client did not declare.
  */
 export const INPUT_ERROR = "dev.mooring/error";
+
+/** The extension of 2026-07-28 by which a call may be answered with a task (SEP-2663). */
+export const TASKS_EXTENSION = "io.modelcontextprotocol/tasks";
+
+/**
+ * `_meta` key, optional, of what `tasks/get` answers: the newest progress of a task, as the params of
+ * `notifications/progress` without their token. Of a server of 2025-11-25, whose tasks have progress.
+ */
+export const TASK_PROGRESS_META = "dev.mooring/progress";
 
 /**
  * Method of Mooring's own on the data path: the log of a server that its toolbox keeps, as

@@ -560,7 +560,11 @@ export class Remote {
     };
     const stateless = params?._meta?.[REVISION_META];
     if (typeof stateless === "string" && method !== undefined) {
-      const name = method === "resources/read" ? params!.uri : params!.name;
+      const name = method === "resources/read"
+        ? params!.uri
+        : method.startsWith("tasks/")
+        ? params!.taskId
+        : params!.name;
       return {
         ...headers,
         "mcp-protocol-version": stateless,
