@@ -44,6 +44,7 @@ interface Recipe {
 export class AgentInstances {
   readonly #host: Host;
   readonly #reporting: Reporting;
+  readonly #onRefused: Watcher["refused"];
   readonly #entries = new Map<string, Entry>();
   /** What is being removed: the next of its key has the same name, and waits for it. */
   readonly #ending = new Map<string, Promise<void>>();
@@ -51,9 +52,11 @@ export class AgentInstances {
   #arrival = Promise.withResolvers<void>();
   #recipe: Recipe | null = null;
 
-  constructor(host: Host, reporting: Reporting) {
+  /** @param onRefused told what a remote server refused an adapter */
+  constructor(host: Host, reporting: Reporting, onRefused: Watcher["refused"]) {
     this.#host = host;
     this.#reporting = reporting;
+    this.#onRefused = onRefused;
   }
 
   all(): Instance[] {
@@ -70,6 +73,12 @@ export class AgentInstances {
         this.#end(key, "The server was changed");
       } else if (entry.instance) entry.instance.generation = spec.generation;
     }
+  }
+
+  /** What the adapters of a remote server send from now on. */
+  setHeaders(headers: Record<string, string>): void {
+    if (this.#recipe) this.#recipe = { ...this.#recipe, spec: { ...this.#recipe.spec, headers } };
+    for (const instance of this.all()) instance.setHeaders(headers);
   }
 
   /**
@@ -255,6 +264,7 @@ export class AgentInstances {
       prompts: nothing,
       templates: nothing,
       health: nothing,
+      refused: this.#onRefused,
     };
   }
 }

@@ -18,6 +18,7 @@ export async function hostFacts(
     dtmaVersion: DTMA_VERSION,
     protocolVersion: PROTOCOL_VERSION,
     knowsTiers: true,
+    knowsHeaders: true,
     ...own,
     engine: await engineFacts(docker, sandboxes),
   };

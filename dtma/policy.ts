@@ -208,6 +208,7 @@ function hasSecretFiles(spec: ServerSpec): boolean {
  * seen; a rebuilt image, a generation that changes nothing and another allow list, which the egress
  * proxy takes over as it runs, are not (in a sandbox another list is: see {@link knownHosts}). Keyed
  * because secrets are among it, labels are not secret, and a plain hash of a short secret can be guessed.
+ * Of headers only that there are some: they change as it runs, and an adapter of before knows of none.
  *
  * @param sandbox what the container runs in; the tier is not of the hash, only what came of it
  */
@@ -224,8 +225,12 @@ export async function specHash(
     route: spec.network.hosts.length > 0 ? { network: "", proxyAddress: "" } : null,
     sandbox,
   });
-  const { package: from, secrets, secretFiles, restart, instances } = spec;
-  const body = canonicalize({ from, made, secrets, secretFiles, restart, instances });
+  const { package: from, secrets, secretFiles, restart, instances, headers } = spec;
+  const hasHeaders = headers ? { hasHeaders: true } : {};
+  const body = canonicalize({
+    ...{ from, made, secrets, secretFiles, restart, instances },
+    ...hasHeaders,
+  });
   const mac = await crypto.subtle.sign("HMAC", key, new TextEncoder().encode(body));
   return new Uint8Array(mac).toHex();
 }

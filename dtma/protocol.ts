@@ -98,6 +98,14 @@ export const END_METHOD = "dev.mooring/end";
 export const CANCEL_METHOD = "dev.mooring/cancel";
 
 /**
+ * Between DTMA and the adapter of a remote server alone, on its stdio: the headers to send from now on
+ * ({@link ServerSpec}'s), in `params.headers`; and, the other way, what the server refused
+ * ({@link Refusal}, less its server's id).
+ */
+export const HEADERS_METHOD = "dev.mooring/headers";
+export const REFUSED_METHOD = "dev.mooring/refused";
+
+/**
  * Method of Mooring's own on the data path: what is in a server's image, as `{ "bom": ... }` with a
  * CycloneDX document, or null where none is kept. It goes to no server.
  */
@@ -286,6 +294,11 @@ export const ServerSpec = z.object({
     z.string().max(65536),
   )
     .default({}),
+  /**
+   * Of a remote server: sent to it with each request, such as an access token, which is renewed while
+   * the adapter runs on. So they are told to it over its stdio, and are no part of what it is known by.
+   */
+  headers: z.record(z.string().regex(/^[a-z][a-z0-9-]{0,99}$/), z.string().max(16_384)).optional(),
   network: z.object({ hosts: z.array(HostPort).max(64) }),
   /** Named volumes of the server's own, which outlive its containers; removed with the server on request. */
   volumes: z.array(VolumeSpec).max(4).default([]),
@@ -310,6 +323,8 @@ export const HostFacts = z.object({
   protocolVersion: z.int(),
   /** It knows {@link Tier}: without it an untrusted server would be run like any other. */
   knowsTiers: z.boolean().optional(),
+  /** It knows the headers of a {@link ServerSpec}: without it a server would be called without its token. */
+  knowsHeaders: z.boolean().optional(),
   /** What scans images for vulnerabilities; null: nothing does. Not there: DTMA cannot. */
   scanner: z.string().max(20).nullable().optional(),
   /**
@@ -607,6 +622,19 @@ export const ImageScan = z.object({
 });
 export type ImageScan = z.infer<typeof ImageScan>;
 
+/**
+ * That a remote server refused a request: for its credentials (401), or for what they allow (403).
+ * What it says of it is untrusted text.
+ */
+export const Refusal = z.object({
+  serverId: Id,
+  status: z.union([z.literal(401), z.literal(403)]),
+  /** From its challenge (RFC 6750, section 3). */
+  error: z.string().max(100).optional(),
+  scope: z.string().max(2000).optional(),
+});
+export type Refusal = z.infer<typeof Refusal>;
+
 /** Observations and events in order: `(epoch, sequence)` grows; what was seen already is ignored. */
 export const Report = z.object({
   /** New at every start of DTMA; later ones sort after earlier ones (uuid v7). */
@@ -620,6 +648,8 @@ export const Report = z.object({
   denials: z.array(Denial).max(1000).optional(),
   /** Of each server the newest scan of its image. */
   scans: z.array(z.object({ serverId: Id, scan: ImageScan })).max(100).optional(),
+  /** Of each server the newest. */
+  refusals: z.array(Refusal).max(1000).optional(),
 });
 export type Report = z.infer<typeof Report>;
 

@@ -16,6 +16,7 @@ import {
   type Layer,
   LAYERS,
   type Observation,
+  Refusal,
   type ReportedEvent,
   type Sandbox,
   type ServerSpec,
@@ -45,6 +46,8 @@ export interface Toolbox extends Host {
   isOnTrial(): boolean;
   report(observation: Observation): void;
   event(event: ReportedEvent): void;
+  /** A remote server refused its adapter a request. */
+  refused(refusal: Refusal): void;
   /** The server is gone whole; called before the loop ends. */
   removed(serverId: string): void;
   /** Removes the images that no server is to run on any more. */
@@ -130,7 +133,7 @@ export class ServerLoop {
     this.#deletesVolumes = deletesVolumes;
     this.#logFile = new LogFile(toolbox.logDirectory, serverId);
     this.#reporting = new Reporting(toolbox, (line) => this.#logFile.add(line));
-    this.#agents = new AgentInstances(toolbox, this.#reporting);
+    this.#agents = new AgentInstances(toolbox, this.#reporting, (params) => this.#refused(params));
     this.ended = this.#run();
   }
 
@@ -179,9 +182,36 @@ export class ServerLoop {
     const before = this.#wanted;
     if (spec && before && spec.generation < before.generation) return;
     this.#deletesVolumes = deletesVolumes;
-    if (JSON.stringify(spec) === JSON.stringify(before)) return;
     this.#wanted = spec;
+    if (JSON.stringify(spec) === JSON.stringify(before)) return;
+    if (spec?.headers && before?.headers && isSameBut(spec, before)) {
+      if (this.#takesHeaders(spec.headers)) return;
+    }
     this.#superseded.abort(new DOMException("Another generation is wanted", "AbortError"));
+  }
+
+  /**
+   * Gives what runs the headers of now. What sleeps gets them when it is woken.
+   * @returns false when nothing is up: perhaps for want of them, so it is tried anew
+   */
+  #takesHeaders(headers: Record<string, string>): boolean {
+    if (!this.#primary?.reachable && !this.#wake) return false;
+    this.#reporting.maskHeaders(headers);
+    this.#primary?.setHeaders(headers);
+    this.#agents.setHeaders(headers);
+    return true;
+  }
+
+  /** An adapter's word on what its remote server refused: the app may renew what it sends. */
+  #refused(params: unknown): void {
+    if (this.#wanted?.package.registry !== "remote") return;
+    const refusal = Refusal.safeParse({ ...params as object, serverId: this.#serverId });
+    if (refusal.success) this.#toolbox.refused(refusal.data);
+  }
+
+  /** A spec as it was begun with, with the headers of now. */
+  #current(spec: WantedServer): WantedServer {
+    return this.#wanted?.headers ? { ...spec, headers: this.#wanted.headers } : spec;
   }
 
   /** Lets go of the containers, which go on running, and ends the loop. */
@@ -463,7 +493,7 @@ export class ServerLoop {
       this.#replace(this.#primary, fresh);
     } else this.#primary = fresh;
     const { hash, sandbox } = making;
-    this.#agents.serve({ spec, image, hash, sandbox });
+    this.#agents.serve({ spec: this.#current(spec), image, hash, sandbox });
     this.#up(fresh, spec, making);
     await this.#collect();
     return fresh;
@@ -524,7 +554,7 @@ export class ServerLoop {
     if (spec.instances !== "shared") {
       const image = await this.#toolbox.images.ensure(spec.package, { signal });
       const { hash, sandbox } = making;
-      this.#agents.serve({ spec, image, hash, sandbox });
+      this.#agents.serve({ spec: this.#current(spec), image, hash, sandbox });
     }
     this.#reporting.layer("image", { state: "ready", detail: "Was there already" });
     this.#reporting.layer("container", { state: "ready", detail: "Runs as it did" });
@@ -584,7 +614,7 @@ export class ServerLoop {
       await removeContainer(this.#toolbox, { id: each.Id, name: each.Names[0].slice(1) });
     }
     if (found && !this.#primary) await this.#adopt(found, spec, found === asItShouldBe, signal);
-    for (const each of agents) this.#agents.adopt(each, spec);
+    for (const each of agents) this.#agents.adopt(each, this.#current(spec));
   }
 
   async #adopt(
@@ -594,7 +624,7 @@ export class ServerLoop {
     signal: AbortSignal,
   ): Promise<void> {
     const watcher = isAsItShouldBe ? this.#watcher() : this.#silentWatcher();
-    const instance = await Instance.adopt(this.#toolbox, watcher, found, spec);
+    const instance = await Instance.adopt(this.#toolbox, watcher, found, this.#current(spec));
     if (isAsItShouldBe) {
       this.#reporting.layer("image", { state: "ready", detail: "Was there already" });
       this.#reporting.layer("container", {
@@ -658,7 +688,8 @@ export class ServerLoop {
     this.#reporting.layer("container", { state: "working", detail: "Starting" });
     this.#reporting.waitAbove("container");
     const start = { image, hash, sandbox, key: null, signal };
-    const instance = await Instance.start(this.#toolbox, this.#watcher(), spec, start);
+    const current = this.#current(spec);
+    const instance = await Instance.start(this.#toolbox, this.#watcher(), current, start);
     const observation = this.#reporting.observation!;
     observation.containerId = instance.container.id;
     observation.sandbox = sandbox;
@@ -782,6 +813,7 @@ export class ServerLoop {
       prompts: (prompts) => reporting.prompts(prompts),
       templates: (templates) => reporting.templates(templates),
       health: (latencyMs) => reporting.health(latencyMs),
+      refused: (params) => this.#refused(params),
     };
   }
 
@@ -872,6 +904,12 @@ function notAtHome({ layer, reason, nextStep, kind }: Failure, spec: ServerSpec,
     `${nextStep} It runs in ${title}, in which not every program works: if this one does ` +
     `not, ${away}.`;
   return new Failure(layer, reason, advice, kind);
+}
+
+/** Whether two specs say the same but for their headers. */
+function isSameBut(spec: WantedServer, other: WantedServer | null): boolean {
+  const without = (of: WantedServer | null) => JSON.stringify({ ...of, headers: undefined });
+  return without(spec) === without(other);
 }
 
 /** Of all instances those that run for every caller, newest generation first. */

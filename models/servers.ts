@@ -10,6 +10,7 @@ import {
   type Sandbox,
   type Tier,
 } from "../dtma/protocol.ts";
+import type { Authorization } from "./authorizations.ts";
 import { buildCodeOf, CatalogEntry, readCatalogEntry } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
@@ -77,6 +78,8 @@ export interface Server {
   logTail: string[];
   observedAt: Date | null;
   tools: { total: number; approved: number; changed: number; waiting: number };
+  /** Of a remote server that is called with an account; null: it is not. */
+  authorization: Pick<Authorization, "state" | "trouble"> | null;
 }
 
 /** The servers of a workspace, by name. */
@@ -137,6 +140,8 @@ export interface Deployment {
   form: Record<string, string>;
   /** A uuid made with the form: sent twice, it is one server. */
   idempotencyKey: string;
+  /** It is not run before a person signed in for it (models/authorizations.ts). */
+  awaitsSignIn?: boolean;
 }
 
 async function deploy(
@@ -185,6 +190,11 @@ async function deploy(
         options,
       };
       await writeGeneration(sql, user, server, 1, config);
+      if (request.awaitsSignIn) {
+        await sql`
+          insert into authorizations (server_id, workspace_id, state)
+          values (${serverId}, ${request.workspaceId}, 'waiting')`;
+      }
       await recordEvent(sql, user, {
         workspaceId: request.workspaceId,
         serverId,
@@ -513,6 +523,7 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
     facts: unknown;
     lastSeenAt: Date | null;
     knowsTiers: boolean;
+    knowsHeaders: boolean;
     silentS: number | null;
     toolboxRevokedAt: Date | null;
   })[]>`
@@ -523,6 +534,9 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
       o.serving_generation as "servingGeneration", o.health, coalesce(o.instances, '[]') as instances,
       coalesce(o.volumes, '[]') as volumes, nullif(o.sandbox, 'null') as sandbox, o.unsandboxed,
       coalesce((t.facts ->> 'knowsTiers')::boolean, false) as "knowsTiers",
+      coalesce((t.facts ->> 'knowsHeaders')::boolean, false) as "knowsHeaders",
+      (select json_build_object('state', a.state, 'trouble', a.trouble)
+       from authorizations a where a.server_id = s.id) as authorization,
       o.server_info as "serverInfo", coalesce(o.log_tail, '[]') as "logTail",
       o.observed_at as "observedAt",
       g.created_at as "generationAt", t.facts, t.last_seen_at as "lastSeenAt",
@@ -540,7 +554,16 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
     left join observations o on o.server_id = s.id
     where ${which} order by lower(s.name), s.id`;
   return rows.map((read) => {
-    const { silentS, lastSeenAt, toolboxRevokedAt, generationAt, facts, knowsTiers, ...row } = read;
+    const {
+      silentS,
+      lastSeenAt,
+      toolboxRevokedAt,
+      generationAt,
+      facts,
+      knowsTiers,
+      knowsHeaders,
+      ...row
+    } = read;
     const layers = presentLayers({ ...row, generationAt });
     const host = hostLayer({
       ...row,
@@ -552,13 +575,14 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
     const config = ServerConfig.parse(row.config);
     const tier = tierOf(config);
     const isRefused = tier === "untrusted" && !knowsTiers;
+    const isHeaderless = row.authorization !== null && !knowsHeaders;
     return {
       ...row,
       config,
       tier,
       host,
       layers: shownLayers(layers, host),
-      ...statusOf({ ...row, isRefused }, layers, silentS, toolboxRevokedAt !== null),
+      ...statusOf({ ...row, isRefused, isHeaderless }, layers, silentS, toolboxRevokedAt !== null),
     };
   });
 }

@@ -6,11 +6,12 @@
  */
 import { eventsOf, type ServerSentEvent } from "./event_stream.mts";
 import { Buffer } from "node:buffer";
+import { Credentials, HEADERS_METHOD, REFUSED_METHOD } from "./credentials.mts";
 import { ParamHeaders, plainHeader } from "./param_headers.mts";
 
 export interface RemoteOptions {
   url: URL;
-  /** Sent with every request. */
+  /** Sent with every request; an account's come later, from DTMA. */
   headers: Record<string, string>;
   /** Told each message of the server, as one line. */
   write(line: string): void;
@@ -71,6 +72,7 @@ export class Remote {
   #url: URL;
   readonly #inFlight = new Map<string | number, AbortController>();
   readonly #paramHeaders = new ParamHeaders();
+  readonly #credentials: Credentials;
   /** Of the legacy session: the request that opened it, to open it again when it is lost. */
   #initialize: { line: string; message: Message } | null = null;
   #session: string | null = null;
@@ -84,6 +86,10 @@ export class Remote {
   constructor(options: RemoteOptions) {
     this.#options = options;
     this.#url = options.url;
+    this.#credentials = new Credentials(
+      options.headers,
+      (params) => options.write(JSON.stringify({ jsonrpc: "2.0", method: REFUSED_METHOD, params })),
+    );
   }
 
   /** Passes a message on. Never rejects: what goes wrong with a request is its answer. */
@@ -96,6 +102,9 @@ export class Remote {
       return this.#options.log("A line that is not JSON was left out");
     }
     const { id, method } = message;
+    if (method === HEADERS_METHOD && id === undefined) {
+      return this.#credentials.renew(message.params?.headers);
+    }
     if (method === "notifications/cancelled") return await this.#cancel(line, message);
     if (id === undefined || method === undefined) {
       await this.#send(line, message, undefined).catch((error) =>
@@ -122,7 +131,7 @@ export class Remote {
     if (this.#session === null) return;
     await fetch(this.#url, {
       method: "DELETE",
-      headers: this.#headers({}),
+      headers: { ...this.#credentials.headers, ...this.#headers({}) },
       signal: AbortSignal.timeout(GOODBYE_MS),
     }).catch(() => {});
   }
@@ -187,7 +196,23 @@ export class Remote {
     return await this.#fetch(moved, { method: "POST", headers, body, signal });
   }
 
-  async #fetch(url: URL, init: RequestInit): Promise<Response> {
+  /** With the credentials of now; one that is refused is made again once, when they are renewed. */
+  async #fetch(url: URL, init: RequestInit & { headers: Record<string, string> }) {
+    for (let isAgain = false;; isAgain = true) {
+      const sent = this.#credentials.headers;
+      const response = await this.#fetchOnce(url, {
+        ...init,
+        headers: { ...sent, ...init.headers },
+      });
+      // A request that is refused has not run.
+      const isRefused = response.status === 401 || response.status === 403;
+      if (!isRefused || isAgain) return response;
+      if (!await this.#credentials.afterRefusal(response, sent, init.signal)) return response;
+      await response.body?.cancel();
+    }
+  }
+
+  async #fetchOnce(url: URL, init: RequestInit): Promise<Response> {
     try {
       // By hand: another origin must not get the headers, which hold secrets.
       return await fetch(url, { ...init, redirect: "manual" });
@@ -297,7 +322,7 @@ export class Remote {
       // A server of an older revision: DTMA goes on with `initialize`.
       throw new RemoteError("Method not found", METHOD_NOT_FOUND);
     }
-    throw new RemoteError(refusal(response));
+    throw new RemoteError(refusal(response, this.#credentials.isAccount));
   }
 
   // ── HTTP+SSE (2024-11-05, transports#http-with-sse) ──────────────────────────────────────────────
@@ -316,7 +341,7 @@ export class Remote {
     if (!response.ok || !type.startsWith("text/event-stream")) {
       clearTimeout(timer);
       await response.body?.cancel();
-      throw new RemoteError(refusal(response));
+      throw new RemoteError(refusal(response, this.#credentials.isAccount));
     }
     this.#readEndpoint(response, life, resolve).catch(reject).then(() =>
       reject(new RemoteError("The remote server's stream ended at once"))
@@ -393,7 +418,7 @@ export class Remote {
       signal?.addEventListener("abort", () => answered.reject(signal.reason), { once: true });
     }
     try {
-      const headers = { ...this.#options.headers, "content-type": "application/json" };
+      const headers = { "content-type": "application/json" };
       const response = await this.#fetch(this.#endpoint!, {
         method: "POST",
         headers,
@@ -402,7 +427,7 @@ export class Remote {
       });
       await response.body?.cancel();
       if (response.status === 404) throw new SessionLost(null);
-      if (!response.ok) throw new RemoteError(refusal(response));
+      if (!response.ok) throw new RemoteError(refusal(response, this.#credentials.isAccount));
       if (isRequest) await answered.promise;
     } finally {
       if (isRequest) this.#waiting.delete(id);
@@ -453,7 +478,6 @@ export class Remote {
 
   #headers({ method, params }: Message): Record<string, string> {
     const headers: Record<string, string> = {
-      ...this.#options.headers,
       "content-type": "application/json",
       accept: "application/json, text/event-stream",
     };
@@ -495,8 +519,17 @@ function movedTo(response: Response, from: URL): URL | null {
   return to.origin === from.origin ? to : null;
 }
 
-function refusal(response: Response): string {
+function refusal(response: Response, isAccount: boolean): string {
   const { status } = response;
+  if (isAccount && status === 401) {
+    return "The remote server refused the account that Mooring signed in with (401), and it could not be " +
+      "renewed just now: sign in again on the server's page";
+  }
+  const challenge = response.headers.get("www-authenticate") ?? "";
+  if (isAccount && status === 403 && /\binsufficient_scope\b/.test(challenge)) {
+    return "The remote server wants more rights for this than the account was given (403): sign in again " +
+      "on the server's page, which asks for them";
+  }
   if (status === 401 || status === 403) {
     const how = response.headers.get("www-authenticate");
     const scheme = how ? `, and asks for ${how.slice(0, 200)}` : "";
