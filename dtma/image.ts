@@ -8,6 +8,7 @@ import type { BuildOptions, Docker, ImageDetails } from "./docker.ts";
 import { DockerError } from "./docker.ts";
 import { explain, ImageError } from "./image_error.ts";
 import {
+  ADAPTER_CODE,
   adapterContext,
   BASES,
   type Bases,
@@ -572,7 +573,9 @@ async function join(build: Build, options: EnsureOptions): Promise<BuiltImage> {
 }
 
 function imageKey(wanted: Package, toolboxId: string): Promise<string> {
-  return shortHash([FORMAT, toolboxId, canonicalize(wanted)]);
+  // The adapter's code is a DTMA's own: another DTMA's image of the same server would have another one.
+  const own = wanted.registry === "remote" ? [ADAPTER_CODE] : [];
+  return shortHash([FORMAT, toolboxId, canonicalize(wanted), ...own]);
 }
 
 /** Scripts or not, a lock file says the same; toolboxes have data directories of their own. */

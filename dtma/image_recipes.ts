@@ -192,6 +192,9 @@ const ADAPTER_FILES = {
   "remote.mts": remote,
 };
 
+/** By which another adapter is known. */
+export const ADAPTER_CODE = Object.values(ADAPTER_FILES).join("\n");
+
 /** The build context of the adapter before a remote server. */
 export function adapterContext(
   url: string,

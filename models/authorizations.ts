@@ -68,6 +68,8 @@ const TypedClient = z.object({
   clientSecret: z.string().trim().max(2000),
 }).partial();
 
+const BROWSER_TOKEN = /^mbr_[A-Za-z0-9_-]{43}$/;
+
 /** Where a person goes to sign in, and what they bring back. */
 export interface SignIn {
   url: URL;
@@ -85,7 +87,12 @@ export async function beginSignIn(
   { db, secretsKey, outside }: SignInDeps,
   user: User,
   serverId: string,
-  { form, baseUrl }: { form: Record<string, string>; baseUrl: URL },
+  { form, baseUrl, browserToken: held }: {
+    form: Record<string, string>;
+    baseUrl: URL;
+    /** What the browser has of another sign-in that is under way, so that both can be ended. */
+    browserToken?: string;
+  },
 ): Promise<SignIn> {
   const typed = TypedClient.safeParse(form);
   if (!typed.success) throw new Invalid(`The client's id ${typed.error.issues[0].message}`);
@@ -106,7 +113,8 @@ export async function beginSignIn(
   const asked = scopesOf(scope, kept?.scope ?? "", kept?.wantedScope ?? "");
   const { url: at, state, attempt } = await authorizationUrl(provider, client, asked);
 
-  const browserToken = newToken("mbr"), stateHash = await tokenHash(state);
+  const browserToken = held && BROWSER_TOKEN.test(held) ? held : newToken("mbr");
+  const stateHash = await tokenHash(state);
   const { keyId, iv, ciphertext } = await sealSecret(
     secretsKey,
     stateHash,

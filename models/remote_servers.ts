@@ -29,6 +29,13 @@ const RemoteForm = z.object({
     }),
 });
 
+/** @throws {Invalid} where no account can be connected */
+export function mustTakeAccount({ package: wanted }: CatalogEntry): void {
+  if (wanted.registry === "remote" && wanted.url.startsWith("https:")) return;
+  const mistake = "The URL must be https where an account is connected";
+  throw new Invalid("One field needs attention", { url: mistake });
+}
+
 /** The field of a header's name; its value is the entry's own secret input. */
 export function headerNameField(n: number): string {
   return `header.${n}`;
