@@ -123,7 +123,7 @@ async function addressesOf(name: string, { addresses = {}, privateHosts = [] }: 
   const found =
     addresses[name]?.map((address) => ({ address, family: address.includes(":") ? 6 : 4 })) ??
       await lookup(name, { all: true }).catch(() => []);
-  if (found.length === 0) throw new OutsideError(`${name} has no address: is it written right?`);
+  if (found.length === 0) throw new OutsideError(`${name} has no address`);
   if (!privateHosts.includes(name) && !found.every(({ address }) => isPublic(address))) {
     throw new OutsideError(
       `${name} is a host of a private network, and is not asked. If it is meant, name it in OAUTH_PRIVATE_HOSTS`,

@@ -310,7 +310,8 @@ export class Remote {
     if (status === 404 && session !== null && message.method !== "initialize") {
       throw new SessionLost(session);
     }
-    if (received && "error" in received) {
+    // Not OAuth's, which is a word in the same place.
+    if (typeof received?.error === "object" && received.error !== null) {
       if (message.id !== undefined) deliver(withId(text, message.id), received);
       return;
     }

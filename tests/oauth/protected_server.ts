@@ -65,7 +65,7 @@ export function startProtectedServer(
       const gate = requireBearerAuth({
         verifier: { verifyAccessToken },
         requiredScopes: isWrite ? ["tools:write"] : ["tools:read"],
-        resourceMetadataUrl: resource.replace("/mcp", "/.well-known/oauth-protected-resource/mcp"),
+        resourceMetadataUrl: new URL("/.well-known/oauth-protected-resource/mcp", resource).href,
         expectedResource: new URL(resource),
       });
       const auth = await gate(request);
