@@ -116,7 +116,7 @@ export async function openApp(
     browser,
     deps: { db, secretsKey: testKey, outside },
     add: (url: string, more: Record<string, string> = {}) =>
-      own.post("/servers/remote", {
+      own.post(`${new URL(baseUrl).pathname.replace(/\/$/, "")}/servers/remote`, {
         url,
         idempotencyKey: crypto.randomUUID(),
         toolboxId,
@@ -159,6 +159,6 @@ export async function linkIn(
   const page = await response.text();
   assert.equal(response.status, 200, page);
   const href = /<a class="button" href="([^"]+)" rel="noreferrer"/.exec(page)![1];
-  const serverId = /href="\/servers\/([0-9a-f-]{36})"/.exec(page)![1];
+  const serverId = /href="[^"]*\/servers\/([0-9a-f-]{36})"/.exec(page)![1];
   return { link: new URL(href.replaceAll("&amp;", "&")), serverId, page };
 }

@@ -15,6 +15,8 @@ export interface AuthorizationServerOptions {
   clients?: Record<string, unknown>[];
   // deno-lint-ignore no-explicit-any -- as oidc-provider's own options are
   features?: Record<string, any>;
+  /** How it fetches clients' metadata documents. */
+  fetch?: (url: string | URL) => Response | Promise<Response>;
 }
 
 export type AuthorizationServer = Awaited<ReturnType<typeof startAuthorizationServer>>;
@@ -30,6 +32,7 @@ export async function startAuthorizationServer(options: AuthorizationServerOptio
   const provider = new Provider(issuer, {
     clients,
     scopes: ["openid", "offline_access", ...SCOPES.split(" ")],
+    ...(options.fetch && { fetch: (url: string | URL) => Promise.resolve(options.fetch!(url)) }),
     cookies: { keys: ["of the tests alone"] },
     // Of the token of a public client, as OAuth 2.1 wants it.
     rotateRefreshToken: true,

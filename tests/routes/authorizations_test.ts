@@ -340,11 +340,29 @@ Deno.test(
   },
 );
 
-Deno.test("Mooring says of itself what authorization servers fetch", open, async () => {
-  await using app = await openApp({
-    baseUrl: "https://mooring.example.test/at",
-    outside: OUTSIDE,
+Deno.test("Mooring is known by its metadata document, where one is taken", open, async () => {
+  const baseUrl = "https://mooring.example.test/at";
+  await using app = await openApp({ baseUrl, outside: OUTSIDE });
+  const fetched: string[] = [];
+  using authorizationServer = await startAuthorizationServer({
+    certificates,
+    features: {
+      clientIdMetadataDocument: { enabled: true, ack: "draft-02" },
+      registration: { enabled: true },
+    },
+    fetch: (url) => {
+      fetched.push(String(url));
+      return app.app.request(String(url));
+    },
   });
+  await using far = startProtectedServer(authorizationServer, certificates);
+  const { link } = await linkIn(await app.add(far.url, { account: "true" }));
+  assert.equal(link.searchParams.get("client_id"), `${baseUrl}/oauth/client.json`);
+  const back = await signInThere(link.href, certificates.ca, `${baseUrl}/oauth/callback`);
+  assert.equal((await app.get(back)).status, 303);
+  assert.deepEqual([...new Set(fetched)], [`${baseUrl}/oauth/client.json`]);
+  assert.ok(!authorizationServer.asked.includes("POST /reg"));
+
   const response = await app.app.request("https://mooring.example.test/at/oauth/client.json");
   const document = await response.json();
   assert.equal(document.client_id, "https://mooring.example.test/at/oauth/client.json");
