@@ -5,6 +5,7 @@ import type {
   TemplateDefinition,
   ToolDefinition,
 } from "../dtma/protocol.ts";
+import type { Authorization } from "./authorizations.ts";
 import { changedDefinition, ConnectionOptions, isAllowed } from "./connection_options.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { type Kind, pinsOf } from "./definitions.ts";
@@ -196,6 +197,7 @@ async function readToolbeltServers(sql: Sql, which: ReturnType<Sql>): Promise<To
       o.generation as "observedGeneration", o.serving_generation as "servingGeneration",
       extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
       t.revoked_at is not null as "isToolboxRevoked", s.instances,
+      (select a.state from authorizations a where a.server_id = s.id) as "signIn",
       o.server_info -> 'capabilities' as capabilities
     from servers s join toolboxes t on t.id = s.toolbox_id left join observations o on o.server_id = s.id
     where ${which} order by s.slug, s.id`;
@@ -233,10 +235,15 @@ interface Seen {
   servingGeneration: number | null;
   silentS: number | null;
   isToolboxRevoked: boolean;
+  /** Null where it is called with no account. */
+  signIn: Authorization["state"] | null;
 }
 
 /** Why a server cannot be called now, for a person or a model; null when it can. */
 function whyUnavailable(seen: Seen): string | null {
+  if (seen.running && seen.signIn && seen.signIn !== "signed_in") {
+    return `The server "${seen.name}" waits for a person to sign in for it, on its page`;
+  }
   // A roll-out in progress does not end the old instance's calls by itself: DTMA has the last word.
   if (!seen.layers) return `The server "${seen.name}" was not started yet`;
   const { status, statusDetail } = statusOf(

@@ -59,6 +59,11 @@ create policy toolbox_updates on public.authorizations for update to mooring_too
   using (server_id in (select s.id from public.servers s))
   with check (server_id in (select s.id from public.servers s));
 
+-- An agent: that there is one, so that it can be told why a call is not made.
+grant select (server_id, workspace_id, state) on public.authorizations to mooring_agent;
+create policy agent_reads on public.authorizations for select to mooring_agent
+  using (server_id in (select c.server_id from public.connections c));
+
 -- A toolbox gets the access token with what it should run.
 create function mooring.raise_desired_version_of_server() returns trigger
 language plpgsql security definer set search_path = '' as $$

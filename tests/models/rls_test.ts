@@ -80,7 +80,7 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     delete: MEMBERS,
   },
   authorizations: {
-    select: [...PEOPLE, "own toolbox"],
+    select: [...PEOPLE, "own agent", "own toolbox"],
     insert: MEMBERS,
     update: [...MEMBERS, "own toolbox"],
     delete: MEMBERS,

@@ -1,6 +1,8 @@
 /** Accounts at remote servers, from the button to the token: a real authorization server, the app by HTTP. */
 import assert from "node:assert/strict";
 import { renewAuthorizations } from "../../models/authorizations.ts";
+import { connectServer, createAgent } from "../../models/agents.ts";
+import { toolbeltOf } from "../../models/toolbelts.ts";
 import { getServer } from "../../models/servers.ts";
 import { touchToolbox } from "../../models/toolboxes.ts";
 import { KINDS } from "../models/databases.ts";
@@ -186,6 +188,10 @@ for (const kind of KINDS) {
         const server = await getServer(app.db, app.user, serverId);
         assert.equal(server.status, "signed_out");
         assert.match(server.statusDetail, /Sign in again: .*invalid_grant/);
+        const agentId = await createAgent(app.db, app.user, app.workspaceId, "Agent");
+        await connectServer(app.db, app.user, agentId, serverId);
+        const [{ unavailable }] = (await toolbeltOf(app.db, agentId)).servers;
+        assert.match(unavailable!, /waits for a person to sign in/);
         assert.match(await app.eventsOf(serverId), /has to be signed in again/);
         const page = await (await app.get(`/servers/${serverId}`)).text();
         assert.match(page, /Sign-in needed/);
