@@ -19,6 +19,7 @@ export async function hostFacts(
     protocolVersion: PROTOCOL_VERSION,
     knowsTiers: true,
     knowsHeaders: true,
+    knowsInstanceInputs: true,
     ...own,
     engine: await engineFacts(docker, sandboxes),
   };

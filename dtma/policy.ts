@@ -202,6 +202,12 @@ function hasSecretFiles(spec: ServerSpec): boolean {
   return Object.keys(spec.secretFiles).length > 0;
 }
 
+/** A spec as one instance has it: an agent's may have inputs of its own. */
+export function instanceSpec<T extends ServerSpec>(spec: T, key: string | null): T {
+  const own = key === null || spec.instances === "shared" ? undefined : spec.instanceInputs?.[key];
+  return own ? { ...spec, ...own } : spec;
+}
+
 /**
  * What a running container is known by: HMAC-SHA-256, as hex, over all that it is made from but its
  * image, its generation and the hosts it may reach. So a change of the spec or of this policy is

@@ -273,18 +273,8 @@ export const Sandbox = z.object({
 });
 export type Sandbox = z.infer<typeof Sandbox>;
 
-/**
- * What one server should be: everything DTMA needs to run it, and nothing it could be misled by
- * (never a raw HostConfig). Environment and secrets are apart so that secrets can be kept out of
- * labels, logs and reports.
- */
-export const ServerSpec = z.object({
-  serverId: Id,
-  generation: z.int().positive(),
-  /** For container names and messages; not unique. */
-  name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,40}$/),
-  running: z.boolean(),
-  package: Package,
+/** The inputs of a server's program, secrets apart so that they can be kept out of labels, logs and reports. */
+const Inputs = z.object({
   arguments: z.array(z.string().max(8192)).max(64),
   environment: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32768)),
   secrets: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32768)),
@@ -294,6 +284,22 @@ export const ServerSpec = z.object({
     z.string().max(65536),
   )
     .default({}),
+});
+
+/**
+ * What one server should be: everything DTMA needs to run it, and nothing it could be misled by
+ * (never a raw HostConfig).
+ */
+export const ServerSpec = z.object({
+  serverId: Id,
+  generation: z.int().positive(),
+  /** For container names and messages; not unique. */
+  name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,40}$/),
+  running: z.boolean(),
+  package: Package,
+  ...Inputs.shape,
+  /** By an agent's id: what its own instance is started with in place of the inputs above. */
+  instanceInputs: z.record(InstanceKey, Inputs).optional(),
   /**
    * Of a remote server: sent to it with each request, such as an access token, which is renewed while
    * the adapter runs on. So they are told to it over its stdio, and are no part of what it is known by.
@@ -325,6 +331,8 @@ export const HostFacts = z.object({
   knowsTiers: z.boolean().optional(),
   /** It knows the headers of a {@link ServerSpec}: without it a server would be called without its token. */
   knowsHeaders: z.boolean().optional(),
+  /** It knows the inputs of instances: without it an agent would get the credentials of all. */
+  knowsInstanceInputs: z.boolean().optional(),
   /** What scans images for vulnerabilities; null: nothing does. Not there: DTMA cannot. */
   scanner: z.string().max(20).nullable().optional(),
   /**

@@ -45,7 +45,9 @@ export class Reporting {
 
   /** The layers of a new generation, none of which is up. */
   begin(spec: ServerSpec, servingGeneration: number | null): void {
-    this.log.maskValues([...Object.values(spec.secrets), ...Object.values(spec.secretFiles)]);
+    for (const { secrets, secretFiles } of [spec, ...Object.values(spec.instanceInputs ?? {})]) {
+      this.log.maskValues([...Object.values(secrets), ...Object.values(secretFiles)]);
+    }
     if (spec.headers) this.maskHeaders(spec.headers);
     const since = new Date().toISOString();
     const before = this.observation;

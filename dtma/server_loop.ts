@@ -11,7 +11,7 @@ import { asFailure, Failure, SkipProbe, StreamLost } from "./failure.ts";
 import { type BuiltImage, type EnsureOptions, ImageError, type Images } from "./image.ts";
 import { type Host, Instance, type Reachable, removeContainer, type Watcher } from "./instance.ts";
 import { LogFile } from "./log_file.ts";
-import { containerName, Label, ownLabels, specHash, volumeName } from "./policy.ts";
+import { containerName, instanceSpec, Label, ownLabels, specHash, volumeName } from "./policy.ts";
 import {
   type Layer,
   LAYERS,
@@ -96,6 +96,8 @@ interface Making {
   why: string | null;
   /** What they are known by ({@link specHash}). */
   hash: string;
+  /** By key: those of instances with inputs of their own. */
+  ownHashes: Map<string, string>;
 }
 
 export class ServerLoop {
@@ -464,12 +466,8 @@ export class ServerLoop {
     refuseOutdated(containers, spec);
     const making = await this.#making(spec, containers);
     // One that is refused has no container: what runs of an older generation serves nevertheless.
-    await this.#survey(
-      spec,
-      making instanceof SandboxError ? null : making.hash,
-      containers,
-      signal,
-    );
+    const wanted = making instanceof SandboxError ? null : making;
+    await this.#survey(spec, wanted, containers, signal);
     if (making instanceof SandboxError) {
       throw new Failure("container", making.reason, making.nextStep, "final");
     }
@@ -492,8 +490,7 @@ export class ServerLoop {
     if (this.#primary) {
       this.#replace(this.#primary, fresh);
     } else this.#primary = fresh;
-    const { hash, sandbox } = making;
-    this.#agents.serve({ spec: this.#current(spec), image, hash, sandbox });
+    this.#agents.serve({ ...making, spec: this.#current(spec), image });
     this.#up(fresh, spec, making);
     await this.#collect();
     return fresh;
@@ -509,9 +506,13 @@ export class ServerLoop {
     containers: ContainerSummary[],
   ): Promise<Making | SandboxError> {
     const { sandboxes, specKey } = this.#toolbox;
-    const of = async (sandbox: Sandbox | null, why: string | null): Promise<Making> => (
-      { sandbox, why, hash: await specHash(spec, specKey, sandbox) }
-    );
+    const of = async (sandbox: Sandbox | null, why: string | null): Promise<Making> => {
+      const ownHashes = new Map<string, string>();
+      for (const key of Object.keys(spec.instanceInputs ?? {})) {
+        ownHashes.set(key, await specHash(instanceSpec(spec, key), specKey, sandbox));
+      }
+      return { sandbox, why, hash: await specHash(spec, specKey, sandbox), ownHashes };
+    };
     const wouldBe = async () => isolationFor(spec, await sandboxes.find(), sandboxes.owner);
     for (const { Labels } of sharedRunning(containers)) {
       const runtime = Labels[Label.runtime] ?? null;
@@ -553,8 +554,7 @@ export class ServerLoop {
     kept.generation = spec.generation;
     if (spec.instances !== "shared") {
       const image = await this.#toolbox.images.ensure(spec.package, { signal });
-      const { hash, sandbox } = making;
-      this.#agents.serve({ spec: this.#current(spec), image, hash, sandbox });
+      this.#agents.serve({ ...making, spec: this.#current(spec), image });
     }
     this.#reporting.layer("image", { state: "ready", detail: "Was there already" });
     this.#reporting.layer("container", { state: "ready", detail: "Runs as it did" });
@@ -593,20 +593,20 @@ export class ServerLoop {
   /** Looks at what is there: takes over what runs, and removes what should not be. */
   async #survey(
     spec: ServerSpec,
-    hash: string | null,
+    making: Making | null,
     containers: ContainerSummary[],
     signal: AbortSignal,
   ): Promise<void> {
     const known = new Set(this.running.map(({ containerId }) => containerId));
     const running = containers.filter(({ State, Id }) => State === "running" && !known.has(Id));
     const shared = sharedRunning(running);
-    const asItShouldBe = shared.find(({ Labels }) => Labels[Label.spec] === hash);
+    const asItShouldBe = shared.find(({ Labels }) => Labels[Label.spec] === making?.hash);
     // One of an older generation serves until the new one can; not where both would write a volume.
     const found = asItShouldBe ?? (spec.volumes.length === 0 ? shared[0] : undefined);
-    const agents = running.filter(({ Labels }) =>
-      Labels[Label.instance] !== undefined && Labels[Label.spec] === hash &&
-      spec.instances !== "shared"
-    );
+    const agents = spec.instances === "shared" || !making ? [] : running.filter(({ Labels }) => {
+      const key = Labels[Label.instance];
+      return key !== undefined && Labels[Label.spec] === (making.ownHashes.get(key) ?? making.hash);
+    });
     const kept = new Set([...known, ...agents.map(({ Id }) => Id)]);
     if (found && !this.#primary) kept.add(found.Id);
     for (const each of containers) {

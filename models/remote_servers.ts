@@ -29,6 +29,11 @@ const RemoteForm = z.object({
     }),
 });
 
+/** What is wrong with a header's value, as a sentence; null: nothing. */
+export function headerMistake(value: string): string | null {
+  return /^[\x20-\x7e]+$/.test(value) ? null : "A header's value is one line of ASCII characters";
+}
+
 /** @throws {Invalid} where no account can be connected */
 export function mustTakeAccount({ package: wanted }: CatalogEntry): void {
   if (wanted.registry === "remote" && wanted.url.startsWith("https:")) return;
@@ -65,9 +70,8 @@ export function remoteEntry(form: Record<string, string>): CatalogEntry {
     } else if (headers.some((other) => other.name.toLowerCase() === name.toLowerCase())) {
       mistakes[field] = `${name} is given twice`;
     } else headers.push({ n, name });
-    if (!/^[\x20-\x7e]+$/.test(value)) {
-      mistakes[`env.HEADER_${n}_VALUE`] = "A header's value is one line of ASCII characters";
-    }
+    const mistake = headerMistake(value);
+    if (mistake) mistakes[`env.HEADER_${n}_VALUE`] = mistake;
   }
   const url = parsed.data?.url;
   if (url?.protocol === "http:" && headers.length > 0) {

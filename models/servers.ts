@@ -41,6 +41,11 @@ export function tierOf({ entry, options }: Pick<ServerConfig, "entry" | "options
   return options.tier ?? entry.tier;
 }
 
+/** Whose an instance of the server is: as its person says, or else its entry. */
+export function instancesOf({ entry, options }: Pick<ServerConfig, "entry" | "options">) {
+  return options.instances ?? entry.instances;
+}
+
 export interface Server {
   id: string;
   workspaceId: string;
@@ -453,10 +458,25 @@ export async function nextGeneration(
   running = true,
 ) {
   if (server.removedAt) throw new Conflict("The server is being removed: deploy another one");
+  await mustKeepInstances(sql, server.id, config);
   const generation = server.generation + 1;
   await writeGeneration(sql, user, server, generation, config);
   await sql`
     update servers set generation = ${generation}, running = ${running} where id = ${server.id}`;
+}
+
+/** Agents with credentials of their own have instances of their own (connection_secrets.ts). */
+async function mustKeepInstances(sql: Sql, serverId: string, config: ServerConfig): Promise<void> {
+  if (instancesOf(config) === "agent") return;
+  const agents = await sql<{ name: string }[]>`
+    select distinct a.name from connection_secrets x join agents a on a.id = x.agent_id
+    where x.server_id = ${serverId} order by 1 limit 3`;
+  if (agents.length === 0) return;
+  const names = agents.map(({ name }) => `"${name}"`).join(", ");
+  const mistake =
+    `Agents have credentials of their own for it (${names}), which takes an instance for each agent: take ` +
+    "those back first, on the connection's page";
+  throw new Invalid(mistake, { "option.instances": mistake });
 }
 
 async function writeGeneration(

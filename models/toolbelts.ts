@@ -52,6 +52,8 @@ export interface ToolbeltServer {
   address: string | null;
   /** Whose instance a call goes to. */
   instances: ServerSpec["instances"];
+  /** Its toolbox starts an agent's instance with the agent's own credentials. */
+  knowsInstanceInputs: boolean;
   /** As the server said in the handshake; null when that is not known. */
   capabilities: Record<string, unknown> | null;
   /** What the server says of itself to models, as it was approved. */
@@ -78,6 +80,9 @@ export async function toolbeltOf(db: Database, agentId: string): Promise<Toolbel
     const servers = await readToolbeltServers(sql, sql`s.removed_at is null`);
     const connections = await sql<{ serverId: string; options: unknown }[]>`
       select server_id as "serverId", options from connections where agent_id = ${agentId}`;
+    const own = await sql<{ serverId: string }[]>`
+      select distinct server_id as "serverId" from connection_secrets where agent_id = ${agentId}`;
+    const withOwn = new Set(own.map(({ serverId }) => serverId));
     const options = new Map(
       connections.map((row) => [row.serverId, ConnectionOptions.parse(row.options)]),
     );
@@ -92,6 +97,8 @@ export async function toolbeltOf(db: Database, agentId: string): Promise<Toolbel
       servers: servers.map((each) => ({
         ...each,
         instructions: said.get(each.serverId) ?? null,
+        unavailable: each.unavailable ??
+          (withOwn.has(each.serverId) ? whyNotItsOwn(each) : null),
       })),
       tools: shownTools(tools, options, agent?.deniesByDefault ?? true),
       prompts: others.prompts,
@@ -209,10 +216,23 @@ async function readToolbeltServers(sql: Sql, which: ReturnType<Sql>): Promise<To
     reach: seen.facts?.reach ?? "direct",
     address: usableAddress(seen.facts, seen.isLocal),
     instances: seen.instances,
+    knowsInstanceInputs: seen.facts?.knowsInstanceInputs ?? false,
     capabilities: asObject(seen.capabilities),
     instructions: null,
     unavailable: whyUnavailable(seen),
   }));
+}
+
+/** Why an agent with credentials of its own cannot be served: those of all are not for it. */
+function whyNotItsOwn({ name, instances, knowsInstanceInputs }: ToolbeltServer): string | null {
+  if (instances !== "agent") {
+    return `This agent has credentials of its own for the server "${name}", which has no instance for each ` +
+      "agent any more: a person has to change one of the two";
+  }
+  return knowsInstanceInputs
+    ? null
+    : `This agent has credentials of its own for the server "${name}", and the ` +
+      "DTMA of its toolbox is too old to use them: update Mooring there";
 }
 
 function asObject(value: unknown): Record<string, unknown> | null {

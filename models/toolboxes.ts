@@ -19,7 +19,7 @@ import { recordReportedEvents, withoutNul } from "./events.ts";
 import { openSecret, type SecretsKey } from "./secrets.ts";
 import { resolveInputs } from "./server_form.ts";
 import { TOOLBOX_SILENT_S } from "./server_status.ts";
-import { ServerConfig, tierOf } from "./servers.ts";
+import { instancesOf, ServerConfig, tierOf } from "./servers.ts";
 import { newToken, tokenHash } from "./tokens.ts";
 
 export interface Toolbox {
@@ -207,22 +207,24 @@ export async function desiredOf(
   toolboxId: string,
   secretsKey: SecretsKey,
 ): Promise<Omit<DesiredResponse, "appPublicKey">> {
-  const { version, servers, sealed, removing, rotateKey, knowsTiers, knowsHeaders } = await db
-    .asToolbox(
-      toolboxId,
-      async (sql) => {
-        // One statement, one snapshot: version and servers belong together.
-        const [row] = await sql<
-          {
-            version: string;
-            rotateKey: boolean;
-            knowsTiers: boolean | null;
-            knowsHeaders: boolean | null;
-            servers: ServerRow[] | null;
-            sealed: SecretRow[] | null;
-            removing: { serverId: string; deleteVolumes: boolean }[] | null;
-          }[]
-        >`
+  const { version, servers, sealed, ownSealed, removing, rotateKey, knowsTiers, knowsHeaders } =
+    await db
+      .asToolbox(
+        toolboxId,
+        async (sql) => {
+          // One statement, one snapshot: version and servers belong together.
+          const [row] = await sql<
+            {
+              version: string;
+              rotateKey: boolean;
+              knowsTiers: boolean | null;
+              knowsHeaders: boolean | null;
+              servers: ServerRow[] | null;
+              sealed: SecretRow[] | null;
+              ownSealed: (SecretRow & { agentId: string })[] | null;
+              removing: { serverId: string; deleteVolumes: boolean }[] | null;
+            }[]
+          >`
       select t.desired_version::text as version, t.rotation_asked_at is not null as "rotateKey",
         (t.facts ->> 'knowsTiers')::boolean as "knowsTiers",
         (t.facts ->> 'knowsHeaders')::boolean as "knowsHeaders",
@@ -236,21 +238,25 @@ export async function desiredOf(
         (select json_agg(json_build_object('id', x.id, 'serverId', x.server_id, 'name', x.name,
             'keyId', x.key_id, 'iv', encode(x.iv, 'base64'), 'ciphertext', encode(x.ciphertext, 'base64')))
           from secrets x) as sealed,
+        (select json_agg(json_build_object('id', x.id, 'serverId', x.server_id, 'agentId', x.agent_id, 'name', x.name,
+            'keyId', x.key_id, 'iv', encode(x.iv, 'base64'), 'ciphertext', encode(x.ciphertext, 'base64')))
+          from connection_secrets x) as "ownSealed",
         (select json_agg(json_build_object('serverId', s.id, 'deleteVolumes', s.delete_volumes))
           from servers s where s.toolbox_id = t.id and s.removed_at is not null) as removing
       from toolboxes t`;
-        if (!row) throw new NotFound("There is no such toolbox");
-        return {
-          version: row.version,
-          rotateKey: row.rotateKey,
-          knowsTiers: row.knowsTiers ?? false,
-          knowsHeaders: row.knowsHeaders ?? false,
-          servers: row.servers ?? [],
-          sealed: row.sealed ?? [],
-          removing: row.removing ?? [],
-        };
-      },
-    );
+          if (!row) throw new NotFound("There is no such toolbox");
+          return {
+            version: row.version,
+            rotateKey: row.rotateKey,
+            knowsTiers: row.knowsTiers ?? false,
+            knowsHeaders: row.knowsHeaders ?? false,
+            servers: row.servers ?? [],
+            sealed: row.sealed ?? [],
+            ownSealed: row.ownSealed ?? [],
+            removing: row.removing ?? [],
+          };
+        },
+      );
   return {
     version,
     removing,
@@ -268,7 +274,9 @@ export async function desiredOf(
         : null;
       const isSignedIn = authorization === null || headers !== null && knowsHeaders;
       const tier = tierOf(config);
-      const instances = config.options.instances ?? config.entry.instances;
+      const instances = instancesOf(config);
+      const own = instances === "agent" ? ownSealed.filter((each) => each.serverId === row.id) : [];
+      const instanceInputs = await ownInputs(secretsKey, config, secrets, own);
       return {
         serverId: row.id,
         generation: row.generation,
@@ -287,9 +295,30 @@ export async function desiredOf(
         restart: config.options.restart,
         tier,
         ...resolveInputs(config.entry, config.values, secrets),
+        ...(own.length > 0 && { instanceInputs }),
       };
     })),
   };
+}
+
+/** What agents' own instances are started with in place of the server's inputs, by agent. */
+async function ownInputs(
+  secretsKey: SecretsKey,
+  { entry, values }: ServerConfig,
+  shared: Record<string, string>,
+  sealed: (SecretRow & { agentId: string })[],
+): Promise<NonNullable<ServerSpec["instanceInputs"]>> {
+  const own: Record<string, Record<string, string>> = {};
+  for (const { agentId, ...secret } of sealed) {
+    own[agentId] ??= {};
+    own[agentId][secret.name] = await openSecret(secretsKey, secret.id, unpacked(secret));
+  }
+  return Object.fromEntries(
+    Object.entries(own).map(([agentId, secrets]) => [
+      agentId,
+      resolveInputs(entry, values, { ...shared, ...secrets }),
+    ]),
+  );
 }
 
 /**

@@ -14,6 +14,7 @@ const SAID: Record<string, string> = {
   connected: "Connected.",
   disconnected: "Disconnected.",
   "belt-saved": "Saved. The agent's toolbelt is changed now.",
+  "credentials-saved": "Saved. The agent's own instance is started anew at its next call.",
   revoked: "The token is revoked.",
   "agent-removed": "The agent is removed.",
   renamed: "The toolbox has another name now.",
