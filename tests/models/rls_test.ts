@@ -117,6 +117,12 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: MEMBERS,
     delete: MEMBERS,
   },
+  connection_secrets: {
+    select: [...PEOPLE, "own agent", "own toolbox"],
+    insert: MEMBERS,
+    update: [],
+    delete: MEMBERS,
+  },
   // Of no interest to people: what is an agent's client's own.
   mcp_sessions: {
     select: ["own agent"],
@@ -212,6 +218,20 @@ for (const kind of KINDS) {
         sql`
           insert into authorizations (server_id, workspace_id, state, key_id, iv, ciphertext)
           values (${serverId}, ${workspaceId}, 'signed_in', 'k', '\\x00', '\\x00')`);
+      await db.asUser(user, (sql) =>
+        sql`
+          insert into connection_secrets ${
+          sql({
+            workspace_id: workspaceId,
+            key_id: "k",
+            iv: new Uint8Array(12),
+            ciphertext: new Uint8Array(20),
+            id: v7(),
+            agent_id: agentId,
+            server_id: serverId,
+            name: "Y",
+          })
+        }`);
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
       await db.asApp`select mooring.record_calls(${
@@ -432,6 +452,16 @@ for (const kind of KINDS) {
           token_hash: v7(),
         }),
         connections: () => ({ agent_id: agentId, server_id: serverId, workspace_id: workspaceId }),
+        connection_secrets: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          agent_id: agentId,
+          server_id: serverId,
+          name: "X",
+          key_id: "k",
+          iv: new Uint8Array(12),
+          ciphertext: new Uint8Array(20),
+        }),
         mcp_sessions: () => ({
           id: v7(),
           workspace_id: workspaceId,
@@ -554,6 +584,7 @@ for (const kind of KINDS) {
             "token_hash",
           ],
           ["authorizations", "ciphertext"],
+          ["connection_secrets", "ciphertext"],
           ["toolboxes", "enrolment_hash"],
         ];
         for (const [table, column] of columns) {

@@ -17,6 +17,7 @@ export const FACTS: HostFacts = {
   protocolVersion: 2,
   knowsTiers: true,
   knowsHeaders: true,
+  knowsInstanceInputs: true,
   reach: "direct",
   address: "http://127.0.0.1:1",
   engine: { state: "absent", reason: "a test", advice: "none" },
