@@ -79,8 +79,12 @@ export class AgentInstances {
 
   /** What the adapters of a remote server send from now on. */
   setHeaders(headers: Record<string, string>): void {
-    if (this.#recipe) this.#recipe = { ...this.#recipe, spec: { ...this.#recipe.spec, headers } };
-    for (const instance of this.all()) instance.setHeaders(headers);
+    if (!this.#recipe) return;
+    const spec = { ...this.#recipe.spec, headers };
+    this.#recipe = { ...this.#recipe, spec };
+    for (const [key, { instance }] of this.#entries) {
+      instance?.setHeaders(instanceSpec(spec, key).headers ?? headers);
+    }
   }
 
   /**

@@ -273,6 +273,9 @@ export const Sandbox = z.object({
 });
 export type Sandbox = z.infer<typeof Sandbox>;
 
+/** Headers by their names in small letters. */
+const LiveHeaders = z.record(z.string().regex(/^[a-z][a-z0-9-]{0,99}$/), z.string().max(16_384));
+
 /** The inputs of a server's program, secrets apart so that they can be kept out of labels, logs and reports. */
 const Inputs = z.object({
   arguments: z.array(z.string().max(8192)).max(64),
@@ -299,12 +302,13 @@ export const ServerSpec = z.object({
   package: Package,
   ...Inputs.shape,
   /** By an agent's id: what its own instance is started with in place of the inputs above. */
-  instanceInputs: z.record(InstanceKey, Inputs).optional(),
+  instanceInputs: z.record(InstanceKey, Inputs.extend({ headers: LiveHeaders.optional() }))
+    .optional(),
   /**
    * Of a remote server: sent to it with each request, such as an access token, which is renewed while
    * the adapter runs on. So they are told to it over its stdio, and are no part of what it is known by.
    */
-  headers: z.record(z.string().regex(/^[a-z][a-z0-9-]{0,99}$/), z.string().max(16_384)).optional(),
+  headers: LiveHeaders.optional(),
   network: z.object({ hosts: z.array(HostPort).max(64) }),
   /** Named volumes of the server's own, which outlive its containers; removed with the server on request. */
   volumes: z.array(VolumeSpec).max(4).default([]),

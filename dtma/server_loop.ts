@@ -614,7 +614,9 @@ export class ServerLoop {
       await removeContainer(this.#toolbox, { id: each.Id, name: each.Names[0].slice(1) });
     }
     if (found && !this.#primary) await this.#adopt(found, spec, found === asItShouldBe, signal);
-    for (const each of agents) this.#agents.adopt(each, this.#current(spec));
+    for (const each of agents) {
+      this.#agents.adopt(each, instanceSpec(this.#current(spec), each.Labels[Label.instance]));
+    }
   }
 
   async #adopt(

@@ -34,6 +34,18 @@ export function headerMistake(value: string): string | null {
   return /^[\x20-\x7e]+$/.test(value) ? null : "A header's value is one line of ASCII characters";
 }
 
+/** Whether among these secrets of a remote server is the value of its header Authorization. */
+export function givesAuthorization(
+  { package: wanted, environment }: CatalogEntry,
+  secrets: Record<string, string>,
+): boolean {
+  return wanted.registry === "remote" &&
+    environment.some(({ name, value }) =>
+      value?.toLowerCase() === "authorization" &&
+      Object.hasOwn(secrets, name.replace(/_NAME$/, "_VALUE"))
+    );
+}
+
 /** @throws {Invalid} where no account can be connected */
 export function mustTakeAccount({ package: wanted }: CatalogEntry): void {
   if (wanted.registry === "remote" && wanted.url.startsWith("https:")) return;

@@ -19,6 +19,7 @@ import { recordReportedEvents, withoutNul } from "./events.ts";
 import { openSecret, type SecretsKey } from "./secrets.ts";
 import { resolveInputs } from "./server_form.ts";
 import { TOOLBOX_SILENT_S } from "./server_status.ts";
+import { givesAuthorization } from "./remote_servers.ts";
 import { instancesOf, ServerConfig, tierOf } from "./servers.ts";
 import { newToken, tokenHash } from "./tokens.ts";
 
@@ -276,7 +277,7 @@ export async function desiredOf(
       const tier = tierOf(config);
       const instances = instancesOf(config);
       const own = instances === "agent" ? ownSealed.filter((each) => each.serverId === row.id) : [];
-      const instanceInputs = await ownInputs(secretsKey, config, secrets, own);
+      const instanceInputs = await ownInputs(secretsKey, config, secrets, own, headers !== null);
       return {
         serverId: row.id,
         generation: row.generation,
@@ -307,6 +308,7 @@ async function ownInputs(
   { entry, values }: ServerConfig,
   shared: Record<string, string>,
   sealed: (SecretRow & { agentId: string })[],
+  hasAccount: boolean,
 ): Promise<NonNullable<ServerSpec["instanceInputs"]>> {
   const own: Record<string, Record<string, string>> = {};
   for (const { agentId, ...secret } of sealed) {
@@ -316,7 +318,11 @@ async function ownInputs(
   return Object.fromEntries(
     Object.entries(own).map(([agentId, secrets]) => [
       agentId,
-      resolveInputs(entry, values, { ...shared, ...secrets }),
+      {
+        ...resolveInputs(entry, values, { ...shared, ...secrets }),
+        // The server's account would take the place of the agent's own header.
+        ...(hasAccount && givesAuthorization(entry, secrets) && { headers: {} }),
+      },
     ]),
   );
 }

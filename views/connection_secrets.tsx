@@ -62,6 +62,7 @@ export function ConnectionSecrets(props: ConnectionSecretsProps) {
           type="checkbox"
           value={values.instancePerAgent}
           mistake={mistakes.instancePerAgent}
+          required
           help="It runs one for all agents now, which has one set of secrets. Each instance takes memory of its own."
         />
       )}

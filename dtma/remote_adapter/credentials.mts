@@ -40,8 +40,10 @@ export class Credentials {
     return this.#account !== null;
   }
 
+  /** @param account without any: there is none, or not for this instance */
   renew(account: unknown): void {
     if (typeof account !== "object" || account === null) return;
+    if (Object.keys(account).length === 0) return void (this.#account = null);
     const headers = { ...this.#fixed };
     for (const [name, value] of Object.entries(account)) {
       for (const fixed of Object.keys(headers)) {

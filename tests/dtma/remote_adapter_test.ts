@@ -309,6 +309,15 @@ Deno.test("the adapter makes a refused request again with renewed headers, and n
     !bodies.join().includes("dev.mooring"),
     "what is between DTMA and adapter goes no further",
   );
+
+  // No account, or not for this instance: what its form gave is sent again.
+  session.setHeaders({});
+  good = "Bearer of the form";
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
+  good = "Bearer three";
+  const before = refusals.length;
+  assert.match((await session.call(toolCall("any"), {})).error!.message, /check the headers/);
+  assert.equal(refusals.length, before, "nobody can renew those");
   const other = JSON.stringify(adapter.logged);
   assert.ok(!other.includes("Bearer one") && !other.includes("Bearer two"));
   session.close("The test is over");

@@ -1,6 +1,7 @@
 /** Connecting an account in Chromium: from the form to a real authorization server's pages and back. */
 import assert from "node:assert/strict";
 import { renewAuthorizations } from "../../models/authorizations.ts";
+import { connectServer, createAgent } from "../../models/agents.ts";
 import { freePort } from "../free_port.ts";
 import { openApp } from "../oauth/app.ts";
 import { startAuthorizationServer } from "../oauth/authorization_server.ts";
@@ -47,6 +48,9 @@ Deno.test({
       await page.goto(`${baseUrl}/servers/remote`);
       await page.getByLabel("URL").fill(far.url);
       await page.getByLabel("Name").fill("Far away");
+      const other = page.getByRole("group", { name: "Another header" });
+      await other.getByLabel("Header").fill("X-Own");
+      await other.getByLabel("Value").fill("the value of all");
       await photograph(page, "remote-server-form");
       await page.getByRole("button", { name: "Add and sign in" }).click();
       const onwards = page.getByRole("link", { name: /Continue to localhost/ });
@@ -87,6 +91,23 @@ Deno.test({
       await page.getByRole("link", { name: /Continue to localhost/ }).click();
       await page.getByRole("button", { name: "Continue" }).click();
       await page.waitForURL(/said=account-connected$/);
+
+      // An agent with a header's value of its own.
+      const agentId = await createAgent(app.db, app.user, app.workspaceId, "Ann's");
+      await connectServer(app.db, app.user, agentId, serverId);
+      await page.goto(`${baseUrl}/agents/${agentId}/connections/${serverId}`);
+      await page.getByLabel("Header X-Own").fill("the value of Ann's");
+      await page.getByLabel("Run an instance of the server for each agent").check();
+      await page.getByRole("button", { name: "Save" }).click();
+      await page.getByText("It has a value of its own").waitFor();
+      await photograph(page, "connection-secrets");
+      assert.ok(!(await page.content()).includes("the value of"));
+      const { instanceInputs } = await app.desired(serverId);
+      assert.equal(instanceInputs![agentId].secrets.HEADER_2_VALUE, "the value of Ann's");
+      await page.getByLabel(/Take its own Header X-Own back/).check();
+      await page.getByRole("button", { name: "Save" }).click();
+      await page.getByText("it works with the server's own").waitFor();
+      await page.goto(`${baseUrl}/servers/${serverId}`);
 
       await account.locator("summary", { hasText: "Disconnect" }).click();
       await account.getByRole("button", { name: "Disconnect" }).click();

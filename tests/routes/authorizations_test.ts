@@ -377,6 +377,33 @@ Deno.test("Mooring is known by its metadata document, where one is taken", open,
   assert.equal(document.application_type, "web");
 });
 
+Deno.test("an agent's own Authorization header stands in place of the account", open, async () => {
+  await using world = await worldOf();
+  const { app } = world;
+  const { serverId } = await world.signIn(
+    await app.add(world.protectedServer.url, {
+      account: "true",
+      "header.1": "Authorization",
+      "env.HEADER_1_VALUE": "Bearer of all",
+    }),
+  );
+  const agentId = await createAgent(app.db, app.user, app.workspaceId, "Ann's");
+  await connectServer(app.db, app.user, agentId, serverId);
+  const path = `/agents/${agentId}/connections/${serverId}`;
+  const own = { "env.HEADER_1_VALUE": "Bearer of Ann" };
+  const refused = await app.post(`${path}/secrets`, own);
+  assert.equal(refused.status, 422);
+  const page = await refused.text();
+  assert.match(page, /needs an instance for each agent/);
+  assert.ok(!page.includes("Bearer of Ann"));
+  const saved = await app.post(`${path}/secrets`, { ...own, instancePerAgent: "true" });
+  assert.equal(saved.headers.get("location"), `${path}?said=credentials-saved`);
+  const { headers, instanceInputs } = await app.desired(serverId);
+  assert.match(headers!.authorization, /^Bearer /);
+  const { secrets, headers: ownHeaders } = instanceInputs![agentId];
+  assert.deepEqual([secrets, ownHeaders], [{ HEADER_1_VALUE: "Bearer of Ann" }, {}]);
+});
+
 /** A server that says whatever a test wants, at every path. */
 function hostileServer(answers: (path: string, origin: string) => unknown) {
   const { cert, key } = certificates;
