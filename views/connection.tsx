@@ -31,7 +31,7 @@ export function ConnectionPage(props: ConnectionSecretsProps) {
           </Empty>
         )
         : <PickedTools connection={connection} />}
-      <ConnectionSecrets {...props} />
+      {props.secrets.length > 0 && <ConnectionSecrets {...props} />}
     </>
   );
 }

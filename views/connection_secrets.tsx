@@ -14,11 +14,10 @@ export interface ConnectionSecretsProps {
   mistake?: string;
 }
 
-/** Credentials that an agent has of its own at a server. Nothing for a server without secrets. */
+/** Credentials that an agent has of its own at a server. */
 export function ConnectionSecrets(props: ConnectionSecretsProps) {
   const { connection, secrets, hasInstances, values = {}, mistakes = {} } = props;
   const url = useUrl();
-  if (secrets.length === 0) return <></>;
   const { agentId, serverId, agentName } = connection;
   return (
     <form
