@@ -571,6 +571,8 @@ export class ServerLoop {
     observation.unsandboxed = why?.slice(0, 500) ?? null;
     observation.servingGeneration = spec.generation;
     observation.gaveUp = false;
+    // What runs on may have others than those that came with this spec.
+    if (this.#wanted?.headers) this.#takesHeaders(this.#wanted.headers);
     this.#reporting.handshake(instance.serverInfo);
     this.#reporting.toolsReady();
     this.#releaseSlot();

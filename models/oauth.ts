@@ -490,8 +490,11 @@ export function scopesOf(...scopes: string[]): string {
   return scopeOf(scopes.join(" "));
 }
 
-/** Another side's error codes that end a sign-in for good (RFC 6749, section 5.2). */
-const FINAL = ["invalid_grant", "invalid_client", "unauthorized_client"];
+/** Error codes with which the same request would be refused again (RFC 6749, section 5.2; RFC 8707). */
+const FINAL = [
+  ...["invalid_request", "invalid_client", "invalid_grant", "unauthorized_client"],
+  ...["unsupported_grant_type", "invalid_scope", "invalid_target"],
+];
 
 function failed(who: string, error: unknown): SignInFailed {
   if (error instanceof SignInFailed) return error;
