@@ -5,11 +5,14 @@
 import assert from "node:assert/strict";
 import { AppClient } from "../../dtma/app_client.ts";
 import { DesiredPull, Reporter } from "../../dtma/control.ts";
+import { dataPath } from "../../dtma/data_path.ts";
 import { hostFacts } from "../../dtma/host_facts.ts";
 import { generateSigningKey } from "../../dtma/protocol.ts";
 import { Reconciler } from "../../dtma/reconcile.ts";
 import { Sandboxes } from "../../dtma/sandboxes.ts";
 import { openSession } from "../../dtma/session.ts";
+import { connectServer, createAgent, createToken } from "../../models/agents.ts";
+import { approveTools, listTools } from "../../models/tools.ts";
 import { remoteEntry } from "../../models/remote_servers.ts";
 import { deployEntry, getServer } from "../../models/servers.ts";
 import { v7 } from "uuid";
@@ -26,13 +29,22 @@ import { toolCall } from "./stdio_server.ts";
 
 const FAR = "mcp.example.test";
 
+const tokenOf = ({ headers }: { headers?: Record<string, string> }) =>
+  headers!.authorization.replace("Bearer ", "");
+
 /** The app that listens, and a DTMA with all but its process before it. */
 async function openBoth(toolbox: Toolbox, host: string, ca: string) {
   const port = freePort();
   const baseUrl = `http://127.0.0.1:${port}`;
   const sandboxes = new Sandboxes(toolbox.docker, { standard: true });
-  const facts = () =>
-    hostFacts(toolbox.docker, { reach: "direct", address: "http://127.0.0.1:1" }, sandboxes);
+  let serveMcp: (request: Request) => Response | Promise<Response> = () =>
+    new Response(null, { status: 503 });
+  const mcp = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen() {} },
+    (request) => serveMcp(request),
+  );
+  const address = `http://127.0.0.1:${mcp.addr.port}`;
+  const facts = () => hostFacts(toolbox.docker, { reach: "direct", address }, sandboxes);
   const { privateKey, publicKey } = await generateSigningKey();
   const app = await openApp({
     baseUrl,
@@ -65,6 +77,13 @@ async function openBoth(toolbox: Toolbox, host: string, ca: string) {
     refused: (refusal) => reporter.refused(refusal),
     removed: (serverId) => reporter.removed(serverId),
   });
+  serveMcp = dataPath({
+    reach: reconciler.reach.bind(reconciler),
+    end: reconciler.end.bind(reconciler),
+    logOf: reconciler.log.bind(reconciler),
+    appPublicKey: () => app.appPublicKey,
+    log: (line) => log("warning", line),
+  });
   const stopping = new AbortController();
   const pull = new DesiredPull({
     client,
@@ -79,6 +98,7 @@ async function openBoth(toolbox: Toolbox, host: string, ca: string) {
   const running = Promise.all([pull.run(stopping.signal), reporter.run(stopping.signal)]);
   return {
     app,
+    baseUrl,
     reconciler,
     logged,
     async [Symbol.asyncDispose]() {
@@ -86,6 +106,7 @@ async function openBoth(toolbox: Toolbox, host: string, ca: string) {
       await running;
       await reconciler.close();
       await clean(toolbox.docker, app.toolboxId);
+      await mcp.shutdown();
       await http.shutdown();
       await app[Symbol.asyncDispose]();
     },
@@ -147,6 +168,30 @@ engineTest("A token is renewed under a container that runs on", async (toolbox) 
   const first = await container();
   const tokens = () => [...far.sent].filter((each) => each !== null);
   assert.equal(tokens().length, 1);
+
+  // An agent's client: its own token, and whatever else it sends, goes no further.
+  await eventually(async () => (await listTools(db, user, serverId)).length === 2);
+  await approveTools(db, user, serverId, await listTools(db, user, serverId));
+  const agentId = await createAgent(db, user, app.workspaceId, "Agent");
+  await connectServer(db, user, agentId, serverId);
+  const { token } = await createToken(db, user, agentId, { name: "t", expiresInDays: 1 });
+  const answer = await fetch(`${both.baseUrl}/mcp`, {
+    method: "POST",
+    headers: {
+      authorization: `Bearer ${token}`,
+      "content-type": "application/json",
+      accept: "application/json, text/event-stream",
+      "mcp-protocol-version": "2025-11-25",
+    },
+    body: JSON.stringify({
+      jsonrpc: "2.0",
+      id: 1,
+      method: "tools/call",
+      params: { name: `${(await getServer(db, user, serverId)).slug}__read`, arguments: {} },
+    }),
+  });
+  assert.match(await answer.text(), /read done/);
+  assert.deepEqual(tokens(), [`Bearer ${tokenOf(await app.desired(serverId))}`]);
 
   // Ahead of its end.
   await app.due(serverId);

@@ -116,6 +116,7 @@ export async function openApp(
     person,
     browser,
     deps: { db, secretsKey: testKey, outside },
+    appPublicKey: appSigningKey.publicKey,
     add: (url: string, more: Record<string, string> = {}) =>
       own.post(`${new URL(baseUrl).pathname.replace(/\/$/, "")}/servers/remote`, {
         url,
