@@ -11,20 +11,18 @@ import {
   Attempt,
   authorizationUrl,
   clientAt,
-  discover,
   Grant,
   renewedTokens,
   revoke,
-  scopeOf,
-  scopesOf,
-  SignInFailed,
   siteOf,
   type Tokens,
   tokensFor,
 } from "./oauth.ts";
+import { discover, scopeOf, scopesOf } from "./oauth_provider.ts";
 import type { Outside } from "./outside.ts";
 import { openSecret, type SealedSecret, sealSecret, type SecretsKey } from "./secrets.ts";
 import { changing, sayRequest, type Server } from "./servers.ts";
+import { SignInFailed } from "./sign_in_failed.ts";
 import { newToken, tokenHash } from "./tokens.ts";
 
 export interface Authorization {

@@ -16,10 +16,10 @@ import type { Database, Sql, User } from "./db.ts";
 import { hashListed, type Listed, writeListed } from "./definitions.ts";
 import { Forbidden, NotFound } from "./errors.ts";
 import { recordReportedEvents, withoutNul } from "./events.ts";
+import { givesAuthorization } from "./remote_servers.ts";
 import { openSecret, type SecretsKey } from "./secrets.ts";
 import { resolveInputs } from "./server_form.ts";
 import { TOOLBOX_SILENT_S } from "./server_status.ts";
-import { givesAuthorization } from "./remote_servers.ts";
 import { instancesOf, ServerConfig, tierOf } from "./servers.ts";
 import { newToken, tokenHash } from "./tokens.ts";
 
@@ -208,24 +208,22 @@ export async function desiredOf(
   toolboxId: string,
   secretsKey: SecretsKey,
 ): Promise<Omit<DesiredResponse, "appPublicKey">> {
-  const { version, servers, sealed, ownSealed, removing, rotateKey, knowsTiers, knowsHeaders } =
-    await db
-      .asToolbox(
-        toolboxId,
-        async (sql) => {
-          // One statement, one snapshot: version and servers belong together.
-          const [row] = await sql<
-            {
-              version: string;
-              rotateKey: boolean;
-              knowsTiers: boolean | null;
-              knowsHeaders: boolean | null;
-              servers: ServerRow[] | null;
-              sealed: SecretRow[] | null;
-              ownSealed: (SecretRow & { agentId: string })[] | null;
-              removing: { serverId: string; deleteVolumes: boolean }[] | null;
-            }[]
-          >`
+  const wanted = await db.asToolbox(
+    toolboxId,
+    async (sql) => {
+      // One statement, one snapshot: version and servers belong together.
+      const [row] = await sql<
+        {
+          version: string;
+          rotateKey: boolean;
+          knowsTiers: boolean | null;
+          knowsHeaders: boolean | null;
+          servers: ServerRow[] | null;
+          sealed: SecretRow[] | null;
+          ownSealed: (SecretRow & { agentId: string })[] | null;
+          removing: { serverId: string; deleteVolumes: boolean }[] | null;
+        }[]
+      >`
       select t.desired_version::text as version, t.rotation_asked_at is not null as "rotateKey",
         (t.facts ->> 'knowsTiers')::boolean as "knowsTiers",
         (t.facts ->> 'knowsHeaders')::boolean as "knowsHeaders",
@@ -245,19 +243,21 @@ export async function desiredOf(
         (select json_agg(json_build_object('serverId', s.id, 'deleteVolumes', s.delete_volumes))
           from servers s where s.toolbox_id = t.id and s.removed_at is not null) as removing
       from toolboxes t`;
-          if (!row) throw new NotFound("There is no such toolbox");
-          return {
-            version: row.version,
-            rotateKey: row.rotateKey,
-            knowsTiers: row.knowsTiers ?? false,
-            knowsHeaders: row.knowsHeaders ?? false,
-            servers: row.servers ?? [],
-            sealed: row.sealed ?? [],
-            ownSealed: row.ownSealed ?? [],
-            removing: row.removing ?? [],
-          };
-        },
-      );
+      if (!row) throw new NotFound("There is no such toolbox");
+      return {
+        version: row.version,
+        rotateKey: row.rotateKey,
+        knowsTiers: row.knowsTiers ?? false,
+        knowsHeaders: row.knowsHeaders ?? false,
+        servers: row.servers ?? [],
+        sealed: row.sealed ?? [],
+        ownSealed: row.ownSealed ?? [],
+        removing: row.removing ?? [],
+      };
+    },
+  );
+  const { version, servers, sealed, ownSealed, removing, rotateKey, knowsTiers, knowsHeaders } =
+    wanted;
   return {
     version,
     removing,

@@ -5,7 +5,7 @@ import { connectServer, createAgent } from "../../models/agents.ts";
 import { toolbeltOf } from "../../models/toolbelts.ts";
 import { getServer } from "../../models/servers.ts";
 import { touchToolbox } from "../../models/toolboxes.ts";
-import { KINDS } from "../models/databases.ts";
+import { type Kind, KINDS } from "../models/databases.ts";
 import { FACTS, linkIn, openApp } from "../oauth/app.ts";
 import {
   type AuthorizationServerOptions,
@@ -23,7 +23,7 @@ const OUTSIDE = {
   ca: certificates.ca,
 };
 const CALLBACK = "http://127.0.0.1:4680/oauth/callback";
-async function worldOf(options: Partial<AuthorizationServerOptions> = {}, kind = KINDS[0]) {
+async function worldOf(options: Partial<AuthorizationServerOptions> = {}, kind?: Kind) {
   const authorizationServer = await startAuthorizationServer({ certificates, ...options });
   const protectedServer = startProtectedServer(authorizationServer, certificates);
   const app = await openApp({ kind, outside: OUTSIDE });
