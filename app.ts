@@ -9,6 +9,7 @@ import { csrf } from "hono/csrf";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { agentRoutes } from "./routes/agents.tsx";
+import { authorizationRoutes, clientMetadataRoutes } from "./routes/authorizations.tsx";
 import { connectionRoutes } from "./routes/connections.tsx";
 import { callRoutes } from "./routes/calls.tsx";
 import type { Deps, Env } from "./routes/deps.ts";
@@ -90,12 +91,14 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
         ),
     }))
     .use(compress({ encoding: "gzip" }))
+    .route("/", clientMetadataRoutes(deps))
     .route("/", sessionRoutes(deps))
     .use(requireUser(deps))
     .route("/", homeRoutes(deps))
     .route("/", marketplaceRoutes(deps))
     .route("/", toolRoutes(deps))
     .route("/", remoteServerRoutes(deps))
+    .route("/", authorizationRoutes(deps))
     .route("/", serverRoutes(deps))
     .route("/", agentRoutes(deps))
     .route("/", connectionRoutes(deps))

@@ -29,9 +29,11 @@ import { type Ask, bounded, listAll } from "./listing.ts";
 import {
   CALLER_META,
   ErrorCode,
+  HEADERS_METHOD,
   INPUT_ERROR,
   PIN_META,
   type PromptDefinition,
+  REFUSED_METHOD,
   TASKS_EXTENSION,
   type ToolDefinition,
   WAIST_REVISION,
@@ -86,6 +88,8 @@ export interface Session {
    * @returns the milliseconds it took; null when none came in time
    */
   ping(timeoutMs: number): Promise<number | null>;
+  /** Tells the adapter of a remote server the headers to send from now on. */
+  setHeaders(headers: Record<string, string>): void;
   /** Called when the server says that one of its lists changed, as often as it says so. */
   onListChanged: ((list: List) => void) | null;
   /** Called when the server asked something by this method, and could not say of whom. */
@@ -111,6 +115,8 @@ export interface SessionOptions {
   signal?: AbortSignal;
   /** What the server does against the protocol and what it logs; not yet fit to be shown. */
   log: (line: string) => void;
+  /** Told what a remote server refused its adapter ({@link REFUSED_METHOD}); without it nobody is. */
+  onRefused?: (params: unknown) => void;
 }
 
 /** The server did not come to an understanding with us: why, and what a person can do. */
@@ -239,6 +245,7 @@ class StdioSession implements Session {
   readonly closed: Promise<string>;
   readonly #connection: Connection;
   readonly #log: (line: string) => void;
+  readonly #onRefused: SessionOptions["onRefused"];
   readonly #held: HeldCalls;
   readonly #subscriptions: Subscriptions;
   readonly #tasks: LegacyTasks;
@@ -253,9 +260,10 @@ class StdioSession implements Session {
 
   constructor(
     stdio: Parameters<typeof openSession>[0],
-    { log, holdMs, isTakenOver }: SessionOptions,
+    { log, holdMs, isTakenOver, onRefused }: SessionOptions,
   ) {
     this.#log = rateLimited(log);
+    this.#onRefused = onRefused;
     this.#connection = new Connection(stdio, {
       notification: (notification) => this.#notification(notification),
       request: (request) => this.#serverRequest(request),
@@ -293,6 +301,10 @@ class StdioSession implements Session {
 
   get listeners(): number {
     return this.#subscriptions.count + this.#listeningToResources;
+  }
+
+  setHeaders(headers: Record<string, string>): void {
+    this.#connection.notify(HEADERS_METHOD, { headers });
   }
 
   cancelHeld(requestState: unknown): void {
@@ -638,6 +650,7 @@ class StdioSession implements Session {
 
   #notification(notification: JsonRpcNotification): void {
     const { method, params } = notification;
+    if (method === REFUSED_METHOD) return this.#onRefused?.(params);
     const list = /^notifications\/(tools|prompts|resources)\/list_changed$/.exec(method)?.[1];
     if (list) this.onListChanged?.(list as List);
     if (this.#era !== "legacy") return;

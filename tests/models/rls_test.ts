@@ -79,6 +79,12 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: MEMBERS,
     delete: MEMBERS,
   },
+  authorizations: {
+    select: [...PEOPLE, "own agent", "own toolbox"],
+    insert: MEMBERS,
+    update: [...MEMBERS, "own toolbox"],
+    delete: MEMBERS,
+  },
   server_scans: {
     select: [...PEOPLE, "own toolbox"],
     insert: ["own toolbox"],
@@ -109,6 +115,12 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     select: [...PEOPLE, "own agent"],
     insert: MEMBERS,
     update: MEMBERS,
+    delete: MEMBERS,
+  },
+  connection_secrets: {
+    select: [...PEOPLE, "own agent", "own toolbox"],
+    insert: MEMBERS,
+    update: [],
     delete: MEMBERS,
   },
   // Of no interest to people: what is an agent's client's own.
@@ -202,6 +214,24 @@ for (const kind of KINDS) {
         clientInfo: null,
         capabilities: {},
       });
+      await db.asUser(user, (sql) =>
+        sql`
+          insert into authorizations (server_id, workspace_id, state, key_id, iv, ciphertext)
+          values (${serverId}, ${workspaceId}, 'signed_in', 'k', '\\x00', '\\x00')`);
+      await db.asUser(user, (sql) =>
+        sql`
+          insert into connection_secrets ${
+          sql({
+            workspace_id: workspaceId,
+            key_id: "k",
+            iv: new Uint8Array(12),
+            ciphertext: new Uint8Array(20),
+            id: v7(),
+            agent_id: agentId,
+            server_id: serverId,
+            name: "Y",
+          })
+        }`);
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
       await db.asApp`select mooring.record_calls(${
@@ -288,6 +318,7 @@ for (const kind of KINDS) {
             server_generations: "server_id",
             server_samples: "server_id",
             server_scans: "server_id",
+            authorizations: "server_id",
             egress_denials: "server_id",
             observations: "server_id",
             tools: "server_id",
@@ -371,6 +402,11 @@ for (const kind of KINDS) {
           sent_bytes: 1,
           pids: 1,
         }),
+        authorizations: () => ({
+          server_id: serverId,
+          workspace_id: workspaceId,
+          state: "waiting",
+        }),
         server_scans: (sql) => ({
           server_id: serverId,
           workspace_id: workspaceId,
@@ -416,6 +452,16 @@ for (const kind of KINDS) {
           token_hash: v7(),
         }),
         connections: () => ({ agent_id: agentId, server_id: serverId, workspace_id: workspaceId }),
+        connection_secrets: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          agent_id: agentId,
+          server_id: serverId,
+          name: "X",
+          key_id: "k",
+          iv: new Uint8Array(12),
+          ciphertext: new Uint8Array(20),
+        }),
         mcp_sessions: () => ({
           id: v7(),
           workspace_id: workspaceId,
@@ -502,10 +548,13 @@ for (const kind of KINDS) {
             table,
           );
         }
-        await assert.rejects(
-          as("member", async (sql) => await sql`update tools set approved_by = ${user.userId}`),
-          { code: "42501" },
-        );
+        for (
+          const [table, column] of [["tools", "approved_by"], ["authorizations", "signed_in_by"]]
+        ) {
+          const write = async (sql: Sql) =>
+            await sql`update ${sql(table)} set ${sql(column)} = ${user.userId}`;
+          await assert.rejects(as("member", write), { code: "42501" }, table);
+        }
       });
 
       await t.step("a revoked token stays revoked", async () => {
@@ -527,10 +576,17 @@ for (const kind of KINDS) {
       });
 
       await t.step("no hash and no ciphertext can be read by people or agents", async () => {
-        const columns = [["secrets", "ciphertext"], ["secrets", "iv"], [
-          "agent_tokens",
-          "token_hash",
-        ], ["toolboxes", "enrolment_hash"]];
+        const columns = [
+          ["secrets", "ciphertext"],
+          ["secrets", "iv"],
+          [
+            "agent_tokens",
+            "token_hash",
+          ],
+          ["authorizations", "ciphertext"],
+          ["connection_secrets", "ciphertext"],
+          ["toolboxes", "enrolment_hash"],
+        ];
         for (const [table, column] of columns) {
           for (const asker of ["owner", "own agent", "nobody"] as Asker[]) {
             await assert.rejects(

@@ -5,6 +5,7 @@ import { createAgent } from "../../models/agents.ts";
 import { CallRecorder, type NewCall } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import { createLog } from "../../models/log.ts";
+import { openOutside } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
 
@@ -31,6 +32,7 @@ Deno.test({
       setup: null,
       secretsKey: testKey,
       appSigningKey: (await derivedSecrets(newSecretsKeyText())).appSigningKey,
+      outside: openOutside(),
       changes: new Changes(db),
       links: null,
       calls,
