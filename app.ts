@@ -9,6 +9,7 @@ import { csrf } from "hono/csrf";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { agentRoutes } from "./routes/agents.tsx";
+import { apiRoutes } from "./routes/api/routes.ts";
 import { connectionRoutes } from "./routes/connections.tsx";
 import type { Deps, Env } from "./routes/deps.ts";
 import { problem, showProblem } from "./routes/problem.tsx";
@@ -73,6 +74,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", healthRoutes(deps))
     .route("/", staticFiles)
     .route("/", mcpRoutes(deps))
+    .route("/", apiRoutes(deps))
     .route("/", toolboxRoutes(deps))
     // People: forms of other sites are refused, and pages are compressed.
     .use(csrf({
