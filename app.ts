@@ -10,6 +10,7 @@ import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { agentRoutes } from "./routes/agents.tsx";
 import { apiRoutes } from "./routes/api/routes.ts";
+import { apiDocsRoutes } from "./routes/api_docs.tsx";
 import { connectionRoutes } from "./routes/connections.tsx";
 import type { Deps, Env } from "./routes/deps.ts";
 import { problem, showProblem } from "./routes/problem.tsx";
@@ -17,6 +18,7 @@ import { healthRoutes } from "./routes/health.ts";
 import { homeRoutes } from "./routes/home.tsx";
 import { marketplaceRoutes } from "./routes/marketplace.tsx";
 import { mcpRoutes } from "./routes/mcp.ts";
+import { profileRoutes } from "./routes/profile.tsx";
 import { requireUser } from "./routes/require_user.tsx";
 import { remoteServerRoutes } from "./routes/remote_servers.tsx";
 import { serverRoutes } from "./routes/servers.tsx";
@@ -101,6 +103,8 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", agentRoutes(deps))
     .route("/", connectionRoutes(deps))
     .route("/", toolboxPageRoutes(deps))
+    .route("/", profileRoutes(deps))
+    .route("/", apiDocsRoutes(deps))
     .notFound((c) =>
       showProblem(c, 404, "Not found", "There is no such page. It may have been removed.")
     )
