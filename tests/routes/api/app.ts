@@ -1,7 +1,8 @@
 /** The app over HTTP for tests of its API: people of each role, another tenant, and their tokens. */
 import { v7 } from "uuid";
 import { createApp } from "../../../app.ts";
-import { generateSigningKey } from "../../../dtma/protocol.ts";
+import { dataPath, type Route } from "../../../dtma/data_path.ts";
+import { generateSigningKey, type Observation } from "../../../dtma/protocol.ts";
 import { CallRecorder } from "../../../models/calls.ts";
 import { Changes } from "../../../models/changes.ts";
 import { createLog } from "../../../models/log.ts";
@@ -9,15 +10,16 @@ import { createPersonalToken, Scope } from "../../../models/personal_tokens.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../../models/secrets.ts";
 import { deployServer } from "../../../models/servers.ts";
 import { acceptReport, enrolToolbox, touchToolbox } from "../../../models/toolboxes.ts";
-import type { Observation } from "../../../dtma/protocol.ts";
+import { startServer } from "../../dtma/stdio_server.ts";
+import { hashesOf } from "../../mcp/world.ts";
 import { addMember, KINDS, makeUser, openWorld, testKey } from "../../models/databases.ts";
 import { observation } from "../../models/observation.ts";
 
 export const FACTS = {
   dtmaVersion: "0.1.0",
   protocolVersion: 2,
-  reach: "tunnel" as const,
-  address: null,
+  reach: "direct" as const,
+  address: "http://127.0.0.1:9",
   engine: {
     state: "ready" as const,
     version: "28.1.0",
@@ -43,9 +45,24 @@ export interface Reply {
 export async function openApi() {
   const world = await openWorld(KINDS[0]);
   const { db, owner, user, workspaceId, toolboxId, enrolmentToken, identity } = world;
+  const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
+  const routes = new Map<string, Route>();
+  const toolbox = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    dataPath({
+      logOf: () => Promise.resolve("started\nan Error\n"),
+      bomOf: () => Promise.resolve({ bomFormat: "CycloneDX", components: [] }),
+      reach: (id) => Promise.resolve(routes.get(id) ?? { unavailable: "It is not here" }),
+      appPublicKey: () => appSigningKey.publicKey,
+      log: () => {},
+    }),
+  );
+  const facts = { ...FACTS, address: `http://127.0.0.1:${toolbox.addr.port}` };
   const { publicKey } = await generateSigningKey();
-  await enrolToolbox(db, { token: enrolmentToken, publicKey, facts: FACTS });
-  await touchToolbox(db, toolboxId, FACTS);
+  await enrolToolbox(db, { token: enrolmentToken, publicKey, facts });
+  await touchToolbox(db, toolboxId, facts);
+  // As the real one's long polls do: a toolbox that is silent is taken for unreachable.
+  const touching = setInterval(() => touchToolbox(db, toolboxId, facts).catch(() => {}), 15_000);
 
   const people: Record<string, { userId: string }> = { owner: user };
   for (const role of ["admin", "member", "viewer"]) {
@@ -69,8 +86,12 @@ export async function openApi() {
   const log = createLog("text", (line) => logged.push(line));
   const calls = new CallRecorder(db, log);
   const changes = new Changes(db);
-  const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
-  const baseUrl = new URL("http://127.0.0.1:4680");
+  let serve = (_request: Request): Response | Promise<Response> => new Response(null);
+  const http = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    (request) => serve(request),
+  );
+  const baseUrl = new URL(`http://127.0.0.1:${http.addr.port}`);
   const app = await createApp({
     db,
     identity,
@@ -85,6 +106,8 @@ export async function openApi() {
     version: "0",
     isMigrated: () => Promise.resolve(true),
   });
+
+  serve = (request) => app.fetch(request);
 
   const tokenOf = async (role: string, scopes: string[] = ALL_SCOPES, within = workspaceId) =>
     (await createPersonalToken(db, role === "stranger" ? other.stranger : people[role], within, {
@@ -101,7 +124,7 @@ export async function openApi() {
     body?: unknown,
     headers: Record<string, string> = {},
   ): Promise<Reply> {
-    const response = await app.request(`${baseUrl.origin}/api/v1${path}`, {
+    const response = await fetch(`${baseUrl.origin}/api/v1${path}`, {
       method,
       body: body === undefined
         ? undefined
@@ -126,6 +149,22 @@ export async function openApi() {
 
   let sequence = 0;
   const epoch = v7();
+  const report = (serverId: string, generation: number, tools: Observation["tools"]) =>
+    acceptReport(db, toolboxId, {
+      epoch,
+      sequence: ++sequence,
+      observations: [observation(serverId, generation, tools)],
+      events: [],
+      removed: [],
+      denials: [{
+        serverId,
+        host: "evil.example.com",
+        port: 443,
+        reason: "It is not allowed",
+        count: 1,
+        at: new Date().toISOString(),
+      }],
+    });
   return {
     ...world,
     app,
@@ -145,16 +184,28 @@ export async function openApi() {
         form: { [SECRET]: "ghp_theirs" },
         idempotencyKey: crypto.randomUUID(),
       }, testKey)).serverId,
-    /** The toolbox says that a server is up with these tools. */
-    report: (serverId: string, generation: number, tools: Observation["tools"]) =>
-      acceptReport(db, toolboxId, {
-        epoch,
-        sequence: ++sequence,
-        observations: [observation(serverId, generation, tools)],
-        events: [],
-        removed: [],
-      }),
+    /** Runs a fixture as a server's container would, and says to the app that it is up. */
+    async run(serverId: string, generation = 1, fixture = "echo") {
+      const process = startServer(fixture);
+      const session = await process.open();
+      const tools = await session.listTools();
+      routes.set(serverId, {
+        session,
+        toolHashes: await hashesOf(tools),
+        promptHashes: new Map(),
+      });
+      await report(serverId, generation, tools);
+      return process;
+    },
+    report,
+    /** A path of the pages, as a person who is signed in gets it. */
+    async page(path: string, cookie: string) {
+      return await (await fetch(baseUrl.origin + path, { headers: { cookie } })).text();
+    },
     async [Symbol.asyncDispose]() {
+      clearInterval(touching);
+      await http.shutdown();
+      await toolbox.shutdown();
       await calls.flush();
       await changes.close();
       await world.close();
