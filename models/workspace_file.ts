@@ -265,7 +265,16 @@ function boundTo({ sealedSecrets: _, ...file }: Record<string, unknown>): Buffer
   return Buffer.from(canonicalize(file)!, "utf8");
 }
 
+/** One at a time: each takes 64 MiB for half a second. */
+let deriving: Promise<unknown> = Promise.resolve();
+
 function keyOf(passphrase: string, salt: Buffer): Promise<Buffer> {
+  const key = deriving.then(() => derive(passphrase, salt));
+  deriving = key.catch(() => {});
+  return key;
+}
+
+function derive(passphrase: string, salt: Buffer): Promise<Buffer> {
   return new Promise((resolve, reject) =>
     scrypt(
       passphrase.normalize("NFKC"),

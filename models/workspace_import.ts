@@ -298,8 +298,8 @@ async function connectionStep(
       : step("collision", "They are connected otherwise, which is left as it is");
   }
   if (!request.apply) return step("create", "They will be connected");
-  if (!server) return step("waiting", "The server of the file is not there yet");
-  if (!agent) return step("waiting", "The agent of the file is not there yet");
+  if (!server) return step("waiting", "The server is not here as in the file");
+  if (!agent) return step("waiting", "The agent is not here yet");
   return await attempted(step, async () => {
     await connectServer(db, user, agent.id, server.id);
     await putConnectionOptions(db, user, agent.id, server.id, wanted);
@@ -317,7 +317,9 @@ async function approvalStep(
     { kind: "approvals", name: slug, action, detail }
   );
   const total = approved.length;
-  if (!server) return step("waiting", `${total} approved where it comes from: it is not there yet`);
+  if (!server) {
+    return step("waiting", `${total} approved where it comes from; it is not here as in the file`);
+  }
   const tools = (await listTools(db, user, server.id)).map((tool) => ({ ...tool, kind: "tool" }));
   const listed = [...tools, ...await listDefinitions(db, user, server.id)] as Definition[];
   const now = approved.map((pin) => ({

@@ -37,7 +37,11 @@ Deno.test({
       const made = await api.identity.createAccount("c@e.com", "C", "a long enough password");
       const cookie = made.getSetCookie()[0].split(";")[0];
       // A page of another site could send a cookie along; it has no token to send.
-      assertProblem(await api.send(null, "GET", "/me", undefined, { cookie }), 401, "unauthenticated");
+      assertProblem(
+        await api.send(null, "GET", "/me", undefined, { cookie }),
+        401,
+        "unauthenticated",
+      );
     });
 
     await t.step("with an expired or revoked token, or one of who left, are refused", async () => {
