@@ -42,6 +42,7 @@ const AgentShape = z.object({
     toolsTotal: z.int(),
   })),
 }).meta({ id: "Agent" });
+export type AgentShape = z.infer<typeof AgentShape>;
 
 const Json = z.record(z.string(), z.unknown());
 /** ToolChange of the model, which checks it: its recursive JSON would have no name in a document. */

@@ -23,6 +23,7 @@ const CallShape = z.object({
   requestBytes: z.int(),
   responseBytes: z.int(),
 }).meta({ id: "Call" });
+export type CallShape = z.infer<typeof CallShape>;
 
 const Place = z.object({ startedAt: z.iso.datetime(), id: z.uuid() });
 

@@ -18,6 +18,7 @@ const EntrySummary = CatalogEntry.pick({
   homepage: true,
   license: true,
 }).extend({ source: z.string() }).meta({ id: "CatalogEntrySummary" });
+export type EntrySummary = z.infer<typeof EntrySummary>;
 
 export const EntryShape = CatalogEntry.meta({ id: "CatalogEntry" });
 
@@ -41,6 +42,7 @@ const Entry = z.object({
     "What runs while its image is built, to which whoever deploys has to agree",
   ),
 }).meta({ id: "CatalogEntryWithInputs" });
+export type EntryWithInputs = z.infer<typeof Entry>;
 
 export const catalogOperations = [
   operation({

@@ -26,6 +26,7 @@ const EventShape = z.object({
   message: z.string(),
   actorName: z.string().nullable().describe("The person who caused it, if one did"),
 }).meta({ id: "Event" });
+export type EventShape = z.infer<typeof EventShape>;
 
 const host = HostPort.describe("name:port, such as api.example.com:443");
 const Network = z.object({

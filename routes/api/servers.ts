@@ -86,6 +86,9 @@ export const ServerShape = ServerSummary.extend({
   observedAt: z.iso.datetime().nullable(),
 }).meta({ id: "Server" });
 
+export type ServerSummary = z.infer<typeof ServerSummary>;
+export type ServerShape = z.infer<typeof ServerShape>;
+
 const Generation = z.object({
   generation: z.int(),
   createdAt: z.iso.datetime(),
@@ -98,6 +101,7 @@ const Generation = z.object({
     after: z.string().nullable(),
   })).describe("From the generation before"),
 }).meta({ id: "Generation" });
+export type Generation = z.infer<typeof Generation>;
 
 export const serverId = { server: z.uuid().describe("A server's id") };
 

@@ -34,6 +34,7 @@ const ToolboxShape = z.object({
   revokedAt: z.iso.datetime().nullable(),
   rotationAskedAt: z.iso.datetime().nullable(),
 }).meta({ id: "Toolbox" });
+export type ToolboxShape = z.infer<typeof ToolboxShape>;
 
 const Enrolment = z.object({
   id: z.uuid(),
@@ -46,6 +47,7 @@ const Enrolment = z.object({
     warning: z.string().nullable(),
   }).describe("Any one of them, to be run on the Docker host"),
 }).meta({ id: "Enrolment" });
+export type Enrolment = z.infer<typeof Enrolment>;
 
 const toolbox = { toolbox: z.uuid().describe("A toolbox's id") };
 /** Each is a line where people write them: none may hold two. */

@@ -26,6 +26,7 @@ const Definition = z.object({
   firstSeenAt: z.iso.datetime(),
   changedAt: z.iso.datetime(),
 }).meta({ id: "Definition" });
+export type DefinitionShape = z.infer<typeof Definition>;
 const All = z.object({ items: z.array(Definition) });
 
 const tool = { ...serverId, tool: z.string().min(1).max(1024).describe("As its server calls it") };

@@ -25,6 +25,7 @@ const Result = z.object({
   })),
   isComplete: z.boolean().describe("All of the file is there"),
 }).meta({ id: "ImportResult" });
+export type ImportResult = z.infer<typeof Result>;
 
 export const workspaceOperations = [
   operation({
