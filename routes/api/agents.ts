@@ -101,10 +101,7 @@ export const agentOperations = [
     isCreating: true,
     run: async ({ deps: { db }, bearer: { user, workspace } }, { name, ...given }) => {
       const id = await createAgent(db, user, workspace.id, name);
-      const { deniesByDefault, presents } = await getAgent(db, user, id);
-      if (Object.keys(given).length > 0) {
-        await setAgentOptions(db, user, id, { deniesByDefault, presents, ...given });
-      }
+      if (Object.keys(given).length > 0) await setAgentOptions(db, user, id, given);
       return await getAgent(db, user, id);
     },
   }),
@@ -128,10 +125,7 @@ export const agentOperations = [
     output: AgentShape,
     run: async ({ deps: { db }, bearer: { user } }, { agent: id, name, ...given }) => {
       if (name !== undefined) await renameAgent(db, user, id, name);
-      if (Object.keys(given).length > 0) {
-        const { deniesByDefault, presents } = await getAgent(db, user, id);
-        await setAgentOptions(db, user, id, { deniesByDefault, presents, ...given });
-      }
+      if (Object.keys(given).length > 0) await setAgentOptions(db, user, id, given);
       return await getAgent(db, user, id);
     },
   }),

@@ -24,16 +24,19 @@ interface ApiEnv extends Env {
 
 export function apiRoutes(deps: Deps): Hono<ApiEnv> {
   const { log, baseUrl } = deps;
-  const document = JSON.stringify(openApi(baseUrl, deps.version));
+  // When it is first asked for: making it takes longer than an isolate should take to start.
+  let document: string | undefined;
   const basePath = baseUrl.pathname.replace(/\/+$/, "");
   const guard = limits();
   const api = new Hono<ApiEnv>();
 
-  api.get("/openapi.json", (c) =>
-    c.body(document, 200, {
+  api.get("/openapi.json", (c) => {
+    document ??= JSON.stringify(openApi(baseUrl, deps.version));
+    return c.body(document, 200, {
       "content-type": "application/json",
       "cache-control": "no-cache",
-    }));
+    });
+  });
 
   // Before what is looked for, so that a stranger learns nothing of what there is.
   api.use(async (c, next) => {

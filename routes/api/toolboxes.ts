@@ -54,7 +54,7 @@ const toolbox = { toolbox: z.uuid().describe("A toolbox's id") };
 const labels = z.record(
   z.string().max(63).regex(/^[A-Za-z0-9][A-Za-z0-9._/-]*$/),
   z.string().max(120).regex(/^\P{Cc}*$/u),
-);
+).refine((labels) => Object.keys(labels).length <= 32, "At most 32 labels fit");
 
 export const toolboxOperations = [
   operation({
