@@ -5,10 +5,11 @@ import { UsageError } from "./command.ts";
 export async function askSecret(question: string): Promise<string> {
   if (!Deno.stdin.isTerminal()) throw new UsageError(`${question} cannot be asked for here`);
   const encoder = new TextEncoder(), decoder = new TextDecoder();
-  await Deno.stderr.write(encoder.encode(`${question}: `));
+  // Before the question: who answers at once is not seen either.
   Deno.stdin.setRaw(true);
   let typed = "";
   try {
+    await Deno.stderr.write(encoder.encode(`${question}: `));
     const bytes = new Uint8Array(1024);
     for (;;) {
       const count = await Deno.stdin.read(bytes);
@@ -29,8 +30,11 @@ export async function askSecret(question: string): Promise<string> {
 export function confirm(isSaid: boolean, what: string): void {
   if (isSaid) return;
   if (!Deno.stdin.isTerminal()) throw new UsageError(`${what} Say --yes to mean it`);
-  console.error(what);
-  if (!/^y(es)?$/i.test(prompt("Go on? [y/N]") ?? "")) throw new UsageError("Given up");
+  // On standard error: what is answered is on the other.
+  Deno.stderr.writeSync(new TextEncoder().encode(`${what}\nGo on? [y/N] `));
+  const bytes = new Uint8Array(1024);
+  const said = new TextDecoder().decode(bytes.subarray(0, Deno.stdin.readSync(bytes) ?? 0));
+  if (!/^y(es)?$/i.test(said.trim())) throw new UsageError("Given up");
 }
 
 /** All of standard input. */

@@ -250,6 +250,42 @@ Deno.test({
       assert.equal((await mooring(["import", `${home}/none.json`])).code, 2);
     });
 
+    await t.step("at a terminal a list is a table, and a secret is not seen", async () => {
+      const command = `${Deno.execPath()} run --quiet --no-check -A ${MAIN}`;
+      const terminal = async (
+        line: string,
+        typed: string,
+        env: Record<string, string> = asOwner,
+      ) => {
+        const child = new Deno.Command("script", {
+          args: ["-qec", `${command} ${line}`, "/dev/null"],
+          env: { HOME: home, ...env },
+          stdin: "piped",
+          stdout: "piped",
+        }).spawn();
+        const writer = child.stdin.getWriter();
+        let shown = "", hasTyped = false;
+        for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+          shown += text;
+          if (typed && !hasTyped && /: $|\] $/.test(shown)) {
+            hasTyped = true;
+            await writer.write(new TextEncoder().encode(typed));
+          }
+        }
+        await writer.close().catch(() => {});
+        return { shown, code: (await child.status).code };
+      };
+      assert.match((await terminal("servers list", "")).shown, /^SLUG +STATUS +TOOLS[^]*\ngithub /);
+      const own = await api.tokenOf("member");
+      const login = await terminal(`login ${url}`, `${own}\r`, { MOORING_URL: "" });
+      assert.equal(login.code, 0, login.shown);
+      assert.equal(login.shown.includes(own), false);
+      assert.match(login.shown, /You are member@e\.com/);
+      const kept = await terminal("servers remove github", "n\r");
+      assert.equal(kept.code, 2);
+      assert.match(kept.shown, /Given up/);
+    });
+
     await t.step("any request can be sent", async () => {
       const me = await mooring(["api", "GET", "/me"]);
       assert.equal(JSON.parse(me.out).workspace.role, "owner");

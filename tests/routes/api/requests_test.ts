@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { tokenHash } from "../../../models/tokens.ts";
 import { openApi, type Reply } from "./app.ts";
 
 const TOKEN = "GITHUB_PERSONAL_ACCESS_TOKEN";
@@ -211,6 +212,35 @@ Deno.test({
       const kept = rows.map((row) => new TextDecoder("latin1").decode(row.ciphertext)).join();
       assert.equal(kept.includes(made.body.token), false);
       assert.equal((await api.send(token, "GET", `/agents/${id}`)).body.tokens.length, 1);
+    });
+
+    await t.step("one whose answer was never kept is not done again, and says so", async () => {
+      const cut = { name: "Cut off" };
+      const key = { "idempotency-key": "cut" };
+      const asked = await tokenHash(JSON.stringify(["create_agent", cut]));
+      await db.asApp`select * from mooring.begin_repeatable_request(${crypto.randomUUID()},
+        ${workspaceId}, ${user.userId}, 'cut', ${asked})`;
+      const reply = await api.send(token, "POST", "/agents", cut, key);
+      assertProblem(reply, 409, "conflict");
+      assert.match(reply.body.detail, /was cut off/);
+      // After a day the key is free.
+      await owner`update mooring.repeatable_requests set at = now() - interval '25 hours'`;
+      const later = await api.send(token, "POST", "/agents", cut, key);
+      assert.equal(later.status, 201, later.text);
+      await api.send(token, "DELETE", `/agents/${later.body.id}`);
+    });
+
+    await t.step("that are far too many at once are told so, and when to come again", async () => {
+      const many = await Promise.all(
+        Array.from({ length: 700 }, () => api.send(token, "GET", "/servers")),
+      );
+      const refused = many.filter(({ status }) => status !== 200);
+      assert.ok(refused.length > 0 && refused.length < 700, `${refused.length} were refused`);
+      for (const reply of refused) {
+        assertProblem(reply, 429, "too-many");
+        assert.equal(reply.headers.get("retry-after"), "1");
+      }
+      assert.equal((await api.send(token, "GET", "/servers")).status, 200);
     });
 
     await t.step("lists are read in parts, whole and once, while things come and go", async () => {
