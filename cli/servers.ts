@@ -288,7 +288,9 @@ async function settled(
   output.tell(said);
   let now = server, told = "";
   while (now.status === "starting" || now.observedGeneration !== now.generation) {
-    if (["failed", "stopped", "removing", "toolbox_unreachable"].includes(now.status)) break;
+    if (
+      ["failed", "signed_out", "stopped", "removing", "toolbox_unreachable"].includes(now.status)
+    ) break;
     if (now.statusDetail !== told) output.tell(told = now.statusDetail);
     await new Promise((resolve) => setTimeout(resolve, 1000));
     now = await client.get(`/servers/${server.id}`);

@@ -29,6 +29,7 @@ const STATUSES = [
   "idle",
   "stopped",
   "failed",
+  "signed_out",
   "removing",
   "toolbox_unreachable",
 ] as const;
