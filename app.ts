@@ -10,6 +10,8 @@ import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { agentRoutes } from "./routes/agents.tsx";
 import { authorizationRoutes, clientMetadataRoutes } from "./routes/authorizations.tsx";
+import { apiRoutes } from "./routes/api/routes.ts";
+import { apiDocsRoutes } from "./routes/api_docs.tsx";
 import { connectionRoutes } from "./routes/connections.tsx";
 import { callRoutes } from "./routes/calls.tsx";
 import type { Deps, Env } from "./routes/deps.ts";
@@ -18,6 +20,7 @@ import { healthRoutes } from "./routes/health.ts";
 import { homeRoutes } from "./routes/home.tsx";
 import { marketplaceRoutes } from "./routes/marketplace.tsx";
 import { mcpRoutes } from "./routes/mcp.ts";
+import { profileRoutes } from "./routes/profile.tsx";
 import { requireUser } from "./routes/require_user.tsx";
 import { remoteServerRoutes } from "./routes/remote_servers.tsx";
 import { serverRoutes } from "./routes/servers.tsx";
@@ -75,6 +78,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", healthRoutes(deps))
     .route("/", staticFiles)
     .route("/", mcpRoutes(deps))
+    .route("/", apiRoutes(deps))
     .route("/", toolboxRoutes(deps))
     // People: forms of other sites are refused, and pages are compressed.
     .use(csrf({
@@ -104,6 +108,8 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", connectionRoutes(deps))
     .route("/", callRoutes(deps))
     .route("/", toolboxPageRoutes(deps))
+    .route("/", profileRoutes(deps))
+    .route("/", apiDocsRoutes(deps))
     .notFound((c) =>
       showProblem(c, 404, "Not found", "There is no such page. It may have been removed.")
     )

@@ -158,6 +158,10 @@ export interface Deployment {
   /** `key=value`: on a toolbox that has this label. */
   label?: string;
   name?: string;
+  /** Its slug, if no other server has it; without it one is made of the name. */
+  serverSlug?: string;
+  /** How it is to run, where the form does not say. */
+  options?: ServerOptions;
   form: Record<string, string>;
   /** A uuid made with the form: sent twice, it is one server. */
   idempotencyKey: string;
@@ -180,7 +184,10 @@ async function deploy(
       if (made) return made;
 
       const { id: entryId, entry } = await entryOf(sql);
-      const options = readOptions(request.form, { entry, options: ServerOptions.parse({}) });
+      const options = readOptions(request.form, {
+        entry,
+        options: request.options ?? ServerOptions.parse({}),
+      });
       const toolboxId = await placeFor(sql, request, {
         memoryMiB: entry.memoryMiB,
         label: request.label,
@@ -203,6 +210,7 @@ async function deploy(
         sql,
         request.workspaceId,
         name,
+        request.serverSlug,
       )}, ${request.idempotencyKey}, ${user.userId})`;
       const server = { id: serverId, workspaceId: request.workspaceId };
       const config: ServerConfig = {
@@ -464,8 +472,18 @@ async function serverOfKey(
   return id === null ? null : { serverId: id, created: false };
 }
 
-/** A slug of the name that no other server of the workspace has. */
-async function freeSlug(sql: Sql, workspaceId: string, name: string): Promise<string> {
+/** The wanted slug, or else one of the name, that no other server of the workspace has. */
+async function freeSlug(
+  sql: Sql,
+  workspaceId: string,
+  name: string,
+  wanted?: string,
+): Promise<string> {
+  if (wanted !== undefined) {
+    const [taken] = await sql`
+      select from servers where workspace_id = ${workspaceId} and slug = ${wanted}`;
+    if (!taken) return wanted;
+  }
   const words = name.toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "").match(/[a-z0-9]+/g);
   const base = (words ?? ["server"]).join("-").slice(0, 32).replace(/-+$/, "");
   const taken = new Set(

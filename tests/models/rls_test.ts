@@ -3,6 +3,7 @@ import { v7 } from "uuid";
 import type { Sql } from "../../models/db.ts";
 import { deployServer } from "../../models/servers.ts";
 import { connectServer, createAgent, createToken, revokeToken } from "../../models/agents.ts";
+import { createPersonalToken, revokePersonalToken } from "../../models/personal_tokens.ts";
 import { openSession } from "../../models/sessions.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
@@ -111,6 +112,8 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
   },
   agents: { select: [...PEOPLE, "own agent"], insert: MEMBERS, update: MEMBERS, delete: MEMBERS },
   agent_tokens: { select: PEOPLE, insert: MEMBERS, update: MEMBERS, delete: [] },
+  // The owner's own: nobody else sees it, whatever they are. No other can be made in a person's name.
+  personal_tokens: { select: ["owner"], insert: ["owner"], update: ["owner"], delete: [] },
   connections: {
     select: [...PEOPLE, "own agent"],
     insert: MEMBERS,
@@ -168,6 +171,12 @@ for (const kind of KINDS) {
       const agentId = await createAgent(db, user, workspaceId, "Agent");
       const token = await createToken(db, user, agentId, { name: "t", expiresInDays: null });
       await revokeToken(db, user, agentId, token.id); // the one update there is of a token
+      const personal = await createPersonalToken(db, user, workspaceId, {
+        name: "t",
+        scopes: ["read"],
+        expiresInDays: null,
+      });
+      await revokePersonalToken(db, user, personal.id);
       await connectServer(db, user, agentId, serverId);
       await acceptReport(db, toolboxId, {
         epoch: v7(),
@@ -451,6 +460,14 @@ for (const kind of KINDS) {
           name: "x",
           token_hash: v7(),
         }),
+        personal_tokens: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          user_id: user.userId,
+          name: "x",
+          token_hash: v7(),
+          scopes: ["read"],
+        }),
         connections: () => ({ agent_id: agentId, server_id: serverId, workspace_id: workspaceId }),
         connection_secrets: () => ({
           id: v7(),
@@ -564,6 +581,33 @@ for (const kind of KINDS) {
         );
       });
 
+      await t.step("a revoked personal token stays revoked", async () => {
+        await assert.rejects(
+          as("owner", async (sql) => await sql`update personal_tokens set revoked_at = null`),
+          { code: "42501" },
+        );
+      });
+
+      await t.step("who acts within one workspace sees nothing of another", async () => {
+        await addMember(world, other.workspaceId, user.userId, "owner");
+        const tables = ["workspaces", "members", "toolboxes", "agents"];
+        const seen = (within?: string) =>
+          db.asUser({ ...user, within }, async (sql) => {
+            const ids = [];
+            for (const table of tables) {
+              const column = sql(table === "workspaces" ? "id" : "workspace_id");
+              ids.push(...await sql`select ${column} as id from ${sql(table)}`);
+            }
+            return [...new Set(ids.map(({ id }) => id))].toSorted();
+          });
+        assert.deepEqual(await seen(), [workspaceId, other.workspaceId].toSorted());
+        assert.deepEqual(await seen(workspaceId), [workspaceId]);
+        assert.deepEqual(await seen(other.workspaceId), [other.workspaceId]);
+        assert.deepEqual(await seen(v7()), []);
+        await owner`delete from public.members
+          where workspace_id = ${other.workspaceId} and user_id = ${user.userId}`;
+      });
+
       await t.step("an agent sees no tool that is not approved as it is now", async () => {
         const seen = () => as("own agent", async (sql) => (await sql`select from tools`).length);
         assert.equal(await seen(), 1);
@@ -579,12 +623,10 @@ for (const kind of KINDS) {
         const columns = [
           ["secrets", "ciphertext"],
           ["secrets", "iv"],
-          [
-            "agent_tokens",
-            "token_hash",
-          ],
+          ["agent_tokens", "token_hash"],
           ["authorizations", "ciphertext"],
           ["connection_secrets", "ciphertext"],
+          ["personal_tokens", "token_hash"],
           ["toolboxes", "enrolment_hash"],
         ];
         for (const [table, column] of columns) {
