@@ -89,18 +89,20 @@ export function toolboxRoutes(deps: {
       );
       try {
         const until = Date.now() + request.waitMs;
-        for (;;) {
+        for (let isFirstLook = true;; isFirstLook = false) {
           if (request.epoch && !await isLatestDtma(db, toolboxId, request.epoch)) {
             throw new Refusal(409, OVERTAKEN);
           }
-          const { desiredVersion } = await touchToolbox(db, toolboxId, request.facts);
+          // Once a poll: a poll that was given up, and whose end was not noticed, would take turns with
+          // the one after it in writing other facts and waking each other.
+          const facts = isFirstLook ? request.facts : null;
+          const { desiredVersion } = await touchToolbox(db, toolboxId, facts);
           const restMs = until - Date.now();
           if (desiredVersion !== request.haveVersion || restMs <= 0 || c.req.raw.signal.aborted) {
             break;
           }
           // Looks again after a while even unwoken: a notification can be lost with its connection.
           await wakeUps.next(Math.min(restMs, 10_000), c.req.raw.signal);
-          // Nobody waits any more, and the facts may be those of a DTMA that is gone.
           if (c.req.raw.signal.aborted) break;
           // Revoked while it waited.
           if (!await toolboxKey(db, toolboxId)) throw new NotFound("This toolbox was revoked");
