@@ -46,27 +46,28 @@ export function mcpRoutes(deps: BridgeDeps): Hono {
   };
 
   /** Serves who has a token, and comes from no page of another site. */
-  const guarded = (serve: (asked: HttpRequest) => Promise<Response>) => answering(async (c) => {
-    const stranger = strangeness(c, deps.baseUrl);
-    if (stranger) return refused(403, stranger);
-    const token = /^Bearer ([^\s]+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
-    const caller = token ? await callerOf(token) : null;
-    if (!caller) {
-      return refused(
-        401,
-        token
-          ? "The token is not valid: it is unknown, revoked or expired. Make a new one on the agent's page"
-          : "Send an agent's token: Authorization: Bearer mag_…",
-        { "www-authenticate": token ? 'Bearer error="invalid_token"' : "Bearer" },
-      );
-    }
-    return await serve({
-      request: c.req.raw,
-      caller,
-      scope: c.req.param("server") ?? null,
-      stillHolds: async () => await callerOf(token!) !== null,
+  const guarded = (serve: (asked: HttpRequest) => Promise<Response>) =>
+    answering(async (c) => {
+      const stranger = strangeness(c, deps.baseUrl);
+      if (stranger) return refused(403, stranger);
+      const token = /^Bearer ([^\s]+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
+      const caller = token ? await callerOf(token) : null;
+      if (!caller) {
+        return refused(
+          401,
+          token
+            ? "The token is not valid: it is unknown, revoked or expired. Make a new one on the agent's page"
+            : "Send an agent's token: Authorization: Bearer mag_…",
+          { "www-authenticate": token ? 'Bearer error="invalid_token"' : "Bearer" },
+        );
+      }
+      return await serve({
+        request: c.req.raw,
+        caller,
+        scope: c.req.param("server") ?? null,
+        stillHolds: async () => await callerOf(token!) !== null,
+      });
     });
-  });
 
   return new Hono()
     .post("/mcp/:server?", guarded(streamable.post))
