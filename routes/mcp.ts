@@ -7,8 +7,12 @@ import { bridge, type BridgeDeps, type Caller, type HttpRequest } from "../mcp/b
 import { agentOfToken } from "../models/agents.ts";
 import { errorFields } from "../models/log.ts";
 
-/** How long a token's verdict serves; a revocation drops it at once where the database can tell. */
+/**
+ * How long a token's verdict serves where it is not known that no change was missed, and where it is. A
+ * revocation drops it at once where the database can tell.
+ */
 const VERDICT_MS = 2000;
+const TOLD_VERDICT_MS = 30_000;
 
 /** All that an answer to a program needs, should a browser be made to open it. */
 const SAFE_HEADERS = {
@@ -107,7 +111,8 @@ function callers({ db, changes }: BridgeDeps): (token: string) => Promise<Caller
   );
   return async (token) => {
     const known = cached.get(token);
-    if (known && Date.now() - known.at < VERDICT_MS) {
+    const servesMs = changes.untoldMs() < VERDICT_MS ? TOLD_VERDICT_MS : VERDICT_MS;
+    if (known && Date.now() - known.at < servesMs) {
       const agent = await known.verdict;
       if (!agent?.expiresAt || agent.expiresAt.getTime() > Date.now()) return agent;
     }
