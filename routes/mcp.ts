@@ -101,14 +101,21 @@ function strangeness(c: Context, baseUrl: URL): string | null {
     : "The Host header names another host than Mooring's: set BASE_URL, or let the proxy pass Host on";
 }
 
+interface Verdict {
+  at: number;
+  verdict: ReturnType<typeof agentOfToken>;
+  /** Missing while the verdict is on its way, and of a token that is nobody's. */
+  agentId?: string;
+}
+
 /** Tokens' verdicts: a cache with an expiry. */
 function callers({ db, changes }: BridgeDeps): (token: string) => Promise<Caller | null> {
-  type Verdict = Awaited<ReturnType<typeof agentOfToken>>;
-  const cached = new Map<string, { at: number; verdict: Promise<Verdict> }>();
-  changes.watch(
-    ({ table }) => table === "agent_tokens" || table === "agents",
-    () => cached.clear(),
-  );
+  const cached = new Map<string, Verdict>();
+  changes.watch(({ table }) => table === "agent_tokens" || table === "agents", (change) => {
+    for (const [token, { agentId }] of cached) {
+      if (!change || !agentId || agentId === change.agent) cached.delete(token);
+    }
+  });
   return async (token) => {
     const known = cached.get(token);
     const servesMs = changes.untoldMs() < VERDICT_MS ? TOLD_VERDICT_MS : VERDICT_MS;
@@ -117,10 +124,11 @@ function callers({ db, changes }: BridgeDeps): (token: string) => Promise<Caller
       if (!agent?.expiresAt || agent.expiresAt.getTime() > Date.now()) return agent;
     }
     const verdict = agentOfToken(db, token);
-    verdict.catch(() => cached.delete(token));
+    const entry: Verdict = { at: Date.now(), verdict };
     if (cached.size > 10_000) cached.clear();
     // Before it is known, so that a revocation in between drops it too.
-    cached.set(token, { at: Date.now(), verdict });
+    cached.set(token, entry);
+    verdict.then((agent) => entry.agentId = agent?.agentId, () => cached.delete(token));
     return await verdict;
   };
 }
