@@ -23,6 +23,8 @@ interface Entry {
   toolbelt: Promise<Toolbelt>;
   /** Null while it is being read. */
   read: Toolbelt | null;
+  /** Something of it has changed since. */
+  isOutdated: boolean;
 }
 
 export interface Toolbelts {
@@ -42,8 +44,8 @@ export function toolbelts({ db, changes }: { db: Database; changes: Changes }): 
 
   /** Of five hundred agents a change concerns few. */
   function drop(change: Change | null) {
-    for (const [agentId, { read }] of cached) {
-      if (!change || !read || concerns(change, agentId, read)) cached.delete(agentId);
+    for (const [agentId, entry] of cached) {
+      if (!change || !entry.read || concerns(change, agentId, entry.read)) entry.isOutdated = true;
     }
   }
 
@@ -55,9 +57,14 @@ export function toolbelts({ db, changes }: { db: Database; changes: Changes }): 
 
   function read(agentId: string): Promise<Toolbelt> {
     const known = cached.get(agentId);
-    if (known && Date.now() - known.at < servesMs(known)) return known.toolbelt;
-    const toolbelt = toolbeltOf(db, agentId);
-    const entry: Entry = { at: Date.now(), toolbelt, read: null };
+    if (known && !known.isOutdated && Date.now() - known.at < servesMs(known)) {
+      return known.toolbelt;
+    }
+    // One that is as it was stays the same object, by which names, pages and a search index are kept.
+    const toolbelt = toolbeltOf(db, agentId).then((read) =>
+      known?.read && isSame(known.read, read) ? known.read : read
+    );
+    const entry: Entry = { at: Date.now(), toolbelt, read: null, isOutdated: false };
     toolbelt.then(
       (read) => entry.read = read,
       () => cached.get(agentId) === entry && cached.delete(agentId),
@@ -90,4 +97,20 @@ function concerns({ agent, server, toolbox }: Change, agentId: string, { servers
     servers.some((each) =>
       each.serverId === server || each.toolboxId === toolbox && server === null
     );
+}
+
+/** A definition is what its pin and the connection's options make of it. */
+function isSame(one: Toolbelt, other: Toolbelt): boolean {
+  return fingerprint(one) === fingerprint(other);
+}
+
+function fingerprint(toolbelt: Toolbelt): string {
+  const { servers, presents, tools, prompts, templates } = toolbelt;
+  const shown = tools.map(({ definition, ...tool }) => [
+    tool,
+    definition.title,
+    definition.description,
+  ]);
+  const pins = [...prompts, ...templates].map(({ serverId, name, hash }) => [serverId, name, hash]);
+  return JSON.stringify([servers, presents, shown, pins]);
 }
