@@ -106,8 +106,12 @@ async function start(peer: Peer): Promise<Caller & AsyncDisposable> {
       stdout: "null",
       stderr: "null",
     }).spawn();
-    const call = await connected(() => peer.connect(port));
-    if (!await call()) throw new Error("its answer to a call is not right");
+    // It may serve before its own server is there.
+    const call = await connected(async () => {
+      const made = await peer.connect(port);
+      if (!await made()) throw new Error("its answer to a call is not right");
+      return made;
+    });
     return { call, processes: { peer: child.pid }, [Symbol.asyncDispose]: stop };
   } catch (error) {
     await stop();
