@@ -34,7 +34,7 @@ import { toolRoutes } from "./routes/tools.tsx";
 const FORM_LIMIT_BYTES = 2 * 1024 * 1024;
 
 /** Paths that machines call again and again. */
-const MACHINES = /^\/(static|toolbox|mcp|sse|messages|healthz|readyz)\b|\/live$/;
+const MACHINES = /^\/(static|toolbox|healthz|readyz)\b|\/live$/;
 
 /** Makes the app out of the parts that its entry point chose. */
 export async function createApp(deps: Deps): Promise<Hono<Env>> {
@@ -43,6 +43,8 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
 
   return new Hono<Env>()
     .basePath(basePath)
+    // Calls first: what pages need costs more than the rest of a call.
+    .route("/", mcpRoutes(deps))
     .use(requestId({ headerName: "" }))
     .use(async (c, next) => {
       c.set("assets", assets);
@@ -77,7 +79,6 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     // Machines first: they bring their own proof with each request, and no cookies.
     .route("/", healthRoutes(deps))
     .route("/", staticFiles)
-    .route("/", mcpRoutes(deps))
     .route("/", apiRoutes(deps))
     .route("/", toolboxRoutes(deps))
     // People: forms of other sites are refused, and pages are compressed.
