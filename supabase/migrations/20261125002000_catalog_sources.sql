@@ -64,6 +64,7 @@ alter table public.catalog_entries
   add column is_latest boolean not null default true,
   -- The last sync that saw it.
   add column seen_in integer,
+  add column deployable boolean generated always as (obstacle is null) stored,
   add column title text generated always as (entry ->> 'title') stored,
   add column category text generated always as (entry ->> 'category') stored,
   add column runtime text generated always as (
