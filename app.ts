@@ -9,6 +9,7 @@ import { csrf } from "hono/csrf";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { agentRoutes } from "./routes/agents.tsx";
+import { catalogScheduleRoutes, catalogSourceRoutes } from "./routes/catalog_sources.tsx";
 import { connectionRoutes } from "./routes/connections.tsx";
 import type { Deps, Env } from "./routes/deps.ts";
 import { problem, showProblem } from "./routes/problem.tsx";
@@ -29,7 +30,7 @@ import { toolRoutes } from "./routes/tools.tsx";
 const FORM_LIMIT_BYTES = 2 * 1024 * 1024;
 
 /** Paths that machines call again and again. */
-const MACHINES = /^\/(static|toolbox|mcp|sse|messages|healthz|readyz)\b|\/live$/;
+const MACHINES = /^\/(static|schedule|toolbox|mcp|sse|messages|healthz|readyz)\b|\/live$/;
 
 /** Makes the app out of the parts that its entry point chose. */
 export async function createApp(deps: Deps): Promise<Hono<Env>> {
@@ -74,6 +75,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", staticFiles)
     .route("/", mcpRoutes(deps))
     .route("/", toolboxRoutes(deps))
+    .route("/", catalogScheduleRoutes(deps))
     // People: forms of other sites are refused, and pages are compressed.
     .use(csrf({
       origin: (origin, c) => origin === deps.baseUrl.origin || origin === new URL(c.req.url).origin,
@@ -92,6 +94,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", sessionRoutes(deps))
     .use(requireUser(deps))
     .route("/", homeRoutes(deps))
+    .route("/", catalogSourceRoutes(deps))
     .route("/", marketplaceRoutes(deps))
     .route("/", toolRoutes(deps))
     .route("/", remoteServerRoutes(deps))

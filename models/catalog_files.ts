@@ -44,7 +44,9 @@ export function importFiles(files: CatalogFile[], isStrict: boolean): Import {
     const folder = path.replace(/[^/]*$/, "");
     const isYaml = /\.ya?ml$/i.test(path);
     // A tools.json is a part of its neighbour.
-    if (/(^|\/)tools\.json$/.test(path) && files.some((file) => file.path === `${folder}server.yaml`)) {
+    if (
+      /(^|\/)tools\.json$/.test(path) && files.some((file) => file.path === `${folder}server.yaml`)
+    ) {
       continue;
     }
     const value = isYaml ? readYaml(text) : readJson(text);
@@ -54,8 +56,12 @@ export function importFiles(files: CatalogFile[], isStrict: boolean): Import {
       }
     } else if (isYaml) {
       const tools = readJson(toolsBeside.get(folder) ?? "[]");
-      add(importEach([{ place: path, raw: text, value }], (each, raw) =>
-        importDockerServer(each, raw, tools instanceof Error ? [] : tools)));
+      add(
+        importEach(
+          [{ place: path, raw: text, value }],
+          (each, raw) => importDockerServer(each, raw, tools instanceof Error ? [] : tools),
+        ),
+      );
     } else {
       const found = importJson(path, text, value);
       if (found) add(found);
@@ -71,7 +77,9 @@ export function importFiles(files: CatalogFile[], isStrict: boolean): Import {
 
 /** Null: it is something else. */
 function importJson(path: string, text: string, value: unknown): Import | null {
-  const list = Array.isArray(value) ? value : objectOf(value).servers;
+  // ToolHive's registry in the official format has its list under `data`.
+  const outer = objectOf(value), inner = objectOf(outer.data);
+  const list = Array.isArray(value) ? value : outer.servers ?? inner.servers;
   if (Array.isArray(list)) {
     if (list.length > 0 && !list.some((each) => isServer(each))) return null;
     return importEach(
@@ -83,7 +91,7 @@ function importJson(path: string, text: string, value: unknown): Import | null {
       importServerJson,
     );
   }
-  const fields = objectOf(value);
+  const fields = outer;
   if ("servers" in fields || "remote_servers" in fields) {
     const servers = [
       ...Object.entries(objectOf(fields.servers)),
@@ -137,7 +145,9 @@ function readYaml(text: string): unknown | SyntaxError {
     const value = parseYaml(text, { maxAliasCount: 50, logLevel: "silent" });
     return isDeeper(value, DEPTH_LIMIT) ? new SyntaxError("It is nested too deeply") : value;
   } catch (error) {
-    return new SyntaxError(`It is no YAML: ${(error as Error).message.split("\n")[0].slice(0, 200)}`);
+    return new SyntaxError(
+      `It is no YAML: ${(error as Error).message.split("\n")[0].slice(0, 200)}`,
+    );
   }
 }
 

@@ -107,7 +107,9 @@ function ofImage(server: Fields, notes: string[]): Needs {
     if (!name) throw new Obstacle("It needs a folder of the host, and no server gets one");
     return volumeAt(name, path);
   });
-  if (run.user) notes.push("Its wish for another user is left out: every server runs as user 65532");
+  if (run.user) {
+    notes.push("Its wish for another user is left out: every server runs as user 65532");
+  }
   const parameters = new Parameters(server);
   const secrets = listOf(config.secrets, 200).map(objectOf);
   // Docker's catalog rarely says which it needs; of several some are alternatives to others.
@@ -119,7 +121,9 @@ function ofImage(server: Fields, notes: string[]): Needs {
       isFile: false,
     })),
     ...listOf(config.env, 200).map(objectOf).map((variable) => ({
-      ...parameters.inputOf(variable.value ?? variable.default ?? "", variable),
+      ...variable.value === undefined
+        ? { ...BLANK, default: line(variable.default, 4096) || undefined }
+        : parameters.inputOf(variable.value, variable),
       name: variableName(variable.name),
       isFile: false,
     })),
@@ -203,7 +207,8 @@ class Parameters {
   #variable(path: string, variable: Fields): Variable {
     // The first part is the server's name, mostly.
     const parts = path.split(".");
-    const [schema, isRequired] = this.#at(parts.slice(1)) ?? this.#at(parts) ?? [{}, false];
+    const [schema, isRequired] = this.#at(parts.slice(1)) ?? this.#at(parts) ??
+      [{} as Fields, false];
     const type = schema.type;
     const choices = listOf(schema.enum, 100).map((choice) => line(choice, 200)).filter(Boolean);
     const fallback = schema.default ?? variable.default;

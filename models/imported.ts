@@ -47,7 +47,7 @@ export interface Import {
 export const IMPORT_VERSION = 1;
 
 /** Longest raw text of one entry, in characters. */
-export const RAW_LIMIT = 256 * 1024;
+export const RAW_LIMIT = 512 * 1024;
 
 /** Thrown for what cannot be deployed here: the entry is listed with it. A sentence without its stop. */
 export class Obstacle extends Error {
@@ -308,7 +308,9 @@ export function imageOf(reference: string): Package {
 /** What is said of a server in a container that listens on a port. */
 export function httpObstacle(transport: string): Obstacle {
   return new Obstacle(
-    `Its container speaks ${line(transport, 40)}, and Mooring speaks stdio with containers of a catalog`,
+    `Its container speaks ${
+      line(transport, 40)
+    }, and Mooring speaks stdio with containers of a catalog`,
   );
 }
 
@@ -347,7 +349,9 @@ export function remoteNeeds(
     }
   }
   const named = Object.keys(urlVariables).length > 0;
-  if (!named && /\{/.test(url)) throw new Obstacle("Its URL has a blank in it that it does not describe");
+  if (!named && /\{/.test(url)) {
+    throw new Obstacle("Its URL has a blank in it that it does not describe");
+  }
   if (headers.length > 16) throw new Obstacle("It sends more than 16 headers");
   const isHostFixed = !/\{/.test(url.split("/").slice(0, 3).join("/"));
   return {
@@ -406,7 +410,9 @@ export function volumeAt(name: string, path: string): z.infer<typeof VolumeSpec>
   const parsed = VolumeSpec.safeParse({ name: slugOf(name).slice(0, 31).replace(/-+$/, ""), path });
   if (!parsed.success) {
     throw new Obstacle(
-      `It keeps its data in a volume at ${line(path, 100)}, and Mooring mounts them below /data, /home, ` +
+      `It keeps its data in a volume at ${
+        line(path, 100)
+      }, and Mooring mounts them below /data, /home, ` +
         "/var/lib and /work alone",
     );
   }

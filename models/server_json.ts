@@ -21,10 +21,14 @@ import {
   Unreadable,
   variableName,
 } from "./imported.ts";
+import { permittedHosts } from "./toolhive_registry.ts";
 
 type Fields = Record<string, unknown>;
 
 const OFFICIAL = "io.modelcontextprotocol.registry/official";
+const PROVIDED = "io.modelcontextprotocol.registry/publisher-provided";
+/** ToolHive's registry in the official format says more of each package here, permissions among it. */
+const STACKLOK = "io.github.stacklok";
 
 /**
  * @param value a `server.json`, or an answer of the registry's API about one (`{ server, _meta }`)
@@ -41,6 +45,10 @@ export function importServerJson(value: unknown, raw: string): Imported {
   const repository = camel(server.repository);
   const packages = listOf(server.packages, 20).map(camel);
   const remotes = listOf(server.remotes, 20).map(camel);
+  const extras = Object.values(
+    objectOf(objectOf(objectOf(outer._meta ?? server._meta)[PROVIDED])[STACKLOK]),
+  ).map(objectOf);
+  const [extra = {}] = extras;
   const status = line(meta.status ?? server.status, 20).toLowerCase();
   const message = line(meta.statusMessage, 200);
   const found: Found = {
@@ -49,7 +57,15 @@ export function importServerJson(value: unknown, raw: string): Imported {
     description: server.description,
     version: server.version ?? detail.version,
     homepages: [server.websiteUrl, repository.url],
-    keywords: packages.map(({ identifier, name }) => identifier ?? name),
+    category: listOf(extra.tags).find((tag) => tag !== "remote"),
+    keywords: [
+      ...packages.map(({ identifier, name }) => identifier ?? name),
+      ...listOf(extra.tags, 50),
+    ],
+    tools: [...listOf(extra.tool_definitions), ...listOf(extra.tools)].map((tool) => ({
+      name: line(objectOf(tool).name ?? tool, 200),
+      description: plainText(objectOf(tool).description, 500),
+    })).filter(({ name }, index, all) => all.findIndex((other) => other.name === name) === index),
     publishedAt: meta.publishedAt ?? detail.releaseDate,
     isLatest: (meta.isLatest ?? detail.isLatest) !== false,
     isDeleted: status === "deleted",
@@ -57,7 +73,7 @@ export function importServerJson(value: unknown, raw: string): Imported {
       ? [`Its publisher calls it deprecated${message ? `: ${message}` : ""}`]
       : [],
     kind: kindOf(packages[0], remotes[0]),
-    needs: (notes) => firstFit(packages, remotes, notes),
+    needs: (notes) => firstFit(packages, remotes, extra, notes),
   };
   return imported(raw, found);
 }
@@ -69,19 +85,22 @@ function kindOf(first: Fields | undefined, remote: Fields | undefined): Found["k
       name: line(first.identifier ?? first.name, 500),
     };
   }
-  return remote
-    ? { type: "remote", name: line(remote.url, 500) }
-    : { type: "nothing", name: "" };
+  return remote ? { type: "remote", name: line(remote.url, 500) } : { type: "nothing", name: "" };
 }
 
 /** What it can be deployed from, in the order in which it is offered; else why the first is not fit. */
-function firstFit(packages: Fields[], remotes: Fields[], notes: string[]): Needs {
+function firstFit(
+  packages: Fields[],
+  remotes: Fields[],
+  extra: Fields,
+  notes: string[],
+): Needs {
   if (packages.length + remotes.length === 0) {
     throw new Obstacle("It names no package and no remote server");
   }
   let why: Obstacle | null = null;
   const ways = [
-    ...packages.map((each) => () => ofPackage(each, notes)),
+    ...packages.map((each) => () => ofPackage(each, extra, notes)),
     ...remotes.map((each) => () => ofRemote(each)),
   ];
   for (const way of ways) {
@@ -104,7 +123,7 @@ const HOME: Record<string, RegExp> = {
   nuget: /^https:\/\/(api\.|www\.)?nuget\.org(\/v3\/index\.json|\/v3)?\/?$/,
 };
 
-function ofPackage(wanted: Fields, notes: string[]): Needs {
+function ofPackage(wanted: Fields, extra: Fields, notes: string[]): Needs {
   const type = line(wanted.registryType ?? wanted.registryName, 40).toLowerCase();
   const identifier = line(wanted.identifier ?? wanted.name, 500);
   const version = line(wanted.version, 100);
@@ -125,7 +144,7 @@ function ofPackage(wanted: Fields, notes: string[]): Needs {
       ...listOf(wanted.environmentVariables, 200).map((each) => environmentOf(camel(each))),
       ...fromRuntime,
     ]),
-    hosts: noHosts(notes),
+    hosts: extra.permissions ? permittedHosts(extra.permissions, notes) : noHosts(notes),
   };
 }
 
@@ -155,7 +174,9 @@ function packageOf(
       // Before 2025-10 the host stood apart, and the tag was the version.
       const host = base ? base.replace(/^https?:\/\//, "").replace(/\/.*$/, "") : "";
       const isWhole = /[:@][^/]*$/.test(identifier);
-      const name = host && !identifier.startsWith(`${host}/`) ? `${host}/${identifier}` : identifier;
+      const name = host && !identifier.startsWith(`${host}/`)
+        ? `${host}/${identifier}`
+        : identifier;
       return imageOf(isWhole || !version ? name : `${name}:${version}`);
     }
     case "mcpb":
@@ -248,7 +269,9 @@ function isExample(text: string): boolean {
 }
 
 function isSecretName(text: string): boolean {
-  return /(api|access|auth|private|secret)[-_ ]?(key|token)|token|secret|passw|credential/i.test(text);
+  return /(api|access|auth|private|secret)[-_ ]?(key|token)|token|secret|passw|credential/i.test(
+    text,
+  );
 }
 
 function variablesOf(value: unknown): Record<string, Variable> {
@@ -272,7 +295,9 @@ function inputOf(fields: Fields, name: string): Input {
   );
   const choices = listOf(fields.choices, 100).map((choice) => line(choice, 200)).filter(Boolean);
   const text = (wanted: unknown, limit: number) => {
-    const shown = typeof wanted === "number" || typeof wanted === "boolean" ? String(wanted) : wanted;
+    const shown = typeof wanted === "number" || typeof wanted === "boolean"
+      ? String(wanted)
+      : wanted;
     return typeof shown === "string" && shown !== "" && shown.length <= limit &&
         !shown.includes("\u0000")
       ? shown
@@ -311,7 +336,9 @@ function runtimeEnvironment(list: unknown[], notes: string[]): NonNullable<Needs
     if (/^(-v|--volume|--mount)$/.test(name)) {
       throw new Obstacle("It needs a folder of the host, and no server gets one");
     }
-    if (/^(--name|-p|--publish|--network|--net|--add-host|-p=.*)$/.test(name) && name !== "--network") {
+    if (
+      /^(--name|-p|--publish|--network|--net|--add-host|-p=.*)$/.test(name) && name !== "--network"
+    ) {
       notes.push(`Its runtime argument ${name} is left out`);
       return [];
     }

@@ -43,11 +43,11 @@ export function importToolHiveServer(name: string, value: unknown, raw: string):
     publishedAt: objectOf(server.metadata).last_updated,
     notes: [
       ...line(server.status, 20) === "Deprecated" ? ["Its registry calls it deprecated"] : [],
-      ...server.oauth_config || tags.includes("oauth")
-        ? ["It asks people to sign in (OAuth)"]
-        : [],
+      ...server.oauth_config || tags.includes("oauth") ? ["It asks people to sign in (OAuth)"] : [],
     ],
-    kind: isRemote ? { type: "remote", name: line(server.url, 500) } : { type: "image", name: image },
+    kind: isRemote
+      ? { type: "remote", name: line(server.url, 500) }
+      : { type: "image", name: image },
     needs: (notes) => isRemote ? ofRemote(server) : ofImage(server, image, notes),
   };
   return imported(raw, found);
@@ -69,11 +69,6 @@ function ofRemote(server: Fields): Needs {
 function ofImage(server: Fields, image: string, notes: string[]): Needs {
   const transport = line(server.transport, 40) || "stdio";
   if (transport !== "stdio") throw httpObstacle(transport);
-  const permissions = objectOf(server.permissions);
-  if (listOf(permissions.read).length + listOf(permissions.write).length > 0) {
-    throw new Obstacle("It needs a folder of the host, and no server gets one");
-  }
-  if (permissions.privileged === true) throw new Obstacle("It needs a privileged container");
   return {
     package: imageOf(image),
     arguments: listOf(server.args, 64).map((word, index): Argument => ({
@@ -92,13 +87,25 @@ function ofImage(server: Fields, image: string, notes: string[]): Needs {
       default: variable.secret === true ? undefined : line(variable.default, 4096) || undefined,
       isFile: false,
     })),
-    hosts: hostsOf(objectOf(objectOf(permissions.network).outbound), notes),
+    hosts: permittedHosts(server.permissions, notes),
   };
 }
 
-/** Hosts times ports; `.example.com` is any name below. */
-function hostsOf(outbound: Fields, notes: string[]): string[] {
-  const ports = listOf(outbound.allow_port, 16).length > 0 ? listOf(outbound.allow_port, 16) : [443];
+/**
+ * The hosts of ToolHive's permissions: hosts times ports; `.example.com` is any name below.
+ *
+ * @throws {Obstacle} they hold more than hosts
+ */
+export function permittedHosts(value: unknown, notes: string[]): string[] {
+  const permissions = objectOf(value);
+  if (listOf(permissions.read).length + listOf(permissions.write).length > 0) {
+    throw new Obstacle("It needs a folder of the host, and no server gets one");
+  }
+  if (permissions.privileged === true) throw new Obstacle("It needs a privileged container");
+  const outbound = objectOf(objectOf(permissions.network).outbound);
+  const ports = listOf(outbound.allow_port, 16).length > 0
+    ? listOf(outbound.allow_port, 16)
+    : [443];
   if (outbound.insecure_allow_all === true) {
     notes.push("Its registry lets it reach any host; take away what it does not need");
     return [...new Set(ports)].map((port) => `*:${Number(port)}`);

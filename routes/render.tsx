@@ -23,6 +23,10 @@ const SAID: Record<string, string> = {
   "key-asked": "Asked for a new key. The toolbox makes it as soon as it is heard of.",
   "toolbox-revoked": "Revoked. The toolbox's key is refused from now on.",
   "toolbox-removed": "The toolbox and its servers are removed.",
+  "source-asked": "It is synced now. You can leave the page.",
+  "source-read": "Read. Its entries are in the marketplace.",
+  "source-saved": "Saved.",
+  "source-removed": "The source and its entries are removed.",
   "signed-out": "You are signed out.",
 };
 

@@ -282,6 +282,8 @@ begin
   insert into public.catalog_broken_entries (source_id, workspace_id, place, reason, raw, seen_in)
   select wanted, s.workspace_id, b ->> 'place', b ->> 'reason', b ->> 'raw', s.sync_number
   from jsonb_array_elements(broken) b
+  -- Nobody reads more, and a hostile source has no end.
+  where (select count(*) from public.catalog_broken_entries c where c.source_id = wanted) < 1000
   on conflict (source_id, place) do update
     set reason = excluded.reason, raw = excluded.raw, seen_in = excluded.seen_in, seen_at = now();
   return jsonb_build_object('added', added, 'changed', changed, 'removed', removed);
@@ -304,7 +306,8 @@ begin
   end if;
   update public.catalog_sources c
   set lease = null, leased_until = null, state = at_state,
-    last_sync = outcome || jsonb_build_object('at', now(), 'removed', coalesce((outcome ->> 'removed')::integer, 0) + removed),
+    -- None of a run that is only put down for a while.
+    last_sync = case when outcome is null then c.last_sync else outcome || jsonb_build_object('at', now(), 'removed', coalesce((outcome ->> 'removed')::integer, 0) + removed) end,
     next_sync_at = case
       when retry_seconds is not null then now() + make_interval(secs => retry_seconds)
       when c.sync_every_minutes is not null then now() + make_interval(mins => c.sync_every_minutes) end
