@@ -13,7 +13,7 @@ export interface CatalogFile {
 /** The files of a folder that can be of a catalog. */
 export function isCatalogFile(path: string): boolean {
   return /(^|\/)(server|catalog|registry)\.ya?ml$|\.json$/i.test(path) &&
-    !/(^|\/)(\.[^/]*|node_modules|package(-lock)?\.json|tsconfig[^/]*\.json|[^/]*\.schema\.json)(\/|$)/i
+    !/(^|\/)(\.[^/]+|node_modules|package(-lock)?\.json|tsconfig[^/]*\.json|[^/]*\.schema\.json)(\/|$)/i
       .test(path);
 }
 
@@ -142,7 +142,7 @@ function readYaml(text: string): unknown | SyntaxError {
   if (text.length > 1024 * 1024) return new SyntaxError("It is longer than 1 MiB");
   try {
     // Aliases are bounded: each may repeat what is large already ("billion laughs").
-    const value = parseYaml(text, { maxAliasCount: 50, logLevel: "silent" });
+    const value = parseYaml(text, { maxAliasCount: 50, logLevel: "error" });
     return isDeeper(value, DEPTH_LIMIT) ? new SyntaxError("It is nested too deeply") : value;
   } catch (error) {
     return new SyntaxError(
