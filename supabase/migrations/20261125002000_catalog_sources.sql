@@ -89,8 +89,9 @@ alter table public.catalog_entries
     setweight(to_tsvector('simple', coalesce(entry ->> 'title', '')), 'A') ||
     setweight(to_tsvector('english', coalesce(entry ->> 'summary', '')), 'B') ||
     setweight(to_tsvector('simple', translate(
-      coalesce(entry #>> '{package,name}', entry #>> '{package,image}', '') || ' ' || coalesce(name, ''),
-      '@/-_.', '     ')), 'B') ||
+      coalesce(entry #>> '{package,name}', entry #>> '{package,image}', entry #>> '{package,location}',
+        entry #>> '{package,url}', '') || ' ' || coalesce(name, ''),
+      '@/-_.:', '      ')), 'B') ||
     setweight(to_tsvector('english', coalesce(entry ->> 'category', '') || ' ' || keywords), 'C') ||
     setweight(to_tsvector('english', coalesce(entry ->> 'description', '')), 'D')
   ) stored,

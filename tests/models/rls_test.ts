@@ -3,6 +3,9 @@ import { v7 } from "uuid";
 import type { Sql } from "../../models/db.ts";
 import { deployServer } from "../../models/servers.ts";
 import { connectServer, createAgent, createToken, revokeToken } from "../../models/agents.ts";
+import { writeEntry } from "../../models/catalog_sources.ts";
+import { syncDueSources } from "../../models/catalog_sync.ts";
+import { createLog } from "../../models/log.ts";
 import { openSession } from "../../models/sessions.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
@@ -61,6 +64,11 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: [],
     delete: [],
   },
+  // Catalog sources are owners' and admins'; what comes of them is written by the app itself.
+  catalog_sources: { select: PEOPLE, insert: ["owner"], update: ["owner"], delete: ["owner"] },
+  catalog_documents: { select: PEOPLE, insert: ["owner"], update: ["owner"], delete: ["owner"] },
+  catalog_entry_versions: { select: PEOPLE, insert: [], update: [], delete: [] },
+  catalog_broken_entries: { select: PEOPLE, insert: [], update: [], delete: [] },
   servers: {
     select: [...PEOPLE, "own agent", "own toolbox"],
     insert: MEMBERS,
@@ -202,6 +210,18 @@ for (const kind of KINDS) {
         clientInfo: null,
         capabilities: {},
       });
+      const { sourceId } = await writeEntry(
+        db,
+        user,
+        workspaceId,
+        '{"name":"com.example/x","description":"x","version":"1.0.0","packages":[]}',
+      );
+      const outside = () => Promise.reject(new Error("Nothing is fetched"));
+      const log = createLog("text", () => {});
+      await syncDueSources({ db, log, outside }, { sourceId });
+      await owner`
+        insert into public.catalog_broken_entries (source_id, workspace_id, place, reason, raw, seen_in)
+        values (${sourceId}, ${workspaceId}, 'x', 'x', 'x', 1)`;
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
       await db.asApp`select mooring.record_calls(${
@@ -293,6 +313,9 @@ for (const kind of KINDS) {
             tools: "server_id",
             definitions: "server_id",
             connections: "server_id",
+            catalog_documents: "source_id",
+            catalog_entry_versions: "entry_id",
+            catalog_broken_entries: "source_id",
           }[table] ?? "id";
           return (await sql`select ${sql(column)} from ${name} where ${where}`).length;
         }
@@ -337,6 +360,35 @@ for (const kind of KINDS) {
           source: "x",
           slug: "x",
           entry: sql.json({}),
+        }),
+        catalog_sources: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          slug: "x",
+          name: "x",
+          kind: "written",
+        }),
+        catalog_documents: () => ({
+          source_id: sourceId,
+          workspace_id: workspaceId,
+          path: "x",
+          body: "x",
+        }),
+        catalog_entry_versions: (sql) => ({
+          entry_id: v7(),
+          workspace_id: workspaceId,
+          hash: "x",
+          version: "x",
+          entry: sql.json({}),
+          raw: "x",
+        }),
+        catalog_broken_entries: () => ({
+          source_id: sourceId,
+          workspace_id: workspaceId,
+          place: "y",
+          reason: "x",
+          raw: "x",
+          seen_in: 1,
         }),
         servers: () => ({
           id: v7(),

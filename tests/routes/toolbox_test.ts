@@ -1,4 +1,3 @@
-import { openOutside } from "../../models/outside.ts";
 import assert from "node:assert/strict";
 import { v7 } from "uuid";
 import {
@@ -43,7 +42,6 @@ async function openControl() {
     db,
     changes,
     secretsKey: testKey,
-    outside: openOutside(),
     appSigningKey,
     links: null,
     log: createLog("text", (line) => logged.push(line)),
