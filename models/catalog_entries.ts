@@ -200,17 +200,13 @@ export interface CatalogResults {
   total: number;
   categories: { name: string; count: number }[];
   facets: Record<Exclude<keyof CatalogFilters, "query">, Facet[]>;
-  /** Few or none held every word: with what is written alike. */
+  /** None held every word: these have some of them, or names that are written alike. */
   isLoose: boolean;
 }
 
-/** So few exact results that what is written alike is shown too. */
-const FEW = 3;
-
 /**
  * Searches the marketplace: every word of the query, the last one as a prefix, so that it serves
- * search as you type; best match first, by title without a query. Where that finds next to nothing, names
- * that are written alike are found too.
+
  *
  * @param options.workspaceId whose entries, beside the built-in ones; without it those of all the person's
  */
@@ -227,37 +223,26 @@ export async function searchCatalog(
   const filters = { ...NO_FILTERS, ...given };
   const words = wordsOf(filters.query);
   return await db.asUser(user, async (sql) => {
-    const scope = workspaceId
-      ? sql`(workspace_id is null or workspace_id = ${workspaceId})`
-      : sql`true`;
-    const exact = asked(sql, words);
-    let matches = words.length > 0 ? sql`search @@ (${exact})` : sql`true`;
-    let groups = await groupsOf(sql, sql`${scope} and ${matches}`);
-    const isLoose = words.length > 0 && totalOf(groups, filters) < FEW && isAlikeAsked(words);
-    if (isLoose) {
-      await sql`select set_config('pg_trgm.word_similarity_threshold', ${String(ALIKE)}, true)`;
-      matches = words.map((word) =>
-        word.length < ALIKE_LENGTH
-          ? sql`search @@ (${asked(sql, [word])})`
-          : sql`(search @@ (${asked(sql, [word])}) or names %> ${word})`
-      ).reduce((all, one) => sql`${all} and ${one}`);
-      groups = await groupsOf(sql, sql`${scope} and ${matches}`);
-    }
-    const rank = isLoose
-      ? sql`(search @@ (${exact})) desc, word_similarity(${words.join(" ")}, names) desc,`
-      : sql`ts_rank(search, ${exact}) desc,`;
-    const order = sort === "updated"
-      ? sql`updated_at desc,`
-      : sort === "best" && words.length > 0
-      ? rank
-      : sql``;
-    const rows = await sql<(Omit<CatalogRow, "entry"> & { entry: unknown })[]>`
-      select ${columns(sql)} from catalog_entries
-      where ${scope} and ${matches} and ${chosen(sql, filters)}
-      order by ${order} lower(title), id limit ${limit} offset ${offset}`;
+    const find = async (isLoose: boolean) => {
+      const [{ found }] = await sql<{ found: { groups: Counted[]; ids: string[] } }[]>`
+        select mooring.search_catalog(${workspaceId ?? null}, ${words}, ${isLoose},
+          ${withoutNul(filters.category)}, ${withoutNul(filters.runtime)}, ${
+        withoutNul(filters.source)
+      }, ${truth(filters.secrets)}, ${truth(filters.network)}, ${truth(filters.deployable)},
+          ${sort}, ${limit}, ${offset}) as found`;
+      return { ids: found.ids, groups: found.groups.map(groupOf) };
+    };
+    let { groups, ids } = await find(false);
+    const isLoose = totalOf(groups, filters) === 0 && words.some((word) => word.length >= 4);
+    if (isLoose) ({ groups, ids } = await find(true));
+    const rows = ids.length === 0
+      ? []
+      : await sql<(Omit<CatalogRow, "entry"> & { entry: unknown })[]>`
+      select ${columns(sql)} from catalog_entries where id = any (${ids}::uuid[])`;
+    const byId = new Map(rows.map((row) => [row.id, row]));
     const facets = facetsOf(groups, filters);
     return {
-      rows: rows.map(readRow),
+      rows: ids.map((id) => byId.get(id)).filter((row) => row !== undefined).map(readRow),
       total: totalOf(groups, filters),
       categories: facets.category.map(({ value, count }) => ({ name: value, count })),
       facets,
@@ -276,50 +261,25 @@ const NO_FILTERS: CatalogFilters = {
   deployable: "",
 };
 
-/** How alike a word has to be (pg_trgm's word similarity): a letter wrong or changed places in a word of six. */
-const ALIKE = 0.42;
-/** A shorter word has too few letters to be like another. */
-const ALIKE_LENGTH = 4;
-
-function isAlikeAsked(words: string[]): boolean {
-  return words.some((word) => word.length >= ALIKE_LENGTH);
+function truth(asked: "" | "yes" | "no"): boolean | null {
+  return asked === "" ? null : asked === "yes";
 }
 
-/** Each word as it is (names) or by its stem (descriptions); the last one also as a beginning. */
-function asked(sql: Sql, words: string[]) {
-  return words.map((word, index) => {
-    const isLast = index === words.length - 1;
-    const term = isLast ? `${word}:*` : word;
-    const either = sql`(to_tsquery('simple', ${term}) || to_tsquery('english', ${term}))`;
-    // A word that English texts are not indexed by ("the") asks nothing, unless it is being typed.
-    return isLast
-      ? either
-      : sql`case when numnode(to_tsquery('english', ${term})) = 0 then ''::tsquery else ${either} end`;
-  }).reduce((all, one) => sql`${all} && ${one}`, sql`''::tsquery`);
-}
-
-function chosen(sql: Sql, filters: CatalogFilters) {
-  const is = (column: string, value: string) =>
-    value ? sql`${sql(column)} = ${withoutNul(value)}` : sql`true`;
-  const yes = (column: string, value: string) =>
-    value ? sql`${sql(column)} = ${value === "yes"}` : sql`true`;
-  return sql`${is("category", filters.category)} and ${is("runtime", filters.runtime)}
-    and ${is("source", filters.source)} and ${yes("needs_secret", filters.secrets)}
-    and ${yes("uses_network", filters.network)} and ${yes("deployable", filters.deployable)}`;
-}
-
-/** How many results there are of each combination: from these few rows every count is made. */
+/** How many results there are of each combination: from these few every count is made. */
 type Group = Record<Exclude<keyof CatalogFilters, "query">, string> & { count: number };
 
-async function groupsOf(sql: Sql, where: ReturnType<Sql>): Promise<Group[]> {
-  return [
-    ...await sql<Group[]>`
-    select category, runtime, source, case when needs_secret then 'yes' else 'no' end as secrets,
-      case when uses_network then 'yes' else 'no' end as network,
-      case when deployable then 'yes' else 'no' end as deployable, count(*)::int as count
-    from catalog_entries where ${where}
-    group by category, runtime, source, needs_secret, uses_network, catalog_entries.deployable`,
-  ];
+type Counted =
+  & Omit<Group, "secrets" | "network" | "deployable">
+  & Record<"secrets" | "network" | "deployable", boolean>;
+
+function groupOf(counted: Counted): Group {
+  const word = (is: boolean) => is ? "yes" : "no";
+  return {
+    ...counted,
+    secrets: word(counted.secrets),
+    network: word(counted.network),
+    deployable: word(counted.deployable),
+  };
 }
 
 const FACETS = ["category", "runtime", "source", "secrets", "network", "deployable"] as const;

@@ -83,7 +83,7 @@ export function Results(props: MarketplaceProps) {
     <div id="results">
       <Chosen {...props} />
       <p class="help" aria-live="polite">
-        {isLoose && "Hardly anything holds every word: this is written alike. "}
+        {isLoose && "Nothing holds every word: this has some of them, or is written alike. "}
         {rows.length < total
           ? `${first} to ${first + rows.length - 1} of ${entriesOf(total)}`
           : entriesOf(total)}

@@ -6,22 +6,24 @@
  *   links    its way from app to DTMA alone, over a fetch, a direct link and a tunnel (no Docker)
  *   start    a container under the policy up to `initialize`, beside `docker run` of its image
  *   deploys  from the click to the tools being listed, image present
+ *   catalog  searches and pages of a marketplace with 10,000 entries (no Docker)
  *   many     fifty servers deployed at once, and what each costs the DTMA
  *
- * Options: `--only calls,start` for some of these, `--quick` for fewer rounds. All but `links` need a
- * Docker Engine. How long until all is as it was after a fault is measured by `deno task chaos`.
+ * Options: `--only calls,start` for some of these, `--quick` for fewer rounds. All but `links` and
+ * `catalog` need a Docker Engine. How long until all is as it was after a fault is measured by `deno task chaos`.
  */
 import { parseArgs } from "node:util";
 import { ensureEngine } from "../../engine.ts";
 import { serverEverything } from "../dtma/stdio_server.ts";
 import { type Caller, forwarder, pipe } from "./direct.ts";
+import { measureCatalog } from "./catalog.ts";
 import { measureLinks } from "./links.ts";
 import { printRatio, printRounds, printTimes, rounds } from "./load.ts";
 import { type Mooring, startMooring } from "./mooring.ts";
 import { measureSandbox } from "./sandbox.ts";
 import { measureStart } from "./start.ts";
 
-const PARTS = ["calls", "links", "start", "deploys", "sandbox", "many"] as const;
+const PARTS = ["calls", "links", "start", "deploys", "sandbox", "many", "catalog"] as const;
 type Part = typeof PARTS[number];
 
 const { values } = parseArgs({
@@ -38,7 +40,7 @@ if (unknown !== undefined) {
 const isAsked = (part: Part) => asked.includes(part);
 const ROUNDS = isQuick ? 3 : 7;
 
-const needsEngine = PARTS.some((part) => part !== "links" && isAsked(part));
+const needsEngine = PARTS.some((part) => part !== "links" && part !== "catalog" && isAsked(part));
 const engine = needsEngine
   ? await ensureEngine({ install: false, log: console.log, logDirectory: "/tmp" })
   : null;
@@ -52,6 +54,7 @@ console.log(
 );
 
 if (isAsked("links")) await measureLinks({ count: ROUNDS, isQuick });
+if (isAsked("catalog")) await measureCatalog(isQuick ? 20 : 100);
 if (isAsked("start")) await measureStart({ count: isQuick ? 5 : 20 });
 if (isAsked("sandbox")) await measureSandbox(isQuick ? 3 : 10);
 if (isAsked("calls") || isAsked("deploys") || isAsked("many")) {
