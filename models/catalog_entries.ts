@@ -3,6 +3,7 @@ import { HostPort, OciPackage, Package, Tier, VolumeSpec } from "../dtma/protoco
 import type { Database, Sql, User } from "./db.ts";
 import { NotFound } from "./errors.ts";
 import { withoutNul } from "./events.ts";
+import { mostAlike } from "./mistyped.ts";
 
 /** What one value may be; the words follow the official registry's server.json. */
 export const Variable = z.object({
@@ -200,13 +201,14 @@ export interface CatalogResults {
   total: number;
   categories: { name: string; count: number }[];
   facets: Record<Exclude<keyof CatalogFilters, "query">, Facet[]>;
-  /** None held every word: these have some of them, or names that are written alike. */
-  isLoose: boolean;
+  /** What was searched in place of words that no entry has. */
+  meant: string | null;
 }
 
 /**
  * Searches the marketplace: every word of the query, the last one as a prefix, so that it serves
-
+ * search as you type; best match first, by title without a query. Where no entry has them, what was likely
+ * meant is searched instead.
  *
  * @param options.workspaceId whose entries, beside the built-in ones; without it those of all the person's
  */
@@ -223,18 +225,21 @@ export async function searchCatalog(
   const filters = { ...NO_FILTERS, ...given };
   const words = wordsOf(filters.query);
   return await db.asUser(user, async (sql) => {
-    const find = async (isLoose: boolean) => {
+    const find = async (words: string[]) => {
       const [{ found }] = await sql<{ found: { groups: Counted[]; ids: string[] } }[]>`
-        select mooring.search_catalog(${workspaceId ?? null}, ${words}, ${isLoose},
+        select mooring.search_catalog(${workspaceId ?? null}, ${words},
           ${withoutNul(filters.category)}, ${withoutNul(filters.runtime)}, ${
         withoutNul(filters.source)
       }, ${truth(filters.secrets)}, ${truth(filters.network)}, ${truth(filters.deployable)},
           ${sort}, ${limit}, ${offset}) as found`;
       return { ids: found.ids, groups: found.groups.map(groupOf) };
     };
-    let { groups, ids } = await find(false);
-    const isLoose = totalOf(groups, filters) === 0 && words.some((word) => word.length >= 4);
-    if (isLoose) ({ groups, ids } = await find(true));
+    let { groups, ids } = await find(words);
+    let meant: string[] | null = null;
+    if (words.length > 0 && groups.length === 0) {
+      meant = await meantWords(sql, workspaceId, words);
+      if (meant) ({ groups, ids } = await find(meant));
+    }
     const rows = ids.length === 0
       ? []
       : await sql<(Omit<CatalogRow, "entry"> & { entry: unknown })[]>`
@@ -246,9 +251,25 @@ export async function searchCatalog(
       total: totalOf(groups, filters),
       categories: facets.category.map(({ value, count }) => ({ name: value, count })),
       facets,
-      isLoose,
+      meant: meant && groups.length > 0 ? meant.join(" ") : null,
     };
   });
+}
+
+/** A mistyped query's words, each as an entry has it; those that are like none are left out. Null: all are. */
+async function meantWords(
+  sql: Sql,
+  workspaceId: string | undefined,
+  words: string[],
+): Promise<string[] | null> {
+  const alike = await sql<{ asked: string; word: string }[]>`
+    select asked_word as asked, word
+    from mooring.catalog_words_like(${workspaceId ?? null}, ${words})`;
+  const meant = words.map((asked) => {
+    const words = alike.filter((row) => row.asked === asked).map(({ word }) => word);
+    return mostAlike(asked, words);
+  }).filter((word) => word !== null);
+  return meant.length === 0 || meant.join(" ") === words.join(" ") ? null : meant;
 }
 
 const NO_FILTERS: CatalogFilters = {
@@ -352,6 +373,7 @@ function readRow(row: Omit<CatalogRow, "entry"> & { entry: unknown }): CatalogRo
 export async function putBuiltinCatalog(db: Database, entries: unknown): Promise<void> {
   const parsed = z.array(CatalogEntry).parse(entries);
   await db.asApp`select mooring.put_builtin_catalog(${db.asApp.json(parsed)})`;
+  await db.asApp`select mooring.refresh_catalog_words(null)`;
 }
 
 /** The words that a person typed, without what has a meaning to `to_tsquery`. */

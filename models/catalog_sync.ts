@@ -426,12 +426,15 @@ class SourceSync {
     sawAll: boolean,
     retryS: number | null,
   ): Promise<void> {
-    const [{ ended }] = await this.#deps.db.asApp<{ ended: unknown }[]>`
+    const [{ ended }] = await this.#deps.db.asApp<{ ended: { removed: number } | null }[]>`
       select mooring.end_catalog_sync(${this.#source.id}, ${this.#lease},
         ${outcome && JSON.stringify(outcome)}::text::jsonb, ${
       JSON.stringify(state)
     }::text::jsonb, ${sawAll}, ${retryS}) as ended`;
     if (!ended) throw new LeaseLost();
+    if (outcome && outcome.added + outcome.changed + outcome.removed + ended.removed > 0) {
+      await this.#deps.db.asApp`select mooring.refresh_catalog_words(${this.#source.workspaceId})`;
+    }
   }
 }
 

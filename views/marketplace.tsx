@@ -61,7 +61,7 @@ export function Marketplace(props: MarketplaceProps) {
 }
 
 export function Results(props: MarketplaceProps) {
-  const { rows, total, asked, isLoose } = props;
+  const { rows, total, asked, meant } = props;
   const url = useUrl();
   if (rows.length === 0) {
     return (
@@ -83,7 +83,7 @@ export function Results(props: MarketplaceProps) {
     <div id="results">
       <Chosen {...props} />
       <p class="help" aria-live="polite">
-        {isLoose && "Nothing holds every word: this has some of them, or is written alike. "}
+        {meant !== null && `No entry has “${asked.query.slice(0, 80)}”. This is for “${meant}”: `}
         {rows.length < total
           ? `${first} to ${first + rows.length - 1} of ${entriesOf(total)}`
           : entriesOf(total)}

@@ -4,7 +4,7 @@
 -- People add sources and ask for syncs; the app itself works them off (the functions at the end, none
 -- of them granted to a person), one run a source at a time, each step in a short transaction.
 
--- For typos in searches. On Supabase it is there already, in another schema of the search path.
+-- For typos in searches (the next migration). On Supabase it is there already, in another schema of the search path.
 create extension if not exists pg_trgm;
 
 create table public.catalog_sources (
@@ -94,14 +94,8 @@ alter table public.catalog_entries
       '@/-_.:', '      ')), 'B') ||
     setweight(to_tsvector('english', coalesce(entry ->> 'category', '') || ' ' || keywords), 'C') ||
     setweight(to_tsvector('english', coalesce(entry ->> 'description', '')), 'D')
-  ) stored,
-  -- What a mistyped word is held against: names, not descriptions, in which every word is like some other.
-  add column names text generated always as (
-    lower(coalesce(entry ->> 'title', '') || ' '
-      || coalesce(entry #>> '{package,name}', entry #>> '{package,image}', '') || ' ' || coalesce(name, ''))
   ) stored;
 create index on public.catalog_entries using gin (search);
-create index on public.catalog_entries using gin (names gin_trgm_ops);
 create index on public.catalog_entries (lower(title), id);
 create index on public.catalog_entries (updated_at desc, id);
 create index on public.catalog_entries (workspace_id, slug);
