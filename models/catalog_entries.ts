@@ -89,6 +89,7 @@ export const OtherPackage = z.object({
 
 /** An entry as the marketplace lists it: what it deploys may be to be pinned still, or not for here. */
 export const ListedEntry = CatalogEntry.extend({
+  homepage: CatalogEntry.shape.homepage.optional(),
   package: z.discriminatedUnion("registry", [Package, TaggedImage, OtherPackage]),
 });
 export type ListedEntry = z.infer<typeof ListedEntry>;

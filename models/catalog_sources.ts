@@ -345,7 +345,10 @@ async function insertSource(
   if (taken.length >= SOURCES_LIMIT) {
     throw new Conflict(`A workspace has at most ${SOURCES_LIMIT} sources: remove one`);
   }
-  const base = slugOf(name).slice(0, 17).replace(/-+$/, "");
+  // Whole words of its name, as many as leave room for a number.
+  const base = slugOf(name).split("-").reduce((whole, word) =>
+    whole.length + word.length < 17 ? `${whole}-${word}` : whole
+  ).slice(0, 17);
   let slug = base;
   for (let n = 2; slug === "builtin" || taken.some((other) => other.slug === slug); n++) {
     slug = `${base}-${n}`;

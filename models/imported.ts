@@ -116,7 +116,7 @@ export function imported(raw: string, found: Found): Imported {
     category: line(found.category, 40).toLowerCase() || "other",
     license: line(found.license, 80),
   };
-  const homepage = (found.homepages ?? []).map(webUrl).find((url) => url !== null);
+  const homepage = (found.homepages ?? []).map(webUrl).find((url) => url !== null) ?? undefined;
   let entry: ListedEntry | null = null;
   let obstacle: string | null = null;
   try {
@@ -137,7 +137,7 @@ export function imported(raw: string, found: Found): Imported {
     obstacle = error.message;
     entry = ListedEntry.parse({
       ...common,
-      homepage: homepage ?? NO_HOMEPAGE,
+      homepage,
       package: {
         registry: "other",
         type: line(found.kind.type, 40) || "unknown",

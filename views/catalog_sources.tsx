@@ -151,7 +151,7 @@ function Source({ source, mayChange }: { source: CatalogSource; mayChange: boole
       )}
       <SyncState source={source} />
       {mayChange && isRemote && (
-        <form method="post" action={url(`${path}/schedule`)} class="inline">
+        <form method="post" action={url(`${path}/schedule`)} class="inline schedule">
           <label for={`every-${source.slug}`}>Synced</label>
           <select id={`every-${source.slug}`} name="every">
             {EVERY.map(([value, name]) => (

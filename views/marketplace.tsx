@@ -40,8 +40,9 @@ export function Marketplace(props: MarketplaceProps) {
         class="search"
         hx-get={url("/marketplace/results")}
         hx-target="#results"
-        hx-swap="outerHTML"
+        hx-swap="outerMorph"
         hx-trigger="input delay:150ms, change"
+        hx-sync="this:replace"
       >
         <label for="query" class="hidden">Search</label>
         <input
@@ -175,10 +176,14 @@ export function Entry(props: EntryProps) {
             <PackageFacts of={entry.package} />
             <dt>License</dt>
             <dd>{entry.license || "Its source does not say"}</dd>
-            <dt>Home page</dt>
-            <dd>
-              <a href={entry.homepage} rel="noreferrer">{entry.homepage}</a>
-            </dd>
+            {entry.homepage && (
+              <>
+                <dt>Home page</dt>
+                <dd>
+                  <a href={entry.homepage} rel="noreferrer">{entry.homepage}</a>
+                </dd>
+              </>
+            )}
           </dl>
           {props.row.obstacle === null && (
             <>
