@@ -12,6 +12,7 @@ import { agentRoutes } from "./routes/agents.tsx";
 import { authorizationRoutes, clientMetadataRoutes } from "./routes/authorizations.tsx";
 import { apiRoutes } from "./routes/api/routes.ts";
 import { apiDocsRoutes } from "./routes/api_docs.tsx";
+import { catalogScheduleRoutes, catalogSourceRoutes } from "./routes/catalog_sources.tsx";
 import { connectionRoutes } from "./routes/connections.tsx";
 import { callRoutes } from "./routes/calls.tsx";
 import type { Deps, Env } from "./routes/deps.ts";
@@ -34,7 +35,7 @@ import { toolRoutes } from "./routes/tools.tsx";
 const FORM_LIMIT_BYTES = 2 * 1024 * 1024;
 
 /** Paths that machines call again and again. */
-const MACHINES = /^\/(static|toolbox|healthz|readyz)\b|\/live$/;
+const MACHINES = /^\/(static|schedule|toolbox|healthz|readyz)\b|\/live$/;
 
 /** Makes the app out of the parts that its entry point chose. */
 export async function createApp(deps: Deps): Promise<Hono<Env>> {
@@ -81,6 +82,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", staticFiles)
     .route("/", apiRoutes(deps))
     .route("/", toolboxRoutes(deps))
+    .route("/", catalogScheduleRoutes(deps))
     // People: forms of other sites are refused, and pages are compressed.
     .use(csrf({
       origin: (origin, c) => origin === deps.baseUrl.origin || origin === new URL(c.req.url).origin,
@@ -100,6 +102,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", sessionRoutes(deps))
     .use(requireUser(deps))
     .route("/", homeRoutes(deps))
+    .route("/", catalogSourceRoutes(deps))
     .route("/", marketplaceRoutes(deps))
     .route("/", toolRoutes(deps))
     .route("/", remoteServerRoutes(deps))

@@ -26,6 +26,10 @@ const SAID: Record<string, string> = {
   "toolbox-removed": "The toolbox and its servers are removed.",
   "account-connected": "The account is connected. The server is called with it now.",
   "account-disconnected": "The account is disconnected.",
+  "source-asked": "It is synced now. You can leave the page.",
+  "source-read": "Read. Its entries are in the marketplace.",
+  "source-saved": "Saved.",
+  "source-removed": "The source and its entries are removed.",
   "signed-out": "You are signed out.",
 };
 

@@ -4,6 +4,9 @@ import type { Sql } from "../../models/db.ts";
 import { deployServer } from "../../models/servers.ts";
 import { connectServer, createAgent, createToken, revokeToken } from "../../models/agents.ts";
 import { createPersonalToken, revokePersonalToken } from "../../models/personal_tokens.ts";
+import { writeEntry } from "../../models/catalog_sources.ts";
+import { syncDueSources } from "../../models/catalog_sync.ts";
+import { createLog } from "../../models/log.ts";
 import { openSession } from "../../models/sessions.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
@@ -62,6 +65,11 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: [],
     delete: [],
   },
+  // Catalog sources are owners' and admins'; what comes of them is written by the app itself.
+  catalog_sources: { select: PEOPLE, insert: ["owner"], update: ["owner"], delete: ["owner"] },
+  catalog_documents: { select: PEOPLE, insert: ["owner"], update: ["owner"], delete: ["owner"] },
+  catalog_entry_versions: { select: PEOPLE, insert: [], update: [], delete: [] },
+  catalog_broken_entries: { select: PEOPLE, insert: [], update: [], delete: [] },
   servers: {
     select: [...PEOPLE, "own agent", "own toolbox"],
     insert: MEMBERS,
@@ -241,6 +249,18 @@ for (const kind of KINDS) {
             name: "Y",
           })
         }`);
+      const { sourceId } = await writeEntry(
+        db,
+        user,
+        workspaceId,
+        '{"name":"com.example/x","description":"x","version":"1.0.0","packages":[]}',
+      );
+      const outside = () => Promise.reject(new Error("Nothing is fetched"));
+      const log = createLog("text", () => {});
+      await syncDueSources({ db, log, outside }, { sourceId });
+      await owner`
+        insert into public.catalog_broken_entries (source_id, workspace_id, place, reason, raw, seen_in)
+        values (${sourceId}, ${workspaceId}, 'x', 'x', 'x', 1)`;
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
       await db.asApp`select mooring.record_calls(${
@@ -333,6 +353,9 @@ for (const kind of KINDS) {
             tools: "server_id",
             definitions: "server_id",
             connections: "server_id",
+            catalog_documents: "source_id",
+            catalog_entry_versions: "entry_id",
+            catalog_broken_entries: "source_id",
           }[table] ?? "id";
           return (await sql`select ${sql(column)} from ${name} where ${where}`).length;
         }
@@ -377,6 +400,35 @@ for (const kind of KINDS) {
           source: "x",
           slug: "x",
           entry: sql.json({}),
+        }),
+        catalog_sources: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          slug: "x",
+          name: "x",
+          kind: "written",
+        }),
+        catalog_documents: () => ({
+          source_id: sourceId,
+          workspace_id: workspaceId,
+          path: "x",
+          body: "x",
+        }),
+        catalog_entry_versions: (sql) => ({
+          entry_id: v7(),
+          workspace_id: workspaceId,
+          hash: "x",
+          version: "x",
+          entry: sql.json({}),
+          raw: "x",
+        }),
+        catalog_broken_entries: () => ({
+          source_id: sourceId,
+          workspace_id: workspaceId,
+          place: "y",
+          reason: "x",
+          raw: "x",
+          seen_in: 1,
         }),
         servers: () => ({
           id: v7(),
@@ -659,6 +711,9 @@ for (const kind of KINDS) {
             and r.rolname in ('anon', 'authenticated', 'mooring_agent', 'mooring_toolbox')
             and has_function_privilege(r.oid, p.oid, 'execute')
             and p.proname not in ('claim', 'agent_id', 'toolbox_id', 'workspaces_as')
+            -- Finds in a person's own workspaces alone: catalog_search_test.ts.
+            and (p.proname, r.rolname) not in
+              (('search_catalog', 'authenticated'), ('catalog_words_like', 'authenticated'))
             -- A toolbox's own, for its own servers: toolboxes_test.ts.
             and (p.proname, r.rolname) <> ('roll_back', 'mooring_toolbox')
             -- Tells members alone of their own workspace's forms: servers_test.ts.
