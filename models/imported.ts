@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { z } from "zod";
-import { OciPackage, VolumeSpec } from "../dtma/protocol.ts";
+import { OciPackage, Transport, VolumeSpec } from "../dtma/protocol.ts";
 import { type Argument, type Input, ListedEntry, type NamedTool } from "./catalog_entries.ts";
 
 /** One version of an entry, as its source has it. */
@@ -70,6 +70,7 @@ export interface Needs {
   volumes?: ListedEntry["volumes"];
   urlVariables?: ListedEntry["urlVariables"];
   memoryMiB?: number;
+  transport?: Transport;
 }
 
 /** What an importer found out about an entry; texts as they came. */
@@ -305,12 +306,18 @@ export function imageOf(reference: string): Package {
   return parsed.data;
 }
 
-/** What is said of a server in a container that listens on a port. */
-export function httpObstacle(transport: string): Obstacle {
-  return new Obstacle(
-    `Its container speaks ${
-      line(transport, 40)
-    }, and Mooring speaks stdio with containers of a catalog`,
+/**
+ * How a server in a container speaks over HTTP.
+ *
+ * @throws {Obstacle} its source does not say it whole
+ */
+export function httpTransport(type: string, port: number, path: string): Transport {
+  const parsed = Transport.safeParse({ type, port, path });
+  if (parsed.success) return parsed.data;
+  throw new Obstacle(
+    ["streamable-http", "sse"].includes(type)
+      ? "Its source does not say on which port and path its container listens"
+      : `Its container speaks ${line(type, 40)}, which Mooring does not`,
   );
 }
 

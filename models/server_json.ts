@@ -2,11 +2,12 @@
  * Imports `server.json` of the official registry: the schema of 2025-12-11, those before it (snake_case
  * names among them), and the registry's oldest shape (`version_detail`, `registry_name`).
  */
+import type { Transport } from "../dtma/protocol.ts";
 import type { Argument, Input, Variable } from "./catalog_entries.ts";
 import {
   BLANK,
   type Found,
-  httpObstacle,
+  httpTransport,
   imageOf,
   type Imported,
   imported,
@@ -128,8 +129,6 @@ function ofPackage(wanted: Fields, extra: Fields, notes: string[]): Needs {
   const identifier = line(wanted.identifier ?? wanted.name, 500);
   const version = line(wanted.version, 100);
   const base = line(wanted.registryBaseUrl, 300);
-  const transport = line(camel(wanted.transport).type, 40) || "stdio";
-  if (transport !== "stdio") throw httpObstacle(transport);
   if (HOME[type] && base && !HOME[type].test(base)) {
     throw new Obstacle(`It comes from a registry of its own, ${base}`);
   }
@@ -137,6 +136,7 @@ function ofPackage(wanted: Fields, extra: Fields, notes: string[]): Needs {
   const fromRuntime = runtimeEnvironment(listOf(wanted.runtimeArguments, 64), notes);
   return {
     package: packageOf(type, identifier, version, base),
+    transport: transportOf(wanted),
     arguments: listOf(wanted.packageArguments, 200).flatMap((each, index) =>
       isOldest ? oldestArgument(camel(each), index) : [argumentOf(camel(each), index)]
     ),
@@ -146,6 +146,22 @@ function ofPackage(wanted: Fields, extra: Fields, notes: string[]): Needs {
     ]),
     hosts: extra.permissions ? permittedHosts(extra.permissions, notes) : noHosts(notes),
   };
+}
+
+/** Its URL is a template, whose names are those of arguments and environment variables. */
+function transportOf(wanted: Fields): Transport | undefined {
+  const { type, url } = camel(wanted.transport);
+  const name = line(type, 40) || "stdio";
+  if (name === "stdio") return undefined;
+  const inputs = [...listOf(wanted.packageArguments), ...listOf(wanted.environmentVariables)];
+  const filled = line(url, 500).replace(/\{([^{}]{1,64})\}/g, (whole, key) => {
+    const input = inputs.map(camel).find((each) => [each.name, each.valueHint].includes(key));
+    return line(input?.value ?? input?.default, 100) || whole;
+  });
+  const parsed = URL.parse(filled);
+  const isOwn = parsed?.protocol === "http:" &&
+    ["localhost", "127.0.0.1", "0.0.0.0", "[::1]", "[::]"].includes(parsed.hostname);
+  return httpTransport(name, isOwn ? Number(parsed.port || 80) : 0, parsed?.pathname ?? "");
 }
 
 function packageOf(

@@ -1,10 +1,10 @@
 /** Imports ToolHive's `registry.json`: servers in containers, and remote ones. */
 import { HostPort } from "../dtma/protocol.ts";
-import type { Argument, NamedTool } from "./catalog_entries.ts";
+import type { Argument, ListedEntry, NamedTool } from "./catalog_entries.ts";
 import {
   BLANK,
   type Found,
-  httpObstacle,
+  httpTransport,
   imageOf,
   type Imported,
   imported,
@@ -67,10 +67,21 @@ function ofRemote(server: Fields): Needs {
 }
 
 function ofImage(server: Fields, image: string, notes: string[]): Needs {
-  const transport = line(server.transport, 40) || "stdio";
-  if (transport !== "stdio") throw httpObstacle(transport);
+  const type = line(server.transport, 40) || "stdio", port = Number(server.target_port);
+  const path = type === "sse" ? "/sse" : "/mcp";
+  const transport = type === "stdio" ? undefined : httpTransport(type, port, path);
+  const asked = listOf(server.env_vars, 200).map(objectOf).map((variable) => ({
+    ...BLANK,
+    name: variableName(variable.name),
+    description: plainText(variable.description, 1000) || undefined,
+    isRequired: variable.required === true,
+    isSecret: variable.secret === true,
+    default: variable.secret === true ? undefined : line(variable.default, 4096) || undefined,
+    isFile: false,
+  }));
   return {
     package: imageOf(image),
+    transport,
     arguments: listOf(server.args, 64).map((word, index): Argument => ({
       ...BLANK,
       name: `argument ${index + 1}`,
@@ -78,17 +89,25 @@ function ofImage(server: Fields, image: string, notes: string[]): Needs {
       isRepeated: false,
       value: String(word).slice(0, 4096),
     })),
-    environment: listOf(server.env_vars, 200).map(objectOf).map((variable) => ({
-      ...BLANK,
-      name: variableName(variable.name),
-      description: plainText(variable.description, 1000) || undefined,
-      isRequired: variable.required === true,
-      isSecret: variable.secret === true,
-      default: variable.secret === true ? undefined : line(variable.default, 4096) || undefined,
-      isFile: false,
-    })),
+    environment: [
+      ...(transport ? httpEnvironment(type, port) : []).filter(({ name }) =>
+        !asked.some((variable) => variable.name === name)
+      ),
+      ...asked,
+    ],
     hosts: permittedHosts(server.permissions, notes),
   };
+}
+
+/** By which ToolHive tells a server in a container where to listen (its pkg/transport/http.go). */
+function httpEnvironment(type: string, port: number): ListedEntry["environment"] {
+  const fixed = {
+    MCP_TRANSPORT: type,
+    MCP_HOST: "127.0.0.1",
+    MCP_PORT: String(port),
+    FASTMCP_PORT: String(port),
+  };
+  return Object.entries(fixed).map(([name, value]) => ({ ...BLANK, name, value, isFile: false }));
 }
 
 /**

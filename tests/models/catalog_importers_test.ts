@@ -106,7 +106,9 @@ Deno.test({
     const of = (name: string) => found.entries.find((each) => each.name === name)!;
     assert.deepEqual(of("agentql-mcp").entry.network.hosts, ["api.agentql.com:443"]);
     assert.ok(of("arxiv-mcp-server").entry.network.hosts.includes("export.arxiv.org:80"));
-    assert.match(of("grafana").obstacle!, /speaks sse/);
+    const grafana = of("grafana").entry;
+    assert.deepEqual(grafana.transport, { type: "sse", port: 8000, path: "/sse" });
+    assert.equal(grafana.environment.find(({ name }) => name === "MCP_PORT")?.value, "8000");
     assert.equal(of("context7-remote").entry.package.registry, "remote");
   },
 });
@@ -261,6 +263,38 @@ Deno.test("every shape of a server.json before 2025-12-11 is read", () => {
   assert.deepEqual([answer.isDeleted, answer.isLatest], [true, false]);
 });
 
+Deno.test("a package that speaks HTTP says where its container listens", () => {
+  const of = (transport: Record<string, unknown>, more: Record<string, unknown> = {}) =>
+    one(server({
+      packages: [{ registryType: "npm", identifier: "x", version: "1.0.0", transport, ...more }],
+    }));
+  const http = "streamable-http";
+  assert.deepEqual(of({ type: http, url: "http://127.0.0.1:8080/mcp" }).entry.transport, {
+    type: http,
+    port: 8080,
+    path: "/mcp",
+  });
+  const port = { type: "named", name: "--port", default: "3000" };
+  const template = { type: "sse", url: "http://localhost:{--port}/sse" };
+  assert.deepEqual(of(template, { packageArguments: [port] }).entry.transport, {
+    type: "sse",
+    port: 3000,
+    path: "/sse",
+  });
+  for (
+    const transport of [
+      { type: http },
+      template,
+      { type: http, url: "http://example.com:80/mcp" },
+      { type: http, url: "http://localhost:99999/mcp" },
+      { type: http, url: "javascript:alert(1)" },
+    ]
+  ) {
+    assert.match(of(transport).obstacle ?? "", /port and path/, JSON.stringify(transport));
+  }
+  assert.match(of({ type: "pigeon", url: "http://localhost/" }).obstacle ?? "", /speaks pigeon/);
+});
+
 Deno.test("what cannot be deployed is listed with its reason", () => {
   const digest = `sha256:${"a".repeat(64)}`;
   const of = (wanted: Record<string, unknown>) =>
@@ -286,7 +320,7 @@ Deno.test("what cannot be deployed is listed with its reason", () => {
     }, /registry of its own/],
     [
       { registryType: "npm", identifier: "x", version: "1.0.0", transport: { type: "sse" } },
-      /speaks sse/,
+      /does not say on which port and path/,
     ],
     [{ registryType: "oci", identifier: "UPPER/Case" }, /no image's name/],
     [{
