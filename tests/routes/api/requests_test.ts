@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { sealSecret } from "../../../models/secrets.ts";
 import { tokenHash } from "../../../models/tokens.ts";
+import { testKey } from "../../models/databases.ts";
 import { openApi, type Reply } from "./app.ts";
 
 const TOKEN = "GITHUB_PERSONAL_ACCESS_TOKEN";
@@ -217,9 +219,11 @@ Deno.test({
     await t.step("one whose answer was never kept is not done again, and says so", async () => {
       const cut = { name: "Cut off" };
       const key = { "idempotency-key": "cut" };
-      const asked = await tokenHash(JSON.stringify(["create_agent", cut]));
-      await db.asApp`select * from mooring.begin_repeatable_request(${crypto.randomUUID()},
-        ${workspaceId}, ${user.userId}, 'cut', ${asked})`;
+      const hash = await tokenHash(JSON.stringify(["create_agent", cut]));
+      const id = crypto.randomUUID();
+      const begun = await sealSecret(testKey, id, JSON.stringify({ hash, answer: null }));
+      await db.asApp`select * from mooring.begin_repeatable_request(${id}, ${workspaceId},
+        ${user.userId}, 'cut', ${begun.keyId}, ${begun.iv}, ${begun.ciphertext})`;
       const reply = await api.send(token, "POST", "/agents", cut, key);
       assertProblem(reply, 409, "conflict");
       assert.match(reply.body.detail, /was cut off/);
