@@ -1,11 +1,12 @@
-// A stdio server of 2025-11-25 that answers at once: `echo`, and `large`, whose text is 1 MiB.
+// A stdio server of any revision before 2026-07-28 that answers at once: `echo`, and `large`, whose text is 1 MiB.
 import { createInterface } from "node:readline";
 
 const LARGE = "a line of a large result\n".repeat(Math.ceil(1024 * 1024 / 25));
+const REVISIONS = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 const tool = (name) => ({ name, description: name, inputSchema: { type: "object" } });
 const answers = {
-  initialize: () => ({
-    protocolVersion: "2025-11-25",
+  initialize: ({ protocolVersion }) => ({
+    protocolVersion: REVISIONS.includes(protocolVersion) ? protocolVersion : REVISIONS[0],
     capabilities: { tools: {} },
     serverInfo: { name: "bench", version: "1" },
   }),
