@@ -6,6 +6,7 @@ import {
   askedInputs,
   buildCodeOf,
   type CatalogEntry,
+  type EntryInputs,
   type Input,
 } from "./catalog_entries.ts";
 import { Invalid } from "./errors.ts";
@@ -25,7 +26,7 @@ const LIMIT_ARGUMENTS = 64;
  * @throws {Invalid} with a sentence for each field that does not hold
  */
 export function readForm(
-  entry: CatalogEntry,
+  entry: EntryInputs,
   form: Record<string, string>,
   keptSecrets: string[],
   mistakes: Record<string, string> = {},
@@ -143,7 +144,7 @@ export function readOptions(
  * @param secrets opened values by name; only those the entry asks are used
  */
 export function resolveInputs(
-  entry: CatalogEntry,
+  entry: EntryInputs,
   values: Record<string, string>,
   secrets: Record<string, string>,
 ): Pick<ServerSpec, "arguments" | "environment" | "secrets" | "secretFiles"> {
