@@ -116,7 +116,8 @@ async function start() {
     stopping.abort();
     if (toolbox) await toolbox.stop();
     await offering;
-    await syncing;
+    // A download under way is not waited for: its source's lease ends, and another start goes on with it.
+    await Promise.race([syncing, new Promise((resolve) => setTimeout(resolve, 2000))]);
     // Toolboxes' links are connections too: the servers end after them.
     await links.close();
     await Promise.all([server.finished, own.finished]);

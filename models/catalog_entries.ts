@@ -137,8 +137,11 @@ export interface AskedInput {
   input: Input & Partial<Argument>;
 }
 
+/** What of an entry its deploy form is made of. */
+export type EntryInputs = Pick<ListedEntry, "arguments" | "environment" | "urlVariables">;
+
 /** What the deploy form asks for an entry, in order: required ones first within each kind. */
-export function askedInputs(entry: ListedEntry): AskedInput[] {
+export function askedInputs(entry: EntryInputs): AskedInput[] {
   const ofUrl = Object.entries(entry.urlVariables ?? {}).map(([name, input]) => (
     { field: `url.${name}`, kind: "url" as const, secret: `url.${name}`, input }
   ));

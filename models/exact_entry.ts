@@ -56,7 +56,7 @@ export function exactEntry(
     return CatalogEntry.parse({ ...rest, package: pinned(wanted, digest) });
   }
   if (wanted.registry !== "remote" || !urlVariables) return CatalogEntry.parse(rest);
-  const ofUrl = { ...entry, arguments: [], environment: [], package: wanted };
+  const ofUrl = { arguments: [], environment: [], urlVariables };
   const { values } = readForm(ofUrl, form, []);
   const url = fillTemplate(wanted.url, (name) => {
     const variable = urlVariables[name];

@@ -7,8 +7,8 @@ import {
   askedInputs,
   buildCodeOf,
   type CatalogEntry,
+  type EntryInputs,
   type Input,
-  type ListedEntry,
 } from "./catalog_entries.ts";
 import { Invalid } from "./errors.ts";
 import type { ServerOptions } from "./server_options.ts";
@@ -27,7 +27,7 @@ const LIMIT_ARGUMENTS = 64;
  * @throws {Invalid} with a sentence for each field that does not hold
  */
 export function readForm(
-  entry: ListedEntry,
+  entry: EntryInputs,
   form: Record<string, string>,
   keptSecrets: string[],
   mistakes: Record<string, string> = {},
@@ -185,7 +185,7 @@ function readTransport(type: Transport["type"], form: Record<string, string>): T
  * @param secrets opened values by name; only those the entry asks are used
  */
 export function resolveInputs(
-  entry: Pick<ListedEntry, "arguments" | "environment">,
+  entry: EntryInputs,
   values: Record<string, string>,
   secrets: Record<string, string>,
 ): Pick<ServerSpec, "arguments" | "environment" | "secrets" | "secretFiles"> {

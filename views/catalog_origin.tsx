@@ -77,8 +77,9 @@ export function EntryOrigin({ row, versions }: { row: CatalogRow; versions: Entr
       {versions.length > 0 && (
         <details>
           <summary>
-            {versions.length === 1 ? "Its one version" : `Its ${versions.length} versions`}, as the
-            source has them
+            {versions.length === 1
+              ? "Its one version, as its source has it"
+              : `Its ${versions.length} versions, as their source has them`}
           </summary>
           <ul class="versions">
             {versions.map((version) => (

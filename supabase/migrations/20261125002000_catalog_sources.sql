@@ -79,7 +79,7 @@ alter table public.catalog_entries
     entry #>> '{package,registry}' = 'remote' or jsonb_path_exists(entry, '$.network.hosts[0]')
   ) stored,
   add foreign key (source_id, workspace_id) references public.catalog_sources (id, workspace_id) on delete cascade,
-  add check ((workspace_id is null) = (source_id is null)),
+  add check (source_id is null or workspace_id is not null),
   add check ((source_id is null) or (name is not null and version is not null and hash is not null)),
   add unique (source_id, name);
 
