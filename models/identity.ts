@@ -28,6 +28,36 @@ export interface Identity {
    * @throws {SignInRefused} with what is wrong with the address or the password
    */
   createAccount(email: string, name: string, password: string): Promise<Headers>;
+  /** Changes the name of whoever the request's cookies are of. */
+  rename(headers: Headers, name: string): Promise<void>;
+  /**
+   * Changes the password, and ends every other session: whoever knew the old one is out.
+   * Returns the `Set-Cookie` headers to answer with.
+   *
+   * @throws {SignInRefused} the present one is wrong, the new one does not hold, or too many tries
+   */
+  changePassword(
+    headers: Headers,
+    passwords: { present: string; next: string },
+    from: SignInSource,
+  ): Promise<Headers>;
+  /** The sessions of whoever the request's cookies are of, the one in use last first. */
+  listSessions(headers: Headers): Promise<Session[]>;
+  /** Ends a session of theirs; an unknown one, or another person's, is left alone. */
+  endSession(headers: Headers, sessionId: string): Promise<void>;
+  /** Ends all of their sessions, this one too. Returns the `Set-Cookie` headers to answer with. */
+  endAllSessions(headers: Headers): Promise<Headers>;
+}
+
+/** Where a person is signed in. Never with its token, which is as good as their password. */
+export interface Session {
+  id: string;
+  userAgent: string;
+  clientIp: string;
+  since: Date;
+  lastUsedAt: Date;
+  expiresAt: Date;
+  isThis: boolean;
 }
 
 /** What stands in the way of signing in or of making an account, for a person. */

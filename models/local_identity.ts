@@ -3,7 +3,13 @@ import { Kysely } from "kysely";
 import { PostgresJSDialect } from "kysely-postgres-js";
 import { v7 } from "uuid";
 import type { Database } from "./db.ts";
-import { type Identity, PASSWORD_MIN_LENGTH, SignInRefused } from "./identity.ts";
+import {
+  type Identity,
+  PASSWORD_MIN_LENGTH,
+  type Session,
+  SignInRefused,
+  type SignInSource,
+} from "./identity.ts";
 
 /** Between this file and better-auth alone: no request from outside reaches its handler. */
 const CLIENT_IP_HEADER = "x-client-ip";
@@ -42,7 +48,10 @@ export function localIdentity(
       enabled: true,
       storage: "database",
       modelName: "auth.rate_limits",
-      customRules: { "/sign-in/email": { window: 60, max: 10 } },
+      customRules: {
+        "/sign-in/email": { window: 60, max: 10 },
+        "/change-password": { window: 60, max: 10 },
+      },
     },
     advanced: {
       database: { generateId: () => v7() },
@@ -71,24 +80,10 @@ export function localIdentity(
     },
 
     async signIn(email, password, { clientIp, userAgent }) {
-      // Through the handler rather than the API: only it counts tries.
-      const response = await auth.handler(
-        new Request(`${options.baseUrl.origin}/api/auth/sign-in/email`, {
-          method: "POST",
-          headers: {
-            "content-type": "application/json",
-            origin: options.baseUrl.origin,
-            [CLIENT_IP_HEADER]: clientIp,
-            "user-agent": userAgent,
-          },
-          body: JSON.stringify({ email, password }),
-        }),
-      );
-      if (response.status === 429) {
-        const waitS = Number(response.headers.get("x-retry-after")) || 60;
-        throw new SignInRefused(`Too many tries. Wait ${waitS} seconds and try again`, waitS);
-      }
-      if (response.status >= 500) throw new Error(`Sign-in failed with ${response.status}`);
+      const response = await counted("/sign-in/email", { email, password }, {
+        clientIp,
+        userAgent,
+      });
       if (!response.ok) throw new SignInRefused("The email address or the password is wrong");
       return onlyCookies(response.headers);
     },
@@ -116,7 +111,84 @@ export function localIdentity(
         throw error;
       }
     },
+
+    async rename(headers, name) {
+      const { user } = await sessionOf(headers);
+      await auth.api.updateUser({ headers, body: { name } });
+      await db.asApp`select mooring.put_profile(${user.id}, ${user.email}, ${name})`;
+    },
+
+    async changePassword(headers, { present, next }, from) {
+      const body = { currentPassword: present, newPassword: next, revokeOtherSessions: true };
+      const response = await counted("/change-password", body, from, headers.get("cookie") ?? "");
+      if (!response.ok) {
+        const { code, message } = await response.json().catch(() => ({}));
+        throw new SignInRefused(
+          code === "INVALID_PASSWORD"
+            ? "That is not your present password"
+            : message ?? "The password could not be changed",
+        );
+      }
+      return onlyCookies(response.headers);
+    },
+
+    async listSessions(headers) {
+      const { session } = await sessionOf(headers);
+      const sessions = await db.asApp<Session[]>`
+        select id, coalesce("userAgent", '') as "userAgent", coalesce("ipAddress", '') as "clientIp",
+          "createdAt" as since, "updatedAt" as "lastUsedAt", "expiresAt", id = ${session.id} as "isThis"
+        from auth.sessions where "userId" = ${session.userId} and "expiresAt" > now()
+        order by "updatedAt" desc, id desc`;
+      return [...sessions];
+    },
+
+    async endSession(headers, sessionId) {
+      const { session } = await sessionOf(headers);
+      await db.asApp`
+        delete from auth.sessions where "userId" = ${session.userId} and id::text = ${sessionId}`;
+    },
+
+    async endAllSessions(headers) {
+      const { session } = await sessionOf(headers);
+      await db
+        .asApp`delete from auth.sessions where "userId" = ${session.userId} and id <> ${session.id}`;
+      return await this.signOut(headers);
+    },
   };
+
+  /** Asks better-auth through its handler rather than its API: only the handler counts tries. */
+  async function counted(
+    path: string,
+    body: object,
+    { clientIp, userAgent }: SignInSource,
+    cookie?: string,
+  ): Promise<Response> {
+    const response = await auth.handler(
+      new Request(`${options.baseUrl.origin}/api/auth${path}`, {
+        method: "POST",
+        headers: {
+          "content-type": "application/json",
+          origin: options.baseUrl.origin,
+          [CLIENT_IP_HEADER]: clientIp,
+          "user-agent": userAgent,
+          ...(cookie === undefined ? {} : { cookie }),
+        },
+        body: JSON.stringify(body),
+      }),
+    );
+    if (response.status === 429) {
+      const waitS = Number(response.headers.get("x-retry-after")) || 60;
+      throw new SignInRefused(`Too many tries. Wait ${waitS} seconds and try again`, waitS);
+    }
+    if (response.status >= 500) throw new Error(`better-auth's ${path}: ${response.status}`);
+    return response;
+  }
+
+  async function sessionOf(headers: Headers) {
+    const session = await auth.api.getSession({ headers });
+    if (!session) throw new SignInRefused("Your session is over. Sign in again");
+    return session;
+  }
 }
 
 function onlyCookies(headers: Headers): Headers {
