@@ -24,6 +24,19 @@ const SAID: Record<string, string> = {
   "toolbox-revoked": "Revoked. The toolbox's key is refused from now on.",
   "toolbox-removed": "The toolbox and its servers are removed.",
   "signed-out": "You are signed out.",
+  "signed-out-everywhere": "You are signed out everywhere.",
+  "workspace-made": "The workspace is made, and it is yours.",
+  "workspace-renamed": "The workspace has another name now.",
+  "workspace-deleted": "The workspace is deleted.",
+  "role-changed": "The role is changed, from the next request on.",
+  "member-removed": "The member is removed.",
+  "transferred": "The workspace has another owner now, and you are an admin.",
+  "invitation-revoked": "The invitation is revoked. Its link opens nothing any more.",
+  "joined": "Welcome to the workspace.",
+  "left": "You left the workspace.",
+  "name-changed": "Your name is changed.",
+  "password-changed": "Your password is changed. You are signed out everywhere else.",
+  "session-ended": "Signed out there.",
 };
 
 /** The path under which the app is mounted, without a slash at its end. */
@@ -50,7 +63,9 @@ export function page(
       <Layout
         title={title}
         assets={c.get("assets")}
-        viewer={person && workspace ? { person, workspace } : null}
+        viewer={person && workspace
+          ? { person, workspace, workspaces: c.get("workspaces") ?? [workspace] }
+          : null}
         path={c.req.path.slice(base.length) || "/"}
         said={SAID[c.req.query("said") ?? ""]}
       >

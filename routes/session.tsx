@@ -87,7 +87,8 @@ function signedIn(cookies: Headers, response: Response): Response {
   return response;
 }
 
-function mistakesOf(error: z.ZodError): Record<string, string> {
+/** What is wrong with each field of a form, by its name. */
+export function mistakesOf(error: z.ZodError): Record<string, string> {
   return Object.fromEntries(
     error.issues.map((issue) => [String(issue.path[0]), issue.message]).reverse(),
   );
