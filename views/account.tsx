@@ -74,7 +74,7 @@ function Sessions({ sessions }: { sessions: Session[] }) {
   return (
     <section class="card" aria-labelledby="sessions">
       <h2 id="sessions">Where you are signed in</h2>
-      <ul class="rows">
+      <ul class="rows people">
         {sessions.map((session) => (
           <li>
             <span>

@@ -30,7 +30,7 @@ export function Join(props: JoinProps) {
       <p>
         {visibleText(invitation.invitedBy)} invites you to the workspace <strong>{name}</strong> as
         {" "}
-        <strong>{invitation.role}</strong>: {ROLE_SAYS[invitation.role]}
+        <strong>{invitation.role}</strong>. {ROLE_SAYS[invitation.role]}
       </p>
       <p class="help">
         The invitation lets one person in, until <Time at={invitation.expiresAt} />.

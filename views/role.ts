@@ -2,10 +2,10 @@ import type { Role } from "../models/workspaces.ts";
 
 /** What each role may do, in a sentence; README's "Security model" has the table. */
 export const ROLE_SAYS: Record<Role, string> = {
-  viewer: "sees everything but secrets, and changes nothing.",
-  member: "deploys servers, approves and calls tools, connects agents.",
-  admin: "does what members do, and looks after toolboxes and members.",
-  owner: "does everything, the workspace's transfer and deletion too.",
+  viewer: "Sees everything but secrets, and changes nothing.",
+  member: "Deploys servers, approves and calls tools, connects agents.",
+  admin: "Does what members do, and looks after toolboxes and members.",
+  owner: "Does everything, the workspace's transfer and deletion too.",
 };
 
 /** From the least to the most. */

@@ -30,7 +30,7 @@ export function WorkspacePage(props: WorkspaceProps) {
     <>
       <h1>{visibleText(workspace.name)}</h1>
       <p class="lead">
-        You are <strong>{workspace.role}</strong> here: {ROLE_SAYS[workspace.role]}
+        You are <strong>{workspace.role}</strong> here. {ROLE_SAYS[workspace.role]}
       </p>
       <div class="columns wide-left">
         <div>
@@ -54,7 +54,7 @@ function Members({ workspace, me, members }: WorkspaceProps) {
   return (
     <section class="card" aria-labelledby="members">
       <h2 id="members">{count(members.length, "member")}</h2>
-      <ul class="rows members">
+      <ul class="rows people">
         {members.map((member) => {
           const { userId, role } = member;
           const called = visibleText(member.name || member.email);
@@ -102,10 +102,10 @@ function Members({ workspace, me, members }: WorkspaceProps) {
         <summary>What each role may do</summary>
         <dl class="facts">
           {ROLES.toReversed().map((role) => (
-            <div>
+            <>
               <dt>{role}</dt>
               <dd>{ROLE_SAYS[role]}</dd>
-            </div>
+            </>
           ))}
         </dl>
       </details>
@@ -148,7 +148,7 @@ function Invitations({ workspace, invitations, newLink }: WorkspaceProps) {
       {invitations.length === 0
         ? <p class="help">No invitation to {visibleText(workspace.name)} is open.</p>
         : (
-          <ul class="rows">
+          <ul class="rows people">
             {invitations.map(({ id, role, invitedBy, createdAt, expiresAt }) => (
               <li>
                 <span>
@@ -309,7 +309,7 @@ function WorkspaceEvents({ events }: WorkspaceProps) {
               <li>
                 <Time at={event.at} />
                 <span>
-                  {visibleText(event.message)}
+                  {visibleText(event.message)}{" "}
                   {event.actorName && <small>by {visibleText(event.actorName)}</small>}
                 </span>
               </li>
