@@ -1,4 +1,5 @@
 import { betterAuth } from "better-auth";
+import { twoFactor } from "better-auth/plugins/two-factor";
 import { Kysely } from "kysely";
 import { PostgresJSDialect } from "kysely-postgres-js";
 import { v7 } from "uuid";
@@ -6,6 +7,7 @@ import type { Database } from "./db.ts";
 import {
   type Identity,
   PASSWORD_MIN_LENGTH,
+  SecondFactorNeeded,
   type Session,
   SignInRefused,
   type SignInSource,
@@ -25,6 +27,7 @@ export function localIdentity(
   options: { secret: string; baseUrl: URL },
 ): Identity {
   const secure = options.baseUrl.protocol === "https:";
+  const cookieName = (name: string) => `${secure ? "__Host-" : ""}mooring_${name}`;
   const auth = betterAuth({
     baseURL: options.baseUrl.origin,
     secret: options.secret,
@@ -51,6 +54,7 @@ export function localIdentity(
       customRules: {
         "/sign-in/email": { window: 60, max: 10 },
         "/change-password": { window: 60, max: 10 },
+        "/two-factor/*": { window: 60, max: 10 },
       },
     },
     advanced: {
@@ -58,10 +62,15 @@ export function localIdentity(
       ipAddress: { ipAddressHeaders: [CLIENT_IP_HEADER] },
       useSecureCookies: false, // it would say __Secure-; the stricter __Host- is set here
       cookies: {
-        session_token: { name: secure ? "__Host-mooring_session" : "mooring_session" },
+        session_token: { name: cookieName("session") },
+        two_factor: { name: cookieName("two_factor") },
       },
       defaultCookieAttributes: { secure, httpOnly: true, sameSite: "lax", path: "/" },
     },
+    plugins: [twoFactor({
+      issuer: `Mooring at ${options.baseUrl.host}`,
+      schema: { twoFactor: { modelName: "auth.two_factors" } },
+    })],
     telemetry: { enabled: false },
     logger: { disabled: true },
   });
@@ -85,7 +94,19 @@ export function localIdentity(
         userAgent,
       });
       if (!response.ok) throw new SignInRefused("The email address or the password is wrong");
+      const { twoFactorRedirect } = await response.json();
+      if (twoFactorRedirect) throw new SecondFactorNeeded(onlyCookies(response.headers));
       return onlyCookies(response.headers);
+    },
+
+    async signInWithCode(headers, code, from) {
+      // That cookie alone: with a session in reach the code would be taken for that one's account.
+      const cookie = (headers.get("cookie") ?? "").split(/;\s*/)
+        .filter((each) => each.startsWith(`${cookieName("two_factor")}=`)).join("; ");
+      const plain = code.replaceAll(/\s/g, "");
+      const path = /^\d{6}$/.test(plain) ? "verify-totp" : "verify-backup-code";
+      const response = await counted(`/two-factor/${path}`, { code: plain }, from, cookie);
+      return await cookiesOf(response);
     },
 
     async signOut(headers) {
@@ -120,16 +141,8 @@ export function localIdentity(
 
     async changePassword(headers, { present, next }, from) {
       const body = { currentPassword: present, newPassword: next, revokeOtherSessions: true };
-      const response = await counted("/change-password", body, from, headers.get("cookie") ?? "");
-      if (!response.ok) {
-        const { code, message } = await response.json().catch(() => ({}));
-        throw new SignInRefused(
-          code === "INVALID_PASSWORD"
-            ? "That is not your present password"
-            : message ?? "The password could not be changed",
-        );
-      }
-      return onlyCookies(response.headers);
+      const response = await counted("/change-password", body, from, cookieIn(headers));
+      return await cookiesOf(response);
     },
 
     async listSessions(headers) {
@@ -154,6 +167,30 @@ export function localIdentity(
         .asApp`delete from auth.sessions where "userId" = ${session.userId} and id <> ${session.id}`;
       return await this.signOut(headers);
     },
+
+    async hasSecondFactor(headers) {
+      return (await sessionOf(headers)).user.twoFactorEnabled === true;
+    },
+
+    async makeSecondFactor(headers, password, from) {
+      const response = await counted("/two-factor/enable", { password }, from, cookieIn(headers));
+      if (!response.ok) throw await refusalOf(response);
+      const { totpURI, backupCodes } = await response.json();
+      return { uri: totpURI, key: new URL(totpURI).searchParams.get("secret") ?? "", backupCodes };
+    },
+
+    async turnOnSecondFactor(headers, code, from) {
+      const body = { code: code.replaceAll(/\s/g, "") };
+      return await cookiesOf(
+        await counted("/two-factor/verify-totp", body, from, cookieIn(headers)),
+      );
+    },
+
+    async turnOffSecondFactor(headers, password, from) {
+      return await cookiesOf(
+        await counted("/two-factor/disable", { password }, from, cookieIn(headers)),
+      );
+    },
   };
 
   /** Asks better-auth through its handler rather than its API: only the handler counts tries. */
@@ -161,7 +198,7 @@ export function localIdentity(
     path: string,
     body: object,
     { clientIp, userAgent }: SignInSource,
-    cookie?: string,
+    cookie = "",
   ): Promise<Response> {
     const response = await auth.handler(
       new Request(`${options.baseUrl.origin}/api/auth${path}`, {
@@ -171,11 +208,12 @@ export function localIdentity(
           origin: options.baseUrl.origin,
           [CLIENT_IP_HEADER]: clientIp,
           "user-agent": userAgent,
-          ...(cookie === undefined ? {} : { cookie }),
+          ...(cookie ? { cookie } : {}),
         },
         body: JSON.stringify(body),
       }),
     );
+    // An account that is locked for its wrong codes is answered with 429 as well, and no time.
     if (response.status === 429) {
       const waitS = Number(response.headers.get("x-retry-after")) || 60;
       throw new SignInRefused(`Too many tries. Wait ${waitS} seconds and try again`, waitS);
@@ -190,6 +228,30 @@ export function localIdentity(
     return session;
   }
 }
+
+function cookieIn(headers: Headers): string {
+  return headers.get("cookie") ?? "";
+}
+
+async function cookiesOf(response: Response): Promise<Headers> {
+  if (!response.ok) throw await refusalOf(response);
+  return onlyCookies(response.headers);
+}
+
+async function refusalOf(response: Response): Promise<SignInRefused> {
+  const { code, message } = await response.json().catch(() => ({}));
+  return new SignInRefused(REFUSALS[code] ?? message ?? "That was refused");
+}
+
+/** better-auth's codes in Mooring's words; another comes as better-auth says it. */
+const REFUSALS: Record<string, string> = {
+  INVALID_PASSWORD: "That is not your present password",
+  INVALID_CODE: "That is not the code of now. Look whether the clocks are right, and try the next",
+  INVALID_BACKUP_CODE: "That is neither a code of six digits nor a backup code that is left",
+  INVALID_TWO_FACTOR_COOKIE: "That took too long. Sign in again",
+  TOO_MANY_ATTEMPTS_REQUEST_NEW_CODE: "Too many wrong codes. Sign in again",
+  TOTP_ALREADY_ENABLED: "There is a second factor already. Turn it off first",
+};
 
 function onlyCookies(headers: Headers): Headers {
   const cookies = new Headers();

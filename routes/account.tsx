@@ -42,6 +42,27 @@ export function accountRoutes({ identity }: Deps) {
         );
       }
     })
+    .post("/account/second-factor", (c) =>
+      secondFactor(c, async ({ password = "" }) => {
+        const made = await identity.makeSecondFactor(c.req.raw.headers, password, sourceOf(c));
+        // In the answer to the form itself: key and backup codes are shown this once.
+        return await accountPage(c, { secondFactor: made });
+      }, "password"))
+    .post("/account/second-factor/on", (c) =>
+      secondFactor(c, async ({ code = "" }) =>
+        withCookies(
+          await identity.turnOnSecondFactor(c.req.raw.headers, code, sourceOf(c)),
+          goTo(c, "/account", "second-factor-on"),
+        ), "code"))
+    .post(
+      "/account/second-factor/off",
+      (c) =>
+        secondFactor(c, async ({ password = "" }) =>
+          withCookies(
+            await identity.turnOffSecondFactor(c.req.raw.headers, password, sourceOf(c)),
+            goTo(c, "/account", "second-factor-off"),
+          ), "password"),
+    )
     .post("/account/sessions/:id/end", async (c) => {
       await identity.endSession(c.req.raw.headers, c.req.param("id"));
       return goTo(c, "/account", "session-ended");
@@ -52,14 +73,35 @@ export function accountRoutes({ identity }: Deps) {
         goTo(c, "/sign-in", "signed-out-everywhere"),
       ));
 
+  /** A form of the second factor; what is refused stands beside its field. */
+  async function secondFactor(
+    c: Context<Env>,
+    take: (form: Record<string, string>) => Promise<Response>,
+    field: string,
+  ) {
+    try {
+      return await take(await formOf(c));
+    } catch (error) {
+      if (!(error instanceof SignInRefused)) throw error;
+      if (error.retryAfterS) c.header("retry-after", String(error.retryAfterS));
+      const mistakes = { [field]: error.message };
+      return await accountPage(c, { mistakes }, error.retryAfterS ? 429 : 422);
+    }
+  }
+
   async function accountPage(
     c: Context<Env>,
-    again?: Pick<AccountProps, "name" | "mistakes">,
+    more: Pick<AccountProps, "name" | "mistakes" | "secondFactor"> = {},
     status: 422 | 429 = 422,
   ) {
-    const sessions = await identity.listSessions(c.req.raw.headers);
-    const props = { person: c.get("user"), sessions, ...again };
-    return page(c, "Account", <Account {...props} />, again ? status : 200);
+    const headers = c.req.raw.headers;
+    const props = {
+      person: c.get("user"),
+      sessions: await identity.listSessions(headers),
+      hasSecondFactor: await identity.hasSecondFactor(headers),
+      ...more,
+    };
+    return page(c, "Account", <Account {...props} />, more.mistakes ? status : 200);
   }
 }
 

@@ -36,6 +36,8 @@ const SAID: Record<string, string> = {
   "left": "You left the workspace.",
   "name-changed": "Your name is changed.",
   "password-changed": "Your password is changed. You are signed out everywhere else.",
+  "second-factor-on": "From now on signing in asks for a code as well.",
+  "second-factor-off": "Signing in asks for the password alone again.",
   "session-ended": "Signed out there.",
 };
 

@@ -1,18 +1,22 @@
-import type { Person, Session } from "../models/identity.ts";
-import { Confirm, Field, Time } from "./parts.tsx";
+import type { Person, SecondFactor as Made, Session } from "../models/identity.ts";
+import { Confirm, Copy, Field, Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
 export interface AccountProps {
   person: Person;
   sessions: Session[];
+  hasSecondFactor: boolean;
+  /** A key made just now: the one time it is shown. */
+  secondFactor?: Made;
   /** What was typed, when it did not hold. */
   name?: string;
   mistakes?: Record<string, string>;
 }
 
 /** A person's own account. */
-export function Account({ person, sessions, name, mistakes = {} }: AccountProps) {
+export function Account(props: AccountProps) {
+  const { person, sessions, name, mistakes = {} } = props;
   const url = useUrl();
   return (
     <div data-anyone>
@@ -63,7 +67,10 @@ export function Account({ person, sessions, name, mistakes = {} }: AccountProps)
             </form>
           </section>
         </div>
-        <Sessions sessions={sessions} />
+        <div>
+          <Sessions sessions={sessions} />
+          <SecondFactor {...props} />
+        </div>
       </div>
     </div>
   );
@@ -110,6 +117,75 @@ function Sessions({ sessions }: { sessions: Session[] }) {
         <p>Here too. Access tokens and agents' tokens go on working.</p>
       </Confirm>
     </section>
+  );
+}
+
+/** Codes of an authenticator app, asked for beside the password. */
+function SecondFactor({ hasSecondFactor, secondFactor, mistakes = {} }: AccountProps) {
+  const url = useUrl();
+  return (
+    <section class="card" aria-labelledby="second-factor">
+      <h2 id="second-factor">Second factor</h2>
+      {secondFactor
+        ? (
+          <>
+            <p>
+              Put this key into your authenticator app, as one with codes by time, or{" "}
+              <a href={secondFactor.uri}>open it there</a>:
+            </p>
+            <Copy id="second-factor-key" text={secondFactor.key} label="the key" />
+            <p>Keep these codes for when the app is lost. Each serves once:</p>
+            <Copy
+              id="backup-codes"
+              text={secondFactor.backupCodes.join("\n")}
+              label="the backup codes"
+            />
+            <TurnOn />
+          </>
+        )
+        : mistakes.code
+        ? <TurnOn mistake={mistakes.code} />
+        : (
+          <form
+            method="post"
+            action={url(`/account/second-factor${hasSecondFactor ? "/off" : ""}`)}
+          >
+            <p>
+              {hasSecondFactor
+                ? "On: signing in asks for a code of your authenticator app as well."
+                : "Off. With it signing in asks for a code of your authenticator app as well."}
+            </p>
+            <Field
+              name="password"
+              label="Your password"
+              type="password"
+              required
+              autocomplete="current-password"
+              mistake={mistakes.password}
+            />
+            {hasSecondFactor
+              ? <button class="danger">Turn it off</button>
+              : <button>Set it up</button>}
+          </form>
+        )}
+    </section>
+  );
+}
+
+function TurnOn({ mistake }: { mistake?: string }) {
+  const url = useUrl();
+  return (
+    <form method="post" action={url("/account/second-factor/on")}>
+      <Field
+        name="code"
+        label="Code of now"
+        required
+        autocomplete="one-time-code"
+        mistake={mistake}
+        help="The six digits that the app shows. Only then is it asked for."
+      />
+      <button>Turn it on</button>
+    </form>
   );
 }
 

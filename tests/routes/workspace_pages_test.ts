@@ -11,6 +11,21 @@ const ORIGIN = "http://127.0.0.1:4680";
 const HOSTILE = `<img src=x onerror=alert(2)>"'\u202e`;
 const PASSWORD = "a long enough password";
 
+/** The code of now, as an authenticator app makes it (RFC 6238). */
+async function totp(key: string): Promise<string> {
+  const bits = [...key].map((each) =>
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(each).toString(2).padStart(5, "0")
+  ).join("");
+  const bytes = Uint8Array.from(bits.match(/.{8}/g)!, (each) => parseInt(each, 2));
+  const counter = new DataView(new ArrayBuffer(8));
+  counter.setBigUint64(0, BigInt(Math.floor(Date.now() / 30_000)));
+  const hmac = { name: "HMAC", hash: "SHA-1" };
+  const secret = await crypto.subtle.importKey("raw", bytes, hmac, false, ["sign"]);
+  const mac = new DataView(await crypto.subtle.sign("HMAC", secret, counter.buffer));
+  const code = mac.getUint32(mac.getUint8(19) & 15) & 0x7fffffff;
+  return String(code % 1_000_000).padStart(6, "0");
+}
+
 Deno.test({
   name: "the pages of workspaces and of the account",
   sanitizeResources: false,
@@ -327,6 +342,59 @@ Deno.test({
       assert.equal(out.location, "/sign-in?said=signed-out-everywhere");
       assert.equal((await other.get("/account")).status, 303);
       assert.equal((await browser.get("/account")).status, 303);
+    });
+
+    await t.step("with a second factor a password alone signs nobody in", async () => {
+      const { browser } = await person("two@example.com", "member");
+      const refused = await browser.post("/account/second-factor", { password: "wrong wrong" });
+      assert.equal(refused.status, 422);
+      const made = await browser.post("/account/second-factor", { password: PASSWORD });
+      assert.equal(made.status, 200, made.html);
+      const key = /id="second-factor-key"[^>]*><code>([A-Z2-7]+)/.exec(made.html)![1];
+      const [backup] = /id="backup-codes"[^>]*><code>([^<]+)/.exec(made.html)![1].split("\n");
+      // Not yet turned on: the password alone still does.
+      await new Browser().signIn("two@example.com");
+      assert.equal((await browser.post("/account/second-factor/on", { code: "000" })).status, 422);
+      const on = await browser.post("/account/second-factor/on", { code: await totp(key) });
+      assert.equal(on.location, "/account?said=second-factor-on", on.html);
+      assert.match((await browser.get("/account")).html, /On: signing in asks/);
+      const [stored] = await owner<{ secret: string }[]>`select secret from auth.two_factors`;
+      assert.equal(stored.secret.includes(key), false);
+
+      const password = async () => {
+        const other = new Browser();
+        // Another account's session does not stand in for the code.
+        for (const [name, value] of by.owner.browser.cookies) other.cookies.set(name, value);
+        const asked = await other.post("/sign-in", {
+          email: "two@example.com",
+          password: PASSWORD,
+          next: "/servers",
+        });
+        assert.equal(asked.location, "/sign-in/code?next=%2Fservers");
+        return other;
+      };
+      const other = await password();
+      other.cookies.delete("mooring_session");
+      assert.equal((await other.get("/servers")).status, 303, "not signed in yet");
+      const wrong = await other.post("/sign-in/code", { code: "123456", next: "/servers" });
+      assert.equal(wrong.status, 422);
+      const right = await other.post("/sign-in/code", {
+        code: await totp(key),
+        next: "//evil.example",
+      });
+      assert.equal(right.location, "/", right.html);
+      assert.match((await other.get("/account")).html, /two@example.com/);
+
+      const byBackup = await password();
+      assert.equal((await byBackup.post("/sign-in/code", { code: backup })).location, "/");
+      assert.match((await byBackup.get("/account")).html, /two@example.com/);
+      const twice = await password();
+      assert.equal((await twice.post("/sign-in/code", { code: backup })).status, 422);
+      assert.equal((await new Browser().post("/sign-in/code", { code: backup })).status, 422);
+
+      const off = await other.post("/account/second-factor/off", { password: PASSWORD });
+      assert.equal(off.location, "/account?said=second-factor-off", off.html);
+      await new Browser().signIn("two@example.com");
     });
 
     await t.step("tries at the present password are limited", async () => {
