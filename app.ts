@@ -8,6 +8,7 @@ import { compress } from "hono/compress";
 import { csrf } from "hono/csrf";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
+import { accountRoutes } from "./routes/account.tsx";
 import { agentRoutes } from "./routes/agents.tsx";
 import { authorizationRoutes, clientMetadataRoutes } from "./routes/authorizations.tsx";
 import { apiRoutes } from "./routes/api/routes.ts";
@@ -19,10 +20,11 @@ import type { Deps, Env } from "./routes/deps.ts";
 import { problem, showProblem } from "./routes/problem.tsx";
 import { healthRoutes } from "./routes/health.ts";
 import { homeRoutes } from "./routes/home.tsx";
+import { invitationRoutes } from "./routes/invitations.tsx";
 import { marketplaceRoutes } from "./routes/marketplace.tsx";
 import { mcpRoutes } from "./routes/mcp.ts";
 import { profileRoutes } from "./routes/profile.tsx";
-import { requireUser } from "./routes/require_user.tsx";
+import { requireUser, requireWorkspace } from "./routes/require_user.tsx";
 import { remoteServerRoutes } from "./routes/remote_servers.tsx";
 import { serverRoutes } from "./routes/servers.tsx";
 import { sessionRoutes } from "./routes/session.tsx";
@@ -30,6 +32,7 @@ import { staticRoutes } from "./routes/static.ts";
 import { toolboxRoutes } from "./routes/toolbox.ts";
 import { toolboxPageRoutes } from "./routes/toolboxes.tsx";
 import { toolRoutes } from "./routes/tools.tsx";
+import { workspaceRoutes, workspacesRoutes } from "./routes/workspaces.tsx";
 
 /** Largest form, in bytes: some hundred inputs at their limit would not be a person's. */
 const FORM_LIMIT_BYTES = 2 * 1024 * 1024;
@@ -100,7 +103,12 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .use(compress({ encoding: "gzip" }))
     .route("/", clientMetadataRoutes(deps))
     .route("/", sessionRoutes(deps))
+    .route("/", invitationRoutes(deps))
     .use(requireUser(deps))
+    .route("/", accountRoutes(deps))
+    .route("/", workspacesRoutes(deps))
+    .use(requireWorkspace())
+    .route("/", workspaceRoutes(deps))
     .route("/", homeRoutes(deps))
     .route("/", catalogSourceRoutes(deps))
     .route("/", marketplaceRoutes(deps))

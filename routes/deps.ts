@@ -46,5 +46,7 @@ export interface Env {
     /** Set behind requireUser. */
     user: Person;
     workspace: Workspace;
+    /** All that the person is in. */
+    workspaces: Workspace[];
   };
 }

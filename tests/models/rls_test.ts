@@ -7,6 +7,7 @@ import { createPersonalToken, revokePersonalToken } from "../../models/personal_
 import { writeEntry } from "../../models/catalog_sources.ts";
 import { syncDueSources } from "../../models/catalog_sync.ts";
 import { createLog } from "../../models/log.ts";
+import { invite } from "../../models/invitations.ts";
 import { openSession } from "../../models/sessions.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
@@ -39,7 +40,9 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
   // Of a person's profile: those who share a workspace with them.
   profiles: { select: PEOPLE, insert: [], update: [], delete: [] },
   workspaces: { select: PEOPLE, insert: [], update: ["owner"], delete: [] },
+  // Nobody writes members or invitations but by their functions: workspaces_test.ts.
   members: { select: PEOPLE, insert: [], update: [], delete: [] },
+  invitations: { select: ["owner"], insert: [], update: [], delete: [] },
   toolboxes: {
     select: [...PEOPLE, "own agent", "own toolbox"],
     insert: ["owner"],
@@ -176,6 +179,7 @@ for (const kind of KINDS) {
         form: { "env.GITHUB_PERSONAL_ACCESS_TOKEN": "ghp_secret" },
         idempotencyKey: crypto.randomUUID(),
       }, testKey);
+      await invite(db, user, workspaceId, { role: "member", days: "7" });
       const agentId = await createAgent(db, user, workspaceId, "Agent");
       const token = await createToken(db, user, agentId, { name: "t", expiresInDays: null });
       await revokeToken(db, user, agentId, token.id); // the one update there is of a token
@@ -393,6 +397,14 @@ for (const kind of KINDS) {
         profiles: () => ({ user_id: stranger.userId, email: "x" }),
         workspaces: () => ({ id: v7(), name: "x" }),
         members: () => ({ workspace_id: workspaceId, user_id: stranger.userId, role: "owner" }),
+        invitations: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          role: "admin",
+          token_hash: v7(),
+          created_by: user.userId,
+          expires_at: new Date(),
+        }),
         toolboxes: () => ({ id: v7(), workspace_id: workspaceId, name: "x" }),
         catalog_entries: (sql) => ({
           id: v7(),
@@ -680,6 +692,7 @@ for (const kind of KINDS) {
           ["connection_secrets", "ciphertext"],
           ["personal_tokens", "token_hash"],
           ["toolboxes", "enrolment_hash"],
+          ["invitations", "token_hash"],
         ];
         for (const [table, column] of columns) {
           for (const asker of ["owner", "own agent", "nobody"] as Asker[]) {
@@ -717,7 +730,11 @@ for (const kind of KINDS) {
             -- A toolbox's own, for its own servers: toolboxes_test.ts.
             and (p.proname, r.rolname) <> ('roll_back', 'mooring_toolbox')
             -- Tells members alone of their own workspace's forms: servers_test.ts.
-            and (p.proname, r.rolname) <> ('server_of_deploy', 'authenticated')`;
+            and (p.proname, r.rolname) <> ('server_of_deploy', 'authenticated')
+            -- Each asks who asks, under the workspace's lock: workspaces_test.ts.
+            and not (r.rolname = 'authenticated' and p.proname in ('create_workspace', 'delete_workspace',
+              'set_role', 'remove_member', 'transfer_workspace', 'invite', 'revoke_invitation',
+              'accept_invitation'))`;
         assert.deepEqual([...open], []);
       });
 
