@@ -3,6 +3,7 @@ import { createApp } from "../../app.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import { createLog } from "../../models/log.ts";
+import { openOutside } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import type { Role } from "../../models/workspaces.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
@@ -42,6 +43,7 @@ Deno.test({
       setup: null,
       secretsKey: testKey,
       appSigningKey,
+      outside: openOutside(),
       changes: new Changes(db),
       links: null,
       calls: new CallRecorder(db, log),
