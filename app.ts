@@ -24,6 +24,7 @@ import { staticRoutes } from "./routes/static.ts";
 import { toolboxRoutes } from "./routes/toolbox.ts";
 import { toolboxPageRoutes } from "./routes/toolboxes.tsx";
 import { toolRoutes } from "./routes/tools.tsx";
+import { trialRoutes } from "./routes/trials.tsx";
 
 /** Largest form, in bytes: some hundred inputs at their limit would not be a person's. */
 const FORM_LIMIT_BYTES = 2 * 1024 * 1024;
@@ -59,6 +60,8 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
         scriptSrc: ["'self'"],
         styleSrc: ["'self'"],
         imgSrc: ["'self'", "data:"],
+        // Sounds that tools answer with; data: is a document of its own and runs nothing.
+        mediaSrc: ["data:"],
         connectSrc: ["'self'"],
         formAction: ["'self'"],
         baseUri: ["'none'"],
@@ -94,6 +97,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", homeRoutes(deps))
     .route("/", marketplaceRoutes(deps))
     .route("/", toolRoutes(deps))
+    .route("/", trialRoutes(deps))
     .route("/", remoteServerRoutes(deps))
     .route("/", serverRoutes(deps))
     .route("/", agentRoutes(deps))

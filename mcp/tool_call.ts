@@ -3,6 +3,7 @@ import { ErrorCode, objectMembers } from "../dtma/protocol.ts";
 import type { CallRecorder, NewCall, Outcome } from "../models/calls.ts";
 import type { Database, User } from "../models/db.ts";
 import { type ToolbeltServer, toolForTrial } from "../models/toolbelts.ts";
+import type { Outlet } from "./exchange.ts";
 import { isObject } from "./revisions.ts";
 import type { Answer, CallOptions } from "./router.ts";
 import { type Asking, askServer, type WaistClient, type WaistDeps } from "./waist.ts";
@@ -69,6 +70,8 @@ export async function tryTool(
   user: User,
   trial: { serverId: string; name: string; args: Record<string, unknown> },
   signal?: AbortSignal,
+  /** Where its questions are put and its progress is told; without it the server hears of neither. */
+  page?: { ask: NonNullable<Outlet["ask"]>; onNotification: (text: string) => void },
 ): Promise<{ result?: Record<string, unknown>; error?: { code: number; message: string } }> {
   const { workspaceId, server, tool } = await toolForTrial(
     deps.db,
@@ -78,21 +81,23 @@ export async function tryTool(
   );
   const call: ToolCall = {
     workspaceId,
-    // A person's page has no way to put questions.
     client: {
       agentId: null,
       sessionId: null,
-      capabilities: "{}",
+      capabilities: page ? `{"elicitation":{"form":{},"url":{}}}` : "{}",
       clientInfo: null,
       logLevel: null,
     },
     via: "trial",
     server,
     tool,
-    params: new Map([["arguments", JSON.stringify(trial.args)]]),
-    asking: null,
+    params: new Map([
+      ["arguments", JSON.stringify(trial.args)],
+      ...(page ? [["_meta", `{"progressToken":"trial"}`] as const] : []),
+    ]),
+    asking: page ? { ask: page.ask } : null,
   };
-  const answer = await callTool(deps, call, { signal });
+  const answer = await callTool(deps, call, { signal, onNotification: page?.onNotification });
   return { [answer.kind]: JSON.parse(answer.text) };
 }
 

@@ -25,6 +25,8 @@ export interface Change {
   /** Of an MCP client's session, and of the messages that wait for it. */
   session?: string;
   stream?: string;
+  /** Of a person's trial of a tool. */
+  run?: string;
 }
 
 /** Wakes on changes; the callback must read the tables for what changed. Resolves to the way to stop. */
