@@ -9,13 +9,18 @@ import { csrf } from "hono/csrf";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { agentRoutes } from "./routes/agents.tsx";
+import { authorizationRoutes, clientMetadataRoutes } from "./routes/authorizations.tsx";
+import { apiRoutes } from "./routes/api/routes.ts";
+import { apiDocsRoutes } from "./routes/api_docs.tsx";
 import { connectionRoutes } from "./routes/connections.tsx";
+import { callRoutes } from "./routes/calls.tsx";
 import type { Deps, Env } from "./routes/deps.ts";
 import { problem, showProblem } from "./routes/problem.tsx";
 import { healthRoutes } from "./routes/health.ts";
 import { homeRoutes } from "./routes/home.tsx";
 import { marketplaceRoutes } from "./routes/marketplace.tsx";
 import { mcpRoutes } from "./routes/mcp.ts";
+import { profileRoutes } from "./routes/profile.tsx";
 import { requireUser } from "./routes/require_user.tsx";
 import { remoteServerRoutes } from "./routes/remote_servers.tsx";
 import { serverRoutes } from "./routes/servers.tsx";
@@ -76,6 +81,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", healthRoutes(deps))
     .route("/", staticFiles)
     .route("/", mcpRoutes(deps))
+    .route("/", apiRoutes(deps))
     .route("/", toolboxRoutes(deps))
     // People: forms of other sites are refused, and pages are compressed.
     .use(csrf({
@@ -92,6 +98,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
         ),
     }))
     .use(compress({ encoding: "gzip" }))
+    .route("/", clientMetadataRoutes(deps))
     .route("/", sessionRoutes(deps))
     .use(requireUser(deps))
     .route("/", homeRoutes(deps))
@@ -99,10 +106,14 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", toolRoutes(deps))
     .route("/", trialRoutes(deps))
     .route("/", remoteServerRoutes(deps))
+    .route("/", authorizationRoutes(deps))
     .route("/", serverRoutes(deps))
     .route("/", agentRoutes(deps))
     .route("/", connectionRoutes(deps))
+    .route("/", callRoutes(deps))
     .route("/", toolboxPageRoutes(deps))
+    .route("/", profileRoutes(deps))
+    .route("/", apiDocsRoutes(deps))
     .notFound((c) =>
       showProblem(c, 404, "Not found", "There is no such page. It may have been removed.")
     )

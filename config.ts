@@ -13,6 +13,10 @@ export interface Config {
   secretsKey: string | null;
   /** Where other replicas of the app, over the same database, reach this one; null when it is alone. */
   replicaAddress: URL | null;
+  /** Names that remote servers may sign people in at, though they are of a private network. */
+  oauthPrivateHosts: string[];
+  /** What goes out goes through a proxy, as `fetch` does with these variables. */
+  isProxied: boolean;
   owner: { email: string; password: string } | null;
   /** Whether this machine's own toolbox runs beside the app: of several replicas one has it at most. */
   localToolbox: boolean;
@@ -45,6 +49,14 @@ const Environment = z.object({
     z.url({ protocol: /^https?$/, message: "must be an http or https URL" })
       .refine((url) => !url.includes("?") && !url.includes("#"), "must not have a query"),
   ),
+  OAUTH_PRIVATE_HOSTS: optional(
+    z.string().toLowerCase().regex(
+      /^[a-z0-9.-]+( *, *[a-z0-9.-]+)*$/,
+      "must be names of hosts, with commas between them",
+    ),
+  ),
+  HTTPS_PROXY: optional(z.string()),
+  https_proxy: optional(z.string()),
   OWNER_EMAIL: optional(z.email("must be an email address")),
   OWNER_PASSWORD: optional(z.string().min(10, "must have at least 10 characters").max(256)),
   LOCAL_TOOLBOX: optional(z.enum(["on", "off"], "must be on or off")),
@@ -81,6 +93,8 @@ export function readConfig(environment: Record<string, string>, home: string): C
     databaseUrl: env.DATABASE_URL ?? null,
     secretsKey: env.SECRETS_KEY ?? null,
     replicaAddress: env.REPLICA_ADDRESS ? new URL(env.REPLICA_ADDRESS) : null,
+    oauthPrivateHosts: env.OAUTH_PRIVATE_HOSTS?.split(/ *, */) ?? [],
+    isProxied: Boolean(env.HTTPS_PROXY ?? env.https_proxy),
     owner: env.OWNER_EMAIL ? { email: env.OWNER_EMAIL, password: env.OWNER_PASSWORD! } : null,
     localToolbox: env.LOCAL_TOOLBOX !== "off" && !env.LOCAL_TOOLBOX_TOKEN_FILE,
     localToolboxTokenFile: env.LOCAL_TOOLBOX_TOKEN_FILE ?? null,

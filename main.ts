@@ -16,6 +16,7 @@ import { Changes } from "./models/changes.ts";
 import type { Identity } from "./models/identity.ts";
 import { localIdentity } from "./models/local_identity.ts";
 import { createLog, errorFields } from "./models/log.ts";
+import { openOutside } from "./models/outside.ts";
 import { derivedSecrets, newSecretsKeyText, secretsKeyFrom } from "./models/secrets.ts";
 import { putLocalToolbox } from "./models/toolboxes.ts";
 import builtinCatalog from "./models/catalog_builtin.json" with { type: "json" };
@@ -59,6 +60,7 @@ async function start() {
     identity,
     setup,
     secretsKey,
+    outside: openOutside({ privateHosts: config.oauthPrivateHosts, isProxied: config.isProxied }),
     appSigningKey,
     changes,
     links,

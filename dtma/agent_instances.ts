@@ -6,7 +6,7 @@ import { type ContainerSummary, DockerError, EngineAbsentError } from "./docker.
 import { asFailure } from "./failure.ts";
 import type { BuiltImage } from "./image.ts";
 import { type Host, Instance, type Reachable, type Watcher } from "./instance.ts";
-import { Label } from "./policy.ts";
+import { instanceSpec, Label } from "./policy.ts";
 import type { AgentInstance, Sandbox, ServerSpec } from "./protocol.ts";
 import type { Reporting } from "./reporting.ts";
 import { aborted, sleep } from "./waiting.ts";
@@ -37,6 +37,8 @@ interface Recipe {
   spec: ServerSpec;
   image: BuiltImage;
   hash: string;
+  /** By key: of those with inputs of their own. */
+  ownHashes: Map<string, string>;
   /** The shared instance's: all of a server's are in the same. */
   sandbox: Sandbox | null;
 }
@@ -44,6 +46,7 @@ interface Recipe {
 export class AgentInstances {
   readonly #host: Host;
   readonly #reporting: Reporting;
+  readonly #onRefused: Watcher["refused"];
   readonly #entries = new Map<string, Entry>();
   /** What is being removed: the next of its key has the same name, and waits for it. */
   readonly #ending = new Map<string, Promise<void>>();
@@ -51,9 +54,11 @@ export class AgentInstances {
   #arrival = Promise.withResolvers<void>();
   #recipe: Recipe | null = null;
 
-  constructor(host: Host, reporting: Reporting) {
+  /** @param onRefused told what a remote server refused an adapter */
+  constructor(host: Host, reporting: Reporting, onRefused: Watcher["refused"]) {
     this.#host = host;
     this.#reporting = reporting;
+    this.#onRefused = onRefused;
   }
 
   all(): Instance[] {
@@ -63,12 +68,22 @@ export class AgentInstances {
   /** What instances are made from, from now on; those made from something else end. */
   serve(recipe: Recipe): void {
     this.#recipe = recipe;
-    const { spec, hash } = recipe;
+    const { spec } = recipe;
     for (const [key, entry] of this.#entries) {
       // Also one that is still being started.
-      if (entry.hash !== hash || spec.instances === "shared") {
+      if (entry.hash !== hashOf(recipe, key) || spec.instances === "shared") {
         this.#end(key, "The server was changed");
       } else if (entry.instance) entry.instance.generation = spec.generation;
+    }
+  }
+
+  /** What the adapters of a remote server send from now on. */
+  setHeaders(headers: Record<string, string>): void {
+    if (!this.#recipe) return;
+    const spec = { ...this.#recipe.spec, headers };
+    this.#recipe = { ...this.#recipe, spec };
+    for (const [key, { instance }] of this.#entries) {
+      instance?.setHeaders(instanceSpec(spec, key).headers ?? headers);
     }
   }
 
@@ -97,7 +112,7 @@ export class AgentInstances {
         return { unavailable: `The server has ${INSTANCES_LIMIT} instances, which is the limit` };
       }
       const recipe = this.#recipe;
-      entry = this.#add(key, recipe.hash, (life) => this.#start(key, recipe, life));
+      entry = this.#add(key, hashOf(recipe, key), (life) => this.#start(key, recipe, life));
     }
     if (entry.instance && starts) entry.instance.lastAskedMs = performance.now();
     const up = await Promise.race([entry.up, ...(signal ? [aborted(signal)] : [])]);
@@ -185,12 +200,14 @@ export class AgentInstances {
 
   async #start(
     key: string,
-    { spec, ...made }: Recipe,
+    recipe: Recipe,
     signal: AbortSignal,
   ): Promise<Instance> {
     await this.#ending.get(key);
     signal.throwIfAborted();
-    return await Instance.start(this.#host, this.#watcher(), spec, { ...made, key, signal });
+    const { image, sandbox } = recipe;
+    const start = { image, sandbox, hash: hashOf(recipe, key), key, signal };
+    return await Instance.start(this.#host, this.#watcher(), instanceSpec(recipe.spec, key), start);
   }
 
   /** Until it goes down or nobody calls it any more. */
@@ -255,8 +272,13 @@ export class AgentInstances {
       prompts: nothing,
       templates: nothing,
       health: nothing,
+      refused: this.#onRefused,
     };
   }
+}
+
+function hashOf({ hash, ownHashes }: Recipe, key: string): string {
+  return ownHashes.get(key) ?? hash;
 }
 
 /** What could not be removed while the engine was away is found by the next look at what is there. */

@@ -77,6 +77,8 @@ export interface RequestOptions {
   /** A request of DTMA's own that stays open: log messages are not about it. */
   background?: boolean;
   onNotification?: (notification: JsonRpcNotification) => void;
+  /** Told what the caller's client would have to declare to be asked what the server just asked. */
+  onUndeclared?: (required: Record<string, unknown>) => void;
   /** Of a subscription of 2026-07-28: told what carries its id. The server may end it by cancelling. */
   onSubscribed?: (notification: JsonRpcNotification) => void;
 }
@@ -100,6 +102,8 @@ export interface Receiver {
   notification(notification: JsonRpcNotification): void;
   /** The server asks something, and waits for {@link Connection.answer}. */
   request(request: ServerRequest): void;
+  /** Progress of a request that was answered, by the progress token that it had: as a task goes on. */
+  lateProgress?(token: string, paramsText: string): void;
   log(line: string): void;
 }
 
@@ -472,6 +476,9 @@ export class Connection {
   #progress(params: unknown, textOf: (key: string) => string): void {
     const token = isObject(params) ? params.progressToken : undefined;
     const open = typeof token === "string" ? this.#open.get(token) : undefined;
+    if (!open && typeof token === "string") {
+      return this.#receiver.lateProgress?.(token, textOf("params"));
+    }
     if (!open?.settle || open.options.progressToken === undefined) return;
     const { progressToken, onNotification } = open.options;
     const members = objectMembers(textOf("params")).set("progressToken", progressToken);

@@ -15,6 +15,7 @@ import {
   type ImageScan,
   type Observation,
   OVERTAKEN,
+  type Refusal,
   type Report,
   type ReportedEvent,
   ReportResponse,
@@ -44,6 +45,7 @@ const DENIALS_LIMIT = 1000;
 const EVENTS_PER_REPORT = 1000;
 /** Each has up to fifty findings. */
 const SCANS_PER_REPORT = 20;
+const REFUSALS_PER_REPORT = 1000;
 
 /** Observations above this size, in characters, wait for the next report (one goes in any case). */
 const REPORT_LENGTH = 1024 * 1024;
@@ -225,6 +227,8 @@ export class Reporter {
   #denials = new Map<string, Denial>();
   /** By server. */
   #scans = new Map<string, ImageScan>();
+  /** By server. */
+  #refusals = new Map<string, Refusal>();
   #dropped = 0;
   #changed = Promise.withResolvers<void>();
   #unsent: Report | null = null;
@@ -249,6 +253,7 @@ export class Reporter {
   removed(serverId: string): void {
     this.#observations.delete(serverId);
     this.#scans.delete(serverId);
+    this.#refusals.delete(serverId);
     this.#removed.add(serverId);
     this.#changed.resolve();
   }
@@ -262,6 +267,12 @@ export class Reporter {
   /** What a scanner found in a server's image; of each server the newest counts. */
   scanned(serverId: string, scan: ImageScan): void {
     this.#scans.set(serverId, scan);
+    this.#changed.resolve();
+  }
+
+  /** A remote server refused a request; of each server the newest counts. */
+  refused(refusal: Refusal): void {
+    this.#refusals.set(refusal.serverId, refusal);
     this.#changed.resolve();
   }
 
@@ -359,8 +370,10 @@ export class Reporter {
     const scans = [...this.#scans].slice(0, SCANS_PER_REPORT)
       .map(([serverId, scan]) => ({ serverId, scan }));
     for (const { serverId } of scans) this.#scans.delete(serverId);
+    const refusals = [...this.#refusals.values()].slice(0, REFUSALS_PER_REPORT);
+    for (const { serverId } of refusals) this.#refusals.delete(serverId);
     const size = observations.length + events.length + removed.length + samples.length +
-      denials.length + scans.length;
+      denials.length + scans.length + refusals.length;
     if (size === 0) return null;
     return {
       epoch: this.#options.epoch,
@@ -371,6 +384,7 @@ export class Reporter {
       samples,
       denials,
       scans,
+      ...(refusals.length > 0 && { refusals }),
     };
   }
 

@@ -107,7 +107,7 @@ const UNSUPPORTED_VERSION = -32022;
 
 /** Params that a server which ignores the case of keys (Go's encoding/json) takes for these. */
 const PROTECTED_PARAMS = new Map(
-  ["name", "arguments", "uri", "ref", "taskId", "requestState", "inputResponses", "_meta"]
+  ["name", "arguments", "uri", "ref", "task", "taskId", "requestState", "inputResponses", "_meta"]
     .map((key) => [folded(key), key]),
 );
 

@@ -21,7 +21,8 @@ import {
 import { objectMembers, objectText } from "./json_text.ts";
 import { ErrorCode, INPUT_ERROR } from "./protocol.ts";
 
-const METHODS = ["elicitation/create", "sampling/createMessage", "roots/list"];
+/** What an older server may ask. */
+export const QUESTIONS = ["elicitation/create", "sampling/createMessage", "roots/list"];
 
 /** The calls that can be interrupted by a question (2026-07-28, patterns/mrtr#supported-requests). */
 const INTERRUPTIBLE = ["tools/call", "prompts/get", "resources/read"];
@@ -30,7 +31,7 @@ const INTERRUPTIBLE = ["tools/call", "prompts/get", "resources/read"];
 const HELD_LIMIT = 32;
 
 /** Of one call, not answered yet. */
-const QUESTIONS_LIMIT = 16;
+export const QUESTIONS_LIMIT = 16;
 const QUESTIONS_LENGTH_LIMIT = 1024 * 1024;
 
 /** So long a person may take to answer. */
@@ -102,14 +103,18 @@ export class HeldCalls {
     const { method, idText, paramsText } = request;
     const answer = (outcome: Outcome) => this.#connection.answer(idText, outcome);
     const refuse = (reason: string) => answer(failed(INTERNAL, reason));
-    if (!METHODS.includes(method)) return answer(NOT_FOUND);
+    if (!QUESTIONS.includes(method)) return answer(NOT_FOUND);
     const all = this.#connection.calls();
     const able = all.filter(({ method }) => INTERRUPTIBLE.includes(method));
     if (all.length === 0) return refuse("No call is under way: there is nobody to ask");
     if (able.length === 0) return refuse(`Nothing can be asked during ${all[0].method}`);
     const refusals = able.map(({ options }) => notDeclared(request, options.caller!.capabilities));
     const calls = able.filter((_, index) => refusals[index] === null);
-    if (calls.length === 0) return answer(refusals[0]!);
+    if (calls.length === 0) {
+      // Of several calls it is not known whose question it was.
+      if (able.length === 1) able[0].options.onUndeclared?.(refusals[0]!.required);
+      return answer(refusals[0]!.outcome);
+    }
     if (!this.#connection.areOneCallers(all)) {
       this.#onUnattributed(method);
       return refuse(
@@ -268,39 +273,55 @@ function inputRequired(requestsText: string, state: string | null): JsonRpcRespo
   return { jsonrpc: "2.0", id: "", result: JSON.parse(text), text };
 }
 
+/** Why a caller's client is not asked something: the server's answer, and what was not declared. */
+export interface Undeclared {
+  outcome: Outcome;
+  /** As `requiredCapabilities` of error -32021 has it (2026-07-28, basic#error-codes). */
+  required: Record<string, unknown>;
+}
+
 /** Why a caller's client cannot be asked this; null when it declared that it can. */
-function notDeclared(
+export function notDeclared(
   { method, params }: Pick<ServerRequest, "method" | "params">,
   capabilities: string | undefined,
-): Outcome | null {
+): Undeclared | null {
   const declared = capabilities === undefined ? {} : JSON.parse(capabilities);
   const { elicitation, sampling, roots } = isObject(declared) ? declared : {};
   const asked = isObject(params) ? params : {};
+  const unless = (able: boolean, required: Record<string, unknown>, outcome = NOT_FOUND) =>
+    able ? null : { outcome, required };
   switch (method) {
     case "roots/list":
-      return isObject(roots) ? null : NOT_FOUND;
+      return unless(isObject(roots), { roots: {} });
     case "sampling/createMessage": {
-      if (!isObject(sampling)) return NOT_FOUND;
       const wantsTools = asked.tools !== undefined || asked.toolChoice !== undefined;
-      return wantsTools && !isObject(sampling.tools)
-        ? failed(INVALID_PARAMS, "The caller's client does not sample with tools")
-        : null;
+      const required = { sampling: wantsTools ? { tools: {} } : {} };
+      if (!isObject(sampling)) return unless(false, required);
+      return unless(
+        !wantsTools || isObject(sampling.tools),
+        required,
+        failed(INVALID_PARAMS, "The caller's client does not sample with tools"),
+      );
     }
     case "elicitation/create": {
-      if (!isObject(elicitation)) return NOT_FOUND;
       const mode = String(asked.mode ?? "form");
+      const required = { elicitation: mode === "url" ? { url: {} } : {} };
+      if (!isObject(elicitation)) return unless(false, required);
       // Nothing in it means forms (client/elicitation#capabilities).
       const modes = Object.keys(elicitation).length === 0 ? ["form"] : Object.keys(elicitation);
-      return modes.includes(mode)
-        ? null
-        : failed(INVALID_PARAMS, `The caller's client does not do elicitation of mode ${mode}`);
+      return unless(
+        modes.includes(mode),
+        required,
+        failed(INVALID_PARAMS, `The caller's client does not do elicitation of mode ${mode}`),
+      );
     }
     default:
-      return NOT_FOUND;
+      return unless(false, {});
   }
 }
 
-function outcomeIn(response: string): Outcome {
+/** A caller's input response, as the server that asked is answered. */
+export function outcomeIn(response: string): Outcome {
   const error = objectMembers(response).get(INPUT_ERROR);
   return error === undefined ? { result: response } : { error };
 }
@@ -312,7 +333,8 @@ function isSameRequest(open: OpenRequest, method: string, subject: string | unde
         JSON.parse(before) === JSON.parse(subject));
 }
 
-function failed(code: number, message: string): Outcome {
+/** The server's question is answered with an error. */
+export function failed(code: number, message: string): Outcome {
   return { error: JSON.stringify({ code, message: message.slice(0, 200) }) };
 }
 

@@ -19,6 +19,8 @@ export async function hostFacts(
     protocolVersion: PROTOCOL_VERSION,
     knowsTiers: true,
     knowsTransports: true,
+    knowsHeaders: true,
+    knowsInstanceInputs: true,
     ...own,
     engine: await engineFacts(docker, sandboxes),
   };

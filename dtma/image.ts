@@ -8,7 +8,7 @@ import type { BuildOptions, Docker, ImageDetails } from "./docker.ts";
 import { DockerError } from "./docker.ts";
 import { explain, ImageError } from "./image_error.ts";
 import {
-  ADAPTER_FILES,
+  ADAPTER_CODE,
   adapterContext,
   BASES,
   type Bases,
@@ -574,8 +574,8 @@ async function join(build: Build, options: EnsureOptions): Promise<BuiltImage> {
 
 function imageKey(wanted: Package, toolboxId: string): Promise<string> {
   // The adapter's own files are what an image for a URL is made of: a newer DTMA brings newer ones.
-  const files = wanted.registry === "remote" ? [ADAPTER_FILES] : [];
-  return shortHash([FORMAT, toolboxId, canonicalize(wanted), ...files]);
+  const own = wanted.registry === "remote" ? [ADAPTER_CODE] : [];
+  return shortHash([FORMAT, toolboxId, canonicalize(wanted), ...own]);
 }
 
 /** Scripts or not, a lock file says the same; toolboxes have data directories of their own. */

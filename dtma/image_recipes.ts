@@ -4,6 +4,7 @@
  */
 import launcher from "./launch.sh" with { type: "text" };
 import eventStream from "./remote_adapter/event_stream.mts" with { type: "text" };
+import credentials from "./remote_adapter/credentials.mts" with { type: "text" };
 import adapterMain from "./remote_adapter/main.mts" with { type: "text" };
 import paramHeaders from "./remote_adapter/param_headers.mts" with { type: "text" };
 import remote from "./remote_adapter/remote.mts" with { type: "text" };
@@ -188,8 +189,12 @@ export const ADAPTER_FILES = {
   "event_stream.mts": eventStream,
   "main.mts": adapterMain,
   "param_headers.mts": paramHeaders,
+  "credentials.mts": credentials,
   "remote.mts": remote,
 };
+
+/** By which another adapter is known. */
+export const ADAPTER_CODE = Object.values(ADAPTER_FILES).join("\n");
 
 /** The build context of the adapter before one server. */
 export function adapterContext(

@@ -21,6 +21,7 @@ import {
 } from "./policy.ts";
 import {
   canonicalHash,
+  HEADERS_METHOD,
   type Layer,
   type PromptDefinition,
   promptHash,
@@ -67,6 +68,8 @@ export interface Watcher {
   prompts(prompts: PromptDefinition[] | null): void;
   templates(templates: TemplateDefinition[] | null): void;
   health(latencyMs: number | null): void;
+  /** A remote server refused its adapter a request: {@link Refusal}, as the adapter says it. */
+  refused(params: unknown): void;
 }
 
 const HANDSHAKE_TIMEOUT_MS = 30_000;
@@ -109,6 +112,8 @@ export class Instance {
   /** The end of what the server wrote beside MCP. */
   readonly #logged: Promise<unknown>;
   #session: Session | null = null;
+  /** Came during the handshake. */
+  #nextHeaders: Record<string, string> | null = null;
   /** Aborted when it is let go of. */
   readonly #life = new AbortController();
 
@@ -175,6 +180,7 @@ export class Instance {
       signal.throwIfAborted();
       await docker.startContainer(id);
       if (image.hasLauncher) await send(attachment, launchText(spec));
+      await send(attachment, headersText(spec));
     } catch (error) {
       attachment?.close();
       if (id) await docker.removeContainer(id).catch(() => {});
@@ -218,7 +224,7 @@ export class Instance {
     const attachment = await host.docker.attachContainer(id);
     const transport = transportOf(found);
     // The DTMA before may have died in the middle of a line: end it, so that ours is whole.
-    if (transport.type === "stdio") await send(attachment, "\n");
+    if (transport.type === "stdio") await send(attachment, `\n${headersText(spec)}`);
     // Podman makes one that ended meanwhile ready to be started again: its stream would never end.
     if (!(await host.docker.inspectContainer(id)).State.Running) attachment.close();
     const runtime = Labels[Label.runtime];
@@ -250,10 +256,17 @@ export class Instance {
     return Math.max(this.lastAskedMs, this.#session.lastUsedMs);
   }
 
+  /** Of the adapter of a remote server: what it sends from now on. */
+  setHeaders(headers: Record<string, string>): void {
+    if (this.#session) this.#session.setHeaders(headers);
+    else this.#nextHeaders = headers;
+  }
+
   /** Handshake and tools: afterwards it is {@link reachable}. Throws why it is not. */
   async open(signal: AbortSignal): Promise<void> {
     try {
       const session = this.#session = await this.#handshake(signal);
+      if (this.#nextHeaders) session.setHeaders(this.#nextHeaders);
       session.closed.then(() => this.reachable = null);
       this.#watcher.layer("handshake", "ready", describe(session.serverInfo));
       this.#watcher.event("handshake", "info", `Initialized: ${describe(session.serverInfo)}`);
@@ -332,6 +345,7 @@ export class Instance {
         isTakenOver,
         signal,
         log: (line) => this.#watcher.log.add(line),
+        onRefused: (params) => this.#watcher.refused(params),
       });
       // A verdict only now: a server that exits in any case did not exit because of the probe.
       if (skipProbe && !unprobed.has(imageId)) await unprobed.add(imageId);
@@ -557,6 +571,12 @@ export async function removeContainer(
   });
   await docker.removeContainer(id);
   await egress.close(name);
+}
+
+/** For the adapter of a remote server, before anything else. */
+function headersText({ headers }: ServerSpec): string {
+  if (!headers) return "";
+  return `${JSON.stringify({ jsonrpc: "2.0", method: HEADERS_METHOD, params: { headers } })}\n`;
 }
 
 /** By name. One that is listed twice with two definitions has none: it fits no approval. */

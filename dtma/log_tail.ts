@@ -2,6 +2,7 @@
 
 const LINES = 100;
 const LINE_LENGTH = 2000;
+const RENEWED_KEPT = 4;
 
 /** Read of stderr in a second; what a server writes above it is dropped (docker_attach.ts). */
 const BYTES_PER_SECOND = 256 * 1024;
@@ -14,6 +15,8 @@ export class LogTail {
   readonly #lines: string[] = [];
   #secrets: RegExp | null = null;
   readonly #forms = new Set<string>();
+  /** Forms of values that are renewed, the newest last. */
+  #renewed: Set<string>[] = [];
   /** Longest part of a line that is looked at: a secret that straddles the cut is still masked. */
   #scanLength = LINE_LENGTH;
 
@@ -29,7 +32,19 @@ export class LogTail {
 
   /** Masks these values too from now on: the old ones, because what has them may still speak. */
   maskValues(values: string[]): void {
-    const forms = this.#forms;
+    this.#addForms(values, this.#forms);
+    this.#compile();
+  }
+
+  /** As {@link maskValues}, of values that are renewed all the time: of them the last few. */
+  maskRenewed(values: string[]): void {
+    const forms = new Set<string>();
+    this.#addForms(values, forms);
+    this.#renewed = [...this.#renewed, forms].slice(-RENEWED_KEPT);
+    this.#compile();
+  }
+
+  #addForms(values: string[], forms: Set<string>): void {
     for (const value of values) {
       // A secret of several lines (a PEM key) is seen a line at a time.
       for (const part of [value, ...value.split(/\r?\n/)]) {
@@ -41,6 +56,10 @@ export class LogTail {
           .add(part.toLowerCase());
       }
     }
+  }
+
+  #compile(): void {
+    const forms = this.#renewed.reduce((all, each) => all.union(each), this.#forms);
     const longestFirst = [...forms].sort((a, b) => b.length - a.length);
     this.#scanLength = LINE_LENGTH + (longestFirst[0]?.length ?? 0);
     this.#secrets = longestFirst.length === 0 ? null : new RegExp(

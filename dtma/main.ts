@@ -142,6 +142,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
         scanning?.saw(observation.serverId, observation.imageDigest);
       },
       event: (event) => reporter.event(event),
+      refused: (refusal) => reporter.refused(refusal),
       removed: (serverId) => {
         reporter.removed(serverId);
         scanning?.removed(serverId);

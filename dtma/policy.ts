@@ -270,12 +270,19 @@ function hasSecretFiles(spec: ServerSpec): boolean {
 /** In place of an image, which is not of the hash. */
 const NO_IMAGE: BuiltImage = { id: "", command: [], hasLauncher: true, workingDirectory: null };
 
+/** A spec as one instance has it: an agent's may have inputs of its own. */
+export function instanceSpec<T extends ServerSpec>(spec: T, key: string | null): T {
+  const own = key === null || spec.instances === "shared" ? undefined : spec.instanceInputs?.[key];
+  return own ? { ...spec, ...own } : spec;
+}
+
 /**
  * What a running container is known by: HMAC-SHA-256, as hex, over all that it is made from but its
  * image, its generation and the hosts it may reach. So a change of the spec or of this policy is
  * seen; a rebuilt image, a generation that changes nothing and another allow list, which the egress
  * proxy takes over as it runs, are not (in a sandbox another list is: see {@link knownHosts}). Keyed
  * because secrets are among it, labels are not secret, and a plain hash of a short secret can be guessed.
+ * Of headers only that there are some: they change as it runs, and an adapter of before knows of none.
  *
  * @param sandbox what the container runs in; the tier is not of the hash, only what came of it
  */
@@ -292,7 +299,8 @@ export async function specHash(
     route: spec.network.hosts.length > 0 ? { network: "", proxyAddress: "" } : null,
     sandbox,
   });
-  const { package: from, secrets, secretFiles, restart, instances, transport } = spec;
+  const { package: from, secrets, secretFiles, restart, instances, headers, transport } = spec;
+  const hasHeaders = headers ? { hasHeaders: true } : {};
   const adapter = transport.type === "stdio" ? {} : {
     adapter: adapterConfig({ id: "", name: "", serverId: spec.serverId }, {
       toolboxId: "",
@@ -300,7 +308,11 @@ export async function specHash(
       transport,
     }),
   };
-  const body = canonicalize({ from, made, secrets, secretFiles, restart, instances, ...adapter });
+  const body = canonicalize({
+    ...{ from, made, secrets, secretFiles, restart, instances },
+    ...hasHeaders,
+    ...adapter,
+  });
   const mac = await crypto.subtle.sign("HMAC", key, new TextEncoder().encode(body));
   return new Uint8Array(mac).toHex();
 }

@@ -77,10 +77,20 @@ export const PIN_META = "dev.mooring/definitionHash";
 export const CALLER_META = "dev.mooring/caller";
 
 /**
- * Member of an input response that stands for an error in place of a result: `{ code, message }`, with
- * which a server of an older revision is answered. 2026-07-28 has no such thing.
+ * Member that stands for an error, `{ code, message }`, where 2026-07-28 has no place for one: of an input
+ * response, in place of a result, with which a server of an older revision is answered; and of the data of
+ * error -32021, for the server's own error, which came of a question that its client did not declare.
  */
 export const INPUT_ERROR = "dev.mooring/error";
+
+/** The extension of 2026-07-28 by which a call may be answered with a task (SEP-2663). */
+export const TASKS_EXTENSION = "io.modelcontextprotocol/tasks";
+
+/**
+ * `_meta` key, optional, of what `tasks/get` answers: the newest progress of a task, as the params of
+ * `notifications/progress` without their token. Of a server of 2025-11-25, whose tasks have progress.
+ */
+export const TASK_PROGRESS_META = "dev.mooring/progress";
 
 /**
  * Method of Mooring's own on the data path: the log of a server that its toolbox keeps, as
@@ -96,6 +106,14 @@ export const END_METHOD = "dev.mooring/end";
  * gave it up between two tries. Answered `{}`.
  */
 export const CANCEL_METHOD = "dev.mooring/cancel";
+
+/**
+ * Between DTMA and the adapter of a remote server alone, on its stdio: the headers to send from now on
+ * ({@link ServerSpec}'s), in `params.headers`; and, the other way, what the server refused
+ * ({@link Refusal}, less its server's id).
+ */
+export const HEADERS_METHOD = "dev.mooring/headers";
+export const REFUSED_METHOD = "dev.mooring/refused";
 
 /**
  * Method of Mooring's own on the data path: what is in a server's image, as `{ "bom": ... }` with a
@@ -284,18 +302,11 @@ export const Sandbox = z.object({
 });
 export type Sandbox = z.infer<typeof Sandbox>;
 
-/**
- * What one server should be: everything DTMA needs to run it, and nothing it could be misled by
- * (never a raw HostConfig). Environment and secrets are apart so that secrets can be kept out of
- * labels, logs and reports.
- */
-export const ServerSpec = z.object({
-  serverId: Id,
-  generation: z.int().positive(),
-  /** For container names and messages; not unique. */
-  name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,40}$/),
-  running: z.boolean(),
-  package: Package,
+/** Headers by their names in small letters. */
+const LiveHeaders = z.record(z.string().regex(/^[a-z][a-z0-9-]{0,99}$/), z.string().max(16_384));
+
+/** The inputs of a server's program, secrets apart so that they can be kept out of labels, logs and reports. */
+const Inputs = z.object({
   arguments: z.array(z.string().max(8192)).max(64),
   environment: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32768)),
   secrets: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32768)),
@@ -305,6 +316,28 @@ export const ServerSpec = z.object({
     z.string().max(65536),
   )
     .default({}),
+});
+
+/**
+ * What one server should be: everything DTMA needs to run it, and nothing it could be misled by
+ * (never a raw HostConfig).
+ */
+export const ServerSpec = z.object({
+  serverId: Id,
+  generation: z.int().positive(),
+  /** For container names and messages; not unique. */
+  name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,40}$/),
+  running: z.boolean(),
+  package: Package,
+  ...Inputs.shape,
+  /** By an agent's id: what its own instance is started with in place of the inputs above. */
+  instanceInputs: z.record(InstanceKey, Inputs.extend({ headers: LiveHeaders.optional() }))
+    .optional(),
+  /**
+   * Of a remote server: sent to it with each request, such as an access token, which is renewed while
+   * the adapter runs on. So they are told to it over its stdio, and are no part of what it is known by.
+   */
+  headers: LiveHeaders.optional(),
   network: z.object({ hosts: z.array(HostPort).max(64) }),
   /** Named volumes of the server's own, which outlive its containers; removed with the server on request. */
   volumes: z.array(VolumeSpec).max(4).default([]),
@@ -333,6 +366,10 @@ export const HostFacts = z.object({
   knowsTiers: z.boolean().optional(),
   /** It knows {@link Transport}: without it a server over HTTP would be taken for one on stdio. */
   knowsTransports: z.boolean().optional(),
+  /** It knows the headers of a {@link ServerSpec}: without it a server would be called without its token. */
+  knowsHeaders: z.boolean().optional(),
+  /** It knows the inputs of instances: without it an agent would get the credentials of all. */
+  knowsInstanceInputs: z.boolean().optional(),
   /** What scans images for vulnerabilities; null: nothing does. Not there: DTMA cannot. */
   scanner: z.string().max(20).nullable().optional(),
   /**
@@ -630,6 +667,19 @@ export const ImageScan = z.object({
 });
 export type ImageScan = z.infer<typeof ImageScan>;
 
+/**
+ * That a remote server refused a request: for its credentials (401), or for what they allow (403).
+ * What it says of it is untrusted text.
+ */
+export const Refusal = z.object({
+  serverId: Id,
+  status: z.union([z.literal(401), z.literal(403)]),
+  /** From its challenge (RFC 6750, section 3). */
+  error: z.string().max(100).optional(),
+  scope: z.string().max(2000).optional(),
+});
+export type Refusal = z.infer<typeof Refusal>;
+
 /** Observations and events in order: `(epoch, sequence)` grows; what was seen already is ignored. */
 export const Report = z.object({
   /** New at every start of DTMA; later ones sort after earlier ones (uuid v7). */
@@ -643,6 +693,8 @@ export const Report = z.object({
   denials: z.array(Denial).max(1000).optional(),
   /** Of each server the newest scan of its image. */
   scans: z.array(z.object({ serverId: Id, scan: ImageScan })).max(100).optional(),
+  /** Of each server the newest. */
+  refusals: z.array(Refusal).max(1000).optional(),
 });
 export type Report = z.infer<typeof Report>;
 

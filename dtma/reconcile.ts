@@ -4,7 +4,7 @@ import { BaseImages, type BaseParents } from "./base_images.ts";
 import { Images, type ImagesOptions } from "./image.ts";
 import { BASES } from "./image_recipes.ts";
 import { Label, loadSpecKey } from "./policy.ts";
-import type { Observation, ReportedEvent } from "./protocol.ts";
+import type { Observation, Refusal, ReportedEvent } from "./protocol.ts";
 import { Ceiling } from "./ceiling.ts";
 import type { Desired, WantedServer } from "./desired.ts";
 import type { Log } from "./log.ts";
@@ -26,6 +26,8 @@ export interface ReconcilerOptions {
   event: (event: ReportedEvent) => void;
   /** Called when container, network and unused image of a server are gone. */
   removed: (serverId: string) => void;
+  /** Called when a remote server refused its adapter a request. */
+  refused?: (refusal: Refusal) => void;
   /** Called with what the egress proxy refused servers. */
   onDenied?: OnDenied;
   /** Where servers' networks lie, and what of the host's own networks they may reach. */
@@ -98,6 +100,7 @@ export class Reconciler {
       pingEveryMs: options.pingEveryMs ?? 30_000,
       report: options.report,
       event: options.event,
+      refused: options.refused ?? (() => {}),
       removed: (serverId) => {
         this.#loops.delete(serverId);
         options.removed(serverId);

@@ -45,7 +45,10 @@ export class Reporting {
 
   /** The layers of a new generation, none of which is up. */
   begin(spec: ServerSpec, servingGeneration: number | null): void {
-    this.log.maskValues([...Object.values(spec.secrets), ...Object.values(spec.secretFiles)]);
+    for (const { secrets, secretFiles } of [spec, ...Object.values(spec.instanceInputs ?? {})]) {
+      this.log.maskValues([...Object.values(secrets), ...Object.values(secretFiles)]);
+    }
+    if (spec.headers) this.maskHeaders(spec.headers);
     const since = new Date().toISOString();
     const before = this.observation;
     this.observation = {
@@ -75,6 +78,12 @@ export class Reporting {
       instructions: null,
       capabilities: null,
     };
+  }
+
+  /** What is sent to a remote server is shown no more than a secret; nor is what follows a scheme's name. */
+  maskHeaders(headers: Record<string, string>): void {
+    const values = Object.values(headers);
+    this.log.maskRenewed([...values, ...values.map((value) => value.replace(/^\S+ /, ""))]);
   }
 
   close(): void {

@@ -12,12 +12,13 @@ import { asFailure, Failure, SkipProbe, StreamLost } from "./failure.ts";
 import { type BuiltImage, type EnsureOptions, ImageError, type Images } from "./image.ts";
 import { type Host, Instance, type Reachable, removeContainer, type Watcher } from "./instance.ts";
 import { LogFile } from "./log_file.ts";
-import { containerName, Label, ownLabels, specHash, volumeName } from "./policy.ts";
+import { containerName, instanceSpec, Label, ownLabels, specHash, volumeName } from "./policy.ts";
 import {
   type Layer,
   LAYERS,
   type Observation,
   type Package,
+  Refusal,
   type ReportedEvent,
   type Sandbox,
   type ServerSpec,
@@ -47,6 +48,8 @@ export interface Toolbox extends Host {
   isOnTrial(): boolean;
   report(observation: Observation): void;
   event(event: ReportedEvent): void;
+  /** A remote server refused its adapter a request. */
+  refused(refusal: Refusal): void;
   /** The server is gone whole; called before the loop ends. */
   removed(serverId: string): void;
   /** Removes the images that no server is to run on any more. */
@@ -95,6 +98,8 @@ interface Making {
   why: string | null;
   /** What they are known by ({@link specHash}). */
   hash: string;
+  /** By key: those of instances with inputs of their own. */
+  ownHashes: Map<string, string>;
 }
 
 export class ServerLoop {
@@ -132,7 +137,7 @@ export class ServerLoop {
     this.#deletesVolumes = deletesVolumes;
     this.#logFile = new LogFile(toolbox.logDirectory, serverId);
     this.#reporting = new Reporting(toolbox, (line) => this.#logFile.add(line));
-    this.#agents = new AgentInstances(toolbox, this.#reporting);
+    this.#agents = new AgentInstances(toolbox, this.#reporting, (params) => this.#refused(params));
     this.ended = this.#run();
   }
 
@@ -188,9 +193,36 @@ export class ServerLoop {
     const before = this.#wanted;
     if (spec && before && spec.generation < before.generation) return;
     this.#deletesVolumes = deletesVolumes;
-    if (JSON.stringify(spec) === JSON.stringify(before)) return;
     this.#wanted = spec;
+    if (JSON.stringify(spec) === JSON.stringify(before)) return;
+    if (spec?.headers && before?.headers && isSameBut(spec, before)) {
+      if (this.#takesHeaders(spec.headers)) return;
+    }
     this.#superseded.abort(new DOMException("Another generation is wanted", "AbortError"));
+  }
+
+  /**
+   * Gives what runs the headers of now. What sleeps gets them when it is woken.
+   * @returns false when nothing is up: perhaps for want of them, so it is tried anew
+   */
+  #takesHeaders(headers: Record<string, string>): boolean {
+    if (!this.#primary?.reachable && !this.#wake) return false;
+    this.#reporting.maskHeaders(headers);
+    this.#primary?.setHeaders(headers);
+    this.#agents.setHeaders(headers);
+    return true;
+  }
+
+  /** An adapter's word on what its remote server refused: the app may renew what it sends. */
+  #refused(params: unknown): void {
+    if (this.#wanted?.package.registry !== "remote") return;
+    const refusal = Refusal.safeParse({ ...params as object, serverId: this.#serverId });
+    if (refusal.success) this.#toolbox.refused(refusal.data);
+  }
+
+  /** A spec as it was begun with, with the headers of now. */
+  #current(spec: WantedServer): WantedServer {
+    return this.#wanted?.headers ? { ...spec, headers: this.#wanted.headers } : spec;
   }
 
   /** Lets go of the containers, which go on running, and ends the loop. */
@@ -443,12 +475,8 @@ export class ServerLoop {
     refuseOutdated(containers, spec);
     const making = await this.#making(spec, containers);
     // One that is refused has no container: what runs of an older generation serves nevertheless.
-    await this.#survey(
-      spec,
-      making instanceof SandboxError ? null : making.hash,
-      containers,
-      signal,
-    );
+    const wanted = making instanceof SandboxError ? null : making;
+    await this.#survey(spec, wanted, containers, signal);
     if (making instanceof SandboxError) {
       throw new Failure("container", making.reason, making.nextStep, "final");
     }
@@ -471,8 +499,7 @@ export class ServerLoop {
     if (this.#primary) {
       this.#replace(this.#primary, fresh);
     } else this.#primary = fresh;
-    const { hash, sandbox } = making;
-    this.#agents.serve({ spec, image, hash, sandbox });
+    this.#agents.serve({ ...making, spec: this.#current(spec), image });
     this.#up(fresh, spec, making);
     await this.#collect();
     return fresh;
@@ -488,9 +515,13 @@ export class ServerLoop {
     containers: ContainerSummary[],
   ): Promise<Making | SandboxError> {
     const { sandboxes, specKey } = this.#toolbox;
-    const of = async (sandbox: Sandbox | null, why: string | null): Promise<Making> => (
-      { sandbox, why, hash: await specHash(spec, specKey, sandbox) }
-    );
+    const of = async (sandbox: Sandbox | null, why: string | null): Promise<Making> => {
+      const ownHashes = new Map<string, string>();
+      for (const key of Object.keys(spec.instanceInputs ?? {})) {
+        ownHashes.set(key, await specHash(instanceSpec(spec, key), specKey, sandbox));
+      }
+      return { sandbox, why, hash: await specHash(spec, specKey, sandbox), ownHashes };
+    };
     const wouldBe = async () => isolationFor(spec, await sandboxes.find(), sandboxes.owner);
     for (const { Labels } of sharedRunning(containers)) {
       const runtime = Labels[Label.runtime] ?? null;
@@ -532,8 +563,7 @@ export class ServerLoop {
     kept.generation = spec.generation;
     if (spec.instances !== "shared") {
       const image = await this.#toolbox.images.ensure(spec.package, { signal });
-      const { hash, sandbox } = making;
-      this.#agents.serve({ spec, image, hash, sandbox });
+      this.#agents.serve({ ...making, spec: this.#current(spec), image });
     }
     this.#reporting.layer("image", { state: "ready", detail: "Was there already" });
     this.#reporting.layer("container", { state: "ready", detail: "Runs as it did" });
@@ -550,6 +580,8 @@ export class ServerLoop {
     observation.unsandboxed = why?.slice(0, 500) ?? null;
     observation.servingGeneration = spec.generation;
     observation.gaveUp = false;
+    // What runs on may have others than those that came with this spec.
+    if (this.#wanted?.headers) this.#takesHeaders(this.#wanted.headers);
     this.#reporting.handshake(instance.serverInfo);
     this.#reporting.toolsReady();
     this.#releaseSlot();
@@ -572,20 +604,20 @@ export class ServerLoop {
   /** Looks at what is there: takes over what runs, and removes what should not be. */
   async #survey(
     spec: ServerSpec,
-    hash: string | null,
+    making: Making | null,
     containers: ContainerSummary[],
     signal: AbortSignal,
   ): Promise<void> {
     const known = new Set(this.running.map(({ containerId }) => containerId));
     const running = containers.filter(({ State, Id }) => State === "running" && !known.has(Id));
     const shared = sharedRunning(running);
-    const asItShouldBe = shared.find(({ Labels }) => Labels[Label.spec] === hash);
+    const asItShouldBe = shared.find(({ Labels }) => Labels[Label.spec] === making?.hash);
     // One of an older generation serves until the new one can; not where both would write a volume.
     const found = asItShouldBe ?? (spec.volumes.length === 0 ? shared[0] : undefined);
-    const agents = running.filter(({ Labels }) =>
-      Labels[Label.instance] !== undefined && Labels[Label.spec] === hash &&
-      spec.instances !== "shared"
-    );
+    const agents = spec.instances === "shared" || !making ? [] : running.filter(({ Labels }) => {
+      const key = Labels[Label.instance];
+      return key !== undefined && Labels[Label.spec] === (making.ownHashes.get(key) ?? making.hash);
+    });
     const kept = new Set([...known, ...agents.map(({ Id }) => Id)]);
     if (found && !this.#primary) kept.add(found.Id);
     for (const each of containers) {
@@ -593,7 +625,9 @@ export class ServerLoop {
       await this.#removeContainer(each);
     }
     if (found && !this.#primary) await this.#adopt(found, spec, found === asItShouldBe, signal);
-    for (const each of agents) this.#agents.adopt(each, spec);
+    for (const each of agents) {
+      this.#agents.adopt(each, instanceSpec(this.#current(spec), each.Labels[Label.instance]));
+    }
   }
 
   async #adopt(
@@ -603,7 +637,7 @@ export class ServerLoop {
     signal: AbortSignal,
   ): Promise<void> {
     const watcher = isAsItShouldBe ? this.#watcher() : this.#silentWatcher();
-    const instance = await Instance.adopt(this.#toolbox, watcher, found, spec);
+    const instance = await Instance.adopt(this.#toolbox, watcher, found, this.#current(spec));
     if (isAsItShouldBe) {
       this.#reporting.layer("image", { state: "ready", detail: "Was there already" });
       this.#reporting.layer("container", {
@@ -670,7 +704,8 @@ export class ServerLoop {
     this.#reporting.layer("container", { state: "working", detail: "Starting" });
     this.#reporting.waitAbove("container");
     const start = { image, hash, sandbox, key: null, signal };
-    const instance = await Instance.start(this.#toolbox, this.#watcher(), spec, start);
+    const current = this.#current(spec);
+    const instance = await Instance.start(this.#toolbox, this.#watcher(), current, start);
     const observation = this.#reporting.observation!;
     observation.containerId = instance.container.id;
     observation.sandbox = sandbox;
@@ -794,6 +829,7 @@ export class ServerLoop {
       prompts: (prompts) => reporting.prompts(prompts),
       templates: (templates) => reporting.templates(templates),
       health: (latencyMs) => reporting.health(latencyMs),
+      refused: (params) => this.#refused(params),
     };
   }
 
@@ -899,6 +935,12 @@ function notAtHome({ layer, reason, nextStep, kind }: Failure, spec: ServerSpec,
     `${nextStep} It runs in ${title}, in which not every program works: if this one does ` +
     `not, ${away}.`;
   return new Failure(layer, reason, advice, kind);
+}
+
+/** Whether two specs say the same but for their headers. */
+function isSameBut(spec: WantedServer, other: WantedServer | null): boolean {
+  const without = (of: WantedServer | null) => JSON.stringify({ ...of, headers: undefined });
+  return without(spec) === without(other);
 }
 
 /** Of all instances those that run for every caller, newest generation first. */

@@ -9,7 +9,7 @@
  *
  * Servers over HTTP have an adapter before them, which is on stdio (adapter.ts, remote_adapter/).
  *
- * Not here yet: tasks of 2025-11-25, which are not those of the waist.
+ * Its tasks, which are others before 2026-07-28, are legacy_tasks.ts's.
  */
 import { Connection, isObject, rateLimited } from "./connection.ts";
 import {
@@ -24,12 +24,17 @@ import {
 } from "./connection.ts";
 import { HeldCalls, isHeldState, lostCall, urlElicitations } from "./held_calls.ts";
 import { objectMembers, objectText } from "./json_text.ts";
+import { LegacyTasks, TASK_METHODS } from "./legacy_tasks.ts";
 import { type Ask, bounded, listAll } from "./listing.ts";
 import {
   CALLER_META,
   ErrorCode,
+  HEADERS_METHOD,
+  INPUT_ERROR,
   PIN_META,
   type PromptDefinition,
+  REFUSED_METHOD,
+  TASKS_EXTENSION,
   type ToolDefinition,
   WAIST_REVISION,
 } from "./protocol.ts";
@@ -74,7 +79,7 @@ export interface Session {
   readonly held: number;
   /** Cancels the call that waits under this `requestState`, if it does; see held_calls.ts. */
   cancelHeld(requestState: unknown): void;
-  /** Callers that wait for changes of a resource. */
+  /** Callers that wait for changes of a resource or a task. */
   readonly listeners: number;
   /** When a call was last made or answered, by the monotonic clock. */
   readonly lastUsedMs: number;
@@ -83,6 +88,8 @@ export interface Session {
    * @returns the milliseconds it took; null when none came in time
    */
   ping(timeoutMs: number): Promise<number | null>;
+  /** Tells the adapter of a remote server the headers to send from now on. */
+  setHeaders(headers: Record<string, string>): void;
   /** Called when the server says that one of its lists changed, as often as it says so. */
   onListChanged: ((list: List) => void) | null;
   /** Called when the server asked something by this method, and could not say of whom. */
@@ -108,6 +115,8 @@ export interface SessionOptions {
   signal?: AbortSignal;
   /** What the server does against the protocol and what it logs; not yet fit to be shown. */
   log: (line: string) => void;
+  /** Told what a remote server refused its adapter ({@link REFUSED_METHOD}); without it nobody is. */
+  onRefused?: (params: unknown) => void;
 }
 
 /** The server did not come to an understanding with us: why, and what a person can do. */
@@ -140,6 +149,9 @@ const LEGACY_CAPABILITIES = {
   sampling: { tools: {} },
   roots: {},
 };
+
+/** To a server of 2026-07-28 in requests of our own: it may list by them what it has for which client. */
+const OWN_CAPABILITIES = { ...LEGACY_CAPABILITIES, extensions: { [TASKS_EXTENSION]: {} } };
 
 /** What an older server is asked of the waist's methods, beside `server/discover`. */
 const LEGACY_METHODS = new Set([
@@ -186,7 +198,9 @@ const PROBE_TIMEOUT_MS = 2000;
 
 const PAGE_TIMEOUT_MS = 30_000;
 
-const UNSUPPORTED_VERSION = -32022;
+const OWN_CODES = new Set<number>(Object.values(ErrorCode));
+
+const UNSUPPORTED_VERSION = -32022, MISSING_CAPABILITY = -32021;
 
 const TOO_LATE = "The handshake took too long";
 
@@ -231,12 +245,14 @@ class StdioSession implements Session {
   readonly closed: Promise<string>;
   readonly #connection: Connection;
   readonly #log: (line: string) => void;
+  readonly #onRefused: SessionOptions["onRefused"];
   readonly #held: HeldCalls;
   readonly #subscriptions: Subscriptions;
+  readonly #tasks: LegacyTasks;
   #era: "unknown" | "modern" | "legacy" = "unknown";
   /** The subscription to changes of the lists, with a server of 2026-07-28. */
   readonly #subscription = new AbortController();
-  /** Callers' own subscriptions with a server of 2026-07-28, and those of them to resources. */
+  /** Callers' own subscriptions with a server of 2026-07-28, and those to resources or tasks. */
   #listening = 0;
   #listeningToResources = 0;
   /** The lowest that an older server was told, as an index of {@link LOG_LEVELS}. */
@@ -244,12 +260,14 @@ class StdioSession implements Session {
 
   constructor(
     stdio: Parameters<typeof openSession>[0],
-    { log, holdMs, isTakenOver }: SessionOptions,
+    { log, holdMs, isTakenOver, onRefused }: SessionOptions,
   ) {
     this.#log = rateLimited(log);
+    this.#onRefused = onRefused;
     this.#connection = new Connection(stdio, {
       notification: (notification) => this.#notification(notification),
       request: (request) => this.#serverRequest(request),
+      lateProgress: (token, paramsText) => this.#tasks.progress(token, paramsText),
       log,
     }, { isTakenOver });
     this.#held = new HeldCalls(this.#connection, {
@@ -264,9 +282,11 @@ class StdioSession implements Session {
       }
       return error === undefined;
     });
+    this.#tasks = new LegacyTasks(this.#connection, () => this.#capabilities());
     this.closed = this.#connection.closed;
     this.closed.then(() => {
       this.#held.close();
+      this.#tasks.close();
       this.#subscriptions.close();
     });
   }
@@ -281,6 +301,10 @@ class StdioSession implements Session {
 
   get listeners(): number {
     return this.#subscriptions.count + this.#listeningToResources;
+  }
+
+  setHeaders(headers: Record<string, string>): void {
+    this.#connection.notify(HEADERS_METHOD, { headers });
   }
 
   cancelHeld(requestState: unknown): void {
@@ -302,7 +326,11 @@ class StdioSession implements Session {
 
   async handshake(skipProbe: boolean): Promise<void> {
     const probe = skipProbe ? null : this.#probe();
-    const verdict = probe && await inTime(probe, PROBE_TIMEOUT_MS);
+    let verdict = probe && await inTime(probe, PROBE_TIMEOUT_MS);
+    // It may refuse one request's version and take the next one's (2026-07-28, basic/versioning).
+    if (verdict && mayTakeAnother(verdict)) {
+      verdict = await inTime(this.#probe(), PROBE_TIMEOUT_MS) ?? verdict;
+    }
     if (this.#connection.over !== null) throw this.#gone(!skipProbe);
     if (verdict && this.#isModern(verdict)) return this.#beginModern(verdict);
 
@@ -325,7 +353,10 @@ class StdioSession implements Session {
   async listTools(signal?: AbortSignal): Promise<ToolDefinition[]> {
     // Asked in any case: a server may have tools and not say so.
     const isSaid = isObject(this.#capabilities().tools);
-    return await listAll<ToolDefinition>(this.#asking(signal), "tools", { mayLack: !isSaid });
+    const options = { mayLack: !isSaid };
+    const tools = await listAll<ToolDefinition>(this.#asking(signal), "tools", options);
+    if (this.#era === "legacy") this.#tasks.learn(tools);
+    return tools;
   }
 
   async listPrompts(signal?: AbortSignal): Promise<PromptDefinition[]> {
@@ -361,7 +392,8 @@ class StdioSession implements Session {
     if (isLegacy && method === "server/discover") {
       return { jsonrpc: "2.0", id, result: this.#discoverResult() };
     }
-    if (isLegacy && !LEGACY_METHODS.has(method)) {
+    const isOfTasks = TASK_METHODS.includes(method);
+    if (isLegacy && !isOfTasks && !LEGACY_METHODS.has(method)) {
       return errorResponse(id, -32601, "Method not found");
     }
     this.lastUsedMs = performance.now();
@@ -377,25 +409,40 @@ class StdioSession implements Session {
       capabilities: meta.get(META_PREFIX + "clientCapabilities"),
       subject: params.get("name") ?? params.get("uri"),
     };
+    if (isLegacy && isOfTasks) {
+      return await this.#tasks.answer(request, params, caller.capabilities, options);
+    }
+    const undeclared: Record<string, unknown> = {};
     const waiting = {
       ...options,
       caller,
       progressToken: meta.get("progressToken"),
       logLevel: logLevel && JSON.parse(logLevel),
+      onUndeclared: (required: Record<string, unknown>) => Object.assign(undeclared, required),
     };
     const state = params.get("requestState");
     const isRetry = isLegacy && state !== undefined;
     if (!isRetry && state && isHeldState(JSON.parse(state))) return lostCall(id);
     if (isLegacy && logLevel) this.#lowerLogLevel(waiting.logLevel);
+    const refused = isLegacy && !isRetry && method === "tools/call"
+      ? this.#tasks.prepare(request, params, caller.capabilities)
+      : null;
+    if (refused) return refused;
+    let progressToken: string | undefined;
     const response = isRetry
       ? await this.#held.retry(request, params, waiting)
       : await this.#connection.request(
         method,
-        (token) => this.#paramsText(params, meta, token),
+        (token) => this.#paramsText(params, meta, progressToken = token),
         waiting,
       );
     this.lastUsedMs = performance.now();
-    return isLegacy ? toWaist(response, request, caller) : completed(response, id);
+    if (!isLegacy) return completed(response, id);
+    if (response.error && Object.keys(undeclared).length > 0) {
+      return missingCapability(response, id, undeclared);
+    }
+    const made = method === "tools/call" ? this.#tasks.created(response, progressToken) : response;
+    return toWaist(made, request, caller);
   }
 
   async #listen(
@@ -410,12 +457,13 @@ class StdioSession implements Session {
     const wanted: unknown = JSON.parse(params.get("notifications") ?? "{}");
     const capabilities = this.#capabilities();
     if (this.#era === "legacy") {
-      const options = { wanted, capabilities, signal, onNotification };
+      const hasTasks = this.#tasks.areServed;
+      const options = { wanted, capabilities, hasTasks, signal, onNotification };
       return await this.#subscriptions.listen(request, options);
     }
     if (this.#listening >= LISTENERS_LIMIT) return tooMany(request.id);
-    const { resourceSubscriptions: uris } = isObject(wanted) ? wanted : {};
-    const isOfResources = Array.isArray(uris) && uris.length > 0;
+    const { resourceSubscriptions: uris, taskIds } = isObject(wanted) ? wanted : {};
+    const isOfResources = [uris, taskIds].some((each) => Array.isArray(each) && each.length > 0);
     const listener = new Listener(request, onNotification);
     this.#listening++;
     if (isOfResources) this.#listeningToResources++;
@@ -555,7 +603,8 @@ class StdioSession implements Session {
     options: RequestOptions = {},
     era = this.#era,
   ): Promise<JsonRpcResponse> {
-    const meta = { _meta: JSON.parse(objectText(modernMeta(new Map()))) };
+    const own = new Map([[META_PREFIX + "clientCapabilities", JSON.stringify(OWN_CAPABILITIES)]]);
+    const meta = { _meta: JSON.parse(objectText(modernMeta(own))) };
     const text = JSON.stringify(era === "modern" ? { ...params, ...meta } : params);
     return this.#connection.request(method, () => text, options);
   }
@@ -581,12 +630,13 @@ class StdioSession implements Session {
   /** What a server of an older revision would answer to `server/discover`. */
   #discoverResult(): Record<string, unknown> {
     const { revision: _, capabilities: __, instructions, ...info } = this.serverInfo;
-    // Its tasks are not those of the waist.
-    const { tasks: ___, ...capabilities } = this.#capabilities();
+    const { tasks: ___, ...others } = this.#capabilities();
+    const extensions = { ...(isObject(others.extensions) ? others.extensions : {}) };
+    if (this.#tasks.areServed) extensions[TASKS_EXTENSION] = {};
     return {
       resultType: "complete",
       supportedVersions: [WAIST_REVISION],
-      capabilities,
+      capabilities: Object.keys(extensions).length > 0 ? { ...others, extensions } : others,
       ...(instructions === undefined ? {} : { instructions }),
       ...(Object.keys(info).length > 0 ? { _meta: { [META_PREFIX + "serverInfo"]: info } } : {}),
       ttlMs: 0,
@@ -600,18 +650,21 @@ class StdioSession implements Session {
 
   #notification(notification: JsonRpcNotification): void {
     const { method, params } = notification;
+    if (method === REFUSED_METHOD) return this.#onRefused?.(params);
     const list = /^notifications\/(tools|prompts|resources)\/list_changed$/.exec(method)?.[1];
     if (list) this.onListChanged?.(list as List);
     if (this.#era !== "legacy") return;
-    if (method === "notifications/cancelled") this.#held.takeBack(params?.requestId);
-    else this.#subscriptions.tell(notification);
+    if (method === "notifications/cancelled") {
+      this.#held.takeBack(params?.requestId);
+      this.#tasks.takeBack(params?.requestId);
+    } else this.#subscriptions.tell(notification);
   }
 
   /** 2026-07-28 has no requests from a server, and answers to them are forbidden. */
   #serverRequest(request: ServerRequest): void {
     if (this.#era === "modern") this.#log(`The server asked ${request.method.slice(0, 100)}`);
-    else if (request.method !== "ping") this.#held.ask(request);
-    else this.#connection.answer(request.idText, { result: "{}" });
+    else if (request.method === "ping") this.#connection.answer(request.idText, { result: "{}" });
+    else if (!this.#tasks.ask(request)) this.#held.ask(request);
   }
 }
 
@@ -645,6 +698,34 @@ function toWaist(
     id,
     CACHEABLE.has(method) ? { ttlMs: 0, cacheScope: "private" } : undefined,
   );
+}
+
+/**
+ * A call failed after its server asked what the caller's client did not declare: the waist names what is
+ * missing (2026-07-28, basic#error-codes), with the server's own error in the data.
+ */
+function missingCapability(
+  { error, text = JSON.stringify(error) }: JsonRpcResponse,
+  id: JsonRpcRequest["id"],
+  required: Record<string, unknown>,
+): JsonRpcResponse {
+  // What went wrong on our side is no answer of the server's.
+  if (OWN_CODES.has(error!.code)) return { jsonrpc: "2.0", id, error, text };
+  const missing = Object.keys(required).join(", ");
+  const members = new Map([
+    ["code", String(MISSING_CAPABILITY)],
+    ["message", JSON.stringify(`The server needs what the client did not declare: ${missing}`)],
+    ["data", `{"requiredCapabilities":${JSON.stringify(required)},"${INPUT_ERROR}":${text}}`],
+  ]);
+  const own = objectText(members);
+  return { jsonrpc: "2.0", id, error: JSON.parse(own), text: own };
+}
+
+/** Whether a server refused a probe's version and names it as one that it supports. */
+function mayTakeAnother({ error }: JsonRpcResponse): boolean {
+  const supported = isObject(error?.data) ? error.data.supported : undefined;
+  return error?.code === UNSUPPORTED_VERSION && Array.isArray(supported) &&
+    supported.includes(WAIST_REVISION);
 }
 
 /** Absent means complete (2026-07-28, basic#resulttype); on the waist it is always said. */

@@ -34,6 +34,9 @@ const LISTS = {
   resourcesListChanged: { method: "notifications/resources/list_changed", capability: "resources" },
 } as const;
 const UPDATED = "notifications/resources/updated";
+const TASK = "notifications/tasks";
+/** What 2025-11-25 calls it. */
+const LEGACY_TASK = "notifications/tasks/status";
 const ACKNOWLEDGED = "notifications/subscriptions/acknowledged";
 
 /** One listener's stream: every message on it carries the id of its request. */
@@ -57,9 +60,9 @@ export class Listener {
   /** Passes a notification of the server on: at once, or within a second with those like it. */
   tell(notification: JsonRpcNotification): void {
     const { method, params } = notification;
-    const isDamped = method === UPDATED || method.endsWith("/list_changed");
+    const isDamped = method === UPDATED || method === TASK || method.endsWith("/list_changed");
     if (!isDamped) return this.#send(notification);
-    const kind = `${method} ${params?.uri ?? ""}`;
+    const kind = `${method} ${params?.uri ?? params?.taskId ?? ""}`;
     const recent = this.#recent.get(kind);
     if (recent) recent.next = notification;
     else if (this.#recent.size < DAMPED_LIMIT) {
@@ -115,6 +118,7 @@ interface Subscriber {
   listener: Listener;
   methods: Set<string>;
   uris: Set<string>;
+  taskIds: Set<unknown>;
   /** What came before the acknowledgement, which has to be first. */
   early: JsonRpcNotification[] | null;
   end: () => void;
@@ -137,19 +141,22 @@ export class Subscriptions {
     this.#ask = ask;
   }
 
-  /** Listeners that wait for changes of resources, for which the server has to run. */
+  /** Listeners that wait for changes of resources or tasks, for which the server has to run. */
   get count(): number {
     let count = 0;
-    for (const { uris } of this.#subscribers) if (uris.size > 0) count++;
+    for (const { uris, taskIds } of this.#subscribers) {
+      if (uris.size > 0 || taskIds.size > 0) count++;
+    }
     return count;
   }
 
   /** Answered when the server's session ends; rejects when the signal is aborted. */
   async listen(
     request: JsonRpcRequest,
-    { wanted, capabilities, signal, onNotification }: {
+    { wanted, capabilities, hasTasks = false, signal, onNotification }: {
       wanted: unknown;
       capabilities: Record<string, unknown>;
+      hasTasks?: boolean;
       signal?: AbortSignal;
       onNotification?: (notification: JsonRpcNotification) => void;
     },
@@ -173,12 +180,18 @@ export class Subscriptions {
         ? asked.filter((uri) => typeof uri === "string").slice(0, URIS_LIMIT)
         : [],
     );
+    const { taskIds: tasks } = wanted;
+    const taskIds = new Set<unknown>(
+      Array.isArray(tasks) && hasTasks ? tasks.slice(0, URIS_LIMIT) : [],
+    );
+    if (taskIds.size > 0) granted.taskIds = [...taskIds];
     const ended = Promise.withResolvers<void>();
     const listener = new Listener(request, onNotification);
     const subscriber: Subscriber = {
       listener,
       methods,
       uris,
+      taskIds,
       early: [],
       end: () => ended.resolve(),
     };
@@ -200,9 +213,20 @@ export class Subscriptions {
     }
   }
 
+  /** Not all that the waist tells with it: who listens asks for the task, which may need an answer by then. */
+  #tellOfTask(taskId: unknown): void {
+    for (const { listener, taskIds, early } of this.#subscribers) {
+      if (!taskIds.has(taskId)) continue;
+      const notification = { jsonrpc: "2.0" as const, method: TASK, params: { taskId } };
+      if (!early) listener.tell(notification);
+      else if (early.length < URIS_LIMIT) early.push(notification);
+    }
+  }
+
   /** A notification of the server, for those who listen for it. */
   tell(notification: JsonRpcNotification): void {
     const { method, params } = notification;
+    if (method === LEGACY_TASK) return this.#tellOfTask(params?.taskId);
     const updated = method === UPDATED
       ? wholesOf(String(params?.uri)).filter((uri) => this.#resources.has(uri))
       : null;

@@ -30,7 +30,23 @@ export interface Outlet {
    * Rejects only with the signal's reason.
    */
   ask: ((method: string, paramsText: string, signal: AbortSignal) => Promise<Answer>) | null;
+  /**
+   * Keeps what another replica needs to bring the answer should this one be lost ({@link TakeOver}). Null
+   * where nobody could ask for it.
+   */
+  remember: ((text: string) => Promise<unknown>) | null;
 }
+
+/**
+ * Goes on with a request whose replica was lost, by what that had kept for it.
+ * @param isCancelled whether the client gave the request up, where the signal is aborted
+ */
+export type TakeOver = (
+  kept: string,
+  outlet: Outlet,
+  signal: AbortSignal,
+  isCancelled: () => boolean,
+) => Promise<Answer>;
 
 /** An answer that takes longer becomes a stream, so that it can be resumed and proxies see it live. */
 const PRIMED_AFTER_MS = 3000;
@@ -80,7 +96,12 @@ export interface Exchanges {
    * The rest of a POST's stream, after the event that the client names; null when it is no event's id.
    * @param onOver told when the stream has ended
    */
-  resume(session: Session, lastEventId: string, onOver: () => void): Response | null;
+  resume(
+    session: Session,
+    lastEventId: string,
+    takeOver: TakeOver,
+    onOver: () => void,
+  ): Response | null;
 }
 
 /** The exchanges of one replica. */
@@ -111,11 +132,11 @@ export function exchanges(deps: ExchangeDeps, sessions: Sessions): Exchanges {
       const exchange = new Exchange(deps, sessions, asked, linger);
       return await exchange.run(work);
     },
-    resume(session, lastEventId, onOver) {
+    resume(session, lastEventId, takeOver, onOver) {
       const from = readEventId(lastEventId);
       if (!from) return null;
       const stream = openEventStream();
-      resumed(deps, sessions, session, from, stream).catch((error) =>
+      resumed(deps, sessions, session, from, takeOver, stream).catch((error) =>
         deps.log.error("A resumed stream broke off", errorFields(error))
       ).finally(() => {
         stream.close();
@@ -187,7 +208,7 @@ class Exchange {
     if (!session) {
       gone.addEventListener("abort", () => this.#isDecided || this.#cancelAll(), { once: true });
     }
-    const outlet: Outlet = {
+    const outlet: Omit<Outlet, "remember"> = {
       notify: (text) => takesStream && this.#notify(text),
       takesNotifications: takesStream,
       ask: session && takesStream ? this.#questions.ask : null,
@@ -195,7 +216,11 @@ class Exchange {
     for (const request of requests) {
       const cancel = new AbortController();
       this.#pending.set(request, cancel);
-      work(request, outlet, cancel.signal)
+      const kept = session && takesStream ? keptName(this.#stream, request.idText) : null;
+      const remember = kept === null
+        ? null
+        : (text: string) => putMessages(this.#deps.db, session!.id, kept, [text], 1);
+      work(request, { ...outlet, remember }, cancel.signal)
         .then((answer) => ({ answer, status: 200 }))
         .catch((error) => cancel.signal.aborted ? null : errorAnswer(error, this.#deps.log))
         .then((settled) => this.#settle(request, settled));
@@ -427,6 +452,7 @@ async function resumed(
   sessions: Sessions,
   session: Session,
   { stream, sequence, ids }: ResumePoint,
+  takeOver: TakeOver,
   to: EventStream,
 ): Promise<void> {
   // Before the first look, so that nothing in between is slept through.
@@ -450,13 +476,56 @@ async function resumed(
         await sessions.tell(session.id, { word: "claim", stream });
       } else if (alive ? alive.ageMs > DEAD_AFTER_MS : performance.now() - since > HANDED_OVER_MS) {
         const pending: string[] = alive ? JSON.parse(alive.message) : ids;
-        for (const id of pending) to.send({ data: envelope(id, lostWithReplica()) });
+        await Promise.all(pending.map(async (id) => {
+          const name = keptName(stream, id);
+          const [kept] = name ? await messagesAfter(db, session.id, name, 0) : [];
+          const answer = kept
+            ? await takenOver(sessions, session, id, kept.message, takeOver, to)
+            : lostWithReplica();
+          if (answer) to.send({ data: envelope(id, answer) });
+        }));
         return;
       }
       await wakeUps.next(1000, to.gone);
     }
   } finally {
     wakeUps.close();
+  }
+}
+
+/** Where a replica keeps what it needs to answer a request of a stream; null of an id that is too long. */
+function keptName(stream: string, idText: string): string | null {
+  return idText.length > 200 ? null : `wait:${stream}:${idText}`;
+}
+
+/** Brings the answer to a request in place of its lost replica; null when nobody waits for it any more. */
+async function takenOver(
+  sessions: Sessions,
+  session: Session,
+  idText: string,
+  kept: string,
+  takeOver: TakeOver,
+  to: EventStream,
+): Promise<Answer | null> {
+  // What it sends has no event's id: a client that loses this stream too asks for the same again.
+  const send = (text: string) => void to.send({ data: text });
+  const asked = questions(send);
+  const cancelled = new AbortController();
+  const stopListening = sessions.listen(session.id, (word) => {
+    if (word.word === "response") return asked.hear(word.id, word.answer);
+    if (word.word !== "cancel" || word.id !== idText) return false;
+    cancelled.abort();
+    return true;
+  });
+  const signal = AbortSignal.any([to.gone, cancelled.signal]);
+  const outlet = { notify: send, takesNotifications: true, ask: asked.ask, remember: null };
+  try {
+    return await takeOver(kept, outlet, signal, () => cancelled.signal.aborted);
+  } catch (error) {
+    if (signal.aborted) return null;
+    throw error;
+  } finally {
+    stopListening();
   }
 }
 

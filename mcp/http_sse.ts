@@ -155,6 +155,7 @@ export function httpSse(deps: HttpSseDeps) {
     });
     const outlet: Outlet = {
       takesNotifications: true,
+      remember: null,
       notify: (text) => out.put(text, true),
       ask,
     };

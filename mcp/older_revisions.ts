@@ -1,5 +1,5 @@
 /** Answers as revisions before 2026-07-28 take them: the policy that revisions.ts writes down. */
-import { objectMembers, objectText, WAIST_REVISION } from "../dtma/protocol.ts";
+import { INPUT_ERROR, objectMembers, objectText, WAIST_REVISION } from "../dtma/protocol.ts";
 import { arrayItems } from "./messages.ts";
 import { isObject, RpcCode } from "./revisions.ts";
 import type { Answer } from "./router.ts";
@@ -21,7 +21,7 @@ export function forRevision(answer: Answer, method: string, revision: string): A
   if (revision === WAIST_REVISION) return answer;
   const members = objectMembers(answer.text);
   for (const name of ["resultType", "ttlMs", "cacheScope"]) members.delete(name);
-  if (method === "tools/call") fitToolResult(members, revision);
+  if (method === "tools/call" || method === "tasks/result") fitToolResult(members, revision);
   if (method === "prompts/get") fitPrompt(members, revision);
   return { kind: "result", text: objectText(members) };
 }
@@ -40,12 +40,22 @@ export function definitionFor<T extends { outputSchema?: unknown; _meta?: unknow
 }
 
 function errorFor(text: string, revision: string): string {
+  if (revision !== WAIST_REVISION && text.includes(INPUT_ERROR)) return ownError(text);
   if (revision !== WAIST_REVISION || !/-320[04]2/.test(text)) return text;
   const members = objectMembers(text);
   const code = Number(members.get("code"));
   if (code === RpcCode.resourceNotFound) members.set("code", String(RpcCode.invalidParams));
   else if (code === -32042) members.set("code", String(RpcCode.internalError));
   return objectText(members);
+}
+
+/** What a server itself said, where the waist says in its place what the client did not declare. */
+function ownError(text: string): string {
+  const members = objectMembers(text);
+  const data = members.get("data");
+  const own = data?.startsWith("{") ? objectMembers(data).get(INPUT_ERROR) : undefined;
+  const isOurs = members.get("code") === String(RpcCode.missingClientCapability);
+  return isOurs && own?.startsWith("{") ? own : text;
 }
 
 function fitToolResult(members: Map<string, string>, revision: string): void {

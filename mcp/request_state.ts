@@ -4,8 +4,8 @@
  * request and until when, so that it opens for nothing else; a call's state is a stranger's input anywhere.
  */
 import type { SigningKey } from "../dtma/protocol.ts";
-import { derivedKey } from "../models/secrets.ts";
 import { RpcCode, RpcError } from "./revisions.ts";
+import { seals } from "./seal.ts";
 
 /** How long a client may take to answer, such as a person who fills in a form. */
 export const STATE_MS = 10 * 60_000;
@@ -27,41 +27,24 @@ export interface RequestStates {
 }
 
 export function requestStates(appSigningKey: SigningKey, ttlMs = STATE_MS): RequestStates {
-  const deriving = derivedKey(appSigningKey, "mooring request state v1");
+  const { seal, open } = seals(appSigningKey, "mooring request state v1");
 
   return {
     async seal(of, state) {
-      const iv = crypto.getRandomValues(new Uint8Array(12));
-      const content = encode(JSON.stringify({ state, until: Date.now() + ttlMs }));
-      const sealed = await crypto.subtle.encrypt(
-        { name: "AES-GCM", iv, additionalData: boundTo(of) },
-        await deriving,
-        content,
-      );
-      return `v1.${toBase64Url(iv)}.${toBase64Url(new Uint8Array(sealed))}`;
+      return await seal(boundTo(of), JSON.stringify({ state, until: Date.now() + ttlMs }));
     },
     async open(of, sealed) {
-      const [, iv, ciphertext] = /^v1\.([\w-]{16})\.([\w-]+)$/.exec(sealed) ?? [];
-      if (!iv) throw refused();
-      let content: { state: string | null; until: number };
-      try {
-        const opened = await crypto.subtle.decrypt(
-          { name: "AES-GCM", iv: fromBase64Url(iv), additionalData: boundTo(of) },
-          await deriving,
-          fromBase64Url(ciphertext),
-        );
-        content = JSON.parse(new TextDecoder().decode(opened));
-      } catch {
-        throw refused();
-      }
+      const opened = await open(boundTo(of), sealed);
+      if (opened === null) throw refused();
+      const content: { state: string | null; until: number } = JSON.parse(opened);
       if (content.until < Date.now()) throw refused();
       return content.state;
     },
   };
 }
 
-function boundTo({ agentId, serverId, method, name }: StateOf): Uint8Array<ArrayBuffer> {
-  return encode(JSON.stringify([agentId, serverId, method, name]));
+function boundTo({ agentId, serverId, method, name }: StateOf): string[] {
+  return [agentId, serverId, method, name];
 }
 
 /** One message for all reasons: which of them it is would help nobody but who tries. */
@@ -71,19 +54,4 @@ function refused(): RpcError {
     "The requestState is not of this request, or too old: send the request again without it",
     200,
   );
-}
-
-function encode(text: string): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(text);
-}
-
-function toBase64Url(bytes: Uint8Array): string {
-  let text = "";
-  for (const byte of bytes) text += String.fromCharCode(byte);
-  return btoa(text).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
-}
-
-function fromBase64Url(text: string): Uint8Array<ArrayBuffer> {
-  const standard = text.replaceAll("-", "+").replaceAll("_", "/");
-  return Uint8Array.from(atob(standard), (char) => char.charCodeAt(0));
 }

@@ -1,5 +1,11 @@
 /** The answer to a request, whatever revision and transport it came by. */
-import { END_METHOD, objectMembers, objectText, WAIST_REVISION } from "../dtma/protocol.ts";
+import {
+  END_METHOD,
+  objectMembers,
+  objectText,
+  TASKS_EXTENSION,
+  WAIST_REVISION,
+} from "../dtma/protocol.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
 import { errorFields, type Log } from "../models/log.ts";
@@ -17,9 +23,9 @@ import {
   resourcesPage,
   routeUri,
 } from "./aggregate.ts";
-import type { Outlet } from "./exchange.ts";
+import { lostWithReplica, type Outlet, type TakeOver } from "./exchange.ts";
 import { type Listening, listening, type Wanted } from "./listening.ts";
-import type { IncomingRequest } from "./messages.ts";
+import { type IncomingRequest, messageText } from "./messages.ts";
 import { definitionFor, forRevision } from "./older_revisions.ts";
 import { requestStates } from "./request_state.ts";
 import {
@@ -36,9 +42,21 @@ import { type Answer, callServer } from "./router.ts";
 import { CALL_TOOL, calledTool, FIND_TOOLS, foundTools } from "./search.ts";
 import type { Caller, Sessions } from "./sessions.ts";
 import { withShownUris } from "./shown_uris.ts";
-import { callTool, type ToolCallDeps } from "./tool_call.ts";
+import { progressOf, waitForTask, waitIn } from "./task_wait.ts";
+import {
+  declaresTasks,
+  hasTasks,
+  LEGACY_TASKS,
+  LISTENED_LIMIT,
+  maySupportTasks,
+  type TaskAsker,
+  tasks,
+  tasksNotDeclared,
+  withTaskSupport,
+} from "./tasks.ts";
+import { callTool, type ToolCall, type ToolCallDeps, visibleToModels } from "./tool_call.ts";
 import { toolbelts } from "./toolbelt_cache.ts";
-import { type Asking, askServer, targetOf, type WaistClient } from "./waist.ts";
+import { type Asking, askServer, clientOf, targetOf, type WaistClient } from "./waist.ts";
 
 export interface ServingDeps extends ToolCallDeps {
   db: Database;
@@ -67,6 +85,8 @@ export interface Serving {
   ): Promise<Answer>;
   /** The answer to `initialize`. @throws {RpcError} when there is no such server */
   initialized(caller: Caller, scope: string | null, revision: string): Promise<Answer>;
+  /** Waits on for the task of a call whose replica was lost; see {@link TakeOver}. */
+  takeOver(client: Client, ...lost: Parameters<TakeOver>): Promise<Answer>;
   /** Ends what servers hold for a session alone. */
   release(session: EndedSession): Promise<void>;
   listening: Listening;
@@ -77,9 +97,10 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
   const known = toolbelts(deps);
   const states = requestStates(deps.appSigningKey);
   const listen = listening(deps, known);
+  const served = tasks(deps);
   sessions.onForgotten = release;
 
-  return { answer, initialized, release, listening: listen };
+  return { answer, initialized, takeOver, release, listening: listen };
 
   async function answer(
     client: Client,
@@ -141,6 +162,11 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
         return await read(client, request, outlet, signal);
       case "completion/complete":
         return await complete(client, request, outlet, signal);
+      case "tasks/get":
+      case "tasks/update":
+      case "tasks/result":
+      case "tasks/cancel":
+        return await ofTask(client, request, outlet, signal);
     }
     throw notServed(method, isModern);
   }
@@ -163,7 +189,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     const named = await toolbeltOf(caller, scope);
     return result({
       protocolVersion: revision,
-      capabilities: capabilitiesOf(named),
+      capabilities: { ...capabilitiesOf(named), ...legacyTasksOf(named, revision) },
       serverInfo: serverInfo(deps),
       instructions: instructionsOf(named),
     });
@@ -172,7 +198,10 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
   function discovered(named: NamedToolbelt): Answer {
     return cacheable({
       supportedVersions: SUPPORTED_REVISIONS,
-      capabilities: capabilitiesOf(named),
+      capabilities: {
+        ...capabilitiesOf(named),
+        ...(named.servers.some(hasTasks) ? { extensions: { [TASKS_EXTENSION]: {} } } : {}),
+      },
       instructions: instructionsOf(named),
     }, 5000);
   }
@@ -198,9 +227,12 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
   ): Answer {
     const { what, member } = LISTS[method];
     const { items, nextCursor } = listPage(named, what, cursor);
-    const texts = items.map((item) =>
-      itemText(what === "tools" ? definitionFor(item, revision) : item)
-    );
+    const texts = items.map((item) => {
+      if (what !== "tools") return itemText(item);
+      const tool = revision === LEGACY_TASKS ? findTool(named, String(item.name)) : undefined;
+      const supporting = tool ? withTaskSupport(item, serverOf(named, tool.serverId)) : item;
+      return itemText(definitionFor(supporting, revision));
+    });
     const page = cacheable(nextCursor === undefined ? {} : { nextCursor }, 5000);
     const members = objectMembers(forRevision(page, method, revision).text);
     return { kind: "result", text: objectText(members.set(member, `[${texts.join(",")}]`)) };
@@ -245,26 +277,37 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
 
   /** A stream of changes, which ends when the client goes. */
   async function subscription(
-    { caller, scope }: Client,
-    { idText, params }: IncomingRequest,
+    client: Client,
+    request: IncomingRequest,
     outlet: Outlet,
     signal: AbortSignal,
   ): Promise<Answer> {
+    const { caller, scope } = client;
+    const { idText, params } = request;
     if (!outlet.takesNotifications) {
       throw new RpcError(RpcCode.invalidRequest, "Accept must name text/event-stream", 406);
     }
     const named = await toolbeltOf(caller, scope);
     const { wanted, honoured } = wantedOf(params.notifications, named);
+    const followed = await served.known(
+      caller.agentId,
+      named,
+      wantedTasks(params.notifications, declaresTasks({ params })),
+    );
+    if (followed.size > 0) honoured.taskIds = [...followed.keys()];
     const meta = `{"${META.subscriptionId}":${idText}}`;
-    const told = (method: string, members: Map<string, string> = new Map()) =>
-      outlet.notify(
-        `{"jsonrpc":"2.0","method":"notifications/${method}","params":${
-          objectText(new Map([["_meta", meta], ...members]))
-        }}`,
-      );
+    const told = (method: string, members: Map<string, string> = new Map()) => {
+      const all = objectMembers(members.get("_meta") ?? "{}").set(META.subscriptionId, idText);
+      const params = objectText(new Map(members).set("_meta", objectText(all)));
+      outlet.notify(messageText(`notifications/${method}`, params));
+    };
     told(
       "subscriptions/acknowledged",
       new Map([["notifications", JSON.stringify(honoured)]]),
+    );
+    const asker = askerOf(client, request, named, NOWHERE);
+    served.follow(asker, followed, (task) => told("tasks", task), signal).catch((error) =>
+      deps.log.error("Tasks are not followed any more", errorFields(error))
     );
     await listen.follow({
       caller,
@@ -312,7 +355,14 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       checkParamHeaders(tool.definition.inputSchema, params.arguments, client.headers);
     }
     const server = serverOf(named, tool.serverId);
+    const isModern = client.revision === WAIST_REVISION;
+    const isLegacyTask = asksForTask(client, named, params);
+    if (isLegacyTask && !maySupportTasks(tool.definition, server)) {
+      throw new RpcError(RpcCode.methodNotFound, "The tool does not run as a task", 200);
+    }
     const asked = await askedFor(client, request, server, tool.name, outlet);
+    // Of 2025-11-25, and to its servers alone; to all others it means nothing.
+    if (!isLegacyTask) asked.params.delete("task");
     const given = asked.params.get("arguments");
     const filled = argumentsText(tool, given ?? "{}");
     if (given !== undefined || filled !== "{}") asked.params.set("arguments", filled);
@@ -320,10 +370,104 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       workspaceId: client.caller.workspaceId,
       via: "bridge",
       server,
-      tool: { name: tool.name, hash: tool.hash, annotations: tool.definition.annotations },
+      serverNow: () => serverNow(client, tool.serverId),
+      tool: {
+        name: tool.name,
+        hash: tool.hash,
+        annotations: tool.definition.annotations,
+        execution: tool.definition.execution,
+      },
+      takesTasks: isLegacyTask || isModern && declaresTasks(request),
+      remember: remembering(outlet, tool.serverId),
       ...asked,
     }, { signal, onNotification: outlet.notify });
-    return withShownUris(named, server, answer);
+    const fitted = withShownUris(named, server, answer);
+    const asker = { agentId: client.caller.agentId, client: asked.client };
+    if (!isLegacyTask) return await served.created(asker, server, fitted);
+    return await served.createdOfLegacy(asker, client.session!, server, fitted);
+  }
+
+  async function ofTask(
+    client: Client,
+    request: IncomingRequest,
+    outlet: Outlet,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const { method } = request;
+    const named = await toolbeltOf(client.caller, client.scope);
+    const isModern = client.revision === WAIST_REVISION;
+    // What the other of the two revisions has.
+    const isServed = isModern
+      ? method !== "tasks/result"
+      : client.revision === LEGACY_TASKS && method !== "tasks/update";
+    if (!isServed || !named.servers.some(hasTasks)) throw notServed(method, isModern);
+    const asker = askerOf(client, request, named, outlet);
+    if (!isModern) {
+      return await served.answerLegacy(
+        asker,
+        request,
+        (serverId) => serverNow(client, serverId),
+        signal,
+      );
+    }
+    if (!declaresTasks(request)) throw tasksNotDeclared();
+    return await served.answer(asker, request, signal);
+  }
+
+  function remembering(
+    { remember }: Outlet,
+    serverId: string,
+  ): ToolCall["remember"] {
+    if (!remember) return undefined;
+    return (waited) =>
+      void remember(JSON.stringify({ serverId, ...waited })).catch((error) =>
+        deps.log.error("A wait for a task could not be kept", errorFields(error))
+      );
+  }
+
+  async function takeOver(
+    client: Client,
+    kept: string,
+    outlet: Outlet,
+    signal: AbortSignal,
+    isCancelled: () => boolean,
+  ): Promise<Answer> {
+    const { serverId, task, token } = JSON.parse(kept);
+    const named = await toolbeltOf(client.caller, client.scope);
+    const server = named.servers.find((server) => server.serverId === serverId);
+    if (!server) return lostWithReplica();
+    const asking = outlet.ask && { ask: outlet.ask };
+    const answer = await waitForTask(deps, waistClient(client, outlet, server), task, asking, {
+      signal,
+      serverNow: () => serverNow(client, serverId),
+      cancels: isCancelled,
+      progress: progressOf(token, outlet.notify),
+    });
+    const shownAnswer = withShownUris(named, server, visibleToModels(answer));
+    return forRevision(shownAnswer, "tools/call", client.revision);
+  }
+
+  function askerOf(
+    client: Client,
+    { paramsText }: IncomingRequest,
+    named: NamedToolbelt,
+    outlet: Outlet,
+  ): TaskAsker {
+    return {
+      agentId: client.caller.agentId,
+      named,
+      client: clientOf(waistClient(client, outlet, null), objectMembers(paramsText).get("_meta")),
+      asking: outlet.ask && { ask: outlet.ask },
+      notify: outlet.notify,
+    };
+  }
+
+  async function serverNow(
+    { caller, scope }: Client,
+    serverId: string,
+  ): Promise<ToolbeltServer | null> {
+    const { servers } = await known.of(caller.agentId, scope);
+    return servers.find((server) => server.serverId === serverId) ?? null;
   }
 
   async function prompt(
@@ -463,7 +607,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     server: ToolbeltServer,
     name: string,
     outlet: Outlet,
-  ): Promise<{ client: WaistClient; params: Map<string, string>; asking: Asking }> {
+  ): Promise<Asked> {
     const params = objectMembers(paramsText);
     if (client.revision !== WAIST_REVISION) {
       // Of the waist alone: from here they would reach a server as if they had been sealed.
@@ -473,16 +617,18 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
         client: waistClient(client, outlet, server),
         params,
         asking: outlet.ask && { ask: outlet.ask },
+        waited: null,
       };
     }
     const of = { agentId: client.caller.agentId, serverId: server.serverId, method, name };
     const given: unknown = JSON.parse(params.get("requestState") ?? "null");
-    if (given !== null) {
+    const waited = given === null ? null : await waitIn(states, of, String(given));
+    if (given !== null && !waited) {
       const state = await states.open(of, String(given));
       if (state === null) params.delete("requestState");
       else params.set("requestState", JSON.stringify(state));
     }
-    return { client: waistClient(client, outlet, server), params, asking: { states, of } };
+    return { client: waistClient(client, outlet, server), params, asking: { states, of }, waited };
   }
 
   async function release({ id, agentId, scope }: EndedSession): Promise<void> {
@@ -513,6 +659,15 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
   }
 }
 
+/** What of a request goes to a server, and how what the server asks comes back. */
+interface Asked {
+  client: WaistClient;
+  params: Map<string, string>;
+  asking: Asking;
+  /** The task that a call waits for since an earlier try. */
+  waited: ToolCall["waited"];
+}
+
 const NOBODY: WaistClient = {
   agentId: null,
   sessionId: null,
@@ -522,7 +677,12 @@ const NOBODY: WaistClient = {
 };
 
 /** Of a request on the client's behalf that tells and asks the client nothing. */
-const NOWHERE: Outlet = { notify: () => {}, takesNotifications: false, ask: null };
+const NOWHERE: Outlet = {
+  notify: () => {},
+  takesNotifications: false,
+  ask: null,
+  remember: null,
+};
 
 const SUBSCRIPTIONS_LIMIT = 1000;
 
@@ -535,12 +695,12 @@ const LISTS = {
 function waistClient(
   { caller, session, revision }: Client,
   outlet: Outlet,
-  server: ToolbeltServer,
+  server: ToolbeltServer | null,
 ): WaistClient {
   if (revision === WAIST_REVISION) {
     return { ...NOBODY, agentId: caller.agentId, capabilities: null };
   }
-  const hasLog = outlet.takesNotifications && isObject(server.capabilities?.logging);
+  const hasLog = outlet.takesNotifications && isObject(server?.capabilities?.logging);
   return {
     agentId: caller.agentId,
     sessionId: session?.id ?? null,
@@ -590,6 +750,37 @@ function capabilitiesOf({ servers }: NamedToolbelt): Record<string, unknown> {
     ...(having("completions").length > 0 ? { completions: {} } : {}),
     ...(having("logging").length > 0 ? { logging: {} } : {}),
   };
+}
+
+/** What a client of 2025-11-25 is told of tasks. Not `list`: servers do not keep apart whose a task is. */
+function legacyTasksOf({ servers }: NamedToolbelt, revision: string): Record<string, unknown> {
+  if (revision !== LEGACY_TASKS || !servers.some(hasTasks)) return {};
+  return { tasks: { cancel: {}, requests: { tools: { call: {} } } } };
+}
+
+/** Whether a call is one of 2025-11-25 that wants to be answered with a task; ignored where none was offered. */
+function asksForTask(
+  { revision, session }: Client,
+  named: NamedToolbelt,
+  { task }: Record<string, unknown>,
+): boolean {
+  return session !== null && isObject(task) && "tasks" in legacyTasksOf(named, revision);
+}
+
+/** The tasks that a listener wants to be told of. @throws {RpcError} */
+function wantedTasks(filter: unknown, isDeclared: boolean): string[] {
+  const taskIds = isObject(filter) ? filter.taskIds : undefined;
+  if (taskIds === undefined) return [];
+  if (!isDeclared) throw tasksNotDeclared();
+  const areIds = Array.isArray(taskIds) && taskIds.every((id) => typeof id === "string");
+  if (!areIds || taskIds.length > LISTENED_LIMIT) {
+    throw new RpcError(
+      RpcCode.invalidParams,
+      `taskIds must be an array of at most ${LISTENED_LIMIT} ids of tasks`,
+      200,
+    );
+  }
+  return taskIds;
 }
 
 /** What a listener wants, and how much of it there is. @throws {RpcError} */

@@ -5,7 +5,7 @@
 import { WAIST_REVISION } from "../dtma/protocol.ts";
 import { errorFields, type Log } from "../models/log.ts";
 import type { Session } from "../models/sessions.ts";
-import { type Exchanges, jsonResponse } from "./exchange.ts";
+import { type Exchanges, jsonResponse, type TakeOver } from "./exchange.ts";
 import type { Limits } from "./limits.ts";
 import {
   envelope,
@@ -144,7 +144,10 @@ export function streamableHttp(deps: TransportDeps) {
     const lastEventId = headers.get("last-event-id");
     if (lastEventId !== null) {
       const done = limits.stream(asked.caller.tokenId);
-      const rest = exchanges.resume(session, lastEventId, done);
+      const { caller, scope } = asked, { revision } = session;
+      const takeOver: TakeOver = (...kept) =>
+        serving.takeOver({ caller, scope, session, revision, headers }, ...kept);
+      const rest = exchanges.resume(session, lastEventId, takeOver, done);
       if (rest) return rest;
       done();
     }

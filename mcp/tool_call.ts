@@ -6,7 +6,23 @@ import { type ToolbeltServer, toolForTrial } from "../models/toolbelts.ts";
 import type { Outlet } from "./exchange.ts";
 import { isObject } from "./revisions.ts";
 import type { Answer, CallOptions } from "./router.ts";
-import { type Asking, askServer, type WaistClient, type WaistDeps } from "./waist.ts";
+import {
+  askTask,
+  createdTask,
+  pollMs,
+  progressOf,
+  type WaitedTask,
+  waitForTask,
+  wantsTasks,
+} from "./task_wait.ts";
+import {
+  type Asking,
+  askServer,
+  clientOf,
+  targetOf,
+  type WaistClient,
+  type WaistDeps,
+} from "./waist.ts";
 
 export interface ToolCallDeps extends WaistDeps {
   calls: CallRecorder;
@@ -17,11 +33,22 @@ export interface ToolCall {
   client: WaistClient;
   via: NewCall["via"];
   server: ToolbeltServer;
-  /** The server's own name for the tool, the hash it is pinned by, and its approved annotations. */
-  tool: { name: string; hash: string; annotations?: unknown };
+  /** The server as it is at another time, for a call that takes long; null when it may not be called. */
+  serverNow: () => Promise<ToolbeltServer | null>;
+  /**
+   * The server's own name for the tool, the hash it is pinned by, its approved annotations, and what it
+   * says of its execution (2025-11-25).
+   */
+  tool: { name: string; hash: string; annotations?: unknown; execution?: unknown };
   /** The texts of the members of the caller's `params`; `arguments` reach the server as they are written. */
   params: Map<string, string>;
   asking: Asking;
+  /** The caller can be answered with a task; for any other a task is waited for. */
+  takesTasks: boolean;
+  /** The task that the call was made into at an earlier try, and waits for answers. */
+  waited: Pick<WaitedTask, "taskId" | "answered"> | null;
+  /** Keeps what another replica needs to wait for the call's task. */
+  remember: ((kept: { task: WaitedTask; token: string | undefined }) => void) | undefined;
 }
 
 /**
@@ -90,34 +117,70 @@ export async function tryTool(
     },
     via: "trial",
     server,
+    serverNow: () => Promise.resolve(server),
     tool,
     params: new Map([
       ["arguments", JSON.stringify(trial.args)],
       ...(page ? [["_meta", `{"progressToken":"trial"}`] as const] : []),
     ]),
     asking: page ? { ask: page.ask } : null,
+    takesTasks: false,
+    waited: null,
+    remember: undefined,
   };
   const answer = await callTool(deps, call, { signal, onNotification: page?.onNotification });
   return { [answer.kind]: JSON.parse(answer.text) };
 }
 
+/** @returns a task for a caller that takes them alone */
 async function send(deps: ToolCallDeps, call: ToolCall, options: CallOptions): Promise<Answer> {
-  const { server, client, tool, asking } = call;
+  const { server, client, tool, asking, takesTasks, waited } = call;
   const { readOnlyHint, idempotentHint } = isObject(tool.annotations) ? tool.annotations : {};
-  return await askServer(
-    deps,
-    client,
-    {
-      server,
-      method: "tools/call",
-      params: new Map(call.params).set("name", JSON.stringify(tool.name)),
-      pin: tool.hash,
-      // A person approved the annotations with the tool.
-      isRepeatable: readOnlyHint === true || idempotentHint === true,
-    },
-    asking,
-    options,
-  );
+  const meta = call.params.get("_meta");
+  const token = meta?.startsWith("{") ? objectMembers(meta).get("progressToken") : undefined;
+  const progress = progressOf(token, options.onNotification);
+  const { instance } = targetOf(server, client);
+  const waiting = clientOf(client, meta);
+  const wait = (task: Omit<WaitedTask, "instance">) =>
+    waitForTask(deps, waiting, { ...task, instance }, asking, {
+      ...options,
+      serverNow: call.serverNow,
+      cancels: () => true,
+      remember: call.remember && ((task) => call.remember!({ task, token })),
+      progress,
+    });
+  const ask = (mayBeTask: boolean) =>
+    askServer(
+      deps,
+      client,
+      {
+        server,
+        method: "tools/call",
+        params: new Map(call.params).set("name", JSON.stringify(tool.name)),
+        pin: tool.hash,
+        // A person approved the annotations with the tool.
+        isRepeatable: readOnlyHint === true || idempotentHint === true,
+        mayBeTask,
+      },
+      asking,
+      { ...options, onNotification: progress.onNotification },
+    );
+
+  if (waited) {
+    const { taskId } = waited;
+    const params = new Map([["inputResponses", call.params.get("inputResponses") ?? "{}"]]);
+    const request = { server, method: "tasks/update", taskId, instance, params };
+    const answer = await askTask(deps, waiting, request, options.signal);
+    return answer.kind === "error" ? answer : await wait({ ...waited, pollMs: 0 });
+  }
+  const mustBeTask = isObject(tool.execution) && tool.execution.taskSupport === "required";
+  let answer = await ask(takesTasks || mustBeTask);
+  // It was not made. A client of 2026-07-28 is told itself what to declare, which it can.
+  if (wantsTasks(answer) && client.capabilities !== null) answer = await ask(true);
+  const task = takesTasks ? null : createdTask(answer);
+  if (!task) return answer;
+  const taskId: unknown = JSON.parse(task.get("taskId") ?? "null");
+  return await wait({ taskId: String(taskId), answered: [], pollMs: pollMs(task) });
 }
 
 function byteLength(text: string): number {
@@ -133,7 +196,7 @@ function ownError(answer: Answer): { code: number; message: string } | null {
 }
 
 /** An error of Mooring's own as a tool's result, which a model reads and can act upon. */
-function visibleToModels(answer: Answer): Answer {
+export function visibleToModels(answer: Answer): Answer {
   const error = ownError(answer);
   if (!error) return answer;
   const result = {

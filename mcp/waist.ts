@@ -10,6 +10,7 @@ import {
   objectMembers,
   objectText,
   PIN_META,
+  TASKS_EXTENSION,
   WAIST_REVISION,
 } from "../dtma/protocol.ts";
 import type { ToolbeltServer } from "../models/toolbelts.ts";
@@ -44,6 +45,10 @@ export interface WaistRequest {
   pin?: string;
   /** It may be sent again when it is not known whether it ran. */
   isRepeatable: boolean;
+  /** The server may answer with a task, which whoever asks here can deal with. */
+  mayBeTask?: boolean;
+  /** Whose instance is asked, where it is not the one that the client's requests go to now. */
+  instance?: string | null;
 }
 
 /** How a server's questions are put to the client. */
@@ -57,6 +62,19 @@ export type Asking =
 /** Questions and answers go to and fro at most so often in one call. */
 const ROUNDS_LIMIT = 32;
 const QUESTIONS = ["elicitation/create", "sampling/createMessage", "roots/list"];
+
+/**
+ * The client of a request as that says itself who it is and what it can do, for requests of ours on its behalf.
+ * @param meta the text of the request's `_meta`
+ */
+export function clientOf(client: WaistClient, meta: string | undefined): WaistClient {
+  const said = meta?.startsWith("{") ? objectMembers(meta) : new Map<string, string>();
+  return {
+    ...client,
+    capabilities: client.capabilities ?? said.get(META.clientCapabilities) ?? "{}",
+    clientInfo: client.clientInfo ?? said.get(META.clientInfo) ?? null,
+  };
+}
 
 /** Where requests to a server go, for a client. */
 export function targetOf(
@@ -86,6 +104,7 @@ export async function askServer(
     return failure(ErrorCode.serverUnavailable, request.server.unavailable);
   }
   const target = targetOf(request.server, client);
+  if (request.instance !== undefined) target.instance = request.instance;
   if (!asking || "states" in asking) {
     const answer = await send(deps, target, client, request, options);
     return asking ? await sealed(answer, asking) : refuseQuestions(answer);
@@ -128,13 +147,13 @@ async function send(
 function requestText(
   { version }: WaistDeps,
   client: WaistClient,
-  { method, params, pin }: WaistRequest,
+  { method, params, pin, mayBeTask = false }: WaistRequest,
 ): string {
   const given = params.get("_meta");
   const meta = given?.startsWith("{") ? objectMembers(given) : new Map<string, string>();
   meta.set(META.protocolVersion, JSON.stringify(WAIST_REVISION));
   const capabilities = client.capabilities ?? meta.get(META.clientCapabilities) ?? "{}";
-  meta.set(META.clientCapabilities, withoutTasks(capabilities));
+  meta.set(META.clientCapabilities, withTasks(capabilities, mayBeTask));
   if (!meta.has(META.clientInfo)) {
     const own = JSON.stringify({ name: "mooring", version });
     meta.set(META.clientInfo, client.clientInfo ?? own);
@@ -152,17 +171,20 @@ function requestText(
   return `{"jsonrpc":"2.0","id":1,"method":${JSON.stringify(method)},"params":${objectText(all)}}`;
 }
 
-/** A task's id would have to be found again among all servers: none is to be answered with one. */
-function withoutTasks(capabilities: string): string {
-  if (!capabilities.includes("tasks")) return capabilities;
+/**
+ * A client's capabilities with the extension of tasks or without it, whatever the client says itself: a
+ * server answers with a task to nobody but who can be given one, or is waited for. `tasks` of 2025-11-25,
+ * by which a client makes tasks of what it is asked, has no counterpart on the waist.
+ */
+function withTasks(capabilities: string, mayBeTask: boolean): string {
+  if (!mayBeTask && !capabilities.includes("tasks")) return capabilities;
   const members = objectMembers(capabilities);
   members.delete("tasks");
   const extensions = members.get("extensions");
-  if (extensions?.startsWith("{")) {
-    const kept = objectMembers(extensions);
-    kept.delete("io.modelcontextprotocol/tasks");
-    members.set("extensions", objectText(kept));
-  }
+  const all = extensions?.startsWith("{") ? objectMembers(extensions) : new Map<string, string>();
+  if (!mayBeTask) all.delete(TASKS_EXTENSION);
+  else if (!all.has(TASKS_EXTENSION)) all.set(TASKS_EXTENSION, "{}");
+  if (all.size > 0 || extensions !== undefined) members.set("extensions", objectText(all));
   return objectText(members);
 }
 
@@ -194,8 +216,8 @@ function refuseQuestions(answer: Answer): Answer {
   );
 }
 
-/** Puts the questions to the client, all at once. @returns their answers, or why they were not put */
-async function putQuestions(
+/** Puts the questions of `inputRequests` to the client, all at once. @returns their answers, or why they were not put */
+export async function putQuestions(
   needed: Map<string, string>,
   ask: NonNullable<Outlet["ask"]>,
   signal = new AbortController().signal,

@@ -71,19 +71,21 @@ export async function renameAgent(db: Database, user: User, agentId: string, nam
   );
 }
 
-/** Says what an agent gets of a server by itself, and how its tools are given to it. */
+/** Says what an agent gets of a server by itself, and how its tools are given to it; what is not said stays. */
 export async function setAgentOptions(
   db: Database,
   user: User,
   agentId: string,
-  { deniesByDefault, presents }: Pick<Agent, "deniesByDefault" | "presents">,
+  { deniesByDefault, presents }: Partial<Pick<Agent, "deniesByDefault" | "presents">>,
 ) {
   await changing(
     db,
     user,
     agentId,
     (sql) =>
-      sql`update agents set denies_by_default = ${deniesByDefault}, presents = ${presents}
+      sql`update agents set
+        denies_by_default = coalesce(${deniesByDefault ?? null}::boolean, denies_by_default),
+        presents = coalesce(${presents ?? null}::text, presents)
       where id = ${agentId}`,
   );
 }

@@ -26,12 +26,12 @@ export interface Call {
 /** A call to be recorded. */
 export type NewCall = Omit<Call, "id" | "agentName"> & { workspaceId: string };
 
-/** The newest calls, newest first; `before` a call's start for older ones. */
+/** The newest calls, newest first; `before` a call's start, or a call, for older ones. */
 export async function listCalls(
   db: Database,
   user: User,
   of: { workspaceId: string } | { agentId: string } | { serverId: string },
-  { limit = 50, before }: { limit?: number; before?: Date } = {},
+  { limit = 50, before }: { limit?: number; before?: Date | Pick<Call, "startedAt" | "id"> } = {},
 ): Promise<Call[]> {
   return await db.asUser(user, async (sql) => {
     const whose = "agentId" in of
@@ -39,13 +39,18 @@ export async function listCalls(
       : "serverId" in of
       ? sql`c.server_id = ${of.serverId}`
       : sql`c.workspace_id = ${of.workspaceId}`;
+    const older = before === undefined
+      ? sql`true`
+      : before instanceof Date
+      ? sql`c.started_at < ${before}`
+      : sql`(c.started_at, c.id) < (${before.startedAt}, ${before.id}::uuid)`;
     return await sql<Call[]>`
       select c.id, c.agent_id as "agentId", a.name as "agentName", c.server_id as "serverId",
         c.server_slug as "serverSlug", c.tool, c.via, c.started_at as "startedAt",
         c.duration_ms as "durationMs", c.outcome, c.error, c.request_bytes as "requestBytes",
         c.response_bytes as "responseBytes"
       from calls c left join agents a on a.id = c.agent_id
-      where ${whose} and ${before ? sql`c.started_at < ${before}` : sql`true`}
+      where ${whose} and ${older}
       order by c.started_at desc, c.id desc limit ${limit}`;
   });
 }

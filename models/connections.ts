@@ -121,6 +121,36 @@ export async function changeTool(
   });
 }
 
+/** The options of all connections of a workspace, as they are kept. */
+export async function listConnectionOptions(
+  db: Database,
+  user: User,
+  workspaceId: string,
+): Promise<{ agentId: string; serverId: string; options: ConnectionOptions }[]> {
+  const rows = await db.asUser(
+    user,
+    async (sql) =>
+      await sql<{ agentId: string; serverId: string; options: unknown }[]>`
+      select agent_id as "agentId", server_id as "serverId", options from connections
+      where workspace_id = ${workspaceId}`,
+  );
+  return rows.map((row) => ({ ...row, options: ConnectionOptions.parse(row.options) }));
+}
+
+/**
+ * Gives a connection options whole, also of tools that its server does not list yet.
+ * @throws {NotFound | Forbidden | Invalid}
+ */
+export async function putConnectionOptions(
+  db: Database,
+  user: User,
+  agentId: string,
+  serverId: string,
+  options: ConnectionOptions,
+): Promise<void> {
+  await changeOptions(db, user, agentId, serverId, () => options);
+}
+
 const MISTAKE = "This does not fit";
 const MISTAKES: Record<string, string> = {
   name: "A name has 1 to 40 letters, digits, _ and -",

@@ -13,6 +13,8 @@ export type Sql = postgres.TransactionSql;
 /** The signed-in person a transaction works for; `userId` is `auth.users.id`. */
 export interface User {
   userId: string;
+  /** The one workspace that they act in, as with a personal token; else all that they belong to. */
+  within?: string;
 }
 
 /** A row changed somewhere: where to look. What is not known of the row is null. */
@@ -127,7 +129,8 @@ function database(sql: postgres.Sql, listen: Listen | null): Database {
     }) as T;
   }
   return {
-    asUser: ({ userId }, work) => as("authenticated", { sub: userId }, work),
+    asUser: ({ userId, within }, work) =>
+      as("authenticated", { sub: userId, mooring_workspace: within }, work),
     asAgent: (agentId, work) => as("mooring_agent", { agent_id: agentId }, work),
     asToolbox: (toolboxId, work) => as("mooring_toolbox", { toolbox_id: toolboxId }, work),
     asApp: sql,

@@ -29,6 +29,30 @@ const RemoteForm = z.object({
     }),
 });
 
+/** What is wrong with a header's value, as a sentence; null: nothing. */
+export function headerMistake(value: string): string | null {
+  return /^[\x20-\x7e]+$/.test(value) ? null : "A header's value is one line of ASCII characters";
+}
+
+/** Whether among these secrets of a remote server is the value of its header Authorization. */
+export function givesAuthorization(
+  { package: wanted, environment }: CatalogEntry,
+  secrets: Record<string, string>,
+): boolean {
+  return wanted.registry === "remote" &&
+    environment.some(({ name, value }) =>
+      value?.toLowerCase() === "authorization" &&
+      Object.hasOwn(secrets, name.replace(/_NAME$/, "_VALUE"))
+    );
+}
+
+/** @throws {Invalid} where no account can be connected */
+export function mustTakeAccount({ package: wanted }: CatalogEntry): void {
+  if (wanted.registry === "remote" && wanted.url.startsWith("https:")) return;
+  const mistake = "The URL must be https where an account is connected";
+  throw new Invalid("One field needs attention", { url: mistake });
+}
+
 /** The field of a header's name; its value is the entry's own secret input. */
 export function headerNameField(n: number): string {
   return `header.${n}`;
@@ -58,9 +82,8 @@ export function remoteEntry(form: Record<string, string>): CatalogEntry {
     } else if (headers.some((other) => other.name.toLowerCase() === name.toLowerCase())) {
       mistakes[field] = `${name} is given twice`;
     } else headers.push({ n, name });
-    if (!/^[\x20-\x7e]+$/.test(value)) {
-      mistakes[`env.HEADER_${n}_VALUE`] = "A header's value is one line of ASCII characters";
-    }
+    const mistake = headerMistake(value);
+    if (mistake) mistakes[`env.HEADER_${n}_VALUE`] = mistake;
   }
   const url = parsed.data?.url;
   if (url?.protocol === "http:" && headers.length > 0) {

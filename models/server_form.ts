@@ -215,7 +215,7 @@ export function resolveInputs(
 }
 
 /** What a secret is kept under: an environment variable's name, or an argument's field. */
-function secretName({ kind, field, input }: AskedInput): string {
+export function secretName({ kind, field, input }: AskedInput): string {
   return kind === "environment" ? input.name : field;
 }
 

@@ -10,6 +10,7 @@ export type ServerStatus =
   | "idle"
   | "stopped"
   | "failed"
+  | "signed_out"
   | "removing"
   | "toolbox_unreachable";
 
@@ -43,6 +44,12 @@ export function statusOf(
   server: Pick<Server, "running" | "removedAt" | "toolboxName"> & {
     /** What its toolbox's DTMA is too old to know of: that it is untrusted, or speaks HTTP. */
     refused?: "tier" | "transport" | null;
+    /** Whose sign-in it is run with, if it is run with one. */
+    authorization?:
+      | { state: "waiting" | "signed_in" | "signed_out"; trouble: string | null }
+      | null;
+    /** It is called with an account, and its toolbox's DTMA does not know of that. */
+    isHeaderless?: boolean;
   },
   layers: Layers,
   toolboxSilentS: number | null,
@@ -89,6 +96,23 @@ export function statusOf(
       statusDetail:
         `It ${what}, and the DTMA of the toolbox "${server.toolboxName}" is too old to ${lacking}, ` +
         "so it is not run there. Update Mooring on that toolbox",
+    };
+  }
+  if (server.authorization && server.authorization.state !== "signed_in") {
+    const { state, trouble } = server.authorization;
+    return {
+      status: "signed_out",
+      statusDetail: state === "waiting"
+        ? "Waits for you to sign in: connect an account below"
+        : `Sign in again: ${trouble ?? "the account's sign-in has ended"}`,
+    };
+  }
+  if (server.isHeaderless) {
+    return {
+      status: "failed",
+      statusDetail:
+        `The DTMA of the toolbox "${server.toolboxName}" is too old to call a server with an ` +
+        "account, so it is not run there. Update Mooring on that toolbox",
     };
   }
   const failed = LAYERS.find((layer) => layers[layer].state === "failed");

@@ -11,6 +11,7 @@ import {
   type Tier,
   type Transport,
 } from "../dtma/protocol.ts";
+import type { Authorization } from "./authorizations.ts";
 import { buildCodeOf, CatalogEntry, readCatalogEntry } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
@@ -56,6 +57,11 @@ export function transportOf(
   return options.transport ?? entry.transport;
 }
 
+/** Whose an instance of the server is: as its person says, or else its entry. */
+export function instancesOf({ entry, options }: Pick<ServerConfig, "entry" | "options">) {
+  return options.instances ?? entry.instances;
+}
+
 export interface Server {
   id: string;
   workspaceId: string;
@@ -93,6 +99,8 @@ export interface Server {
   logTail: string[];
   observedAt: Date | null;
   tools: { total: number; approved: number; changed: number; waiting: number };
+  /** Of a remote server that is called with an account; null: it is not. */
+  authorization: Pick<Authorization, "state" | "trouble"> | null;
 }
 
 /** The servers of a workspace, by name. */
@@ -150,9 +158,15 @@ export interface Deployment {
   /** `key=value`: on a toolbox that has this label. */
   label?: string;
   name?: string;
+  /** Its slug, if no other server has it; without it one is made of the name. */
+  serverSlug?: string;
+  /** How it is to run, where the form does not say. */
+  options?: ServerOptions;
   form: Record<string, string>;
   /** A uuid made with the form: sent twice, it is one server. */
   idempotencyKey: string;
+  /** It is not run before a person signed in for it (models/authorizations.ts). */
+  awaitsSignIn?: boolean;
 }
 
 async function deploy(
@@ -170,7 +184,10 @@ async function deploy(
       if (made) return made;
 
       const { id: entryId, entry } = await entryOf(sql);
-      const options = readOptions(request.form, { entry, options: ServerOptions.parse({}) });
+      const options = readOptions(request.form, {
+        entry,
+        options: request.options ?? ServerOptions.parse({}),
+      });
       const toolboxId = await placeFor(sql, request, {
         memoryMiB: entry.memoryMiB,
         label: request.label,
@@ -193,6 +210,7 @@ async function deploy(
         sql,
         request.workspaceId,
         name,
+        request.serverSlug,
       )}, ${request.idempotencyKey}, ${user.userId})`;
       const server = { id: serverId, workspaceId: request.workspaceId };
       const config: ServerConfig = {
@@ -202,6 +220,11 @@ async function deploy(
         options,
       };
       await writeGeneration(sql, user, server, 1, config);
+      if (request.awaitsSignIn) {
+        await sql`
+          insert into authorizations (server_id, workspace_id, state)
+          values (${serverId}, ${request.workspaceId}, 'waiting')`;
+      }
       await recordEvent(sql, user, {
         workspaceId: request.workspaceId,
         serverId,
@@ -449,8 +472,18 @@ async function serverOfKey(
   return id === null ? null : { serverId: id, created: false };
 }
 
-/** A slug of the name that no other server of the workspace has. */
-async function freeSlug(sql: Sql, workspaceId: string, name: string): Promise<string> {
+/** The wanted slug, or else one of the name, that no other server of the workspace has. */
+async function freeSlug(
+  sql: Sql,
+  workspaceId: string,
+  name: string,
+  wanted?: string,
+): Promise<string> {
+  if (wanted !== undefined) {
+    const [taken] = await sql`
+      select from servers where workspace_id = ${workspaceId} and slug = ${wanted}`;
+    if (!taken) return wanted;
+  }
   const words = name.toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "").match(/[a-z0-9]+/g);
   const base = (words ?? ["server"]).join("-").slice(0, 32).replace(/-+$/, "");
   const taken = new Set(
@@ -472,10 +505,25 @@ export async function nextGeneration(
   running = true,
 ) {
   if (server.removedAt) throw new Conflict("The server is being removed: deploy another one");
+  await mustKeepInstances(sql, server.id, config);
   const generation = server.generation + 1;
   await writeGeneration(sql, user, server, generation, config);
   await sql`
     update servers set generation = ${generation}, running = ${running} where id = ${server.id}`;
+}
+
+/** Agents with credentials of their own have instances of their own (connection_secrets.ts). */
+async function mustKeepInstances(sql: Sql, serverId: string, config: ServerConfig): Promise<void> {
+  if (instancesOf(config) === "agent") return;
+  const agents = await sql<{ name: string }[]>`
+    select distinct a.name from connection_secrets x join agents a on a.id = x.agent_id
+    where x.server_id = ${serverId} order by 1 limit 3`;
+  if (agents.length === 0) return;
+  const names = agents.map(({ name }) => `"${name}"`).join(", ");
+  const mistake =
+    `Agents have credentials of their own for it (${names}), which takes an instance for each agent: take ` +
+    "those back first, on the connection's page";
+  throw new Invalid(mistake, { "option.instances": mistake });
 }
 
 async function writeGeneration(
@@ -543,6 +591,7 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
     lastSeenAt: Date | null;
     knowsTiers: boolean;
     knowsTransports: boolean;
+    knowsHeaders: boolean;
     silentS: number | null;
     toolboxRevokedAt: Date | null;
   })[]>`
@@ -554,6 +603,9 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
       coalesce(o.volumes, '[]') as volumes, nullif(o.sandbox, 'null') as sandbox, o.unsandboxed,
       coalesce((t.facts ->> 'knowsTiers')::boolean, false) as "knowsTiers",
       coalesce((t.facts ->> 'knowsTransports')::boolean, false) as "knowsTransports",
+      coalesce((t.facts ->> 'knowsHeaders')::boolean, false) as "knowsHeaders",
+      (select json_build_object('state', a.state, 'trouble', a.trouble)
+       from authorizations a where a.server_id = s.id) as authorization,
       o.server_info as "serverInfo", coalesce(o.log_tail, '[]') as "logTail",
       o.observed_at as "observedAt",
       g.created_at as "generationAt", t.facts, t.last_seen_at as "lastSeenAt",
@@ -572,7 +624,7 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
     where ${which} order by lower(s.name), s.id`;
   return rows.map((read) => {
     const { silentS, lastSeenAt, toolboxRevokedAt, generationAt, facts, ...known } = read;
-    const { knowsTiers, knowsTransports, ...row } = known;
+    const { knowsTiers, knowsTransports, knowsHeaders, ...row } = known;
     const layers = presentLayers({ ...row, generationAt });
     const host = hostLayer({
       ...row,
@@ -589,13 +641,14 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
       : isOverHttp && !knowsTransports
       ? "transport" as const
       : null;
+    const isHeaderless = row.authorization !== null && !knowsHeaders;
     return {
       ...row,
       config,
       tier,
       host,
       layers: shownLayers(layers, host),
-      ...statusOf({ ...row, refused }, layers, silentS, toolboxRevokedAt !== null),
+      ...statusOf({ ...row, refused, isHeaderless }, layers, silentS, toolboxRevokedAt !== null),
     };
   });
 }

@@ -5,6 +5,7 @@ import type {
   TemplateDefinition,
   ToolDefinition,
 } from "../dtma/protocol.ts";
+import type { Authorization } from "./authorizations.ts";
 import { changedDefinition, ConnectionOptions, isAllowed } from "./connection_options.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { type Kind, pinsOf } from "./definitions.ts";
@@ -51,6 +52,8 @@ export interface ToolbeltServer {
   address: string | null;
   /** Whose instance a call goes to. */
   instances: ServerSpec["instances"];
+  /** Its toolbox starts an agent's instance with the agent's own credentials. */
+  knowsInstanceInputs: boolean;
   /** As the server said in the handshake; null when that is not known. */
   capabilities: Record<string, unknown> | null;
   /** What the server says of itself to models, as it was approved. */
@@ -77,6 +80,9 @@ export async function toolbeltOf(db: Database, agentId: string): Promise<Toolbel
     const servers = await readToolbeltServers(sql, sql`s.removed_at is null`);
     const connections = await sql<{ serverId: string; options: unknown }[]>`
       select server_id as "serverId", options from connections where agent_id = ${agentId}`;
+    const own = await sql<{ serverId: string }[]>`
+      select distinct server_id as "serverId" from connection_secrets where agent_id = ${agentId}`;
+    const withOwn = new Set(own.map(({ serverId }) => serverId));
     const options = new Map(
       connections.map((row) => [row.serverId, ConnectionOptions.parse(row.options)]),
     );
@@ -91,6 +97,8 @@ export async function toolbeltOf(db: Database, agentId: string): Promise<Toolbel
       servers: servers.map((each) => ({
         ...each,
         instructions: said.get(each.serverId) ?? null,
+        unavailable: each.unavailable ??
+          (withOwn.has(each.serverId) ? whyNotItsOwn(each) : null),
       })),
       tools: shownTools(tools, options, agent?.deniesByDefault ?? true),
       prompts: others.prompts,
@@ -196,6 +204,7 @@ async function readToolbeltServers(sql: Sql, which: ReturnType<Sql>): Promise<To
       o.generation as "observedGeneration", o.serving_generation as "servingGeneration",
       extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
       t.revoked_at is not null as "isToolboxRevoked", s.instances,
+      (select a.state from authorizations a where a.server_id = s.id) as "signIn",
       o.server_info -> 'capabilities' as capabilities
     from servers s join toolboxes t on t.id = s.toolbox_id left join observations o on o.server_id = s.id
     where ${which} order by s.slug, s.id`;
@@ -207,10 +216,23 @@ async function readToolbeltServers(sql: Sql, which: ReturnType<Sql>): Promise<To
     reach: seen.facts?.reach ?? "direct",
     address: usableAddress(seen.facts, seen.isLocal),
     instances: seen.instances,
+    knowsInstanceInputs: seen.facts?.knowsInstanceInputs ?? false,
     capabilities: asObject(seen.capabilities),
     instructions: null,
     unavailable: whyUnavailable(seen),
   }));
+}
+
+/** Why an agent with credentials of its own cannot be served: those of all are not for it. */
+function whyNotItsOwn({ name, instances, knowsInstanceInputs }: ToolbeltServer): string | null {
+  if (instances !== "agent") {
+    return `This agent has credentials of its own for the server "${name}", which has no instance for each ` +
+      "agent any more: a person has to change one of the two";
+  }
+  return knowsInstanceInputs
+    ? null
+    : `This agent has credentials of its own for the server "${name}", and the ` +
+      "DTMA of its toolbox is too old to use them: update Mooring there";
 }
 
 function asObject(value: unknown): Record<string, unknown> | null {
@@ -233,10 +255,15 @@ interface Seen {
   servingGeneration: number | null;
   silentS: number | null;
   isToolboxRevoked: boolean;
+  /** Null where it is called with no account. */
+  signIn: Authorization["state"] | null;
 }
 
 /** Why a server cannot be called now, for a person or a model; null when it can. */
 function whyUnavailable(seen: Seen): string | null {
+  if (seen.running && seen.signIn && seen.signIn !== "signed_in") {
+    return `The server "${seen.name}" waits for a person to sign in for it, on its page`;
+  }
   // A roll-out in progress does not end the old instance's calls by itself: DTMA has the last word.
   if (!seen.layers) return `The server "${seen.name}" was not started yet`;
   const { status, statusDetail } = statusOf(

@@ -11,14 +11,16 @@ import {
   type ResourceSample,
   type ServerSpec,
 } from "../dtma/protocol.ts";
+import { authorizationHeaders, noteRefusals } from "./authorizations.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { hashListed, type Listed, writeListed } from "./definitions.ts";
 import { Forbidden, NotFound } from "./errors.ts";
 import { recordReportedEvents, withoutNul } from "./events.ts";
+import { givesAuthorization } from "./remote_servers.ts";
 import { openSecret, type SecretsKey } from "./secrets.ts";
 import { resolveInputs } from "./server_form.ts";
 import { TOOLBOX_SILENT_S } from "./server_status.ts";
-import { ServerConfig, tierOf, transportOf } from "./servers.ts";
+import { instancesOf, ServerConfig, tierOf, transportOf } from "./servers.ts";
 import { newToken, tokenHash } from "./tokens.ts";
 
 export interface Toolbox {
@@ -168,13 +170,13 @@ export function usableAddress(facts: HostFacts | null, isLocal: boolean): string
  * Notes that a toolbox was heard of, and what it says of its host; written when it changed, else at
  * most every 10 seconds.
  *
- * @returns the version of what it should run
+ * @returns the version of what it should run; and whether a sign-in of one of its servers is to be renewed
  */
 export async function touchToolbox(
   db: Database,
   toolboxId: string,
   facts: HostFacts,
-): Promise<{ desiredVersion: string }> {
+): Promise<{ desiredVersion: string; isRenewalDue: boolean }> {
   return await db.asToolbox(toolboxId, async (sql) => {
     const text = jsonb(facts);
     await sql`
@@ -183,9 +185,13 @@ export async function touchToolbox(
     await sql`
       update toolboxes set last_seen_at = now()
       where last_seen_at is null or last_seen_at < now() - interval '10 seconds'`;
-    const [row] = await sql`select desired_version::text as version from toolboxes`;
+    const [row] = await sql`
+      select desired_version::text as version, exists (select from authorizations
+        where state = 'signed_in' and renew_at <= now()
+          and (renewing_until is null or renewing_until < now())) as due
+      from toolboxes`;
     if (!row) throw new NotFound("There is no such toolbox");
-    return { desiredVersion: row.version };
+    return { desiredVersion: row.version, isRenewalDue: row.due };
   });
 }
 
@@ -202,47 +208,59 @@ export async function desiredOf(
   toolboxId: string,
   secretsKey: SecretsKey,
 ): Promise<Omit<DesiredResponse, "appPublicKey">> {
-  const { version, servers, sealed, removing, rotateKey, knowsTiers, knowsTransports } = await db
-    .asToolbox(
-      toolboxId,
-      async (sql) => {
-        // One statement, one snapshot: version and servers belong together.
-        const [row] = await sql<
-          {
-            version: string;
-            rotateKey: boolean;
-            knowsTiers: boolean | null;
-            knowsTransports: boolean | null;
-            servers: ServerRow[] | null;
-            sealed: SecretRow[] | null;
-            removing: { serverId: string; deleteVolumes: boolean }[] | null;
-          }[]
-        >`
+  const wanted = await db.asToolbox(
+    toolboxId,
+    async (sql) => {
+      // One statement, one snapshot: version and servers belong together.
+      const [row] = await sql<
+        {
+          version: string;
+          rotateKey: boolean;
+          knowsTiers: boolean | null;
+          knowsHeaders: boolean | null;
+          knowsTransports: boolean | null;
+          servers: ServerRow[] | null;
+          sealed: SecretRow[] | null;
+          ownSealed: (SecretRow & { agentId: string })[] | null;
+          removing: { serverId: string; deleteVolumes: boolean }[] | null;
+        }[]
+      >`
       select t.desired_version::text as version, t.rotation_asked_at is not null as "rotateKey",
         (t.facts ->> 'knowsTiers')::boolean as "knowsTiers",
+        (t.facts ->> 'knowsHeaders')::boolean as "knowsHeaders",
         (t.facts ->> 'knowsTransports')::boolean as "knowsTransports",
         (select json_agg(json_build_object('id', s.id, 'slug', s.slug, 'generation', s.generation,
-            'running', s.running, 'config', g.config) order by s.id)
+            'running', s.running, 'config', g.config, 'authorization', case when a.server_id is not null then
+              json_build_object('state', a.state, 'keyId', a.key_id, 'iv', encode(a.iv, 'base64'),
+                'ciphertext', encode(a.ciphertext, 'base64')) end) order by s.id)
           from servers s join server_generations g on g.server_id = s.id and g.generation = s.generation
+          left join authorizations a on a.server_id = s.id
           where s.toolbox_id = t.id and s.removed_at is null) as servers,
         (select json_agg(json_build_object('id', x.id, 'serverId', x.server_id, 'name', x.name,
             'keyId', x.key_id, 'iv', encode(x.iv, 'base64'), 'ciphertext', encode(x.ciphertext, 'base64')))
           from secrets x) as sealed,
+        (select json_agg(json_build_object('id', x.id, 'serverId', x.server_id, 'agentId', x.agent_id, 'name', x.name,
+            'keyId', x.key_id, 'iv', encode(x.iv, 'base64'), 'ciphertext', encode(x.ciphertext, 'base64')))
+          from connection_secrets x) as "ownSealed",
         (select json_agg(json_build_object('serverId', s.id, 'deleteVolumes', s.delete_volumes))
           from servers s where s.toolbox_id = t.id and s.removed_at is not null) as removing
       from toolboxes t`;
-        if (!row) throw new NotFound("There is no such toolbox");
-        return {
-          version: row.version,
-          rotateKey: row.rotateKey,
-          knowsTiers: row.knowsTiers ?? false,
-          knowsTransports: row.knowsTransports ?? false,
-          servers: row.servers ?? [],
-          sealed: row.sealed ?? [],
-          removing: row.removing ?? [],
-        };
-      },
-    );
+      if (!row) throw new NotFound("There is no such toolbox");
+      return {
+        version: row.version,
+        rotateKey: row.rotateKey,
+        knowsTiers: row.knowsTiers ?? false,
+        knowsHeaders: row.knowsHeaders ?? false,
+        knowsTransports: row.knowsTransports ?? false,
+        servers: row.servers ?? [],
+        sealed: row.sealed ?? [],
+        ownSealed: row.ownSealed ?? [],
+        removing: row.removing ?? [],
+      };
+    },
+  );
+  const { version, servers, sealed, ownSealed, removing, rotateKey } = wanted;
+  const { knowsTiers, knowsHeaders, knowsTransports } = wanted;
   return {
     version,
     removing,
@@ -252,23 +270,28 @@ export async function desiredOf(
       const secrets: Record<string, string> = {};
       const used = new Set(Object.values(config.secrets));
       for (const secret of sealed.filter(({ id }) => used.has(id))) {
-        secrets[secret.name] = await openSecret(secretsKey, secret.id, {
-          keyId: secret.keyId,
-          iv: bytesOf(secret.iv),
-          ciphertext: bytesOf(secret.ciphertext),
-        });
+        secrets[secret.name] = await openSecret(secretsKey, secret.id, unpacked(secret));
       }
+      const { authorization } = row;
+      const headers = authorization && authorization.state === "signed_in"
+        ? await authorizationHeaders(secretsKey, row.id, unpacked(authorization))
+        : null;
+      const isSignedIn = authorization === null || headers !== null && knowsHeaders;
       const tier = tierOf(config);
       const transport = transportOf(config);
-      const instances = config.options.instances ?? config.entry.instances;
+      const instances = instancesOf(config);
+      const own = instances === "agent" ? ownSealed.filter((each) => each.serverId === row.id) : [];
+      const instanceInputs = await ownInputs(secretsKey, config, secrets, own, headers !== null);
       return {
         serverId: row.id,
         generation: row.generation,
         name: row.slug,
-        // One that knows no tiers would run it on its kernel, and one that knows no transports would wait
-        // for it on stdio: see statusOf for what a person is told.
-        running: row.running && (tier === "standard" || knowsTiers) &&
+        // One that knows no tiers would run it on its kernel, one that knows no headers without its
+        // account, and one that knows no transports would wait for it on stdio: see statusOf for what a
+        // person is told.
+        running: row.running && (tier === "standard" || knowsTiers) && isSignedIn &&
           (transport.type === "stdio" || knowsTransports),
+        ...(headers && knowsHeaders && { headers }),
         package: config.entry.package,
         network: { hosts: [...config.entry.network.hosts, ...config.options.hosts] },
         volumes: config.entry.volumes,
@@ -280,9 +303,35 @@ export async function desiredOf(
         tier,
         transport,
         ...resolveInputs(config.entry, config.values, secrets),
+        ...(own.length > 0 && { instanceInputs }),
       };
     })),
   };
+}
+
+/** What agents' own instances are started with in place of the server's inputs, by agent. */
+async function ownInputs(
+  secretsKey: SecretsKey,
+  { entry, values }: ServerConfig,
+  shared: Record<string, string>,
+  sealed: (SecretRow & { agentId: string })[],
+  hasAccount: boolean,
+): Promise<NonNullable<ServerSpec["instanceInputs"]>> {
+  const own: Record<string, Record<string, string>> = {};
+  for (const { agentId, ...secret } of sealed) {
+    own[agentId] ??= {};
+    own[agentId][secret.name] = await openSecret(secretsKey, secret.id, unpacked(secret));
+  }
+  return Object.fromEntries(
+    Object.entries(own).map(([agentId, secrets]) => [
+      agentId,
+      {
+        ...resolveInputs(entry, values, { ...shared, ...secrets }),
+        // The server's account would take the place of the agent's own header.
+        ...(hasAccount && givesAuthorization(entry, secrets) && { headers: {} }),
+      },
+    ]),
+  );
 }
 
 /**
@@ -310,6 +359,7 @@ export async function acceptReport(
     await recordReportedEvents(sql, report.events);
     await writeSamples(sql, report.samples ?? []);
     await writeDenials(sql, report.denials ?? []);
+    await noteRefusals(sql, report.refusals ?? []);
     for (const { serverId, scan } of report.scans ?? []) await writeScan(sql, serverId, scan);
     for (const serverId of report.removed) {
       await sql`delete from servers where id = ${serverId} and removed_at is not null`;
@@ -406,6 +456,8 @@ interface ServerRow {
   generation: number;
   running: boolean;
   config: unknown;
+  /** Null where it is called with no account; sealed while signed in. */
+  authorization: (Pick<SecretRow, "keyId" | "iv" | "ciphertext"> & { state: string }) | null;
 }
 
 interface SecretRow {
@@ -428,6 +480,11 @@ function jsonb(value: unknown): string {
     value,
     (_, item) => typeof item === "string" ? withoutNul(item).toWellFormed() : item,
   );
+}
+
+/** A sealed value as JSON carries it. */
+function unpacked({ keyId, iv, ciphertext }: Pick<SecretRow, "keyId" | "iv" | "ciphertext">) {
+  return { keyId, iv: bytesOf(iv), ciphertext: bytesOf(ciphertext) };
 }
 
 function bytesOf(base64: string): Uint8Array {

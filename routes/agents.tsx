@@ -79,7 +79,9 @@ export function agentRoutes(deps: Deps) {
           },
           {
             target: "#calls",
-            content: <AgentCalls calls={await listCalls(db, user, { agentId })} />,
+            content: (
+              <AgentCalls agentId={agentId} calls={await listCalls(db, user, { agentId })} />
+            ),
           },
         ],
       );

@@ -1,8 +1,11 @@
 import { type Context, Hono } from "hono";
+import { changeConnectionSecrets, listConnectionSecrets } from "../models/connection_secrets.ts";
 import type { ToolChange } from "../models/connection_options.ts";
 import { changeTool, getConnection, pickTools } from "../models/connections.ts";
 import { Invalid, NotFound } from "../models/errors.ts";
+import { getServer, instancesOf } from "../models/servers.ts";
 import { ConnectionPage } from "../views/connection.tsx";
+import type { ConnectionSecretsProps } from "../views/connection_secrets.tsx";
 import {
   type ArgumentField,
   modeField,
@@ -18,12 +21,25 @@ const CONNECTION = "/agents/:id/connections/:server";
 const TOOL = `${CONNECTION}/tools/:name` as const;
 
 /** What of a server an agent gets, and how it sees it. */
-export function connectionRoutes({ db }: Deps) {
+export function connectionRoutes({ db, secretsKey }: Deps) {
   return new Hono<Env>()
     .get(CONNECTION, async (c) => {
-      const { id, server } = c.req.param();
-      const connection = await getConnection(db, c.get("user"), id, server);
-      return page(c, titleOf(connection), <ConnectionPage connection={connection} />);
+      const props = await loadSecrets(c);
+      return page(c, titleOf(props.connection), <ConnectionPage {...props} />);
+    })
+    .post(`${CONNECTION}/secrets`, async (c) => {
+      const { id: agentId, server: serverId } = c.req.param();
+      const form = await formOf(c);
+      try {
+        const which = { agentId, serverId };
+        await changeConnectionSecrets(db, c.get("user"), which, form, secretsKey);
+        return goTo(c, `/agents/${agentId}/connections/${serverId}`, "credentials-saved");
+      } catch (error) {
+        if (!(error instanceof Invalid)) throw error;
+        const props = await loadSecrets(c);
+        const again = { values: form, mistakes: error.fields, mistake: error.message };
+        return page(c, titleOf(props.connection), <ConnectionPage {...props} {...again} />, 422);
+      }
     })
     .post(CONNECTION, async (c) => {
       const { id, server } = c.req.param(), user = c.get("user");
@@ -58,6 +74,19 @@ export function connectionRoutes({ db }: Deps) {
       if (isFragment) return fragment(c, <ToolChangeForm {...await load(c)} isSaved />);
       return goTo(c, `/agents/${id}/connections/${server}`, "belt-saved");
     });
+
+  async function loadSecrets(
+    c: Context<Env, typeof CONNECTION | `${typeof CONNECTION}/secrets`>,
+  ): Promise<ConnectionSecretsProps> {
+    const { id, server: serverId } = c.req.param(), user = c.get("user");
+    const connection = await getConnection(db, user, id, serverId);
+    const server = await getServer(db, user, serverId);
+    return {
+      connection,
+      secrets: await listConnectionSecrets(db, user, id, server),
+      hasInstances: instancesOf(server.config) === "agent",
+    };
+  }
 
   async function load(c: Context<Env, typeof TOOL>): Promise<ToolChangeProps> {
     const { id, server, name } = c.req.param();

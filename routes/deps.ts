@@ -5,6 +5,7 @@ import type { CallRecorder } from "../models/calls.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
 import type { Log } from "../models/log.ts";
+import type { Outside } from "../models/outside.ts";
 import type { SecretsKey } from "../models/secrets.ts";
 import type { Workspace } from "../models/workspaces.ts";
 import type { Assets } from "../views/layout.tsx";
@@ -22,6 +23,8 @@ export interface Deps {
   setup: Setup | null;
   secretsKey: SecretsKey;
   appSigningKey: SigningKey;
+  /** To hosts that remote servers name. */
+  outside: Outside;
   changes: Changes;
   /** Null on an edge isolate: each call is a request of its own there. */
   links: Links | null;

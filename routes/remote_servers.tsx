@@ -2,10 +2,11 @@ import { type Context, Hono } from "hono";
 import { z } from "zod";
 import { STDIO } from "../dtma/protocol.ts";
 import { Invalid } from "../models/errors.ts";
-import { REMOTE_MEMORY_MIB, remoteEntry } from "../models/remote_servers.ts";
+import { mustTakeAccount, REMOTE_MEMORY_MIB, remoteEntry } from "../models/remote_servers.ts";
 import { deployEntry } from "../models/servers.ts";
 import { listToolboxes } from "../models/toolboxes.ts";
 import { RemoteServer } from "../views/remote_server.tsx";
+import { signInPage } from "./authorizations.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { placing } from "./placing.ts";
 import { formOf, goTo, page } from "./render.tsx";
@@ -19,7 +20,8 @@ const Form = z.object({
 });
 
 /** Remote servers: added by their URL. */
-export function remoteServerRoutes({ db, secretsKey }: Deps) {
+export function remoteServerRoutes(deps: Deps) {
+  const { db, secretsKey } = deps;
   return new Hono<Env>()
     .get("/servers/remote", async (c) => page(c, TITLE, await formPage(c, {}, {})))
     .post("/servers/remote", async (c) => {
@@ -28,9 +30,14 @@ export function remoteServerRoutes({ db, secretsKey }: Deps) {
       if (!parsed.success) throw new Invalid("The form is not whole: open it again");
       try {
         const entry = remoteEntry(form);
-        const request = { ...parsed.data, workspaceId: c.get("workspace").id, entry, form };
+        const awaitsSignIn = form.account === "true";
+        if (awaitsSignIn) mustTakeAccount(entry);
+        const workspaceId = c.get("workspace").id;
+        const request = { ...parsed.data, workspaceId, entry, form, awaitsSignIn };
         const { serverId } = await deployEntry(db, c.get("user"), request, secretsKey);
-        return goTo(c, `/servers/${serverId}`);
+        return awaitsSignIn
+          ? await signInPage(c, deps, serverId, {})
+          : goTo(c, `/servers/${serverId}`);
       } catch (error) {
         if (!(error instanceof Invalid)) throw error;
         return page(c, TITLE, await formPage(c, form, error.fields, error.message), 422);

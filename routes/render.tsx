@@ -14,6 +14,7 @@ const SAID: Record<string, string> = {
   connected: "Connected.",
   disconnected: "Disconnected.",
   "belt-saved": "Saved. The agent's toolbelt is changed now.",
+  "credentials-saved": "Saved. The agent's own instance is started anew at its next call.",
   revoked: "The token is revoked.",
   "agent-removed": "The agent is removed.",
   renamed: "The toolbox has another name now.",
@@ -24,6 +25,8 @@ const SAID: Record<string, string> = {
   "toolbox-revoked": "Revoked. The toolbox's key is refused from now on.",
   "toolbox-removed": "The toolbox and its servers are removed.",
   "runs-cleared": "Forgotten. Your runs of this tool are deleted.",
+  "account-connected": "The account is connected. The server is called with it now.",
+  "account-disconnected": "The account is disconnected.",
   "signed-out": "You are signed out.",
 };
 

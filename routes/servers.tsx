@@ -1,6 +1,7 @@
 import { type Context, Hono } from "hono";
 import { z } from "zod";
 import { readBillOfMaterials, readServerLog } from "../mcp/server_records.ts";
+import { getAuthorization } from "../models/authorizations.ts";
 import { askedInputs, buildCodeOf, findCatalogEntry } from "../models/catalog_entries.ts";
 import { allowHost, disallowHost, dismissDenial, listDenials } from "../models/egress_denials.ts";
 import { callFigures } from "../models/calls.ts";
@@ -23,6 +24,7 @@ import {
 import { listToolboxes } from "../models/toolboxes.ts";
 import { listDefinitions } from "../models/definitions.ts";
 import { listTools } from "../models/tools.ts";
+import { ServerAccount } from "../views/authorization.tsx";
 import { Entry } from "../views/marketplace.tsx";
 import {
   ServerEvents,
@@ -105,6 +107,15 @@ export function serverRoutes(deps: Deps) {
           return [
             { target: "#server-head", content: <ServerHead server={server} /> },
             { target: "#layers", content: <ServerLayers server={server} /> },
+            {
+              target: "#account",
+              content: (
+                <ServerAccount
+                  server={server}
+                  authorization={await getAuthorization(db, user, id)}
+                />
+              ),
+            },
             { target: "#facts", content: <ServerFacts server={server} /> },
             { target: "#log", content: <ServerLog server={server} /> },
             {
@@ -257,6 +268,7 @@ export function serverRoutes(deps: Deps) {
       samples: await listSamples(db, user, id),
       figures: await callFigures(db, user, id),
       scans: await readScans(db, user, id),
+      authorization: await getAuthorization(db, user, id),
       asked: askedInputs(server.config.entry),
       ...again,
     };

@@ -21,6 +21,7 @@ import {
   OVERTAKEN,
   PROTOCOL_VERSION,
   Report,
+  type ReportResponse,
   RotateRequest,
   type RotateResponse,
   ROTATION,
@@ -28,10 +29,12 @@ import {
   type SigningKey,
   verifyRequest,
 } from "../dtma/protocol.ts";
+import { renewAuthorizations } from "../models/authorizations.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
 import { Forbidden, NotFound } from "../models/errors.ts";
 import { errorFields, type Log } from "../models/log.ts";
+import type { Outside } from "../models/outside.ts";
 import type { SecretsKey } from "../models/secrets.ts";
 import {
   acceptReport,
@@ -52,6 +55,7 @@ export function toolboxRoutes(deps: {
   db: Database;
   changes: Changes;
   secretsKey: SecretsKey;
+  outside: Outside;
   appSigningKey: SigningKey;
   links: Links | null;
   log: Log;
@@ -93,7 +97,12 @@ export function toolboxRoutes(deps: {
           if (request.epoch && !await isLatestDtma(db, toolboxId, request.epoch)) {
             throw new Refusal(409, OVERTAKEN);
           }
-          const { desiredVersion } = await touchToolbox(db, toolboxId, request.facts);
+          const touched = await touchToolbox(db, toolboxId, request.facts);
+          // Here, for it goes out with what the toolbox should run, and an edge isolate has no other time.
+          if (touched.isRenewalDue) await renewDue(toolboxId);
+          const { desiredVersion } = touched.isRenewalDue
+            ? await touchToolbox(db, toolboxId, request.facts)
+            : touched;
           const restMs = until - Date.now();
           if (desiredVersion !== request.haveVersion || restMs <= 0 || c.req.raw.signal.aborted) {
             break;
@@ -114,7 +123,11 @@ export function toolboxRoutes(deps: {
     })
     .post("/toolbox/report", async (c) => {
       const { toolboxId, body } = await signed(c);
-      return c.json({ accepted: await acceptReport(db, toolboxId, parse(Report, body)) });
+      const report = parse(Report, body);
+      const accepted = await acceptReport(db, toolboxId, report);
+      // A call waits for it.
+      if (accepted && report.refusals?.length) await renewDue(toolboxId);
+      return c.json({ accepted } satisfies ReportResponse);
     })
     .post("/toolbox/rotate", async (c) => {
       const { toolboxId, body, publicKey: signedBy } = await signed(c);
@@ -180,6 +193,13 @@ export function toolboxRoutes(deps: {
       deps.log.error("A toolbox's request failed", errorFields(error));
       return refused(500, "Mooring failed to serve this; its log says why");
     });
+
+  /** What fails with one server must not keep from its toolbox what it should run. */
+  async function renewDue(toolboxId: string): Promise<void> {
+    await renewAuthorizations(deps, toolboxId).catch((error) =>
+      deps.log.error("Sign-ins of remote servers were not renewed", errorFields(error))
+    );
+  }
 
   async function signed(c: Context): Promise<
     { toolboxId: string; body: Uint8Array<ArrayBuffer>; publicKey: string }

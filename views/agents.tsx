@@ -2,11 +2,11 @@ import type { Agent } from "../models/agents.ts";
 import type { Call } from "../models/calls.ts";
 import type { Connection } from "../models/connections.ts";
 import type { Server } from "../models/servers.ts";
+import { CallTable } from "./calls.tsx";
 import { ClientConfiguration } from "./client_configuration.tsx";
 import { costOf, givenTools } from "./connection.tsx";
-import { bytes, Confirm, Copy, count, duration, Empty, Field, Time, tokens } from "./parts.tsx";
+import { Confirm, Copy, count, Empty, Field, Time, tokens } from "./parts.tsx";
 import { useUrl } from "./url.ts";
-import { visibleText } from "./visible_text.ts";
 
 export function Agents(
   { agents, mistakes = {}, name }: {
@@ -109,7 +109,7 @@ export function AgentPage(props: AgentProps) {
         </div>
         <ClientConfiguration {...props} />
       </div>
-      <AgentCalls calls={props.calls} />
+      <AgentCalls agentId={agent.id} calls={props.calls} />
     </>
   );
 }
@@ -321,55 +321,19 @@ function Tokens({ agent, newToken, mistakes = {} }: AgentProps) {
   );
 }
 
-const OUTCOMES: Record<string, string> = {
-  ok: "✓ ok",
-  tool_error: "▲ tool error",
-  error: "▲ not run",
-  cancelled: "◌ cancelled",
-  indeterminate: "▲ may have run",
-};
-
-export function AgentCalls({ calls }: { calls: Call[] }) {
+export function AgentCalls({ agentId, calls }: { agentId: string; calls: Call[] }) {
+  const url = useUrl();
   return (
     <section class="card" id="calls" aria-labelledby="calls-title">
       <h2 id="calls-title">Calls</h2>
-      {calls.length === 0
-        ? <p class="help">No call yet. They show up here as they come.</p>
-        : (
-          <div class="table">
-            <table>
-              <thead>
-                <tr>
-                  <th scope="col">When</th>
-                  <th scope="col">Tool</th>
-                  <th scope="col">Outcome</th>
-                  <th scope="col">Took</th>
-                  <th scope="col">Sent</th>
-                  <th scope="col">Received</th>
-                </tr>
-              </thead>
-              <tbody>
-                {calls.map((call) => (
-                  <tr>
-                    <td>
-                      <Time at={call.startedAt} relative />
-                    </td>
-                    <td>
-                      <code>{call.serverSlug} / {visibleText(call.tool)}</code>
-                    </td>
-                    <td>
-                      <span class={`status ${call.outcome}`}>{OUTCOMES[call.outcome]}</span>
-                      {call.error && <small>{visibleText(call.error)}</small>}
-                    </td>
-                    <td>{duration(call.durationMs)}</td>
-                    <td>{bytes(call.requestBytes)}</td>
-                    <td>{bytes(call.responseBytes)}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
-        )}
+      {calls.length === 0 ? <p class="help">No call yet. They show up here as they come.</p> : (
+        <>
+          <CallTable calls={calls} />
+          <p>
+            <a href={url(`/calls?agent=${agentId}&period=all`)}>All its calls</a>
+          </p>
+        </>
+      )}
     </section>
   );
 }

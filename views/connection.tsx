@@ -1,13 +1,13 @@
 import type { Connection, ConnectionTool } from "../models/connections.ts";
-import { count, Empty, Mistake, tokens } from "./parts.tsx";
+import { ConnectionSecrets, type ConnectionSecretsProps } from "./connection_secrets.tsx";
+import { count, Empty, tokens } from "./parts.tsx";
 import { tokensOf } from "./token_cost.ts";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
 /** What an agent gets of one server: which tools, with the way to how it sees each. */
-export function ConnectionPage(
-  { connection, mistake }: { connection: Connection; mistake?: string },
-) {
+export function ConnectionPage(props: ConnectionSecretsProps) {
+  const { connection } = props;
   const url = useUrl();
   const { agentName, serverName, tools } = connection;
   const path = url(`/agents/${connection.agentId}`);
@@ -24,7 +24,6 @@ export function ConnectionPage(
         {" "}
         <a href={url(`/servers/${connection.serverId}#tools`)}>the server's page</a>.
       </p>
-      <Mistake>{mistake}</Mistake>
       {tools.length === 0
         ? (
           <Empty title="No tools are known yet">
@@ -32,6 +31,7 @@ export function ConnectionPage(
           </Empty>
         )
         : <PickedTools connection={connection} />}
+      {props.secrets.length > 0 && <ConnectionSecrets {...props} />}
     </>
   );
 }

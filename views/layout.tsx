@@ -20,6 +20,7 @@ const PLACES = [
   { path: "/marketplace", name: "Marketplace" },
   { path: "/servers", name: "Servers" },
   { path: "/agents", name: "Agents" },
+  { path: "/calls", name: "Calls" },
   { path: "/toolboxes", name: "Toolboxes" },
 ];
 
@@ -97,6 +98,9 @@ function Header({ viewer, path }: { viewer: Viewer; path: string }) {
       </nav>
       <div class="who">
         <span title={viewer.person.email}>{viewer.workspace.name}</span>
+        <a href={url("/profile")} aria-current={path === "/profile" ? "page" : undefined}>
+          Profile
+        </a>
         <form method="post" action={url("/sign-out")}>
           <button class="quiet">Sign out</button>
         </form>

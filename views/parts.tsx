@@ -11,6 +11,7 @@ const STATUS: Record<string, { name: string; sign: string }> = {
   idle: { name: "Asleep", sign: "◑" },
   stopped: { name: "Stopped", sign: "■" },
   failed: { name: "Failed", sign: "▲" },
+  signed_out: { name: "Sign-in needed", sign: "▲" },
   removing: { name: "Removing", sign: "◌" },
   drained: { name: "Drained", sign: "◌" },
   revoked: { name: "Revoked", sign: "■" },

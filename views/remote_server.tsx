@@ -60,7 +60,13 @@ export function RemoteServer(props: RemoteServerProps) {
             <Header n={1} name="Authorization" placeholder="Bearer …" {...props} />
             <Header n={2} name="" placeholder="" {...props} />
             <ToolboxChoice {...props} />
-            <button>Add</button>
+            <div class="acts">
+              <button>Add</button>
+              <button class="quiet" name="account" value="true">Add and sign in</button>
+            </div>
+            <p class="help">
+              Sign in where the server wants an account of yours there (OAuth) and no header.
+            </p>
           </form>
         )}
     </>

@@ -1,4 +1,5 @@
 import type { Layer } from "../dtma/protocol.ts";
+import type { Authorization } from "../models/authorizations.ts";
 import type { AskedInput } from "../models/catalog_entries.ts";
 import type { Event } from "../models/events.ts";
 import type { CallFigures } from "../models/calls.ts";
@@ -8,6 +9,7 @@ import type { Scans } from "../models/scans.ts";
 import type { Generation, Server } from "../models/servers.ts";
 import type { Definition } from "../models/definitions.ts";
 import type { Tool } from "../models/tools.ts";
+import { ServerAccount } from "./authorization.tsx";
 import { DefinitionList } from "./definitions.tsx";
 import { InputFields } from "./deploy_form.tsx";
 import { IsolationFacts, TierField } from "./isolation.tsx";
@@ -33,6 +35,7 @@ export interface ServerProps {
   samples: Sample[];
   figures: CallFigures;
   scans: Scans;
+  authorization: Authorization | null;
   /** Of the configuration form, when it did not hold. */
   values?: Record<string, string>;
   mistakes?: Record<string, string>;
@@ -57,6 +60,7 @@ export function ServerPage(props: ServerProps) {
           <DefinitionList serverId={server.id} definitions={props.definitions} />
         </div>
         <div>
+          <ServerAccount server={server} authorization={props.authorization} />
           <ServerLog server={server} />
           <ServerEvents events={props.events} />
           <Configuration {...props} />

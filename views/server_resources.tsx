@@ -2,11 +2,13 @@ import type { CallFigures } from "../models/calls.ts";
 import type { Sample } from "../models/samples.ts";
 import type { Server } from "../models/servers.ts";
 import { bytes, count, duration, Time } from "./parts.tsx";
+import { useUrl } from "./url.ts";
 
 /** How a server answers and what it takes of its toolbox: the last hour, a line each, and now. */
 export function ServerResources(
   { server, samples, figures }: { server: Server; samples: Sample[]; figures: CallFigures },
 ) {
+  const url = useUrl();
   const shared = samples.filter(({ instance }) => instance === null);
   const last = shared.at(-1);
   const isOld = last !== undefined && Date.now() - last.at.getTime() > OLD_MS;
@@ -24,7 +26,9 @@ export function ServerResources(
           <Time at={health.at} relative />.
         </p>
       )}
-      <p>{figuresInWords(figures)}</p>
+      <p>
+        {figuresInWords(figures)} <a href={url(`/calls?server=${server.id}`)}>Its calls</a>
+      </p>
       {isOld && (
         <p class="help">
           Not measured any more; the figures below are of <Time at={last.at} relative />.

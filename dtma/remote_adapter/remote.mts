@@ -6,6 +6,7 @@
  */
 import { eventsOf, type ServerSentEvent } from "./event_stream.mts";
 import { Buffer } from "node:buffer";
+import { Credentials, HEADERS_METHOD, REFUSED_METHOD } from "./credentials.mts";
 import { ParamHeaders, plainHeader } from "./param_headers.mts";
 
 export interface RemoteOptions {
@@ -15,7 +16,7 @@ export interface RemoteOptions {
    * remote one, whose transport is found.
    */
   beside?: "streamable-http" | "sse" | null;
-  /** Sent with every request. */
+  /** Sent with every request; an account's come later, from DTMA. */
   headers: Record<string, string>;
   /** Told each message of the server, as one line. */
   write(line: string): void;
@@ -113,6 +114,7 @@ export class Remote {
   #url: URL;
   readonly #inFlight = new Map<string | number, AbortController>();
   readonly #paramHeaders = new ParamHeaders();
+  readonly #credentials: Credentials;
   /** Of the legacy session: the request that opened it, to open it again when it is lost. */
   #initialize: { line: string; message: Message } | null = null;
   #session: string | null = null;
@@ -129,6 +131,10 @@ export class Remote {
     this.#options = options;
     this.#url = options.url;
     this.#isSse = options.beside === "sse";
+    this.#credentials = new Credentials(
+      options.headers,
+      (params) => options.write(JSON.stringify({ jsonrpc: "2.0", method: REFUSED_METHOD, params })),
+    );
   }
 
   /** Passes a message on. Never rejects: what goes wrong with a request is its answer. */
@@ -141,6 +147,9 @@ export class Remote {
       return this.#options.log("A line that is not JSON was left out");
     }
     const { id, method } = message;
+    if (method === HEADERS_METHOD && id === undefined) {
+      return this.#credentials.renew(message.params?.headers);
+    }
     if (method === "notifications/cancelled") return await this.#cancel(line, message);
     if (id === undefined || method === undefined) {
       await this.#send(line, message, undefined).catch((error) =>
@@ -171,7 +180,7 @@ export class Remote {
     if (this.#session === null) return;
     await fetch(this.#url, {
       method: "DELETE",
-      headers: this.#headers({}),
+      headers: { ...this.#credentials.headers, ...this.#headers({}) },
       signal: AbortSignal.timeout(GOODBYE_MS),
     }).catch(() => {});
   }
@@ -247,21 +256,36 @@ export class Remote {
   }
 
   /**
+   * With the credentials of now; one that is refused is made again once, when they are renewed.
+   *
    * @param isFirst a server beside that does not listen yet is waited for
    * @param patience for streams on which nobody's answer comes: they are opened anew after a silence
    */
   async #fetch(
     url: URL,
-    init: RequestInit,
+    init: RequestInit & { headers: Record<string, string> },
     isFirst = false,
     patience = PATIENT,
   ): Promise<Response> {
+    for (let isAgain = false;; isAgain = true) {
+      const sent = this.#credentials.headers;
+      const headers = { ...sent, ...init.headers };
+      const response = await this.#fetchOnce(url, { ...init, ...patience, headers }, isFirst);
+      // A request that is refused has not run.
+      const isRefused = response.status === 401 || response.status === 403;
+      if (!isRefused || isAgain) return response;
+      if (!await this.#credentials.afterRefusal(response, sent, init.signal)) return response;
+      await response.body?.cancel();
+    }
+  }
+
+  async #fetchOnce(url: URL, init: RequestInit, isFirst: boolean): Promise<Response> {
     const isBeside = this.#options.beside != null;
     const deadline = performance.now() + (isFirst && isBeside ? LISTEN_TIMEOUT_MS : 0);
     for (let waitMs = LISTEN_RETRY_MS;; waitMs = Math.min(2 * waitMs, LONGEST_LISTEN_RETRY_MS)) {
       try {
         // By hand: another origin must not get the headers, which hold secrets.
-        return await fetch(url, { ...init, ...patience, redirect: "manual" });
+        return await fetch(url, { ...init, redirect: "manual" });
       } catch (error) {
         init.signal?.throwIfAborted();
         if (isUnsent(error) && performance.now() + waitMs < deadline) {
@@ -360,7 +384,8 @@ export class Remote {
     if (status === 404 && session !== null && message.method !== "initialize") {
       throw new SessionLost(session);
     }
-    if (received && "error" in received) {
+    // Not OAuth's, which is a word in the same place.
+    if (typeof received?.error === "object" && received.error !== null) {
       if (message.id !== undefined) deliver(withId(text, message.id), received);
       return;
     }
@@ -376,8 +401,8 @@ export class Remote {
     throw this.#refusal(response, text);
   }
 
-  #refusal({ status, headers }: Response, text = ""): RemoteError {
-    const { port, pathname } = this.#url;
+  #refusal(response: Response, text = ""): RemoteError {
+    const { status } = response, { port, pathname } = this.#url;
     // Which says it in a sentence (egress_proxy/http_side.mts).
     const byProxy = /^Mooring's egress proxy: \S+: (.{1,300})/.exec(text)?.[1];
     if (byProxy) return new RemoteError(byProxy, "url");
@@ -390,7 +415,7 @@ export class Remote {
       : [404, 405].includes(status)
       ? "path"
       : "url";
-    return new RemoteError(refusal(status, headers), advice);
+    return new RemoteError(refusal(response, this.#credentials.isAccount), advice);
   }
 
   // ── HTTP+SSE (2024-11-05, transports#http-with-sse) ──────────────────────────────────────────────
@@ -502,7 +527,7 @@ export class Remote {
   }
 
   async #postToEndpoint(body: string, signal: AbortSignal): Promise<void> {
-    const headers = { ...this.#options.headers, "content-type": "application/json" };
+    const headers = { "content-type": "application/json" };
     const response = await this.#fetch(this.#endpoint!, { method: "POST", headers, body, signal });
     await response.body?.cancel();
     if (response.status === 404) throw new SessionLost(null);
@@ -554,13 +579,16 @@ export class Remote {
 
   #headers({ method, params }: Message): Record<string, string> {
     const headers: Record<string, string> = {
-      ...this.#options.headers,
       "content-type": "application/json",
       accept: "application/json, text/event-stream",
     };
     const stateless = params?._meta?.[REVISION_META];
     if (typeof stateless === "string" && method !== undefined) {
-      const name = method === "resources/read" ? params!.uri : params!.name;
+      const name = method === "resources/read"
+        ? params!.uri
+        : method.startsWith("tasks/")
+        ? params!.taskId
+        : params!.name;
       return {
         ...headers,
         "mcp-protocol-version": stateless,
@@ -656,7 +684,17 @@ function movedTo(response: Response, from: URL): URL | null {
   return to.origin === from.origin ? to : null;
 }
 
-function refusal(status: number, headers: Headers): string {
+function refusal(response: Response, isAccount: boolean): string {
+  const { status, headers } = response;
+  if (isAccount && status === 401) {
+    return "The remote server refused the account that Mooring signed in with (401), and it could not be " +
+      "renewed just now: sign in again on the server's page";
+  }
+  const challenge = response.headers.get("www-authenticate") ?? "";
+  if (isAccount && status === 403 && /\binsufficient_scope\b/.test(challenge)) {
+    return "The remote server wants more rights for this than the account was given (403): sign in again " +
+      "on the server's page, which asks for them";
+  }
   if (status === 401 || status === 403) {
     const how = headers.get("www-authenticate");
     const scheme = how ? `, and asks for ${how.slice(0, 200)}` : "";

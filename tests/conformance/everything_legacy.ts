@@ -2,6 +2,10 @@
  * The everything server for the revisions up to 2025-11-25, with SDK 1.x: `stdio` for one client, or
  * `http`, which prints its address and gives each client a session.
  */
+import {
+  InMemoryTaskMessageQueue,
+  InMemoryTaskStore,
+} from "npm:@modelcontextprotocol/sdk@1.32.2/experimental/tasks/stores/in-memory.js";
 import { Server } from "npm:@modelcontextprotocol/sdk@1.32.2/server/index.js";
 import { StdioServerTransport } from "npm:@modelcontextprotocol/sdk@1.32.2/server/stdio.js";
 import { WebStandardStreamableHTTPServerTransport as HttpTransport } from "npm:@modelcontextprotocol/sdk@1.32.2/server/webStandardStreamableHttp.js";
@@ -31,30 +35,52 @@ import {
   type Round,
   SERVER,
   TEMPLATES,
+  type Tool,
   TOOLS,
 } from "./everything.ts";
 
 // SDK 1.x's types do not reach Deno through its exports: what is used of them.
 type Json = Record<string, unknown>;
-type Params<T = { name: string; arguments?: Json }> = { params: T };
+type Call = { name: string; arguments?: Json; task?: { ttl?: number } };
+type Params<T = Call> = { params: T };
+interface Task {
+  taskId: string;
+}
 interface Extra {
   _meta?: { progressToken?: string | number };
   sendNotification(notification: { method: string; params?: Json }): Promise<void>;
   sendRequest(request: { method: string; params?: Json }, schema: unknown): Promise<unknown>;
   closeSSEStream?(): void;
+  taskStore: {
+    createTask(params: { ttl: number; pollInterval: number }): Promise<Task>;
+    updateTaskStatus(taskId: string, status: string, message?: string): Promise<void>;
+    storeTaskResult(taskId: string, status: string, result: Json): Promise<void>;
+  };
 }
 interface Session {
   handleRequest(request: Request): Promise<Response>;
 }
 
 function everything(): Server {
-  const server = new Server(SERVER, { capabilities: CAPABILITIES, instructions: INSTRUCTIONS });
+  const server = new Server(SERVER, {
+    capabilities: { ...CAPABILITIES, tasks: { cancel: {}, requests: { tools: { call: {} } } } },
+    instructions: INSTRUCTIONS,
+    taskStore: new InMemoryTaskStore(),
+    taskMessageQueue: new InMemoryTaskMessageQueue(),
+  });
 
   server.setRequestHandler(ListToolsRequestSchema, () => ({
-    tools: TOOLS.map(({ name, description, inputSchema }) => ({ name, description, inputSchema })),
+    tools: TOOLS.map(({ name, description, inputSchema, task }) => ({
+      ...{ name, description, inputSchema },
+      ...(task ? { execution: { taskSupport: SUPPORT[task] } } : {}),
+    })),
   }));
   server.setRequestHandler(CallToolRequestSchema, async ({ params }: Params, extra: Extra) => {
     const tool = named(TOOLS, params.name);
+    if (params.task ? !tool.task : tool.task === "must") {
+      throw new McpError(ErrorCode.MethodNotFound, `As a task: ${tool.task ?? "never"}`);
+    }
+    if (params.task) return await begin(tool, params, extra, server);
     return await inOneGo((round) => tool.call(round), params.arguments, extra, server);
   });
   server.setRequestHandler(ListPromptsRequestSchema, () => ({
@@ -118,7 +144,7 @@ async function inOneGo(
 }
 
 /** What the client answers; a refusal is left out, as long as there is something to go on with. */
-async function ask({ asks }: Ask, extra: Extra): Promise<Json> {
+async function ask({ asks }: Ask, extra: Pick<Extra, "sendRequest">): Promise<Json> {
   const answers: Json = {};
   const refusals: unknown[] = [];
   await Promise.all(
@@ -132,6 +158,64 @@ async function ask({ asks }: Ask, extra: Extra): Promise<Json> {
   );
   if (Object.keys(answers).length === 0) throw refusals[0];
   return answers;
+}
+
+const SUPPORT = { may: "optional", must: "required" };
+
+/** Makes a task of a call. Of `test_tool_with_task` the question comes before it, and of others in it. */
+async function begin(tool: Tool, params: Call, extra: Extra, server: Server): Promise<Json> {
+  const asksBefore = tool.name === "test_tool_with_task";
+  const first = asksBefore ? await tool.call(silent(params)) : undefined;
+  const answers = first ? await ask(first as Ask, extra) : {};
+  const { ttl = 60_000 } = params.task!;
+  const task = await extra.taskStore.createTask({ ttl, pollInterval: 200 });
+  work(tool, params, answers, task, extra, server);
+  return { task };
+}
+
+async function work(
+  tool: Tool,
+  params: Call,
+  answers: Json,
+  { taskId }: Task,
+  { taskStore }: Extra,
+  server: Server,
+) {
+  const of = { relatedTask: { taskId } };
+  const sendRequest: Extra["sendRequest"] = async (request, schema) => {
+    await taskStore.updateTaskStatus(taskId, "input_required");
+    return await server.request(request, schema, of);
+  };
+  try {
+    for (;;) {
+      const made = await tool.call({ ...silent(params), answers });
+      if (!("asks" in made)) {
+        return await taskStore.storeTaskResult(
+          taskId,
+          made.isError ? "failed" : "completed",
+          made as Json,
+        );
+      }
+      answers = await ask(made as Ask, { sendRequest });
+      await taskStore.updateTaskStatus(taskId, "working");
+    }
+  } catch (error) {
+    // What was cancelled meanwhile takes no other status.
+    await taskStore.updateTaskStatus(taskId, "failed", String(error)).catch(() => {});
+  }
+}
+
+function silent({ arguments: args = {} }: Call): Round {
+  return {
+    args,
+    answers: {},
+    state: undefined,
+    clientCan: () => true,
+    log: () => Promise.resolve(),
+    progress: () => Promise.resolve(),
+    listChanged: () => Promise.resolve(),
+    cutStream: () => {},
+  };
 }
 
 function named<T extends { name: string }>(list: T[], name: string): T {

@@ -1,6 +1,6 @@
 /**
  * The checks that pass directly and not through the bridge, each with its reason: impossible by the
- * revisions themselves, or not there yet. One that has become unnecessary fails the run, so that the
+ * revisions themselves, or what they leave open. One that has become unnecessary fails the run, so that the
  * list stays true.
  */
 export interface Known {
@@ -30,26 +30,6 @@ const NO_STREAM =
   "server has a stream to the client, and what is answered at once is answered as JSON, as the " +
   "revision allows. The bridge's own streams are cut and taken up again in tests/mcp/bridge_sessions_test.ts";
 
-const TASKS_OF_OTHERS =
-  "A server of 2025-11-25 has no tasks of 2026-07-28: its calls are waited for, as " +
-  "2026-07-28 has it for a server without tasks";
-
-const NO_TASKS_YET =
-  "Not there yet: the bridge treats every client as one without tasks, so that its " +
-  "calls are waited for";
-
-const IN_TASKS = [
-  "tasks-capability-negotiation",
-  "tasks-dispatch-and-envelope",
-  "tasks-lifecycle",
-  "tasks-mrtr-composition",
-  "tasks-mrtr-input",
-  "tasks-request-headers",
-  "tasks-request-state-removal",
-  "tasks-required-task-error",
-  "tasks-wire-fields",
-];
-
 export const KNOWN: Known[] = [
   {
     check: "server-sse-multiple-streams/server-sse-streams-functional",
@@ -78,27 +58,11 @@ export const KNOWN: Known[] = [
       "The scenario's tool says that a list changed without changing it. The bridge tells of what " +
       "changed of an agent's own lists, which are those that a person approved",
   })),
-  ...IN_TASKS.map((scenario) => ({
-    check: `${scenario}/*`,
-    pairings: between([MODERN], LEGACY_SERVERS),
-    reason: TASKS_OF_OTHERS,
-  })),
-  ...IN_TASKS.filter((scenario) => scenario !== "tasks-required-task-error").map((scenario) => ({
-    check: `${scenario}/*`,
-    pairings: between([MODERN], MODERN_SERVERS),
-    reason: NO_TASKS_YET,
-  })),
-  ...["server-rejects-undeclared-capability", "missing-capability-http-400"].map((what) => ({
-    check: `server-stateless/sep-2575-${what}`,
-    pairings: between([MODERN], LEGACY_SERVERS),
-    reason:
-      "Not there yet: a server of 2025-11-25 finds out by asking, is refused, and its own error is " +
-      "passed on as it is",
-  })),
   {
-    check: "request-metadata/*",
-    pairings: ["SDK 2.4.0 -> the suite's 2026-07-28"],
+    check: "tasks-required-task-error/*",
+    pairings: between([MODERN], LEGACY_SERVERS),
     reason:
-      "Not there yet: a server that refuses the revision that it has is not asked a second time",
+      "A server of 2025-11-25 cannot say that its client has to declare tasks of 2026-07-28: the call " +
+      "is made as a task, and waited for",
   },
 ];

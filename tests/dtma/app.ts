@@ -8,6 +8,7 @@ import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import { addToolbox } from "../../models/fleet.ts";
 import { createLog } from "../../models/log.ts";
+import { openOutside } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer } from "../../models/servers.ts";
 import { approveTools, listTools } from "../../models/tools.ts";
@@ -40,6 +41,7 @@ export async function openApp() {
     identity,
     setup: null,
     secretsKey: testKey,
+    outside: openOutside(),
     appSigningKey,
     changes,
     links,

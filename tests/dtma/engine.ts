@@ -68,7 +68,8 @@ export async function buildLeftovers({ docker, id }: Toolbox): Promise<string[]>
   return (await docker.listImages(labels, true)).map((each) => each.Id);
 }
 
-async function clean(docker: Docker, toolboxId: string): Promise<void> {
+/** Removes what is there of a toolbox. */
+export async function clean(docker: Docker, toolboxId: string): Promise<void> {
   const left = await leftovers(docker, toolboxId);
   for (const id of left.containers) await docker.removeContainer(id);
   for (const name of left.networks) await docker.removeNetwork(name);

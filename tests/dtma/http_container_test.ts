@@ -5,6 +5,9 @@ import type { HttpTransport, ServerSpec } from "../../dtma/protocol.ts";
 import { engineTest, FixtureImages, fixtureSpec, leftovers, type Toolbox } from "./engine.ts";
 import { Dtma, eventually } from "./observed.ts";
 
+/** A machine that does much else takes so long to make images and start containers. */
+const LOADED_MS = 120_000;
+
 const HTTP: HttpTransport = { type: "streamable-http", port: 3000, path: "/deep/mcp" };
 
 function httpSpec(changes: Partial<ServerSpec> = {}): ServerSpec {
@@ -50,7 +53,7 @@ const environmentOf = async (dtma: Dtma, { serverId }: ServerSpec, instance?: st
 httpTest("is called, logged and measured, and leaves nothing", async (dtma, toolbox) => {
   const spec = httpSpec({ secrets: { TOKEN: "a-secret-value", SAY: "a-secret-value" } });
   dtma.reconciler.apply([spec]);
-  const up = await dtma.ready(spec);
+  const up = await dtma.ready(spec, LOADED_MS);
   assert.equal(up.serverInfo!.name, "http");
   assert.equal(up.sandbox, null);
   const { containerId } = up;
@@ -91,7 +94,7 @@ httpTest("is reached wherever it binds, and waited for while it starts", async (
     httpSpec({ environment: { HOST, LATE_MS: "4000" } })
   );
   dtma.reconciler.apply(binds);
-  await Promise.all(binds.map((spec) => dtma.ready(spec, 60_000)));
+  await Promise.all(binds.map((spec) => dtma.ready(spec, LOADED_MS)));
   for (const spec of binds) assert.equal((await environmentOf(dtma, spec)).sessions, 1);
   for (const spec of binds) assert.equal(dtma.seen(spec.serverId)!.restarts, 0);
 });
@@ -102,7 +105,7 @@ httpTest("that never listens is said to run and not to answer", async (dtma, too
   const { layers } = await dtma.until(
     spec,
     ({ layers }) => layers.handshake.state === "failed",
-    60_000,
+    LOADED_MS,
   );
   const { detail, nextStep } = layers.handshake;
   assert.match(detail, /^The container runs, but nothing answers on port 3000\. It is started/);
@@ -115,9 +118,13 @@ httpTest("at another path, or that ends at its start, says so", async (dtma, too
   const lost = httpSpec({ transport: { ...HTTP, path: "/mcp" } });
   const ends = fixtureSpec("exits-at-once", { transport: HTTP });
   dtma.reconciler.apply([lost, ends]);
-  const at = await dtma.until(lost, ({ layers }) => layers.handshake.state === "failed", 60_000);
+  const at = await dtma.until(lost, ({ layers }) => layers.handshake.state === "failed", LOADED_MS);
   assert.match(at.layers.handshake.detail, /The server answers 404 at port 3000 and path \/mcp/);
-  const gone = await dtma.until(ends, ({ layers }) => layers.container.state === "failed", 60_000);
+  const gone = await dtma.until(
+    ends,
+    ({ layers }) => layers.container.state === "failed",
+    LOADED_MS,
+  );
   assert.match(gone.layers.container.detail, /The server exited with code/);
   dtma.reconciler.apply([]);
   await eventually(async () => (await running(toolbox)).count === 0);
@@ -126,12 +133,12 @@ httpTest("at another path, or that ends at its start, says so", async (dtma, too
 httpTest("that ends is started again with its adapter", async (dtma, toolbox) => {
   const spec = httpSpec();
   dtma.reconciler.apply([spec]);
-  const before = await dtma.ready(spec);
+  const before = await dtma.ready(spec, LOADED_MS);
   await assert.rejects(dtma.call(spec.serverId, "die"));
   const again = await dtma.until(
     spec,
     ({ restarts, layers }) => restarts === 1 && layers.tools.state === "ready",
-    60_000,
+    LOADED_MS,
   );
   assert.notEqual(again.containerId, before.containerId);
   assert.ok(dtma.history.some(({ layers }) => /exited with code 7/.test(layers.container.detail)));
@@ -139,7 +146,7 @@ httpTest("that ends is started again with its adapter", async (dtma, toolbox) =>
   const third = await dtma.until(
     spec,
     ({ restarts, layers }) => restarts === 2 && layers.tools.state === "ready",
-    60_000,
+    LOADED_MS,
   );
   assert.equal((await environmentOf(dtma, spec)).sessions, 1);
   assert.equal((await running(toolbox)).count, 2);
@@ -149,7 +156,7 @@ httpTest("that ends is started again with its adapter", async (dtma, toolbox) =>
 httpTest("keeps running when its adapter ends, and gets another", async (dtma, toolbox) => {
   const spec = httpSpec();
   dtma.reconciler.apply([spec]);
-  const before = await dtma.ready(spec);
+  const before = await dtma.ready(spec, LOADED_MS);
   const { pid } = await environmentOf(dtma, spec);
   const adapter = adapterName(`mooring-${spec.serverId}-1`);
   const answers = async () => {
@@ -173,13 +180,13 @@ httpTest("that hangs or closes its port is started anew", async (_, toolbox, ima
     for (const how of ["close", "hang"]) {
       const spec = httpSpec();
       dtma.reconciler.apply([spec]);
-      const before = await dtma.ready(spec);
+      const before = await dtma.ready(spec, LOADED_MS);
       await dtma.call(spec.serverId, how).catch(() => {});
       const after = await dtma.until(
         spec,
         ({ containerId, layers }) =>
           layers.tools.state === "ready" && containerId !== before.containerId,
-        60_000,
+        LOADED_MS,
       );
       assert.equal(after.restarts, 1, how);
       assert.ok(
@@ -197,7 +204,7 @@ httpTest("that hangs or closes its port is started anew", async (_, toolbox, ima
 httpTest("is taken over by the next DTMA as it runs", async (first, toolbox, images) => {
   const [spec, bare] = [httpSpec(), httpSpec()];
   first.reconciler.apply([spec, bare]);
-  const [before] = await Promise.all([first.ready(spec), first.ready(bare)]);
+  const [before] = await Promise.all([first.ready(spec, LOADED_MS), first.ready(bare, LOADED_MS)]);
   const [{ pid }, { pid: barePid }] = [
     await environmentOf(first, spec),
     await environmentOf(first, bare),
@@ -210,8 +217,8 @@ httpTest("is taken over by the next DTMA as it runs", async (first, toolbox, ima
   const second = await Dtma.start(toolbox, images);
   try {
     second.reconciler.apply([spec, bare]);
-    const after = await second.ready(spec);
-    await second.ready(bare);
+    const after = await second.ready(spec, LOADED_MS);
+    await second.ready(bare, LOADED_MS);
     assert.equal(after.containerId, before.containerId);
     assert.equal(after.restarts, 0);
     // The session of the DTMA before was ended, and not left to the server.
@@ -228,11 +235,11 @@ httpTest("is taken over by the next DTMA as it runs", async (first, toolbox, ima
   try {
     third.reconciler.apply([bare]);
     await eventually(() => third.removed.includes(spec.serverId));
-    await third.ready(bare);
+    await third.ready(bare, LOADED_MS);
     assert.equal((await running(toolbox)).count, 2);
     await toolbox.docker.removeContainer(`mooring-${bare.serverId}-1`);
     await eventually(async () => (await running(toolbox)).adapters.length === 1);
-    await third.until(bare, ({ restarts }) => restarts === 1, 60_000);
+    await third.until(bare, ({ restarts }) => restarts === 1, LOADED_MS);
   } finally {
     await third.reconciler.close();
   }
@@ -243,7 +250,7 @@ httpTest(
   async (dtma, box) => {
     const spec = httpSpec({ name: "one" });
     dtma.reconciler.apply([spec]);
-    await dtma.ready(spec);
+    await dtma.ready(spec, LOADED_MS);
     const moved = {
       ...spec,
       generation: 2,
@@ -254,13 +261,13 @@ httpTest(
     while (dtma.seen(spec.serverId)?.layers.tools.state !== "ready") {
       await environmentOf(dtma, spec);
     }
-    const { servingGeneration } = await dtma.ready(moved);
+    const { servingGeneration } = await dtma.ready(moved, LOADED_MS);
     assert.equal(servingGeneration, 2);
     await eventually(async () => (await running(box)).count === 2);
 
     const wrong = { ...moved, generation: 3, transport: { ...HTTP, port: 3001, path: "/no" } };
     dtma.reconciler.apply([wrong]);
-    const refused = await dtma.until(wrong, ({ gaveUp }) => gaveUp, 60_000);
+    const refused = await dtma.until(wrong, ({ gaveUp }) => gaveUp, LOADED_MS);
     assert.equal(refused.servingGeneration, 2);
     assert.match(refused.layers.handshake.detail, /answers 404 .* Generation 2 goes on serving/);
     assert.equal((await environmentOf(dtma, spec)).sessions, 1);
@@ -271,7 +278,7 @@ httpTest(
 httpTest("has instances for each session, and sleeps", async (dtma, toolbox) => {
   const spec = httpSpec({ instances: "session", idleStopS: 5 });
   dtma.reconciler.apply([spec]);
-  await dtma.ready(spec);
+  await dtma.ready(spec, LOADED_MS);
   const [one, two] = await Promise.all(
     ["one", "two"].map((instance) => environmentOf(dtma, spec, instance)),
   );
@@ -281,7 +288,7 @@ httpTest("has instances for each session, and sleeps", async (dtma, toolbox) => 
   assert.deepEqual(adapters, servers);
   dtma.reconciler.end(spec.serverId, "one");
   await eventually(async () => (await running(toolbox)).count === 4);
-  await eventually(async () => (await running(toolbox)).count === 0, 60_000);
+  await eventually(async () => (await running(toolbox)).count === 0, LOADED_MS);
   await environmentOf(dtma, spec);
   assert.equal((await running(toolbox)).count, 2);
 });
@@ -289,6 +296,6 @@ httpTest("has instances for each session, and sleeps", async (dtma, toolbox) => 
 httpTest("that floods its stdout goes on answering", async (dtma) => {
   const spec = httpSpec({ environment: { FLOODS: "1" } });
   dtma.reconciler.apply([spec]);
-  await dtma.ready(spec);
+  await dtma.ready(spec, LOADED_MS);
   for (let call = 0; call < 20; call++) await environmentOf(dtma, spec);
 });

@@ -36,7 +36,7 @@ for (
       dtma.reconciler.apply([spec]);
       const { serverInfo, tools, prompts, resourceTemplates, containerId } = await dtma.ready(
         spec,
-        180_000,
+        300_000,
       );
       assert.match(String(serverInfo!.revision), /^20\d\d-\d\d-\d\d$/);
       assert.ok(tools!.some(({ name }) => name === "echo"));
@@ -87,7 +87,7 @@ for (
       await session.call(toolCall("toggle-subscriber-updates"), {});
       await eventually(
         () => heard.updates.some(({ method }) => method.endsWith("/updated")),
-        60_000,
+        120_000,
       );
       heard.end();
 
@@ -103,7 +103,7 @@ for (
       await dtma.until(
         spec,
         ({ restarts, layers }) => restarts === 1 && layers.tools.state === "ready",
-        60_000,
+        120_000,
       );
       assert.match(await dtma.call(spec.serverId, "echo", { message: "anew" }), /anew/);
       dtma.reconciler.apply([]);

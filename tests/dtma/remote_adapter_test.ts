@@ -21,8 +21,18 @@ function startAdapter(url: string, env: Record<string, string> = {}, transport?:
   })();
   return {
     logged,
-    open: () =>
-      openSession(child, { handshakeTimeoutMs: 30_000, log: (line) => logged.push(line) }),
+    /** Before the session, as DTMA does. */
+    async tell(method: string, params: unknown) {
+      const writer = child.stdin.getWriter();
+      const line = JSON.stringify({ jsonrpc: "2.0", method, params });
+      await writer.write(new TextEncoder().encode(`${line}\n`)).finally(() => writer.releaseLock());
+    },
+    open: (onRefused?: (params: unknown) => void) =>
+      openSession(child, {
+        handshakeTimeoutMs: 30_000,
+        log: (line) => logged.push(line),
+        onRefused,
+      }),
     async [Symbol.asyncDispose]() {
       child.kill("SIGKILL");
       await child.status;
@@ -324,6 +334,73 @@ Deno.test("the adapter opens a lost stream of HTTP+SSE again", async () => {
   }
   session.close("The test is over");
   proxy.close();
+});
+
+Deno.test("the adapter makes a refused request again with renewed headers, and no other", async () => {
+  let good = "Bearer one";
+  const seen: string[] = [], bodies: string[] = [];
+  await using remote = remoteServer((request, body) => {
+    const authorization = request.headers.get("authorization")!;
+    const { id, method, params } = JSON.parse(body);
+    bodies.push(body);
+    if (method === "tools/call") seen.push(`${params.name} ${authorization}`);
+    if (params?.name === "more") {
+      return new Response('{"error":"insufficient_scope"}', {
+        status: 403,
+        headers: { "www-authenticate": 'Bearer error="insufficient_scope", scope="a b"' },
+      });
+    }
+    if (authorization !== good || request.headers.get("x-own") !== "kept") {
+      return new Response(null, {
+        status: 401,
+        headers: { "www-authenticate": 'Bearer error="invalid_token"' },
+      });
+    }
+    return modernAnswer({ id, method }) ??
+      Response.json({ jsonrpc: "2.0", id, result: { content: [{ type: "text", text: "made" }] } });
+  });
+  await using adapter = startAdapter(remote.url, {
+    HEADER_1_NAME: "Authorization",
+    HEADER_1_VALUE: "Bearer of the form",
+    HEADER_2_NAME: "X-Own",
+    HEADER_2_VALUE: "kept",
+  });
+  await adapter.tell("dev.mooring/headers", { headers: { authorization: "Bearer one" } });
+  const refusals: unknown[] = [];
+  const session = await adapter.open((params) => {
+    refusals.push(params);
+    if (good === "Bearer two") session.setHeaders({ authorization: "Bearer two" });
+  });
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
+  good = "Bearer two";
+  const both = await Promise.all([1, 2].map((n) => session.call(toolCall(`call${n}`), {})));
+  assert.deepEqual(both.map(textOf), ["made", "made"]);
+  assert.deepEqual(seen.toSorted(), [
+    "any Bearer one",
+    ...[1, 2].flatMap((n) => [`call${n} Bearer one`, `call${n} Bearer two`]),
+  ]);
+  assert.deepEqual(refusals[0], { status: 401, error: "invalid_token" });
+
+  const { error } = await session.call(toolCall("more"), {});
+  assert.match(error!.message, /more rights.*sign in again/);
+  assert.deepEqual(refusals.at(-1), { status: 403, error: "insufficient_scope", scope: "a b" });
+  assert.equal(seen.filter((each) => each.startsWith("more")).length, 1);
+  assert.ok(
+    !bodies.join().includes("dev.mooring"),
+    "what is between DTMA and adapter goes no further",
+  );
+
+  // No account, or not for this instance: what its form gave is sent again.
+  session.setHeaders({});
+  good = "Bearer of the form";
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
+  good = "Bearer three";
+  const before = refusals.length;
+  assert.match((await session.call(toolCall("any"), {})).error!.message, /check the headers/);
+  assert.equal(refusals.length, before, "nobody can renew those");
+  const other = JSON.stringify(adapter.logged);
+  assert.ok(!other.includes("Bearer one") && !other.includes("Bearer two"));
+  session.close("The test is over");
 });
 
 Deno.test("the adapter follows a redirect within the server, and refuses an answer over 4 MiB", async () => {

@@ -43,6 +43,44 @@ engineTest("A remote server is called from its container, and leaves nothing", a
     assert.equal(await dtma.call(spec.serverId, "say", { text: "hello" }), "said hello");
     assert.deepEqual([...keys], ["a-secret-key"]);
     assert.ok(!JSON.stringify([dtma.history, dtma.events]).includes("a-secret-key"));
+
+    // A token: of the first one the container is another, for an adapter of before knew of none.
+    const [{ containerId: plain }] = dtma.reconciler.running();
+    const withToken = { ...spec, generation: 2, headers: { "x-api-key": "token one" } };
+    dtma.reconciler.apply([withToken]);
+    await dtma.ready(withToken);
+    assert.equal(await dtma.call(spec.serverId, "say", { text: "again" }), "said again");
+    const [{ containerId }] = dtma.reconciler.running();
+    assert.notEqual(containerId, plain);
+    // Later ones come to the same, with another change or without.
+    const next = (generation: number, token: string, hosts: string[]) => ({
+      ...withToken,
+      generation,
+      headers: { "x-api-key": token },
+      network: { hosts: [...spec.network.hosts, ...hosts] },
+    });
+    for (
+      const change of [
+        next(2, "token two", []),
+        next(3, "token three", ["other.example.test:443"]),
+        next(3, "token four", ["other.example.test:443"]),
+      ]
+    ) {
+      dtma.reconciler.apply([change]);
+      await eventually(async () => {
+        keys.clear();
+        await dtma.call(spec.serverId, "say", { text: "x" });
+        return keys.has(change.headers["x-api-key"]);
+      });
+      assert.deepEqual(dtma.reconciler.running().map((each) => each.containerId), [containerId]);
+    }
+    const told = [
+      JSON.stringify([dtma.history, dtma.events]),
+      await dtma.reconciler.log(spec.serverId),
+      JSON.stringify(await toolbox.docker.inspectContainer(containerId)),
+    ];
+    assert.ok(!told.join().includes("token "));
+
     dtma.reconciler.apply([]);
     await eventually(() => dtma.removed.includes(spec.serverId));
     const left = await leftovers(toolbox.docker, toolbox.id);

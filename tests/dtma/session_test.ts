@@ -52,6 +52,11 @@ Deno.test("openSession says why there is no session", async () => {
   await assert.rejects(newer.open(), { name: "HandshakeError", message: /speaks MCP 2031-01-01/ });
 });
 
+Deno.test("a server that refuses a probe and supports its version is probed once more", async () => {
+  await using server = startServer("modern", { env: { REFUSES_FIRST: "1" } });
+  assert.equal((await server.open()).serverInfo.revision, "2026-07-28");
+});
+
 Deno.test("openSession gives up when its signal is aborted", async () => {
   await using silent = startServer("never-initialize");
   const reason = new Error("enough");

@@ -26,6 +26,7 @@ function server(slug: string, more: Partial<ToolbeltServer> = {}): ToolbeltServe
     reach: "direct",
     address: "http://127.0.0.1:1",
     instances: "shared",
+    knowsInstanceInputs: true,
     capabilities: { tools: {}, resources: {}, prompts: {} },
     instructions: null,
     unavailable: null,

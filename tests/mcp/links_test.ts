@@ -1,3 +1,4 @@
+import { openOutside } from "../../models/outside.ts";
 import assert from "node:assert/strict";
 import { createApp } from "../../app.ts";
 import { dial } from "../../dtma/dial.ts";
@@ -77,6 +78,7 @@ async function replica(
     identity,
     setup: null,
     secretsKey: testKey,
+    outside: openOutside(),
     changes,
     calls: new CallRecorder(db, log),
     log,

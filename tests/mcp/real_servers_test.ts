@@ -107,7 +107,8 @@ Deno.test({
       started.push({ slug, server, asked });
     };
     for (const [slug, asked] of Object.entries(tries(directory))) {
-      const { name, version } = builtin.find((entry) => entry.slug === slug)!.package;
+      const entry = builtin.find((entry) => entry.slug === slug)!;
+      const { name, version } = entry.package as { name: string; version: string };
       await start(slug, await npmServer(name, version), asked);
     }
     const python = await pythonServer();

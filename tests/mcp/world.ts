@@ -44,8 +44,11 @@ async function openShared() {
     dataPath({
       logOf: () => Promise.resolve("a line\n"),
       end: (_serverId, instance) => void ended.push(instance),
-      reach: (serverId) =>
-        Promise.resolve(routes.get(serverId) ?? { unavailable: "It is not here" }),
+      reach: (serverId, instance) =>
+        Promise.resolve(
+          routes.get(`${serverId} ${instance}`) ?? routes.get(serverId) ??
+            { unavailable: "It is not here" },
+        ),
       appPublicKey: () => appSigningKey.publicKey,
       log: () => {},
     }),
@@ -91,6 +94,7 @@ async function openShared() {
     baseUrls: replicas.map(({ baseUrl }) => baseUrl),
     routes,
     calls,
+    appSigningKey,
     logged,
     toolboxAddress: facts.address!,
     ended,
@@ -220,6 +224,7 @@ export async function openBridge(
     token,
     routes: world.routes,
     calls,
+    appSigningKey: world.appSigningKey,
     /** What the app logged since this was opened. */
     logged,
     toolboxAddress: world.toolboxAddress,
@@ -270,7 +275,7 @@ export const META = {
 
 /** A request of 2026-07-28 with the headers it needs. */
 export function modern(method: string, params: Record<string, unknown> = {}, id: unknown = 1) {
-  const name = params.name as string | undefined;
+  const name = (method.startsWith("tasks/") ? params.taskId : params.name) as string | undefined;
   return {
     body: {
       jsonrpc: "2.0",

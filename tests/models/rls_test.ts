@@ -3,8 +3,10 @@ import { v7 } from "uuid";
 import type { Sql } from "../../models/db.ts";
 import { deployServer } from "../../models/servers.ts";
 import { connectServer, createAgent, createToken, revokeToken } from "../../models/agents.ts";
+import { createPersonalToken, revokePersonalToken } from "../../models/personal_tokens.ts";
 import { openSession } from "../../models/sessions.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
+import { startTrialRun } from "../../models/trial_runs.ts";
 import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
 import { observation } from "./observation.ts";
 
@@ -79,6 +81,12 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: MEMBERS,
     delete: MEMBERS,
   },
+  authorizations: {
+    select: [...PEOPLE, "own agent", "own toolbox"],
+    insert: MEMBERS,
+    update: [...MEMBERS, "own toolbox"],
+    delete: MEMBERS,
+  },
   server_scans: {
     select: [...PEOPLE, "own toolbox"],
     insert: ["own toolbox"],
@@ -105,10 +113,18 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
   },
   agents: { select: [...PEOPLE, "own agent"], insert: MEMBERS, update: MEMBERS, delete: MEMBERS },
   agent_tokens: { select: PEOPLE, insert: MEMBERS, update: MEMBERS, delete: [] },
+  // The owner's own: nobody else sees it, whatever they are. No other can be made in a person's name.
+  personal_tokens: { select: ["owner"], insert: ["owner"], update: ["owner"], delete: [] },
   connections: {
     select: [...PEOPLE, "own agent"],
     insert: MEMBERS,
     update: MEMBERS,
+    delete: MEMBERS,
+  },
+  connection_secrets: {
+    select: [...PEOPLE, "own agent", "own toolbox"],
+    insert: MEMBERS,
+    update: [],
     delete: MEMBERS,
   },
   // Of no interest to people: what is an agent's client's own.
@@ -118,6 +134,8 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: ["own agent"],
     delete: ["own agent"],
   },
+  // A person's own: nobody else sees what they tried.
+  trial_runs: { select: ["owner"], insert: ["owner"], update: ["owner"], delete: ["owner"] },
   events: { select: PEOPLE, insert: [...MEMBERS, "own toolbox"], update: [], delete: [] },
   calls: { select: PEOPLE, insert: [], update: [], delete: [] },
 };
@@ -156,6 +174,12 @@ for (const kind of KINDS) {
       const agentId = await createAgent(db, user, workspaceId, "Agent");
       const token = await createToken(db, user, agentId, { name: "t", expiresInDays: null });
       await revokeToken(db, user, agentId, token.id); // the one update there is of a token
+      const personal = await createPersonalToken(db, user, workspaceId, {
+        name: "t",
+        scopes: ["read"],
+        expiresInDays: null,
+      });
+      await revokePersonalToken(db, user, personal.id);
       await connectServer(db, user, agentId, serverId);
       await acceptReport(db, toolboxId, {
         epoch: v7(),
@@ -202,6 +226,25 @@ for (const kind of KINDS) {
         clientInfo: null,
         capabilities: {},
       });
+      await db.asUser(user, (sql) =>
+        sql`
+          insert into authorizations (server_id, workspace_id, state, key_id, iv, ciphertext)
+          values (${serverId}, ${workspaceId}, 'signed_in', 'k', '\\x00', '\\x00')`);
+      await db.asUser(user, (sql) =>
+        sql`
+          insert into connection_secrets ${
+          sql({
+            workspace_id: workspaceId,
+            key_id: "k",
+            iv: new Uint8Array(12),
+            ciphertext: new Uint8Array(20),
+            id: v7(),
+            agent_id: agentId,
+            server_id: serverId,
+            name: "Y",
+          })
+        }`);
+      await startTrialRun(db, user, { serverId, tool: "echo", args: {} });
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
       await db.asApp`select mooring.record_calls(${
@@ -288,6 +331,7 @@ for (const kind of KINDS) {
             server_generations: "server_id",
             server_samples: "server_id",
             server_scans: "server_id",
+            authorizations: "server_id",
             egress_denials: "server_id",
             observations: "server_id",
             tools: "server_id",
@@ -371,6 +415,11 @@ for (const kind of KINDS) {
           sent_bytes: 1,
           pids: 1,
         }),
+        authorizations: () => ({
+          server_id: serverId,
+          workspace_id: workspaceId,
+          state: "waiting",
+        }),
         server_scans: (sql) => ({
           server_id: serverId,
           workspace_id: workspaceId,
@@ -415,13 +464,38 @@ for (const kind of KINDS) {
           name: "x",
           token_hash: v7(),
         }),
+        personal_tokens: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          user_id: user.userId,
+          name: "x",
+          token_hash: v7(),
+          scopes: ["read"],
+        }),
         connections: () => ({ agent_id: agentId, server_id: serverId, workspace_id: workspaceId }),
+        connection_secrets: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          agent_id: agentId,
+          server_id: serverId,
+          name: "X",
+          key_id: "k",
+          iv: new Uint8Array(12),
+          ciphertext: new Uint8Array(20),
+        }),
         mcp_sessions: () => ({
           id: v7(),
           workspace_id: workspaceId,
           agent_id: agentId,
           transport: "http_sse",
           revision: "2024-11-05",
+        }),
+        trial_runs: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          server_id: serverId,
+          user_id: user.userId,
+          tool: "x",
         }),
         events: () => ({
           workspace_id: workspaceId,
@@ -502,10 +576,13 @@ for (const kind of KINDS) {
             table,
           );
         }
-        await assert.rejects(
-          as("member", async (sql) => await sql`update tools set approved_by = ${user.userId}`),
-          { code: "42501" },
-        );
+        for (
+          const [table, column] of [["tools", "approved_by"], ["authorizations", "signed_in_by"]]
+        ) {
+          const write = async (sql: Sql) =>
+            await sql`update ${sql(table)} set ${sql(column)} = ${user.userId}`;
+          await assert.rejects(as("member", write), { code: "42501" }, table);
+        }
       });
 
       await t.step("a revoked token stays revoked", async () => {
@@ -513,6 +590,33 @@ for (const kind of KINDS) {
           as("owner", async (sql) => await sql`update agent_tokens set revoked_at = null`),
           { code: "42501" },
         );
+      });
+
+      await t.step("a revoked personal token stays revoked", async () => {
+        await assert.rejects(
+          as("owner", async (sql) => await sql`update personal_tokens set revoked_at = null`),
+          { code: "42501" },
+        );
+      });
+
+      await t.step("who acts within one workspace sees nothing of another", async () => {
+        await addMember(world, other.workspaceId, user.userId, "owner");
+        const tables = ["workspaces", "members", "toolboxes", "agents"];
+        const seen = (within?: string) =>
+          db.asUser({ ...user, within }, async (sql) => {
+            const ids = [];
+            for (const table of tables) {
+              const column = sql(table === "workspaces" ? "id" : "workspace_id");
+              ids.push(...await sql`select ${column} as id from ${sql(table)}`);
+            }
+            return [...new Set(ids.map(({ id }) => id))].toSorted();
+          });
+        assert.deepEqual(await seen(), [workspaceId, other.workspaceId].toSorted());
+        assert.deepEqual(await seen(workspaceId), [workspaceId]);
+        assert.deepEqual(await seen(other.workspaceId), [other.workspaceId]);
+        assert.deepEqual(await seen(v7()), []);
+        await owner`delete from public.members
+          where workspace_id = ${other.workspaceId} and user_id = ${user.userId}`;
       });
 
       await t.step("an agent sees no tool that is not approved as it is now", async () => {
@@ -527,10 +631,15 @@ for (const kind of KINDS) {
       });
 
       await t.step("no hash and no ciphertext can be read by people or agents", async () => {
-        const columns = [["secrets", "ciphertext"], ["secrets", "iv"], [
-          "agent_tokens",
-          "token_hash",
-        ], ["toolboxes", "enrolment_hash"]];
+        const columns = [
+          ["secrets", "ciphertext"],
+          ["secrets", "iv"],
+          ["agent_tokens", "token_hash"],
+          ["authorizations", "ciphertext"],
+          ["connection_secrets", "ciphertext"],
+          ["personal_tokens", "token_hash"],
+          ["toolboxes", "enrolment_hash"],
+        ];
         for (const [table, column] of columns) {
           for (const asker of ["owner", "own agent", "nobody"] as Asker[]) {
             await assert.rejects(

@@ -5,6 +5,7 @@ import { CallRecorder } from "../../models/calls.ts";
 import { putBuiltinCatalog } from "../../models/catalog_entries.ts";
 import { Changes } from "../../models/changes.ts";
 import { createLog } from "../../models/log.ts";
+import { openOutside } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
 import { MADE_ENTRIES } from "../models/made_entries.ts";
@@ -45,6 +46,7 @@ Deno.test({
       identity,
       setup: null,
       secretsKey: testKey,
+      outside: openOutside(),
       appSigningKey: (await derivedSecrets(newSecretsKeyText())).appSigningKey,
       changes,
       links: null,

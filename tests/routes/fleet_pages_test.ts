@@ -4,6 +4,7 @@ import { ENVIRONMENT, EXIT_UNWANTED, generateSigningKey } from "../../dtma/proto
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import { createLog } from "../../models/log.ts";
+import { openOutside } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer, getServer } from "../../models/servers.ts";
 import { enrolToolbox, listToolboxes, toolboxKey } from "../../models/toolboxes.ts";
@@ -57,6 +58,7 @@ async function openApp() {
     identity,
     setup: null,
     secretsKey: testKey,
+    outside: openOutside(),
     appSigningKey,
     changes,
     links: null,

@@ -5,6 +5,7 @@ import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import type { Outcome } from "../../models/calls.ts";
 import { createLog } from "../../models/log.ts";
+import { openOutside } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer, getServer } from "../../models/servers.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
@@ -38,6 +39,7 @@ Deno.test({
       identity,
       setup: null,
       secretsKey: testKey,
+      outside: openOutside(),
       appSigningKey,
       changes,
       links: null,

@@ -7,6 +7,7 @@ import { generateSigningKey, type HostFacts } from "../../dtma/protocol.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import { createLog } from "../../models/log.ts";
+import { openOutside } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer } from "../../models/servers.ts";
 import { enrolToolbox, touchToolbox } from "../../models/toolboxes.ts";
@@ -44,6 +45,7 @@ Deno.test({
       identity,
       setup: null,
       secretsKey: testKey,
+      outside: openOutside(),
       appSigningKey,
       changes,
       links: null,

@@ -7,6 +7,7 @@ import { Changes } from "../../models/changes.ts";
 import { getConnection } from "../../models/connections.ts";
 import { listDefinitions } from "../../models/definitions.ts";
 import { createLog } from "../../models/log.ts";
+import { openOutside } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer } from "../../models/servers.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
@@ -38,6 +39,7 @@ Deno.test({
       identity,
       setup: null,
       secretsKey: testKey,
+      outside: openOutside(),
       appSigningKey: (await derivedSecrets(newSecretsKeyText())).appSigningKey,
       changes,
       links: null,

@@ -1,3 +1,4 @@
+import { openOutside } from "../../models/outside.ts";
 import assert from "node:assert/strict";
 import { v7 } from "uuid";
 import {
@@ -42,6 +43,7 @@ async function openControl() {
     db,
     changes,
     secretsKey: testKey,
+    outside: openOutside(),
     appSigningKey,
     links: null,
     log: createLog("text", (line) => logged.push(line)),

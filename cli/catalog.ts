@@ -1,0 +1,81 @@
+import type { EntrySummary, EntryWithInputs } from "../routes/api/catalog.ts";
+import type { CallShape } from "../routes/api/calls.ts";
+import { type Command, numberIn } from "./command.ts";
+import { agentId, serverId } from "./find.ts";
+import { ago } from "./output.ts";
+
+export const catalogCommands: Command[] = [
+  {
+    words: "catalog search",
+    summary: "Search the catalog, best match first",
+    arguments: ["[word…]"],
+    options: {
+      category: { value: "NAME", help: "Only of this category" },
+      limit: { value: "N", help: "How many; else 50" },
+    },
+    async run(line) {
+      const { client, output, args, value } = line;
+      const query = { query: args.join(" "), category: value("category") };
+      const found = await client.list<EntrySummary>(
+        "/catalog",
+        query,
+        numberIn(line, "limit") ?? 50,
+      );
+      output.list(found, {
+        entry: ({ slug }) => slug,
+        category: ({ category }) => category,
+        from: ({ package: { registry } }) => registry,
+        summary: ({ summary }) => summary,
+      }, "Nothing has these words.");
+    },
+  },
+  {
+    words: "catalog get",
+    summary: "Show a catalog entry, and what deploying it asks",
+    arguments: ["<entry>"],
+    async run({ client, output, args: [slug] }) {
+      const found = await client.get<EntryWithInputs>(`/catalog/${encodeURIComponent(slug)}`);
+      const { entry, inputs, buildCode } = found;
+      output.facts(found, {
+        title: entry.title,
+        summary: entry.summary,
+        license: entry.license,
+        homepage: entry.homepage,
+        hosts: entry.network.hosts.join(", ") || "none",
+        memory: `${entry.memoryMiB} MiB`,
+        "at its build": buildCode,
+        ...Object.fromEntries(inputs.map(({ name, isRequired, isSecret, label, description }) => [
+          name,
+          [isRequired && "needed", isSecret && "secret", label, description].filter(Boolean)
+            .join(", "),
+        ])),
+      });
+    },
+  },
+  {
+    words: "calls",
+    summary: "List calls, newest first",
+    options: {
+      agent: { value: "AGENT", help: "Only this agent's" },
+      server: { value: "SERVER", help: "Only this server's" },
+      limit: { value: "N", help: "How many; else 50" },
+    },
+    async run(line) {
+      const { client, output, value } = line;
+      const [agent, server] = [value("agent"), value("server")];
+      const query = {
+        agent: agent && await agentId(client, agent),
+        server: server && await serverId(client, server),
+      };
+      const calls = await client.list<CallShape>("/calls", query, numberIn(line, "limit") ?? 50);
+      output.list(calls, {
+        at: ({ startedAt }) => output.isTerminal ? ago(startedAt) : startedAt,
+        who: ({ agentName, via }) => agentName ?? (via === "trial" ? "a person" : ""),
+        tool: ({ serverSlug, tool }) => `${serverSlug} / ${tool}`,
+        outcome: ({ outcome }) => outcome,
+        ms: ({ durationMs }) => Math.round(durationMs),
+        error: ({ error }) => error ?? "",
+      }, "No call yet.");
+    },
+  },
+];

@@ -1,0 +1,337 @@
+import type { EventShape } from "../routes/api/server_records.ts";
+import type { EntryWithInputs } from "../routes/api/catalog.ts";
+import type { Generation, ServerShape, ServerSummary } from "../routes/api/servers.ts";
+import { type Client, Exit } from "./client.ts";
+import { type Command, type Line, numberIn, pairsIn, UsageError } from "./command.ts";
+import { serverId, toolboxId } from "./find.ts";
+import { ago, type Output } from "./output.ts";
+import { askSecret, confirm } from "./prompt.ts";
+
+const SETTINGS = {
+  set: { value: "INPUT=VALUE", isRepeatable: true, help: "An input that its catalog entry asks" },
+  secret: {
+    value: "INPUT",
+    isRepeatable: true,
+    help: "A secret input: read from the environment variable of its name, else asked for",
+  },
+  memory: { value: "MIB", help: "Memory" },
+  instances: { value: "KIND", help: "shared, or one for each agent or session" },
+  "idle-stop": { value: "MINUTES", help: "Sleeps after so long without a call; never" },
+  tier: { value: "TIER", help: "standard or untrusted" },
+  wait: { help: "Until it runs or failed" },
+};
+
+export const serverCommands: Command[] = [
+  {
+    words: "servers list",
+    summary: "List the servers",
+    options: { status: { value: "STATUS", help: "Only those that are running, failed …" } },
+    async run({ client, output, value }) {
+      const servers = await client.list<ServerSummary>("/servers", { status: value("status") });
+      output.list(
+        servers,
+        {
+          slug: ({ slug }) => slug,
+          status: ({ status }) => status,
+          tools: ({ tools }) => `${tools.approved}/${tools.total}`,
+          toolbox: ({ toolboxName }) => toolboxName,
+          name: ({ name }) => name,
+          id: ({ id }) => id,
+        },
+        "There is no server. Find one with `catalog search`, and deploy it with `servers deploy`.",
+      );
+    },
+  },
+  {
+    words: "servers get",
+    summary: "Show a server",
+    arguments: ["<server>"],
+    async run({ client, output, args: [name] }) {
+      show(output, await client.get(`/servers/${await serverId(client, name)}`));
+    },
+  },
+  {
+    words: "servers deploy",
+    summary: "Deploy a catalog entry",
+    arguments: ["<entry>"],
+    options: {
+      name: { value: "NAME", help: "What to call it" },
+      toolbox: { value: "TOOLBOX", help: "Where; else on the one that fits best" },
+      label: { value: "KEY=VALUE", help: "On a toolbox with this label" },
+      ...SETTINGS,
+      "agree-to-build-code": { help: "Its install scripts or Dockerfile may run at its build" },
+    },
+    async run(line) {
+      const { client, output, args: [entry], value, flag } = line;
+      const options = optionsIn(line);
+      const { inputs } = await client.get<EntryWithInputs>(`/catalog/${encodeURIComponent(entry)}`);
+      const toolbox = value("toolbox");
+      const made = await client.create<ServerShape>("/servers", {
+        entry,
+        name: value("name"),
+        toolboxId: toolbox && await toolboxId(client, toolbox),
+        label: value("label"),
+        inputs: await inputsIn(line, inputs),
+        options,
+        agreesToBuildCode: flag("agree-to-build-code"),
+      });
+      return await settled(line, made, `Deployed as ${made.slug}`, output);
+    },
+  },
+  {
+    words: "servers remote",
+    summary: "Add a server that runs elsewhere, by its URL",
+    arguments: ["<url>"],
+    options: {
+      name: { value: "NAME", help: "What to call it" },
+      header: {
+        value: "NAME",
+        isRepeatable: true,
+        help: "A header that is sent with each request: its value is asked for",
+      },
+      wait: SETTINGS.wait,
+    },
+    async run(line) {
+      const { client, output, args: [url], value, values } = line;
+      const headers = [];
+      for (const name of values("header")) headers.push({ name, value: await secret(name) });
+      const made = await client.create<ServerShape>("/servers/remote", {
+        url,
+        name: value("name"),
+        headers,
+      });
+      return await settled(line, made, `Added as ${made.slug}`, output);
+    },
+  },
+  {
+    words: "servers set",
+    summary: "Change a server's inputs and options",
+    arguments: ["<server>"],
+    options: SETTINGS,
+    details: "What is not named stays as it is. --set INPUT= takes a value away.",
+    async run(line) {
+      const { client, output, args: [name] } = line;
+      const id = await serverId(client, name);
+      const { generation } = await client.get<ServerShape>(`/servers/${id}`);
+      const inputs = Object.fromEntries(
+        Object.entries(await inputsIn(line, [])).map(([name, given]) => [name, given || null]),
+      );
+      const body = { generation, inputs, options: optionsIn(line) };
+      const made = await client.patch<ServerShape>(`/servers/${id}`, body);
+      return await settled(line, made, `${made.slug} is of generation ${made.generation}`, output);
+    },
+  },
+  ...([
+    ["start", "Let a server run; one that failed is tried anew", "is started"],
+    ["stop", "Stop a server until it is started again", "is being stopped"],
+    ["restart", "Start a server anew", "is started anew"],
+  ] as const).map(([verb, summary, said]): Command => ({
+    words: `servers ${verb}`,
+    summary,
+    arguments: ["<server>"],
+    options: verb === "stop" ? {} : { wait: SETTINGS.wait },
+    async run(line) {
+      const { client, output, args: [name] } = line;
+      const id = await serverId(client, name);
+      const server = await client.post<ServerShape>(`/servers/${id}/${verb}`);
+      return await settled(line, server, `${server.slug} ${said}`, output);
+    },
+  })),
+  {
+    words: "servers remove",
+    summary: "Remove a server with its container, network, image and secrets",
+    arguments: ["<server>"],
+    options: {
+      yes: { help: "Without being asked" },
+      "delete-volumes": { help: "What it keeps in volumes goes too" },
+    },
+    async run({ client, output, args: [name], flag }) {
+      const id = await serverId(client, name);
+      const deleteVolumes = flag("delete-volumes");
+      confirm(
+        flag("yes"),
+        `${name} goes with its container, network, image and secrets` +
+          (deleteVolumes ? ", and with what it keeps in volumes." : "; its volumes stay."),
+      );
+      await client.delete(`/servers/${id}?deleteVolumes=${deleteVolumes}`);
+      output.done({ id }, `${name} is being removed`);
+    },
+  },
+  {
+    words: "servers generations",
+    summary: "List what a server's generations changed",
+    arguments: ["<server>"],
+    async run({ client, output, args: [name] }) {
+      const path = `/servers/${await serverId(client, name)}/generations`;
+      const { items } = await client.get<{ items: Generation[] }>(path);
+      output.list(items, {
+        generation: ({ generation }) => generation,
+        made: ({ createdAt }) => ago(createdAt),
+        by: ({ createdByName, rolledBackTo }) =>
+          createdByName ?? (rolledBackTo ? `back to ${rolledBackTo}` : ""),
+        ready: ({ readyAt }) => readyAt ? "yes" : "no",
+        changed: ({ changes }) => changes.map(({ name }) => name).join(", "),
+      }, "");
+    },
+  },
+  {
+    words: "servers rollback",
+    summary: "Give a server the settings of an earlier generation again",
+    arguments: ["<server>", "<generation>"],
+    options: { wait: SETTINGS.wait },
+    async run(line) {
+      const { client, output, args: [name, generation] } = line;
+      if (!/^\d{1,9}$/.test(generation)) throw new UsageError("<generation> is a number");
+      const id = await serverId(client, name);
+      const body = { generation: Number(generation) };
+      const made = await client.post<ServerShape>(`/servers/${id}/rollback`, body);
+      return await settled(line, made, `${made.slug} has the settings of ${generation}`, output);
+    },
+  },
+  {
+    words: "servers events",
+    summary: "List what happened to a server, newest first",
+    arguments: ["<server>"],
+    options: { limit: { value: "N", help: "How many; else 50" } },
+    async run(line) {
+      const { client, output, args: [name] } = line;
+      const path = `/servers/${await serverId(client, name)}/events`;
+      const events = await client.list<EventShape>(path, {}, numberIn(line, "limit") ?? 50);
+      output.list(events, {
+        at: ({ at }) => output.isTerminal ? ago(at) : at,
+        layer: ({ layer }) => layer,
+        level: ({ level }) => level,
+        message: ({ message, actorName }) => actorName ? `${message} (${actorName})` : message,
+      }, "Nothing happened yet.");
+    },
+  },
+  {
+    words: "servers logs",
+    summary: "Print what a server wrote to its standard error",
+    arguments: ["<server>"],
+    options: {
+      search: { value: "WORDS", help: "Only lines with these words" },
+      follow: { help: "Go on as it grows, until Ctrl-C" },
+    },
+    async run({ client, output, args: [name], value, flag }) {
+      const path = `/servers/${await serverId(client, name)}/log`;
+      const read = async () => {
+        const { text } = await client.get<{ text: string }>(path, { search: value("search") });
+        return text;
+      };
+      let seen = await read();
+      output.text({ text: seen }, seen);
+      while (flag("follow")) {
+        await new Promise((resolve) => setTimeout(resolve, 2000));
+        const text = await read(), news = addedTo(seen, text);
+        if (news) output.text({ text: news }, news);
+        seen = text;
+      }
+    },
+  },
+];
+
+/** What came since: of a log whose beginning was dropped, what stands behind its last known lines. */
+export function addedTo(before: string, after: string): string {
+  if (after.startsWith(before)) return after.slice(before.length);
+  const known = before.slice(-500);
+  const at = known === "" ? -1 : after.lastIndexOf(known);
+  return at < 0 ? after : after.slice(at + known.length);
+}
+
+/** Inputs of `--set` and `--secret`; of the entry's own secrets that are needed, those too. */
+async function inputsIn(
+  line: Line,
+  asked: EntryWithInputs["inputs"],
+): Promise<Record<string, string>> {
+  const given = pairsIn(line, "set");
+  for (const name of line.values("secret")) given[name] = await secret(name);
+  for (const { name, field, label = name, isRequired, isSecret } of asked) {
+    if (!isRequired || !isSecret || given[name] !== undefined || given[field] !== undefined) {
+      continue;
+    }
+    given[field] = await secret(name, label);
+  }
+  return given;
+}
+
+async function secret(name: string, label = name): Promise<string> {
+  return Deno.env.get(name) ?? await askSecret(label);
+}
+
+function optionsIn(line: Line): Record<string, unknown> {
+  const idle = line.value("idle-stop");
+  if (idle !== undefined && idle !== "never" && !(Number(idle) > 0)) {
+    throw new UsageError("--idle-stop takes minutes, or never");
+  }
+  return Object.fromEntries(
+    Object.entries({
+      memoryMiB: numberIn(line, "memory"),
+      instances: line.value("instances"),
+      idleStopMinutes: idle === "never" ? null : idle && Number(idle),
+      tier: line.value("tier"),
+    }).filter(([, given]) => given !== undefined),
+  );
+}
+
+/** What a server came to: with --wait, once it runs or failed. */
+async function settled(
+  { client, flag }: { client: Client; flag: Line["flag"] },
+  server: ServerShape,
+  said: string,
+  output: Output,
+): Promise<number> {
+  if (!flag("wait")) {
+    output.done(server, said);
+    return Exit.done;
+  }
+  output.tell(said);
+  let now = server, told = "";
+  while (now.status === "starting" || now.observedGeneration !== now.generation) {
+    if (
+      ["failed", "signed_out", "stopped", "removing", "toolbox_unreachable"].includes(now.status)
+    ) break;
+    if (now.statusDetail !== told) output.tell(told = now.statusDetail);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    now = await client.get(`/servers/${server.id}`);
+  }
+  output.done(now, `${now.slug} is ${now.status}: ${now.statusDetail}`);
+  return now.status === "running" || now.status === "idle" ? Exit.done : Exit.failed;
+}
+
+function show(output: Output, server: ServerShape) {
+  output.facts(server, {
+    "name": server.name,
+    "slug": server.slug,
+    "id": server.id,
+    "status": `${server.status}: ${server.statusDetail}`,
+    "toolbox": server.toolboxName,
+    "generation": server.generation,
+    "package": packageOf(server),
+    ...Object.fromEntries(
+      Object.entries(server.layers).map((
+        [name, { state, detail }],
+      ) => [name, `${state} ${detail}`]),
+    ),
+    "tools": `${server.tools.approved} of ${server.tools.total} approved, ` +
+      `${server.tools.waiting} waiting, ${server.tools.changed} changed`,
+    "hosts": [...server.entry.network.hosts, ...server.options.hosts].join(", ") || "none",
+    ...Object.fromEntries(Object.entries(server.inputs)),
+    "secrets": server.secrets.join(", "),
+    "restarts": server.restarts,
+    "seen": ago(server.observedAt),
+  });
+}
+
+function packageOf({ package: given }: Pick<ServerSummary, "package">): string {
+  switch (given.registry) {
+    case "oci":
+      return `${given.image}@${given.digest}`;
+    case "source":
+      return `${given.location}@${given.revision}`;
+    case "remote":
+      return given.url;
+    default:
+      return `${given.registry} ${given.name}@${given.version}`;
+  }
+}

@@ -1,0 +1,116 @@
+import type { ImportResult } from "../routes/api/workspace.ts";
+import { Exit } from "./client.ts";
+import { type Command, UsageError } from "./command.ts";
+import { askSecret, readInput } from "./prompt.ts";
+
+/** Between two looks whether servers list their tools. */
+const LOOK_AGAIN_MS = 3000;
+
+export const workspaceCommands: Command[] = [
+  {
+    words: "export",
+    summary: "Print the workspace as one file: servers, agents, connections and approvals",
+    options: {
+      output: { value: "FILE", help: "Into a new file, for your eyes alone" },
+      "with-secrets": {
+        help: "Secrets too, sealed with a passphrase: MOORING_PASSPHRASE, else asked for",
+      },
+    },
+    async run({ client, output, flag, value }) {
+      const file = flag("with-secrets")
+        ? await client.post("/workspace/export", { passphrase: await passphrase(true) })
+        : await client.get("/workspace/export");
+      const path = value("output");
+      if (path === undefined) return output.json(file);
+      try {
+        const text = JSON.stringify(file, null, 2) + "\n";
+        await Deno.writeTextFile(path, text, { createNew: true, mode: 0o600 });
+      } catch (error) {
+        if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+        throw new UsageError(`${path} is there already: give another file`);
+      }
+      output.done({ path }, `Written to ${path}`);
+    },
+  },
+  {
+    words: "import",
+    summary: "Say what an exported file would make here; with --apply, make it",
+    arguments: ["<file>"],
+    details:
+      "What is there is left as it is, so an import may be done again. Secrets that are not " +
+      "sealed in the file are read from environment variables of their names, else asked for. " +
+      "- reads standard input.",
+    options: {
+      apply: { help: "Make it" },
+      wait: { help: "Until servers list their tools, and approve what was approved" },
+      "agree-to-build-code": {
+        help: "Its entries' install scripts and Dockerfiles may run at their build",
+      },
+    },
+    async run({ client, output, args: [path], flag }) {
+      const file = await readFile(path);
+      const request = {
+        file,
+        agreesToBuildCode: flag("agree-to-build-code"),
+        passphrase: file.sealedSecrets ? await passphrase(false) : undefined,
+      };
+      const send = (more: { apply: boolean; secrets?: Record<string, Record<string, string>> }) =>
+        client.post<ImportResult>("/workspace/import", { ...request, ...more });
+      const plan = await send({ apply: false });
+      if (!flag("apply")) {
+        show(output, plan);
+        if (!output.isJson) output.tell("Nothing was changed: --apply makes it.");
+        return Exit.done;
+      }
+      const secrets: Record<string, Record<string, string>> = {};
+      for (const { server, name, label } of plan.secretsNeeded) {
+        (secrets[server] ??= {})[name] = Deno.env.get(name) ??
+          await askSecret(`${label} of ${server}`);
+      }
+      let result = await send({ apply: true, secrets });
+      const waits = () =>
+        result.steps.some(({ kind, action }) => kind === "approvals" && action === "waiting");
+      while (flag("wait") && waits()) {
+        output.tell("Waiting for servers to list their tools …");
+        await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+        result = await send({ apply: true, secrets });
+      }
+      show(output, result);
+      return result.isComplete ? Exit.done : Exit.failed;
+    },
+  },
+];
+
+function show(output: Parameters<Command["run"]>[0]["output"], result: ImportResult) {
+  if (output.isJson) return output.json(result);
+  output.list(result.steps, {
+    what: ({ kind }) => kind,
+    name: ({ name }) => name,
+    outcome: ({ action }) => action,
+    detail: ({ detail }) => detail,
+  }, "The file is empty.");
+}
+
+async function readFile(path: string): Promise<Record<string, unknown>> {
+  let text: string;
+  try {
+    text = path === "-" ? await readInput() : await Deno.readTextFile(path);
+  } catch (error) {
+    throw new UsageError(`${path} cannot be read: ${(error as Error).message}`);
+  }
+  try {
+    const file = JSON.parse(text);
+    if (typeof file === "object" && file !== null && !Array.isArray(file)) return file;
+  } catch {
+    // Told below.
+  }
+  throw new UsageError(`${path} is no file that \`export\` made`);
+}
+
+async function passphrase(isNew: boolean): Promise<string> {
+  const given = Deno.env.get("MOORING_PASSPHRASE");
+  if (given) return given;
+  const typed = await askSecret("Passphrase of the secrets");
+  if (isNew && typed !== await askSecret("Again")) throw new UsageError("They differ");
+  return typed;
+}

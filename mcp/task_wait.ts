@@ -1,0 +1,332 @@
+/**
+ * A client without tasks gets the plain result of a call that its server made a task of: the bridge looks at
+ * the task until it has ended, puts its questions to the client as those of any call, and cancels it when the
+ * client gives up.
+ *
+ * It is the bridge that waits, and not DTMA, since each look is a request of its own: a DTMA or a link that
+ * restarts does not end the wait, nor does the time limit of a call. Nor need the end of a replica: a client of
+ * 2026-07-28 that was asked something comes back with the task in its `requestState`, and one that takes its
+ * session's stream up again (exchange.ts) finds the wait taken over. Who can do neither loses the answer; the
+ * task itself goes on then until its server forgets it.
+ */
+import {
+  ErrorCode,
+  objectMembers,
+  objectText,
+  TASK_PROGRESS_META,
+  TASKS_EXTENSION,
+} from "../dtma/protocol.ts";
+import type { ToolbeltServer } from "../models/toolbelts.ts";
+import { messageText } from "./messages.ts";
+import type { RequestStates, StateOf } from "./request_state.ts";
+import { isObject, RpcCode } from "./revisions.ts";
+import { type Answer, type CallOptions, failure } from "./router.ts";
+import { type Asking, askServer, putQuestions, type WaistClient, type WaistDeps } from "./waist.ts";
+
+/** A task of a server's that is waited for. */
+export interface WaitedTask {
+  /** The server's own. */
+  taskId: string;
+  /** Whose instance made it; null for the shared one. */
+  instance: string | null;
+  /** How soon it is looked at first. */
+  pollMs: number;
+  /** Keys of its questions that were answered: it may take them for open a little longer. */
+  answered: string[];
+}
+
+export interface WaitOptions extends CallOptions {
+  /** The server as it is now: a wait is long, and toolboxes move. Null when it cannot be called any more. */
+  serverNow: () => Promise<ToolbeltServer | null>;
+  /** Whether the task is to be cancelled, when the wait was given up. */
+  cancels: () => boolean;
+  /** Keeps the task where another replica finds it, should this one be lost. */
+  remember?: (task: WaitedTask) => void;
+  /** The progress that the client asked for. */
+  progress: Progress;
+  /** How long a server that cannot be asked is asked again. */
+  lostMs?: number;
+}
+
+/** Where a server says nothing of it; and what it may say, for our sake and the client's. */
+const POLL_MS = 1000, POLL_LEAST_MS = 50, POLL_MOST_MS = 60_000;
+/** A toolbox, its DTMA or its server may be started anew meanwhile. */
+const LOST_MS = 60_000;
+/** The longest wait for a task that its server keeps for ever. */
+const WAIT_LIMIT_MS = 24 * 60 * 60_000;
+/** A client is told that its call goes on at least so often, for the sake of its own time limit. */
+const TELL_EVERY_MS = 5000;
+
+/** A message of a session, which is what it is kept as, is forgotten after a quarter of an hour. */
+const REMEMBER_EVERY_MS = 5 * 60_000;
+
+/** What a server that was asked in vain may answer soon. */
+const PASSING = new Set<number>([
+  ErrorCode.serverUnavailable,
+  ErrorCode.indeterminate,
+  ErrorCode.timedOut,
+]);
+
+/** The members of an answer that is a task, or null for any other. */
+export function createdTask({ kind, text }: Answer): Map<string, string> | null {
+  if (kind === "error" || !text.includes(`"task"`)) return null;
+  const members = objectMembers(text);
+  return members.get("resultType") === `"task"` ? members : null;
+}
+
+/** Whether a server refused a call since it makes nothing but a task of it. */
+export function wantsTasks({ kind, text }: Answer): boolean {
+  if (kind === "result" || !text.includes(TASKS_EXTENSION)) return false;
+  const { code, data } = JSON.parse(text);
+  const required = isObject(data) ? data.requiredCapabilities : undefined;
+  return code === RpcCode.missingClientCapability && isObject(required) &&
+    isObject(required.extensions) && TASKS_EXTENSION in required.extensions;
+}
+
+/** How long after a look at a task the next one may be. */
+export function pollMs(task: Map<string, string>): number {
+  const wanted = Number(task.get("pollIntervalMs") ?? POLL_MS);
+  return Math.min(Math.max(wanted || POLL_MS, POLL_LEAST_MS), POLL_MOST_MS);
+}
+
+/**
+ * Waits until a task has ended.
+ *
+ * @returns what the call would have been answered with; or `input_required`, with the task in its
+ *   `requestState`, for a client that is asked by its answers
+ */
+export async function waitForTask(
+  deps: WaistDeps,
+  client: WaistClient,
+  task: WaitedTask,
+  asking: Asking,
+  options: WaitOptions,
+): Promise<Answer> {
+  const { serverNow, signal, cancels, remember, progress, lostMs = LOST_MS } = options;
+  const answered = new Set(task.answered);
+  const startedAt = Date.now();
+  let waitMs = task.pollMs, lostAt: number | null = null, rememberedAt = -Infinity;
+  try {
+    for (;;) {
+      if (Date.now() - rememberedAt >= REMEMBER_EVERY_MS) {
+        remember?.({ ...task, answered: [...answered] });
+        rememberedAt = Date.now();
+      }
+      await pause(waitMs, signal);
+      const answer = await ask("tasks/get", new Map(), signal);
+      if (answer.kind === "error") {
+        const { code, message } = JSON.parse(answer.text);
+        if (code === RpcCode.invalidParams || code === RpcCode.methodNotFound) return forgotten();
+        if (!PASSING.has(code)) return answer;
+        lostAt ??= Date.now();
+        if (Date.now() - lostAt >= lostMs) return lost(String(message));
+        waitMs = Math.max(waitMs, Math.min(POLL_MS, lostMs));
+        continue;
+      }
+      lostAt = null;
+      const seen = objectMembers(answer.text);
+      const end = outcomeOf(seen);
+      if (end) return end;
+      const open = openQuestions(seen, answered);
+      if (open.size > 0) {
+        if (!asking) return giveUp(CANNOT_BE_ASKED);
+        if ("states" in asking) return await needed(asking, open);
+        const questions = new Map([["inputRequests", objectText(open)]]);
+        const responses = await putQuestions(questions, asking.ask, signal);
+        if (typeof responses === "string") return giveUp(responses);
+        await ask("tasks/update", new Map([["inputResponses", objectText(responses)]]), signal);
+        for (const key of open.keys()) answered.add(key);
+        rememberedAt = -Infinity;
+      }
+      const ttlMs = JSON.parse(seen.get("ttlMs") ?? "null");
+      if (Date.now() - startedAt > (typeof ttlMs === "number" ? ttlMs : WAIT_LIMIT_MS)) {
+        return giveUp("The task that the server made of the call did not end in its time");
+      }
+      progress.goesOn(seen);
+      waitMs = pollMs(seen);
+    }
+  } catch (error) {
+    if (signal?.aborted && cancels()) cancel();
+    throw error;
+  }
+
+  async function ask(
+    method: string,
+    params: Map<string, string>,
+    until?: AbortSignal,
+  ): Promise<Answer> {
+    const server = await serverNow();
+    if (!server) {
+      return failure(ErrorCode.serverUnavailable, "The server is not connected any more");
+    }
+    return await askTask(deps, client, { ...task, server, method, params }, until);
+  }
+
+  function cancel(): void {
+    ask("tasks/cancel", new Map()).catch(() => {});
+  }
+
+  function giveUp(reason: string): Answer {
+    cancel();
+    return failure(ErrorCode.indeterminate, `${reason}. It was cancelled, and may have run`);
+  }
+
+  async function needed(
+    { states, of }: { states: RequestStates; of: StateOf },
+    open: Map<string, string>,
+  ): Promise<Answer> {
+    const { taskId } = task;
+    const state = JSON.stringify({ taskId, answered: [...answered, ...open.keys()] });
+    const sealed = await states.seal(ofWait(of), state);
+    return {
+      kind: "result",
+      text: `{"resultType":"input_required","inputRequests":${objectText(open)},` +
+        `"requestState":${JSON.stringify(sealed)}}`,
+    };
+  }
+}
+
+/** The task that a call goes on with, where its `requestState` says that it waits for one. */
+export async function waitIn(
+  states: RequestStates,
+  of: StateOf,
+  sealed: string,
+): Promise<Pick<WaitedTask, "taskId" | "answered"> | null> {
+  // No server can have made one: its own states are bound to the call.
+  const state = await states.open(ofWait(of), sealed).catch(() => null);
+  return state === null ? null : JSON.parse(state);
+}
+
+function ofWait(of: StateOf): StateOf {
+  return { ...of, method: `${of.method}, as a task` };
+}
+
+/** Asks a server about one of its tasks. */
+export async function askTask(
+  deps: WaistDeps,
+  client: WaistClient,
+  { server, method, taskId, instance, params }: {
+    server: ToolbeltServer;
+    method: string;
+    taskId: string;
+    instance: string | null;
+    /** What the request has beside the task's id. */
+    params: Map<string, string>;
+  },
+  signal?: AbortSignal,
+): Promise<Answer> {
+  const all = new Map(params).set("taskId", JSON.stringify(taskId));
+  // Each says how it is to be, and nothing more when it is said twice (SEP-2663, tasks/update and
+  // tasks/cancel alike).
+  const request = { server, method, params: all, isRepeatable: true, mayBeTask: true, instance };
+  return await askServer(deps, client, request, null, { signal });
+}
+
+/** What a task's end is to whoever made the call; null while it has none. */
+export function outcomeOf(task: Map<string, string>): Answer | null {
+  const status: unknown = JSON.parse(task.get("status") ?? "null");
+  const result = task.get("result"), error = task.get("error");
+  if (status === "completed" && result?.startsWith("{")) {
+    const members = objectMembers(result);
+    if (!members.has("resultType")) members.set("resultType", `"complete"`);
+    return { kind: "result", text: objectText(members) };
+  }
+  if (status === "failed" && error?.startsWith("{")) return { kind: "error", text: error };
+  if (status === "cancelled") {
+    const message: unknown = JSON.parse(task.get("statusMessage") ?? "null");
+    const why = typeof message === "string" ? `: ${message}` : "";
+    return failure(ErrorCode.indeterminate, `The call was cancelled${why}`);
+  }
+  if (status !== "completed" && status !== "failed") return null;
+  return failure(ErrorCode.indeterminate, "The server's task ended without a result");
+}
+
+function openQuestions(task: Map<string, string>, answered: Set<string>): Map<string, string> {
+  const requests = task.get("inputRequests");
+  const open = requests?.startsWith("{") ? objectMembers(requests) : new Map<string, string>();
+  for (const key of answered) open.delete(key);
+  return open;
+}
+
+const CANNOT_BE_ASKED =
+  "The server asks for what this client cannot give: it has no session to be asked in, or did not " +
+  "declare that it can";
+
+function forgotten(): Answer {
+  return failure(
+    ErrorCode.indeterminate,
+    "The server does not know the task any more that it made of the call: it was restarted, or forgot " +
+      "it. It may have run",
+  );
+}
+
+function lost(reason: string): Answer {
+  // What was not made is the look at the task.
+  const why = reason.replace(/, so the call was not made$/, "");
+  return failure(
+    ErrorCode.indeterminate,
+    `The server made a task of the call, and cannot be asked for it: ${why}. It may have run`,
+  );
+}
+
+/** The progress of a call, and of the task that it became. */
+export interface Progress {
+  /** Passes a notification on, and notes how far the progress is. */
+  onNotification: CallOptions["onNotification"];
+  /** Tells that a task goes on, by what was seen of it; not at each look. */
+  goesOn(task: Map<string, string>): void;
+}
+
+/** @param token the text of the client's progress token, if it wants any progress */
+export function progressOf(
+  token: string | undefined,
+  tell: CallOptions["onNotification"],
+): Progress {
+  let last = 0, toldAt = -Infinity, told: string | undefined;
+  const send = (progress: Map<string, string>) => {
+    last = Number(progress.get("progress"));
+    toldAt = Date.now();
+    const params = objectText(new Map([["progressToken", token!], ...progress]));
+    tell?.(messageText("notifications/progress", params));
+  };
+  return {
+    onNotification: (text) => {
+      const { params } = JSON.parse(text);
+      if (typeof params?.progress === "number") last = Math.max(last, params.progress);
+      return tell?.(text);
+    },
+    goesOn(task) {
+      if (token === undefined) return;
+      const meta = task.get("_meta");
+      const own = meta?.startsWith("{") ? objectMembers(meta).get(TASK_PROGRESS_META) : undefined;
+      const made = own?.startsWith("{") ? objectMembers(own) : null;
+      if (made && Number(made.get("progress")) > last) return send(made);
+      // It must grow with each (2026-07-28, basic/patterns/progress).
+      const message = task.get("statusMessage");
+      if (made || message === told && Date.now() - toldAt < TELL_EVERY_MS) return;
+      told = message;
+      send(
+        new Map([
+          ["progress", String(Math.floor(last) + 1)],
+          ...(message?.startsWith('"') ? [["message", message] as const] : []),
+        ]),
+      );
+    },
+  };
+}
+
+/** Rejects with the signal's reason. */
+export function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const onAbort = () => {
+      clearTimeout(timer);
+      reject(signal!.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", onAbort);
+      resolve();
+    }, ms);
+    signal?.addEventListener("abort", onAbort, { once: true });
+  });
+}

@@ -1,0 +1,225 @@
+/** What a workspace's calls were: searched, counted, and over time. */
+import { z } from "zod";
+import type { Call, CallFigures, Outcome } from "./calls.ts";
+import type { Database, Sql, User } from "./db.ts";
+import { Invalid } from "./errors.ts";
+import { withoutNul } from "./events.ts";
+
+/** How far back a search looks, in hours; `all` has no end. */
+export const PERIODS = { hour: 1, day: 24, week: 168, month: 720, all: null } as const;
+export type Period = keyof typeof PERIODS;
+
+const OUTCOMES = ["ok", "tool_error", "error", "cancelled", "indeterminate"] as const;
+
+/**
+ * What is searched for. Read from an address, which anybody may have written: what does not hold is as
+ * if it were not there, so that an old link still shows calls.
+ */
+export const CallFilter = z.object({
+  /** Part of a tool's name, of its server's, or of an error. */
+  text: z.string().max(200).transform(withoutNul).catch(""),
+  agent: z.uuid().nullable().catch(null),
+  server: z.uuid().nullable().catch(null),
+  /** `failed`: each that did not end as its tool meant it. */
+  outcome: z.enum([...OUTCOMES, "failed"]).nullable().catch(null),
+  via: z.enum(["bridge", "trial"]).nullable().catch(null),
+  period: z.enum(Object.keys(PERIODS) as [Period, ...Period[]]).catch("day"),
+});
+export type CallFilter = z.infer<typeof CallFilter>;
+
+/** A part of the calls, newest first. */
+export interface CallPage {
+  calls: Call[];
+  /** For the calls before these; null: there are none. */
+  next: string | null;
+}
+
+/**
+ * The calls that match, newest first.
+ *
+ * @param cursor what an earlier page gave as `next`
+ * @throws {Invalid} when the cursor is none of ours
+ */
+export async function searchCalls(
+  db: Database,
+  user: User,
+  workspaceId: string,
+  filter: CallFilter,
+  { limit = 50, cursor = null }: { limit?: number; cursor?: string | null } = {},
+): Promise<CallPage> {
+  const after = cursor === null ? null : readCursor(cursor);
+  const rows = await db.asUser(user, (sql) =>
+    sql<(Call & { startedText: string })[]>`
+      select c.id, c.agent_id as "agentId", a.name as "agentName", c.server_id as "serverId",
+        c.server_slug as "serverSlug", c.tool, c.via, c.started_at as "startedAt",
+        c.started_at::text as "startedText", c.duration_ms as "durationMs", c.outcome, c.error,
+        c.request_bytes as "requestBytes", c.response_bytes as "responseBytes"
+      from calls c left join agents a on a.id = c.agent_id
+      where ${matching(sql, workspaceId, filter)}
+        and ${
+      after
+        ? sql`(c.started_at, c.id) < (${after.startedAt}::text::timestamptz, ${after.id}::uuid)`
+        : sql`true`
+    }
+      order by c.started_at desc, c.id desc limit ${limit + 1}`);
+  const calls = rows.slice(0, limit);
+  const last = calls.at(-1);
+  return {
+    calls: calls.map(({ startedText: _, ...call }) => call),
+    next: last && rows.length > limit ? `${last.startedText}_${last.id}` : null,
+  };
+}
+
+/** How the calls of one tool, server or agent went. */
+export interface CallGroup extends CallFigures {
+  /** A server's or an agent's id; null of a tool, of one that is gone, and of what people tried. */
+  id: string | null;
+  name: string;
+}
+
+/** By what calls can be counted together. */
+export type GroupBy = "tool" | "server" | "agent";
+
+/** How the calls that match went, by tool, server or agent: most calls first, the first fifty. */
+export async function groupCalls(
+  db: Database,
+  user: User,
+  workspaceId: string,
+  filter: CallFilter,
+  by: GroupBy,
+): Promise<CallGroup[]> {
+  return await db.asUser(user, async (sql) => {
+    const [id, name] = {
+      tool: [sql`null::uuid`, sql`c.server_slug || ' / ' || c.tool`],
+      server: [sql`c.server_id`, sql`c.server_slug`],
+      agent: [
+        sql`c.agent_id`,
+        sql`coalesce(a.name, case when c.via = 'trial' then 'tried on a page' else 'removed agents' end)`,
+      ],
+    }[by];
+    const groups = await sql<CallGroup[]>`
+      select ${id} as id, ${name} as name, ${figures(sql)}
+      from calls c left join agents a on a.id = c.agent_id
+      where ${matching(sql, workspaceId, filter)}
+      group by 1, 2 order by calls desc, name limit 50`;
+    return [...groups];
+  });
+}
+
+/** The calls of one stretch of time. */
+export interface CallBucket {
+  at: Date;
+  ok: number;
+  /** Those that did not end as their tool meant them. */
+  failed: number;
+  medianMs: number | null;
+  p95Ms: number | null;
+}
+
+/** How many stretches of time a history has at most. */
+export const BUCKETS = 60;
+
+/**
+ * The calls that match over the filter's period, in {@link BUCKETS} equal parts, oldest first; a part
+ * without calls is left out. `all` is from the first call that matches.
+ */
+export async function callHistory(
+  db: Database,
+  user: User,
+  workspaceId: string,
+  filter: CallFilter,
+): Promise<{ from: Date; until: Date; buckets: CallBucket[] }> {
+  return await db.asUser(user, async (sql) => {
+    const hours = PERIODS[filter.period];
+    const [{ from, until }] = await sql<{ from: Date; until: Date }[]>`
+      select now() as until, ${
+      hours === null
+        ? sql`coalesce((select min(c.started_at) from calls c
+            where ${matching(sql, workspaceId, filter)}), now()) - interval '1 second'`
+        : sql`now() - make_interval(hours => ${hours})`
+    } as from`;
+    const buckets = await sql<(Omit<CallBucket, "at"> & { part: number })[]>`
+      select width_bucket(extract(epoch from c.started_at)::float8, ${
+      from.getTime() / 1000
+    }::float8,
+          ${until.getTime() / 1000}::float8, ${BUCKETS}) as part,
+        count(*) filter (where c.outcome = 'ok')::int as ok,
+        count(*) filter (where c.outcome not in ('ok', 'cancelled'))::int as failed,
+        ${latencies(sql)}
+      from calls c left join agents a on a.id = c.agent_id
+      where ${matching(sql, workspaceId, filter)} and c.started_at >= ${from}
+        and c.started_at < ${until}
+      group by 1 order by 1`;
+    const partMs = (until.getTime() - from.getTime()) / BUCKETS;
+    return {
+      from,
+      until,
+      buckets: buckets.map(({ part, ...bucket }) => ({
+        at: new Date(from.getTime() + (part - 1) * partMs),
+        ...bucket,
+      })),
+    };
+  });
+}
+
+/** The figures of all calls that match, together. */
+export async function totalOfCalls(
+  db: Database,
+  user: User,
+  workspaceId: string,
+  filter: CallFilter,
+): Promise<CallFigures> {
+  const [total] = await db.asUser(user, (sql) =>
+    sql<CallFigures[]>`
+      select ${figures(sql)} from calls c where ${matching(sql, workspaceId, filter)}`);
+  return total;
+}
+
+function figures(sql: Sql) {
+  return sql`count(*)::int as calls,
+    count(*) filter (where c.outcome in ('error', 'indeterminate'))::int as failed,
+    count(*) filter (where c.outcome = 'tool_error')::int as "toolErrors",
+    ${latencies(sql)}`;
+}
+
+/** Of those that were answered. */
+function latencies(sql: Sql) {
+  return sql`percentile_cont(0.5) within group (order by c.duration_ms)
+      filter (where c.outcome in ('ok', 'tool_error')) as "medianMs",
+    percentile_cont(0.95) within group (order by c.duration_ms)
+      filter (where c.outcome in ('ok', 'tool_error')) as "p95Ms"`;
+}
+
+function matching(sql: Sql, workspaceId: string, filter: CallFilter) {
+  const hours = PERIODS[filter.period];
+  const like = `%${filter.text.replace(/[\\%_]/g, "\\$&")}%`;
+  const outcomes: Outcome[] = filter.outcome === "failed"
+    ? ["tool_error", "error", "indeterminate"]
+    : filter.outcome
+    ? [filter.outcome]
+    : [];
+  return sql`c.workspace_id = ${workspaceId}
+    and ${hours === null ? sql`true` : sql`c.started_at > now() - make_interval(hours => ${hours})`}
+    and ${filter.agent ? sql`c.agent_id = ${filter.agent}` : sql`true`}
+    and ${filter.server ? sql`c.server_id = ${filter.server}` : sql`true`}
+    and ${filter.via ? sql`c.via = ${filter.via}` : sql`true`}
+    and ${outcomes.length ? sql`c.outcome = any(${outcomes})` : sql`true`}
+    and ${
+    filter.text
+      ? sql`(c.tool ilike ${like} or c.server_slug ilike ${like} or c.error ilike ${like})`
+      : sql`true`
+  }`;
+}
+
+/** Postgres's own text of a time keeps the microseconds, which a Date would lose. */
+const Cursor = z.tuple([
+  z.string().regex(/^\d{4,6}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?[+-]\d\d(:\d\d){0,2}$/),
+  z.uuid(),
+]);
+
+function readCursor(cursor: string): { startedAt: string; id: string } {
+  const parsed = Cursor.safeParse(cursor.split("_"));
+  if (!parsed.success) throw new Invalid("There is no such page of calls: begin with the first");
+  const [startedAt, id] = parsed.data;
+  return { startedAt, id };
+}

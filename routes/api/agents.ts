@@ -1,0 +1,250 @@
+import { z } from "zod";
+import {
+  connectServer,
+  createAgent,
+  createToken,
+  disconnectServer,
+  getAgent,
+  listAgents,
+  removeAgent,
+  renameAgent,
+  revokeToken,
+  setAgentOptions,
+} from "../../models/agents.ts";
+import { changeTool, getConnection, listConnections, pickTools } from "../../models/connections.ts";
+import { part } from "./cursor.ts";
+import { type Asked, operation, paging, partOf } from "./operation.ts";
+
+const Token = z.object({
+  id: z.uuid(),
+  name: z.string(),
+  createdAt: z.iso.datetime(),
+  expiresAt: z.iso.datetime().nullable(),
+  revokedAt: z.iso.datetime().nullable(),
+  lastUsedAt: z.iso.datetime().nullable(),
+});
+
+const AgentShape = z.object({
+  id: z.uuid(),
+  name: z.string(),
+  createdAt: z.iso.datetime(),
+  deniesByDefault: z.boolean().describe("Of a server it gets no tool that was not picked"),
+  presents: z.enum(["tools", "search"]).describe(
+    "search: it is given find_tools and call_tool in place of all definitions",
+  ),
+  tokens: z.array(Token),
+  connections: z.array(z.object({
+    serverId: z.uuid(),
+    serverName: z.string(),
+    serverSlug: z.string(),
+    running: z.boolean(),
+    toolsApproved: z.int(),
+    toolsTotal: z.int(),
+  })),
+}).meta({ id: "Agent" });
+export type AgentShape = z.infer<typeof AgentShape>;
+
+const Json = z.record(z.string(), z.unknown());
+/** ToolChange of the model, which checks it: its recursive JSON would have no name in a document. */
+const Change = z.strictObject({
+  name: z.string().optional().describe("In place of the tool's own: 1 to 40 of a-z A-Z 0-9 _ -"),
+  description: z.string().optional().describe("In place of the tool's own"),
+  defaults: Json.optional().describe("Arguments that the caller may leave out"),
+  fixed: Json.optional().describe("Arguments that the caller does not see and has no say in"),
+});
+
+const ConnectionShape = z.object({
+  agentId: z.uuid(),
+  agentName: z.string(),
+  serverId: z.uuid(),
+  serverName: z.string(),
+  serverSlug: z.string(),
+  deniesByDefault: z.boolean(),
+  picked: z.array(z.string()).nullable().describe("Null: what the agent's default says"),
+  tools: z.array(z.object({
+    name: z.string(),
+    state: z.enum(["waiting", "approved", "changed"]),
+    isAllowed: z.boolean(),
+    change: z.object(Change.shape),
+    shown: Json.describe("The definition as the agent sees it"),
+  })),
+}).meta({ id: "Connection" });
+
+const agent = { agent: z.uuid().describe("An agent's id") };
+const connection = { ...agent, server: z.uuid().describe("A server's id") };
+
+const options = {
+  deniesByDefault: AgentShape.shape.deniesByDefault.optional(),
+  presents: AgentShape.shape.presents.optional(),
+};
+
+export const agentOperations = [
+  operation({
+    name: "list_agents",
+    method: "GET",
+    path: "/agents",
+    scopes: ["read"],
+    summary: "List the agents",
+    input: z.strictObject(paging),
+    output: partOf(AgentShape),
+    run: async ({ deps: { db }, bearer: { user, workspace } }, paged) =>
+      part(await listAgents(db, user, workspace.id), paged),
+  }),
+  operation({
+    name: "create_agent",
+    method: "POST",
+    path: "/agents",
+    scopes: ["agents:write"],
+    summary: "Make an agent",
+    input: z.strictObject({ name: z.string().max(200), ...options }),
+    output: AgentShape,
+    isCreating: true,
+    run: async ({ deps: { db }, bearer: { user, workspace } }, { name, ...given }) => {
+      const id = await createAgent(db, user, workspace.id, name);
+      if (Object.keys(given).length > 0) await setAgentOptions(db, user, id, given);
+      return await getAgent(db, user, id);
+    },
+  }),
+  operation({
+    name: "get_agent",
+    method: "GET",
+    path: "/agents/{agent}",
+    scopes: ["read"],
+    summary: "Read an agent",
+    input: z.strictObject(agent),
+    output: AgentShape,
+    run: ({ deps: { db }, bearer }, { agent }) => getAgent(db, bearer.user, agent),
+  }),
+  operation({
+    name: "change_agent",
+    method: "PATCH",
+    path: "/agents/{agent}",
+    scopes: ["agents:write"],
+    summary: "Rename an agent, or change how it gets its tools",
+    input: z.strictObject({ ...agent, name: z.string().max(200).optional(), ...options }),
+    output: AgentShape,
+    run: async ({ deps: { db }, bearer: { user } }, { agent: id, name, ...given }) => {
+      if (name !== undefined) await renameAgent(db, user, id, name);
+      if (Object.keys(given).length > 0) await setAgentOptions(db, user, id, given);
+      return await getAgent(db, user, id);
+    },
+  }),
+  operation({
+    name: "remove_agent",
+    method: "DELETE",
+    path: "/agents/{agent}",
+    scopes: ["agents:write"],
+    summary: "Remove an agent with its tokens and connections; its calls stay",
+    input: z.strictObject(agent),
+    run: ({ deps: { db }, bearer }, { agent }) => removeAgent(db, bearer.user, agent),
+  }),
+  operation({
+    name: "create_agent_token",
+    method: "POST",
+    path: "/agents/{agent}/tokens",
+    scopes: ["agents:write"],
+    summary: "Make a token with which an agent reaches its tools; it is shown once",
+    input: z.strictObject({
+      ...agent,
+      name: z.string().max(200),
+      expiresInDays: z.int().min(1).max(3650).nullable().default(90)
+        .describe("Null: it does not expire"),
+    }),
+    output: z.object({ id: z.uuid(), token: z.string(), bridgeUrl: z.string() }),
+    isCreating: true,
+    run: async ({ deps: { db, baseUrl }, bearer: { user } }, { agent, ...token }) => ({
+      ...await createToken(db, user, agent, token),
+      bridgeUrl: `${baseUrl.href.replace(/\/$/, "")}/mcp`,
+    }),
+  }),
+  operation({
+    name: "revoke_agent_token",
+    method: "DELETE",
+    path: "/agents/{agent}/tokens/{token}",
+    scopes: ["agents:write"],
+    summary: "Revoke an agent's token: from the next request on it opens nothing",
+    input: z.strictObject({ ...agent, token: z.uuid() }),
+    run: ({ deps: { db }, bearer }, { agent, token }) => revokeToken(db, bearer.user, agent, token),
+  }),
+  operation({
+    name: "list_connections",
+    method: "GET",
+    path: "/agents/{agent}/connections",
+    scopes: ["read"],
+    summary: "List an agent's connections, with its toolbelt as it sees it",
+    input: z.strictObject(agent),
+    output: z.object({ items: z.array(ConnectionShape) }),
+    run: async ({ deps: { db }, bearer: { user } }, { agent }) => {
+      await getAgent(db, user, agent);
+      return { items: await listConnections(db, user, agent) };
+    },
+  }),
+  operation({
+    name: "get_connection",
+    method: "GET",
+    path: "/agents/{agent}/connections/{server}",
+    scopes: ["read"],
+    summary: "Read what of a server an agent gets, and how it sees it",
+    input: z.strictObject(connection),
+    output: ConnectionShape,
+    run: (asked, input) => read(asked, input),
+  }),
+  operation({
+    name: "connect_server",
+    method: "PUT",
+    path: "/agents/{agent}/connections/{server}",
+    scopes: ["agents:write"],
+    summary: "Connect an agent to a server, and say which of its tools it gets",
+    input: z.strictObject({
+      ...connection,
+      picked: z.array(z.string().max(1024)).max(1000).nullable().optional().describe(
+        "Tools by the server's own names; null: what the agent's default says; left out: as it is",
+      ),
+    }),
+    output: ConnectionShape,
+    run: async (asked, { picked, ...connection }) => {
+      const { deps: { db }, bearer: { user } } = asked;
+      await connectServer(db, user, connection.agent, connection.server);
+      if (picked !== undefined) {
+        await pickTools(db, user, connection.agent, connection.server, picked);
+      }
+      return await read(asked, connection);
+    },
+  }),
+  operation({
+    name: "disconnect_server",
+    method: "DELETE",
+    path: "/agents/{agent}/connections/{server}",
+    scopes: ["agents:write"],
+    summary: "Disconnect an agent from a server, with what was picked and changed there",
+    input: z.strictObject(connection),
+    run: ({ deps: { db }, bearer }, { agent, server }) =>
+      disconnectServer(db, bearer.user, agent, server),
+  }),
+  operation({
+    name: "change_tool",
+    method: "PUT",
+    path: "/agents/{agent}/connections/{server}/tools/{tool}",
+    scopes: ["agents:write"],
+    summary: "Say how an agent sees a tool; an empty object gives it back as it is",
+    input: z.strictObject({
+      ...connection,
+      tool: z.string().min(1).max(1024).describe("As its server calls it"),
+      ...Change.shape,
+    }),
+    output: ConnectionShape,
+    run: async (asked, { agent, server, tool, ...change }) => {
+      const { deps: { db }, bearer: { user } } = asked;
+      // The model checks that it is JSON, which all that came as JSON is.
+      await changeTool(db, user, agent, server, tool, change as Parameters<typeof changeTool>[5]);
+      return await read(asked, { agent, server });
+    },
+  }),
+];
+
+async function read(
+  { deps: { db }, bearer }: Asked,
+  { agent, server }: { agent: string; server: string },
+) {
+  return await getConnection(db, bearer.user, agent, server);
+}

@@ -1,0 +1,100 @@
+import { z } from "zod";
+import {
+  askedInputs,
+  buildCodeOf,
+  CatalogEntry,
+  findCatalogEntry,
+  searchCatalog,
+} from "../../models/catalog_entries.ts";
+import { cursorOf, placeIn } from "./cursor.ts";
+import { Int, operation, paging, partOf } from "./operation.ts";
+
+const EntrySummary = CatalogEntry.pick({
+  slug: true,
+  title: true,
+  summary: true,
+  category: true,
+  package: true,
+  homepage: true,
+  license: true,
+}).extend({ source: z.string() }).meta({ id: "CatalogEntrySummary" });
+export type EntrySummary = z.infer<typeof EntrySummary>;
+
+export const EntryShape = CatalogEntry.meta({ id: "CatalogEntry" });
+
+const Entry = z.object({
+  source: z.string(),
+  entry: EntryShape,
+  inputs: z.array(z.object({
+    field: z.string().describe("What deploying calls it; its name will do as well"),
+    name: z.string(),
+    label: z.string().optional(),
+    description: z.string().optional(),
+    kind: z.enum(["argument", "environment"]),
+    isRequired: z.boolean(),
+    isSecret: z.boolean(),
+    isRepeated: z.boolean().optional(),
+    format: z.enum(["string", "number", "boolean", "filepath"]),
+    choices: z.array(z.string()).optional(),
+    default: z.string().optional(),
+  })).describe("What deploying asks"),
+  buildCode: z.enum(["install-scripts", "dockerfile"]).nullable().describe(
+    "What runs while its image is built, to which whoever deploys has to agree",
+  ),
+}).meta({ id: "CatalogEntryWithInputs" });
+export type EntryWithInputs = z.infer<typeof Entry>;
+
+export const catalogOperations = [
+  operation({
+    name: "search_catalog",
+    method: "GET",
+    path: "/catalog",
+    scopes: ["read"],
+    summary: "Search the catalog, best match first",
+    description:
+      "A cursor is a position here: entries that are added meanwhile may shift what follows.",
+    input: z.strictObject({
+      ...paging,
+      query: z.string().max(200).default(""),
+      category: z.string().max(40).default(""),
+    }),
+    output: partOf(EntrySummary).extend({
+      total: z.int(),
+      categories: z.array(z.object({ name: z.string(), count: z.int() })),
+    }),
+    run: async ({ deps: { db }, bearer: { user } }, { limit, cursor, query, category }) => {
+      const offset = placeIn(cursor, Int) ?? 0;
+      const { rows, total, categories } = await searchCatalog(db, user, {
+        query,
+        category,
+        limit,
+        offset,
+      });
+      const end = offset + rows.length;
+      return {
+        items: rows.map(({ source, entry }) => ({ ...entry, source })),
+        nextCursor: rows.length === limit && end < total ? cursorOf(end) : null,
+        total,
+        categories,
+      };
+    },
+  }),
+  operation({
+    name: "get_catalog_entry",
+    method: "GET",
+    path: "/catalog/{slug}",
+    scopes: ["read"],
+    summary: "Read a catalog entry, with what deploying it asks",
+    input: z.strictObject({ slug: z.string().min(1).max(63) }),
+    output: Entry,
+    run: async ({ deps: { db }, bearer: { user } }, { slug }) => {
+      const { source, entry } = await findCatalogEntry(db, user, slug);
+      return {
+        source,
+        entry,
+        inputs: askedInputs(entry).map(({ field, kind, input }) => ({ ...input, field, kind })),
+        buildCode: buildCodeOf(entry),
+      };
+    },
+  }),
+];

@@ -1,0 +1,365 @@
+import { z } from "zod";
+import { AgentInstance, Health, LAYERS, Package, Sandbox, Tier } from "../../dtma/protocol.ts";
+import { type AskedInput, askedInputs, findCatalogEntry } from "../../models/catalog_entries.ts";
+import { Invalid } from "../../models/errors.ts";
+import { headerNameField, REMOTE_HEADERS, remoteEntry } from "../../models/remote_servers.ts";
+import { BUILD_CONSENT } from "../../models/server_form.ts";
+import { ServerOptions } from "../../models/server_options.ts";
+import {
+  deployEntry,
+  deployServer,
+  getServer,
+  listGenerations,
+  listServers,
+  reconfigureServer,
+  removeServer,
+  restartServer,
+  rollBackServer,
+  runServer,
+  type Server,
+  stopServer,
+} from "../../models/servers.ts";
+import { EntryShape } from "./catalog.ts";
+import { part } from "./cursor.ts";
+import { type Asked, Int, operation, paging, partOf } from "./operation.ts";
+
+const STATUSES = [
+  "starting",
+  "running",
+  "idle",
+  "stopped",
+  "failed",
+  "signed_out",
+  "removing",
+  "toolbox_unreachable",
+] as const;
+
+const LayerShape = z.object({
+  state: z.enum(["waiting", "working", "ready", "idle", "stopped", "failed", "unknown"]),
+  detail: z.string(),
+  nextStep: z.string().optional().describe("What a person can do about it"),
+  progress: z.number().optional().describe("0 to 1, where it is known"),
+  since: z.iso.datetime(),
+}).meta({ id: "Layer" });
+
+const ServerSummary = z.object({
+  id: z.uuid(),
+  name: z.string(),
+  slug: z.string().describe("In the names of its tools; unique in the workspace"),
+  status: z.enum(STATUSES),
+  statusDetail: z.string().describe("One sentence: why it is so, and what to do"),
+  generation: z.int(),
+  running: z.boolean().describe("Whether it is to run"),
+  package: Package,
+  toolboxId: z.uuid(),
+  toolboxName: z.string(),
+  tools: z.object({
+    total: z.int(),
+    approved: z.int(),
+    changed: z.int().describe("Approved once, and another definition now: withheld"),
+    waiting: z.int(),
+  }),
+  createdAt: z.iso.datetime(),
+}).meta({ id: "ServerSummary" });
+
+export const ServerShape = ServerSummary.extend({
+  entry: EntryShape,
+  inputs: z.record(z.string(), z.string()).describe("What was given for its inputs, by field"),
+  secrets: z.array(z.string()).describe("The names of those that have a value"),
+  options: ServerOptions,
+  tier: Tier,
+  host: LayerShape.extend({ isHeard: z.boolean() }),
+  layers: z.object(Object.fromEntries(LAYERS.map((layer) => [layer, LayerShape])) as Record<
+    (typeof LAYERS)[number],
+    typeof LayerShape
+  >),
+  observedGeneration: z.int().nullable(),
+  servingGeneration: z.int().nullable().describe("The generation that answers calls"),
+  imageDigest: z.string().nullable(),
+  containerId: z.string().nullable(),
+  restarts: z.int(),
+  health: Health.nullable(),
+  instances: z.array(AgentInstance),
+  volumes: z.array(z.object({ name: z.string(), bytes: z.number().nullable() })),
+  sandbox: Sandbox.nullable(),
+  unsandboxed: z.string().nullable(),
+  serverInfo: z.record(z.string(), z.unknown()).nullable(),
+  observedAt: z.iso.datetime().nullable(),
+}).meta({ id: "Server" });
+
+export type ServerSummary = z.infer<typeof ServerSummary>;
+export type ServerShape = z.infer<typeof ServerShape>;
+
+const Generation = z.object({
+  generation: z.int(),
+  createdAt: z.iso.datetime(),
+  createdByName: z.string().nullable(),
+  readyAt: z.iso.datetime().nullable().describe("Null: it never got ready"),
+  rolledBackTo: z.int().nullable().describe("Made by Mooring: whose settings it has"),
+  changes: z.array(z.object({
+    name: z.string(),
+    before: z.string().nullable(),
+    after: z.string().nullable(),
+  })).describe("From the generation before"),
+}).meta({ id: "Generation" });
+export type Generation = z.infer<typeof Generation>;
+
+export const serverId = { server: z.uuid().describe("A server's id") };
+
+const Value = z.union([z.string(), z.number(), z.boolean(), z.array(z.string())]);
+const inputs = (value: z.ZodType<z.infer<typeof Value> | null>) =>
+  z.record(z.string().max(200), value).default({}).describe(
+    "By an input's field or name, as its catalog entry lists them; secrets too",
+  );
+const options = z.strictObject({
+  memoryMiB: z.int().min(64).max(65_536),
+  instances: z.enum(["shared", "agent", "session"]),
+  idleStopMinutes: z.number().min(0.5).max(10_080).nullable().describe("Null: it never sleeps"),
+  tier: Tier,
+}).partial().default({});
+const placed = {
+  name: z.string().max(80).optional(),
+  toolboxId: z.uuid().optional().describe("Without it the fitting toolbox with fewest servers"),
+  label: z.string().max(200).optional().describe("key=value: on a toolbox with this label"),
+};
+
+type Given = Record<string, z.infer<typeof Value> | null>;
+
+export const serverOperations = [
+  operation({
+    name: "list_servers",
+    method: "GET",
+    path: "/servers",
+    scopes: ["read"],
+    summary: "List the servers",
+    input: z.strictObject({
+      ...paging,
+      slug: z.string().max(63).optional(),
+      status: z.enum(STATUSES).optional(),
+    }),
+    output: partOf(ServerSummary),
+    run: async ({ deps: { db }, bearer }, { slug, status, ...paged }) => {
+      const servers = await listServers(db, bearer.user, bearer.workspace.id);
+      return part(
+        servers.filter((server) =>
+          (slug === undefined || server.slug === slug) &&
+          (status === undefined || server.status === status)
+        ).map((server) => ({ ...server, package: server.config.entry.package })),
+        paged,
+      );
+    },
+  }),
+  operation({
+    name: "get_server",
+    method: "GET",
+    path: "/servers/{server}",
+    scopes: ["read"],
+    summary: "Read a server: what it is to be, and what is seen of it",
+    input: z.strictObject(serverId),
+    output: ServerShape,
+    versionOf: ({ generation }) => generation,
+    run: (asked, { server }) => read(asked, server),
+  }),
+  operation({
+    name: "deploy_server",
+    method: "POST",
+    path: "/servers",
+    scopes: ["servers:write"],
+    summary: "Deploy a catalog entry",
+    description:
+      "Answers at once: its toolbox takes it up from there, and status says how far it is. " +
+      "Its tools are for a person to approve.",
+    input: z.strictObject({
+      entry: z.string().min(1).max(63).describe("The catalog entry's slug"),
+      ...placed,
+      inputs: inputs(Value),
+      options,
+      agreesToBuildCode: z.boolean().default(false).describe(
+        "That its install scripts or Dockerfile run while its image is built",
+      ),
+    }),
+    output: ServerShape,
+    isCreating: true,
+    versionOf: ({ generation }) => generation,
+    run: async (asked, input) => {
+      const { deps: { db, secretsKey }, bearer: { user, workspace }, idempotencyKey } = asked;
+      const { entry } = await findCatalogEntry(db, user, input.entry);
+      const { name, toolboxId, label } = input;
+      const made = await deployServer(db, user, {
+        workspaceId: workspace.id,
+        slug: input.entry,
+        name,
+        toolboxId,
+        label,
+        idempotencyKey,
+        form: {
+          ...fieldsOf(askedInputs(entry), input.inputs),
+          ...optionFields(input.options),
+          [BUILD_CONSENT]: String(input.agreesToBuildCode),
+        },
+      }, secretsKey);
+      return await read(asked, made.serverId);
+    },
+  }),
+  operation({
+    name: "add_remote_server",
+    method: "POST",
+    path: "/servers/remote",
+    scopes: ["servers:write"],
+    summary: "Add a server that runs elsewhere, by its URL",
+    input: z.strictObject({
+      url: z.string().max(2000),
+      ...placed,
+      headers: z.array(z.strictObject({ name: z.string(), value: z.string() }))
+        .max(REMOTE_HEADERS.length).default([]).describe("Sent with each request; kept as secrets"),
+    }),
+    output: ServerShape,
+    isCreating: true,
+    versionOf: ({ generation }) => generation,
+    run: async (asked, { url, headers, ...placed }) => {
+      const { deps: { db, secretsKey }, bearer: { user, workspace }, idempotencyKey } = asked;
+      const form: Record<string, string> = { url };
+      headers.forEach(({ name, value }, index) => {
+        form[headerNameField(REMOTE_HEADERS[index])] = name;
+        form[`env.HEADER_${REMOTE_HEADERS[index]}_VALUE`] = value;
+      });
+      const request = { ...placed, workspaceId: workspace.id, idempotencyKey, form };
+      const made = await deployEntry(
+        db,
+        user,
+        { ...request, entry: remoteEntry(form) },
+        secretsKey,
+      );
+      return await read(asked, made.serverId);
+    },
+  }),
+  operation({
+    name: "change_server",
+    method: "PATCH",
+    path: "/servers/{server}",
+    scopes: ["servers:write"],
+    summary: "Change a server's inputs and options",
+    description:
+      "What is not named stays as it is; null takes an input's value away. A change makes " +
+      "the next generation, which takes over once its tools are listed.",
+    input: z.strictObject({
+      ...serverId,
+      generation: Int.describe("The generation that the change was made from"),
+      inputs: inputs(Value.nullable()),
+      options,
+    }),
+    output: ServerShape,
+    basedOn: "generation",
+    versionOf: ({ generation }) => generation,
+    run: async (asked, { server: id, generation, inputs, options }) => {
+      const { deps: { db, secretsKey }, bearer: { user } } = asked;
+      const { config } = await getServer(db, user, id);
+      const form = {
+        ...config.values,
+        ...fieldsOf(askedInputs(config.entry), inputs),
+        ...optionFields(options),
+      };
+      await reconfigureServer(db, user, id, { form, baseGeneration: generation }, secretsKey);
+      return await read(asked, id);
+    },
+  }),
+  ...([
+    ["start", "Let a server run; one that failed is tried anew", runServer],
+    ["stop", "Stop a server until it is started again", stopServer],
+    ["restart", "Start a server anew, with the configuration it has", restartServer],
+  ] as const).map(([verb, summary, change]) =>
+    operation({
+      name: `${verb}_server`,
+      method: "POST",
+      path: `/servers/{server}/${verb}`,
+      scopes: ["servers:write"],
+      summary,
+      input: z.strictObject(serverId),
+      output: ServerShape,
+      versionOf: ({ generation }) => generation,
+      run: async (asked, { server }) => {
+        await change(asked.deps.db, asked.bearer.user, server);
+        return await read(asked, server);
+      },
+    })
+  ),
+  operation({
+    name: "remove_server",
+    method: "DELETE",
+    path: "/servers/{server}",
+    scopes: ["servers:write"],
+    summary: "Remove a server with its container, network, image and secrets",
+    description:
+      "It is listed as removing until its toolbox says that all is gone. Its calls and events stay.",
+    input: z.strictObject({
+      ...serverId,
+      deleteVolumes: z.boolean().default(false).describe("What it keeps in volumes goes too"),
+    }),
+    run: ({ deps: { db }, bearer }, { server, deleteVolumes }) =>
+      removeServer(db, bearer.user, server, { deleteVolumes }),
+  }),
+  operation({
+    name: "list_generations",
+    method: "GET",
+    path: "/servers/{server}/generations",
+    scopes: ["read"],
+    summary: "List a server's 50 newest generations, with what each changed",
+    input: z.strictObject(serverId),
+    output: z.object({ items: z.array(Generation) }),
+    run: async ({ deps: { db }, bearer }, { server }) => {
+      await getServer(db, bearer.user, server);
+      return { items: await listGenerations(db, bearer.user, server) };
+    },
+  }),
+  operation({
+    name: "roll_back_server",
+    method: "POST",
+    path: "/servers/{server}/rollback",
+    scopes: ["servers:write"],
+    summary: "Give a server the settings of an earlier generation again, secrets too",
+    input: z.strictObject({ ...serverId, generation: Int.min(1) }),
+    output: ServerShape,
+    versionOf: ({ generation }) => generation,
+    run: async (asked, { server, generation }) => {
+      await rollBackServer(asked.deps.db, asked.bearer.user, server, generation);
+      return await read(asked, server);
+    },
+  }),
+];
+
+async function read({ deps: { db }, bearer }: Asked, id: string) {
+  return shown(await getServer(db, bearer.user, id));
+}
+
+/** Of secrets their names alone. */
+function shown({ config: { entry, values, secrets, options }, ...server }: Server) {
+  return {
+    ...server,
+    package: entry.package,
+    entry,
+    inputs: values,
+    secrets: Object.keys(secrets),
+    options,
+  };
+}
+
+/** The fields of a deploy form that inputs are given for. @throws {Invalid} naming unknown ones */
+function fieldsOf(asked: AskedInput[], given: Given): Record<string, string> {
+  const fields: Record<string, string> = {};
+  const mistakes: Record<string, string> = {};
+  for (const [name, value] of Object.entries(given)) {
+    const field = asked.find(({ field, input }) => field === name || input.name === name)?.field;
+    if (!field) mistakes[`inputs.${name}`] = `The entry has no input ${name.slice(0, 60)}`;
+    else {
+      fields[field] = value === null ? "" : Array.isArray(value) ? value.join("\n") : String(value);
+    }
+  }
+  if (Object.keys(mistakes).length > 0) throw new Invalid("Some inputs are unknown", mistakes);
+  return fields;
+}
+
+function optionFields(given: z.infer<typeof options>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(given).map(([name, value]) => [`option.${name}`, String(value ?? "")]),
+  );
+}

@@ -1,0 +1,81 @@
+import { z } from "zod";
+import { exportWorkspace, WorkspaceFile } from "../../models/workspace_file.ts";
+import { importWorkspace } from "../../models/workspace_import.ts";
+import { operation } from "./operation.ts";
+
+const File = WorkspaceFile.meta({ id: "WorkspaceFile" });
+
+const Result = z.object({
+  steps: z.array(z.object({
+    kind: z.enum(["server", "agent", "connection", "approvals"]),
+    name: z.string(),
+    action: z.enum(["create", "created", "same", "collision", "waiting", "blocked", "failed"])
+      .describe(
+        "create: it is not there yet; created: it is now; same: it is there as in the file; " +
+          "collision: something else has its name and is left as it is; waiting: for a server to " +
+          "list its tools, import again then; blocked: something is needed first",
+      ),
+    detail: z.string(),
+  })),
+  secretsNeeded: z.array(z.object({
+    server: z.string(),
+    name: z.string(),
+    label: z.string(),
+    isRequired: z.boolean(),
+  })),
+  isComplete: z.boolean().describe("All of the file is there"),
+}).meta({ id: "ImportResult" });
+export type ImportResult = z.infer<typeof Result>;
+
+export const workspaceOperations = [
+  operation({
+    name: "export_workspace",
+    method: "GET",
+    path: "/workspace/export",
+    scopes: ["read"],
+    summary: "Read the workspace as one file: servers, agents, connections and approvals",
+    description:
+      "Secrets stay behind, by name. What servers keep in volumes, tokens and toolboxes " +
+      "are not in it.",
+    input: z.strictObject({}),
+    output: File,
+    run: ({ deps: { db }, bearer: { user, workspace } }) => exportWorkspace(db, user, workspace),
+  }),
+  operation({
+    name: "export_workspace_with_secrets",
+    method: "POST",
+    path: "/workspace/export",
+    scopes: ["read", "secrets:export"],
+    summary:
+      "Read the workspace as one file, its secrets sealed with a passphrase (owners and admins)",
+    description:
+      "scrypt and AES-256-GCM; the workspace's events say that it was done. Whoever has " +
+      "the file guesses at the passphrase as fast as they can: make it long.",
+    input: z.strictObject({ passphrase: z.string().max(1000) }),
+    output: File,
+    run: ({ deps: { db, secretsKey }, bearer: { user, workspace } }, { passphrase }) =>
+      exportWorkspace(db, user, workspace, { passphrase, secretsKey }),
+  }),
+  operation({
+    name: "import_workspace",
+    method: "POST",
+    path: "/workspace/import",
+    scopes: ["read", "servers:write", "agents:write", "tools:approve"],
+    summary: "Bring an exported file in: say what it would make, or make it",
+    description: "Without apply nothing is changed. What is there is left as it is, so importing " +
+      "again goes on where it ended; approvals follow once servers list their tools.",
+    input: z.strictObject({
+      file: z.record(z.string(), z.unknown()).describe("A file that an export made"),
+      apply: z.boolean().default(false),
+      secrets: z.record(z.string(), z.record(z.string(), z.string().max(65_536))).default({})
+        .describe("By server and name; an empty one leaves that secret out"),
+      passphrase: z.string().max(1000).optional().describe("Opens the file's sealed secrets"),
+      agreesToBuildCode: z.boolean().default(false).describe(
+        "That its entries' install scripts and Dockerfiles run while images are built",
+      ),
+    }),
+    output: Result,
+    run: ({ deps, bearer: { user, workspace } }, input) =>
+      importWorkspace(deps, user, { ...input, workspaceId: workspace.id }),
+  }),
+];

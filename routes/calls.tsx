@@ -1,0 +1,63 @@
+import { type Context, Hono } from "hono";
+import { listAgents } from "../models/agents.ts";
+import {
+  CallFilter,
+  callHistory,
+  groupCalls,
+  searchCalls,
+  totalOfCalls,
+} from "../models/call_search.ts";
+import { listServers } from "../models/servers.ts";
+import { type CallQuery, CallResults, Calls, GROUPS, queryOf } from "../views/calls.tsx";
+import type { Deps, Env } from "./deps.ts";
+import { live } from "./live.ts";
+import { basePathOf, fragment, page } from "./render.tsx";
+
+/** The log of a workspace's calls: searched, with what they took and how they ended. */
+export function callRoutes(deps: Deps) {
+  const { db } = deps;
+
+  return new Hono<Env>()
+    .get("/calls", async (c) => {
+      const workspaceId = c.get("workspace").id, user = c.get("user");
+      const results = await search(c);
+      return page(
+        c,
+        "Calls",
+        <Calls
+          {...results}
+          agents={await listAgents(db, user, workspaceId)}
+          servers={await listServers(db, user, workspaceId)}
+        />,
+      );
+    })
+    .get("/calls/results", async (c) => {
+      const results = await search(c);
+      c.header("hx-replace-url", `${basePathOf(c)}/calls?${queryOf(results.query)}`);
+      return fragment(c, <CallResults {...results} />);
+    })
+    .get("/calls/live", (c) =>
+      live(
+        c,
+        deps,
+        ({ table, workspace }) => table === "calls" && workspace === c.get("workspace").id,
+        async () => [{ target: "#results", content: <CallResults {...await search(c)} /> }],
+      ));
+
+  async function search(c: Context<Env>) {
+    const asked = c.req.query();
+    const query: CallQuery = {
+      filter: CallFilter.parse({ ...asked, text: asked.q ?? "" }),
+      by: GROUPS.find(({ by }) => by === asked.by)?.by ?? "tool",
+      cursor: asked.before || null,
+    };
+    const of = [db, c.get("user"), c.get("workspace").id, query.filter] as const;
+    const [found, total, history, groups] = await Promise.all([
+      searchCalls(...of, { cursor: query.cursor }),
+      totalOfCalls(...of),
+      callHistory(...of),
+      groupCalls(...of, query.by),
+    ]);
+    return { query, found, total, history, groups };
+  }
+}

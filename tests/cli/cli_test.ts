@@ -1,0 +1,328 @@
+/** The command line as a person runs it, against a real app over HTTP. */
+import assert from "node:assert/strict";
+import { openApi } from "../routes/api/app.ts";
+
+const MAIN = new URL("../../cli/main.ts", import.meta.url).pathname;
+const TOKEN = "GITHUB_PERSONAL_ACCESS_TOKEN";
+
+Deno.test({
+  name: "the command line",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  async fn(t) {
+    await using api = await openApi();
+    const home = await Deno.makeTempDir({ prefix: "mooring-cli-" });
+    const url = api.baseUrl.origin;
+    const token = await api.tokenOf("owner");
+    const asOwner = { MOORING_URL: url, MOORING_TOKEN: token };
+
+    async function mooring(
+      args: string[],
+      { env = asOwner, input }: { env?: Record<string, string>; input?: string } = {},
+    ) {
+      const child = new Deno.Command(Deno.execPath(), {
+        args: [
+          "run",
+          "--quiet",
+          "--no-check",
+          "--allow-net",
+          "--allow-env",
+          "--allow-read",
+          "--allow-write",
+          MAIN,
+          ...args,
+        ],
+        env: { PATH: Deno.env.get("PATH")!, HOME: home, ...env },
+        clearEnv: true,
+        stdin: "piped",
+        stdout: "piped",
+        stderr: "piped",
+      }).spawn();
+      const writer = child.stdin.getWriter();
+      if (input !== undefined) await writer.write(new TextEncoder().encode(input));
+      await writer.close();
+      const { code, stdout, stderr } = await child.output();
+      const out = new TextDecoder().decode(stdout), err = new TextDecoder().decode(stderr);
+      return { code, out, err };
+    }
+    async function json(args: string[], more?: Parameters<typeof mooring>[1]) {
+      const { code, out, err } = await mooring([...args, "--json"], more);
+      assert.equal(code, 0, `${args.join(" ")}: ${err}`);
+      return JSON.parse(out);
+    }
+
+    await t.step("tells what there is, and how each is used", async () => {
+      const none = await mooring([], { env: {} });
+      assert.equal(none.code, 2);
+      assert.match(none.out, /servers deploy <entry>/);
+      const all = await mooring(["--", "--help"], { env: {} });
+      assert.equal(all.code, 0);
+      const noun = await mooring(["toolboxes"], { env: {} });
+      assert.match(noun.out, /toolboxes drain/);
+      assert.doesNotMatch(noun.out, /servers deploy/);
+      const one = await mooring(["servers", "deploy", "--help"], { env: {} });
+      assert.equal(one.code, 0);
+      assert.match(one.out, /Usage: mooring servers deploy <entry> \[options\]/);
+      assert.match(one.out, /--secret INPUT/);
+    });
+
+    await t.step("a line that does not hold ends with 2 and the usage", async () => {
+      for (
+        const [args, words] of [
+          [["dance"], /There is no command "dance"/],
+          [["servers", "get"], /<server> is missing[^]*Usage: mooring servers get/],
+          [["servers", "get", "a", "b"], /one argument too many/],
+          [["servers", "list", "--nonsense"], /--nonsense/],
+          [["servers", "deploy", "github", "--memory", "much"], /--memory takes a whole number/],
+          [["servers", "deploy", "github", "--set", "x"], /--set takes KEY=VALUE/],
+          [["call", "github", "echo", "{"], /have to be JSON/],
+          [["completion", "tcsh"], /bash, zsh, fish/],
+        ] as const
+      ) {
+        const { code, err } = await mooring([...args]);
+        assert.equal(code, 2, err);
+        assert.match(err, words);
+      }
+      const anonymous = await mooring(["servers", "list"], { env: {} });
+      assert.equal(anonymous.code, 2);
+      assert.match(anonymous.err, /MOORING_URL and MOORING_TOKEN/);
+      const exposed = { MOORING_URL: "http://mooring.example.com", MOORING_TOKEN: token };
+      const unsafe = await mooring(["whoami"], { env: exposed });
+      assert.equal(unsafe.code, 2);
+      assert.match(unsafe.err, /show the token to the network/);
+    });
+
+    await t.step("login keeps a token that holds, for its owner's eyes alone", async () => {
+      const bad = await mooring(["login", url], { env: {}, input: "mag_x\n" });
+      assert.equal(bad.code, 2);
+      const unknown = await mooring(["login", url], {
+        env: {},
+        input: `mpt_${"A".repeat(43)}\n`,
+      });
+      assert.equal(unknown.code, 4, unknown.err);
+      const path = `${home}/.config/mooring/login.json`;
+      await assert.rejects(Deno.stat(path));
+      const own = await api.tokenOf("owner");
+      const kept = await mooring(["login", url], { env: {}, input: `${own}\n` });
+      assert.equal(kept.code, 0, kept.err);
+      assert.equal(kept.out.includes(own) || kept.err.includes(own), false);
+      assert.equal((await Deno.stat(path)).mode! & 0o777, 0o600);
+      assert.equal((await Deno.stat(`${home}/.config/mooring`)).mode! & 0o777, 0o700);
+      assert.equal((await json(["whoami"], { env: {} })).person.email, "ann@example.com");
+      // A token is for the address that it was kept with.
+      const elsewhere = await mooring(["whoami"], { env: { MOORING_URL: "http://127.0.0.1:9" } });
+      assert.equal(elsewhere.code, 2);
+      assert.equal((await mooring(["logout"], { env: {} })).code, 0);
+      await assert.rejects(Deno.stat(path));
+      assert.equal((await api.send(own, "GET", "/me")).status, 401, "it is revoked, too");
+    });
+
+    let id = "";
+    await t.step("the catalog is searched, and a server deployed from it", async () => {
+      const found = await mooring(["catalog", "search", "git"]);
+      assert.match(found.out, /^github\t/m, "lines with tabs, without a head, in a pipe");
+      assert.match((await mooring(["catalog", "get", "github"])).out, /needed, secret/);
+      const asked = await mooring(["servers", "deploy", "github"]);
+      assert.equal(asked.code, 2, "there is no terminal to ask for the secret at");
+      assert.match(asked.err, /Personal access token cannot be asked for here/);
+      const made = await json([
+        "servers",
+        "deploy",
+        "github",
+        "--name",
+        "GitHub",
+        "--memory",
+        "256",
+      ], {
+        env: { ...asOwner, [TOKEN]: "ghp_secret" },
+      });
+      id = made.id;
+      assert.equal(made.options.memoryMiB, 256);
+      assert.deepEqual(made.secrets, [TOKEN]);
+      assert.equal((await json(["servers", "list"]))[0].slug, "github");
+    });
+
+    await t.step(
+      "what it may not, does not find or comes too late for it tells by its code",
+      async () => {
+        const missing = await mooring(["servers", "get", "nothing"]);
+        assert.equal(missing.code, 3);
+        assert.match(missing.err, /There is no server nothing/);
+        const reader = { ...asOwner, MOORING_TOKEN: await api.tokenOf("owner", ["read"]) };
+        const denied = await mooring(["servers", "stop", "github"], { env: reader });
+        assert.equal(denied.code, 4);
+        assert.match(denied.err, /lacks the scope servers:write/);
+        const early = await mooring(["call", "github", "echo"]);
+        assert.equal(early.code, 3, "it lists no such tool yet");
+        const invalid = await mooring(["agents", "create", " ", "--json"]);
+        assert.equal(invalid.code, 2);
+        assert.equal(JSON.parse(invalid.err).errors[0].pointer, "#/name");
+        const gone = { MOORING_URL: "http://127.0.0.1:9", MOORING_TOKEN: token };
+        assert.equal((await mooring(["whoami"], { env: gone })).code, 6);
+      },
+    );
+
+    await using _ = await api.run(id);
+    await t.step("waits for a server, approves its tools and calls one", async () => {
+      const waited = await mooring(["servers", "start", "github", "--wait"]);
+      assert.equal(waited.code, 0, waited.err);
+      assert.match(waited.err, /github is running/);
+      assert.match((await mooring(["tools", "list", "github"])).out, /^waiting\ttool\techo/m);
+      const unapproved = await mooring(["call", "github", "echo", '{"text":"hi"}']);
+      assert.equal(unapproved.code, 5);
+      assert.equal((await mooring(["tools", "approve", "github"])).code, 2);
+      assert.equal((await mooring(["tools", "approve", "github", "--all"])).code, 0);
+      const called = await mooring(["call", "github", "echo", '{"text":"hi \\u001b[31mred"}']);
+      assert.equal(called.code, 0, called.err);
+      assert.equal(called.out, "hi \u001b[31mred\n", "as it is, in a pipe");
+      const piped = await json(["call", "github", "echo", "-"], { input: '{"text":"piped"}' });
+      assert.equal(piped.result.content[0].text, "piped");
+      await api.calls.flush();
+      assert.equal((await json(["calls", "--server", "github", "--limit", "1"])).length, 1);
+      assert.match(
+        (await mooring(["servers", "logs", "github", "--search", "error"])).out,
+        /an Error/,
+      );
+    });
+
+    await t.step("agents are made, connected and given a token", async () => {
+      assert.equal((await mooring(["agents", "create", "Claude"])).code, 0);
+      const connected = await json(["agents", "connect", "claude", "github", "--tool", "echo"]);
+      assert.deepEqual(connected.picked, ["echo"]);
+      const made = await mooring(["agents", "token", "Claude", "laptop", "--expires", "30"]);
+      assert.match(made.out, /^mag_\S+\n$/);
+      const [{ tokens }] = await json(["agents", "list"]);
+      assert.equal((await mooring(["agents", "revoke", "Claude", tokens[0].id])).code, 0);
+      assert.match((await mooring(["agents", "get", "Claude"])).out, /github \(2 tools\)/);
+      assert.equal((await mooring(["agents", "disconnect", "Claude", "github"])).code, 0);
+    });
+
+    await t.step("a server is changed, rolled back and read", async () => {
+      const changed = await json(["servers", "set", "github", "--memory", "512"]);
+      assert.equal(changed.generation, 2);
+      assert.deepEqual(changed.secrets, [TOKEN]);
+      assert.equal((await json(["servers", "rollback", "github", "1"])).options.memoryMiB, 256);
+      assert.match((await mooring(["servers", "generations", "github"])).out, /^3\t.*Memory/m);
+      assert.match((await mooring(["servers", "events", "github"])).out, /Deployed/);
+      assert.match((await mooring(["servers", "get", "github"])).out, /^slug\tgithub$/m);
+    });
+
+    await t.step("toolboxes are added, drained and removed", async () => {
+      const made = await mooring(["toolboxes", "add", "Rack", "--label", "zone=eu"]);
+      assert.match(made.out, /docker run .*MOORING_ENROLMENT_TOKEN=mte_/);
+      assert.equal((await mooring(["toolboxes", "drain", "rack"])).code, 0);
+      assert.match((await mooring(["toolboxes", "list"])).out, /^Rack\tnot enrolled\t0\tzone=eu/m);
+      const unsure = await mooring(["toolboxes", "revoke", "rack"]);
+      assert.equal(unsure.code, 2);
+      assert.match(unsure.err, /Say --yes to mean it/);
+      assert.equal((await mooring(["toolboxes", "remove", "rack", "--yes"])).code, 5);
+      assert.equal((await mooring(["toolboxes", "revoke", "rack", "--yes"])).code, 0);
+      assert.equal((await mooring(["toolboxes", "remove", "rack", "--yes"])).code, 0);
+    });
+
+    await t.step("a workspace goes into a file and from there into another", async () => {
+      const file = `${home}/workspace.json`;
+      const sealed = { ...asOwner, MOORING_PASSPHRASE: "correct horse battery" };
+      const written = await mooring(["export", "--with-secrets", "--output", file], {
+        env: sealed,
+      });
+      assert.equal(written.code, 0, written.err);
+      assert.equal((await Deno.stat(file)).mode! & 0o777, 0o600);
+      assert.equal((await Deno.readTextFile(file)).includes("ghp_secret"), false);
+      assert.equal((await mooring(["export", "--output", file])).code, 2, "it is there already");
+      const there = {
+        ...sealed,
+        MOORING_TOKEN: await api.tokenOf("stranger", undefined, api.other.workspaceId),
+      };
+      const plan = await mooring(["import", file], { env: there });
+      assert.equal(plan.code, 0, plan.err);
+      assert.match(plan.out, /^server\tgithub\tcreate/m);
+      assert.equal((await json(["servers", "list"], { env: there })).length, 0);
+      const made = await mooring(["import", file, "--apply"], { env: there });
+      assert.equal(made.code, 1, "approvals wait for the server's tools");
+      assert.match(made.out, /^server\tgithub\tcreated/m);
+      assert.match(made.out, /^approvals\tgithub\twaiting/m);
+      const piped = await mooring(["import", "-"], {
+        env: there,
+        input: (await mooring(["export"])).out,
+      });
+      assert.match(piped.out, /^server\tgithub\tsame/m);
+      assert.equal((await mooring(["import", `${home}/none.json`])).code, 2);
+    });
+
+    await t.step("at a terminal a list is a table, and a secret is not seen", async () => {
+      const command = `${Deno.execPath()} run --quiet --no-check -A ${MAIN}`;
+      const terminal = async (
+        line: string,
+        typed: string,
+        env: Record<string, string> = asOwner,
+      ) => {
+        const child = new Deno.Command("script", {
+          args: ["-qec", `${command} ${line}`, "/dev/null"],
+          env: { HOME: home, ...env },
+          stdin: "piped",
+          stdout: "piped",
+        }).spawn();
+        const writer = child.stdin.getWriter();
+        let shown = "", hasTyped = false;
+        for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+          shown += text;
+          if (typed && !hasTyped && /: $|\] $/.test(shown)) {
+            hasTyped = true;
+            await writer.write(new TextEncoder().encode(typed));
+          }
+        }
+        await writer.close().catch(() => {});
+        return { shown, code: (await child.status).code };
+      };
+      assert.match((await terminal("servers list", "")).shown, /^SLUG +STATUS +TOOLS[^]*\ngithub /);
+      const own = await api.tokenOf("member");
+      const login = await terminal(`login ${url}`, `${own}\r`, { MOORING_URL: "" });
+      assert.equal(login.code, 0, login.shown);
+      assert.equal(login.shown.includes(own), false);
+      assert.match(login.shown, /You are member@e\.com/);
+      const kept = await terminal("servers remove github", "n\r");
+      assert.equal(kept.code, 2);
+      assert.match(kept.shown, /Given up/);
+    });
+
+    await t.step("any request can be sent", async () => {
+      const me = await mooring(["api", "GET", "/me"]);
+      assert.equal(JSON.parse(me.out).workspace.role, "owner");
+      assert.equal((await mooring(["api", "POST", "/agents", '{"name":"Raw"}'])).code, 0);
+    });
+
+    await t.step("shells complete what it knows", async () => {
+      const bash = (await mooring(["completion", "bash"], { env: {} })).out;
+      const complete = async (words: string[]) => {
+        const line = words.map((word) => `'${word}'`).join(" ");
+        const script = `${bash}\nCOMP_WORDS=(${line}); COMP_CWORD=${words.length - 1}
+_mooring; printf '%s\\n' "\${COMPREPLY[@]}"`;
+        const { stdout, stderr } = await new Deno.Command("bash", { args: ["-c", script] })
+          .output();
+        assert.equal(new TextDecoder().decode(stderr), "");
+        return new TextDecoder().decode(stdout).trim().split("\n");
+      };
+      assert.deepEqual(await complete(["mooring", "tool"]), ["tools", "toolboxes"]);
+      assert.deepEqual(await complete(["mooring", "servers", "st"]), ["start", "stop"]);
+      assert.deepEqual(await complete(["mooring", "servers", "deploy", "--mem"]), ["--memory"]);
+      assert.deepEqual(await complete(["mooring", "export", "--out"]), ["--output"]);
+      for (const shell of ["zsh", "fish"]) {
+        const { code, out } = await mooring(["completion", shell], { env: {} });
+        assert.equal(code, 0);
+        assert.match(out, /deploy/);
+      }
+    });
+
+    await t.step("a server is removed by who means it", async () => {
+      const unsure = await mooring(["servers", "remove", "github"]);
+      assert.equal(unsure.code, 2);
+      assert.match(unsure.err, /container, network, image and secrets; its volumes stay/);
+      assert.equal((await mooring(["servers", "remove", "github", "--yes"])).code, 0);
+      assert.equal((await json(["servers", "get", "github"])).status, "removing");
+      assert.deepEqual(api.logged.filter((line) => / (ERROR|WARNING) /.test(line)), []);
+    });
+
+    await Deno.remove(home, { recursive: true });
+  },
+});

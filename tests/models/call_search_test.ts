@@ -1,0 +1,170 @@
+import assert from "node:assert/strict";
+import { v7 } from "uuid";
+import { createAgent } from "../../models/agents.ts";
+import {
+  BUCKETS,
+  CallFilter,
+  callHistory,
+  groupCalls,
+  searchCalls,
+  totalOfCalls,
+} from "../../models/call_search.ts";
+import { CallRecorder, type NewCall } from "../../models/calls.ts";
+import { Invalid } from "../../models/errors.ts";
+import { createLog } from "../../models/log.ts";
+import { KINDS, makeUser, openWorld } from "./databases.ts";
+
+const filter = (asked: Record<string, unknown> = {}) =>
+  CallFilter.parse({ period: "all", ...asked });
+
+Deno.test("CallFilter reads what it can of an address, and passes over the rest", () => {
+  const usual = { text: "", agent: null, server: null, outcome: null, via: null, period: "day" };
+  assert.deepEqual(CallFilter.parse({}), usual);
+  assert.deepEqual(
+    CallFilter.parse({
+      text: "x".repeat(201),
+      agent: "'; drop table calls; --",
+      server: ["a"],
+      outcome: "great",
+      via: "",
+      period: "__proto__",
+    }),
+    usual,
+  );
+});
+
+for (const kind of KINDS) {
+  Deno.test({
+    name: `calls are searched (${kind.name})`,
+    ignore: kind.ignore,
+    sanitizeResources: false,
+    sanitizeOps: false,
+    async fn(t) {
+      const world = await openWorld(kind);
+      const { db, user, workspaceId } = world;
+      const logged: string[] = [];
+      const recorder = new CallRecorder(db, createLog("json", (line) => logged.push(line)));
+      const agents = [
+        await createAgent(db, user, workspaceId, "Editor"),
+        await createAgent(db, user, workspaceId, "Chat"),
+      ];
+      const serverId = v7();
+      const now = Date.now();
+      const record = (change: Partial<NewCall>) =>
+        recorder.record({
+          workspaceId,
+          agentId: agents[0],
+          serverId,
+          serverSlug: "files",
+          tool: "read_file",
+          via: "bridge",
+          startedAt: new Date(now - 60_000),
+          durationMs: 10,
+          outcome: "ok",
+          error: null,
+          requestBytes: 1,
+          responseBytes: 2,
+          ...change,
+        });
+      // All of one instant, so that nothing but their ids orders them.
+      for (let i = 0; i < 30; i++) record({ durationMs: i + 1 });
+      record({ tool: "100%_sure", outcome: "tool_error", error: "no such file" });
+      record({ agentId: agents[1], outcome: "error", error: "The server is stopped" });
+      record({ agentId: agents[1], outcome: "indeterminate" });
+      record({ agentId: null, via: "trial", serverSlug: "memory", serverId: null });
+      record({ tool: "old", startedAt: new Date(now - 3 * 3600_000), outcome: "cancelled" });
+      await recorder.flush();
+      assert.deepEqual(logged, []);
+      const find = async (asked: Record<string, unknown>) =>
+        (await searchCalls(db, user, workspaceId, filter(asked), { limit: 100 })).calls;
+
+      await t.step("searchCalls gives each call once, page by page", async () => {
+        const seen: string[] = [];
+        let cursor: string | null = null;
+        do {
+          const page = await searchCalls(db, user, workspaceId, filter(), { limit: 7, cursor });
+          assert.ok(page.calls.length <= 7);
+          seen.push(...page.calls.map(({ id }) => id));
+          cursor = page.next;
+          // What comes meanwhile moves nothing.
+          record({ startedAt: new Date() });
+          await recorder.flush();
+        } while (cursor);
+        assert.equal(seen.length, 35);
+        assert.equal(new Set(seen).size, 35);
+      });
+
+      await t.step("searchCalls refuses a cursor of nobody's", async () => {
+        for (const cursor of ["", "x", "2026-01-01 00:00:00+00_x", `now_${v7()}`, "_", "a_b_c"]) {
+          await assert.rejects(
+            searchCalls(db, user, workspaceId, filter(), { cursor }),
+            Invalid,
+            cursor,
+          );
+        }
+      });
+
+      await t.step("searchCalls finds by each part of a filter", async () => {
+        assert.equal((await find({ text: "100%" })).length, 1);
+        assert.equal((await find({ text: "%" })).length, 1, "what means something to like is text");
+        assert.equal((await find({ text: "100__sure" })).length, 0);
+        assert.equal((await find({ text: "STOPPED" })).length, 1);
+        assert.equal((await find({ text: "memory" })).length, 1);
+        assert.equal((await find({ agent: agents[1] })).length, 2);
+        assert.equal((await find({ server: v7() })).length, 0);
+        assert.equal((await find({ outcome: "failed" })).length, 3);
+        assert.equal((await find({ outcome: "cancelled" })).length, 1);
+        assert.equal((await find({ via: "trial" })).length, 1);
+        assert.equal((await find({ period: "hour", text: "old" })).length, 0);
+        assert.equal((await find({ period: "day", text: "old" })).length, 1);
+      });
+
+      await t.step("groupCalls counts by tool, server and agent", async () => {
+        const of = (by: "tool" | "server" | "agent", asked = {}) =>
+          groupCalls(db, user, workspaceId, filter(asked), by);
+        const byAgent = await of("agent", { text: "read_file", via: "bridge" });
+        assert.deepEqual(byAgent.map(({ name }) => name), ["Editor", "Chat"]);
+        const { id, calls, failed, toolErrors, medianMs } = byAgent[1];
+        assert.deepEqual({ id, calls, failed, toolErrors, medianMs }, {
+          id: agents[1],
+          calls: 2,
+          failed: 2,
+          toolErrors: 0,
+          medianMs: null,
+        });
+        assert.deepEqual((await of("server")).map(({ name }) => name), ["files", "memory"]);
+        assert.ok((await of("tool")).some(({ name }) => name === "files / 100%_sure"));
+        const people = (await of("agent")).find(({ id }) => id === null);
+        assert.equal(people?.name, "tried on a page");
+      });
+
+      await t.step("callHistory has each call of the period in one part", async () => {
+        for (const period of ["hour", "day", "all"]) {
+          const asked = filter({ period, text: "read_file" });
+          const { from, until, buckets } = await callHistory(db, user, workspaceId, asked);
+          const total = await totalOfCalls(db, user, workspaceId, asked);
+          assert.equal(
+            buckets.reduce((sum, { ok, failed }) => sum + ok + failed, 0),
+            total.calls,
+            period,
+          );
+          assert.ok(buckets.length <= BUCKETS);
+          assert.ok(buckets.every(({ at }) => at >= from && at < until), period);
+        }
+        const none = await callHistory(db, user, workspaceId, filter({ text: "nothing of it" }));
+        assert.deepEqual(none.buckets, []);
+      });
+
+      await t.step("a stranger finds nothing", async () => {
+        const stranger = await makeUser(world, "stranger@example.com");
+        const of = [db, stranger, workspaceId, filter()] as const;
+        assert.deepEqual(await searchCalls(...of), { calls: [], next: null });
+        assert.deepEqual(await groupCalls(...of, "tool"), []);
+        assert.equal((await totalOfCalls(...of)).calls, 0);
+        assert.deepEqual((await callHistory(...of)).buckets, []);
+      });
+
+      await world.close();
+    },
+  });
+}

@@ -1,0 +1,373 @@
+import assert from "node:assert/strict";
+import { v7 } from "uuid";
+import type { OpenApi } from "../../../routes/api/openapi.ts";
+import { OPERATIONS } from "../../../routes/api/operations.ts";
+import { openApi, type Reply } from "./app.ts";
+import { judge, operationsOf } from "./schema.ts";
+
+const TOKEN = "GITHUB_PERSONAL_ACCESS_TOKEN";
+
+Deno.test({
+  name: "every operation of the API, over HTTP and held against its document",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  async fn(t) {
+    await using api = await openApi();
+    const document = (await api.send(null, "GET", "/openapi.json")).body as OpenApi;
+    const described = operationsOf(document);
+    const judged = judge(document);
+    const done = new Set<string>();
+    const owner = await api.tokenOf("owner");
+
+    /** Does an operation by its name; members go where the document says. */
+    async function ask(
+      name: string,
+      given: Record<string, unknown> = {},
+      { token = owner, headers = {} }: {
+        token?: string;
+        headers?: Record<string, string>;
+      } = {},
+    ): Promise<Reply> {
+      const { method, path, operation } = described.get(name)!;
+      const rest = { ...given };
+      const taken = path.replace(/\{(\w+)\}/g, (_, member) => {
+        const value = encodeURIComponent(String(rest[member]));
+        delete rest[member];
+        return value;
+      });
+      const byQuery = operation.requestBody === undefined;
+      const query = new URLSearchParams(
+        byQuery ? Object.entries(rest).map(([name, value]) => [name, String(value)]) : [],
+      );
+      const reply = await api.send(
+        token,
+        method,
+        taken + (query.size > 0 ? `?${query}` : ""),
+        byQuery ? undefined : rest,
+        headers,
+      );
+      judged(described.get(name)!, reply);
+      if (reply.status < 300) done.add(name);
+      return reply;
+    }
+    async function does(name: string, given?: Record<string, unknown>) {
+      const reply = await ask(name, given);
+      assert.ok(reply.status < 300, `${name}: ${reply.status} ${reply.text}`);
+      return reply.body;
+    }
+
+    await t.step("the document has every operation once, by a name of its own", () => {
+      const all = OPERATIONS.flatMap(({ operations }) => operations);
+      assert.deepEqual([...described.keys()].toSorted(), all.map(({ name }) => name).toSorted());
+      assert.equal(new Set(all.map(({ method, path }) => `${method} ${path}`)).size, all.length);
+      // An anonymous recursive schema would be named so, and clash with another's.
+      assert.doesNotMatch(JSON.stringify(document), /__schema\d/);
+      assert.equal(document.openapi, "3.1.0");
+    });
+
+    await t.step("you", async () => {
+      const me = await does("who_am_i");
+      assert.equal(me.person.email, "ann@example.com");
+      assert.equal(me.workspace.id, api.workspaceId);
+      assert.equal(me.workspace.role, "owner");
+    });
+
+    await t.step("the catalog", async () => {
+      const found = await does("search_catalog", { query: "git", limit: 1 });
+      assert.equal(found.items.length, 1);
+      assert.ok(found.total > 1 && found.nextCursor);
+      const { inputs } = await does("get_catalog_entry", { slug: "github" });
+      const token = inputs.find(({ name }: { name: string }) => name === TOKEN);
+      assert.equal(token.field, `env.${TOKEN}`);
+      assert.equal(token.isSecret, true);
+    });
+
+    let server = "";
+    await t.step("a server is deployed, by inputs' names or fields", async () => {
+      const made = await does("deploy_server", {
+        entry: "github",
+        name: "GitHub",
+        inputs: { [TOKEN]: "ghp_secret" },
+        options: { memoryMiB: 256, idleStopMinutes: 5 },
+      });
+      server = made.id;
+      assert.deepEqual(made.secrets, [TOKEN]);
+      assert.equal(made.options.memoryMiB, 256);
+      assert.equal(made.options.idleStopS, 300);
+      assert.equal(JSON.stringify(made).includes("ghp_secret"), false);
+      const listed = await does("list_servers", { slug: "github" });
+      assert.deepEqual(listed.items.map(({ id }: { id: string }) => id), [server]);
+      assert.equal((await does("list_servers", { status: "running" })).items.length, 0);
+    });
+
+    await t.step("a remote server is added by its URL", async () => {
+      const made = await does("add_remote_server", {
+        url: "https://mcp.example.com/mcp",
+        headers: [{ name: "Authorization", value: "Bearer theirs" }],
+      });
+      assert.equal(made.package.registry, "remote");
+      assert.equal(JSON.stringify(made).includes("theirs"), false);
+      const bad = await ask("add_remote_server", { url: "https://u:p@example.com/" });
+      assert.equal(bad.status, 422);
+      assert.equal(bad.body.errors[0].pointer, "#/url");
+    });
+
+    await t.step("a change is made from a generation, and none is lost", async () => {
+      const before = await ask("get_server", { server });
+      assert.equal(before.headers.get("etag"), '"1"');
+      assert.equal((await ask("change_server", { server, options: {} })).status, 428);
+      const change = { server, options: { memoryMiB: 512 } };
+      const made = await ask("change_server", change, { headers: { "if-match": '"1"' } });
+      assert.equal(made.status, 200, made.text);
+      assert.equal(made.headers.get("etag"), '"2"');
+      assert.deepEqual(made.body.secrets, [TOKEN], "a secret that is not given stays");
+      const late = await ask("change_server", change, { headers: { "if-match": '"1"' } });
+      assert.equal(late.status, 412);
+      assert.equal((await ask("change_server", { ...change, generation: 1 })).status, 409);
+      assert.equal((await ask("get_server", { server })).body.generation, 2);
+      const generations = await does("list_generations", { server });
+      assert.deepEqual(
+        generations.items[0].changes.map(({ name }: { name: string }) => name),
+        ["Memory"],
+      );
+      assert.equal((await does("roll_back_server", { server, generation: 1 })).generation, 3);
+      assert.equal((await ask("roll_back_server", { server, generation: 9 })).status, 404);
+    });
+
+    await t.step("a server is stopped, started and started anew", async () => {
+      assert.equal((await does("stop_server", { server })).running, false);
+      assert.equal((await does("start_server", { server })).running, true);
+      const { generation } = await does("restart_server", { server });
+      assert.equal(generation, 5);
+    });
+
+    await using _ = await api.run(server, 5);
+    await t.step("tools are read, approved by their hash, called and withdrawn", async () => {
+      const { items } = await does("list_tools", { server });
+      const [tool] = items;
+      assert.equal(tool.state, "waiting");
+      assert.equal((await does("get_tool", { server, tool: tool.name })).hash, tool.hash);
+      const early = await ask("call_tool", { server, tool: tool.name, arguments: {} });
+      assert.equal(early.status, 409);
+      const pick = { name: tool.name, hash: tool.hash };
+      const stale = await ask("approve_definitions", {
+        server,
+        definitions: [{ ...pick, hash: "other" }],
+      });
+      assert.equal(stale.status, 409);
+      await does("approve_definitions", { server, definitions: [pick] });
+      const all = await does("list_definitions", { server });
+      assert.equal(
+        all.items.find(({ name }: { name: string }) => name === tool.name).state,
+        "approved",
+      );
+      const called = await does("call_tool", {
+        server,
+        tool: tool.name,
+        arguments: { text: "hello" },
+      });
+      assert.match(JSON.stringify(called.result), /hello/);
+      await api.calls.flush();
+      const calls = await does("list_calls", { server });
+      assert.equal(calls.items[0].tool, tool.name);
+      assert.equal(calls.items[0].via, "trial");
+      await does("withdraw_approvals", { server, names: [tool.name] });
+      assert.equal((await does("get_tool", { server, tool: tool.name })).state, "waiting");
+      await does("approve_definitions", { server, definitions: [pick] });
+    });
+
+    await t.step("the records of a server are read", async () => {
+      assert.match((await does("read_server_log", { server, search: "error" })).text, /an Error/);
+      assert.equal((await does("read_bill_of_materials", { server })).bomFormat, "CycloneDX");
+      assert.equal((await does("read_server_usage", { server })).calls.calls, 1);
+      assert.equal((await does("read_vulnerabilities", { server })).scan, null);
+      assert.ok((await does("list_server_events", { server })).items.length > 3);
+      assert.ok((await does("list_events")).items.length > 3);
+    });
+
+    await t.step("hosts are allowed, taken back and dismissed", async () => {
+      const host = "evil.example.com:443";
+      assert.equal((await does("read_server_network", { server })).denials.length, 1);
+      assert.deepEqual((await does("allow_host", { server, host })).allowedHosts, [host]);
+      assert.deepEqual((await does("disallow_host", { server, host })).allowedHosts, []);
+      await does("dismiss_denial", { server, host });
+      assert.equal((await ask("allow_host", { server, host: "no port" })).status, 422);
+    });
+
+    await t.step("agents, their tokens and their toolbelts", async () => {
+      const { id: agent } = await does("create_agent", { name: "Claude", presents: "search" });
+      assert.equal((await does("get_agent", { agent })).presents, "search");
+      const changed = await does("change_agent", { agent, name: "Codex", deniesByDefault: true });
+      assert.deepEqual([changed.name, changed.deniesByDefault, changed.presents], [
+        "Codex",
+        true,
+        "search",
+      ]);
+      assert.equal((await does("list_agents")).items.length, 1);
+      const made = await does("create_agent_token", { agent, name: "laptop" });
+      assert.match(made.token, /^mag_/);
+      await does("revoke_agent_token", { agent, token: made.id });
+      const [tool] = (await does("list_tools", { server })).items;
+      const picked = await does("connect_server", { agent, server, picked: [tool.name] });
+      assert.deepEqual(picked.picked, [tool.name]);
+      assert.equal((await does("list_connections", { agent })).items.length, 1);
+      const as = await does("change_tool", {
+        agent,
+        server,
+        tool: tool.name,
+        name: "say",
+        fixed: { text: { deep: [1, "two", null] } },
+      });
+      const shown = as.tools.find(({ name }: { name: string }) => name === tool.name);
+      assert.equal(shown.shown.name, "say");
+      assert.equal(shown.shown.inputSchema.properties?.text, undefined);
+      const bad = await ask("change_tool", { agent, server, tool: tool.name, name: "a b" });
+      assert.equal(bad.status, 422);
+      assert.equal(bad.body.errors[0].pointer, "#/name");
+      assert.equal((await does("get_connection", { agent, server })).picked.length, 1);
+      assert.deepEqual((await does("list_calls", { agent })).items, []);
+      await does("disconnect_server", { agent, server });
+      assert.equal((await ask("get_connection", { agent, server })).status, 404);
+      await does("remove_agent", { agent });
+      assert.equal((await ask("get_agent", { agent })).status, 404);
+    });
+
+    await t.step("toolboxes are added, changed, revoked and removed", async () => {
+      const made = await does("add_toolbox", { name: "Rack", labels: { zone: "eu" } });
+      assert.match(made.enrolmentToken, /^mte_/);
+      assert.match(made.commands.source, new RegExp(made.enrolmentToken));
+      const toolbox = made.id;
+      const taken = await ask("add_toolbox", { name: "rack" });
+      assert.equal(taken.status, 422);
+      assert.equal(taken.body.errors[0].pointer, "#/name");
+      assert.deepEqual((await does("get_toolbox", { toolbox })).labels, { zone: "eu" });
+      const again = await does("renew_enrolment_token", { toolbox });
+      assert.notEqual(again.enrolmentToken, made.enrolmentToken);
+      const changed = await does("change_toolbox", {
+        toolbox,
+        name: "Rack 2",
+        labels: {},
+        isDrained: true,
+      });
+      assert.deepEqual([changed.name, changed.labels], ["Rack 2", {}]);
+      assert.ok(changed.drainedAt);
+      assert.equal((await does("change_toolbox", { toolbox, isDrained: false })).drainedAt, null);
+      assert.equal((await ask("rotate_toolbox_key", { toolbox })).status, 409, "it has no key");
+      await does("rotate_toolbox_key", { toolbox: api.toolboxId });
+      assert.equal((await does("list_toolboxes")).items.length, 2);
+      assert.ok((await does("list_toolbox_events", { toolbox })).items.length >= 3);
+      assert.ok((await does("revoke_toolbox", { toolbox })).revokedAt);
+      assert.equal((await ask("remove_toolbox", { toolbox, confirmation: "x" })).status, 422);
+      await does("remove_toolbox", { toolbox, confirmation: "Rack 2" });
+      assert.equal((await ask("get_toolbox", { toolbox })).status, 404);
+    });
+
+    await t.step("the workspace is exported and imported", async () => {
+      const file = await does("export_workspace");
+      assert.equal(file.servers.length, 2);
+      await does("export_workspace_with_secrets", { passphrase: "correct horse battery" });
+      const plan = await does("import_workspace", { file });
+      assert.equal(plan.isComplete, true, JSON.stringify(plan));
+    });
+
+    await t.step("a server is removed", async () => {
+      await does("remove_server", { server, deleteVolumes: true });
+      assert.equal((await does("get_server", { server })).status, "removing");
+    });
+
+    await t.step("an id of another tenant, of nothing or of no form is not found", async () => {
+      const theirs = await api.deployElsewhere();
+      const ids: Record<string, string[]> = {
+        server: [theirs, v7(), "nonsense", "x".repeat(300), "%00"],
+        agent: [api.other.workspaceId, v7(), "nonsense"],
+        toolbox: [api.other.toolboxId, v7(), "nonsense"],
+      };
+      for (const { name, input, path } of OPERATIONS.flatMap(({ operations }) => operations)) {
+        const member = Object.keys(ids).find((member) => path.includes(`{${member}}`));
+        if (!member) continue;
+        for (const id of ids[member]) {
+          const reply = await ask(name, { ...examplesFor(input.shape), [member]: id });
+          assert.equal(reply.status, 404, `${name} ${id}: ${reply.text}`);
+          assert.equal(reply.text.includes("GitHub"), false);
+        }
+      }
+      assert.equal(
+        (await does("list_servers")).items.some((s: { id: string }) => s.id === theirs),
+        false,
+      );
+    });
+
+    await t.step("a token without the scope is refused, and reads which one it lacks", async () => {
+      const none = await api.tokenOf("owner", ["read"]);
+      const writeOnly = await api.tokenOf("owner", ["agents:write"]);
+      for (const { name, scopes, input } of OPERATIONS.flatMap(({ operations }) => operations)) {
+        if (scopes.length === 0) continue;
+        const token = scopes.every((scope) => scope === "read") ? writeOnly : none;
+        const reply = await ask(name, examplesFor(input.shape), { token });
+        assert.equal(reply.status, 403, `${name}: ${reply.text}`);
+        assert.match(reply.body.type, /#scope$/);
+        assert.match(reply.headers.get("www-authenticate")!, /insufficient_scope/);
+      }
+    });
+
+    await t.step(
+      "roles hold: a viewer reads and changes nothing, a member no toolbox",
+      async () => {
+        const viewer = await api.tokenOf("viewer"), member = await api.tokenOf("member");
+        const entry = { entry: "github", inputs: { [TOKEN]: "ghp_x" } };
+        assert.equal((await ask("list_servers", {}, { token: viewer })).status, 200);
+        for (
+          const [name, given] of [
+            ["deploy_server", entry],
+            ["create_agent", { name: "x" }],
+            ["add_toolbox", { name: "x" }],
+            ["export_workspace_with_secrets", { passphrase: "correct horse battery" }],
+          ] as const
+        ) {
+          const reply = await ask(name, given, { token: viewer });
+          assert.equal(reply.status, 403, `${name}: ${reply.text}`);
+          assert.match(reply.body.type, /#forbidden$/);
+        }
+        assert.equal((await ask("deploy_server", entry, { token: member })).status, 201);
+        assert.equal((await ask("add_toolbox", { name: "x" }, { token: member })).status, 403);
+        const sealed = { passphrase: "correct horse battery" };
+        const asMember = await ask("export_workspace_with_secrets", sealed, { token: member });
+        assert.equal(asMember.status, 403);
+      },
+    );
+
+    await t.step("a token ends itself", async () => {
+      const token = await api.tokenOf("admin");
+      assert.equal((await ask("revoke_own_token", {}, { token })).status, 204);
+      assert.equal((await ask("who_am_i", {}, { token })).status, 401);
+    });
+
+    await t.step("nothing was left out, and nothing went wrong inside", () => {
+      assert.deepEqual([...described.keys()].filter((name) => !done.has(name)), []);
+      assert.deepEqual(api.logged.filter((line) => / (ERROR|WARNING) /.test(line)), []);
+    });
+  },
+});
+
+/** Members that hold, whatever the operation. */
+function examplesFor(shape: Record<string, unknown>): Record<string, unknown> {
+  const all: Record<string, unknown> = {
+    server: v7(),
+    agent: v7(),
+    toolbox: v7(),
+    token: v7(),
+    slug: "github",
+    tool: "echo",
+    host: "example.com:443",
+    generation: 1,
+    entry: "github",
+    url: "https://mcp.example.com/mcp",
+    name: "x",
+    names: ["echo"],
+    definitions: [{ name: "echo", hash: "x" }],
+    confirmation: "x",
+    passphrase: "correct horse battery",
+    file: {},
+  };
+  return Object.fromEntries(Object.entries(all).filter(([name]) => Object.hasOwn(shape, name)));
+}
