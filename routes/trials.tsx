@@ -188,9 +188,20 @@ export function trialRoutes(deps: Deps) {
         : null,
       past: await listTrialRuns(db, c.get("user"), server.id, tool.name),
     };
-    return c.req.header("hx-request")
-      ? fragment(c, <Trial {...props} />, status)
-      : page(c, `Try ${tool.name}`, <TrialPage {...props} />, status);
+    if (!c.req.header("hx-request")) {
+      return page(c, `Try ${tool.name}`, <TrialPage {...props} />, status);
+    }
+    const history = { serverId: server.id, tool: tool.name, runs: props.past, shown: run?.id };
+    return fragment(
+      c,
+      <>
+        <Trial {...props} />
+        <hx-partial hx-target="#history" hx-swap="outerMorph">
+          <History {...history} />
+        </hx-partial>
+      </>,
+      status,
+    );
   }
 
   /** Waits a moment for what the first page should have: the end, or a question. */

@@ -39,7 +39,10 @@ function Block({ block }: { block: unknown }) {
         <figcaption>
           <small>
             {type === "image" ? "Image" : "Sound"}, {visibleText(media || "of no type")},{" "}
-            {bytes(sizeOf(data))} <Download data={data} name={`${type}${ending(media)}`} />
+            {bytes(sizeOf(data))}
+            {!isShown(media) &&
+              ": a type that is not shown here, since a browser may run what it holds"}{" "}
+            <Download data={data} name={`${type}${ending(media)}`} />
           </small>
         </figcaption>
       </figure>
@@ -76,6 +79,10 @@ function Media({ media, data }: { media: string; data: string }) {
     return <audio controls src={`data:${media};base64,${data}`}></audio>;
   }
   return null;
+}
+
+function isShown(media: string): boolean {
+  return IMAGES.includes(media) || SOUNDS.includes(media);
 }
 
 function ResourceLink({ link }: { link: Record<string, unknown> }) {
