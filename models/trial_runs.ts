@@ -18,7 +18,7 @@ export interface Progress {
 
 export interface TrialOutcome {
   result?: Record<string, unknown>;
-  error?: { code: number; message: string };
+  error?: { code: number; message: string; data?: unknown };
 }
 
 export interface TrialRun {

@@ -103,6 +103,10 @@ export function Trial(props: TrialProps) {
             </p>
           </details>
           <button class="call">Call the tool</button>
+          <p class="help">
+            A server may ask you something while it works: it is asked here. It gets no answer of a
+            model (sampling) and no list of folders (roots) from this page.
+          </p>
         </form>
       </section>
       {props.run && <Run {...props.run} />}

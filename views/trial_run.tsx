@@ -223,6 +223,7 @@ function Outcome({ outcome, durationMs }: { outcome: TrialOutcome; durationMs: n
           {visibleText(String(error.message))} <small>(code {error.code})</small>
         </p>
       )}
+      {error?.data !== undefined && <pre tabindex={0}>{definitionText(error.data ?? null)}</pre>}
       <Contents blocks={content} />
       {result?.structuredContent !== undefined && (
         <details open>

@@ -239,6 +239,27 @@ Deno.test({
       assert.equal((await ask(bea.cookie, answers, { action: "accept" })).status, 409);
     });
 
+    await t.step("an address is a link that names its host", async () => {
+      const path = `/servers/${serverId}/tools/trigger-url-elicitation`;
+      const begun = await ask(bea.cookie, path, { "arg.url": "https://bank.example:8443/pay?x=1" });
+      const run = begun.headers.get("location")!;
+      const html = await until("the question", async () => {
+        const html = await (await ask(bea.cookie, run)).text();
+        return html.includes("It sends you to") && html;
+      });
+      assert.match(html, /It sends you to <strong>bank.example:8443<\/strong>/);
+      assert.match(
+        html,
+        /href="https:\/\/bank.example:8443\/pay\?x=1"[^>]*noopener[^>]*>Open bank.example:8443/,
+      );
+      const [, question] = /\/answers\/([^"]+)"/.exec(html)!;
+      await ask(bea.cookie, `${run}/answers/${question}`, { action: "accept" });
+      await until(
+        "the answer",
+        async () => /outcome good/.test(await (await ask(bea.cookie, run)).text()),
+      );
+    });
+
     await t.step("and is declined or dismissed", async () => {
       for (
         const [action, said] of [["decline", /User declined/], [
@@ -251,5 +272,30 @@ Deno.test({
         await until(action, async () => said.test(await (await ask(bea.cookie, run)).text()));
       }
     });
+  },
+});
+
+Deno.test({
+  name: "what a page cannot give is refused, and the page says so",
+  ...options,
+  async fn() {
+    await using trials = await openTrials("asks");
+    const { serverId, ask, person } = trials;
+    const bea = await person("fay@example.com");
+    const begun = await ask(bea.cookie, `/servers/${serverId}/tools/asks`, {});
+    const run = begun.headers.get("location")!;
+    const html = await until("the question", async () => {
+      const html = await (await ask(bea.cookie, run)).text();
+      return /\/answers\//.test(html) && html;
+    });
+    const [, question] = /\/answers\/([^"]+)"/.exec(html)!;
+    await ask(bea.cookie, `${run}/answers/${question}`, { action: "decline" });
+    const done = await until("the end", async () => {
+      const html = await (await ask(bea.cookie, run)).text();
+      return html.includes('id="outcome"') && html;
+    });
+    // Sampling and roots, which the page does not say that it has.
+    assert.equal(done.match(/<code>-32601<\/code>/g)?.length, 2);
+    assert.match(done, /no answer of a model \(sampling\)/);
   },
 });
