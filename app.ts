@@ -32,6 +32,7 @@ import { staticRoutes } from "./routes/static.ts";
 import { toolboxRoutes } from "./routes/toolbox.ts";
 import { toolboxPageRoutes } from "./routes/toolboxes.tsx";
 import { toolRoutes } from "./routes/tools.tsx";
+import { trialRoutes } from "./routes/trials.tsx";
 import { workspaceRoutes, workspacesRoutes } from "./routes/workspaces.tsx";
 
 /** Largest form, in bytes: some hundred inputs at their limit would not be a person's. */
@@ -70,6 +71,8 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
         scriptSrc: ["'self'"],
         styleSrc: ["'self'"],
         imgSrc: ["'self'", "data:"],
+        // Sounds that tools answer with; data: is a document of its own and runs nothing.
+        mediaSrc: ["data:"],
         connectSrc: ["'self'"],
         formAction: ["'self'"],
         baseUri: ["'none'"],
@@ -113,6 +116,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", catalogSourceRoutes(deps))
     .route("/", marketplaceRoutes(deps))
     .route("/", toolRoutes(deps))
+    .route("/", trialRoutes(deps))
     .route("/", remoteServerRoutes(deps))
     .route("/", authorizationRoutes(deps))
     .route("/", serverRoutes(deps))

@@ -4,6 +4,7 @@ import { ErrorCode, objectMembers } from "../dtma/protocol.ts";
 import type { CallRecorder, NewCall, Outcome } from "../models/calls.ts";
 import type { Database, User } from "../models/db.ts";
 import { type ToolbeltServer, toolForTrial } from "../models/toolbelts.ts";
+import type { Outlet } from "./exchange.ts";
 import { isObject } from "./revisions.ts";
 import type { Answer, CallOptions } from "./router.ts";
 import {
@@ -97,6 +98,8 @@ export async function tryTool(
   user: User,
   trial: { serverId: string; name: string; args: Record<string, unknown> },
   signal?: AbortSignal,
+  /** Where its questions are put and its progress is told; without it the server hears of neither. */
+  page?: { ask: NonNullable<Outlet["ask"]>; onNotification: (text: string) => void },
 ): Promise<{ result?: Record<string, unknown>; error?: { code: number; message: string } }> {
   const { workspaceId, server, tool } = await toolForTrial(
     deps.db,
@@ -106,11 +109,10 @@ export async function tryTool(
   );
   const call: ToolCall = {
     workspaceId,
-    // A person's page has no way to put questions.
     client: {
       agentId: null,
       sessionId: null,
-      capabilities: "{}",
+      capabilities: page ? `{"elicitation":{"form":{},"url":{}}}` : "{}",
       clientInfo: null,
       logLevel: null,
     },
@@ -118,13 +120,16 @@ export async function tryTool(
     server,
     serverNow: () => Promise.resolve(server),
     tool,
-    params: new Map([["arguments", JSON.stringify(trial.args)]]),
-    asking: null,
+    params: new Map([
+      ["arguments", JSON.stringify(trial.args)],
+      ...(page ? [["_meta", `{"progressToken":"trial"}`] as const] : []),
+    ]),
+    asking: page ? { ask: page.ask } : null,
     takesTasks: false,
     waited: null,
     remember: undefined,
   };
-  const answer = await callTool(deps, call, { signal });
+  const answer = await callTool(deps, call, { signal, onNotification: page?.onNotification });
   return { [answer.kind]: JSON.parse(answer.text) };
 }
 

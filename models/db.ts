@@ -27,6 +27,8 @@ export interface Change {
   /** Of an MCP client's session, and of the messages that wait for it. */
   session?: string;
   stream?: string;
+  /** Of a person's trial of a tool. */
+  run?: string;
 }
 
 /**

@@ -7,15 +7,15 @@ import { getServer, instancesOf } from "../models/servers.ts";
 import { ConnectionPage } from "../views/connection.tsx";
 import type { ConnectionSecretsProps } from "../views/connection_secrets.tsx";
 import {
+  type ArgumentField,
   modeField,
   ToolChangeForm,
   ToolChangePage,
   type ToolChangeProps,
 } from "../views/tool_change.tsx";
-import type { TrialField } from "../views/trial.tsx";
+import { argumentFields, argumentsOf } from "./argument_fields.ts";
 import type { Deps, Env } from "./deps.ts";
 import { formOf, fragment, goTo, page } from "./render.tsx";
-import { argumentsOf, trialFields } from "./trial_form.ts";
 
 const CONNECTION = "/agents/:id/connections/:server";
 const TOOL = `${CONNECTION}/tools/:name` as const;
@@ -93,7 +93,7 @@ export function connectionRoutes({ db, secretsKey }: Deps) {
     const connection = await getConnection(db, c.get("user"), id, server);
     const tool = connection.tools.find((tool) => tool.name === name);
     if (!tool) throw new NotFound("The server has no such tool");
-    const fields = trialFields(tool.definition.inputSchema);
+    const fields = argumentFields(tool.definition.inputSchema);
     return { connection, tool, fields, values: {}, mistakes: {} };
   }
 }
@@ -103,13 +103,12 @@ function titleOf({ serverName, agentName }: { serverName: string; agentName: str
 }
 
 /** What a form says is changed. @throws {Invalid} naming the arguments that do not hold */
-function changeIn(form: Record<string, string>, fields: TrialField[]): ToolChange {
+function changeIn(form: Record<string, string>, fields: ArgumentField[]): ToolChange {
   const wanted = (mode: string) =>
     fields.filter((field) => form[modeField(field)] === mode)
       .map((field) => ({ ...field, required: true }));
   // Both at once, so that all mistakes are told.
-  const values = { ...form, raw: "" };
-  const said = argumentsOf([...wanted("default"), ...wanted("fixed")], values);
+  const said = argumentsOf([...wanted("default"), ...wanted("fixed")], form);
   const valuesOf = (mode: string) => {
     const names = wanted(mode).map(({ name }) => name);
     return names.length > 0

@@ -24,6 +24,7 @@ const SAID: Record<string, string> = {
   "key-asked": "Asked for a new key. The toolbox makes it as soon as it is heard of.",
   "toolbox-revoked": "Revoked. The toolbox's key is refused from now on.",
   "toolbox-removed": "The toolbox and its servers are removed.",
+  "runs-cleared": "Forgotten. Your runs of this tool are deleted.",
   "account-connected": "The account is connected. The server is called with it now.",
   "account-disconnected": "The account is disconnected.",
   "source-asked": "It is synced now. You can leave the page.",

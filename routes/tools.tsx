@@ -1,5 +1,4 @@
-import { type Context, Hono } from "hono";
-import { tryTool } from "../mcp/tool_call.ts";
+import { Hono } from "hono";
 import {
   approveDefinitions,
   type Kind,
@@ -7,15 +6,12 @@ import {
   type Pick,
   withdrawDefinitions,
 } from "../models/definitions.ts";
-import { Conflict, Invalid, NotFound } from "../models/errors.ts";
-import { getServer } from "../models/servers.ts";
-import { approveTools, getTool, withdrawApproval } from "../models/tools.ts";
-import { type Outcome, Trial, TrialPage } from "../views/trial.tsx";
+import { Invalid, NotFound } from "../models/errors.ts";
+import { approveTools, withdrawApproval } from "../models/tools.ts";
 import type { Deps, Env } from "./deps.ts";
-import { formOf, fragment, goTo, page } from "./render.tsx";
-import { argumentsOf, trialFields } from "./trial_form.ts";
+import { goTo } from "./render.tsx";
 
-/** A server's tools: approve what was read, take it back, try one. */
+/** A server's tools: approve what was read, take it back. */
 export function toolRoutes(deps: Deps) {
   const { db } = deps;
 
@@ -58,44 +54,7 @@ export function toolRoutes(deps: Deps) {
       }
       const said = act === "withdraw" ? "withdrawn" : "approved";
       return goTo(c, `/servers/${id}#definitions`, said);
-    })
-    .get("/servers/:id/tools/:name", async (c) => {
-      const props = await load(c);
-      return page(c, `Try ${props.tool.name}`, <TrialPage {...props} values={{}} mistakes={{}} />);
-    })
-    .post("/servers/:id/tools/:name", async (c) => {
-      const props = await load(c);
-      const values = await formOf(c);
-      const show = (
-        more: { mistakes?: Record<string, string>; mistake?: string; outcome?: Outcome },
-        status: 200 | 422,
-      ) => {
-        const all = { ...props, values, mistakes: {}, ...more };
-        return c.req.header("hx-request")
-          ? fragment(c, <Trial {...all} />, status)
-          : page(c, `Try ${props.tool.name}`, <TrialPage {...all} />, status);
-      };
-      try {
-        const args = argumentsOf(props.fields, values);
-        const started = performance.now();
-        const trial = { serverId: props.server.id, name: props.tool.name, args };
-        const answer = await tryTool(deps, c.get("user"), trial, c.req.raw.signal);
-        return show({ outcome: { ...answer, durationMs: performance.now() - started } }, 200);
-      } catch (error) {
-        if (error instanceof Invalid) {
-          return show({ mistakes: error.fields, mistake: error.message }, 422);
-        }
-        if (error instanceof Conflict) return show({ mistake: error.message }, 422);
-        throw error;
-      }
     });
-
-  async function load(c: Context<Env, "/servers/:id/tools/:name">) {
-    const user = c.get("user");
-    const server = await getServer(db, user, c.req.param("id"));
-    const tool = await getTool(db, user, server.id, c.req.param("name"));
-    return { server, tool, fields: trialFields(tool.definition.inputSchema) };
-  }
 }
 
 /** Out of `kind hash name`, as the checkboxes of all but tools carry it. */

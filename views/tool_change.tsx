@@ -2,14 +2,24 @@ import type { Connection, ConnectionTool } from "../models/connections.ts";
 import { costOf } from "./connection.tsx";
 import { definitionText } from "./difference.tsx";
 import { Field, Mistake, tokens } from "./parts.tsx";
-import type { TrialField } from "./trial.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
+
+export interface ArgumentField {
+  name: string;
+  /** The name of the form field. */
+  field: string;
+  description?: string;
+  required: boolean;
+  kind: "string" | "number" | "boolean" | "choice" | "json";
+  choices?: string[];
+  initial?: string;
+}
 
 export interface ToolChangeProps {
   connection: Connection;
   tool: ConnectionTool;
-  fields: TrialField[];
+  fields: ArgumentField[];
   /** Of the form, when it did not hold; else what is saved is shown. */
   values: Record<string, string>;
   mistakes: Record<string, string>;
@@ -106,7 +116,7 @@ export function ToolChangeForm(props: ToolChangeProps) {
 
 function ArgumentFields(
   { field, mode, value, mistake }: {
-    field: TrialField;
+    field: ArgumentField;
     mode: string;
     value?: string;
     mistake?: string;
@@ -150,16 +160,16 @@ export const MODES = {
 };
 
 /** The form field that says who says an argument. */
-export function modeField({ name }: TrialField): string {
+export function modeField({ name }: ArgumentField): string {
   return `mode.${name}`;
 }
 
-function modeOf({ change }: ConnectionTool, { name }: TrialField): keyof typeof MODES {
+function modeOf({ change }: ConnectionTool, { name }: ArgumentField): keyof typeof MODES {
   if (change.fixed && Object.hasOwn(change.fixed, name)) return "fixed";
   return change.defaults && Object.hasOwn(change.defaults, name) ? "default" : "caller";
 }
 
-function valueOf({ change }: ConnectionTool, { name, kind }: TrialField): string | undefined {
+function valueOf({ change }: ConnectionTool, { name, kind }: ArgumentField): string | undefined {
   const held = [change.fixed, change.defaults].find((values) =>
     values && Object.hasOwn(values, name)
   );

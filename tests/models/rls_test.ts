@@ -10,6 +10,7 @@ import { createLog } from "../../models/log.ts";
 import { invite } from "../../models/invitations.ts";
 import { openSession } from "../../models/sessions.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
+import { startTrialRun } from "../../models/trial_runs.ts";
 import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
 import { observation } from "./observation.ts";
 
@@ -144,6 +145,8 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: ["own agent"],
     delete: ["own agent"],
   },
+  // A person's own: nobody else sees what they tried.
+  trial_runs: { select: ["owner"], insert: ["owner"], update: ["owner"], delete: ["owner"] },
   events: { select: PEOPLE, insert: [...MEMBERS, "own toolbox"], update: [], delete: [] },
   calls: { select: PEOPLE, insert: [], update: [], delete: [] },
 };
@@ -265,6 +268,7 @@ for (const kind of KINDS) {
       await owner`
         insert into public.catalog_broken_entries (source_id, workspace_id, place, reason, raw, seen_in)
         values (${sourceId}, ${workspaceId}, 'x', 'x', 'x', 1)`;
+      await startTrialRun(db, user, { serverId, tool: "echo", args: {} });
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
       await db.asApp`select mooring.record_calls(${
@@ -549,6 +553,13 @@ for (const kind of KINDS) {
           agent_id: agentId,
           transport: "http_sse",
           revision: "2024-11-05",
+        }),
+        trial_runs: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          server_id: serverId,
+          user_id: user.userId,
+          tool: "x",
         }),
         events: () => ({
           workspace_id: workspaceId,

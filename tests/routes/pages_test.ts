@@ -261,6 +261,7 @@ Deno.test({
         });
         const tried = await (await post(path, { raw: "{}" }, { "hx-request": "true" })).text();
         assert.match(tried, /gave no address|not be made/);
+        assert.match(tried, /id="outcome"/);
         assert.match(await (await post(path, { raw: "[1]" })).text(), /Write a JSON object/);
       },
     );

@@ -1,13 +1,12 @@
-/** A form out of a tool's input schema, and the arguments out of the form. */
+/** One flat field for each argument of a tool, for what an agent's connection says of them. */
 import { Invalid } from "../models/errors.ts";
-import type { TrialField } from "../views/trial.tsx";
+import type { ArgumentField } from "../views/tool_change.tsx";
 
 /**
  * One field for each property of an input schema: text, number, yes or no, a choice; JSON for what
- * has no field of its own (arrays, objects, several types). A schema that is no object's has none:
- * there the arguments are written as JSON.
+ * has no field of its own (arrays, objects, several types). A schema that is no object's has none.
  */
-export function trialFields(schema: unknown): TrialField[] {
+export function argumentFields(schema: unknown): ArgumentField[] {
   const { properties, required } = (schema ?? {}) as Record<string, unknown>;
   if (typeof properties !== "object" || properties === null) return [];
   const needed = new Set(Array.isArray(required) ? required : []);
@@ -40,7 +39,7 @@ export function trialFields(schema: unknown): TrialField[] {
   });
 }
 
-function kindOf(type: unknown): TrialField["kind"] {
+function kindOf(type: unknown): ArgumentField["kind"] {
   switch (type) {
     case "string":
       return "string";
@@ -60,10 +59,9 @@ function kindOf(type: unknown): TrialField["kind"] {
  * @throws {Invalid} naming the fields that do not hold
  */
 export function argumentsOf(
-  fields: TrialField[],
+  fields: ArgumentField[],
   values: Record<string, string>,
 ): Record<string, unknown> {
-  if (values.raw?.trim()) return jsonObject(values.raw);
   const args: Record<string, unknown> = {};
   const mistakes: Record<string, string> = {};
   for (const { field, name, kind, required } of fields) {
@@ -86,7 +84,7 @@ export function argumentsOf(
   return args;
 }
 
-function valueOf(kind: TrialField["kind"], text: string): unknown {
+function valueOf(kind: ArgumentField["kind"], text: string): unknown {
   if (kind === "boolean") return text === "true";
   if (kind === "json") return JSON.parse(text);
   if (kind !== "number") return text;
@@ -103,15 +101,4 @@ function define(target: Record<string, unknown>, name: string, value: unknown) {
     configurable: true,
     writable: true,
   });
-}
-
-function jsonObject(text: string): Record<string, unknown> {
-  try {
-    const value = JSON.parse(text);
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
-  } catch {
-    // Told below.
-  }
-  const mistake = 'Write a JSON object, such as {"path": "/work"}';
-  throw new Invalid(mistake, { raw: mistake });
 }
