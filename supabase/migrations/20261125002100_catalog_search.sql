@@ -82,6 +82,9 @@ begin
   if is_deployable is not null then chosen := chosen || ' and deployable = $8'; end if;
   if sorted_by = 'updated' then
     sorting := 'updated_at desc, ';
+  elsif sorted_by = 'best' and cardinality(words) = 1 and length(words[1]) <= 2 then
+    -- The first letters typed: nearly everything has them somewhere, and ranking it all says little.
+    sorting := format('lower(title) like %L desc, ', words[1] || '%');
   elsif sorted_by = 'best' and cardinality(words) > 0 then
     sorting := 'ts_rank(search, $2) desc, ';
   end if;
