@@ -8,20 +8,23 @@ import { compress } from "hono/compress";
 import { csrf } from "hono/csrf";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
+import { accountRoutes } from "./routes/account.tsx";
 import { agentRoutes } from "./routes/agents.tsx";
 import { authorizationRoutes, clientMetadataRoutes } from "./routes/authorizations.tsx";
 import { apiRoutes } from "./routes/api/routes.ts";
 import { apiDocsRoutes } from "./routes/api_docs.tsx";
+import { catalogScheduleRoutes, catalogSourceRoutes } from "./routes/catalog_sources.tsx";
 import { connectionRoutes } from "./routes/connections.tsx";
 import { callRoutes } from "./routes/calls.tsx";
 import type { Deps, Env } from "./routes/deps.ts";
 import { problem, showProblem } from "./routes/problem.tsx";
 import { healthRoutes } from "./routes/health.ts";
 import { homeRoutes } from "./routes/home.tsx";
+import { invitationRoutes } from "./routes/invitations.tsx";
 import { marketplaceRoutes } from "./routes/marketplace.tsx";
 import { mcpRoutes } from "./routes/mcp.ts";
 import { profileRoutes } from "./routes/profile.tsx";
-import { requireUser } from "./routes/require_user.tsx";
+import { requireUser, requireWorkspace } from "./routes/require_user.tsx";
 import { remoteServerRoutes } from "./routes/remote_servers.tsx";
 import { serverRoutes } from "./routes/servers.tsx";
 import { sessionRoutes } from "./routes/session.tsx";
@@ -30,12 +33,13 @@ import { toolboxRoutes } from "./routes/toolbox.ts";
 import { toolboxPageRoutes } from "./routes/toolboxes.tsx";
 import { toolRoutes } from "./routes/tools.tsx";
 import { trialRoutes } from "./routes/trials.tsx";
+import { workspaceRoutes, workspacesRoutes } from "./routes/workspaces.tsx";
 
 /** Largest form, in bytes: some hundred inputs at their limit would not be a person's. */
 const FORM_LIMIT_BYTES = 2 * 1024 * 1024;
 
 /** Paths that machines call again and again. */
-const MACHINES = /^\/(static|toolbox|mcp|sse|messages|healthz|readyz)\b|\/live$/;
+const MACHINES = /^\/(static|schedule|toolbox|healthz|readyz)\b|\/live$/;
 
 /** Makes the app out of the parts that its entry point chose. */
 export async function createApp(deps: Deps): Promise<Hono<Env>> {
@@ -44,6 +48,8 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
 
   return new Hono<Env>()
     .basePath(basePath)
+    // Calls first: what pages need costs more than the rest of a call.
+    .route("/", mcpRoutes(deps))
     .use(requestId({ headerName: "" }))
     .use(async (c, next) => {
       c.set("assets", assets);
@@ -80,9 +86,9 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     // Machines first: they bring their own proof with each request, and no cookies.
     .route("/", healthRoutes(deps))
     .route("/", staticFiles)
-    .route("/", mcpRoutes(deps))
     .route("/", apiRoutes(deps))
     .route("/", toolboxRoutes(deps))
+    .route("/", catalogScheduleRoutes(deps))
     // People: forms of other sites are refused, and pages are compressed.
     .use(csrf({
       origin: (origin, c) => origin === deps.baseUrl.origin || origin === new URL(c.req.url).origin,
@@ -100,8 +106,14 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .use(compress({ encoding: "gzip" }))
     .route("/", clientMetadataRoutes(deps))
     .route("/", sessionRoutes(deps))
+    .route("/", invitationRoutes(deps))
     .use(requireUser(deps))
+    .route("/", accountRoutes(deps))
+    .route("/", workspacesRoutes(deps))
+    .use(requireWorkspace())
+    .route("/", workspaceRoutes(deps))
     .route("/", homeRoutes(deps))
+    .route("/", catalogSourceRoutes(deps))
     .route("/", marketplaceRoutes(deps))
     .route("/", toolRoutes(deps))
     .route("/", trialRoutes(deps))

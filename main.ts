@@ -12,11 +12,13 @@ import { startLocalToolbox } from "./local_toolbox.ts";
 import { links as openLinks } from "./mcp/links.ts";
 import { CallRecorder } from "./models/calls.ts";
 import { putBuiltinCatalog } from "./models/catalog_entries.ts";
+import { syncDueSources } from "./models/catalog_sync.ts";
 import { Changes } from "./models/changes.ts";
 import type { Identity } from "./models/identity.ts";
 import { localIdentity } from "./models/local_identity.ts";
-import { createLog, errorFields } from "./models/log.ts";
-import { openOutside } from "./models/outside.ts";
+import type { Database } from "./models/db.ts";
+import { createLog, errorFields, type Log } from "./models/log.ts";
+import { openOutside, type Outside } from "./models/outside.ts";
 import { derivedSecrets, newSecretsKeyText, secretsKeyFrom } from "./models/secrets.ts";
 import { putLocalToolbox } from "./models/toolboxes.ts";
 import builtinCatalog from "./models/catalog_builtin.json" with { type: "json" };
@@ -55,12 +57,16 @@ async function start() {
   const calls = new CallRecorder(db, log);
   const { replicaAddress } = config;
   const links = openLinks({ db, changes, appSigningKey, log, dial, replicaAddress });
+  const outside = openOutside({
+    privateHosts: config.oauthPrivateHosts,
+    isProxied: config.isProxied,
+  });
   const app = await createApp({
     db,
     identity,
     setup,
     secretsKey,
-    outside: openOutside({ privateHosts: config.oauthPrivateHosts, isProxied: config.isProxied }),
+    outside,
     appSigningKey,
     changes,
     links,
@@ -95,6 +101,8 @@ async function start() {
   const offering = config.localToolboxTokenFile &&
     offerEnrolment({ db, file: config.localToolboxTokenFile, log }, stopping.signal);
 
+  const syncing = syncSources({ db, changes, outside, log }, stopping.signal);
+
   let stoppingSince: number | null = null;
   const stop = async () => {
     if (stoppingSince !== null) {
@@ -108,6 +116,8 @@ async function start() {
     stopping.abort();
     if (toolbox) await toolbox.stop();
     await offering;
+    // A download under way is not waited for: its source's lease ends, and another start goes on with it.
+    await Promise.race([syncing, new Promise((resolve) => setTimeout(resolve, 2000))]);
     // Toolboxes' links are connections too: the servers end after them.
     await links.close();
     await Promise.all([server.finished, own.finished]);
@@ -119,6 +129,23 @@ async function start() {
   };
   Deno.addSignalListener("SIGINT", stop);
   Deno.addSignalListener("SIGTERM", stop);
+}
+
+/** Works off catalog sources as they become due: at once when somebody asks, else within a minute. */
+async function syncSources(
+  { changes, ...deps }: { db: Database; changes: Changes; outside: Outside; log: Log },
+  signal: AbortSignal,
+) {
+  const wakeUps = changes.subscribe((change) => change.table === "catalog_sources");
+  while (!signal.aborted) {
+    try {
+      await syncDueSources(deps, { signal });
+    } catch (error) {
+      deps.log.error("Catalog sources could not be synced", errorFields(error));
+    }
+    await wakeUps.next(60_000, signal);
+  }
+  wakeUps.close();
 }
 
 /** Makes the data directory for this user alone, and tries to write in it. */

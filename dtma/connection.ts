@@ -3,6 +3,7 @@
  * progress token of our own, so that no caller can touch or see another's. Knows of MCP what says
  * whose a message is: progress tokens, ids of subscriptions, `notifications/cancelled`.
  */
+import { after } from "./deadlines.ts";
 import { type Frame, FrameWriter, readFrames, type SentFrame } from "./frames.ts";
 import { objectMembers, objectText } from "./json_text.ts";
 import { ErrorCode } from "./protocol.ts";
@@ -246,12 +247,12 @@ export class Connection {
     const { signal, timeoutMs } = options;
     const { promise, resolve, reject } = Promise.withResolvers<JsonRpcResponse>();
     const onAbort = () => {
-      clearTimeout(timer);
+      timer?.cancel();
       open.settle = null;
       this.abandon(open, CANCELLED);
       reject(signal!.reason);
     };
-    const timer = timeoutMs === undefined ? undefined : setTimeout(() => {
+    const timer = timeoutMs === undefined ? undefined : after(timeoutMs, () => {
       const waited = `${timeoutMs / 1000} s`;
       open.settle = null;
       resolve(
@@ -265,11 +266,11 @@ export class Connection {
           ),
       );
       signal?.removeEventListener("abort", onAbort);
-    }, timeoutMs);
+    });
     signal?.addEventListener("abort", onAbort, { once: true });
     open.options = options;
     open.settle = (response) => {
-      clearTimeout(timer);
+      timer?.cancel();
       signal?.removeEventListener("abort", onAbort);
       open.settle = null;
       resolve(response);

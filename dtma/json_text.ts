@@ -60,13 +60,20 @@ export function outline(text: string): Outline {
 
 /** The members of an object's text, each with the text of its value. The text must be valid JSON. */
 export function objectMembers(text: string): Map<string, string> {
-  const { members } = outline(text);
-  return new Map([...members].map(([key, { start, end }]) => [key, text.slice(start, end).trim()]));
+  const texts = new Map<string, string>();
+  for (const [key, { start, end }] of outline(text).members) {
+    texts.set(key, text.slice(start, end).trim());
+  }
+  return texts;
 }
 
 /** The object whose members have these texts as values. */
 export function objectText(members: Map<string, string>): string {
-  return `{${[...members].map(([key, value]) => `${JSON.stringify(key)}:${value}`).join(",")}}`;
+  let text = "";
+  for (const [key, value] of members) {
+    text += `${text === "" ? "{" : ","}${JSON.stringify(key)}:${value}`;
+  }
+  return text === "" ? "{}" : `${text}}`;
 }
 
 /** On one line: in valid JSON a line break stands only between tokens, where a space does as well. */

@@ -7,7 +7,7 @@
  * to another replica for the rest, all that was sent and all that follows goes to the database, where the
  * resumed stream reads it. A client whose revision has no session cancels by going away.
  */
-import { ErrorCode } from "../dtma/protocol.ts";
+import { after, type Deadline, ErrorCode } from "../dtma/protocol.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
 import { errorFields, type Log } from "../models/log.ts";
@@ -156,7 +156,6 @@ class Exchange {
   readonly #deps: ExchangeDeps;
   readonly #asked: Asked;
   readonly #linger: (exchange: Exchange) => void;
-  readonly #stream = `p${randomText()}`;
   readonly #startedAt = Date.now();
   readonly #response = Promise.withResolvers<Response>();
   /** The requests that are not answered yet. */
@@ -164,13 +163,15 @@ class Exchange {
   readonly #answers: { text: string; status: number; at: number }[] = [];
   readonly #questions = questions((text) => this.#send(text));
   readonly #stopListening: () => void = () => {};
+  /** The stream's name, made when it is needed: most answers are no stream. */
+  #name: string | null = null;
   /** What was sent on the stream, of late. */
   #events: Event[] = [];
   #eventsLength = 0;
   #sequence = 0;
   #isDecided = false;
   #connection: EventStream | null = null;
-  #opening: ReturnType<typeof setTimeout> | undefined;
+  #opening: Deadline | undefined;
   /** Where all goes from the moment the connection broke. */
   #kept: Keeper | null = null;
   #isOver = false;
@@ -191,11 +192,15 @@ class Exchange {
     }
     if (takesStream) {
       const canBePrimed = session !== null && session.revision >= "2025-11-25";
-      this.#opening = setTimeout(
-        () => this.#open(canBePrimed),
+      this.#opening = after(
         canBePrimed ? PRIMED_AFTER_MS : OPENED_AFTER_MS,
+        () => this.#open(canBePrimed),
       );
     }
+  }
+
+  get #stream(): string {
+    return this.#name ??= `p${randomText()}`;
   }
 
   /** What it takes of memory, in UTF-16 code units. */
@@ -220,10 +225,11 @@ class Exchange {
       const remember = kept === null
         ? null
         : (text: string) => putMessages(this.#deps.db, session!.id, kept, [text], 1);
-      work(request, { ...outlet, remember }, cancel.signal)
-        .then((answer) => ({ answer, status: 200 }))
-        .catch((error) => cancel.signal.aborted ? null : errorAnswer(error, this.#deps.log))
-        .then((settled) => this.#settle(request, settled));
+      work(request, { ...outlet, remember }, cancel.signal).then(
+        (answer) => this.#settle(request, { answer, status: 200 }),
+        (error) =>
+          this.#settle(request, cancel.signal.aborted ? null : errorAnswer(error, this.#deps.log)),
+      );
     }
     return this.#response.promise;
   }
@@ -251,7 +257,7 @@ class Exchange {
   #end(): void {
     this.#isOver = true;
     this.#asked.onOver();
-    clearTimeout(this.#opening);
+    this.#opening?.cancel();
     if (this.#kept) {
       this.#kept.end(this.#sequence + 1);
       return this.forget();
@@ -278,7 +284,7 @@ class Exchange {
   #open(isPrimed = false): void {
     if (this.#isDecided) return;
     this.#isDecided = true;
-    clearTimeout(this.#opening);
+    this.#opening?.cancel();
     // Who left before there was a stream has nothing to ask for its rest by.
     if (this.#asked.gone.aborted) return;
     this.#connection = openEventStream({ onGone: () => this.#lost() });
@@ -314,7 +320,7 @@ class Exchange {
         return true;
       }
       case "claim":
-        if (word.stream !== this.#stream) return false;
+        if (word.stream !== this.#name) return false;
         this.#keep();
         return true;
       default:

@@ -31,6 +31,8 @@ export interface IncomingResponse {
 
 export type Incoming = IncomingRequest | IncomingNotification | IncomingResponse;
 
+const UTF8 = new TextDecoder("utf-8", { fatal: true });
+
 /** Messages in one batch, which 2025-03-26 alone has. */
 const BATCH_LIMIT = 50;
 
@@ -49,7 +51,7 @@ export async function readMessages(
   });
   let text: string, parsed: unknown;
   try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    text = UTF8.decode(bytes);
     // Before anything recursive touches it.
     checkStructure(text);
     parsed = JSON.parse(text);
@@ -132,8 +134,8 @@ export function messageText(method: string, paramsText: string, id?: string): st
   return `{"jsonrpc":"2.0",${idMember}"method":${JSON.stringify(method)},"params":${paramsText}}`;
 }
 
-/** What stands between a key and its value, and after no other string. */
-const BEFORE_VALUE = /\s*:/y;
+const QUOTE = 0x22, COLON = 0x3a, SPACE = 0x20;
+const OPEN_OBJECT = 0x7b, CLOSE_OBJECT = 0x7d, OPEN_ARRAY = 0x5b, CLOSE_ARRAY = 0x5d;
 
 /**
  * Refuses what nests too deep, and objects with a key twice: of the two a server's parser may take the
@@ -143,31 +145,44 @@ function checkStructure(text: string): void {
   /** The keys of each object that is open; null for an array. */
   const open: (Set<string> | null)[] = [];
   for (let at = 0; at < text.length; at++) {
-    const char = text[at];
-    if (char === "{" || char === "[") {
-      open.push(char === "{" ? new Set() : null);
-      if (open.length > DEPTH_LIMIT) {
-        throw new RpcError(
-          RpcCode.invalidRequest,
-          `The message nests deeper than ${DEPTH_LIMIT} levels`,
-        );
-      }
-    } else if (char === "}" || char === "]") open.pop();
-    else if (char === '"') {
-      const end = endOfString(text, at);
-      const keys = open.at(-1);
-      BEFORE_VALUE.lastIndex = end + 1;
-      if (keys && BEFORE_VALUE.test(text)) {
-        const quoted = text.slice(at, end + 1);
-        const key: string = quoted.includes("\\") ? JSON.parse(quoted) : quoted.slice(1, -1);
-        if (keys.has(key)) {
-          throw new RpcError(RpcCode.invalidRequest, `The message has the key ${shown(key)} twice`);
+    switch (text.charCodeAt(at)) {
+      case OPEN_OBJECT:
+      case OPEN_ARRAY:
+        open.push(text.charCodeAt(at) === OPEN_OBJECT ? new Set() : null);
+        if (open.length > DEPTH_LIMIT) {
+          throw new RpcError(
+            RpcCode.invalidRequest,
+            `The message nests deeper than ${DEPTH_LIMIT} levels`,
+          );
         }
-        keys.add(key);
+        break;
+      case CLOSE_OBJECT:
+      case CLOSE_ARRAY:
+        open.pop();
+        break;
+      case QUOTE: {
+        const end = endOfString(text, at);
+        const keys = open.length > 0 ? open[open.length - 1] : null;
+        if (keys && isKey(text, end)) addKey(keys, text.slice(at, end + 1));
+        at = end;
       }
-      at = end;
     }
   }
+}
+
+/** A colon follows a key and no other string. @param end index of the string's last quote */
+function isKey(text: string, end: number): boolean {
+  let at = end + 1;
+  while (text.charCodeAt(at) <= SPACE) at++;
+  return text.charCodeAt(at) === COLON;
+}
+
+function addKey(keys: Set<string>, quoted: string): void {
+  const key: string = quoted.includes("\\") ? JSON.parse(quoted) : quoted.slice(1, -1);
+  if (keys.has(key)) {
+    throw new RpcError(RpcCode.invalidRequest, `The message has the key ${shown(key)} twice`);
+  }
+  keys.add(key);
 }
 
 /** The texts of an array's items. The text must be valid JSON. */

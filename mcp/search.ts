@@ -5,7 +5,7 @@
  */
 import { objectMembers, objectText } from "../dtma/protocol.ts";
 import type { Database } from "../models/db.ts";
-import { rankTools } from "../models/tool_ranking.ts";
+import { indexTools, rankTools, type ToolIndex } from "../models/tool_ranking.ts";
 import type { NamedToolbelt } from "./aggregate.ts";
 import type { IncomingRequest } from "./messages.ts";
 import { RpcCode, RpcError } from "./revisions.ts";
@@ -65,12 +65,7 @@ export async function foundTools(
     return told(`limit must be a whole number from 1 to ${FOUND_LIMIT}`, true);
   }
   const names = named.order.tools;
-  const ranked = await rankTools(
-    db,
-    names.map((name) => ({ name, definition: named.toolsByName.get(name)!.definition })),
-    query,
-    limit as number,
-  );
+  const ranked = await rankTools(db, await indexOf(db, named), query, limit as number);
   if (ranked.length === 0) {
     return told(`No tool of ${names.length} matches "${query}". Try other words, or fewer`);
   }
@@ -83,6 +78,22 @@ export async function foundTools(
     content: [{ type: "text", text: JSON.stringify({ tools }) }],
     structuredContent: { tools },
   });
+}
+
+const indexes = new WeakMap<NamedToolbelt, Promise<ToolIndex>>();
+
+/** A toolbelt's index, made at its first search. */
+function indexOf(db: Database, named: NamedToolbelt): Promise<ToolIndex> {
+  let index = indexes.get(named);
+  if (!index) {
+    const tools = named.order.tools.map((name) => ({
+      name,
+      definition: named.toolsByName.get(name)!.definition,
+    }));
+    indexes.set(named, index = indexTools(db, tools));
+    index.catch(() => indexes.delete(named));
+  }
+  return index;
 }
 
 /**

@@ -225,6 +225,10 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     { revision }: Client,
     cursor: unknown,
   ): Answer {
+    const pages = pagesOf(named);
+    const key = JSON.stringify([method, revision, cursor]);
+    const known = pages.get(key);
+    if (known) return known;
     const { what, member } = LISTS[method];
     const { items, nextCursor } = listPage(named, what, cursor);
     const texts = items.map((item) => {
@@ -233,9 +237,14 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       const supporting = tool ? withTaskSupport(item, serverOf(named, tool.serverId)) : item;
       return itemText(definitionFor(supporting, revision));
     });
-    const page = cacheable(nextCursor === undefined ? {} : { nextCursor }, 5000);
-    const members = objectMembers(forRevision(page, method, revision).text);
-    return { kind: "result", text: objectText(members.set(member, `[${texts.join(",")}]`)) };
+    const empty = cacheable(nextCursor === undefined ? {} : { nextCursor }, 5000);
+    const members = objectMembers(forRevision(empty, method, revision).text);
+    const text = objectText(members.set(member, `[${texts.join(",")}]`));
+    const page: Answer = { kind: "result", text };
+    // One page may be asked for by many cursors that somebody made up.
+    if (pages.size >= PAGES_LIMIT) pages.clear();
+    pages.set(key, page);
+    return page;
   }
 
   async function setLevel(session: Session, { level }: Record<string, unknown>): Promise<Answer> {
@@ -685,6 +694,16 @@ const NOWHERE: Outlet = {
 };
 
 const SUBSCRIPTIONS_LIMIT = 1000;
+
+/** Pages of lists that are kept ready, of one toolbelt. */
+const PAGES_LIMIT = 64;
+const pages = new WeakMap<NamedToolbelt, Map<string, Answer>>();
+
+function pagesOf(named: NamedToolbelt): Map<string, Answer> {
+  let of = pages.get(named);
+  if (!of) pages.set(named, of = new Map());
+  return of;
+}
 
 const LISTS = {
   "tools/list": { what: "tools", member: "tools" },

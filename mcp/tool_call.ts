@@ -1,4 +1,5 @@
 /** One tools/call, from an agent or from a person's trial: sent over the waist and recorded. */
+import { Buffer } from "node:buffer";
 import { ErrorCode, objectMembers } from "../dtma/protocol.ts";
 import type { CallRecorder, NewCall, Outcome } from "../models/calls.ts";
 import type { Database, User } from "../models/db.ts";
@@ -80,8 +81,8 @@ export async function callTool(
       startedAt,
       durationMs: performance.now() - started,
       ...outcomeOf(answer),
-      requestBytes: byteLength(call.params.get("arguments") ?? ""),
-      responseBytes: byteLength(answer?.text ?? ""),
+      requestBytes: Buffer.byteLength(call.params.get("arguments") ?? ""),
+      responseBytes: Buffer.byteLength(answer?.text ?? ""),
     });
   }
 }
@@ -181,10 +182,6 @@ async function send(deps: ToolCallDeps, call: ToolCall, options: CallOptions): P
   if (!task) return answer;
   const taskId: unknown = JSON.parse(task.get("taskId") ?? "null");
   return await wait({ taskId: String(taskId), answered: [], pollMs: pollMs(task) });
-}
-
-function byteLength(text: string): number {
-  return new TextEncoder().encode(text).length;
 }
 
 const OWN_CODES = new Set<number>(Object.values(ErrorCode));

@@ -4,8 +4,9 @@ import type { Change, Database } from "../models/db.ts";
 import { type Toolbelt, toolbeltOf } from "../models/toolbelts.ts";
 import { type NamedToolbelt, nameToolbelt } from "./aggregate.ts";
 
-/** How long a read toolbelt serves where the database cannot tell of changes. */
+/** How long a read toolbelt serves where it is not known that no change was missed, and where it is. */
 const TOOLBELT_MS = 2000;
+const TOLD_TOOLBELT_MS = 30_000;
 /** What a toolbelt is made of. */
 const TABLES = new Set([
   "tools",
@@ -16,6 +17,15 @@ const TABLES = new Set([
   "toolboxes",
   "agents",
 ]);
+
+interface Entry {
+  at: number;
+  toolbelt: Promise<Toolbelt>;
+  /** Null while it is being read. */
+  read: Toolbelt | null;
+  /** Something of it has changed since. */
+  isOutdated: boolean;
+}
 
 export interface Toolbelts {
   /** An agent's toolbelt under the names of a scope: a server's slug, or null for all servers. */
@@ -28,16 +38,37 @@ export function concernsToolbelts({ table }: Change): boolean {
 }
 
 export function toolbelts({ db, changes }: { db: Database; changes: Changes }): Toolbelts {
-  const cached = new Map<string, { at: number; toolbelt: Promise<Toolbelt> }>();
+  const cached = new Map<string, Entry>();
   const named = new WeakMap<Toolbelt, Map<string | null, NamedToolbelt>>();
-  changes.watch(concernsToolbelts, () => cached.clear());
+  changes.watch(concernsToolbelts, drop);
+
+  /** Of five hundred agents a change concerns few. */
+  function drop(change: Change | null) {
+    for (const [agentId, entry] of cached) {
+      if (!change || !entry.read || concerns(change, agentId, entry.read)) entry.isOutdated = true;
+    }
+  }
+
+  /** That a silent toolbox is heard of again is a change of which nobody is told. */
+  function servesMs({ read }: Entry): number {
+    const isUp = read !== null && !read.servers.some(({ unavailable }) => unavailable);
+    return isUp && changes.untoldMs() < TOOLBELT_MS ? TOLD_TOOLBELT_MS : TOOLBELT_MS;
+  }
 
   function read(agentId: string): Promise<Toolbelt> {
     const known = cached.get(agentId);
-    if (known && Date.now() - known.at < TOOLBELT_MS) return known.toolbelt;
-    const toolbelt = toolbeltOf(db, agentId);
-    const entry = { at: Date.now(), toolbelt };
-    toolbelt.catch(() => cached.get(agentId) === entry && cached.delete(agentId));
+    if (known && !known.isOutdated && Date.now() - known.at < servesMs(known)) {
+      return known.toolbelt;
+    }
+    // One that is as it was stays the same object, by which names, pages and a search index are kept.
+    const toolbelt = toolbeltOf(db, agentId).then((read) =>
+      known?.read && isSame(known.read, read) ? known.read : read
+    );
+    const entry: Entry = { at: Date.now(), toolbelt, read: null, isOutdated: false };
+    toolbelt.then(
+      (read) => entry.read = read,
+      () => cached.get(agentId) === entry && cached.delete(agentId),
+    );
     if (cached.size > 1000) cached.clear();
     cached.set(agentId, entry);
     return toolbelt;
@@ -57,4 +88,29 @@ export function toolbelts({ db, changes }: { db: Database; changes: Changes }): 
       return found;
     },
   };
+}
+
+/** A server that is new to an agent is told of by its connection, which names the agent. */
+function concerns({ agent, server, toolbox }: Change, agentId: string, { servers }: Toolbelt) {
+  if (agent === null && server === null && toolbox === null) return true;
+  return agent === agentId ||
+    servers.some((each) =>
+      each.serverId === server || each.toolboxId === toolbox && server === null
+    );
+}
+
+/** A definition is what its pin and the connection's options make of it. */
+function isSame(one: Toolbelt, other: Toolbelt): boolean {
+  return fingerprint(one) === fingerprint(other);
+}
+
+function fingerprint(toolbelt: Toolbelt): string {
+  const { servers, presents, tools, prompts, templates } = toolbelt;
+  const shown = tools.map(({ definition, ...tool }) => [
+    tool,
+    definition.title,
+    definition.description,
+  ]);
+  const pins = [...prompts, ...templates].map(({ serverId, name, hash }) => [serverId, name, hash]);
+  return JSON.stringify([servers, presents, shown, pins]);
 }

@@ -1,11 +1,20 @@
 import { z } from "zod";
-import { HostPort, Package, STDIO, Tier, Transport, VolumeSpec } from "../dtma/protocol.ts";
+import {
+  HostPort,
+  OciPackage,
+  Package,
+  STDIO,
+  Tier,
+  Transport,
+  VolumeSpec,
+} from "../dtma/protocol.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { NotFound } from "./errors.ts";
 import { withoutNul } from "./events.ts";
+import { mostAlike } from "./mistyped.ts";
 
-/** A value a person may give when deploying; the words follow the official registry's server.json. */
-export const Input = z.object({
+/** What one value may be; the words follow the official registry's server.json. */
+export const Variable = z.object({
   name: z.string().min(1).max(128),
   label: z.string().max(120).optional(),
   description: z.string().max(1000).optional(),
@@ -17,6 +26,16 @@ export const Input = z.object({
   choices: z.array(z.string().max(200)).max(100).optional(),
   /** Fixed: used as it is and not asked. */
   value: z.string().max(4096).optional(),
+});
+export type Variable = z.infer<typeof Variable>;
+
+/** Variables by the name that stands in braces where they are put in. */
+const Variables = z.record(z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/), Variable);
+
+/** A value a person may give when deploying. */
+export const Input = Variable.extend({
+  /** What is asked in place of the value itself: `Bearer {token}` asks for `token`. */
+  variables: Variables.optional(),
 });
 export type Input = z.infer<typeof Input>;
 
@@ -57,40 +76,101 @@ export const CatalogEntry = z.object({
   tier: Tier.default("standard"),
   /** How it speaks in its container, started with the entry's arguments and environment. */
   transport: Transport.default(STDIO),
+  /** Of a remote server's URL, in which they stand in braces. */
+  urlVariables: Variables.optional(),
 });
 export type CatalogEntry = z.infer<typeof CatalogEntry>;
 
+/** An image by a tag, which its owner can move: the digest is looked up at the deploy, and kept. */
+export const TaggedImage = z.object({
+  registry: z.literal("image"),
+  image: OciPackage.shape.image,
+  tag: z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/),
+});
+export type TaggedImage = z.infer<typeof TaggedImage>;
+
+/** What Mooring makes no container of; the entry's row says why. */
+export const OtherPackage = z.object({
+  registry: z.literal("other"),
+  /** As its source calls it, such as `mcpb`. */
+  type: z.string().min(1).max(40),
+  name: z.string().max(500),
+});
+
+/** An entry as the marketplace lists it: what it deploys may be to be pinned still, or not for here. */
+export const ListedEntry = CatalogEntry.extend({
+  homepage: CatalogEntry.shape.homepage.optional(),
+  package: z.discriminatedUnion("registry", [Package, TaggedImage, OtherPackage]),
+});
+export type ListedEntry = z.infer<typeof ListedEntry>;
+
+/** A tool as a catalog names it; what the server itself lists may differ. */
+export interface NamedTool {
+  name: string;
+  description?: string;
+}
+
 export interface CatalogRow {
   id: string;
+  /** The slug of its source, or `builtin`. */
   source: string;
-  entry: CatalogEntry;
+  /** Null: built in. */
+  sourceId: string | null;
+  sourceName: string;
+  entry: ListedEntry;
+  version: string;
+  /** Why it cannot be deployed here, as a sentence without its stop; null: it can. */
+  obstacle: string | null;
+  /** What a person should know before deploying it. */
+  notes: string[];
+  tools: NamedTool[];
+  publishedAt: Date | null;
+  updatedAt: Date;
 }
 
 /** An input that the deploy form asks, with the name of its form field. */
 export interface AskedInput {
   field: string;
-  kind: "argument" | "environment";
+  kind: "argument" | "environment" | "url";
+  /** What its value is kept under where it is a secret. */
+  secret: string;
   input: Input & Partial<Argument>;
 }
 
+/** What of an entry its deploy form is made of. */
+export type EntryInputs = Pick<ListedEntry, "arguments" | "environment" | "urlVariables">;
+
 /** What the deploy form asks for an entry, in order: required ones first within each kind. */
-export function askedInputs(entry: CatalogEntry): AskedInput[] {
-  const environment = entry.environment.map((input) => (
-    { field: `env.${input.name}`, kind: "environment" as const, input }
+export function askedInputs(entry: EntryInputs): AskedInput[] {
+  const ofUrl = Object.entries(entry.urlVariables ?? {}).map(([name, input]) => (
+    { field: `url.${name}`, kind: "url" as const, secret: `url.${name}`, input }
   ));
-  const args = entry.arguments.map((input, index) => (
-    { field: `arg.${index}`, kind: "argument" as const, input }
-  ));
-  return [...args, ...environment]
+  const args = entry.arguments.flatMap((input, index) =>
+    askedOf({ field: `arg.${index}`, kind: "argument", secret: `arg.${index}`, input })
+  );
+  const environment = entry.environment.flatMap((input) =>
+    askedOf({ field: `env.${input.name}`, kind: "environment", secret: input.name, input })
+  );
+  return [...ofUrl, ...args, ...environment]
     .filter(({ input }) => input.value === undefined)
     .toSorted((a, b) => Number(b.input.isRequired) - Number(a.input.isRequired));
+}
+
+/** Of a template its variables, else the input itself. */
+function askedOf(asked: AskedInput): AskedInput[] {
+  const { variables } = asked.input;
+  if (!variables) return [asked];
+  return Object.entries(variables).map(([name, input]) => {
+    const field = `${asked.field}.${name}`;
+    return { field, kind: asked.kind, secret: field, input };
+  });
 }
 
 /** What of an entry's own code its build runs, for which a person is asked. */
 export type BuildCode = "install-scripts" | "dockerfile";
 
 /** What runs while an entry's image is built, before any container's limits hold; null: nothing of its own. */
-export function buildCodeOf({ package: wanted }: Pick<CatalogEntry, "package">): BuildCode | null {
+export function buildCodeOf({ package: wanted }: Pick<ListedEntry, "package">): BuildCode | null {
   switch (wanted.registry) {
     case "npm":
     case "pypi":
@@ -99,56 +179,166 @@ export function buildCodeOf({ package: wanted }: Pick<CatalogEntry, "package">):
       return "dockerfile";
     case "nuget":
     case "oci":
+    case "image":
     case "remote":
+    case "other":
       // A .NET tool is unpacked, an image is pulled, a remote server runs elsewhere: nothing of
       // theirs runs.
       return null;
   }
 }
 
+/** What the marketplace is searched by; empty: whatever it is. */
+export interface CatalogFilters {
+  query: string;
+  category: string;
+  /** `npm`, `pypi`, `nuget`, `oci`, `source`, `remote` or `other`. */
+  runtime: string;
+  /** A source's slug, or `builtin`. */
+  source: string;
+  secrets: "" | "yes" | "no";
+  network: "" | "yes" | "no";
+  deployable: "" | "yes" | "no";
+}
+
+export const CATALOG_SORTS = ["best", "title", "updated"] as const;
+export type CatalogSort = typeof CATALOG_SORTS[number];
+
+/** A value that the results have, and how many of them, whatever else of its own kind is chosen. */
+export interface Facet {
+  value: string;
+  count: number;
+}
+
+export interface CatalogResults {
+  rows: CatalogRow[];
+  total: number;
+  categories: { name: string; count: number }[];
+  facets: Record<Exclude<keyof CatalogFilters, "query">, Facet[]>;
+  /** What was searched in place of words that no entry has. */
+  meant: string | null;
+}
+
 /**
  * Searches the marketplace: every word of the query, the last one as a prefix, so that it serves
- * search as you type; best match first, by title without a query.
+ * search as you type; best match first, by title without a query. Where no entry has them, what was likely
+ * meant is searched instead.
+ *
+ * @param options.workspaceId whose entries, beside the built-in ones; without it those of all the person's
  */
 export async function searchCatalog(
   db: Database,
   user: User,
-  { query = "", category = "", limit = 60, offset = 0 }: {
-    query?: string;
-    category?: string;
+  { limit = 60, offset = 0, sort = "best", workspaceId, ...given }: Partial<CatalogFilters> & {
+    workspaceId?: string;
+    sort?: CatalogSort;
     limit?: number;
     offset?: number;
   },
-): Promise<{ rows: CatalogRow[]; total: number; categories: { name: string; count: number }[] }> {
-  const words = wordsOf(query);
+): Promise<CatalogResults> {
+  const filters = { ...NO_FILTERS, ...given };
+  const words = wordsOf(filters.query);
   return await db.asUser(user, async (sql) => {
-    // Each word as it is (names) or by its stem (descriptions); the last one also as a beginning.
-    // A word that English texts are not indexed by ("the") asks nothing, unless it is being typed.
-    const asked = words.map((word, index) => {
-      const isLast = index === words.length - 1;
-      const term = isLast ? `${word}:*` : word;
-      const either = sql`(to_tsquery('simple', ${term}) || to_tsquery('english', ${term}))`;
-      return isLast
-        ? either
-        : sql`case when numnode(to_tsquery('english', ${term})) = 0 then ''::tsquery else ${either} end`;
-    }).reduce((all, one) => sql`${all} && ${one}`, sql`''::tsquery`);
-    const matches = words.length > 0 ? sql`search @@ (${asked})` : sql`true`;
-    const inCategory = category ? sql`entry ->> 'category' = ${withoutNul(category)}` : sql`true`;
-    const order = words.length > 0 ? sql`ts_rank(search, ${asked}) desc,` : sql``;
-    const rows = await sql<(CatalogRow & { total: number })[]>`
-      select id, source, entry, count(*) over ()::int as total from catalog_entries
-      where ${matches} and ${inCategory}
-      order by ${order} entry ->> 'title', id
-      limit ${limit} offset ${offset}`;
-    const categories = await sql<{ name: string; count: number }[]>`
-      select entry ->> 'category' as name, count(*)::int as count from catalog_entries
-      where ${matches} group by 1 order by 1`;
+    const find = async (words: string[]) => {
+      const [{ found }] = await sql<{ found: { groups: Counted[]; ids: string[] } }[]>`
+        select mooring.search_catalog(${workspaceId ?? null}, ${words},
+          ${withoutNul(filters.category)}, ${withoutNul(filters.runtime)}, ${
+        withoutNul(filters.source)
+      }, ${truth(filters.secrets)}, ${truth(filters.network)}, ${truth(filters.deployable)},
+          ${sort}, ${limit}, ${offset}) as found`;
+      return { ids: found.ids, groups: found.groups.map(groupOf) };
+    };
+    let { groups, ids } = await find(words);
+    let meant: string[] | null = null;
+    if (words.length > 0 && groups.length === 0) {
+      meant = await meantWords(sql, workspaceId, words);
+      if (meant) ({ groups, ids } = await find(meant));
+    }
+    const rows = ids.length === 0
+      ? []
+      : await sql<(Omit<CatalogRow, "entry"> & { entry: unknown })[]>`
+      select ${columns(sql)} from catalog_entries where id = any (${ids}::uuid[])`;
+    const byId = new Map(rows.map((row) => [row.id, row]));
+    const facets = facetsOf(groups, filters);
     return {
-      rows: rows.map(({ id, source, entry }) => ({ id, source, entry: CatalogEntry.parse(entry) })),
-      total: rows[0]?.total ?? 0,
-      categories: [...categories],
+      rows: ids.map((id) => byId.get(id)).filter((row) => row !== undefined).map(readRow),
+      total: totalOf(groups, filters),
+      categories: facets.category.map(({ value, count }) => ({ name: value, count })),
+      facets,
+      meant: meant && groups.length > 0 ? meant.join(" ") : null,
     };
   });
+}
+
+/** A mistyped query's words, each as an entry has it; those that are like none are left out. Null: all are. */
+async function meantWords(
+  sql: Sql,
+  workspaceId: string | undefined,
+  words: string[],
+): Promise<string[] | null> {
+  const alike = await sql<{ asked: string; word: string }[]>`
+    select asked_word as asked, word
+    from mooring.catalog_words_like(${workspaceId ?? null}, ${words})`;
+  const meant = words.map((asked) => {
+    const words = alike.filter((row) => row.asked === asked).map(({ word }) => word);
+    return mostAlike(asked, words);
+  }).filter((word) => word !== null);
+  return meant.length === 0 || meant.join(" ") === words.join(" ") ? null : meant;
+}
+
+const NO_FILTERS: CatalogFilters = {
+  query: "",
+  category: "",
+  runtime: "",
+  source: "",
+  secrets: "",
+  network: "",
+  deployable: "",
+};
+
+function truth(asked: "" | "yes" | "no"): boolean | null {
+  return asked === "" ? null : asked === "yes";
+}
+
+/** How many results there are of each combination: from these few every count is made. */
+type Group = Record<Exclude<keyof CatalogFilters, "query">, string> & { count: number };
+
+type Counted =
+  & Omit<Group, "secrets" | "network" | "deployable">
+  & Record<"secrets" | "network" | "deployable", boolean>;
+
+function groupOf(counted: Counted): Group {
+  const word = (is: boolean) => is ? "yes" : "no";
+  return {
+    ...counted,
+    secrets: word(counted.secrets),
+    network: word(counted.network),
+    deployable: word(counted.deployable),
+  };
+}
+
+const FACETS = ["category", "runtime", "source", "secrets", "network", "deployable"] as const;
+
+function totalOf(groups: Group[], filters: CatalogFilters): number {
+  return groups.filter((group) => FACETS.every((name) => isChosen(group, filters, name)))
+    .reduce((sum, { count }) => sum + count, 0);
+}
+
+function isChosen(group: Group, filters: CatalogFilters, name: typeof FACETS[number]): boolean {
+  return filters[name] === "" || group[name] === filters[name];
+}
+
+function facetsOf(groups: Group[], filters: CatalogFilters): CatalogResults["facets"] {
+  const facets = FACETS.map((name) => {
+    const counts = new Map<string, number>();
+    for (const group of groups) {
+      if (!FACETS.every((other) => other === name || isChosen(group, filters, other))) continue;
+      counts.set(group[name], (counts.get(group[name]) ?? 0) + group.count);
+    }
+    const values = [...counts].map(([value, count]) => ({ value, count }));
+    return [name, values.toSorted((a, b) => a.value < b.value ? -1 : 1)];
+  });
+  return Object.fromEntries(facets);
 }
 
 /** @throws {NotFound} */
@@ -156,8 +346,9 @@ export async function findCatalogEntry(
   db: Database,
   user: User,
   slug: string,
+  workspaceId?: string,
 ): Promise<CatalogRow> {
-  return await db.asUser(user, (sql) => readCatalogEntry(sql, slug));
+  return await db.asUser(user, (sql) => readCatalogEntry(sql, slug, workspaceId));
 }
 
 /**
@@ -165,12 +356,27 @@ export async function findCatalogEntry(
  *
  * @throws {NotFound}
  */
-export async function readCatalogEntry(sql: Sql, slug: string): Promise<CatalogRow> {
-  const [row] = await sql<CatalogRow[]>`
-    select id, source, entry from catalog_entries where slug = ${withoutNul(slug)}
-    order by workspace_id nulls last limit 1`;
+export async function readCatalogEntry(
+  sql: Sql,
+  slug: string,
+  workspaceId?: string,
+): Promise<CatalogRow> {
+  const [row] = await sql<(Omit<CatalogRow, "entry"> & { entry: unknown })[]>`
+    select ${columns(sql)} from catalog_entries where slug = ${withoutNul(slug)}
+      and ${workspaceId ? sql`(workspace_id is null or workspace_id = ${workspaceId})` : sql`true`}
+    order by workspace_id nulls first limit 1`;
   if (!row) throw new NotFound("The marketplace has no such entry");
-  return { ...row, entry: CatalogEntry.parse(row.entry) };
+  return readRow(row);
+}
+
+function columns(sql: Sql) {
+  return sql`id, source, source_id as "sourceId", entry, coalesce(version, entry #>> '{package,version}', '') as version,
+    obstacle, notes, tools, published_at as "publishedAt", updated_at as "updatedAt",
+    coalesce((select s.name from catalog_sources s where s.id = source_id), 'Built in') as "sourceName"`;
+}
+
+function readRow(row: Omit<CatalogRow, "entry"> & { entry: unknown }): CatalogRow {
+  return { ...row, entry: ListedEntry.parse(row.entry) };
 }
 
 /**
@@ -181,6 +387,7 @@ export async function readCatalogEntry(sql: Sql, slug: string): Promise<CatalogR
 export async function putBuiltinCatalog(db: Database, entries: unknown): Promise<void> {
   const parsed = z.array(CatalogEntry).parse(entries);
   await db.asApp`select mooring.put_builtin_catalog(${db.asApp.json(parsed)})`;
+  await db.asApp`select mooring.refresh_catalog_words(null)`;
 }
 
 /** The words that a person typed, without what has a meaning to `to_tsquery`. */

@@ -6,7 +6,7 @@ import {
   ToolChange,
 } from "./connection_options.ts";
 import type { Database, Sql, User } from "./db.ts";
-import { Forbidden, Invalid, NotFound } from "./errors.ts";
+import { Conflict, Forbidden, Invalid, NotFound } from "./errors.ts";
 import type { ToolState } from "./tools.ts";
 
 /** One tool of a connection's server, and what the agent makes of it. */
@@ -29,6 +29,8 @@ export interface Connection {
   serverId: string;
   serverName: string;
   serverSlug: string;
+  /** Another one once its options are others. */
+  version: string;
   /** Null: what the agent's default says. */
   picked: string[] | null;
   /** What the server lists now, by name. */
@@ -63,7 +65,9 @@ export async function getConnection(
  * Says which tools the agent gets.
  *
  * @param picked by the server's own names; null for what the agent's default says
+ * @param version of the connection that the change was made from; without it whatever it is
  * @throws {NotFound | Forbidden | Invalid}
+ * @throws {Conflict} the connection is of another version
  */
 export async function pickTools(
   db: Database,
@@ -71,15 +75,18 @@ export async function pickTools(
   agentId: string,
   serverId: string,
   picked: string[] | null,
+  version?: string,
 ): Promise<void> {
-  await changeOptions(db, user, agentId, serverId, (options) => ({ ...options, tools: picked }));
+  const change = (options: ConnectionOptions) => ({ ...options, tools: picked });
+  await changeOptions(db, user, agentId, serverId, change, version);
 }
 
 /**
  * Says how the agent sees a tool, and which arguments it has a say in.
  *
  * @param name the server's own
- * @throws {NotFound | Forbidden}
+ * @param version {@link pickTools}
+ * @throws {NotFound | Forbidden | Conflict}
  * @throws {Invalid} with a sentence for each field that does not hold
  */
 export async function changeTool(
@@ -89,6 +96,7 @@ export async function changeTool(
   serverId: string,
   name: string,
   change: ToolChange,
+  version?: string,
 ): Promise<void> {
   const parsed = ToolChange.safeParse(change);
   if (!parsed.success) {
@@ -118,7 +126,7 @@ export async function changeTool(
     }
     if (Object.keys(parsed.data).length > 0) changes.set(name, parsed.data);
     return { ...options, changes: Object.fromEntries(changes) };
-  });
+  }, version);
 }
 
 /** The options of all connections of a workspace, as they are kept. */
@@ -169,14 +177,18 @@ async function changeOptions(
     options: ConnectionOptions,
     sql: Sql,
   ) => ConnectionOptions | Promise<ConnectionOptions>,
+  version?: string,
 ): Promise<void> {
   await db.asUser(user, async (sql) => {
     const which = sql`agent_id = ${agentId} and server_id = ${serverId}`;
     const [seen] = await sql`select from connections where ${which}`;
     if (!seen) throw new NotFound("The agent is not connected to such a server");
-    const [row] = await sql<{ options: unknown }[]>`
-      select options from connections where ${which} for update`;
+    const [row] = await sql<{ options: unknown; version: string }[]>`
+      select options, md5(options::text) as version from connections where ${which} for update`;
     if (!row) throw new Forbidden("Only members of the workspace can change agents");
+    if (version !== undefined && row.version !== version) {
+      throw new Conflict("The connection was changed meanwhile: read it again");
+    }
     const text = JSON.stringify(await change(ConnectionOptions.parse(row.options), sql));
     if (text.includes("\\u0000") || !text.isWellFormed()) {
       throw new Invalid("The changes must not hold a NUL character");
@@ -193,7 +205,8 @@ async function readConnections(sql: Sql, which: ReturnType<Sql>): Promise<Connec
     (Omit<Connection, "picked" | "tools"> & { options: unknown })[]
   >`
     select a.id as "agentId", a.name as "agentName", a.denies_by_default as "deniesByDefault",
-      s.id as "serverId", s.name as "serverName", s.slug as "serverSlug", c.options
+      s.id as "serverId", s.name as "serverName", s.slug as "serverSlug", c.options,
+      md5(c.options::text) as version
     from connections c join agents a on a.id = c.agent_id join servers s on s.id = c.server_id
     where ${which} order by lower(s.name), s.id`;
   const ids = connections.map(({ serverId }) => serverId);

@@ -31,8 +31,11 @@ export interface Change {
   run?: string;
 }
 
-/** Wakes on changes; the callback must read the tables for what changed. Resolves to the way to stop. */
-export type Listen = (onChange: (change: Change) => void) => Promise<() => Promise<void>>;
+/**
+ * Wakes on changes; the callback must read the tables for what changed. It is given null when changes may
+ * have been missed, since the connection was made anew. Resolves to the way to stop.
+ */
+export type Listen = (onChange: (change: Change | null) => void) => Promise<() => Promise<void>>;
 
 export interface Database {
   /** As a person: sees what their memberships allow. */
@@ -74,7 +77,11 @@ export function connect(target: Target): Database {
   });
   // Without LISTEN (a pooler gives none) readers poll.
   const listen: Listen = async (onChange) => {
-    const { unlisten } = await sql.listen("mooring", (text) => onChange(JSON.parse(text)));
+    const { unlisten } = await sql.listen(
+      "mooring",
+      (text) => onChange(JSON.parse(text)),
+      () => onChange(null),
+    );
     return unlisten;
   };
   return database(sql, target.pooled ? null : listen);
@@ -104,7 +111,7 @@ function embedded(socketDirectory: string) {
  * itself listens, through the option that postgres.js's own `listen` uses inside.
  */
 function connectEmbedded(socketDirectory: string): Database {
-  const listeners = new Set<(change: Change) => void>();
+  const listeners = new Set<(change: Change | null) => void>();
   const options = {
     ...SETTINGS,
     ...embedded(socketDirectory),

@@ -2,6 +2,7 @@
 /// <reference no-default-lib="true" />
 /// <reference lib="deno.worker" />
 import { PGlite } from "@electric-sql/pglite";
+import { pg_trgm } from "@electric-sql/pglite/contrib/pg_trgm";
 import { PGLiteSocketServer } from "@electric-sql/pglite-socket";
 
 /** What {@link import("./embedded.ts").openEmbedded} asks, one after the other. */
@@ -19,7 +20,7 @@ let server: PGLiteSocketServer | null = null;
 async function serve(request: Request): Promise<void> {
   if ("open" in request) {
     const { dataDirectory, path } = request.open;
-    pglite = await PGlite.create(dataDirectory ?? "memory://");
+    pglite = await PGlite.create(dataDirectory ?? "memory://", { extensions: { pg_trgm } });
     server = new PGLiteSocketServer({ db: pglite, path, maxConnections: 2 });
     await server.start();
   } else if ("exec" in request) {

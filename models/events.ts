@@ -6,7 +6,7 @@ export interface Event {
   serverId: string | null;
   at: Date;
   /** `request`: a person's wish; else the layer it happened in. */
-  layer: "request" | "image" | "container" | "handshake" | "tools" | "toolbox";
+  layer: "request" | "image" | "container" | "handshake" | "tools" | "toolbox" | "workspace";
   level: "info" | "warning" | "error";
   message: string;
   /** The person who caused it, if one did. */
@@ -17,7 +17,10 @@ export interface Event {
 export async function listEvents(
   db: Database,
   user: User,
-  of: { serverId: string } | { toolboxId: string } | { workspaceId: string },
+  of:
+    | { serverId: string }
+    | { toolboxId: string }
+    | { workspaceId: string; layer?: Event["layer"] },
   { limit = 50, before }: { limit?: number; before?: string } = {},
 ): Promise<Event[]> {
   return await db.asUser(user, async (sql) =>
@@ -30,7 +33,9 @@ export async function listEvents(
         ? sql`e.server_id = ${of.serverId}`
         : "toolboxId" in of
         ? sql`e.toolbox_id = ${of.toolboxId}`
-        : sql`e.workspace_id = ${of.workspaceId}`
+        : sql`e.workspace_id = ${of.workspaceId} and ${
+          of.layer ? sql`e.layer = ${of.layer}` : sql`true`
+        }`
     }
         and ${before ? sql`e.id < ${before}` : sql`true`}
       order by e.id desc limit ${limit}`);

@@ -18,8 +18,17 @@ export interface Identity {
    * Signs in. Returns the `Set-Cookie` headers to answer with.
    *
    * @throws {SignInRefused} wrong password, unknown address (the same words) or too many tries
+   * @throws {SecondFactorNeeded} the password is right, and the account asks for a code as well
    */
   signIn(email: string, password: string, from: SignInSource): Promise<Headers>;
+  /**
+   * Signs in whom {@link SecondFactorNeeded} asked for a code: one of their app's, or a backup code,
+   * which serves once. Returns the `Set-Cookie` headers to answer with.
+   *
+   * @param headers with the cookies that came with the question
+   * @throws {SignInRefused} a wrong code, too many tries, or the question is too old
+   */
+  signInWithCode(headers: Headers, code: string, from: SignInSource): Promise<Headers>;
   /** Ends the session of the request's cookies. Returns the `Set-Cookie` headers to answer with. */
   signOut(headers: Headers): Promise<Headers>;
   /**
@@ -28,6 +37,61 @@ export interface Identity {
    * @throws {SignInRefused} with what is wrong with the address or the password
    */
   createAccount(email: string, name: string, password: string): Promise<Headers>;
+  /** Changes the name of whoever the request's cookies are of. */
+  rename(headers: Headers, name: string): Promise<void>;
+  /**
+   * Changes the password, and ends every other session: whoever knew the old one is out.
+   * Returns the `Set-Cookie` headers to answer with.
+   *
+   * @throws {SignInRefused} the present one is wrong, the new one does not hold, or too many tries
+   */
+  changePassword(
+    headers: Headers,
+    passwords: { present: string; next: string },
+    from: SignInSource,
+  ): Promise<Headers>;
+  /** The sessions of whoever the request's cookies are of, the one in use last first. */
+  listSessions(headers: Headers): Promise<Session[]>;
+  /** Ends a session of theirs; an unknown one, or another person's, is left alone. */
+  endSession(headers: Headers, sessionId: string): Promise<void>;
+  /** Ends all of their sessions, this one too. Returns the `Set-Cookie` headers to answer with. */
+  endAllSessions(headers: Headers): Promise<Headers>;
+  /** Whether the account of the request's cookies asks for a code at sign-in. */
+  hasSecondFactor(headers: Headers): Promise<boolean>;
+  /**
+   * Makes a key for an authenticator app; nothing asks for its codes before {@link turnOnSecondFactor}.
+   *
+   * @throws {SignInRefused} the password is wrong, too many tries, or there is a second factor already
+   */
+  makeSecondFactor(
+    headers: Headers,
+    password: string,
+    from: SignInSource,
+  ): Promise<SecondFactor>;
+  /** From now on sign-in asks for a code. Returns cookies. @throws {SignInRefused} a wrong code */
+  turnOnSecondFactor(headers: Headers, code: string, from: SignInSource): Promise<Headers>;
+  /** Sign-in asks for no code any more. Returns cookies. @throws {SignInRefused} a wrong password */
+  turnOffSecondFactor(headers: Headers, password: string, from: SignInSource): Promise<Headers>;
+}
+
+/** What a person puts into their authenticator app (RFC 6238), and keeps for when it is lost. */
+export interface SecondFactor {
+  /** `otpauth:` */
+  uri: string;
+  /** The key in base32, to type. */
+  key: string;
+  backupCodes: string[];
+}
+
+/** Where a person is signed in. Never with its token, which is as good as their password. */
+export interface Session {
+  id: string;
+  userAgent: string;
+  clientIp: string;
+  since: Date;
+  lastUsedAt: Date;
+  expiresAt: Date;
+  isThis: boolean;
 }
 
 /** What stands in the way of signing in or of making an account, for a person. */
@@ -35,6 +99,15 @@ export class SignInRefused extends Error {
   override name = "SignInRefused";
   constructor(message: string, readonly retryAfterS?: number) {
     super(message);
+  }
+}
+
+/** The password was right; nobody is signed in before {@link Identity.signInWithCode}. */
+export class SecondFactorNeeded extends Error {
+  override name = "SecondFactorNeeded";
+  /** @param cookies the `Set-Cookie` headers to ask with */
+  constructor(readonly cookies: Headers) {
+    super("Sign-in needs a code as well");
   }
 }
 

@@ -1,9 +1,17 @@
 import { betterAuth } from "better-auth";
+import { twoFactor } from "better-auth/plugins/two-factor";
 import { Kysely } from "kysely";
 import { PostgresJSDialect } from "kysely-postgres-js";
 import { v7 } from "uuid";
 import type { Database } from "./db.ts";
-import { type Identity, PASSWORD_MIN_LENGTH, SignInRefused } from "./identity.ts";
+import {
+  type Identity,
+  PASSWORD_MIN_LENGTH,
+  SecondFactorNeeded,
+  type Session,
+  SignInRefused,
+  type SignInSource,
+} from "./identity.ts";
 
 /** Between this file and better-auth alone: no request from outside reaches its handler. */
 const CLIENT_IP_HEADER = "x-client-ip";
@@ -19,6 +27,7 @@ export function localIdentity(
   options: { secret: string; baseUrl: URL },
 ): Identity {
   const secure = options.baseUrl.protocol === "https:";
+  const cookieName = (name: string) => `${secure ? "__Host-" : ""}mooring_${name}`;
   const auth = betterAuth({
     baseURL: options.baseUrl.origin,
     secret: options.secret,
@@ -42,17 +51,26 @@ export function localIdentity(
       enabled: true,
       storage: "database",
       modelName: "auth.rate_limits",
-      customRules: { "/sign-in/email": { window: 60, max: 10 } },
+      customRules: {
+        "/sign-in/email": { window: 60, max: 10 },
+        "/change-password": { window: 60, max: 10 },
+        "/two-factor/*": { window: 60, max: 10 },
+      },
     },
     advanced: {
       database: { generateId: () => v7() },
       ipAddress: { ipAddressHeaders: [CLIENT_IP_HEADER] },
       useSecureCookies: false, // it would say __Secure-; the stricter __Host- is set here
       cookies: {
-        session_token: { name: secure ? "__Host-mooring_session" : "mooring_session" },
+        session_token: { name: cookieName("session") },
+        two_factor: { name: cookieName("two_factor") },
       },
       defaultCookieAttributes: { secure, httpOnly: true, sameSite: "lax", path: "/" },
     },
+    plugins: [twoFactor({
+      issuer: `Mooring at ${options.baseUrl.host}`,
+      schema: { twoFactor: { modelName: "auth.two_factors" } },
+    })],
     telemetry: { enabled: false },
     logger: { disabled: true },
   });
@@ -71,26 +89,24 @@ export function localIdentity(
     },
 
     async signIn(email, password, { clientIp, userAgent }) {
-      // Through the handler rather than the API: only it counts tries.
-      const response = await auth.handler(
-        new Request(`${options.baseUrl.origin}/api/auth/sign-in/email`, {
-          method: "POST",
-          headers: {
-            "content-type": "application/json",
-            origin: options.baseUrl.origin,
-            [CLIENT_IP_HEADER]: clientIp,
-            "user-agent": userAgent,
-          },
-          body: JSON.stringify({ email, password }),
-        }),
-      );
-      if (response.status === 429) {
-        const waitS = Number(response.headers.get("x-retry-after")) || 60;
-        throw new SignInRefused(`Too many tries. Wait ${waitS} seconds and try again`, waitS);
-      }
-      if (response.status >= 500) throw new Error(`Sign-in failed with ${response.status}`);
+      const response = await counted("/sign-in/email", { email, password }, {
+        clientIp,
+        userAgent,
+      });
       if (!response.ok) throw new SignInRefused("The email address or the password is wrong");
+      const { twoFactorRedirect } = await response.json();
+      if (twoFactorRedirect) throw new SecondFactorNeeded(onlyCookies(response.headers));
       return onlyCookies(response.headers);
+    },
+
+    async signInWithCode(headers, code, from) {
+      // That cookie alone: with a session in reach the code would be taken for that one's account.
+      const cookie = (headers.get("cookie") ?? "").split(/;\s*/)
+        .filter((each) => each.startsWith(`${cookieName("two_factor")}=`)).join("; ");
+      const plain = code.replaceAll(/\s/g, "");
+      const path = /^\d{6}$/.test(plain) ? "verify-totp" : "verify-backup-code";
+      const response = await counted(`/two-factor/${path}`, { code: plain }, from, cookie);
+      return await cookiesOf(response);
     },
 
     async signOut(headers) {
@@ -116,8 +132,126 @@ export function localIdentity(
         throw error;
       }
     },
+
+    async rename(headers, name) {
+      const { user } = await sessionOf(headers);
+      await auth.api.updateUser({ headers, body: { name } });
+      await db.asApp`select mooring.put_profile(${user.id}, ${user.email}, ${name})`;
+    },
+
+    async changePassword(headers, { present, next }, from) {
+      const body = { currentPassword: present, newPassword: next, revokeOtherSessions: true };
+      const response = await counted("/change-password", body, from, cookieIn(headers));
+      return await cookiesOf(response);
+    },
+
+    async listSessions(headers) {
+      const { session } = await sessionOf(headers);
+      const sessions = await db.asApp<Session[]>`
+        select id, coalesce("userAgent", '') as "userAgent", coalesce("ipAddress", '') as "clientIp",
+          "createdAt" as since, "updatedAt" as "lastUsedAt", "expiresAt", id = ${session.id} as "isThis"
+        from auth.sessions where "userId" = ${session.userId} and "expiresAt" > now()
+        order by "updatedAt" desc, id desc`;
+      return [...sessions];
+    },
+
+    async endSession(headers, sessionId) {
+      const { session } = await sessionOf(headers);
+      await db.asApp`
+        delete from auth.sessions where "userId" = ${session.userId} and id::text = ${sessionId}`;
+    },
+
+    async endAllSessions(headers) {
+      const { session } = await sessionOf(headers);
+      await db
+        .asApp`delete from auth.sessions where "userId" = ${session.userId} and id <> ${session.id}`;
+      return await this.signOut(headers);
+    },
+
+    async hasSecondFactor(headers) {
+      return (await sessionOf(headers)).user.twoFactorEnabled === true;
+    },
+
+    async makeSecondFactor(headers, password, from) {
+      const response = await counted("/two-factor/enable", { password }, from, cookieIn(headers));
+      if (!response.ok) throw await refusalOf(response);
+      const { totpURI, backupCodes } = await response.json();
+      return { uri: totpURI, key: new URL(totpURI).searchParams.get("secret") ?? "", backupCodes };
+    },
+
+    async turnOnSecondFactor(headers, code, from) {
+      const body = { code: code.replaceAll(/\s/g, "") };
+      return await cookiesOf(
+        await counted("/two-factor/verify-totp", body, from, cookieIn(headers)),
+      );
+    },
+
+    async turnOffSecondFactor(headers, password, from) {
+      return await cookiesOf(
+        await counted("/two-factor/disable", { password }, from, cookieIn(headers)),
+      );
+    },
   };
+
+  /** Asks better-auth through its handler rather than its API: only the handler counts tries. */
+  async function counted(
+    path: string,
+    body: object,
+    { clientIp, userAgent }: SignInSource,
+    cookie = "",
+  ): Promise<Response> {
+    const response = await auth.handler(
+      new Request(`${options.baseUrl.origin}/api/auth${path}`, {
+        method: "POST",
+        headers: {
+          "content-type": "application/json",
+          origin: options.baseUrl.origin,
+          [CLIENT_IP_HEADER]: clientIp,
+          "user-agent": userAgent,
+          ...(cookie ? { cookie } : {}),
+        },
+        body: JSON.stringify(body),
+      }),
+    );
+    // An account that is locked for its wrong codes is answered with 429 as well, and no time.
+    if (response.status === 429) {
+      const waitS = Number(response.headers.get("x-retry-after")) || 60;
+      throw new SignInRefused(`Too many tries. Wait ${waitS} seconds and try again`, waitS);
+    }
+    if (response.status >= 500) throw new Error(`better-auth's ${path}: ${response.status}`);
+    return response;
+  }
+
+  async function sessionOf(headers: Headers) {
+    const session = await auth.api.getSession({ headers });
+    if (!session) throw new SignInRefused("Your session is over. Sign in again");
+    return session;
+  }
 }
+
+function cookieIn(headers: Headers): string {
+  return headers.get("cookie") ?? "";
+}
+
+async function cookiesOf(response: Response): Promise<Headers> {
+  if (!response.ok) throw await refusalOf(response);
+  return onlyCookies(response.headers);
+}
+
+async function refusalOf(response: Response): Promise<SignInRefused> {
+  const { code, message } = await response.json().catch(() => ({}));
+  return new SignInRefused(REFUSALS[code] ?? message ?? "That was refused");
+}
+
+/** better-auth's codes in Mooring's words; another comes as better-auth says it. */
+const REFUSALS: Record<string, string> = {
+  INVALID_PASSWORD: "That is not your present password",
+  INVALID_CODE: "That is not the code of now. Look whether the clocks are right, and try the next",
+  INVALID_BACKUP_CODE: "That is neither a code of six digits nor a backup code that is left",
+  INVALID_TWO_FACTOR_COOKIE: "That took too long. Sign in again",
+  TOO_MANY_ATTEMPTS_REQUEST_NEW_CODE: "Too many wrong codes. Sign in again",
+  TOTP_ALREADY_ENABLED: "There is a second factor already. Turn it off first",
+};
 
 function onlyCookies(headers: Headers): Headers {
   const cookies = new Headers();

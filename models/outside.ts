@@ -20,7 +20,7 @@ export interface OutsideOptions {
   ca?: string;
 }
 
-/** What `fetch` is of it; answers are read whole, and are small. */
+/** What `fetch` is of it; answers are read whole, and are small unless more is asked for. */
 export type Outside = (url: string | URL, init?: OutsideRequest) => Promise<Response>;
 
 export interface OutsideRequest {
@@ -28,6 +28,9 @@ export interface OutsideRequest {
   headers?: HeadersInit;
   // deno-lint-ignore no-explicit-any -- oauth4webapi's own type: text or URLSearchParams
   body?: any;
+  /** Longest answer, 256 KiB unless said, and longest time with all redirects, 10 s unless said. */
+  limitBytes?: number;
+  timeoutMs?: number;
 }
 
 /** Why a host was not asked, or gave no answer: for a person. */
@@ -41,16 +44,23 @@ const REDIRECT_LIMIT = 3;
 
 /** Opens the way out; see the top of this file. It follows three redirects of a GET, and none of a POST. */
 export function openOutside(options: OutsideOptions = {}): Outside {
-  return async (address, { method = "GET", headers, body } = {}) => {
-    const signal = AbortSignal.timeout(TIMEOUT_MS);
+  return async (address, { method = "GET", headers, body, ...limits } = {}) => {
+    const { limitBytes = ANSWER_LIMIT_BYTES, timeoutMs = TIMEOUT_MS } = limits;
+    const signal = AbortSignal.timeout(timeoutMs);
     let url = new URL(address);
     for (let redirects = 0;; redirects++) {
       refuseUnfit(url);
-      const request = { method, headers: new Headers(headers), body: textOf(body), signal };
+      const request = {
+        method,
+        headers: new Headers(headers),
+        body: textOf(body),
+        limitBytes,
+        signal,
+      };
       const response = await (options.isProxied ? proxied : direct)(url, request, options)
         .catch((error) => {
           if (error instanceof OutsideError) throw error;
-          const why = signal.aborted ? `took longer than ${TIMEOUT_MS / 1000} s` : reasonOf(error);
+          const why = signal.aborted ? `took longer than ${timeoutMs / 1000} s` : reasonOf(error);
           throw new OutsideError(`${url.host} does not answer: ${why}`);
         });
       const location = response.headers.get("location");
@@ -79,12 +89,13 @@ interface Request {
   method: string;
   headers: Headers;
   body: string | undefined;
+  limitBytes: number;
   signal: AbortSignal;
 }
 
 async function direct(
   url: URL,
-  { method, headers, body, signal }: Request,
+  { method, headers, body, limitBytes, signal }: Request,
   options: OutsideOptions,
 ): Promise<Response> {
   const addresses = await addressesOf(url.hostname, options);
@@ -102,9 +113,9 @@ async function direct(
     let length = 0;
     answer.on("data", (chunk: Uint8Array) => {
       length += chunk.length;
-      if (length <= ANSWER_LIMIT_BYTES) return void chunks.push(chunk);
+      if (length <= limitBytes) return void chunks.push(chunk);
       reject(
-        new OutsideError(`${url.host} answers with more than ${ANSWER_LIMIT_BYTES / 1024} KiB`),
+        new OutsideError(`${url.host} answers with more than ${limitBytes / 1024} KiB`),
       );
       request.destroy();
     });
@@ -123,7 +134,7 @@ async function addressesOf(name: string, { addresses = {}, privateHosts = [] }: 
   const found =
     addresses[name]?.map((address) => ({ address, family: address.includes(":") ? 6 : 4 })) ??
       await lookup(name, { all: true }).catch(() => []);
-  if (found.length === 0) throw new OutsideError(`${name} has no address`);
+  if (found.length === 0) throw new OutsideError(`${name} has no address: is it written right?`);
   if (!privateHosts.includes(name) && !found.every(({ address }) => isPublic(address))) {
     throw new OutsideError(
       `${name} is a host of a private network, and is not asked. If it is meant, name it in OAUTH_PRIVATE_HOSTS`,
@@ -132,14 +143,17 @@ async function addressesOf(name: string, { addresses = {}, privateHosts = [] }: 
   return found;
 }
 
-async function proxied(url: URL, { method, headers, body, signal }: Request): Promise<Response> {
+async function proxied(
+  url: URL,
+  { method, headers, body, limitBytes, signal }: Request,
+): Promise<Response> {
   const answer = await fetch(url, { method, headers, body, signal, redirect: "manual" });
   const chunks: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of answer.body ?? []) {
     length += chunk.length;
-    if (length > ANSWER_LIMIT_BYTES) {
-      throw new OutsideError(`${url.host} answers with more than ${ANSWER_LIMIT_BYTES / 1024} KiB`);
+    if (length > limitBytes) {
+      throw new OutsideError(`${url.host} answers with more than ${limitBytes / 1024} KiB`);
     }
     chunks.push(chunk);
   }

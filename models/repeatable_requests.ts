@@ -30,27 +30,24 @@ export async function onceFor(
   make: () => Promise<string>,
 ): Promise<{ answer: string; isRepeated: boolean }> {
   const id = v7(), hash = await tokenHash(asked);
+  const begun = await sealSecret(secretsKey, id, JSON.stringify({ hash, answer: null }));
   const [row] = await db.asApp<
-    {
-      id: string;
-      request_hash: string;
-      key_id: string | null;
-      iv: Uint8Array;
-      ciphertext: Uint8Array;
-    }[]
-  >`select * from mooring.begin_repeatable_request(${id}, ${workspaceId}, ${userId}, ${key}, ${hash})`;
+    { id: string; key_id: string; iv: Uint8Array; ciphertext: Uint8Array }[]
+  >`select * from mooring.begin_repeatable_request(${id}, ${workspaceId}, ${userId}, ${key},
+      ${begun.keyId}, ${begun.iv}, ${begun.ciphertext})`;
   if (row.id !== id) {
-    if (row.request_hash !== hash) {
+    const { id: first, key_id: keyId, iv, ciphertext } = row;
+    const before = JSON.parse(await openSecret(secretsKey, first, { keyId, iv, ciphertext }));
+    if (before.hash !== hash) {
       throw new Invalid("This Idempotency-Key was used for another request: make a new one");
     }
-    if (row.key_id === null) {
+    if (before.answer === null) {
       throw new Conflict(
         "The first request with this Idempotency-Key is under way, or was cut off: wait, then look " +
           "whether what it makes is there before you ask with another key",
       );
     }
-    const sealed = { keyId: row.key_id, iv: row.iv, ciphertext: row.ciphertext };
-    return { answer: await openSecret(secretsKey, row.id, sealed), isRepeated: true };
+    return { answer: before.answer, isRepeated: true };
   }
   let answer: string;
   try {
@@ -59,7 +56,8 @@ export async function onceFor(
     await db.asApp`select mooring.forget_repeatable_request(${id})`;
     throw error;
   }
-  const { keyId, iv, ciphertext } = await sealSecret(secretsKey, id, answer);
-  await db.asApp`select mooring.end_repeatable_request(${id}, ${keyId}, ${iv}, ${ciphertext})`;
+  const done = await sealSecret(secretsKey, id, JSON.stringify({ hash, answer }));
+  await db.asApp`
+    select mooring.end_repeatable_request(${id}, ${done.keyId}, ${done.iv}, ${done.ciphertext})`;
   return { answer, isRepeated: false };
 }

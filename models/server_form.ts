@@ -2,12 +2,19 @@
 import { z } from "zod";
 import canonicalize from "canonicalize";
 import { type ServerSpec, STDIO, Tier, Transport } from "../dtma/protocol.ts";
-import { type AskedInput, askedInputs, buildCodeOf, type CatalogEntry } from "./catalog_entries.ts";
+import {
+  type AskedInput,
+  askedInputs,
+  buildCodeOf,
+  type CatalogEntry,
+  type EntryInputs,
+  type Input,
+} from "./catalog_entries.ts";
 import { Invalid } from "./errors.ts";
 import type { ServerOptions } from "./server_options.ts";
 
 /** Longest value, in bytes: of an argument and of an environment variable. */
-const LIMIT_BYTES = { argument: 8 * 1024, environment: 32 * 1024 };
+const LIMIT_BYTES = { argument: 8 * 1024, environment: 32 * 1024, url: 1024 };
 /** Most arguments that a spec may have (ServerSpec of dtma/protocol.ts). */
 const LIMIT_ARGUMENTS = 64;
 
@@ -20,7 +27,7 @@ const LIMIT_ARGUMENTS = 64;
  * @throws {Invalid} with a sentence for each field that does not hold
  */
 export function readForm(
-  entry: CatalogEntry,
+  entry: EntryInputs,
   form: Record<string, string>,
   keptSecrets: string[],
   mistakes: Record<string, string> = {},
@@ -33,13 +40,13 @@ export function readForm(
     const given = form[field] ?? "";
     const value = input.isSecret ? given.trim() : given;
     if (value === "" && !(input.format === "boolean")) {
-      const isKept = input.isSecret && keptSecrets.includes(secretName(asked));
+      const isKept = input.isSecret && keptSecrets.includes(asked.secret);
       if (input.isRequired && !isKept) mistakes[field] = `${labelOf(asked)} is needed`;
       continue;
     }
     const mistake = mistakeIn(asked, value);
     if (mistake) mistakes[field] = mistake;
-    else if (input.isSecret) secrets[secretName(asked)] = value;
+    else if (input.isSecret) secrets[asked.secret] = value;
     else if (value !== "") values[field] = value;
   }
   const repeated = entry.arguments.findIndex((input) => input.isRepeated);
@@ -178,14 +185,13 @@ function readTransport(type: Transport["type"], form: Record<string, string>): T
  * @param secrets opened values by name; only those the entry asks are used
  */
 export function resolveInputs(
-  entry: CatalogEntry,
+  entry: EntryInputs,
   values: Record<string, string>,
   secrets: Record<string, string>,
 ): Pick<ServerSpec, "arguments" | "environment" | "secrets" | "secretFiles"> {
   const args: string[] = [];
   entry.arguments.forEach((input, index) => {
-    const given = input.value ??
-      (input.isSecret ? secrets[`arg.${index}`] : values[`arg.${index}`]);
+    const given = valueOf(input, `arg.${index}`, `arg.${index}`, values, secrets);
     if (given === undefined || given === "") return;
     if (input.format === "boolean") {
       if (given === "true") args.push(input.name);
@@ -199,17 +205,13 @@ export function resolveInputs(
   const secretEnvironment: Record<string, string> = {};
   const secretFiles: Record<string, string> = {};
   for (const input of entry.environment) {
-    if (input.isSecret) {
-      const secret = secrets[input.name];
-      if (secret === undefined) continue;
-      if (input.isFile) {
-        secretFiles[input.name] = secret;
-        environment[input.name] = `/run/secrets/${input.name}`;
-      } else secretEnvironment[input.name] = secret;
-    } else {
-      const given = input.value ?? values[`env.${input.name}`];
-      if (given !== undefined && given !== "") environment[input.name] = given;
-    }
+    const given = valueOf(input, `env.${input.name}`, input.name, values, secrets);
+    if (given === undefined || (given === "" && !input.isSecret)) continue;
+    if (!isSecretValue(input)) environment[input.name] = given;
+    else if (input.isFile) {
+      secretFiles[input.name] = given;
+      environment[input.name] = `/run/secrets/${input.name}`;
+    } else secretEnvironment[input.name] = given;
   }
   return { arguments: args, environment, secrets: secretEnvironment, secretFiles };
 }
@@ -217,6 +219,41 @@ export function resolveInputs(
 /** What a secret is kept under: an environment variable's name, or an argument's field. */
 export function secretName({ kind, field, input }: AskedInput): string {
   return kind === "environment" ? input.name : field;
+}
+
+/** What an input comes to: fixed, given, or a template with what was given for its variables. */
+function valueOf(
+  input: Input,
+  field: string,
+  secret: string,
+  values: Record<string, string>,
+  secrets: Record<string, string>,
+): string | undefined {
+  if (!input.variables) return input.value ?? (input.isSecret ? secrets[secret] : values[field]);
+  let isWhole = true;
+  const filled = fillTemplate(input.value ?? "", (name) => {
+    const variable = input.variables![name];
+    if (!variable) return undefined;
+    const given = variable.value ??
+      (variable.isSecret ? secrets : values)[`${field}.${name}`] ?? "";
+    if (given === "") isWhole = false;
+    return given;
+  });
+  // A value with a hole in it, such as "Bearer ", is worse than none.
+  return isWhole ? filled : undefined;
+}
+
+/** Puts values where a template has their names in braces; a name without a value stays as it is. */
+export function fillTemplate(
+  template: string,
+  valueOf: (name: string) => string | undefined,
+): string {
+  return template.replace(/\{([A-Za-z0-9_.-]{1,64})\}/g, (whole, name) => valueOf(name) ?? whole);
+}
+
+/** Whether what it comes to is kept from logs and labels: a part that is secret makes all of it so. */
+function isSecretValue({ isSecret, variables }: Input): boolean {
+  return isSecret || Object.values(variables ?? {}).some((variable) => variable.isSecret);
 }
 
 function labelOf({ input }: AskedInput): string {

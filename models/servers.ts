@@ -16,6 +16,8 @@ import { buildCodeOf, CatalogEntry, readCatalogEntry } from "./catalog_entries.t
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
 import { recordEvent } from "./events.ts";
+import { digestFor, exactEntry } from "./exact_entry.ts";
+import type { DigestOf } from "./image_digests.ts";
 import { sealSecret, type SecretsKey } from "./secrets.ts";
 import { type Change, changesBetween } from "./server_changes.ts";
 import { missingConsent, readForm, readOptions } from "./server_form.ts";
@@ -118,11 +120,12 @@ export async function getServer(db: Database, user: User, serverId: string): Pro
 }
 
 /**
- * Deploys a catalog entry on a toolbox: the server, its first generation, its secrets and the event
- * are written in one transaction; the toolbox pulls it from there.
+ * Deploys a catalog entry on a toolbox, pinned to what its tag and URL are now: the server, its first
+ * generation, its secrets and the event are written in one transaction; the toolbox pulls it from there.
  *
+ * @param digestOf without it an image that its catalog names by a tag is not deployed
  * @throws {Invalid} with a sentence for each field that does not hold; also where no toolbox fits, or the
- *   chosen one takes no new server
+ *   chosen one takes no new server, or the entry cannot be deployed here
  * @throws {NotFound} no such entry or toolbox in reach
  * @throws {Forbidden} for viewers
  */
@@ -131,8 +134,13 @@ export async function deployServer(
   user: User,
   request: Deployment & { slug: string },
   secretsKey: SecretsKey,
+  digestOf?: DigestOf,
 ): Promise<{ serverId: string; created: boolean }> {
-  const entryOf = (sql: Sql) => readCatalogEntry(sql, request.slug);
+  const digest = await digestFor(db, user, request, digestOf);
+  const entryOf = async (sql: Sql) => {
+    const row = await readCatalogEntry(sql, request.slug, request.workspaceId);
+    return { id: row.id, entry: exactEntry(row, request.form, digest) };
+  };
   return await deploy(db, user, request, entryOf, secretsKey);
 }
 

@@ -170,18 +170,21 @@ export function usableAddress(facts: HostFacts | null, isLocal: boolean): string
  * Notes that a toolbox was heard of, and what it says of its host; written when it changed, else at
  * most every 10 seconds.
  *
+ * @param facts null where it says nothing new
  * @returns the version of what it should run; and whether a sign-in of one of its servers is to be renewed
  */
 export async function touchToolbox(
   db: Database,
   toolboxId: string,
-  facts: HostFacts,
+  facts: HostFacts | null,
 ): Promise<{ desiredVersion: string; isRenewalDue: boolean }> {
   return await db.asToolbox(toolboxId, async (sql) => {
-    const text = jsonb(facts);
-    await sql`
-      update toolboxes set facts = ${text}::text::jsonb, refusal = null
-      where facts is distinct from ${text}::text::jsonb or refusal is not null`;
+    const text = facts && jsonb(facts);
+    if (text) {
+      await sql`
+        update toolboxes set facts = ${text}::text::jsonb, refusal = null
+        where facts is distinct from ${text}::text::jsonb or refusal is not null`;
+    }
     await sql`
       update toolboxes set last_seen_at = now()
       where last_seen_at is null or last_seen_at < now() - interval '10 seconds'`;

@@ -23,7 +23,7 @@ export interface Deps {
   setup: Setup | null;
   secretsKey: SecretsKey;
   appSigningKey: SigningKey;
-  /** To hosts that remote servers name. */
+  /** To hosts that remote servers and catalogs name. */
   outside: Outside;
   changes: Changes;
   /** Null on an edge isolate: each call is a request of its own there. */
@@ -46,5 +46,7 @@ export interface Env {
     /** Set behind requireUser. */
     user: Person;
     workspace: Workspace;
+    /** All that the person is in. */
+    workspaces: Workspace[];
   };
 }

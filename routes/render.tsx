@@ -27,7 +27,26 @@ const SAID: Record<string, string> = {
   "runs-cleared": "Forgotten. Your runs of this tool are deleted.",
   "account-connected": "The account is connected. The server is called with it now.",
   "account-disconnected": "The account is disconnected.",
+  "source-asked": "It is synced now. You can leave the page.",
+  "source-read": "Read. Its entries are in the marketplace.",
+  "source-saved": "Saved.",
+  "source-removed": "The source and its entries are removed.",
   "signed-out": "You are signed out.",
+  "signed-out-everywhere": "You are signed out everywhere.",
+  "workspace-made": "The workspace is made, and it is yours.",
+  "workspace-renamed": "The workspace has another name now.",
+  "workspace-deleted": "The workspace is deleted.",
+  "role-changed": "The role is changed, from the next request on.",
+  "member-removed": "The member is removed.",
+  "transferred": "The workspace has another owner now, and you are an admin.",
+  "invitation-revoked": "The invitation is revoked. Its link opens nothing any more.",
+  "joined": "Welcome to the workspace.",
+  "left": "You left the workspace.",
+  "name-changed": "Your name is changed.",
+  "password-changed": "Your password is changed. You are signed out everywhere else.",
+  "second-factor-on": "From now on signing in asks for a code as well.",
+  "second-factor-off": "Signing in asks for the password alone again.",
+  "session-ended": "Signed out there.",
 };
 
 /** The path under which the app is mounted, without a slash at its end. */
@@ -54,7 +73,9 @@ export function page(
       <Layout
         title={title}
         assets={c.get("assets")}
-        viewer={person && workspace ? { person, workspace } : null}
+        viewer={person && workspace
+          ? { person, workspace, workspaces: c.get("workspaces") ?? [workspace] }
+          : null}
         path={c.req.path.slice(base.length) || "/"}
         said={SAID[c.req.query("said") ?? ""]}
       >

@@ -1,12 +1,15 @@
 import { createMiddleware } from "hono/factory";
 import { workspacesOf } from "../models/workspaces.ts";
-import { Problem } from "../views/session.tsx";
+import { NoWorkspace } from "../views/workspaces.tsx";
+import { chosenWorkspace } from "./chosen_workspace.ts";
 import type { Deps, Env } from "./deps.ts";
 import { basePathOf, page } from "./render.tsx";
 
 /**
  * Lets only signed-in people pass. A page sends others to sign in and back; a stream or a part of a
  * page answers 401, since a redirect would put the sign-in page inside the one that is open.
+ *
+ * Their workspace is the one they chose, as long as they are in it, or their oldest.
  */
 export function requireUser({ db, identity }: Deps) {
   return createMiddleware<Env>(async (c, next) => {
@@ -21,13 +24,20 @@ export function requireUser({ db, identity }: Deps) {
       const back = encodeURIComponent(pathname.slice(base.length) + search);
       return c.redirect(`${base}/sign-in${back === "%2F" ? "" : `?next=${back}`}`, 303);
     }
-    const [workspace] = await workspacesOf(db, person);
-    if (!workspace) {
-      const message = "Your account belongs to no workspace. Ask the owner of one to invite you.";
-      return page(c, "No workspace", <Problem title="No workspace" message={message} />, 403);
-    }
     c.set("user", person);
-    c.set("workspace", workspace);
+    const workspaces = await workspacesOf(db, person);
+    const chosen = chosenWorkspace(c);
+    const workspace = workspaces.find(({ id }) => id === chosen) ?? workspaces[0];
+    c.set("workspaces", workspaces);
+    if (workspace) c.set("workspace", workspace);
+    await next();
+  });
+}
+
+/** Lets only those pass who are in a workspace; others may make one. Behind {@link requireUser}. */
+export function requireWorkspace() {
+  return createMiddleware<Env>(async (c, next) => {
+    if (!c.get("workspace")) return page(c, "No workspace", <NoWorkspace />, 403);
     await next();
   });
 }

@@ -2,11 +2,12 @@ import { type Context, Hono } from "hono";
 import { z } from "zod";
 import { readBillOfMaterials, readServerLog } from "../mcp/server_records.ts";
 import { getAuthorization } from "../models/authorizations.ts";
-import { askedInputs, buildCodeOf, findCatalogEntry } from "../models/catalog_entries.ts";
+import { askedInputs } from "../models/catalog_entries.ts";
 import { allowHost, disallowHost, dismissDenial, listDenials } from "../models/egress_denials.ts";
 import { callFigures } from "../models/calls.ts";
 import { Conflict, Invalid, NotFound } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
+import { digestsBy } from "../models/image_digests.ts";
 import { listSamples } from "../models/samples.ts";
 import { readScans } from "../models/scans.ts";
 import {
@@ -21,11 +22,9 @@ import {
   runServer,
   stopServer,
 } from "../models/servers.ts";
-import { listToolboxes } from "../models/toolboxes.ts";
 import { listDefinitions } from "../models/definitions.ts";
 import { listTools } from "../models/tools.ts";
 import { ServerAccount } from "../views/authorization.tsx";
-import { Entry } from "../views/marketplace.tsx";
 import {
   ServerEvents,
   ServerFacts,
@@ -44,8 +43,8 @@ import { ServerList, Servers } from "../views/servers.tsx";
 import { DefinitionList } from "../views/definitions.tsx";
 import { ToolList } from "../views/tools.tsx";
 import type { Deps, Env } from "./deps.ts";
+import { entryPage } from "./entry_page.tsx";
 import { live } from "./live.ts";
-import { placing } from "./placing.ts";
 import { formOf, goTo, page } from "./render.tsx";
 
 const Deployment = z.object({
@@ -61,6 +60,7 @@ const Deployment = z.object({
 /** Servers: deploy, watch, change, stop, start, remove. */
 export function serverRoutes(deps: Deps) {
   const { db, secretsKey } = deps;
+  const digestOf = digestsBy(deps.outside);
 
   return new Hono<Env>()
     .get(
@@ -80,10 +80,10 @@ export function serverRoutes(deps: Deps) {
       }
       const request = { ...parsed.data, workspaceId: c.get("workspace").id, form };
       try {
-        const { serverId } = await deployServer(db, c.get("user"), request, secretsKey);
+        const { serverId } = await deployServer(db, c.get("user"), request, secretsKey, digestOf);
         return goTo(c, `/servers/${serverId}`);
       } catch (error) {
-        if (error instanceof Invalid) return await deployFormAgain(c, form, error);
+        if (error instanceof Invalid) return await entryPage(c, deps, form.slug, { form, error });
         throw error;
       }
     })
@@ -273,24 +273,5 @@ export function serverRoutes(deps: Deps) {
       ...again,
     };
     return [server.name, <ServerPage {...props} />] as const;
-  }
-
-  async function deployFormAgain(c: Context<Env>, form: Record<string, string>, error: Invalid) {
-    const user = c.get("user");
-    const { entry } = await findCatalogEntry(db, user, form.slug);
-    const toolboxes = await listToolboxes(db, user, c.get("workspace").id);
-    const content = (
-      <Entry
-        entry={entry}
-        asked={askedInputs(entry)}
-        buildCode={buildCodeOf(entry)}
-        {...placing(toolboxes, entry, { label: form.label, tier: form["option.tier"] })}
-        idempotencyKey={form.idempotencyKey}
-        values={form}
-        mistakes={error.fields}
-        mistake={error.message}
-      />
-    );
-    return page(c, entry.title, content, 422);
   }
 }

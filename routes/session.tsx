@@ -1,7 +1,7 @@
 import { Hono } from "hono";
 import { z } from "zod";
-import { PASSWORD_MIN_LENGTH, SignInRefused } from "../models/identity.ts";
-import { Setup, SignIn } from "../views/session.tsx";
+import { PASSWORD_MIN_LENGTH, SecondFactorNeeded, SignInRefused } from "../models/identity.ts";
+import { Setup, SignIn, SignInCode } from "../views/session.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { formOf, goTo, page } from "./render.tsx";
 
@@ -64,9 +64,32 @@ export function sessionRoutes({ identity, setup }: Deps) {
         });
         return signedIn(cookies, goTo(c, localPath(next)));
       } catch (error) {
+        if (error instanceof SecondFactorNeeded) {
+          const asked = `/sign-in/code?next=${encodeURIComponent(localPath(next))}`;
+          return signedIn(error.cookies, goTo(c, asked));
+        }
         if (!(error instanceof SignInRefused)) throw error;
         if (error.retryAfterS) c.header("retry-after", String(error.retryAfterS));
         const again = <SignIn mistake={error.message} email={email} next={localPath(next)} />;
+        return page(c, "Sign in", again, error.retryAfterS ? 429 : 422);
+      }
+    })
+    .get(
+      "/sign-in/code",
+      (c) => page(c, "Sign in", <SignInCode next={localPath(c.req.query("next"))} />),
+    )
+    .post("/sign-in/code", async (c) => {
+      const { code = "", next } = await formOf(c);
+      try {
+        const cookies = await identity.signInWithCode(c.req.raw.headers, code, {
+          clientIp: c.env?.clientIp ?? "unknown",
+          userAgent: c.req.header("user-agent") ?? "",
+        });
+        return signedIn(cookies, goTo(c, localPath(next)));
+      } catch (error) {
+        if (!(error instanceof SignInRefused)) throw error;
+        if (error.retryAfterS) c.header("retry-after", String(error.retryAfterS));
+        const again = <SignInCode mistake={error.message} next={localPath(next)} />;
         return page(c, "Sign in", again, error.retryAfterS ? 429 : 422);
       }
     })
@@ -87,7 +110,8 @@ function signedIn(cookies: Headers, response: Response): Response {
   return response;
 }
 
-function mistakesOf(error: z.ZodError): Record<string, string> {
+/** What is wrong with each field of a form, by its name. */
+export function mistakesOf(error: z.ZodError): Record<string, string> {
   return Object.fromEntries(
     error.issues.map((issue) => [String(issue.path[0]), issue.message]).reverse(),
   );

@@ -93,15 +93,18 @@ export function toolboxRoutes(deps: {
       );
       try {
         const until = Date.now() + request.waitMs;
-        for (;;) {
+        for (let isFirstLook = true;; isFirstLook = false) {
           if (request.epoch && !await isLatestDtma(db, toolboxId, request.epoch)) {
             throw new Refusal(409, OVERTAKEN);
           }
-          const touched = await touchToolbox(db, toolboxId, request.facts);
+          // Once a poll: a poll that was given up, and whose end was not noticed, would take turns with
+          // the one after it in writing other facts and waking each other.
+          const facts = isFirstLook ? request.facts : null;
+          const touched = await touchToolbox(db, toolboxId, facts);
           // Here, for it goes out with what the toolbox should run, and an edge isolate has no other time.
           if (touched.isRenewalDue) await renewDue(toolboxId);
           const { desiredVersion } = touched.isRenewalDue
-            ? await touchToolbox(db, toolboxId, request.facts)
+            ? await touchToolbox(db, toolboxId, null)
             : touched;
           const restMs = until - Date.now();
           if (desiredVersion !== request.haveVersion || restMs <= 0 || c.req.raw.signal.aborted) {
@@ -109,7 +112,6 @@ export function toolboxRoutes(deps: {
           }
           // Looks again after a while even unwoken: a notification can be lost with its connection.
           await wakeUps.next(Math.min(restMs, 10_000), c.req.raw.signal);
-          // Nobody waits any more, and the facts may be those of a DTMA that is gone.
           if (c.req.raw.signal.aborted) break;
           // Revoked while it waited.
           if (!await toolboxKey(db, toolboxId)) throw new NotFound("This toolbox was revoked");

@@ -101,7 +101,7 @@ function Requests({ base }: { base: string }) {
         <li>
           A change of a server names the generation that it was made from, by <code>If-Match</code>
           {" "}
-          or in its body, so that none is lost.
+          or in its body, so that none is lost; one of a connection may name its version.
         </li>
         <li>
           A token may have 512 requests under way, and 2,000 a second in the long run; beyond, 429.

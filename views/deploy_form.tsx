@@ -196,9 +196,8 @@ export function InputFields(props: {
 }) {
   return (
     <>
-      {props.asked.map(({ field, input, kind }) => {
-        const isKept = input.isSecret &&
-          props.keptSecrets.includes(kind === "environment" ? input.name : field);
+      {props.asked.map(({ field, input, secret }) => {
+        const isKept = input.isSecret && props.keptSecrets.includes(secret);
         return (
           <Field
             name={field}

@@ -2,11 +2,14 @@ import type { Child } from "hono/jsx";
 import type { Person } from "../models/identity.ts";
 import type { Workspace } from "../models/workspaces.ts";
 import { useUrl } from "./url.ts";
+import { visibleText } from "./visible_text.ts";
 
 /** What every page knows of who looks at it. */
 export interface Viewer {
   person: Person;
   workspace: Workspace;
+  /** All that they are in. */
+  workspaces: Workspace[];
 }
 
 /** Addresses of the assets, with their content's hash in them. */
@@ -45,7 +48,8 @@ export function Layout(props: {
         <link rel="stylesheet" href={props.assets.css} />
         {props.assets.scripts.map((src) => <script src={src} defer></script>)}
       </head>
-      <body>
+      {/* What a viewer may not do is the database's to refuse; the style sheet takes its forms away. */}
+      <body data-role={props.viewer?.workspace.role}>
         <a class="skip" href="#main">Skip to the page</a>
         {props.viewer && <Header viewer={props.viewer} path={props.path} />}
         <p role="status" id="said" class="said">{props.said}</p>
@@ -97,15 +101,43 @@ function Header({ viewer, path }: { viewer: Viewer; path: string }) {
         ))}
       </nav>
       <div class="who">
-        <span title={viewer.person.email}>{viewer.workspace.name}</span>
-        <a href={url("/profile")} aria-current={path === "/profile" ? "page" : undefined}>
-          Profile
-        </a>
+        <WorkspaceMenu viewer={viewer} />
         <form method="post" action={url("/sign-out")}>
           <button class="quiet">Sign out</button>
         </form>
       </div>
     </header>
+  );
+}
+
+/** The workspace that the pages are about, the others to switch to, and what is the person's own. */
+function WorkspaceMenu({ viewer: { person, workspace, workspaces } }: { viewer: Viewer }) {
+  const url = useUrl();
+  const others = workspaces.filter(({ id }) => id !== workspace.id);
+  return (
+    <details class="menu">
+      <summary>
+        <span class="hidden">Workspace</span> {visibleText(workspace.name)}
+        {workspace.role === "viewer" && <span class="badge">viewer</span>}
+      </summary>
+      <div>
+        <p class="help">{person.email}, {workspace.role} here</p>
+        <a href={url("/workspace")}>Members and settings</a>
+        <a href={url("/account")}>Your account</a>
+        <a href={url("/profile")}>Access tokens</a>
+        {others.length > 0 && (
+          <>
+            <h2>Switch to</h2>
+            {others.slice(0, 12).map(({ id, name }) => (
+              <form method="post" action={url(`/workspaces/${id}/switch`)}>
+                <button class="quiet">{visibleText(name)}</button>
+              </form>
+            ))}
+          </>
+        )}
+        <a href={url("/workspaces")}>{others.length > 12 ? "All workspaces" : "Workspaces"}</a>
+      </div>
+    </details>
   );
 }
 

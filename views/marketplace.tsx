@@ -1,19 +1,27 @@
-import type { AskedInput, BuildCode, CatalogEntry, CatalogRow } from "../models/catalog_entries.ts";
+import type {
+  AskedInput,
+  BuildCode,
+  CatalogResults,
+  CatalogRow,
+  ListedEntry,
+} from "../models/catalog_entries.ts";
+import type { EntryVersion } from "../models/catalog_sources.ts";
 import type { Placement } from "../models/placement.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
+import { EntryOrigin, NotDeployable, Notes } from "./catalog_origin.tsx";
 import { DeployForm } from "./deploy_form.tsx";
+import { type Asked, Chosen, Filters, Pages } from "./marketplace_filters.tsx";
 import { PackageFacts, registryName } from "./package.tsx";
-import { count, Empty } from "./parts.tsx";
-import { TransportFacts } from "./transport.tsx";
+import { Empty } from "./parts.tsx";
 import { Tile } from "./tile.tsx";
+import { TransportFacts } from "./transport.tsx";
 import { useUrl } from "./url.ts";
 
-export interface MarketplaceProps {
-  rows: CatalogRow[];
-  total: number;
-  categories: { name: string; count: number }[];
-  query: string;
-  category: string;
+export interface MarketplaceProps extends CatalogResults {
+  asked: Asked;
+  pageSize: number;
+  /** By slug. */
+  sourceNames: Record<string, string>;
 }
 
 export function Marketplace(props: MarketplaceProps) {
@@ -23,7 +31,9 @@ export function Marketplace(props: MarketplaceProps) {
       <h1>Marketplace</h1>
       <p class="lead">
         MCP servers that run on your own machine, each in a container of its own. One that runs
-        elsewhere? <a href={url("/servers/remote")}>Add it by its URL</a>.
+        elsewhere? <a href={url("/servers/remote")}>Add it by its URL</a>. More of them come from
+        {" "}
+        <a href={url("/marketplace/sources")}>catalog sources</a>.
       </p>
       <form
         method="get"
@@ -32,25 +42,20 @@ export function Marketplace(props: MarketplaceProps) {
         class="search"
         hx-get={url("/marketplace/results")}
         hx-target="#results"
-        hx-swap="outerHTML"
+        hx-swap="outerMorph"
         hx-trigger="input delay:150ms, change"
+        hx-sync="this:replace"
       >
         <label for="query" class="hidden">Search</label>
         <input
           id="query"
           type="search"
           name="q"
-          value={props.query}
+          value={props.asked.query}
           placeholder="Search by name or by what it does"
           autocomplete="off"
         />
-        <label for="category" class="hidden">Category</label>
-        <select id="category" name="category">
-          <option value="">All categories</option>
-          {props.categories.map(({ name, count }) => (
-            <option value={name} selected={name === props.category}>{name} ({count})</option>
-          ))}
-        </select>
+        <Filters {...props} />
         <button class="no-script">Search</button>
       </form>
       <Results {...props} />
@@ -58,57 +63,80 @@ export function Marketplace(props: MarketplaceProps) {
   );
 }
 
-export function Results({ rows, total, query }: MarketplaceProps) {
+export function Results(props: MarketplaceProps) {
+  const { rows, total, asked, meant } = props;
   const url = useUrl();
   if (rows.length === 0) {
     return (
       <div id="results">
+        <Chosen {...props} />
         <Empty title="Nothing matches">
           <p>
-            No entry holds every word of “{query}”. Try fewer words, or{" "}
+            {asked.query
+              ? `No entry is like “${asked.query.slice(0, 80)}”. Try fewer words, or `
+              : "No entry is so. Try fewer filters, or "}
             <a href={url("/marketplace")}>see all</a>.
           </p>
         </Empty>
       </div>
     );
   }
+  const first = (asked.page - 1) * props.pageSize + 1;
   return (
     <div id="results">
+      <Chosen {...props} />
       <p class="help" aria-live="polite">
+        {meant !== null && `No entry has “${asked.query.slice(0, 80)}”. This is for “${meant}”: `}
         {rows.length < total
-          ? `The best ${rows.length} of ${count(total, "entry").replace("entrys", "entries")}`
-          : total === 1
-          ? "1 entry"
-          : `${total} entries`}
+          ? `${first} to ${first + rows.length - 1} of ${entriesOf(total)}`
+          : entriesOf(total)}
       </p>
-      <ul class="cards">
-        {rows.map(({ entry }) => (
-          <li class="card entry">
-            <Tile title={entry.title} />
-            <div>
-              <h2>
-                <a href={url(`/marketplace/${entry.slug}`)}>{entry.title}</a>
-              </h2>
-              <p>{entry.summary}</p>
-              <p class="badges">
-                <span class="badge">{entry.category}</span>
-                <span class="badge">{registryName(entry.package)}</span>
-                {entry.transport.type !== "stdio" && <span class="badge">speaks HTTP</span>}
-                {needsSecret(entry) && <span class="badge">needs a key</span>}
-                <span class="badge">
-                  {entry.network.hosts.length ? "uses the network" : "no network"}
-                </span>
-              </p>
-            </div>
-          </li>
-        ))}
-      </ul>
+      <ul class="cards">{rows.map((row) => <Card row={row} />)}</ul>
+      <Pages asked={asked} total={total} pageSize={props.pageSize} />
     </div>
   );
 }
 
+function entriesOf(n: number): string {
+  return n === 1 ? "1 entry" : `${n.toLocaleString("en")} entries`;
+}
+
+function Card({ row: { entry, obstacle, sourceId, sourceName } }: { row: CatalogRow }) {
+  const url = useUrl();
+  return (
+    <li class={`card entry${obstacle === null ? "" : " listed"}`}>
+      <Tile title={entry.title} />
+      <div>
+        <h2>
+          <a href={url(`/marketplace/${entry.slug}`)}>{entry.title}</a>
+        </h2>
+        <p>{entry.summary}</p>
+        <p class="badges">
+          <span class="badge">{entry.category}</span>
+          {obstacle === null
+            ? (
+              <>
+                <span class="badge">{registryName(entry.package)}</span>
+                {entry.transport.type !== "stdio" && <span class="badge">speaks HTTP</span>}
+                {needsSecret(entry) && <span class="badge">needs a key</span>}
+                <span class="badge">
+                  {usesNetwork(entry) ? "uses the network" : "no network"}
+                </span>
+              </>
+            )
+            : <span class="badge warn">listed, not deployable here</span>}
+          {sourceId !== null && <span class="badge">from {sourceName}</span>}
+        </p>
+        {obstacle !== null && <p class="why">{obstacle}.</p>}
+      </div>
+    </li>
+  );
+}
+
 export interface EntryProps {
-  entry: CatalogEntry;
+  row: CatalogRow;
+  versions: EntryVersion[];
+  entry: ListedEntry;
   asked: AskedInput[];
   /** What its build runs of its own; null: nothing. */
   buildCode: BuildCode | null;
@@ -139,23 +167,35 @@ export function Entry(props: EntryProps) {
       <div class="columns">
         <section aria-labelledby="about">
           <h2 id="about">About</h2>
-          <p>{entry.description}</p>
+          <Notes of={props.row} />
+          <p class="prose">{entry.description || entry.summary}</p>
           <dl class="facts">
             <PackageFacts of={entry.package} />
             {entry.package.registry !== "remote" && <TransportFacts of={entry.transport} />}
             <dt>License</dt>
-            <dd>{entry.license}</dd>
-            <dt>Home page</dt>
-            <dd>
-              <a href={entry.homepage} rel="noreferrer">{entry.homepage}</a>
-            </dd>
+            <dd>{entry.license || "Its source does not say"}</dd>
+            {entry.homepage && (
+              <>
+                <dt>Home page</dt>
+                <dd>
+                  <a href={entry.homepage} rel="noreferrer">{entry.homepage}</a>
+                </dd>
+              </>
+            )}
           </dl>
-          <h2>What it will be allowed</h2>
-          <Allowances entry={entry} buildCode={props.buildCode} />
+          {props.row.obstacle === null && (
+            <>
+              <h2>What it will be allowed</h2>
+              <Allowances entry={entry} buildCode={props.buildCode} />
+            </>
+          )}
+          <EntryOrigin row={props.row} versions={props.versions} />
         </section>
         <section class="card" aria-labelledby="deploy">
           <h2 id="deploy">Deploy</h2>
-          <DeployForm {...props} />
+          {props.row.obstacle === null
+            ? <DeployForm {...props} />
+            : <NotDeployable row={props.row} />}
         </section>
       </div>
     </>
@@ -167,17 +207,21 @@ function Allowances({ entry, buildCode }: Pick<EntryProps, "entry" | "buildCode"
   return (
     <ul class="plain">
       <li>
-        {hosts.length === 0 ? "No network at all." : (
-          <>
-            Network. It says that it needs {hosts.map((host, i) => (
-              <>
-                {i > 0 && ", "}
-                <code>{host}</code>
-              </>
-            ))}, and it reaches nothing else. What it wants besides is refused, and shown on its
-            page.
-          </>
-        )}
+        {hosts.length === 0
+          ? entry.package.registry === "remote"
+            ? "The host of its URL, and nothing else."
+            : "No network at all."
+          : (
+            <>
+              Network. It says that it needs {hosts.map((host, i) => (
+                <>
+                  {i > 0 && ", "}
+                  <code>{host}</code>
+                </>
+              ))}, and it reaches nothing else. What it wants besides is refused, and shown on its
+              page.
+            </>
+          )}
       </li>
       <li>
         No files of this machine. Its own image is read-only; <code>/work</code> and{" "}
@@ -204,7 +248,7 @@ function Allowances({ entry, buildCode }: Pick<EntryProps, "entry" | "buildCode"
           ? "Its Dockerfile runs what it likes while the image is built, with access to the network."
           : buildCode === "install-scripts"
           ? "Its packages run install scripts while the image is built, with access to the network."
-          : entry.package.registry === "oci"
+          : entry.package.registry === "oci" || entry.package.registry === "image"
           ? "Its image is taken as it is, by digest: nothing of it runs before the server does."
           : entry.package.registry === "remote"
           ? "The server itself runs elsewhere: here is an adapter that reaches it and nothing else."
@@ -214,8 +258,12 @@ function Allowances({ entry, buildCode }: Pick<EntryProps, "entry" | "buildCode"
   );
 }
 
-function needsSecret(entry: CatalogEntry): boolean {
-  return [...entry.environment, ...entry.arguments].some((input) =>
-    input.isSecret && input.isRequired
-  );
+function needsSecret(entry: ListedEntry): boolean {
+  return [...entry.environment, ...entry.arguments]
+    .flatMap((input) => [input, ...Object.values(input.variables ?? {})])
+    .some((input) => input.isSecret && input.isRequired);
+}
+
+function usesNetwork({ network, package: wanted }: ListedEntry): boolean {
+  return network.hosts.length > 0 || wanted.registry === "remote";
 }

@@ -1,17 +1,21 @@
-import type { Package } from "../dtma/protocol.ts";
+import type { ListedEntry } from "../models/catalog_entries.ts";
 import { visibleText } from "./visible_text.ts";
+
+type Package = ListedEntry["package"];
 
 const REGISTRIES: Record<Package["registry"], string> = {
   npm: "npm",
   pypi: "PyPI",
   nuget: "NuGet",
   oci: "image",
+  image: "image",
   source: "source",
   remote: "remote",
+  other: "other",
 };
 
 /** Where a package comes from, in a word or two. */
-export function registryName({ registry }: Package): string {
+export function registryName({ registry }: Pick<Package, "registry">): string {
   return REGISTRIES[registry];
 }
 
@@ -23,8 +27,12 @@ export function packageTitle(wanted: Package): string {
       return `${registry} · ${wanted.image}@${wanted.digest.slice(0, 19)}…`;
     case "source":
       return `${registry} · ${visibleText(wanted.location)}@${wanted.revision.slice(0, 12)}…`;
+    case "image":
+      return `${registry} · ${wanted.image}:${wanted.tag}`;
     case "remote":
       return `${registry} · ${visibleText(wanted.url)}`;
+    case "other":
+      return visibleText([wanted.type, wanted.name].filter(Boolean).join(" · "));
     default:
       return `${registry} · ${wanted.name} ${wanted.version}`;
   }
@@ -44,6 +52,15 @@ export function PackageFacts({ of: wanted }: { of: Package }) {
           <dt>Digest</dt>
           <dd>
             <code class="digest">{wanted.digest}</code>
+          </dd>
+        </>
+      )}
+      {wanted.registry === "image" && (
+        <>
+          <dt>Digest</dt>
+          <dd>
+            Looked up when you deploy, and kept from then on: whoever owns the tag cannot put
+            another image in its place.
           </dd>
         </>
       )}

@@ -90,6 +90,34 @@ export function SignIn(props: { mistake?: string; email?: string; next: string }
   );
 }
 
+/** Asks for the code beside the password. */
+export function SignInCode(props: { mistake?: string; next: string }) {
+  const url = useUrl();
+  return (
+    <section class="card door">
+      <h1>
+        <Mark /> One more thing
+      </h1>
+      <p>Your password is right. Your account asks for a code as well.</p>
+      <Mistake>{props.mistake}</Mistake>
+      <form method="post" action={url("/sign-in/code")}>
+        <input type="hidden" name="next" value={props.next} />
+        <Field
+          name="code"
+          label="Code"
+          required
+          autocomplete="one-time-code"
+          help="Six digits from your authenticator app, or one of your backup codes."
+        />
+        <button>Sign in</button>
+      </form>
+      <p>
+        <a href={url("/sign-in")}>Begin again</a>
+      </p>
+    </section>
+  );
+}
+
 /** A page for what went wrong: what happened, and what to do. */
 export function Problem(props: { title: string; message: string; requestId?: string }) {
   const url = useUrl();

@@ -60,6 +60,7 @@ const ConnectionShape = z.object({
   serverName: z.string(),
   serverSlug: z.string(),
   deniesByDefault: z.boolean(),
+  version: z.string().describe("Another one once what was picked or changed is other"),
   picked: z.array(z.string()).nullable().describe("Null: what the agent's default says"),
   tools: z.array(z.object({
     name: z.string(),
@@ -72,6 +73,10 @@ const ConnectionShape = z.object({
 
 const agent = { agent: z.uuid().describe("An agent's id") };
 const connection = { ...agent, server: z.uuid().describe("A server's id") };
+
+const version = z.string().max(64).optional().describe(
+  "The connection's version that the change was made from; left out: whatever it is",
+);
 
 const options = {
   deniesByDefault: AgentShape.shape.deniesByDefault.optional(),
@@ -187,6 +192,7 @@ export const agentOperations = [
     summary: "Read what of a server an agent gets, and how it sees it",
     input: z.strictObject(connection),
     output: ConnectionShape,
+    versionOf: ({ version }) => version,
     run: (asked, input) => read(asked, input),
   }),
   operation({
@@ -200,13 +206,16 @@ export const agentOperations = [
       picked: z.array(z.string().max(1024)).max(1000).nullable().optional().describe(
         "Tools by the server's own names; null: what the agent's default says; left out: as it is",
       ),
+      version,
     }),
     output: ConnectionShape,
-    run: async (asked, { picked, ...connection }) => {
+    basedOn: "version",
+    versionOf: ({ version }) => version,
+    run: async (asked, { picked, version, ...connection }) => {
       const { deps: { db }, bearer: { user } } = asked;
       await connectServer(db, user, connection.agent, connection.server);
       if (picked !== undefined) {
-        await pickTools(db, user, connection.agent, connection.server, picked);
+        await pickTools(db, user, connection.agent, connection.server, picked, version);
       }
       return await read(asked, connection);
     },
@@ -231,12 +240,16 @@ export const agentOperations = [
       ...connection,
       tool: z.string().min(1).max(1024).describe("As its server calls it"),
       ...Change.shape,
+      version,
     }),
     output: ConnectionShape,
-    run: async (asked, { agent, server, tool, ...change }) => {
+    basedOn: "version",
+    versionOf: ({ version }) => version,
+    run: async (asked, { agent, server, tool, version, ...given }) => {
       const { deps: { db }, bearer: { user } } = asked;
       // The model checks that it is JSON, which all that came as JSON is.
-      await changeTool(db, user, agent, server, tool, change as Parameters<typeof changeTool>[5]);
+      const change = given as Parameters<typeof changeTool>[5];
+      await changeTool(db, user, agent, server, tool, change, version);
       return await read(asked, { agent, server });
     },
   }),

@@ -2,14 +2,16 @@ import { z } from "zod";
 import {
   askedInputs,
   buildCodeOf,
-  CatalogEntry,
   findCatalogEntry,
+  ListedEntry,
   searchCatalog,
 } from "../../models/catalog_entries.ts";
 import { cursorOf, placeIn } from "./cursor.ts";
 import { Int, operation, paging, partOf } from "./operation.ts";
 
-const EntrySummary = CatalogEntry.pick({
+const OBSTACLE = "Why it cannot be deployed here; null: it can";
+
+const EntrySummary = ListedEntry.pick({
   slug: true,
   title: true,
   summary: true,
@@ -17,20 +19,24 @@ const EntrySummary = CatalogEntry.pick({
   package: true,
   homepage: true,
   license: true,
-}).extend({ source: z.string() }).meta({ id: "CatalogEntrySummary" });
+}).extend({
+  source: z.string(),
+  obstacle: z.string().nullable().describe(OBSTACLE),
+}).meta({ id: "CatalogEntrySummary" });
 export type EntrySummary = z.infer<typeof EntrySummary>;
 
-export const EntryShape = CatalogEntry.meta({ id: "CatalogEntry" });
+export const EntryShape = ListedEntry.meta({ id: "CatalogEntry" });
 
 const Entry = z.object({
   source: z.string(),
+  obstacle: z.string().nullable().describe(OBSTACLE),
   entry: EntryShape,
   inputs: z.array(z.object({
     field: z.string().describe("What deploying calls it; its name will do as well"),
     name: z.string(),
     label: z.string().optional(),
     description: z.string().optional(),
-    kind: z.enum(["argument", "environment"]),
+    kind: z.enum(["argument", "environment", "url"]),
     isRequired: z.boolean(),
     isSecret: z.boolean(),
     isRepeated: z.boolean().optional(),
@@ -72,7 +78,7 @@ export const catalogOperations = [
       });
       const end = offset + rows.length;
       return {
-        items: rows.map(({ source, entry }) => ({ ...entry, source })),
+        items: rows.map(({ source, obstacle, entry }) => ({ ...entry, source, obstacle })),
         nextCursor: rows.length === limit && end < total ? cursorOf(end) : null,
         total,
         categories,
@@ -88,9 +94,10 @@ export const catalogOperations = [
     input: z.strictObject({ slug: z.string().min(1).max(63) }),
     output: Entry,
     run: async ({ deps: { db }, bearer: { user } }, { slug }) => {
-      const { source, entry } = await findCatalogEntry(db, user, slug);
+      const { source, obstacle, entry } = await findCatalogEntry(db, user, slug);
       return {
         source,
+        obstacle,
         entry,
         inputs: askedInputs(entry).map(({ field, kind, input }) => ({ ...input, field, kind })),
         buildCode: buildCodeOf(entry),

@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { SCOPES } from "../../models/personal_tokens.ts";
-import type { Operation } from "./operation.ts";
+import { needsBasis, type Operation } from "./operation.ts";
 import { OPERATIONS } from "./operations.ts";
 import { Problem, type ProblemKind, PROBLEMS } from "./problems.ts";
 
@@ -152,7 +152,11 @@ function described(
       [status]: {
         description: output ? "Done" : "Done; there is nothing to say",
         ...(operation.versionOf
-          ? { headers: { ETag: { description: "Its generation", schema: { type: "string" } } } }
+          ? {
+            headers: {
+              ETag: { description: "Its version, for If-Match", schema: { type: "string" } },
+            },
+          }
           : {}),
         ...(output
           ? { content: { "application/json": { schema: schemaOf(output, "output", schemas) } } }
@@ -172,7 +176,8 @@ function described(
 }
 
 /** What an operation may be refused with. */
-function problemsOf({ method, path, basedOn, input }: Operation): ProblemKind[] {
+function problemsOf(operation: Operation): ProblemKind[] {
+  const { method, path, basedOn, input } = operation;
   const hasInput = Object.keys(input.shape).length > 0;
   return [
     ...(method === "GET" || method === "DELETE"
@@ -182,7 +187,8 @@ function problemsOf({ method, path, basedOn, input }: Operation): ProblemKind[] 
     "forbidden",
     ...(path.includes("{") ? ["not-found"] as const : []),
     ...(method === "GET" ? [] : ["conflict"] as const),
-    ...(basedOn ? ["stale", "unconditional"] as const : []),
+    ...(basedOn ? ["stale"] as const : []),
+    ...(needsBasis(operation) ? ["unconditional"] as const : []),
     ...(hasInput ? ["invalid"] as const : []),
     "too-many",
     "internal",

@@ -37,10 +37,10 @@ export interface Operation {
   status: 200 | 201 | 204;
   /** It makes something new each time: a request with an Idempotency-Key does so once. */
   isCreating: boolean;
-  /** The member that says which generation a change was made from; over HTTP also If-Match. */
+  /** The member that says of which version a change was made; over HTTP also If-Match. */
   basedOn?: string;
   /** The version of what is answered, for ETag. */
-  versionOf?(output: unknown): number;
+  versionOf?(output: unknown): number | string;
   run(asked: Asked, input: Record<string, unknown>): Promise<unknown>;
 }
 
@@ -58,7 +58,7 @@ export function operation<Input extends z.ZodObject, Output extends z.ZodType | 
       input: Input;
       output?: Output;
       isCreating?: boolean;
-      versionOf?(output: z.output<NonNullable<Output>>): number;
+      versionOf?(output: z.output<NonNullable<Output>>): number | string;
       run(
         asked: Asked,
         input: z.output<Input>,
@@ -71,6 +71,11 @@ export function operation<Input extends z.ZodObject, Output extends z.ZodType | 
     ...said,
     output: output ?? null,
   } as Operation;
+}
+
+/** Whether a change has to say what it was made from. */
+export function needsBasis({ input, basedOn }: Pick<Operation, "input" | "basedOn">): boolean {
+  return basedOn !== undefined && !input.shape[basedOn].safeParse(undefined).success;
 }
 
 /** What an operation answers, as its schema has it. */

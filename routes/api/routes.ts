@@ -7,7 +7,7 @@ import { limits } from "../../mcp/limits.ts";
 import { bearerOfToken, type TokenBearer } from "../../models/personal_tokens.ts";
 import { onceFor } from "../../models/repeatable_requests.ts";
 import type { Deps, Env } from "../deps.ts";
-import { answerOf, type Operation } from "./operation.ts";
+import { answerOf, needsBasis, type Operation } from "./operation.ts";
 import { asksByQuery, openApi, pathMembers } from "./openapi.ts";
 import { OPERATIONS } from "./operations.ts";
 import { ApiProblem, invalidInput, problemOf } from "./problems.ts";
@@ -155,7 +155,7 @@ async function inputOf(
     }
     given[member] = c.req.param(member);
   }
-  if (basedOn) readCondition(c, given, basedOn);
+  if (basedOn) readCondition(c, given, operation);
   const parsed = input.safeParse(given);
   if (!parsed.success) {
     // What is no id at all is the id of nothing.
@@ -170,15 +170,16 @@ async function inputOf(
 }
 
 /** What the change was made from: If-Match, or the member itself. */
-function readCondition(c: Context, given: Record<string, unknown>, member: string) {
+function readCondition(c: Context, given: Record<string, unknown>, operation: Operation) {
+  const member = operation.basedOn!, schema = operation.input.shape[member];
   const tag = c.req.header("if-match");
   if (tag !== undefined) {
-    const version = /^"(\d{1,10})"$/.exec(tag.trim())?.[1];
+    const version = /^"([0-9a-f]{1,64})"$/.exec(tag.trim())?.[1];
     if (version === undefined) {
       throw new ApiProblem("stale", "If-Match has to be one ETag, as it was answered");
     }
-    given[member] = Number(version);
-  } else if (given[member] === undefined) {
+    given[member] = schema.safeParse(version).success ? version : Number(version);
+  } else if (given[member] === undefined && needsBasis(operation)) {
     throw new ApiProblem(
       "unconditional",
       `Send If-Match with the ETag, or ${member}, of what the change was made from`,

@@ -21,7 +21,7 @@ const EventShape = z.object({
   id: z.string(),
   serverId: z.uuid().nullable(),
   at: z.iso.datetime(),
-  layer: z.enum(["request", "image", "container", "handshake", "tools", "toolbox"]),
+  layer: z.enum(["request", "image", "container", "handshake", "tools", "toolbox", "workspace"]),
   level: z.enum(["info", "warning", "error"]),
   message: z.string(),
   actorName: z.string().nullable().describe("The person who caused it, if one did"),

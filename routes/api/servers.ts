@@ -4,6 +4,7 @@ import { type AskedInput, askedInputs, findCatalogEntry } from "../../models/cat
 import { Invalid } from "../../models/errors.ts";
 import { headerNameField, REMOTE_HEADERS, remoteEntry } from "../../models/remote_servers.ts";
 import { BUILD_CONSENT } from "../../models/server_form.ts";
+import { digestsBy } from "../../models/image_digests.ts";
 import { ServerOptions } from "../../models/server_options.ts";
 import {
   deployEntry,
@@ -182,22 +183,29 @@ export const serverOperations = [
     isCreating: true,
     versionOf: ({ generation }) => generation,
     run: async (asked, input) => {
-      const { deps: { db, secretsKey }, bearer: { user, workspace }, idempotencyKey } = asked;
+      const { deps, bearer: { user, workspace }, idempotencyKey } = asked;
+      const { db, secretsKey, outside } = deps;
       const { entry } = await findCatalogEntry(db, user, input.entry);
       const { name, toolboxId, label } = input;
-      const made = await deployServer(db, user, {
-        workspaceId: workspace.id,
-        slug: input.entry,
-        name,
-        toolboxId,
-        label,
-        idempotencyKey,
-        form: {
-          ...fieldsOf(askedInputs(entry), input.inputs),
-          ...optionFields(input.options),
-          [BUILD_CONSENT]: String(input.agreesToBuildCode),
+      const made = await deployServer(
+        db,
+        user,
+        {
+          workspaceId: workspace.id,
+          slug: input.entry,
+          name,
+          toolboxId,
+          label,
+          idempotencyKey,
+          form: {
+            ...fieldsOf(askedInputs(entry), input.inputs),
+            ...optionFields(input.options),
+            [BUILD_CONSENT]: String(input.agreesToBuildCode),
+          },
         },
-      }, secretsKey);
+        secretsKey,
+        digestsBy(outside),
+      );
       return await read(asked, made.serverId);
     },
   }),

@@ -7,13 +7,12 @@ create table mooring.repeatable_requests (
   workspace_id uuid not null,
   user_id uuid not null,
   key text not null check (length(key) between 1 and 255),
-  -- A hash of what was asked: another request must not have the key.
-  request_hash text not null,
-  -- The answer, null while the request is under way. It may hold a token that is shown once, so it is
-  -- sealed like a secret and bound to this row.
-  key_id text,
-  iv bytea,
-  ciphertext bytea,
+  -- A hash of what was asked, which other requests must not have the key of, and the answer once there is
+  -- one. The first may be of a secret, and the second hold a token that is shown once: so both are sealed
+  -- like a secret, and bound to this row.
+  key_id text not null,
+  iv bytea not null,
+  ciphertext bytea not null,
   at timestamptz not null default now(),
   unique (workspace_id, user_id, key),
   foreign key (workspace_id, user_id) references public.members (workspace_id, user_id) on delete cascade
@@ -23,16 +22,17 @@ alter table mooring.repeatable_requests enable row level security;
 alter table mooring.repeatable_requests force row level security;
 
 -- Takes a key, or says who has it: the row's id is the given one for whoever took it.
-create function mooring.begin_repeatable_request(new_id uuid, workspace uuid, person uuid, of_key text, hash text)
-returns table (id uuid, request_hash text, key_id text, iv bytea, ciphertext bytea)
+create function mooring.begin_repeatable_request(new_id uuid, workspace uuid, person uuid, of_key text,
+  sealed_with text, sealed_iv bytea, sealed bytea)
+returns table (id uuid, key_id text, iv bytea, ciphertext bytea)
 language plpgsql security definer set search_path = '' as $$
 begin
   delete from mooring.repeatable_requests r where r.at < now() - interval '1 day';
-  insert into mooring.repeatable_requests as r (id, workspace_id, user_id, key, request_hash)
-  values (new_id, workspace, person, of_key, hash)
+  insert into mooring.repeatable_requests as r (id, workspace_id, user_id, key, key_id, iv, ciphertext)
+  values (new_id, workspace, person, of_key, sealed_with, sealed_iv, sealed)
   on conflict on constraint repeatable_requests_workspace_id_user_id_key_key do nothing;
   return query
-    select r.id, r.request_hash, r.key_id, r.iv, r.ciphertext from mooring.repeatable_requests r
+    select r.id, r.key_id, r.iv, r.ciphertext from mooring.repeatable_requests r
     where r.workspace_id = workspace and r.user_id = person and r.key = of_key;
 end $$;
 

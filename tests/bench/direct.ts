@@ -1,8 +1,10 @@
 /** The ways without Mooring: the server's pipe itself, and the least HTTP hop before it. */
 
 /** Something that makes one call and says whether its answer was right. */
-export interface Caller extends AsyncDisposable {
+export interface Caller {
   call(): Promise<boolean>;
+  /** The processes whose CPU time is a call's, by what they are called. */
+  processes?: Record<string, number>;
 }
 
 /** The message that is echoed, and what the answer must hold. */
@@ -22,7 +24,7 @@ const INITIALIZE = {
 /** A stdio server started here, with many calls in flight by their ids. */
 export async function pipe(
   script: string,
-): Promise<Caller & { ask(body: string): Promise<string> }> {
+): Promise<Caller & AsyncDisposable & { ask(body: string): Promise<string> }> {
   const child = new Deno.Command("node", {
     args: [script],
     stdin: "piped",
@@ -65,7 +67,7 @@ export async function pipe(
 }
 
 /** The ideal forwarder, as a process of its own. */
-export function forwarder(script: string): Promise<Caller> {
+export function forwarder(script: string): Promise<Hop> {
   return hop("./forwarder.ts", [script]);
 }
 
@@ -73,12 +75,17 @@ export function forwarder(script: string): Promise<Caller> {
 export function dataPathHops(
   script: string,
   how: "fetch" | "direct" | "tunnel",
-): Promise<Caller> {
+): Promise<Hop> {
   return hop("./app_hop.ts", [how, script]);
 }
 
+/** A way that any message can be sent by. */
+export interface Hop extends Caller, AsyncDisposable {
+  post(body: string): Promise<string>;
+}
+
 /** A process of its own that takes POSTs and prints where. */
-async function hop(module: string, args: string[]): Promise<Caller> {
+async function hop(module: string, args: string[]): Promise<Hop> {
   const path = new URL(module, import.meta.url).pathname;
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--quiet", "--no-check", path, ...args],
@@ -88,9 +95,11 @@ async function hop(module: string, args: string[]): Promise<Caller> {
   }).spawn();
   const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
   const url = (await reader.read()).value!.trim();
+  const post = async (body: string) => await (await fetch(url, { method: "POST", body })).text();
   return {
-    call: async () =>
-      (await (await fetch(url, { method: "POST", body: callOf("echo") })).text()).includes(MESSAGE),
+    processes: { hop: child.pid },
+    post,
+    call: async () => (await post(callOf("echo"))).includes(MESSAGE),
     async [Symbol.asyncDispose]() {
       child.kill("SIGTERM");
       await child.status;

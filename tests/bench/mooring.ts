@@ -1,10 +1,11 @@
 /** The real thing: `main.ts` with its DTMA and a real container, driven by its own forms. */
 import { Docker } from "../../dtma/docker.ts";
 import { freePort } from "../free_port.ts";
+import { residentMb } from "./cpu.ts";
 import { type Caller, callOf, isRight } from "./direct.ts";
 import { bareContainer } from "./start.ts";
 
-export interface Mooring extends Caller {
+export interface Mooring extends Caller, AsyncDisposable {
   /** Deploys once more and removes it again; milliseconds from the form to the tools being listed. */
   deployToTools(): Promise<number>;
   /** Runs the same image bare; milliseconds from create to the answered `initialize`. */
@@ -88,6 +89,7 @@ export async function startMooring(): Promise<Mooring> {
         app: await residentMb(child.pid),
         DTMA: await residentMb(await childOf(child.pid)),
       }),
+      processes: { app: child.pid, DTMA: await childOf(child.pid) },
       [Symbol.asyncDispose]: stop,
     };
   } catch (error) {
@@ -209,15 +211,13 @@ async function isReady(base: string): Promise<boolean> {
   }
 }
 
-async function residentMb(pid: number): Promise<number> {
-  const status = await Deno.readTextFile(`/proc/${pid}/status`);
-  return Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024;
-}
-
+/** The DTMA that an app started; it may have other children, such as a build. */
 async function childOf(pid: number): Promise<number> {
-  return Number(
-    (await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`)).trim().split(" ")[0],
-  );
+  const children = await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`);
+  for (const child of children.trim().split(" ").map(Number)) {
+    if ((await Deno.readTextFile(`/proc/${child}/cmdline`)).includes("dtma/main.ts")) return child;
+  }
+  throw new Error("The app has no DTMA");
 }
 
 function sleep(ms: number): Promise<void> {

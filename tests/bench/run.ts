@@ -6,22 +6,32 @@
  *   links    its way from app to DTMA alone, over a fetch, a direct link and a tunnel (no Docker)
  *   start    a container under the policy up to `initialize`, beside `docker run` of its image
  *   deploys  from the click to the tools being listed, image present
+ *   catalog  searches and pages of a marketplace with 10,000 entries (no Docker)
  *   many     fifty servers deployed at once, and what each costs the DTMA
+ *   lists    tools/list of 1,000 tools from 50 servers (no Docker, as the next three)
+ *   agents   calls of 1, 50 and 500 agents
+ *   large    a result of 1 MiB
+ *   sessions 1,000 sessions opened and kept
+ *   peers    other gateways that npm has, beside the least HTTP hop and Mooring without Docker
  *
- * Options: `--only calls,start` for some of these, `--quick` for fewer rounds. All but `links` need a
- * Docker Engine. How long until all is as it was after a fault is measured by `deno task chaos`.
+ * Options: `--only calls,start` for some of these, `--quick` for fewer rounds. Those that run containers
+ * need a Docker Engine. How long until all is as it was after a fault is measured by `deno task chaos`.
  */
 import { parseArgs } from "node:util";
 import { ensureEngine } from "../../engine.ts";
 import { serverEverything } from "../dtma/stdio_server.ts";
 import { type Caller, forwarder, pipe } from "./direct.ts";
+import { measureCatalog } from "./catalog.ts";
 import { measureLinks } from "./links.ts";
 import { printRatio, printRounds, printTimes, rounds } from "./load.ts";
 import { type Mooring, startMooring } from "./mooring.ts";
 import { measureSandbox } from "./sandbox.ts";
+import { measurePeers } from "./peers.ts";
 import { measureStart } from "./start.ts";
+import { measureToolbelts, TOOLBELT_PARTS } from "./toolbelts.ts";
 
-const PARTS = ["calls", "links", "start", "deploys", "sandbox", "many"] as const;
+const CONTAINER_PARTS = ["calls", "start", "deploys", "sandbox", "many"] as const;
+const PARTS = [...CONTAINER_PARTS, "links", "catalog", ...TOOLBELT_PARTS, "peers"] as const;
 type Part = typeof PARTS[number];
 
 const { values } = parseArgs({
@@ -38,7 +48,7 @@ if (unknown !== undefined) {
 const isAsked = (part: Part) => asked.includes(part);
 const ROUNDS = isQuick ? 3 : 7;
 
-const needsEngine = PARTS.some((part) => part !== "links" && isAsked(part));
+const needsEngine = CONTAINER_PARTS.some(isAsked);
 const engine = needsEngine
   ? await ensureEngine({ install: false, log: console.log, logDirectory: "/tmp" })
   : null;
@@ -52,6 +62,9 @@ console.log(
 );
 
 if (isAsked("links")) await measureLinks({ count: ROUNDS, isQuick });
+if (TOOLBELT_PARTS.some(isAsked)) await measureToolbelts(isAsked, { count: ROUNDS, isQuick });
+if (isAsked("peers")) await measurePeers({ count: ROUNDS, isQuick });
+if (isAsked("catalog")) await measureCatalog(isQuick ? 20 : 100);
 if (isAsked("start")) await measureStart({ count: isQuick ? 5 : 20 });
 if (isAsked("sandbox")) await measureSandbox(isQuick ? 3 : 10);
 if (isAsked("calls") || isAsked("deploys") || isAsked("many")) {

@@ -519,7 +519,8 @@ Deno.test({
     const { id, result } = await answered.json();
     assert.deepEqual([id, result.content[0].text], ["__proto__", "hi"]);
     assert.equal("a" in {}, false);
-    assert.deepEqual(bridge.logged, [], "none of it is Mooring's own failure");
+    const failures = bridge.logged.filter((line) => !line.includes(" Request "));
+    assert.deepEqual(failures, [], "none of it is Mooring's own failure");
   },
 });
 

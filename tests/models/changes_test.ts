@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { Changes } from "../../models/changes.ts";
-import type { Change } from "../../models/db.ts";
+import type { Change, Database } from "../../models/db.ts";
 import { deployServer, removeServer } from "../../models/servers.ts";
 import { KINDS, openWorld, testKey } from "./databases.ts";
 
 Deno.test("Changes wakes every reader at each tick where the database cannot notify", async () => {
-  const changes = new Changes({ listen: null }, 20);
+  const changes = new Changes({ listen: null } as unknown as Database, 20);
   const subscription = changes.subscribe(() => false);
   assert.equal(await subscription.next(5000), true);
   await changes.close();
@@ -14,7 +14,9 @@ Deno.test("Changes wakes every reader at each tick where the database cannot not
 });
 
 Deno.test("Changes outlives a database that does not listen", async () => {
-  const changes = new Changes({ listen: () => Promise.reject(new Error("away")) });
+  const changes = new Changes(
+    { listen: () => Promise.reject(new Error("away")) } as unknown as Database,
+  );
   assert.equal(await changes.subscribe(() => true).next(20), false);
   await changes.close();
 });
@@ -38,6 +40,16 @@ for (const kind of KINDS) {
           form: {},
           idempotencyKey: crypto.randomUUID(),
         }, testKey)).serverId;
+
+      await t.step("untoldMs tells once a probe came back, and wakes nobody by it", async () => {
+        let isWoken = false;
+        const stop = changes.watch(({ table }) => table === "probe", () => isWoken = true);
+        while (!Number.isFinite(changes.untoldMs())) {
+          await new Promise((resolve) => setTimeout(resolve, 10));
+        }
+        stop();
+        assert.equal(isWoken, false);
+      });
 
       await t.step("next wakes the readers whose change it is, and no other", async () => {
         const seen: Change[] = [];

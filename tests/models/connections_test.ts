@@ -6,7 +6,7 @@ import { connectServer, createAgent, setAgentOptions } from "../../models/agents
 import { changeTool, getConnection, listConnections, pickTools } from "../../models/connections.ts";
 import { Forbidden, Invalid, NotFound } from "../../models/errors.ts";
 import { deployServer } from "../../models/servers.ts";
-import { rankTools } from "../../models/tool_ranking.ts";
+import { indexTools, rankTools } from "../../models/tool_ranking.ts";
 import { toolbeltOf } from "../../models/toolbelts.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { approveTools, listTools } from "../../models/tools.ts";
@@ -146,14 +146,12 @@ for (const kind of KINDS) {
       await t.step(
         "rankTools finds by name, title, description and arguments, best first",
         async () => {
+          const index = await indexTools(
+            db,
+            TOOLS.map((definition) => ({ name: definition.name, definition })),
+          );
           const ranked = async (query: string, limit = 10) =>
-            (await rankTools(
-              db,
-              TOOLS.map((definition) => ({ name: definition.name, definition })),
-              query,
-              limit,
-            ))
-              .map((index) => TOOLS[index].name);
+            (await rankTools(db, index, query, limit)).map((at) => TOOLS[at].name);
           assert.deepEqual(await ranked("create an issue"), ["createIssue", "search"]);
           assert.deepEqual(await ranked("create an issue", 1), ["createIssue"]);
           assert.deepEqual(await ranked("reading files"), ["read_file"]);

@@ -4,6 +4,10 @@ import type { Sql } from "../../models/db.ts";
 import { deployServer } from "../../models/servers.ts";
 import { connectServer, createAgent, createToken, revokeToken } from "../../models/agents.ts";
 import { createPersonalToken, revokePersonalToken } from "../../models/personal_tokens.ts";
+import { writeEntry } from "../../models/catalog_sources.ts";
+import { syncDueSources } from "../../models/catalog_sync.ts";
+import { createLog } from "../../models/log.ts";
+import { invite } from "../../models/invitations.ts";
 import { openSession } from "../../models/sessions.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { startTrialRun } from "../../models/trial_runs.ts";
@@ -37,7 +41,9 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
   // Of a person's profile: those who share a workspace with them.
   profiles: { select: PEOPLE, insert: [], update: [], delete: [] },
   workspaces: { select: PEOPLE, insert: [], update: ["owner"], delete: [] },
+  // Nobody writes members or invitations but by their functions: workspaces_test.ts.
   members: { select: PEOPLE, insert: [], update: [], delete: [] },
+  invitations: { select: ["owner"], insert: [], update: [], delete: [] },
   toolboxes: {
     select: [...PEOPLE, "own agent", "own toolbox"],
     insert: ["owner"],
@@ -63,6 +69,11 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: [],
     delete: [],
   },
+  // Catalog sources are owners' and admins'; what comes of them is written by the app itself.
+  catalog_sources: { select: PEOPLE, insert: ["owner"], update: ["owner"], delete: ["owner"] },
+  catalog_documents: { select: PEOPLE, insert: ["owner"], update: ["owner"], delete: ["owner"] },
+  catalog_entry_versions: { select: PEOPLE, insert: [], update: [], delete: [] },
+  catalog_broken_entries: { select: PEOPLE, insert: [], update: [], delete: [] },
   servers: {
     select: [...PEOPLE, "own agent", "own toolbox"],
     insert: MEMBERS,
@@ -171,6 +182,7 @@ for (const kind of KINDS) {
         form: { "env.GITHUB_PERSONAL_ACCESS_TOKEN": "ghp_secret" },
         idempotencyKey: crypto.randomUUID(),
       }, testKey);
+      await invite(db, user, workspaceId, { role: "member", days: "7" });
       const agentId = await createAgent(db, user, workspaceId, "Agent");
       const token = await createToken(db, user, agentId, { name: "t", expiresInDays: null });
       await revokeToken(db, user, agentId, token.id); // the one update there is of a token
@@ -244,6 +256,18 @@ for (const kind of KINDS) {
             name: "Y",
           })
         }`);
+      const { sourceId } = await writeEntry(
+        db,
+        user,
+        workspaceId,
+        '{"name":"com.example/x","description":"x","version":"1.0.0","packages":[]}',
+      );
+      const outside = () => Promise.reject(new Error("Nothing is fetched"));
+      const log = createLog("text", () => {});
+      await syncDueSources({ db, log, outside }, { sourceId });
+      await owner`
+        insert into public.catalog_broken_entries (source_id, workspace_id, place, reason, raw, seen_in)
+        values (${sourceId}, ${workspaceId}, 'x', 'x', 'x', 1)`;
       await startTrialRun(db, user, { serverId, tool: "echo", args: {} });
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
@@ -337,6 +361,9 @@ for (const kind of KINDS) {
             tools: "server_id",
             definitions: "server_id",
             connections: "server_id",
+            catalog_documents: "source_id",
+            catalog_entry_versions: "entry_id",
+            catalog_broken_entries: "source_id",
           }[table] ?? "id";
           return (await sql`select ${sql(column)} from ${name} where ${where}`).length;
         }
@@ -374,6 +401,14 @@ for (const kind of KINDS) {
         profiles: () => ({ user_id: stranger.userId, email: "x" }),
         workspaces: () => ({ id: v7(), name: "x" }),
         members: () => ({ workspace_id: workspaceId, user_id: stranger.userId, role: "owner" }),
+        invitations: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          role: "admin",
+          token_hash: v7(),
+          created_by: user.userId,
+          expires_at: new Date(),
+        }),
         toolboxes: () => ({ id: v7(), workspace_id: workspaceId, name: "x" }),
         catalog_entries: (sql) => ({
           id: v7(),
@@ -381,6 +416,35 @@ for (const kind of KINDS) {
           source: "x",
           slug: "x",
           entry: sql.json({}),
+        }),
+        catalog_sources: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          slug: "x",
+          name: "x",
+          kind: "written",
+        }),
+        catalog_documents: () => ({
+          source_id: sourceId,
+          workspace_id: workspaceId,
+          path: "x",
+          body: "x",
+        }),
+        catalog_entry_versions: (sql) => ({
+          entry_id: v7(),
+          workspace_id: workspaceId,
+          hash: "x",
+          version: "x",
+          entry: sql.json({}),
+          raw: "x",
+        }),
+        catalog_broken_entries: () => ({
+          source_id: sourceId,
+          workspace_id: workspaceId,
+          place: "y",
+          reason: "x",
+          raw: "x",
+          seen_in: 1,
         }),
         servers: () => ({
           id: v7(),
@@ -639,6 +703,7 @@ for (const kind of KINDS) {
           ["connection_secrets", "ciphertext"],
           ["personal_tokens", "token_hash"],
           ["toolboxes", "enrolment_hash"],
+          ["invitations", "token_hash"],
         ];
         for (const [table, column] of columns) {
           for (const asker of ["owner", "own agent", "nobody"] as Asker[]) {
@@ -670,10 +735,17 @@ for (const kind of KINDS) {
             and r.rolname in ('anon', 'authenticated', 'mooring_agent', 'mooring_toolbox')
             and has_function_privilege(r.oid, p.oid, 'execute')
             and p.proname not in ('claim', 'agent_id', 'toolbox_id', 'workspaces_as')
+            -- Finds in a person's own workspaces alone: catalog_search_test.ts.
+            and (p.proname, r.rolname) not in
+              (('search_catalog', 'authenticated'), ('catalog_words_like', 'authenticated'))
             -- A toolbox's own, for its own servers: toolboxes_test.ts.
             and (p.proname, r.rolname) <> ('roll_back', 'mooring_toolbox')
             -- Tells members alone of their own workspace's forms: servers_test.ts.
-            and (p.proname, r.rolname) <> ('server_of_deploy', 'authenticated')`;
+            and (p.proname, r.rolname) <> ('server_of_deploy', 'authenticated')
+            -- Each asks who asks, under the workspace's lock: workspaces_test.ts.
+            and not (r.rolname = 'authenticated' and p.proname in ('create_workspace', 'delete_workspace',
+              'set_role', 'remove_member', 'transfer_workspace', 'invite', 'revoke_invitation',
+              'accept_invitation'))`;
         assert.deepEqual([...open], []);
       });
 

@@ -69,6 +69,15 @@ Deno.test("mcpRoutes asks once for a token that many requests bring", async () =
   assert.equal(mcp.asked(), 1);
 });
 
+Deno.test("mcpRoutes' answers are no page, whatever they are", async () => {
+  const mcp = open(() => Promise.resolve(GOOD));
+  for (const answer of [await mcp.ping(), await mcp.ping({ authorization: "Bearer wrong" })]) {
+    assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
+    assert.match(answer.headers.get("content-security-policy")!, /default-src 'none'/);
+    assert.match(answer.headers.get("strict-transport-security")!, /max-age/);
+  }
+});
+
 Deno.test("mcpRoutes forgets a verdict when its token is revoked, also one on its way", async () => {
   let verdict: Verdict | null = GOOD;
   const reads: PromiseWithResolvers<void>[] = [];

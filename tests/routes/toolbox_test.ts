@@ -87,6 +87,7 @@ async function openControl() {
   return {
     ...world,
     appSigningKey,
+    changes,
     logged,
     key,
     base,
@@ -209,6 +210,20 @@ Deno.test({
       await assert.rejects(poll, { name: "AbortError" });
       // It holds neither the database nor the others up.
       assert.equal((await desired(version, 0)).status, 200);
+    });
+
+    await t.step("polls that say different things of the host do not wake each other", async () => {
+      let count = 0;
+      const stop = control.changes.watch(({ table }) => table === "toolboxes", () => count++);
+      const saying = (clockOffsetMs: number) =>
+        send("/toolbox/desired", {
+          facts: { ...facts, clockOffsetMs },
+          haveVersion: version,
+          waitMs: 700,
+        });
+      await Promise.all([saying(1), saying(2), saying(3)]);
+      stop();
+      assert.equal(count, 3);
     });
 
     await t.step("desired refuses malformed requests", async () => {

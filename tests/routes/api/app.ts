@@ -48,10 +48,14 @@ export async function openApi() {
   const { db, owner, user, workspaceId, toolboxId, enrolmentToken, identity } = world;
   const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
   const routes = new Map<string, Route>();
+  let held: Promise<void> = Promise.resolve();
   const toolbox = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen: () => {} },
     dataPath({
-      logOf: () => Promise.resolve("started\nan Error\n"),
+      logOf: async () => {
+        await held;
+        return "started\nan Error\n";
+      },
       bomOf: () => Promise.resolve({ bomFormat: "CycloneDX", components: [] }),
       reach: (id) => Promise.resolve(routes.get(id) ?? { unavailable: "It is not here" }),
       appPublicKey: () => appSigningKey.publicKey,
@@ -200,6 +204,12 @@ export async function openApi() {
       return process;
     },
     report,
+    /** The toolbox answers for no log until what is returned is called. */
+    holdLogs(): () => void {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      held = promise;
+      return resolve;
+    },
     /** A path of the pages, as a person who is signed in gets it. */
     async page(path: string, cookie: string) {
       return await (await fetch(baseUrl.origin + path, { headers: { cookie } })).text();

@@ -224,7 +224,16 @@ Deno.test({
       const bad = await ask("change_tool", { agent, server, tool: tool.name, name: "a b" });
       assert.equal(bad.status, 422);
       assert.equal(bad.body.errors[0].pointer, "#/name");
-      assert.equal((await does("get_connection", { agent, server })).picked.length, 1);
+      const now = await ask("get_connection", { agent, server });
+      assert.equal(now.body.picked.length, 1);
+      const basis = { "if-match": now.headers.get("etag")! };
+      const first = await ask("connect_server", { agent, server, picked: [] }, { headers: basis });
+      assert.equal(first.status, 200, first.text);
+      const late = await ask("connect_server", { agent, server, picked: null }, { headers: basis });
+      assert.equal(late.status, 412, "somebody else's change came between");
+      const stale = { agent, server, tool: tool.name, version: now.body.version };
+      assert.equal((await ask("change_tool", stale)).status, 409);
+      assert.deepEqual((await ask("get_connection", { agent, server })).body.picked, []);
       assert.deepEqual((await does("list_calls", { agent })).items, []);
       await does("disconnect_server", { agent, server });
       assert.equal((await ask("get_connection", { agent, server })).status, 404);

@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { after } from "../../dtma/deadlines.ts";
+
+Deno.test("after calls in order of the times, and leaves no timer", async () => {
+  const seen: string[] = [];
+  const all = Promise.withResolvers<void>();
+  after(40, () => {
+    seen.push("late");
+    all.resolve();
+  });
+  after(10, () => {
+    seen.push("first");
+    // In the midst of the queue's own turn.
+    after(10, () => seen.push("of the first"));
+  });
+  after(10, () => seen.push("second"));
+  await all.promise;
+  assert.deepEqual(seen, ["first", "second", "of the first", "late"]);
+});
+
+Deno.test("a deadline that is cancelled does not come, however often it is", async () => {
+  const seen: string[] = [];
+  const first = after(10, () => seen.push("first"));
+  first.cancel();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const second = after(10, resolve);
+  const third = after(10, () => seen.push("third"));
+  third.cancel();
+  first.cancel();
+  await promise;
+  second.cancel();
+  assert.deepEqual(seen, []);
+});
