@@ -53,7 +53,11 @@ export function connectionRoutes({ db, secretsKey }: Deps) {
     })
     .get(TOOL, async (c) => {
       const props = await load(c);
-      return page(c, titleOf(props.connection), <ToolChangePage {...props} />);
+      return page(
+        c,
+        `${c.req.param("name")}, ${titleOf(props.connection)}`,
+        <ToolChangePage {...props} />,
+      );
     })
     .post(TOOL, async (c) => {
       const { id, server, name } = c.req.param();
@@ -67,9 +71,12 @@ export function connectionRoutes({ db, secretsKey }: Deps) {
       } catch (error) {
         if (!(error instanceof Invalid)) throw error;
         const again = { ...props, values: form, mistakes: error.fields, mistake: error.message };
-        return isFragment
-          ? fragment(c, <ToolChangeForm {...again} />, 422)
-          : page(c, titleOf(props.connection), <ToolChangePage {...again} />, 422);
+        return isFragment ? fragment(c, <ToolChangeForm {...again} />, 422) : page(
+          c,
+          `${c.req.param("name")}, ${titleOf(props.connection)}`,
+          <ToolChangePage {...again} />,
+          422,
+        );
       }
       if (isFragment) return fragment(c, <ToolChangeForm {...await load(c)} isSaved />);
       return goTo(c, `/agents/${id}/connections/${server}`, "belt-saved");
