@@ -363,7 +363,7 @@ const OUTCOMES: Record<Call["outcome"], string> = {
 export function CallTable({ calls, withAgent = false }: { calls: Call[]; withAgent?: boolean }) {
   const url = useUrl();
   return (
-    <div class="table" role="region" aria-label="Calls" tabindex={0}>
+    <div class="table" role="region" aria-label="Each call" tabindex={0}>
       <table>
         <thead>
           <tr>
