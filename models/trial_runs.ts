@@ -129,7 +129,7 @@ export async function listTrialRuns(
     ...await sql<PastRun[]>`
       select id, ${stateOf(sql)} as state, duration_ms as "durationMs", started_at as "startedAt",
         left(arguments, 200) as "argumentsStart",
-        coalesce(outcome like '{"error"%' or outcome like '%"isError":true%', false) as "isError"
+        is_error as "isError"
       from trial_runs where server_id = ${serverId} and tool = ${tool}
       order by started_at desc, id desc limit ${RUNS_LIMIT}`,
   ]);
@@ -225,10 +225,13 @@ export async function endTrialRun(
 ): Promise<void> {
   const text = outcome && JSON.stringify(outcome).toWellFormed();
   const isKept = text !== null && new TextEncoder().encode(text).length <= OUTCOME_LIMIT_BYTES;
+  const isError = outcome?.error !== undefined || outcome?.result?.isError === true;
   await db.asUser(user, (sql) =>
     sql`
       update trial_runs set state = ${outcome ? "ended" : "cancelled"},
-        outcome = ${isKept ? text : null}, questions = '[]', duration_ms = ${durationMs},
+        outcome = ${
+      isKept ? text : null
+    }, is_error = ${isError}, questions = '[]', duration_ms = ${durationMs},
         seen_at = now(), ended_at = now()
       where id = ${id}`);
 }

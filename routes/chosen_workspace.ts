@@ -5,8 +5,8 @@ import type { Env } from "./deps.ts";
 const NAME = "mooring_workspace";
 
 /** The workspace that the browser last chose; whether the person is in it is not known here. */
-export function chosenWorkspace(c: Context<Env>): string | undefined {
-  return getCookie(c, NAME) ?? getCookie(c, NAME, "host");
+export function chosenWorkspace(c: Context<Env>, baseUrl: URL): string | undefined {
+  return baseUrl.protocol === "https:" ? getCookie(c, NAME, "host") : getCookie(c, NAME);
 }
 
 /** Has the browser's next requests be about a workspace. */

@@ -1,7 +1,7 @@
 /** JSON as a person writes it, with the place of a mistake: engines tell it for some mistakes alone. */
 
-// deno-lint-ignore no-control-regex
 const TOKEN =
+  // deno-lint-ignore no-control-regex
   /[ \t\n\r]*(?:([{}[\],:])|("(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")|(-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])|(?:true|false|null)(?!\w)))/y;
 
 /** @throws {SyntaxError} "Line 2, column 5: …" where the text is no JSON */

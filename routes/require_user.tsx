@@ -11,7 +11,7 @@ import { basePathOf, page } from "./render.tsx";
  *
  * Their workspace is the one they chose, as long as they are in it, or their oldest.
  */
-export function requireUser({ db, identity }: Deps) {
+export function requireUser({ db, identity, baseUrl }: Deps) {
   return createMiddleware<Env>(async (c, next) => {
     const person = await identity.userOf(c.req.raw.headers);
     if (!person) {
@@ -26,7 +26,7 @@ export function requireUser({ db, identity }: Deps) {
     }
     c.set("user", person);
     const workspaces = await workspacesOf(db, person);
-    const chosen = chosenWorkspace(c);
+    const chosen = chosenWorkspace(c, baseUrl);
     const workspace = workspaces.find(({ id }) => id === chosen) ?? workspaces[0];
     c.set("workspaces", workspaces);
     if (workspace) c.set("workspace", workspace);

@@ -138,7 +138,7 @@ class Builder {
     switch (typeOf(schema)) {
       case "string":
         if (typeof known === "string") this.#put(field, known);
-        return { ...about, ...textOf(schema) };
+        return { ...about, ...textOf(schema, nameIn({ field })) };
       case "number":
       case "integer":
         if (typeof known === "number") this.#put(field, String(known));
@@ -340,7 +340,10 @@ const PLACEHOLDERS: Record<string, string> = {
   email: "name@example.com",
 };
 
-function textOf(schema: Schema) {
+/** Arguments that go by these names are seldom of one line, whatever their schema leaves unsaid. */
+const LONG = /^(body|code|content|contents|html|markdown|message|prompt|script|source|sql|text)$/i;
+
+function textOf(schema: Schema, name: string) {
   if (schema.contentEncoding === "base64" || schema.format === "byte") {
     const type = schema.contentMediaType;
     return {
@@ -362,7 +365,8 @@ function textOf(schema: Schema) {
       : undefined,
     placeholder: PLACEHOLDERS[format ?? ""],
     format,
-    isLong: (maxLength ?? 0) > 500 || format === "textarea",
+    isLong: format === undefined && schema.pattern === undefined &&
+      (maxLength === undefined ? LONG.test(name) : maxLength > 500),
   };
 }
 
@@ -559,7 +563,7 @@ class Reader {
 }
 
 /** The property's own name: the last step of its field. */
-function nameIn({ field }: FormPart): string {
+function nameIn({ field }: Pick<FormPart, "field">): string {
   return decodeURIComponent(field.slice(field.lastIndexOf(".") + 1));
 }
 

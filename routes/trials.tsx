@@ -1,6 +1,6 @@
 import { type Context, Hono } from "hono";
 import { runTrial } from "../mcp/trial.ts";
-import { Conflict, Invalid } from "../models/errors.ts";
+import { Conflict, Invalid, NotFound } from "../models/errors.ts";
 import { getServer } from "../models/servers.ts";
 import { toolForTrial } from "../models/toolbelts.ts";
 import { getTool } from "../models/tools.ts";
@@ -40,7 +40,7 @@ export function trialRoutes(deps: Deps) {
   return new Hono<Env>()
     .get("/servers/:id/tools/:name", async (c) => {
       const again = c.req.query("again");
-      const run = again ? await getTrialRun(db, c.get("user"), again) : null;
+      const run = again ? await runOf(c, again) : null;
       return await show(c, await load(c), { args: run?.arguments ?? undefined });
     })
     .post("/servers/:id/tools/:name", async (c) => {
@@ -77,13 +77,17 @@ export function trialRoutes(deps: Deps) {
       return goTo(c, trialPath(id, name), "runs-cleared");
     })
     .get("/servers/:id/tools/:name/runs/:run", async (c) => {
-      const run = await getTrialRun(db, c.get("user"), c.req.param("run"));
+      const run = await runOf(c);
       return await show(c, await load(c), { args: run.arguments ?? undefined, run });
     })
     .get("/servers/:id/tools/:name/runs/:run/live", (c) => {
       const { id, name, run: runId } = c.req.param();
       return live(c, deps, (change) => change.run === runId, async () => {
-        const run = await getTrialRun(db, c.get("user"), runId);
+        const run = await runOf(c).catch((error) => {
+          if (error instanceof NotFound) return null;
+          throw error;
+        });
+        if (!run) return null;
         const past = await listTrialRuns(db, c.get("user"), id, name);
         return [
           { target: "#run-head", content: <RunHead run={run} /> },
@@ -105,14 +109,14 @@ export function trialRoutes(deps: Deps) {
       });
     })
     .post("/servers/:id/tools/:name/runs/:run/cancel", async (c) => {
-      const run = c.req.param("run");
-      await cancelTrialRun(db, c.get("user"), run);
-      await settled(c, run, ({ state }) => state !== "running");
-      return goTo(c, c.req.path.slice(basePathOf(c).length).replace(/\/cancel$/, ""));
+      const run = await runOf(c);
+      await cancelTrialRun(db, c.get("user"), run.id);
+      await settled(c, run.id, ({ state }) => state !== "running");
+      return goTo(c, runPath(run));
     })
     .post("/servers/:id/tools/:name/runs/:run/answers/:question", async (c) => {
       const user = c.get("user"), id = c.req.param("question");
-      const run = await getTrialRun(db, user, c.req.param("run"));
+      const run = await runOf(c);
       const { action, act, ...values } = await valuesOf(c);
       const question = run.questions.find((question) => question.id === id);
       if (!question) throw new Conflict("The server waits for this answer no longer");
@@ -155,6 +159,15 @@ export function trialRoutes(deps: Deps) {
     const server = await getServer(db, user, c.req.param("id"));
     const tool = await getTool(db, user, server.id, c.req.param("name"));
     return { server, tool, schema: tool.definition.inputSchema };
+  }
+
+  /** @throws {NotFound} no such run of this tool */
+  async function runOf(c: Context<Env>, runId = c.req.param("run")!): Promise<TrialRun> {
+    const run = await getTrialRun(db, c.get("user"), runId);
+    if (run.serverId !== c.req.param("id") || run.tool !== c.req.param("name")) {
+      throw new NotFound("There is no such run");
+    }
+    return run;
   }
 
   /** @param shown the form's values as they were typed, or the arguments to fill it with */

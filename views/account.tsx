@@ -19,7 +19,7 @@ export function Account(props: AccountProps) {
   const { person, sessions, name, mistakes = {} } = props;
   const url = useUrl();
   return (
-    <div data-anyone>
+    <>
       <h1>Your account</h1>
       <p class="lead">
         {person.email}. For programs that act as you there are{" "}
@@ -72,7 +72,7 @@ export function Account(props: AccountProps) {
           <SecondFactor {...props} />
         </div>
       </div>
-    </div>
+    </>
   );
 }
 

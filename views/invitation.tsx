@@ -23,7 +23,7 @@ export function Join(props: JoinProps) {
   const url = useUrl();
   const name = visibleText(invitation.workspaceName);
   return (
-    <section class="card door" data-anyone>
+    <section class="card door">
       <h1>
         <Mark /> Join {name}
       </h1>

@@ -27,6 +27,9 @@ const PLACES = [
   { path: "/toolboxes", name: "Toolboxes" },
 ];
 
+/** Where a person sees to what is their own, whatever they are in the workspace. */
+const OWN = ["/account", "/profile", "/workspaces"];
+
 /** The frame of every page. `said` is announced to screen readers and shown at the top. */
 export function Layout(props: {
   title: string;
@@ -53,7 +56,12 @@ export function Layout(props: {
         <a class="skip" href="#main">Skip to the page</a>
         {props.viewer && <Header viewer={props.viewer} path={props.path} />}
         <p role="status" id="said" class="said">{props.said}</p>
-        <main id="main" tabindex={-1} class={props.viewer ? undefined : "narrow"}>
+        <main
+          id="main"
+          tabindex={-1}
+          class={props.viewer ? undefined : "narrow"}
+          data-anyone={OWN.some((place) => isHere(place, props.path)) ? "" : undefined}
+        >
           {props.children}
         </main>
       </body>

@@ -122,6 +122,8 @@ export function Field(props: {
             placeholder={props.placeholder}
             spellcheck={false}
           >
+            {/* Browsers drop a line break that a text begins with. */}
+            {props.value?.startsWith("\n") && "\n"}
             {props.value}
           </textarea>
         )

@@ -16,7 +16,7 @@ export function Workspaces(props: WorkspacesProps) {
   const { workspaces, current } = props;
   const url = useUrl();
   return (
-    <div data-anyone>
+    <>
       <h1>Workspaces</h1>
       <p class="lead">
         Each has its own members, toolboxes, servers and agents, and sees nothing of any other.
@@ -44,7 +44,7 @@ export function Workspaces(props: WorkspacesProps) {
           </section>
         )}
       <NewWorkspace {...props} />
-    </div>
+    </>
   );
 }
 
@@ -75,7 +75,7 @@ function NewWorkspace({ name, mistakes = {} }: Pick<WorkspacesProps, "name" | "m
 export function NoWorkspace() {
   const url = useUrl();
   return (
-    <div data-anyone>
+    <>
       <section class="card door">
         <h1>No workspace</h1>
         <p>
@@ -90,6 +90,6 @@ export function NoWorkspace() {
         </form>
       </section>
       <NewWorkspace />
-    </div>
+    </>
   );
 }

@@ -82,8 +82,12 @@ begin
   if is_deployable is not null then chosen := chosen || ' and deployable = $8'; end if;
   if sorted_by = 'updated' then
     sorting := 'updated_at desc, ';
+  elsif sorted_by = 'best' and cardinality(words) = 1 and length(words[1]) <= 2 then
+    -- The first letters typed: nearly everything has them somewhere, and ranking it all says little.
+    sorting := format('lower(title) like %L desc, ', words[1] || '%');
   elsif sorted_by = 'best' and cardinality(words) > 0 then
-    sorting := 'ts_rank(search, $2) desc, ';
+    -- Whoever types a name means that one, and not what has the name in its title besides.
+    sorting := format('lower(title) = %L desc, ts_rank(search, $2) desc, ', array_to_string(words, ' '));
   end if;
 
   execute 'select coalesce(jsonb_agg(g), ''[]'') from (

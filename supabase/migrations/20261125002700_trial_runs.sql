@@ -18,6 +18,7 @@ create table public.trial_runs (
   -- The answers' JSON texts, by question.
   answers jsonb not null default '{}' check (octet_length(answers::text) <= 256 * 1024),
   cancel_asked boolean not null default false,
+  is_error boolean not null default false,
   duration_ms double precision,
   started_at timestamptz not null default now(),
   -- Moved on by the replica that works on it: where it is old, that is gone.
@@ -30,8 +31,8 @@ create index on public.trial_runs (user_id);
 alter table public.trial_runs enable row level security;
 alter table public.trial_runs force row level security;
 grant select, insert, delete on public.trial_runs to authenticated;
-grant update (arguments, outcome, state, progress, questions, refused, answers, cancel_asked, duration_ms, seen_at,
-  ended_at) on public.trial_runs to authenticated;
+grant update (arguments, outcome, state, progress, questions, refused, answers, cancel_asked, is_error, duration_ms,
+  seen_at, ended_at) on public.trial_runs to authenticated;
 create policy person_owns on public.trial_runs for all to authenticated
   using (user_id = auth.uid() and workspace_id in (select mooring.workspaces_as('member')))
   with check (user_id = auth.uid() and workspace_id in (select mooring.workspaces_as('member')));

@@ -85,7 +85,11 @@ export class WatchedPage {
 }
 
 /** Presses Tab until `role` with `name` has the focus, as one does who has no mouse. */
-export async function tabTo(page: Page, role: "button" | "checkbox" | "link", name: string) {
+export async function tabTo(
+  page: Page,
+  role: "button" | "checkbox" | "link" | "searchbox",
+  name: string,
+) {
   const target = page.getByRole(role, { name }).first();
   for (let presses = 0; presses < 200; presses++) {
     if (await target.evaluate((element) => element === document.activeElement)) return;

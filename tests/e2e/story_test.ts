@@ -127,6 +127,9 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
 
   await step("2. a server is deployed with the keyboard alone", async () => {
     await page.goto(`${app.url}/marketplace`);
+    await tabTo(page, "searchbox", "Search");
+    await page.keyboard.type("everything");
+    await page.waitForURL(/q=everything/);
     await tabTo(page, "link", "Everything");
     await page.keyboard.press("Enter");
     await page.waitForURL(/\/marketplace\/everything$/);

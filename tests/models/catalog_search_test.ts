@@ -91,6 +91,9 @@ for (const kind of KINDS) {
         assert.ok(byTitle.includes("Weather"));
         assert.deepEqual(byTitle, byTitle.toSorted((a, b) => a.localeCompare(b)));
         assert.deepEqual((await search({ offset: 100_000 })).rows, []);
+        // Of the first letters typed: titles that begin so.
+        assert.match((await names({ query: "ku" }))[0], /^Ku/);
+        assert.match((await names({ query: "w" }))[0], /^W/);
       });
 
       await t.step("nobody finds what is of another workspace, nor its words", async () => {

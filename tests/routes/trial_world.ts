@@ -38,22 +38,22 @@ export async function openTrials(fixture: string, setup: Deps["setup"] = null) {
     });
     return { app, changes, identity };
   };
-  let http: Deno.HttpServer | undefined;
   const started = Promise.withResolvers<string>();
-  let first: Awaited<ReturnType<typeof replica>> | undefined;
-  http = Deno.serve({
+  const serving = Promise.withResolvers<Awaited<ReturnType<typeof replica>>>();
+  const http = Deno.serve({
     hostname: "127.0.0.1",
     port: 0,
     onListen: ({ port }) => started.resolve(`http://127.0.0.1:${port}`),
-  }, (request) => first!.app.fetch(request));
+  }, async (request) => (await serving.promise).app.fetch(request));
   const origin = await started.promise;
-  first = await replica(origin);
+  const first = await replica(origin);
+  serving.resolve(first);
   const second = await replica(origin);
 
   async function person(email: string) {
-    const cookies = await first!.identity.createAccount(email, "Bea", PASSWORD);
+    const cookies = await first.identity.createAccount(email, "Bea", PASSWORD);
     const cookie = cookies.getSetCookie()[0].split(";")[0];
-    const { userId } = (await first!.identity.userOf(new Headers({ cookie })))!;
+    const { userId } = (await first.identity.userOf(new Headers({ cookie })))!;
     await owner`insert into public.members (workspace_id, user_id, role)
       values (${workspaceId}, ${userId}, 'member')`;
     return { cookie, userId };
@@ -69,7 +69,7 @@ export async function openTrials(fixture: string, setup: Deps["setup"] = null) {
     runPath: (tool: string, id: string) => runPath({ serverId: bridge.serverId, tool, id }),
     /** Asks a replica of the app. */
     ask(cookie: string, path: string, form?: Record<string, string> | FormData, at: 1 | 2 = 1) {
-      const { app } = at === 1 ? first! : second;
+      const { app } = at === 1 ? first : second;
       return Promise.resolve(app.request(
         origin + path,
         form === undefined ? { headers: { cookie } } : {
@@ -80,9 +80,9 @@ export async function openTrials(fixture: string, setup: Deps["setup"] = null) {
       ));
     },
     async [Symbol.asyncDispose]() {
-      http!.shutdown();
+      http.shutdown();
       await bridge[Symbol.asyncDispose]();
-      await first!.changes.close();
+      await first.changes.close();
       await second.changes.close();
     },
   };
