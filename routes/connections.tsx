@@ -13,6 +13,7 @@ import {
   ToolChangePage,
   type ToolChangeProps,
 } from "../views/tool_change.tsx";
+import { visibleText } from "../views/visible_text.ts";
 import { argumentFields, argumentsOf } from "./argument_fields.ts";
 import type { Deps, Env } from "./deps.ts";
 import { formOf, fragment, goTo, page } from "./render.tsx";
@@ -55,7 +56,7 @@ export function connectionRoutes({ db, secretsKey }: Deps) {
       const props = await load(c);
       return page(
         c,
-        `${c.req.param("name")}, ${titleOf(props.connection)}`,
+        `${visibleText(c.req.param("name"))}, ${titleOf(props.connection)}`,
         <ToolChangePage {...props} />,
       );
     })
@@ -73,7 +74,7 @@ export function connectionRoutes({ db, secretsKey }: Deps) {
         const again = { ...props, values: form, mistakes: error.fields, mistake: error.message };
         return isFragment ? fragment(c, <ToolChangeForm {...again} />, 422) : page(
           c,
-          `${c.req.param("name")}, ${titleOf(props.connection)}`,
+          `${visibleText(c.req.param("name"))}, ${titleOf(props.connection)}`,
           <ToolChangePage {...again} />,
           422,
         );
