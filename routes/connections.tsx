@@ -13,6 +13,7 @@ import {
   ToolChangePage,
   type ToolChangeProps,
 } from "../views/tool_change.tsx";
+import { visibleText } from "../views/visible_text.ts";
 import { argumentFields, argumentsOf } from "./argument_fields.ts";
 import type { Deps, Env } from "./deps.ts";
 import { formOf, fragment, goTo, page } from "./render.tsx";
@@ -53,7 +54,11 @@ export function connectionRoutes({ db, secretsKey }: Deps) {
     })
     .get(TOOL, async (c) => {
       const props = await load(c);
-      return page(c, titleOf(props.connection), <ToolChangePage {...props} />);
+      return page(
+        c,
+        `${visibleText(c.req.param("name"))}, ${titleOf(props.connection)}`,
+        <ToolChangePage {...props} />,
+      );
     })
     .post(TOOL, async (c) => {
       const { id, server, name } = c.req.param();
@@ -67,9 +72,12 @@ export function connectionRoutes({ db, secretsKey }: Deps) {
       } catch (error) {
         if (!(error instanceof Invalid)) throw error;
         const again = { ...props, values: form, mistakes: error.fields, mistake: error.message };
-        return isFragment
-          ? fragment(c, <ToolChangeForm {...again} />, 422)
-          : page(c, titleOf(props.connection), <ToolChangePage {...again} />, 422);
+        return isFragment ? fragment(c, <ToolChangeForm {...again} />, 422) : page(
+          c,
+          `${visibleText(c.req.param("name"))}, ${titleOf(props.connection)}`,
+          <ToolChangePage {...again} />,
+          422,
+        );
       }
       if (isFragment) return fragment(c, <ToolChangeForm {...await load(c)} isSaved />);
       return goTo(c, `/agents/${id}/connections/${server}`, "belt-saved");

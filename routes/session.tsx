@@ -76,7 +76,7 @@ export function sessionRoutes({ identity, setup }: Deps) {
     })
     .get(
       "/sign-in/code",
-      (c) => page(c, "Sign in", <SignInCode next={localPath(c.req.query("next"))} />),
+      (c) => page(c, "Your code", <SignInCode next={localPath(c.req.query("next"))} />),
     )
     .post("/sign-in/code", async (c) => {
       const { code = "", next } = await formOf(c);
@@ -90,7 +90,7 @@ export function sessionRoutes({ identity, setup }: Deps) {
         if (!(error instanceof SignInRefused)) throw error;
         if (error.retryAfterS) c.header("retry-after", String(error.retryAfterS));
         const again = <SignInCode mistake={error.message} next={localPath(next)} />;
-        return page(c, "Sign in", again, error.retryAfterS ? 429 : 422);
+        return page(c, "Your code", again, error.retryAfterS ? 429 : 422);
       }
     })
     .post(

@@ -54,10 +54,10 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => (button.textContent = "Copy"), 2000);
 });
 
-// One open confirmation at a time; Escape closes it and gives the focus back.
+// Escape closes a confirmation or a menu and gives the focus back.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
-  const open = event.target.closest("details.confirm[open]");
+  const open = event.target.closest("details:is(.confirm, .menu)[open]");
   if (!open) return;
   open.open = false;
   open.querySelector("summary").focus();

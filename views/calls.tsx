@@ -244,49 +244,53 @@ function History({ from, until, buckets }: CallResultsProps["history"]) {
       }`
     ).join(" ");
   return (
-    <dl class="charts history">
-      <div>
-        <dt>Calls</dt>
-        <dd>
-          up to {most} at a time, <span class="key failed">failed ones</span> on top
-        </dd>
-        <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} aria-hidden="true" preserveAspectRatio="none">
-          {buckets.map(({ at, ok, failed }) => (
-            <>
-              <rect
-                x={x(at).toFixed(1)}
-                y={(HEIGHT - height(ok)).toFixed(1)}
-                width={width.toFixed(1)}
-                height={height(ok).toFixed(1)}
-              />
-              {failed > 0 && (
-                <rect
-                  class="failed"
-                  x={x(at).toFixed(1)}
-                  y={(HEIGHT - height(ok + failed)).toFixed(1)}
-                  width={width.toFixed(1)}
-                  height={height(failed).toFixed(1)}
-                />
-              )}
-            </>
-          ))}
-        </svg>
-      </div>
-      <div>
-        <dt>Time they took</dt>
-        <dd>
-          half within this, <span class="key soft">95 % within this</span>; up to{" "}
-          {duration(slowest)}
-        </dd>
-        <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} aria-hidden="true" preserveAspectRatio="none">
-          <polyline class="soft" points={line("p95Ms")} />
-          <polyline points={line("medianMs")} />
-        </svg>
-      </div>
+    <>
+      <dl class="charts history">
+        <div>
+          <dt>Calls</dt>
+          <dd>
+            up to {most} at a time, <span class="key failed">failed ones</span> on top
+
+            <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} aria-hidden="true" preserveAspectRatio="none">
+              {buckets.map(({ at, ok, failed }) => (
+                <>
+                  <rect
+                    x={x(at).toFixed(1)}
+                    y={(HEIGHT - height(ok)).toFixed(1)}
+                    width={width.toFixed(1)}
+                    height={height(ok).toFixed(1)}
+                  />
+                  {failed > 0 && (
+                    <rect
+                      class="failed"
+                      x={x(at).toFixed(1)}
+                      y={(HEIGHT - height(ok + failed)).toFixed(1)}
+                      width={width.toFixed(1)}
+                      height={height(failed).toFixed(1)}
+                    />
+                  )}
+                </>
+              ))}
+            </svg>
+          </dd>
+        </div>
+        <div>
+          <dt>Time they took</dt>
+          <dd>
+            half within this, <span class="key soft">95 % within this</span>; up to{" "}
+            {duration(slowest)}
+
+            <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} aria-hidden="true" preserveAspectRatio="none">
+              <polyline class="soft" points={line("p95Ms")} />
+              <polyline points={line("medianMs")} />
+            </svg>
+          </dd>
+        </div>
+      </dl>
       <p class="help">
         From <Time at={from} /> to <Time at={until} />
       </p>
-    </dl>
+    </>
   );
 }
 
@@ -306,7 +310,7 @@ function Groups({ query, groups }: Pick<CallResultsProps, "query" | "groups">) {
           ))}
         </nav>
       </div>
-      <div class="table">
+      <div class="table" role="region" aria-label="What the calls sum up to" tabindex={0}>
         <table>
           <thead>
             <tr>
@@ -359,7 +363,7 @@ const OUTCOMES: Record<Call["outcome"], string> = {
 export function CallTable({ calls, withAgent = false }: { calls: Call[]; withAgent?: boolean }) {
   const url = useUrl();
   return (
-    <div class="table">
+    <div class="table" role="region" aria-label="Each call" tabindex={0}>
       <table>
         <thead>
           <tr>

@@ -128,10 +128,12 @@ function Chart(
   return (
     <div>
       <dt>{name}</dt>
-      <dd>{now}</dd>
-      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} aria-hidden="true" preserveAspectRatio="none">
-        <polyline points={points.join(" ")} />
-      </svg>
+      <dd>
+        {now}
+        <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} aria-hidden="true" preserveAspectRatio="none">
+          <polyline points={points.join(" ")} />
+        </svg>
+      </dd>
     </div>
   );
 }

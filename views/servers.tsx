@@ -35,7 +35,7 @@ export function ServerList({ servers }: { servers: Server[] }) {
     );
   }
   return (
-    <div id="servers" class="table">
+    <div id="servers" class="table" role="region" aria-label="Servers" tabindex={0}>
       <table>
         <thead>
           <tr>

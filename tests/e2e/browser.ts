@@ -45,10 +45,17 @@ export class WatchedPage {
     page.setDefaultTimeout(60_000);
     const watched = new WatchedPage(page);
     page.on("pageerror", (error) => watched.#wrongs.push(`${page.url()}: ${error.message}`));
+    const refused = new Set<string>();
+    page.on("response", (response) => {
+      const isPage = response.request().isNavigationRequest();
+      if (isPage && response.status() >= 400) refused.add(response.url());
+    });
     page.on("console", (message) => {
-      // A form that did not hold is answered with 422, which Chromium logs as a failed load.
-      const isRefusedForm = /status of 422/.test(message.text());
-      if (!["error", "warning"].includes(message.type()) || isRefusedForm) return;
+      // A form that did not hold is answered with 422, which Chromium logs as a failed load; so is a page
+      // that says what is wrong.
+      const isRefused = /status of 422/.test(message.text()) ||
+        (/status of 4\d\d/.test(message.text()) && refused.has(message.location().url));
+      if (!["error", "warning"].includes(message.type()) || isRefused) return;
       watched.#wrongs.push(`${page.url()}: ${message.text()}`);
     });
     await page.exposeBinding("keepShift", (_, path: string, sum: number) => {

@@ -1,5 +1,6 @@
 /** The app over the bridge's world: a real database, a real data path, and a real MCP server as a process. */
 import { createApp } from "../../app.ts";
+import type { Deps } from "../../routes/deps.ts";
 import { runPath } from "../../views/trial_run.tsx";
 import { Changes } from "../../models/changes.ts";
 import { createLog } from "../../models/log.ts";
@@ -10,7 +11,7 @@ import { openBridge } from "../mcp/world.ts";
 
 const PASSWORD = "a long enough password";
 
-export async function openTrials(fixture: string) {
+export async function openTrials(fixture: string, setup: Deps["setup"] = null) {
   const bridge = await openBridge(fixture);
   const { db, owner, workspaceId, calls, appSigningKey } = bridge;
   // Each replica has its own; the database alone is shared.
@@ -23,7 +24,7 @@ export async function openTrials(fixture: string) {
     const app = await createApp({
       db,
       identity,
-      setup: null,
+      setup,
       secretsKey: testKey,
       outside: openOutside(),
       appSigningKey,
@@ -61,6 +62,8 @@ export async function openTrials(fixture: string) {
   return {
     ...bridge,
     origin,
+    app: first.app,
+    identity: first.identity,
     person,
     PASSWORD,
     runPath: (tool: string, id: string) => runPath({ serverId: bridge.serverId, tool, id }),

@@ -1,0 +1,453 @@
+/** Every page of the app in Chromium, light and dark, narrow and wide: what each of them must hold. */
+import assert from "node:assert/strict";
+import axe from "npm:axe-core@4.10.3";
+import type { Browser, BrowserContext, Page } from "npm:playwright-core@1.65.1";
+import { deployServer } from "../../models/servers.ts";
+import { invite } from "../../models/invitations.ts";
+import { uploadSource } from "../../models/catalog_sources.ts";
+import { syncDueSources } from "../../models/catalog_sync.ts";
+import { createLog } from "../../models/log.ts";
+import { openOutside } from "../../models/outside.ts";
+import { createPersonalToken } from "../../models/personal_tokens.ts";
+import { createWorkspace } from "../../models/workspaces.ts";
+import { testKey } from "../models/databases.ts";
+import { openTrials } from "../routes/trial_world.ts";
+import { CHROMIUM, hasChromium, openBrowser, tabTo, WatchedPage } from "./browser.ts";
+
+const reason = await hasChromium() ? null : `there is no Chromium at ${CHROMIUM}`;
+if (reason) console.warn(`SKIPPED, every page in the browser: ${reason}`);
+
+const WIDTHS = { 360: 740, 1280: 800, 1920: 1080 };
+const SCHEMES = ["light", "dark"] as const;
+/** What a first visit may weigh over the wire, the page with all that it loads. */
+const FIRST_PAGE_BYTES = 60_000;
+/** Where pictures of all pages go, if they are asked for: `SCREENS=1`. */
+const SCREENS = Deno.env.get("SCREENS") && new URL("../../docs/screens/", import.meta.url).pathname;
+
+/** What answers GET and is no page: for machines, for parts of pages, for downloads. */
+const NOT_PAGES = [
+  /^\/(mcp|sse|messages)(\/|$)/,
+  /^\/(static|api\/v1|toolbox|schedule)\//,
+  /^\/(healthz|readyz)$/,
+  /^\/oauth\/client\.json$/,
+  /\/live$/,
+  /\/results$/,
+  /^\/marketplace\/:slug\/raw$/,
+  /^\/servers\/:id\/bom$/,
+];
+
+interface Visit {
+  /** Of the pictures. */
+  name: string;
+  /** As the app's routes name it. */
+  pattern: string;
+  path: string;
+  status?: number;
+}
+
+/** What the app answers with a page, by its routes. */
+function pagesOf(app: { routes: { method: string; path: string }[] }): string[] {
+  const paths = app.routes.filter(({ method }) => method === "GET").map(({ path }) => path);
+  return [...new Set(paths)].filter((path) => !NOT_PAGES.some((each) => each.test(path)));
+}
+
+/** A world with something on every page, and the visits that show it. */
+async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
+  const { db, owner, workspaceId, serverId, agentId, calls, tools } = trials;
+  const { cookie, userId } = await trials.person("bea@example.com");
+  await owner`update public.members set role = 'owner' where user_id = ${userId}`;
+  const bea = { userId };
+  await createWorkspace(db, bea, "Another workspace");
+  await createPersonalToken(db, bea, workspaceId, {
+    name: "My terminal",
+    scopes: ["read"],
+    expiresInDays: 30,
+  });
+  const invitation = await invite(db, bea, workspaceId, { role: "member", days: "7" });
+  const entry = {
+    name: "com.example/remote",
+    title: "A remote of ours",
+    description: "Tells the weather of the places where we work",
+    version: "1.0.0",
+    remotes: [{ type: "streamable-http", url: "https://weather.example.com/mcp" }],
+  };
+  const file = (name: string, content: unknown) => ({
+    name,
+    bytes: new TextEncoder().encode(JSON.stringify(content)),
+  });
+  const sourceId = await uploadSource(db, bea, workspaceId, "Ours", [
+    file("list.json", {
+      servers: [entry, { name: 7, description: "It has no name that one could show" }],
+    }),
+  ]);
+  const log = createLog("text", () => {});
+  await syncDueSources({ db, log, outside: openOutside() }, { sourceId });
+  const [{ slug }] = await owner<{ slug: string }[]>`
+    select slug from public.catalog_entries where source_id = ${sourceId}`;
+  const [{ toolbox_id: toolboxId }] = await owner<{ toolbox_id: string }[]>`
+    select toolbox_id from public.servers where id = ${serverId}`;
+  await deployServer(db, bea, {
+    workspaceId,
+    toolboxId,
+    slug: "memory",
+    form: {},
+    idempotencyKey: crypto.randomUUID(),
+  }, testKey);
+  await trials.report([...tools, {
+    name: "newcomer",
+    description: "It came with the last version and waits for somebody's approval",
+    inputSchema: { type: "object", properties: { path: { type: "string" } } },
+  }]);
+  for (let i = 0; i < 70; i++) {
+    calls.record({
+      workspaceId,
+      agentId,
+      serverId,
+      serverSlug: "demo",
+      tool: i % 3 ? "shows" : "mirror",
+      via: "bridge",
+      startedAt: new Date(Date.now() - i * 20_000),
+      durationMs: 8 + i,
+      outcome: i % 9 ? "ok" : "error",
+      error: i % 9 ? null : "The server's disk is full",
+      requestBytes: 120,
+      responseBytes: 900,
+    });
+  }
+  await calls.flush();
+  const run = await trials.ask(cookie, `/servers/${serverId}/tools/shows`, {});
+  const runPath = run.headers.get("location")!.replace(/[?#].*/, "");
+  const server = `/servers/${serverId}`, agent = `/agents/${agentId}`;
+  const connection = `${agent}/connections/${serverId}`;
+
+  const visit = (name: string, pattern: string, path = pattern, status = 200): Visit => ({
+    name,
+    pattern,
+    path,
+    status,
+  });
+  const outside = [
+    visit("sign-in", "/sign-in"),
+    visit("sign-in-code", "/sign-in/code"),
+    visit("invitation-sign-up", "/join", `/join?token=${invitation}`),
+  ];
+  const inside = [
+    visit("overview", "/"),
+    visit("marketplace", "/marketplace"),
+    visit("marketplace-filters", "/marketplace", "/marketplace?q=file&sort=name"),
+    visit("marketplace-nothing", "/marketplace", "/marketplace?q=nothing-of-the-kind"),
+    visit("entry", "/marketplace/:slug", "/marketplace/filesystem"),
+    visit("entry-secret", "/marketplace/:slug", "/marketplace/github"),
+    visit("entry-source", "/marketplace/:slug", `/marketplace/${slug}`),
+    visit("sources", "/marketplace/sources"),
+    visit(
+      "source-broken",
+      "/marketplace/sources/:id/broken",
+      `/marketplace/sources/${sourceId}/broken`,
+    ),
+    visit("servers", "/servers"),
+    visit("remote-server", "/servers/remote"),
+    visit("server", "/servers/:id", server),
+    visit("server-log", "/servers/:id/log", `${server}/log`),
+    visit("server-account", "/servers/:id/account", `${server}/account`),
+    visit("trial", "/servers/:id/tools/:name", `${server}/tools/mirror`),
+    visit("trial-run", "/servers/:id/tools/:name/runs/:run", runPath),
+    visit("oauth-callback", "/oauth/callback", "/oauth/callback?state=unknown&code=x", 404),
+    visit("agents", "/agents"),
+    visit("agent", "/agents/:id", agent),
+    visit("connection", "/agents/:id/connections/:server", connection),
+    visit(
+      "tool-change",
+      "/agents/:id/connections/:server/tools/:name",
+      `${connection}/tools/mirror`,
+    ),
+    visit("calls", "/calls"),
+    visit("calls-by-tool", "/calls", "/calls?by=tool"),
+    visit("toolboxes", "/toolboxes"),
+    visit("toolbox", "/toolboxes/:id", `/toolboxes/${toolboxId}`),
+    visit("workspace", "/workspace"),
+    visit("workspaces", "/workspaces"),
+    visit("account", "/account"),
+    visit("profile", "/profile"),
+    visit("api", "/api"),
+    visit("invitation", "/join", `/join?token=${invitation}`),
+    visit("invitation-ended", "/join", "/join?token=mwi_unknown", 410),
+    visit("not-found", "404", "/nowhere", 404),
+    visit("refused", "422", "/calls?before=x", 422),
+  ];
+  const stranger = await trials.identity.createAccount("eve@example.com", "Eve", trials.PASSWORD);
+  const nowhere = [visit("not-allowed", "403", "/servers", 403)];
+  return {
+    cookie,
+    serverId,
+    groups: [
+      { cookie: null, visits: outside },
+      { cookie, visits: inside },
+      { cookie: stranger.getSetCookie()[0].split(";")[0], visits: nowhere },
+    ],
+  };
+}
+
+async function contextOf(browser: Browser, origin: string, cookie: string | null) {
+  const context = await browser.newContext({ reducedMotion: "reduce" });
+  if (cookie) {
+    const [name, value] = cookie.split(/=(.*)/s);
+    await context.addCookies([{ name, value, url: origin }]);
+  }
+  return context;
+}
+
+/** What axe-core finds, each with the elements that it is about. */
+async function violations(page: Page): Promise<string[]> {
+  if (!await page.evaluate(() => "axe" in globalThis)) await page.evaluate(axe.source);
+  return await page.evaluate(async () => {
+    // deno-lint-ignore no-explicit-any
+    const found = await (globalThis as any).axe.run({ resultTypes: ["violations"] });
+    // deno-lint-ignore no-explicit-any
+    return found.violations.map((each: any) =>
+      // deno-lint-ignore no-explicit-any
+      `${each.id}: ${each.nodes.slice(0, 3).map((n: any) => n.html.slice(0, 160)).join(" | ")}`
+    );
+  });
+}
+
+/** The page's frame: one heading of the page, one main part, and the way to it at the very start. */
+async function frameFaults(page: Page): Promise<string[]> {
+  return await page.evaluate(() => {
+    const all = (selector: string) => document.querySelectorAll(selector);
+    const first = document.querySelector("a[href], button, input, select, textarea, summary");
+    const target = first?.getAttribute("href");
+    return [
+      all("h1").length === 1 ? "" : `${all("h1").length} h1`,
+      all("main").length === 1 ? "" : `${all("main").length} main`,
+      target && document.querySelector(target) === document.querySelector("main")
+        ? ""
+        : "no way to the main content first",
+    ].filter(Boolean);
+  });
+}
+
+async function overflow(page: Page): Promise<string[]> {
+  return await page.evaluate(() => {
+    const { scrollWidth } = document.documentElement;
+    if (scrollWidth <= innerWidth) return [];
+    const widest = [...document.querySelectorAll("main *, header *")]
+      .filter((element) => element.getBoundingClientRect().right > innerWidth + 1)
+      .map((element) => element.outerHTML.slice(0, 100)).slice(0, 2);
+    return [`${scrollWidth} px wide: ${widest.join(" | ")}`];
+  });
+}
+
+/** Opens and closes all that a page folds away. */
+const unfold = (page: Page, open: boolean) =>
+  page.evaluate((open) => {
+    for (const each of document.querySelectorAll("details")) each.open = open;
+  }, open);
+
+async function photograph(page: Page, name: string) {
+  const cdp = await page.context().newCDPSession(page);
+  const { data } = await cdp.send("Page.captureScreenshot", { format: "webp", quality: 50 });
+  await Deno.mkdir(SCREENS as string, { recursive: true });
+  await Deno.writeFile(`${SCREENS}${name}.webp`, Uint8Array.fromBase64(data));
+  await cdp.detach();
+}
+
+/** Goes to a page, looks at it in every light and width, and returns its title with what is wrong. */
+async function look(watched: WatchedPage, origin: string, { name, path, status = 200 }: Visit) {
+  const { page } = watched;
+  const faults: string[] = [];
+  const response = await page.goto(origin + path);
+  if (response!.status() !== status) faults.push(`${name}: answered with ${response!.status()}`);
+  const { pathname, search } = new URL(page.url());
+  if (pathname + search !== path) faults.push(`${name}: led to ${pathname}${search}`);
+  faults.push(...(await frameFaults(page)).map((each) => `${name}: ${each}`));
+  for (const [width, height] of Object.entries(WIDTHS)) {
+    await page.setViewportSize({ width: Number(width), height });
+    for (const colorScheme of SCHEMES) {
+      await page.emulateMedia({ colorScheme });
+      const at = `${name}, ${colorScheme}, ${width} px`;
+      faults.push(...(await violations(page)).map((each) => `${at}: ${each}`));
+      const isPictured = `${colorScheme} ${width}` === "light 1280" ||
+        `${colorScheme} ${width}` === "dark 360";
+      if (SCREENS && isPictured) await photograph(page, `${name}-${colorScheme}-${width}`);
+    }
+    faults.push(...(await overflow(page)).map((each) => `${name}, ${width} px: ${each}`));
+    await unfold(page, true);
+    faults.push(...(await overflow(page)).map((each) => `${name}, ${width} px, open: ${each}`));
+    if (width === "360") {
+      faults.push(...(await violations(page)).map((each) => `${name}, open: ${each}`));
+    }
+    await unfold(page, false);
+  }
+  return { title: await page.title(), faults };
+}
+
+/** What the first visit takes over the wire. */
+async function firstWeight(context: BrowserContext, url: string): Promise<number> {
+  const page = await context.newPage();
+  const cdp = await context.newCDPSession(page);
+  await cdp.send("Network.enable");
+  let bytes = 0;
+  cdp.on("Network.loadingFinished", ({ encodedDataLength }) => bytes += encodedDataLength);
+  await page.goto(url, { waitUntil: "load" });
+  await page.close();
+  return bytes;
+}
+
+Deno.test({
+  name: reason ? `Every page in the browser (skipped: ${reason})` : "Every page in the browser",
+  ignore: reason !== null,
+  sanitizeResources: false,
+  sanitizeOps: false,
+  async fn(t) {
+    await using trials = await openTrials("shows", { check: () => false });
+    const { origin } = trials;
+    const browser = await openBrowser();
+    try {
+      const faults: string[] = [];
+      /** The page that has a title. */
+      const titled = new Map<string, string>();
+      const visited = new Set<string>();
+      const visitAll = async (cookie: string | null, visits: Visit[]) => {
+        const context = await contextOf(browser, origin, cookie);
+        const watched = await WatchedPage.open(context);
+        for (const visit of visits) {
+          const seen = await look(watched, origin, visit);
+          faults.push(...seen.faults);
+          // Pages of what is wrong are titled by what that is, wherever it is.
+          if ((visit.status ?? 200) >= 400) {
+            visited.add(visit.pattern);
+            continue;
+          }
+          const other = titled.get(seen.title) ?? visit.pattern;
+          if (other !== visit.pattern) faults.push(`${visit.name} is titled as ${other}`);
+          titled.set(seen.title, visit.pattern);
+          visited.add(visit.pattern);
+        }
+        await context.close();
+        watched.assertClean();
+      };
+
+      await t.step("the first page is light", async () => {
+        // The world has an account already: before its first one there is nothing to seed.
+        const { hasAccounts } = trials.identity;
+        trials.identity.hasAccounts = () => Promise.resolve(false);
+        const context = await contextOf(browser, origin, null);
+        const bytes = await firstWeight(context, `${origin}/setup`);
+        await context.close();
+        assert.ok(bytes > 0 && bytes <= FIRST_PAGE_BYTES, `It weighs ${bytes} bytes`);
+        await visitAll(null, [{ name: "set-up", pattern: "/setup", path: "/setup" }]);
+        trials.identity.hasAccounts = hasAccounts;
+      });
+
+      const { cookie, serverId, groups } = await seeded(trials);
+      await t.step("each page can be used by everybody, everywhere", async () => {
+        for (const { cookie, visits } of groups) await visitAll(cookie, visits);
+        assert.deepEqual(faults, []);
+      });
+
+      await t.step("no page is left out", () => {
+        assert.deepEqual(pagesOf(trials.app).filter((page) => !visited.has(page)), []);
+      });
+
+      await t.step("the story is told with the keyboard alone", async () => {
+        const context = await contextOf(browser, origin, cookie);
+        const watched = await WatchedPage.open(context);
+        await byKeyboard(watched.page, origin, serverId);
+        watched.assertClean();
+        await context.close();
+      });
+    } finally {
+      await browser.close();
+    }
+  },
+});
+
+/** From the first Tab on a page to a server's removal asked for and not done. */
+async function byKeyboard(page: Page, origin: string, serverId: string) {
+  const press = (key: string) => page.keyboard.press(key);
+  await page.goto(`${origin}/marketplace`);
+  await press("Tab");
+  assert.equal(await focused(page), "Skip to the page");
+  await press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement!.id), "main");
+
+  await page.goto(`${origin}/marketplace?q=filesystem`);
+  await tabTo(page, "link", "Filesystem");
+  await press("Enter");
+  await page.waitForURL(`${origin}/marketplace/filesystem`);
+  await assertOrder(page);
+  await tabTo(page, "button", "Deploy");
+
+  await page.goto(`${origin}/`);
+  const menu = page.locator("details.menu");
+  await tabToSummary(page, "details.menu > summary");
+  await press("Enter");
+  assert.ok(await menu.evaluate((menu: HTMLDetailsElement) => menu.open));
+  await press("Tab");
+  assert.equal(await focused(page), "Members and settings");
+  await press("Escape");
+  assert.ok(!await menu.evaluate((menu: HTMLDetailsElement) => menu.open), "Escape closes it");
+  assert.equal(
+    await page.evaluate(() => document.activeElement!.tagName),
+    "SUMMARY",
+    "the focus goes back",
+  );
+
+  await page.goto(`${origin}/servers/${serverId}`);
+  await assertOrder(page);
+  const confirmation = page.locator("details.confirm", { hasText: "Remove" }).first();
+  await tabToSummary(page, "details.confirm > summary", "Remove");
+  await press("Enter");
+  assert.ok(await confirmation.evaluate((each: HTMLDetailsElement) => each.open));
+  await press("Tab");
+  await press("Escape");
+  assert.ok(!await confirmation.evaluate((each: HTMLDetailsElement) => each.open));
+
+  await page.goto(`${origin}/servers/${serverId}/tools/shows`);
+  await tabTo(page, "button", "Call the tool");
+  await press("Enter");
+  await page.locator("#outcome.good").waitFor();
+}
+
+const focused = (page: Page) =>
+  page.evaluate(() => document.activeElement!.textContent!.replaceAll(/\s+/g, " ").trim());
+
+async function tabToSummary(page: Page, selector: string, text = "") {
+  const target = page.locator(selector, { hasText: text }).first();
+  for (let presses = 0; presses < 200; presses++) {
+    if (await target.evaluate((element) => element === document.activeElement)) return;
+    await page.keyboard.press("Tab");
+  }
+  assert.fail(`${selector} "${text}" is not reached with the Tab key`);
+}
+
+/** The focus goes through the page as it is read, and is seen wherever it is. */
+async function assertOrder(page: Page) {
+  await page.evaluate(() => (document.activeElement as HTMLElement | null)?.blur());
+  const faults: string[] = [];
+  let before: number | null = null;
+  for (let presses = 0; presses < 200; presses++) {
+    await page.keyboard.press("Tab");
+    const at = await page.evaluate(() => {
+      const element = document.activeElement!;
+      if (element === document.body) return null;
+      const { outlineStyle, boxShadow } = getComputedStyle(element);
+      return {
+        index: [...document.querySelectorAll("*")].indexOf(element),
+        html: element.outerHTML.slice(0, 120),
+        isSeen: outlineStyle !== "none" || boxShadow !== "none",
+      };
+    });
+    if (!at || (before !== null && at.index < before)) break;
+    before = at.index;
+    if (!at.isSeen) faults.push(`The focus is not seen on ${at.html}`);
+  }
+  assert.ok(before !== null);
+  assert.deepEqual(faults, []);
+  // Whoever gives an element a place of its own in the order takes it out of the order that is read.
+  assert.equal(
+    await page.locator("[tabindex]:not([tabindex='0']):not([tabindex='-1'])").count(),
+    0,
+  );
+}
