@@ -147,6 +147,13 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
   },
   // A person's own: nobody else sees what they tried.
   trial_runs: { select: ["owner"], insert: ["owner"], update: ["owner"], delete: ["owner"] },
+  // An admin says it, in their own name; a grant is made anew and not changed.
+  management_grants: {
+    select: [...PEOPLE, "own agent"],
+    insert: ["owner"],
+    update: [],
+    delete: ["owner"],
+  },
   events: { select: PEOPLE, insert: [...MEMBERS, "own toolbox"], update: [], delete: [] },
   calls: { select: PEOPLE, insert: [], update: [], delete: [] },
 };
