@@ -208,6 +208,9 @@ Deno.test({
     await t.step("it may as much as its person now, and nothing once they leave", async () => {
       const admin = await makeUser(bridge, "admin@own.example");
       await addMember(bridge, workspaceId, admin.userId, "admin");
+      await bridge.owner`
+        insert into public.profiles (user_id, email, name)
+        values (${admin.userId}, 'admin@own.example', 'Admin')`;
       const other = await createAgent(db, user, workspaceId, "Other");
       assert.equal(await managerOf(db, other), null, "a grant is one agent's");
       await grantManagement(db, admin, agentId, { scopes: ALL, leavesChangesToPeople: false });
