@@ -11,6 +11,7 @@ import { secureHeaders } from "hono/secure-headers";
 import { accountRoutes } from "./routes/account.tsx";
 import { agentRoutes } from "./routes/agents.tsx";
 import { authorizationRoutes, clientMetadataRoutes } from "./routes/authorizations.tsx";
+import { ownTools } from "./routes/api/own_tools.ts";
 import { apiRoutes } from "./routes/api/routes.ts";
 import { apiDocsRoutes } from "./routes/api_docs.tsx";
 import { catalogScheduleRoutes, catalogSourceRoutes } from "./routes/catalog_sources.tsx";
@@ -49,7 +50,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
   return new Hono<Env>()
     .basePath(basePath)
     // Calls first: what pages need costs more than the rest of a call.
-    .route("/", mcpRoutes(deps))
+    .route("/", mcpRoutes({ ...deps, ownTools: ownTools(deps) }))
     .use(requestId({ headerName: "" }))
     .use(async (c, next) => {
       c.set("assets", assets);

@@ -27,6 +27,7 @@ import { lostWithReplica, type Outlet, type TakeOver } from "./exchange.ts";
 import { type Listening, listening, type Wanted } from "./listening.ts";
 import { type IncomingRequest, messageText } from "./messages.ts";
 import { definitionFor, forRevision } from "./older_revisions.ts";
+import { callOwnTool, OWN_SERVER, type OwnTools } from "./own_server.ts";
 import { requestStates } from "./request_state.ts";
 import {
   checkParamHeaders,
@@ -62,6 +63,8 @@ export interface ServingDeps extends ToolCallDeps {
   db: Database;
   changes: Changes;
   log: Log;
+  /** Mooring's own, for agents that may manage it. */
+  ownTools?: OwnTools;
 }
 
 /** Who asks, and how. */
@@ -362,6 +365,9 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     // What is called by call_tool has no headers of its own.
     if (client.revision === WAIST_REVISION && !isFound) {
       checkParamHeaders(tool.definition.inputSchema, params.arguments, client.headers);
+    }
+    if (tool.serverId === OWN_SERVER) {
+      return await callOwnTool(deps, client.caller, tool, params.arguments ?? {}, signal);
     }
     const server = serverOf(named, tool.serverId);
     const isModern = client.revision === WAIST_REVISION;

@@ -3,6 +3,7 @@ import type { Changes } from "../models/changes.ts";
 import type { Change, Database } from "../models/db.ts";
 import { type Toolbelt, toolbeltOf } from "../models/toolbelts.ts";
 import { type NamedToolbelt, nameToolbelt } from "./aggregate.ts";
+import { type OwnTools, withOwnServer } from "./own_server.ts";
 
 /** How long a read toolbelt serves where it is not known that no change was missed, and where it is. */
 const TOOLBELT_MS = 2000;
@@ -16,6 +17,7 @@ const TABLES = new Set([
   "connections",
   "toolboxes",
   "agents",
+  "management_grants",
 ]);
 
 interface Entry {
@@ -37,7 +39,9 @@ export function concernsToolbelts({ table }: Change): boolean {
   return TABLES.has(table);
 }
 
-export function toolbelts({ db, changes }: { db: Database; changes: Changes }): Toolbelts {
+export function toolbelts(
+  { db, changes, ownTools }: { db: Database; changes: Changes; ownTools?: OwnTools },
+): Toolbelts {
   const cached = new Map<string, Entry>();
   const named = new WeakMap<Toolbelt, Map<string | null, NamedToolbelt>>();
   changes.watch(concernsToolbelts, drop);
@@ -61,8 +65,11 @@ export function toolbelts({ db, changes }: { db: Database; changes: Changes }): 
       return known.toolbelt;
     }
     // One that is as it was stays the same object, by which names, pages and a search index are kept.
-    const toolbelt = toolbeltOf(db, agentId).then((read) =>
-      known?.read && isSame(known.read, read) ? known.read : read
+    const toolbelt = Promise.all([toolbeltOf(db, agentId), ownTools?.of(agentId)]).then(
+      ([own, tools = []]) => {
+        const read = withOwnServer(own, tools);
+        return known?.read && isSame(known.read, read) ? known.read : read;
+      },
     );
     const entry: Entry = { at: Date.now(), toolbelt, read: null, isOutdated: false };
     toolbelt.then(

@@ -15,6 +15,7 @@ import { SEARCH_TOOLS } from "../mcp/search.ts";
 import { listCalls } from "../models/calls.ts";
 import { listConnections } from "../models/connections.ts";
 import { Invalid } from "../models/errors.ts";
+import { grantManagement, managementGrant } from "../models/management_grants.ts";
 import { listServers } from "../models/servers.ts";
 import { AgentCalls, AgentPage, Agents, AgentToolbelt } from "../views/agents.tsx";
 import { tokensOf } from "../views/token_cost.ts";
@@ -94,6 +95,14 @@ export function agentRoutes(deps: Deps) {
       });
       return goTo(c, `/agents/${c.req.param("id")}`, "belt-saved");
     })
+    .post("/agents/:id/management", async (c) => {
+      const form = await formOf(c);
+      await grantManagement(db, c.get("user"), c.req.param("id"), {
+        scopes: Object.keys(form).filter((name) => form[name] === "true" && name !== "leaves"),
+        leavesChangesToPeople: form.leaves === "true",
+      });
+      return goTo(c, `/agents/${c.req.param("id")}`, "belt-saved");
+    })
     .post("/agents/:id/remove", async (c) => {
       await removeAgent(db, c.get("user"), c.req.param("id"));
       return goTo(c, "/agents", "agent-removed");
@@ -151,6 +160,8 @@ export function agentRoutes(deps: Deps) {
     const props = {
       agent,
       ...belt,
+      grant: await managementGrant(db, user, id),
+      mayGrant: ["admin", "owner"].includes(c.get("workspace").role),
       calls: await listCalls(db, user, { agentId: id }),
       bridgeUrl: `${deps.baseUrl.href.replace(/\/$/, "")}/mcp`,
       newToken,

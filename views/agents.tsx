@@ -1,6 +1,7 @@
 import type { Agent } from "../models/agents.ts";
 import type { Call } from "../models/calls.ts";
 import type { Connection } from "../models/connections.ts";
+import type { ManagementGrant, ManagementScope } from "../models/management_grants.ts";
 import type { Server } from "../models/servers.ts";
 import { CallTable } from "./calls.tsx";
 import { ClientConfiguration } from "./client_configuration.tsx";
@@ -71,6 +72,10 @@ export interface AgentProps {
   searchTokens: number;
   servers: Server[];
   calls: Call[];
+  /** What it may do with Mooring itself. */
+  grant: ManagementGrant | null;
+  /** The person is one who may say so. */
+  mayGrant: boolean;
   /** The bridge's address, as clients reach it. */
   bridgeUrl: string;
   /** A token that was made just now: the one time it is shown. */
@@ -105,6 +110,7 @@ export function AgentPage(props: AgentProps) {
         <div>
           <AgentToolbelt {...props} />
           <Options agent={agent} />
+          <Management {...props} />
           <Tokens {...props} />
         </div>
         <ClientConfiguration {...props} />
@@ -230,6 +236,56 @@ function Options({ agent }: { agent: Agent }) {
         />
         <button>Save</button>
       </form>
+    </section>
+  );
+}
+
+const MANAGEMENT_SAYS: Record<ManagementScope, string> = {
+  "read": "Search the catalog, and read servers, their tools and what happened",
+  "servers:write": "Deploy servers out of the catalog",
+  "agents:write": "Connect itself to servers of this workspace",
+};
+
+/** Whether it gets tools of Mooring's own. */
+function Management({ agent, grant, mayGrant }: AgentProps) {
+  const url = useUrl();
+  const scopes = Object.entries(MANAGEMENT_SAYS) as [ManagementScope, string][];
+  return (
+    <section class="card" aria-labelledby="management">
+      <h2 id="management">May manage Mooring</h2>
+      <p class="help">
+        {grant
+          ? `It gets tools of Mooring's own, and acts as ${grant.grantedByName} with them. It never ` +
+            "sees secrets, and approves no tools."
+          : "No. With what you choose here it would get tools of Mooring's own, and act as you."}
+      </p>
+      {!mayGrant
+        ? (
+          <>
+            {grant && <ul>{grant.scopes.map((scope) => <li>{MANAGEMENT_SAYS[scope]}</li>)}</ul>}
+            <p class="help">Admins and owners can change this.</p>
+          </>
+        )
+        : (
+          <form method="post" action={url(`/agents/${agent.id}/management`)}>
+            {scopes.map(([scope, says]) => (
+              <Field
+                name={scope}
+                label={says}
+                type="checkbox"
+                value={String(grant?.scopes.includes(scope) ?? false)}
+              />
+            ))}
+            <Field
+              name="leaves"
+              label="Leave deploying and connecting to people"
+              type="checkbox"
+              value={String(grant?.leavesChangesToPeople ?? true)}
+              help="It is told at which page a person does what it wants."
+            />
+            <button>Save</button>
+          </form>
+        )}
     </section>
   );
 }

@@ -97,7 +97,8 @@ export function problemOf(
   });
 }
 
-function said(
+/** What of an error its asker is told. */
+export function said(
   error: unknown,
 ): {
   kind: ProblemKind;

@@ -22,6 +22,9 @@ import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer, removeServer } from "../../models/servers.ts";
 import { acceptReport, enrolToolbox, touchToolbox } from "../../models/toolboxes.ts";
 import { approveTools, listTools } from "../../models/tools.ts";
+import { openOutside } from "../../models/outside.ts";
+import { ownTools } from "../../routes/api/own_tools.ts";
+import type { Deps } from "../../routes/deps.ts";
 import { mcpRoutes } from "../../routes/mcp.ts";
 import { type StartOptions, startServer } from "../dtma/stdio_server.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
@@ -79,10 +82,10 @@ async function openShared() {
       (request) => app.fetch(request),
     );
     const baseUrl = new URL(`http://127.0.0.1:${http.addr.port}`);
-    app = app.route(
-      "/",
-      mcpRoutes({ db, changes, links: null, calls, appSigningKey, log, version: "0", baseUrl }),
-    );
+    const deps = { db, changes, links: null, calls, appSigningKey, log, version: "0", baseUrl };
+    // What pages alone need is left out.
+    const own = { ...deps, secretsKey: testKey, outside: openOutside() } as unknown as Deps;
+    app = app.route("/", mcpRoutes({ ...deps, ownTools: ownTools(own) }));
     return { changes, http, baseUrl };
   });
 

@@ -176,7 +176,7 @@ export async function openWorld(kind: Kind) {
 
 /** Adds an account; `first` makes it the owner of the first workspace. */
 export async function makeUser(
-  { db, owner }: TestDatabase,
+  { db, owner }: Pick<TestDatabase, "db" | "owner">,
   email: string,
   first = false,
 ): Promise<{ userId: string }> {
@@ -192,7 +192,7 @@ export async function makeUser(
 
 /** Makes a person a member of a workspace. */
 export async function addMember(
-  { owner }: TestDatabase,
+  { owner }: Pick<TestDatabase, "owner">,
   workspaceId: string,
   userId: string,
   role: string,

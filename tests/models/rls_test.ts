@@ -8,6 +8,7 @@ import { writeEntry } from "../../models/catalog_sources.ts";
 import { syncDueSources } from "../../models/catalog_sync.ts";
 import { createLog } from "../../models/log.ts";
 import { invite } from "../../models/invitations.ts";
+import { grantManagement } from "../../models/management_grants.ts";
 import { openSession } from "../../models/sessions.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { startTrialRun } from "../../models/trial_runs.ts";
@@ -147,6 +148,13 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
   },
   // A person's own: nobody else sees what they tried.
   trial_runs: { select: ["owner"], insert: ["owner"], update: ["owner"], delete: ["owner"] },
+  // An admin says it, in their own name; a grant is made anew and not changed.
+  management_grants: {
+    select: [...PEOPLE, "own agent"],
+    insert: ["owner"],
+    update: [],
+    delete: ["owner"],
+  },
   events: { select: PEOPLE, insert: [...MEMBERS, "own toolbox"], update: [], delete: [] },
   calls: { select: PEOPLE, insert: [], update: [], delete: [] },
 };
@@ -268,6 +276,7 @@ for (const kind of KINDS) {
       await owner`
         insert into public.catalog_broken_entries (source_id, workspace_id, place, reason, raw, seen_in)
         values (${sourceId}, ${workspaceId}, 'x', 'x', 'x', 1)`;
+      await grantManagement(db, user, agentId, { scopes: ["read"], leavesChangesToPeople: true });
       await startTrialRun(db, user, { serverId, tool: "echo", args: {} });
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
@@ -361,6 +370,7 @@ for (const kind of KINDS) {
             tools: "server_id",
             definitions: "server_id",
             connections: "server_id",
+            management_grants: "agent_id",
             catalog_documents: "source_id",
             catalog_entry_versions: "entry_id",
             catalog_broken_entries: "source_id",
@@ -527,6 +537,12 @@ for (const kind of KINDS) {
           agent_id: agentId,
           name: "x",
           token_hash: v7(),
+        }),
+        management_grants: () => ({
+          agent_id: agentId,
+          workspace_id: workspaceId,
+          granted_by: user.userId,
+          scopes: ["read"],
         }),
         personal_tokens: () => ({
           id: v7(),

@@ -7,6 +7,7 @@ import { Changes } from "../../models/changes.ts";
 import { getConnection } from "../../models/connections.ts";
 import { listDefinitions } from "../../models/definitions.ts";
 import { createLog } from "../../models/log.ts";
+import { managementGrant } from "../../models/management_grants.ts";
 import { openOutside } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer } from "../../models/servers.ts";
@@ -151,6 +152,23 @@ Deno.test({
         await post(`${agent}/options`, { presents: "false", deniesByDefault: "false" });
       },
     );
+
+    await t.step("an admin says there whether it may manage Mooring", async () => {
+      assert.match(await get(agent), /Admins and owners can change this/);
+      const form = { "read": "true", "servers:write": "true", leaves: "true" };
+      assert.equal((await post(`${agent}/management`, form)).status, 403);
+      const be = (role: string) =>
+        owner`update public.members set role = ${role} where user_id = ${bea.userId}`;
+      await be("admin");
+      assert.equal((await post(`${agent}/management`, form)).status, 303);
+      const grant = await managementGrant(db, bea, agentId);
+      assert.deepEqual(grant?.scopes, ["read", "servers:write"]);
+      assert.equal(grant?.leavesChangesToPeople, true);
+      assert.match(await get(agent), /acts as Bea/);
+      assert.equal((await post(`${agent}/management`, { leaves: "true" })).status, 303);
+      assert.equal(await managementGrant(db, bea, agentId), null);
+      await be("member");
+    });
 
     await t.step(
       "tools are picked on the connection's page, of the server's own alone",
