@@ -6,7 +6,8 @@ import type { Server } from "../models/servers.ts";
 import { CallTable } from "./calls.tsx";
 import { ClientConfiguration } from "./client_configuration.tsx";
 import { costOf, givenTools } from "./connection.tsx";
-import { Confirm, Copy, count, Empty, Field, Time, tokens } from "./parts.tsx";
+import { Confirm, Copy, count, Empty, Field, tokens } from "./parts.tsx";
+import { isLive, TokenRow } from "./token_row.tsx";
 import { useUrl } from "./url.ts";
 
 export function Agents(
@@ -307,50 +308,7 @@ function Tokens({ agent, newToken, mistakes = {} }: AgentProps) {
       {agent.tokens.length > 0 && (
         <ul class="rows">
           {agent.tokens.map((token) => (
-            <li>
-              <span>{token.name}</span>
-              <small>
-                {token.revokedAt
-                  ? (
-                    <>
-                      revoked <Time at={token.revokedAt} relative />
-                    </>
-                  )
-                  : token.expiresAt && token.expiresAt < new Date()
-                  ? (
-                    <>
-                      expired <Time at={token.expiresAt} relative />
-                    </>
-                  )
-                  : (
-                    <>
-                      {token.lastUsedAt
-                        ? (
-                          <>
-                            used <Time at={token.lastUsedAt} relative />
-                          </>
-                        )
-                        : "not used yet"}
-                      {token.expiresAt
-                        ? (
-                          <>
-                            , expires <Time at={token.expiresAt} relative />
-                          </>
-                        )
-                        : ", does not expire"}
-                    </>
-                  )}
-              </small>
-              {isLive(token) && (
-                <Confirm
-                  label="Revoke"
-                  title={`Revoke ${token.name}?`}
-                  action={`${path}/${token.id}/revoke`}
-                >
-                  <p>What uses it is refused from its next request on.</p>
-                </Confirm>
-              )}
-            </li>
+            <TokenRow token={token} revoke={`${path}/${token.id}/revoke`} />
           ))}
         </ul>
       )}
@@ -392,8 +350,4 @@ export function AgentCalls({ agentId, calls }: { agentId: string; calls: Call[] 
       )}
     </section>
   );
-}
-
-function isLive(token: Agent["tokens"][number]): boolean {
-  return !token.revokedAt && (!token.expiresAt || token.expiresAt > new Date());
 }

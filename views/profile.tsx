@@ -1,7 +1,8 @@
 import type { Person } from "../models/identity.ts";
 import type { PersonalToken, Scope } from "../models/personal_tokens.ts";
 import type { Workspace } from "../models/workspaces.ts";
-import { Confirm, Copy, Field, Time } from "./parts.tsx";
+import { Copy, Field } from "./parts.tsx";
+import { TokenRow } from "./token_row.tsx";
 import { useUrl } from "./url.ts";
 
 export interface ProfileProps {
@@ -63,62 +64,15 @@ function Tokens({ workspace, tokens, newToken, baseUrl, ...form }: ProfileProps)
         ? <p class="help">You have none yet. Make one below for what is to act as you.</p>
         : (
           <ul class="rows">
-            {tokens.map((token) => <TokenRow token={token} />)}
+            {tokens.map((token) => (
+              <TokenRow token={token} revoke={url(`/profile/tokens/${token.id}/revoke`)}>
+                {token.scopes.join(", ")};{" "}
+              </TokenRow>
+            ))}
           </ul>
         )}
       <NewToken {...form} />
     </section>
-  );
-}
-
-function TokenRow({ token }: { token: PersonalToken }) {
-  const url = useUrl();
-  const isExpired = token.expiresAt !== null && token.expiresAt < new Date();
-  return (
-    <li>
-      <span>{token.name}</span>
-      <small>
-        {token.scopes.join(", ")}; {token.revokedAt
-          ? (
-            <>
-              revoked <Time at={token.revokedAt} relative />
-            </>
-          )
-          : isExpired
-          ? (
-            <>
-              expired <Time at={token.expiresAt!} relative />
-            </>
-          )
-          : (
-            <>
-              {token.lastUsedAt
-                ? (
-                  <>
-                    used <Time at={token.lastUsedAt} relative />
-                  </>
-                )
-                : "not used yet"}
-              {token.expiresAt
-                ? (
-                  <>
-                    , expires <Time at={token.expiresAt} relative />
-                  </>
-                )
-                : ", does not expire"}
-            </>
-          )}
-      </small>
-      {!token.revokedAt && !isExpired && (
-        <Confirm
-          label="Revoke"
-          title={`Revoke ${token.name}?`}
-          action={url(`/profile/tokens/${token.id}/revoke`)}
-        >
-          <p>What uses it is refused from its next request on.</p>
-        </Confirm>
-      )}
-    </li>
   );
 }
 
