@@ -7,6 +7,7 @@
  *   start    a container under the policy up to `initialize`, beside `docker run` of its image
  *   deploys  from the click to the tools being listed, image present
  *   catalog  searches and pages of a marketplace with 10,000 entries (no Docker)
+ *   pages    every page of a workspace with 200 servers and 100,000 calls (no Docker)
  *   many     fifty servers deployed at once, and what each costs the DTMA
  *   lists    tools/list of 1,000 tools from 50 servers (no Docker, as the next three)
  *   agents   calls of 1, 50 and 500 agents
@@ -26,12 +27,20 @@ import { measureLinks } from "./links.ts";
 import { printRatio, printRounds, printTimes, rounds } from "./load.ts";
 import { type Mooring, startMooring } from "./mooring.ts";
 import { measureSandbox } from "./sandbox.ts";
+import { measurePages } from "./pages.ts";
 import { measurePeers } from "./peers.ts";
 import { measureStart } from "./start.ts";
 import { measureToolbelts, TOOLBELT_PARTS } from "./toolbelts.ts";
 
 const CONTAINER_PARTS = ["calls", "start", "deploys", "sandbox", "many"] as const;
-const PARTS = [...CONTAINER_PARTS, "links", "catalog", ...TOOLBELT_PARTS, "peers"] as const;
+const PARTS = [
+  ...CONTAINER_PARTS,
+  "links",
+  "catalog",
+  "pages",
+  ...TOOLBELT_PARTS,
+  "peers",
+] as const;
 type Part = typeof PARTS[number];
 
 const { values } = parseArgs({
@@ -65,6 +74,7 @@ if (isAsked("links")) await measureLinks({ count: ROUNDS, isQuick });
 if (TOOLBELT_PARTS.some(isAsked)) await measureToolbelts(isAsked, { count: ROUNDS, isQuick });
 if (isAsked("peers")) await measurePeers({ count: ROUNDS, isQuick });
 if (isAsked("catalog")) await measureCatalog(isQuick ? 20 : 100);
+if (isAsked("pages")) await measurePages(isQuick ? 20 : 100);
 if (isAsked("start")) await measureStart({ count: isQuick ? 5 : 20 });
 if (isAsked("sandbox")) await measureSandbox(isQuick ? 3 : 10);
 if (isAsked("calls") || isAsked("deploys") || isAsked("many")) {
