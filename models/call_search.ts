@@ -80,32 +80,6 @@ export interface CallGroup extends CallFigures {
 /** By what calls can be counted together. */
 export type GroupBy = "tool" | "server" | "agent";
 
-/** How the calls that match went, by tool, server or agent: most calls first, the first fifty. */
-export async function groupCalls(
-  db: Database,
-  user: User,
-  workspaceId: string,
-  filter: CallFilter,
-  by: GroupBy,
-): Promise<CallGroup[]> {
-  return await db.asUser(user, async (sql) => {
-    const [id, name] = {
-      tool: [sql`null::uuid`, sql`c.server_slug || ' / ' || c.tool`],
-      server: [sql`c.server_id`, sql`c.server_slug`],
-      agent: [
-        sql`c.agent_id`,
-        sql`coalesce(a.name, case when c.via = 'trial' then 'tried on a page' else 'removed agents' end)`,
-      ],
-    }[by];
-    const groups = await sql<CallGroup[]>`
-      select ${id} as id, ${name} as name, ${figures(sql)}
-      from calls c left join agents a on a.id = c.agent_id
-      where ${matching(sql, workspaceId, filter)}
-      group by 1, 2 order by calls desc, name limit 50`;
-    return [...groups];
-  });
-}
-
 /** The calls of one stretch of time. */
 export interface CallBucket {
   at: Date;
@@ -119,16 +93,26 @@ export interface CallBucket {
 /** How many stretches of time a history has at most. */
 export const BUCKETS = 60;
 
+/** What calls sum up to. */
+export interface CallSummary {
+  total: CallFigures;
+  /** {@link BUCKETS} equal parts from one time to the other, oldest first; those without calls are left out. */
+  history: { from: Date; until: Date; buckets: CallBucket[] };
+  /** Those with most calls, fifty at most, most first. */
+  groups: CallGroup[];
+}
+
 /**
- * The calls that match over the filter's period, in {@link BUCKETS} equal parts, oldest first; a part
- * without calls is left out. `all` is from the first call that matches.
+ * Sums up the calls that match, over the filter's period (`all` is from the first call that matches), and
+ * by tool, server or agent. The calls are read once for all of it.
  */
-export async function callHistory(
+export async function summarizeCalls(
   db: Database,
   user: User,
   workspaceId: string,
   filter: CallFilter,
-): Promise<{ from: Date; until: Date; buckets: CallBucket[] }> {
+  by: GroupBy,
+): Promise<CallSummary> {
   return await db.asUser(user, async (sql) => {
     const hours = PERIODS[filter.period];
     const [{ from, until }] = await sql<{ from: Date; until: Date }[]>`
@@ -138,41 +122,53 @@ export async function callHistory(
             where ${matching(sql, workspaceId, filter)}), now()) - interval '1 second'`
         : sql`now() - make_interval(hours => ${hours})`
     } as from`;
-    const buckets = await sql<(Omit<CallBucket, "at"> & { part: number })[]>`
-      select width_bucket(extract(epoch from c.started_at)::float8, ${
-      from.getTime() / 1000
-    }::float8,
-          ${until.getTime() / 1000}::float8, ${BUCKETS}) as part,
-        count(*) filter (where c.outcome = 'ok')::int as ok,
-        count(*) filter (where c.outcome not in ('ok', 'cancelled'))::int as failed,
-        ${latencies(sql)}
-      from calls c left join agents a on a.id = c.agent_id
-      where ${matching(sql, workspaceId, filter)} and c.started_at >= ${from}
-        and c.started_at < ${until}
-      group by 1 order by 1`;
+    const [id, name] = {
+      tool: [sql`null::uuid`, sql`c.server_slug || ' / ' || c.tool`],
+      server: [sql`c.server_id`, sql`c.server_slug`],
+      agent: [
+        sql`c.agent_id`,
+        sql`coalesce((select a.name from agents a where a.id = c.agent_id),
+          case when c.via = 'trial' then 'tried on a page' else 'removed agents' end)`,
+      ],
+    }[by];
+    type Part = CallFigures & { part: number | null; ok: number; bad: number };
+    const [{ parts, groups }] = await sql<{ parts: Part[]; groups: CallGroup[] }[]>`
+      with c as materialized (
+        select c.agent_id, c.server_id, c.server_slug, c.tool, c.via, c.duration_ms, c.outcome,
+          width_bucket(extract(epoch from c.started_at)::float8, ${from.getTime() / 1000}::float8,
+            ${until.getTime() / 1000}::float8, ${BUCKETS}) as part
+        from calls c
+        where ${matching(sql, workspaceId, filter)} and c.started_at >= ${from}
+          and c.started_at < ${until}
+      )
+      select
+        (select json_agg(p order by p.part nulls first) from (
+          select c.part, ${figures(sql)},
+            count(*) filter (where c.outcome = 'ok')::int as ok,
+            count(*) filter (where c.outcome not in ('ok', 'cancelled'))::int as bad
+          from c group by grouping sets ((), (c.part))) p) as parts,
+        (select coalesce(json_agg(g order by g.calls desc, g.name), '[]') from (
+          select ${id} as id, ${name} as name, ${figures(sql)}
+          from c group by 1, 2
+          order by calls desc limit 50) g) as groups`;
+    const [{ part: _, ok: _ok, bad: _bad, ...total }, ...history] = parts;
     const partMs = (until.getTime() - from.getTime()) / BUCKETS;
     return {
-      from,
-      until,
-      buckets: buckets.map(({ part, ...bucket }) => ({
-        at: new Date(from.getTime() + (part - 1) * partMs),
-        ...bucket,
-      })),
+      total,
+      history: {
+        from,
+        until,
+        buckets: history.map(({ part, ok, bad, medianMs, p95Ms }) => ({
+          at: new Date(from.getTime() + (part! - 1) * partMs),
+          ok,
+          failed: bad,
+          medianMs,
+          p95Ms,
+        })),
+      },
+      groups,
     };
   });
-}
-
-/** The figures of all calls that match, together. */
-export async function totalOfCalls(
-  db: Database,
-  user: User,
-  workspaceId: string,
-  filter: CallFilter,
-): Promise<CallFigures> {
-  const [total] = await db.asUser(user, (sql) =>
-    sql<CallFigures[]>`
-      select ${figures(sql)} from calls c where ${matching(sql, workspaceId, filter)}`);
-  return total;
 }
 
 function figures(sql: Sql) {

@@ -1,12 +1,6 @@
 import { type Context, Hono } from "hono";
 import { listAgents } from "../models/agents.ts";
-import {
-  CallFilter,
-  callHistory,
-  groupCalls,
-  searchCalls,
-  totalOfCalls,
-} from "../models/call_search.ts";
+import { CallFilter, searchCalls, summarizeCalls } from "../models/call_search.ts";
 import { listServers } from "../models/servers.ts";
 import { type CallQuery, CallResults, Calls, GROUPS, queryOf } from "../views/calls.tsx";
 import type { Deps, Env } from "./deps.ts";
@@ -52,12 +46,10 @@ export function callRoutes(deps: Deps) {
       cursor: asked.before || null,
     };
     const of = [db, c.get("user"), c.get("workspace").id, query.filter] as const;
-    const [found, total, history, groups] = await Promise.all([
+    const [found, summary] = await Promise.all([
       searchCalls(...of, { cursor: query.cursor }),
-      totalOfCalls(...of),
-      callHistory(...of),
-      groupCalls(...of, query.by),
+      summarizeCalls(...of, query.by),
     ]);
-    return { query, found, total, history, groups };
+    return { query, found, ...summary };
   }
 }

@@ -1,11 +1,5 @@
 import type { Agent } from "../models/agents.ts";
-import type {
-  CallBucket,
-  CallFilter,
-  CallGroup,
-  CallPage,
-  GroupBy,
-} from "../models/call_search.ts";
+import type { CallFilter, CallPage, CallSummary, GroupBy } from "../models/call_search.ts";
 import type { Call, CallFigures } from "../models/calls.ts";
 import type { Server } from "../models/servers.ts";
 import { bytes, count, duration, Empty, Time } from "./parts.tsx";
@@ -19,12 +13,9 @@ export interface CallQuery {
   cursor: string | null;
 }
 
-export interface CallResultsProps {
+export interface CallResultsProps extends CallSummary {
   query: CallQuery;
   found: CallPage;
-  total: CallFigures;
-  history: { from: Date; until: Date; buckets: CallBucket[] };
-  groups: CallGroup[];
 }
 
 export const GROUPS: { by: GroupBy; name: string }[] = [

@@ -1,14 +1,7 @@
 import assert from "node:assert/strict";
 import { v7 } from "uuid";
 import { createAgent } from "../../models/agents.ts";
-import {
-  BUCKETS,
-  CallFilter,
-  callHistory,
-  groupCalls,
-  searchCalls,
-  totalOfCalls,
-} from "../../models/call_search.ts";
+import { BUCKETS, CallFilter, searchCalls, summarizeCalls } from "../../models/call_search.ts";
 import { CallRecorder, type NewCall } from "../../models/calls.ts";
 import { Invalid } from "../../models/errors.ts";
 import { createLog } from "../../models/log.ts";
@@ -119,9 +112,9 @@ for (const kind of KINDS) {
         assert.equal((await find({ period: "day", text: "old" })).length, 1);
       });
 
-      await t.step("groupCalls counts by tool, server and agent", async () => {
-        const of = (by: "tool" | "server" | "agent", asked = {}) =>
-          groupCalls(db, user, workspaceId, filter(asked), by);
+      await t.step("summarizeCalls counts by tool, server and agent", async () => {
+        const of = async (by: "tool" | "server" | "agent", asked = {}) =>
+          (await summarizeCalls(db, user, workspaceId, filter(asked), by)).groups;
         const byAgent = await of("agent", { text: "read_file", via: "bridge" });
         assert.deepEqual(byAgent.map(({ name }) => name), ["Editor", "Chat"]);
         const { id, calls, failed, toolErrors, medianMs } = byAgent[1];
@@ -138,11 +131,11 @@ for (const kind of KINDS) {
         assert.equal(people?.name, "tried on a page");
       });
 
-      await t.step("callHistory has each call of the period in one part", async () => {
+      await t.step("summarizeCalls has each call of the period in one part", async () => {
         for (const period of ["hour", "day", "all"]) {
           const asked = filter({ period, text: "read_file" });
-          const { from, until, buckets } = await callHistory(db, user, workspaceId, asked);
-          const total = await totalOfCalls(db, user, workspaceId, asked);
+          const { total, history } = await summarizeCalls(db, user, workspaceId, asked, "tool");
+          const { from, until, buckets } = history;
           assert.equal(
             buckets.reduce((sum, { ok, failed }) => sum + ok + failed, 0),
             total.calls,
@@ -151,17 +144,17 @@ for (const kind of KINDS) {
           assert.ok(buckets.length <= BUCKETS);
           assert.ok(buckets.every(({ at }) => at >= from && at < until), period);
         }
-        const none = await callHistory(db, user, workspaceId, filter({ text: "nothing of it" }));
-        assert.deepEqual(none.buckets, []);
+        const none = filter({ text: "nothing of it" });
+        const { total, history } = await summarizeCalls(db, user, workspaceId, none, "tool");
+        assert.deepEqual([total.calls, total.medianMs, history.buckets], [0, null, []]);
       });
 
       await t.step("a stranger finds nothing", async () => {
         const stranger = await makeUser(world, "stranger@example.com");
         const of = [db, stranger, workspaceId, filter()] as const;
         assert.deepEqual(await searchCalls(...of), { calls: [], next: null });
-        assert.deepEqual(await groupCalls(...of, "tool"), []);
-        assert.equal((await totalOfCalls(...of)).calls, 0);
-        assert.deepEqual((await callHistory(...of)).buckets, []);
+        const { total, history, groups } = await summarizeCalls(...of, "tool");
+        assert.deepEqual([total.calls, history.buckets, groups], [0, [], []]);
       });
 
       await world.close();
