@@ -1,6 +1,6 @@
 /** What a workspace's calls were: searched, counted, and over time. */
 import { z } from "zod";
-import type { Call, CallFigures, Outcome } from "./calls.ts";
+import { type Call, type CallFigures, columns, figures, type Outcome } from "./calls.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Invalid } from "./errors.ts";
 import { withoutNul } from "./events.ts";
@@ -50,10 +50,7 @@ export async function searchCalls(
   const after = cursor === null ? null : readCursor(cursor);
   const rows = await db.asUser(user, (sql) =>
     sql<(Call & { startedText: string })[]>`
-      select c.id, c.agent_id as "agentId", a.name as "agentName", c.server_id as "serverId",
-        c.server_slug as "serverSlug", c.tool, c.via, c.started_at as "startedAt",
-        c.started_at::text as "startedText", c.duration_ms as "durationMs", c.outcome, c.error,
-        c.request_bytes as "requestBytes", c.response_bytes as "responseBytes"
+      select ${columns(sql)}, c.started_at::text as "startedText"
       from calls c left join agents a on a.id = c.agent_id
       where ${matching(sql, workspaceId, filter)}
         and ${
@@ -169,21 +166,6 @@ export async function summarizeCalls(
       groups,
     };
   });
-}
-
-function figures(sql: Sql) {
-  return sql`count(*)::int as calls,
-    count(*) filter (where c.outcome in ('error', 'indeterminate'))::int as failed,
-    count(*) filter (where c.outcome = 'tool_error')::int as "toolErrors",
-    ${latencies(sql)}`;
-}
-
-/** Of those that were answered. */
-function latencies(sql: Sql) {
-  return sql`percentile_cont(0.5) within group (order by c.duration_ms)
-      filter (where c.outcome in ('ok', 'tool_error')) as "medianMs",
-    percentile_cont(0.95) within group (order by c.duration_ms)
-      filter (where c.outcome in ('ok', 'tool_error')) as "p95Ms"`;
 }
 
 function matching(sql: Sql, workspaceId: string, filter: CallFilter) {

@@ -1,5 +1,5 @@
 import { v7 } from "uuid";
-import type { Database, User } from "./db.ts";
+import type { Database, Sql, User } from "./db.ts";
 import { withoutNul } from "./events.ts";
 import { errorFields, type Log } from "./log.ts";
 
@@ -45,10 +45,7 @@ export async function listCalls(
       ? sql`c.started_at < ${before}`
       : sql`(c.started_at, c.id) < (${before.startedAt}, ${before.id}::uuid)`;
     return await sql<Call[]>`
-      select c.id, c.agent_id as "agentId", a.name as "agentName", c.server_id as "serverId",
-        c.server_slug as "serverSlug", c.tool, c.via, c.started_at as "startedAt",
-        c.duration_ms as "durationMs", c.outcome, c.error, c.request_bytes as "requestBytes",
-        c.response_bytes as "responseBytes"
+      select ${columns(sql)}
       from calls c left join agents a on a.id = c.agent_id
       where ${whose} and ${older}
       order by c.started_at desc, c.id desc limit ${limit}`;
@@ -73,19 +70,32 @@ export async function callFigures(
   user: User,
   serverId: string,
 ): Promise<CallFigures> {
-  const [figures] = await db.asUser(user, (sql) =>
+  const [found] = await db.asUser(user, (sql) =>
     sql<CallFigures[]>`
-      select count(*)::int as calls,
-        count(*) filter (where outcome in ('error', 'indeterminate'))::int as failed,
-        count(*) filter (where outcome = 'tool_error')::int as "toolErrors",
-        percentile_cont(0.5) within group (order by duration_ms)
-          filter (where outcome in ('ok', 'tool_error')) as "medianMs",
-        percentile_cont(0.95) within group (order by duration_ms)
-          filter (where outcome in ('ok', 'tool_error')) as "p95Ms"
-      from calls
-      where server_id = ${serverId} and outcome <> 'cancelled'
-        and started_at > now() - interval '1 hour'`);
-  return figures;
+      select ${figures(sql)}
+      from calls c
+      where c.server_id = ${serverId} and c.outcome <> 'cancelled'
+        and c.started_at > now() - interval '1 hour'`);
+  return found;
+}
+
+/** What {@link Call} is read from: `calls c`, joined with `agents a`. */
+export function columns(sql: Sql) {
+  return sql`c.id, c.agent_id as "agentId", a.name as "agentName", c.server_id as "serverId",
+    c.server_slug as "serverSlug", c.tool, c.via, c.started_at as "startedAt",
+    c.duration_ms as "durationMs", c.outcome, c.error, c.request_bytes as "requestBytes",
+    c.response_bytes as "responseBytes"`;
+}
+
+/** What {@link CallFigures} are counted from: `calls c`. */
+export function figures(sql: Sql) {
+  return sql`count(*)::int as calls,
+    count(*) filter (where c.outcome in ('error', 'indeterminate'))::int as failed,
+    count(*) filter (where c.outcome = 'tool_error')::int as "toolErrors",
+    percentile_cont(0.5) within group (order by c.duration_ms)
+      filter (where c.outcome in ('ok', 'tool_error')) as "medianMs",
+    percentile_cont(0.95) within group (order by c.duration_ms)
+      filter (where c.outcome in ('ok', 'tool_error')) as "p95Ms"`;
 }
 
 /** How long a call waits for others to be written with it. */

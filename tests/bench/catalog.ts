@@ -2,20 +2,15 @@
  * The marketplace with 10,000 entries: how long a search takes in the database, and a page of it in the
  * app, on the embedded Postgres and on a server.
  */
-import { createApp } from "../../app.ts";
-import { CallRecorder } from "../../models/calls.ts";
 import { searchCatalog } from "../../models/catalog_entries.ts";
 import { addSource } from "../../models/catalog_sources.ts";
 import { syncDueSources } from "../../models/catalog_sync.ts";
-import { Changes } from "../../models/changes.ts";
 import { createLog } from "../../models/log.ts";
-import { openOutside } from "../../models/outside.ts";
-import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { FakeRegistry } from "../catalogs/fake_registry.ts";
-import { KINDS, openWorld, testKey } from "../models/databases.ts";
+import { KINDS, openWorld } from "../models/databases.ts";
+import { openPageApp, ORIGIN, signedIn } from "../routes/page_app.ts";
 
 const ENTRIES = 10_000;
-const ORIGIN = "http://127.0.0.1:4680";
 
 /** What is asked of the marketplace, as people type it and as its page does. */
 const SEARCHES: Record<string, Record<string, string>> = {
@@ -39,7 +34,7 @@ export async function measureCatalog(count: number): Promise<void> {
   for (const kind of KINDS) {
     if (kind.ignore) continue;
     const world = await openWorld(kind);
-    const { db, owner, workspaceId, identity } = world;
+    const { db, owner, workspaceId } = world;
     const log = createLog("text", () => {});
     const registry = madeRegistry();
     const started = performance.now();
@@ -51,27 +46,8 @@ export async function measureCatalog(count: number): Promise<void> {
     await syncDueSources({ db, log, outside: registry.outside }, { budgetMs: 600_000 });
     const syncedMs = performance.now() - started;
     if (kind.name === "server") await owner`analyze`;
-    const cookie =
-      (await identity.createAccount("ann@bench.example", "Ann", "a long enough password"))
-        .getSetCookie()[0].split(";")[0];
-    const ann = (await identity.userOf(new Headers({ cookie })))!;
-    await owner`insert into public.members (workspace_id, user_id, role) values (${workspaceId}, ${ann.userId}, 'owner')`;
-    const calls = new CallRecorder(db, log), changes = new Changes(db);
-    const app = await createApp({
-      db,
-      identity,
-      setup: null,
-      secretsKey: testKey,
-      appSigningKey: (await derivedSecrets(newSecretsKeyText())).appSigningKey,
-      outside: openOutside(),
-      changes,
-      links: null,
-      calls,
-      log,
-      baseUrl: new URL(ORIGIN),
-      version: "0",
-      isMigrated: () => Promise.resolve(true),
-    });
+    const { cookie, person } = await signedIn(world, "owner");
+    const { app, close } = await openPageApp(world);
     const page = async (path: string) => {
       const response = await app.request(`${ORIGIN}${path}`, {
         headers: { cookie, "accept-encoding": "gzip" },
@@ -99,9 +75,9 @@ export async function measureCatalog(count: number): Promise<void> {
         offset: (Number(number) - 1) * 24,
       } as Parameters<typeof searchCatalog>[2];
       const path = `/marketplace?${new URLSearchParams(SEARCHES[name])}`;
-      const { total } = await searchCatalog(db, ann, options);
+      const { total } = await searchCatalog(db, person, options);
       const size = await page(path);
-      const search = await times(count, () => searchCatalog(db, ann, options));
+      const search = await times(count, () => searchCatalog(db, person, options));
       const pages = await times(count, () => page(path));
       everyPage.push(...pages);
       console.log(
@@ -113,8 +89,7 @@ export async function measureCatalog(count: number): Promise<void> {
       );
     }
     console.log(`all pages: p50 ${at(everyPage, 0.5)}, p95 ${at(everyPage, 0.95)}`);
-    await calls.flush();
-    await changes.close();
+    await close();
     await world.close();
   }
 }

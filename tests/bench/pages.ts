@@ -4,54 +4,28 @@
  * 10,000 entries is catalog.ts's.
  */
 import { v7 } from "uuid";
-import { createApp } from "../../app.ts";
 import { connectServer, createAgent } from "../../models/agents.ts";
-import { CallRecorder } from "../../models/calls.ts";
-import { Changes } from "../../models/changes.ts";
-import { createLog } from "../../models/log.ts";
-import { openOutside } from "../../models/outside.ts";
-import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer } from "../../models/servers.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { approveTools, listTools } from "../../models/tools.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
 import { observation } from "../models/observation.ts";
+import { openPageApp, ORIGIN, signedIn } from "../routes/page_app.ts";
 import { quantile } from "./load.ts";
 
 const SERVERS = 200, TOOLS = 10, AGENTS = 20, SERVERS_OF_AGENT = 20, CALLS = 100_000;
-const ORIGIN = "http://127.0.0.1:4680";
 
 /** Measures each page `count` times. */
 export async function measurePages(count: number): Promise<void> {
   for (const kind of KINDS) {
     if (kind.ignore) continue;
     const world = await openWorld(kind);
-    const { db, owner, workspaceId, toolboxId, identity } = world;
-    const log = createLog("text", () => {});
-    const cookie =
-      (await identity.createAccount("ann@bench.example", "Ann", "a long enough password"))
-        .getSetCookie()[0].split(";")[0];
-    const ann = (await identity.userOf(new Headers({ cookie })))!;
-    await owner`insert into public.members (workspace_id, user_id, role) values (${workspaceId}, ${ann.userId}, 'owner')`;
+    const { owner, toolboxId } = world;
+    const { cookie } = await signedIn(world, "owner");
     const { servers, agents } = await seed(world);
     if (kind.name === "server") await owner`analyze`;
 
-    const calls = new CallRecorder(db, log), changes = new Changes(db);
-    const app = await createApp({
-      db,
-      identity,
-      setup: null,
-      secretsKey: testKey,
-      appSigningKey: (await derivedSecrets(newSecretsKeyText())).appSigningKey,
-      outside: openOutside(),
-      changes,
-      links: null,
-      calls,
-      log,
-      baseUrl: new URL(ORIGIN),
-      version: "0",
-      isMigrated: () => Promise.resolve(true),
-    });
+    const { app, close } = await openPageApp(world);
     const paths = {
       "overview": "/",
       "servers": "/servers",
@@ -99,8 +73,7 @@ export async function measurePages(count: number): Promise<void> {
     console.log(
       `all pages: p50 ${quantile(all, 0.5).toFixed(1)}, p95 ${quantile(all, 0.95).toFixed(1)}`,
     );
-    await calls.flush();
-    await changes.close();
+    await close();
     await world.close();
   }
 }

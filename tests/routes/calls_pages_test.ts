@@ -1,15 +1,10 @@
 import assert from "node:assert/strict";
 import { v7 } from "uuid";
-import { createApp } from "../../app.ts";
 import { createAgent } from "../../models/agents.ts";
-import { CallRecorder, type NewCall } from "../../models/calls.ts";
-import { Changes } from "../../models/changes.ts";
-import { createLog } from "../../models/log.ts";
-import { openOutside } from "../../models/outside.ts";
-import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
-import { KINDS, openWorld, testKey } from "../models/databases.ts";
+import type { NewCall } from "../../models/calls.ts";
+import { KINDS, openWorld } from "../models/databases.ts";
+import { openPageApp, ORIGIN, signedIn } from "./page_app.ts";
 
-const ORIGIN = "http://127.0.0.1:4680";
 const HOSTILE = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>\u202e`;
 
 Deno.test({
@@ -18,29 +13,9 @@ Deno.test({
   sanitizeOps: false,
   async fn(t) {
     const world = await openWorld(KINDS[0]);
-    const { db, user, workspaceId, identity, owner } = world;
-    const cookie =
-      (await identity.createAccount("bea@example.com", "Bea", "a long enough password"))
-        .getSetCookie()[0].split(";")[0];
-    const bea = (await identity.userOf(new Headers({ cookie })))!;
-    await owner`insert into public.members (workspace_id, user_id, role) values (${workspaceId}, ${bea.userId}, 'viewer')`;
-    const log = createLog("text", () => {});
-    const calls = new CallRecorder(db, log);
-    const app = await createApp({
-      db,
-      identity,
-      setup: null,
-      secretsKey: testKey,
-      appSigningKey: (await derivedSecrets(newSecretsKeyText())).appSigningKey,
-      outside: openOutside(),
-      changes: new Changes(db),
-      links: null,
-      calls,
-      log,
-      baseUrl: new URL(ORIGIN),
-      version: "0",
-      isMigrated: () => Promise.resolve(true),
-    });
+    const { db, user, workspaceId } = world;
+    const { cookie } = await signedIn(world, "viewer");
+    const { app, calls, close } = await openPageApp(world);
     const get = async (path: string) => {
       const response = await app.request(ORIGIN + path, { headers: { cookie } });
       return { response, html: await response.text() };
@@ -103,6 +78,7 @@ Deno.test({
       assert.match(html, /There is no such page of calls/);
     });
 
+    await close();
     await world.close();
   },
 });
