@@ -61,7 +61,8 @@ export function Calls(props: CallResultsProps & { agents: Agent[]; servers: Serv
       <h1>Calls</h1>
       <p class="lead">
         Every call of a tool through the bridge, and those that people tried: who, when, how long
-        and how it ended. What was said is not kept.
+        and how it ended. What agents said is not kept; what you tried is, on the tool's page, for
+        you alone.
       </p>
       <form
         method="get"
