@@ -193,7 +193,7 @@ export class AgentInstances {
       const failed = entry.instance;
       entry.instance = null;
       this.#tell();
-      await failed?.retire("It did not start", 0).catch(ignoreEngine);
+      await failed?.retire("It did not start", 0).catch(ignoreUnremoved);
       return { unavailable: text };
     }
   }
@@ -239,7 +239,7 @@ export class AgentInstances {
     this.#entries.delete(key);
     entry.life.abort();
     // One that is being started is known only then.
-    const ending = entry.up.then(() => entry.instance?.retire(reason)).catch(ignoreEngine)
+    const ending = entry.up.then(() => entry.instance?.retire(reason)).catch(ignoreUnremoved)
       .finally(() => this.#ending.get(key) === ending && this.#ending.delete(key));
     this.#ending.set(key, ending);
     this.#tell();
@@ -281,7 +281,12 @@ function hashOf({ hash, ownHashes }: Recipe, key: string): string {
   return ownHashes.get(key) ?? hash;
 }
 
-/** What could not be removed while the engine was away is found by the next look at what is there. */
-function ignoreEngine(error: unknown): void {
-  if (!(error instanceof DockerError || error instanceof EngineAbsentError)) throw error;
+/**
+ * What could not be removed, as the engine was away or DTMA itself is ending, is found by the next
+ * look at what is there.
+ */
+function ignoreUnremoved(error: unknown): void {
+  if (error instanceof DockerError || error instanceof EngineAbsentError) return;
+  if (error instanceof DOMException && error.name === "AbortError") return;
+  throw error;
 }

@@ -112,6 +112,41 @@ engineTest("Each session gets an instance of its own, until it is ended", async 
   }
 });
 
+engineTest("DTMA ends in the middle of ending an instance", async (toolbox) => {
+  const { docker } = toolbox;
+  const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox));
+  const [ending, ended] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const remove = docker.removeContainer.bind(docker);
+  const rejections: unknown[] = [];
+  const onRejection = (event: PromiseRejectionEvent) => {
+    event.preventDefault();
+    rejections.push(event.reason);
+  };
+  addEventListener("unhandledrejection", onRejection);
+  try {
+    const spec = fixtureSpec("keeps", { instances: "session" });
+    dtma.reconciler.apply([spec]);
+    await dtma.ready(spec);
+    const session = crypto.randomUUID();
+    await pinsOf(dtma, spec.serverId, session);
+    docker.removeContainer = async (id) => {
+      ending.resolve();
+      await ended.promise;
+      await remove(id);
+    };
+    dtma.reconciler.end(spec.serverId, session);
+    await ending.promise;
+  } finally {
+    await dtma.reconciler.close();
+    ended.resolve();
+    docker.removeContainer = remove;
+  }
+  await eventually(async () => (await containersOf(toolbox)).length === 1);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  removeEventListener("unhandledrejection", onRejection);
+  assert.deepEqual(rejections, []);
+});
+
 engineTest("A question that is nobody's advises an instance for each", async (toolbox) => {
   const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox));
   try {
