@@ -101,6 +101,8 @@ export interface Server {
   logTail: string[];
   observedAt: Date | null;
   tools: { total: number; approved: number; changed: number; waiting: number };
+  /** To how many places it wanted to go, and was refused. */
+  denials: number;
   /** Of a remote server that is called with an account; null: it is not. */
   authorization: Pick<Authorization, "state" | "trouble"> | null;
 }
@@ -624,7 +626,8 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
         'approved', count(*) filter (where x.hash = x.approved_hash),
         'changed', count(*) filter (where x.hash <> x.approved_hash),
         'waiting', count(*) filter (where x.approved_hash is null))
-       from tools x where x.server_id = s.id and x.present) as tools
+       from tools x where x.server_id = s.id and x.present) as tools,
+      (select count(*)::int from egress_denials d where d.server_id = s.id) as denials
     from servers s
     join server_generations g on g.server_id = s.id and g.generation = s.generation
     join toolboxes t on t.id = s.toolbox_id

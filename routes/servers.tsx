@@ -1,47 +1,21 @@
-import { type Context, Hono } from "hono";
+import { Hono } from "hono";
 import { z } from "zod";
-import { readBillOfMaterials, readServerLog } from "../mcp/server_records.ts";
-import { getAuthorization } from "../models/authorizations.ts";
-import { askedInputs } from "../models/catalog_entries.ts";
-import { allowHost, disallowHost, dismissDenial, listDenials } from "../models/egress_denials.ts";
-import { callFigures } from "../models/calls.ts";
-import { Conflict, Invalid, NotFound } from "../models/errors.ts";
-import { listEvents } from "../models/events.ts";
+import { readBillOfMaterials } from "../mcp/server_records.ts";
+import { allowHost, disallowHost, dismissDenial } from "../models/egress_denials.ts";
+import { Invalid } from "../models/errors.ts";
 import { digestsBy } from "../models/image_digests.ts";
-import { listSamples } from "../models/samples.ts";
-import { readScans } from "../models/scans.ts";
 import {
   deployServer,
   getServer,
-  listGenerations,
   listServers,
-  reconfigureServer,
   removeServer,
   restartServer,
   rollBackServer,
   runServer,
   stopServer,
 } from "../models/servers.ts";
-import { listDefinitions } from "../models/definitions.ts";
-import { listTools } from "../models/tools.ts";
-import { ServerAccount } from "../views/authorization.tsx";
-import {
-  ServerEvents,
-  ServerFacts,
-  ServerGone,
-  ServerHead,
-  ServerLayers,
-  ServerLog,
-  ServerPage,
-} from "../views/server.tsx";
-import { Generations } from "../views/server_generations.tsx";
-import { NetworkNow } from "../views/server_network.tsx";
-import { LogPage } from "../views/server_log.tsx";
-import { ServerResources } from "../views/server_resources.tsx";
-import { ServerVulnerabilities } from "../views/server_vulnerabilities.tsx";
+import { tabPath } from "../views/server.tsx";
 import { ServerList, Servers } from "../views/servers.tsx";
-import { DefinitionList } from "../views/definitions.tsx";
-import { ToolList } from "../views/tools.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { entryPage } from "./entry_page.tsx";
 import { live } from "./live.ts";
@@ -57,7 +31,7 @@ const Deployment = z.object({
   name: z.string().optional(),
 });
 
-/** Servers: deploy, watch, change, stop, start, remove. */
+/** Servers: listed, deployed, stopped, started, removed; what one is stands in server_tabs.tsx. */
 export function serverRoutes(deps: Deps) {
   const { db, secretsKey } = deps;
   const digestOf = digestsBy(deps.outside);
@@ -96,78 +70,6 @@ export function serverRoutes(deps: Deps) {
         },
       ]);
     })
-    .get("/servers/:id", async (c) => page(c, ...await serverPage(c, c.req.param("id"))))
-    .get("/servers/:id/live", (c) => {
-      const id = c.req.param("id"), user = c.get("user");
-      const concerns = (change: { server: string | null; table: string }) =>
-        change.server === id || change.table === "toolboxes";
-      return live(c, deps, concerns, async () => {
-        try {
-          const server = await getServer(db, user, id);
-          return [
-            { target: "#server-head", content: <ServerHead server={server} /> },
-            { target: "#layers", content: <ServerLayers server={server} /> },
-            {
-              target: "#account",
-              content: (
-                <ServerAccount
-                  server={server}
-                  authorization={await getAuthorization(db, user, id)}
-                />
-              ),
-            },
-            { target: "#facts", content: <ServerFacts server={server} /> },
-            { target: "#log", content: <ServerLog server={server} /> },
-            {
-              target: "#network",
-              content: <NetworkNow server={server} denials={await listDenials(db, user, id)} />,
-            },
-            {
-              target: "#resources",
-              content: (
-                <ServerResources
-                  server={server}
-                  samples={await listSamples(db, user, id)}
-                  figures={await callFigures(db, user, id)}
-                />
-              ),
-            },
-            {
-              target: "#vulnerabilities",
-              content: (
-                <ServerVulnerabilities server={server} scans={await readScans(db, user, id)} />
-              ),
-            },
-            {
-              target: "#generations",
-              content: (
-                <Generations
-                  server={server}
-                  generations={await listGenerations(db, user, id)}
-                />
-              ),
-            },
-            {
-              target: "#events",
-              content: <ServerEvents events={await listEvents(db, user, { serverId: id })} />,
-            },
-            {
-              target: "#tools",
-              content: <ToolList server={server} tools={await listTools(db, user, id)} />,
-            },
-            {
-              target: "#definitions",
-              content: (
-                <DefinitionList serverId={id} definitions={await listDefinitions(db, user, id)} />
-              ),
-            },
-          ];
-        } catch (error) {
-          if (!(error instanceof NotFound)) throw error;
-          return [{ target: "#server-head", content: <ServerGone /> }];
-        }
-      });
-    })
     .post("/servers/:id/run", async (c) => {
       await runServer(db, c.get("user"), c.req.param("id"));
       return goTo(c, `/servers/${c.req.param("id")}`);
@@ -182,20 +84,6 @@ export function serverRoutes(deps: Deps) {
         deleteVolumes: deleteVolumes === "true",
       });
       return goTo(c, `/servers/${c.req.param("id")}`);
-    })
-    .get("/servers/:id/log", async (c) => {
-      const { search = "", download } = c.req.query();
-      const id = c.req.param("id"), user = c.get("user");
-      const server = await getServer(db, user, id);
-      const text = await readServerLog(deps, user, id, { search, signal: c.req.raw.signal });
-      if (download === undefined) {
-        return page(c, `Log of ${server.name}`, <LogPage {...{ server, text, search }} />);
-      }
-      return c.body(text, 200, {
-        "content-type": "text/plain; charset=utf-8",
-        "content-disposition": `attachment; filename="${server.slug}.log"`,
-        "cache-control": "no-store",
-      });
     })
     .get("/servers/:id/bom", async (c) => {
       const id = c.req.param("id"), user = c.get("user");
@@ -214,64 +102,19 @@ export function serverRoutes(deps: Deps) {
     .post("/servers/:id/rollback", async (c) => {
       const { generation } = await formOf(c);
       await rollBackServer(db, c.get("user"), c.req.param("id"), Number(generation) || 0);
-      return goTo(c, `/servers/${c.req.param("id")}`, "saved");
+      return goTo(c, tabPath(c.req.param("id"), "configuration"), "saved");
     })
     .post("/servers/:id/hosts", async (c) => {
       const { host = "" } = await formOf(c);
       await allowHost(db, c.get("user"), c.req.param("id"), host.trim().toLowerCase());
-      return goTo(c, `/servers/${c.req.param("id")}#network-title`, "saved");
+      return goTo(c, tabPath(c.req.param("id"), "network"), "saved");
     })
     .post("/servers/:id/hosts/disallow", async (c) => {
       await disallowHost(db, c.get("user"), c.req.param("id"), (await formOf(c)).host ?? "");
-      return goTo(c, `/servers/${c.req.param("id")}#network-title`, "saved");
+      return goTo(c, tabPath(c.req.param("id"), "network"), "saved");
     })
     .post("/servers/:id/hosts/dismiss", async (c) => {
       await dismissDenial(db, c.get("user"), c.req.param("id"), (await formOf(c)).host ?? "");
-      return goTo(c, `/servers/${c.req.param("id")}#network-title`);
-    })
-    .post("/servers/:id/configuration", async (c) => {
-      const id = c.req.param("id"), form = await formOf(c);
-      try {
-        const change = { form, baseGeneration: Number(form.baseGeneration) };
-        await reconfigureServer(db, c.get("user"), id, change, secretsKey);
-        return goTo(c, `/servers/${id}`, "saved");
-      } catch (error) {
-        if (!(error instanceof Invalid || error instanceof Conflict)) throw error;
-        const mistakes = error instanceof Invalid ? error.fields : {};
-        const [title, content] = await serverPage(c, id, {
-          values: form,
-          mistakes,
-          mistake: error.message,
-        });
-        return page(c, title, content, error instanceof Conflict ? 409 : 422);
-      }
+      return goTo(c, tabPath(c.req.param("id"), "network"));
     });
-
-  async function serverPage(
-    c: Context<Env>,
-    id: string,
-    again: {
-      values?: Record<string, string>;
-      mistakes?: Record<string, string>;
-      mistake?: string;
-    } = {},
-  ) {
-    const user = c.get("user");
-    const server = await getServer(db, user, id);
-    const props = {
-      server,
-      tools: await listTools(db, user, id),
-      definitions: await listDefinitions(db, user, id),
-      events: await listEvents(db, user, { serverId: id }),
-      generations: await listGenerations(db, user, id),
-      denials: await listDenials(db, user, id),
-      samples: await listSamples(db, user, id),
-      figures: await callFigures(db, user, id),
-      scans: await readScans(db, user, id),
-      authorization: await getAuthorization(db, user, id),
-      asked: askedInputs(server.config.entry),
-      ...again,
-    };
-    return [server.name, <ServerPage {...props} />] as const;
-  }
 }

@@ -1,5 +1,9 @@
 // What a page cannot do without script: copying, times in the reader's own zone, following a log.
 
+// A link to a part of a page that is a tab by now goes on to the tab.
+const moved = document.querySelector(".tabs :target")?.closest("a");
+if (moved) location.replace(moved.href + location.hash);
+
 const zone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const words = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 

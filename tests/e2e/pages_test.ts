@@ -148,7 +148,9 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     visit("servers", "/servers"),
     visit("remote-server", "/servers/remote"),
     visit("server", "/servers/:id", server),
-    visit("server-log", "/servers/:id/log", `${server}/log`),
+    ...["tools", "try", "log", "network", "configuration", "events"].map((tab) =>
+      visit(`server-${tab}`, `/servers/:id/${tab}`, `${server}/${tab}`)
+    ),
     visit("server-account", "/servers/:id/account", `${server}/account`),
     visit("trial", "/servers/:id/tools/:name", `${server}/tools/mirror`),
     visit("trial-run", "/servers/:id/tools/:name/runs/:run", runPath),
