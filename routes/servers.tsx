@@ -1,13 +1,14 @@
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
 import { z } from "zod";
 import { readBillOfMaterials } from "../mcp/server_records.ts";
 import { allowHost, disallowHost, dismissDenial } from "../models/egress_denials.ts";
 import { Invalid } from "../models/errors.ts";
 import { digestsBy } from "../models/image_digests.ts";
+import { actOnServers, SERVER_ACTS, whatGoesAlong } from "../models/server_acts.ts";
+import { needsOf, searchServers, ServerFilter } from "../models/server_search.ts";
 import {
   deployServer,
   getServer,
-  listServers,
   removeServer,
   restartServer,
   rollBackServer,
@@ -15,11 +16,19 @@ import {
   stopServer,
 } from "../models/servers.ts";
 import { tabPath } from "../views/server.tsx";
-import { ServerList, Servers } from "../views/servers.tsx";
+import { ServerChoices, serversPath } from "../views/server_filters.tsx";
+import { RemovalPage } from "../views/server_removal.tsx";
+import {
+  type ActedProps,
+  ActedServers,
+  ServerResults,
+  Servers,
+  ServersLive,
+} from "../views/servers.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { entryPage } from "./entry_page.tsx";
 import { live } from "./live.ts";
-import { formOf, goTo, page } from "./render.tsx";
+import { basePathOf, formOf, fragment, goTo, page } from "./render.tsx";
 
 const Deployment = z.object({
   slug: z.string().min(1).max(63),
@@ -37,15 +46,26 @@ export function serverRoutes(deps: Deps) {
   const digestOf = digestsBy(deps.outside);
 
   return new Hono<Env>()
-    .get(
-      "/servers",
-      async (c) =>
-        page(
-          c,
-          "Servers",
-          <Servers servers={await listServers(db, c.get("user"), c.get("workspace").id)} />,
-        ),
-    )
+    .get("/servers", async (c) => {
+      const isAllTicked = c.req.query("tick") === "all";
+      return page(c, "Servers", <Servers {...await search(c)} isAllTicked={isAllTicked} />);
+    })
+    .get("/servers/results", async (c) => {
+      const results = await search(c);
+      c.header("hx-replace-url", basePathOf(c) + serversPath(results.filter));
+      return fragment(
+        c,
+        <>
+          <ServerResults {...results} />
+          <hx-partial hx-target="#servers-live" hx-swap="outerHTML">
+            <ServersLive {...results} />
+          </hx-partial>
+          <hx-partial hx-target="#server-choices" hx-swap="outerMorph">
+            <ServerChoices filter={results.filter} facets={results.found.facets} />
+          </hx-partial>
+        </>,
+      );
+    })
     .post("/servers", async (c) => {
       const form = await formOf(c);
       const parsed = Deployment.safeParse(form);
@@ -61,14 +81,44 @@ export function serverRoutes(deps: Deps) {
         throw error;
       }
     })
-    .get("/servers/live", (c) => {
-      const user = c.get("user"), workspaceId = c.get("workspace").id;
-      return live(c, deps, (change) => change.workspace === workspaceId, async () => [
-        {
-          target: "#servers",
-          content: <ServerList servers={await listServers(db, user, workspaceId)} />,
-        },
-      ]);
+    .get("/servers/live", (c) =>
+      live(
+        c,
+        deps,
+        ({ workspace }) => workspace === c.get("workspace").id,
+        async () => [
+          { target: "#results", content: <ServerResults {...await search(c)} /> },
+        ],
+      ))
+    .get("/servers/remove", async (c) => {
+      const ids = c.req.queries("server") ?? [];
+      const all = await whatGoesAlong(db, c.get("user"), c.get("workspace").id, idsOf(ids));
+      const list = listPath(c.req.query("list"));
+      return page(c, "Remove servers", <RemovalPage all={all} list={list} />);
+    })
+    .post("/servers/acts", async (c) => {
+      const { act, server = [], list, deleteVolumes } = await c.req.parseBody({ all: true });
+      const ids = idsOf([server].flat().filter((id) => typeof id === "string"));
+      if (act === "removal" && ids.length > 0) {
+        const asked = new URLSearchParams(ids.map((id) => ["server", id]));
+        asked.set("list", listPath(String(list)));
+        const path = `/servers/remove?${asked}`;
+        if (!c.req.header("hx-request")) return c.redirect(basePathOf(c) + path, 303);
+        c.header("hx-redirect", basePathOf(c) + path);
+        return c.body(null, 204);
+      }
+      const chosen = ServerActs.safeParse(act === "removal" ? "remove" : act);
+      if (!chosen.success) throw new Invalid("Choose what to do with the servers");
+      const acted = await actOnServers(db, c.get("user"), c.get("workspace").id, ids, chosen.data, {
+        deleteVolumes: [deleteVolumes].flat().includes("true"),
+      }).then((results): ActedProps => ({ act: chosen.data, results }), (error) => {
+        if (!(error instanceof Invalid)) throw error;
+        return { mistake: `${error.message}.` };
+      });
+      const status = acted.mistake ? 422 : 200;
+      if (c.req.header("hx-request")) return fragment(c, <ActedServers {...acted} />, status);
+      const found = await searchFor(c, filterOf(queryIn(listPath(String(list)))));
+      return page(c, "Servers", <Servers {...found} acted={acted} />, status);
     })
     .post("/servers/:id/run", async (c) => {
       await runServer(db, c.get("user"), c.req.param("id"));
@@ -117,4 +167,34 @@ export function serverRoutes(deps: Deps) {
       await dismissDenial(db, c.get("user"), c.req.param("id"), (await formOf(c)).host ?? "");
       return goTo(c, tabPath(c.req.param("id"), "network"));
     });
+
+  async function searchFor(c: Context<Env>, filter: ServerFilter) {
+    const found = await searchServers(db, c.get("user"), c.get("workspace").id, filter);
+    const servers = found.servers.map((server) => ({ ...server, needs: needsOf(server) }));
+    return { filter, found: { ...found, servers } };
+  }
+
+  function search(c: Context<Env>) {
+    return searchFor(c, filterOf(c.req.query()));
+  }
+}
+
+const ServerActs = z.enum(SERVER_ACTS);
+
+function filterOf({ q, ...asked }: Record<string, string>): ServerFilter {
+  return ServerFilter.parse({ ...asked, text: q ?? "" });
+}
+
+/** Malformed ones are of no server. */
+function idsOf(ids: string[]): string[] {
+  return ids.filter((id) => z.uuid().safeParse(id).success);
+}
+
+/** The list that a form was sent from, said anew: an address that a form brings leads anywhere. */
+function listPath(list: string | undefined): string {
+  return serversPath(filterOf(queryIn(list ?? "")));
+}
+
+function queryIn(path: string): Record<string, string> {
+  return Object.fromEntries(new URLSearchParams(path.split("?")[1] ?? ""));
 }

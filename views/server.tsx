@@ -116,9 +116,9 @@ export function ServerTabs(
   { server, at, below }: { server: Server; at?: ServerTab; below?: ServerTab },
 ) {
   const url = useUrl();
-  const { changed, waiting } = server.tools;
+  const toRead = server.tools.changed + server.tools.waiting + server.definitionsWithheld;
   const news: Partial<Record<ServerTab, string>> = {
-    tools: changed + waiting > 0 ? `${changed + waiting} to read` : undefined,
+    tools: toRead > 0 ? `${toRead} to read` : undefined,
     network: server.denials > 0 ? `${server.denials} refused` : undefined,
   };
   return (

@@ -146,6 +146,8 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
       `/marketplace/sources/${sourceId}/broken`,
     ),
     visit("servers", "/servers"),
+    visit("servers-nothing", "/servers", "/servers?q=nothing-of-the-kind&needs=crash_loop"),
+    visit("servers-remove", "/servers/remove", `/servers/remove?server=${serverId}`),
     visit("remote-server", "/servers/remote"),
     visit("server", "/servers/:id", server),
     ...["tools", "try", "log", "network", "configuration", "events"].map((tab) =>
