@@ -28,6 +28,7 @@ import { profileRoutes } from "./routes/profile.tsx";
 import { requireUser, requireWorkspace } from "./routes/require_user.tsx";
 import { remoteServerRoutes } from "./routes/remote_servers.tsx";
 import { serverRoutes } from "./routes/servers.tsx";
+import { serverTabRoutes } from "./routes/server_tabs.tsx";
 import { sessionRoutes } from "./routes/session.tsx";
 import { staticRoutes } from "./routes/static.ts";
 import { toolboxRoutes } from "./routes/toolbox.ts";
@@ -121,6 +122,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", remoteServerRoutes(deps))
     .route("/", authorizationRoutes(deps))
     .route("/", serverRoutes(deps))
+    .route("/", serverTabRoutes(deps))
     .route("/", agentRoutes(deps))
     .route("/", connectionRoutes(deps))
     .route("/", callRoutes(deps))

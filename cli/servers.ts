@@ -25,9 +25,25 @@ export const serverCommands: Command[] = [
   {
     words: "servers list",
     summary: "List the servers",
-    options: { status: { value: "STATUS", help: "Only those that are running, failed …" } },
+    options: {
+      search: { value: "WORDS", help: "Only those whose name, package or toolbox has the words" },
+      status: { value: "STATUS", help: "Only those that are running, failed …" },
+      toolbox: { value: "TOOLBOX", help: "Only those of a toolbox" },
+      kind: { value: "KIND", help: "Only npm, pypi, nuget, oci, source or remote" },
+      needs: {
+        value: "WHY",
+        help: "Only those that need you: any, or definitions, denials, crash_loop",
+      },
+    },
     async run({ client, output, value }) {
-      const servers = await client.list<ServerSummary>("/servers", { status: value("status") });
+      const toolbox = value("toolbox");
+      const servers = await client.list<ServerSummary>("/servers", {
+        search: value("search"),
+        status: value("status"),
+        toolbox: toolbox && await toolboxId(client, toolbox),
+        kind: value("kind"),
+        needs: value("needs"),
+      });
       output.list(
         servers,
         {
@@ -37,6 +53,7 @@ export const serverCommands: Command[] = [
           toolbox: ({ toolboxName }) => toolboxName,
           name: ({ name }) => name,
           id: ({ id }) => id,
+          needs: ({ needs }) => needs.join(", "),
         },
         "There is no server. Find one with `catalog search`, and deploy it with `servers deploy`.",
       );

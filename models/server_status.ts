@@ -4,15 +4,17 @@ import type { Server } from "./servers.ts";
 
 export type Layers = Record<Layer, LayerState>;
 
-export type ServerStatus =
-  | "starting"
-  | "running"
-  | "idle"
-  | "stopped"
-  | "failed"
-  | "signed_out"
-  | "removing"
-  | "toolbox_unreachable";
+export const SERVER_STATUSES = [
+  "starting",
+  "running",
+  "idle",
+  "stopped",
+  "failed",
+  "signed_out",
+  "removing",
+  "toolbox_unreachable",
+] as const;
+export type ServerStatus = (typeof SERVER_STATUSES)[number];
 
 /** A toolbox that was silent for longer is taken as unreachable, in seconds: two long polls. */
 export const TOOLBOX_SILENT_S = 75;
@@ -126,6 +128,17 @@ export function statusOf(
   const unfinished = LAYERS.find((layer) => layers[layer].state !== "ready");
   if (unfinished) return { status: "starting", statusDetail: layers[unfinished].detail };
   return { status: "running", statusDetail: layers.tools.detail };
+}
+
+/** Whether a server that is to run went down and is started again and again, or was so until it was given up. */
+export function isCrashLooping(
+  server: Pick<Server, "running" | "restarts"> & { gaveUp: boolean },
+  layers: Layers,
+): boolean {
+  // Without an image nothing was started that could crash.
+  const isDown = layers.image.state === "ready" &&
+    LAYERS.some((layer) => layers[layer].state === "failed");
+  return server.running && isDown && (server.gaveUp || server.restarts > 0);
 }
 
 function ago(seconds: number): string {

@@ -23,7 +23,13 @@ import { type Change, changesBetween } from "./server_changes.ts";
 import { missingConsent, readForm, readOptions } from "./server_form.ts";
 import { ServerOptions } from "./server_options.ts";
 import { type HostLayer, hostLayer, type ShownLayer, shownLayers } from "./server_host.ts";
-import { type Layers, presentLayers, type ServerStatus, statusOf } from "./server_status.ts";
+import {
+  isCrashLooping,
+  type Layers,
+  presentLayers,
+  type ServerStatus,
+  statusOf,
+} from "./server_status.ts";
 import {
   lacksLabel,
   lacksSandbox,
@@ -101,6 +107,12 @@ export interface Server {
   logTail: string[];
   observedAt: Date | null;
   tools: { total: number; approved: number; changed: number; waiting: number };
+  /** Prompts, templates and instructions that agents do not get before somebody reads them. */
+  definitionsWithheld: number;
+  /** To how many places it wanted to go, and was refused. */
+  denials: number;
+  /** It ends again and again, or did until its toolbox left it alone. */
+  isCrashLooping: boolean;
   /** Of a remote server that is called with an account; null: it is not. */
   authorization: Pick<Authorization, "state" | "trouble"> | null;
 }
@@ -592,8 +604,10 @@ async function readServer(sql: Sql, serverId: string): Promise<Server> {
 }
 
 async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> {
-  const rows = await sql<(Omit<Server, "host" | "layers" | "status" | "statusDetail" | "tier"> & {
+  type Told = "host" | "layers" | "status" | "statusDetail" | "tier" | "isCrashLooping";
+  const rows = await sql<(Omit<Server, Told> & {
     layers: Layers | null;
+    gaveUp: boolean;
     generationAt: Date;
     facts: unknown;
     lastSeenAt: Date | null;
@@ -624,14 +638,18 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
         'approved', count(*) filter (where x.hash = x.approved_hash),
         'changed', count(*) filter (where x.hash <> x.approved_hash),
         'waiting', count(*) filter (where x.approved_hash is null))
-       from tools x where x.server_id = s.id and x.present) as tools
+       from tools x where x.server_id = s.id and x.present) as tools,
+      (select count(*)::int from definitions x where x.server_id = s.id and x.present
+        and x.hash is distinct from x.approved_hash) as "definitionsWithheld",
+      (select count(*)::int from egress_denials d where d.server_id = s.id) as denials,
+      coalesce(o.gave_up, false) as "gaveUp"
     from servers s
     join server_generations g on g.server_id = s.id and g.generation = s.generation
     join toolboxes t on t.id = s.toolbox_id
     left join observations o on o.server_id = s.id
     where ${which} order by lower(s.name), s.id`;
   return rows.map((read) => {
-    const { silentS, lastSeenAt, toolboxRevokedAt, generationAt, facts, ...known } = read;
+    const { silentS, lastSeenAt, toolboxRevokedAt, generationAt, facts, gaveUp, ...known } = read;
     const { knowsTiers, knowsTransports, knowsHeaders, ...row } = known;
     const layers = presentLayers({ ...row, generationAt });
     const host = hostLayer({
@@ -656,6 +674,7 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
       tier,
       host,
       layers: shownLayers(layers, host),
+      isCrashLooping: isCrashLooping({ ...row, gaveUp }, layers),
       ...statusOf({ ...row, refused, isHeaderless }, layers, silentS, toolboxRevokedAt !== null),
     };
   });

@@ -1,51 +1,34 @@
 import { type Context, Hono } from "hono";
 import { z } from "zod";
-import { readBillOfMaterials, readServerLog } from "../mcp/server_records.ts";
-import { getAuthorization } from "../models/authorizations.ts";
-import { askedInputs } from "../models/catalog_entries.ts";
-import { allowHost, disallowHost, dismissDenial, listDenials } from "../models/egress_denials.ts";
-import { callFigures } from "../models/calls.ts";
-import { Conflict, Invalid, NotFound } from "../models/errors.ts";
-import { listEvents } from "../models/events.ts";
+import { readBillOfMaterials } from "../mcp/server_records.ts";
+import { allowHost, disallowHost, dismissDenial } from "../models/egress_denials.ts";
+import { Invalid } from "../models/errors.ts";
 import { digestsBy } from "../models/image_digests.ts";
-import { listSamples } from "../models/samples.ts";
-import { readScans } from "../models/scans.ts";
+import { actOnServers, SERVER_ACTS, whatGoesAlong } from "../models/server_acts.ts";
+import { needsOf, searchServers, ServerFilter } from "../models/server_search.ts";
 import {
   deployServer,
   getServer,
-  listGenerations,
-  listServers,
-  reconfigureServer,
   removeServer,
   restartServer,
   rollBackServer,
   runServer,
   stopServer,
 } from "../models/servers.ts";
-import { listDefinitions } from "../models/definitions.ts";
-import { listTools } from "../models/tools.ts";
-import { ServerAccount } from "../views/authorization.tsx";
+import { tabPath } from "../views/server.tsx";
+import { ServerChoices, serversPath } from "../views/server_filters.tsx";
+import { RemovalPage } from "../views/server_removal.tsx";
 import {
-  ServerEvents,
-  ServerFacts,
-  ServerGone,
-  ServerHead,
-  ServerLayers,
-  ServerLog,
-  ServerPage,
-} from "../views/server.tsx";
-import { Generations } from "../views/server_generations.tsx";
-import { NetworkNow } from "../views/server_network.tsx";
-import { LogPage } from "../views/server_log.tsx";
-import { ServerResources } from "../views/server_resources.tsx";
-import { ServerVulnerabilities } from "../views/server_vulnerabilities.tsx";
-import { ServerList, Servers } from "../views/servers.tsx";
-import { DefinitionList } from "../views/definitions.tsx";
-import { ToolList } from "../views/tools.tsx";
+  type ActedProps,
+  ActedServers,
+  ServerResults,
+  Servers,
+  ServersLive,
+} from "../views/servers.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { entryPage } from "./entry_page.tsx";
 import { live } from "./live.ts";
-import { formOf, goTo, page } from "./render.tsx";
+import { basePathOf, formOf, fragment, goTo, page } from "./render.tsx";
 
 const Deployment = z.object({
   slug: z.string().min(1).max(63),
@@ -57,21 +40,32 @@ const Deployment = z.object({
   name: z.string().optional(),
 });
 
-/** Servers: deploy, watch, change, stop, start, remove. */
+/** Servers: listed, deployed, stopped, started, removed; what one is stands in server_tabs.tsx. */
 export function serverRoutes(deps: Deps) {
   const { db, secretsKey } = deps;
   const digestOf = digestsBy(deps.outside);
 
   return new Hono<Env>()
-    .get(
-      "/servers",
-      async (c) =>
-        page(
-          c,
-          "Servers",
-          <Servers servers={await listServers(db, c.get("user"), c.get("workspace").id)} />,
-        ),
-    )
+    .get("/servers", async (c) => {
+      const isAllTicked = c.req.query("tick") === "all";
+      return page(c, "Servers", <Servers {...await search(c)} isAllTicked={isAllTicked} />);
+    })
+    .get("/servers/results", async (c) => {
+      const results = await search(c);
+      c.header("hx-replace-url", basePathOf(c) + serversPath(results.filter));
+      return fragment(
+        c,
+        <>
+          <ServerResults {...results} />
+          <hx-partial hx-target="#servers-live" hx-swap="outerHTML">
+            <ServersLive {...results} />
+          </hx-partial>
+          <hx-partial hx-target="#server-choices" hx-swap="outerMorph">
+            <ServerChoices filter={results.filter} facets={results.found.facets} />
+          </hx-partial>
+        </>,
+      );
+    })
     .post("/servers", async (c) => {
       const form = await formOf(c);
       const parsed = Deployment.safeParse(form);
@@ -87,86 +81,44 @@ export function serverRoutes(deps: Deps) {
         throw error;
       }
     })
-    .get("/servers/live", (c) => {
-      const user = c.get("user"), workspaceId = c.get("workspace").id;
-      return live(c, deps, (change) => change.workspace === workspaceId, async () => [
-        {
-          target: "#servers",
-          content: <ServerList servers={await listServers(db, user, workspaceId)} />,
-        },
-      ]);
+    .get("/servers/live", (c) =>
+      live(
+        c,
+        deps,
+        ({ workspace }) => workspace === c.get("workspace").id,
+        async () => [
+          { target: "#results", content: <ServerResults {...await search(c)} /> },
+        ],
+      ))
+    .get("/servers/remove", async (c) => {
+      const ids = c.req.queries("server") ?? [];
+      const all = await whatGoesAlong(db, c.get("user"), c.get("workspace").id, idsOf(ids));
+      const list = listPath(c.req.query("list"));
+      return page(c, "Remove servers", <RemovalPage all={all} list={list} />);
     })
-    .get("/servers/:id", async (c) => page(c, ...await serverPage(c, c.req.param("id"))))
-    .get("/servers/:id/live", (c) => {
-      const id = c.req.param("id"), user = c.get("user");
-      const concerns = (change: { server: string | null; table: string }) =>
-        change.server === id || change.table === "toolboxes";
-      return live(c, deps, concerns, async () => {
-        try {
-          const server = await getServer(db, user, id);
-          return [
-            { target: "#server-head", content: <ServerHead server={server} /> },
-            { target: "#layers", content: <ServerLayers server={server} /> },
-            {
-              target: "#account",
-              content: (
-                <ServerAccount
-                  server={server}
-                  authorization={await getAuthorization(db, user, id)}
-                />
-              ),
-            },
-            { target: "#facts", content: <ServerFacts server={server} /> },
-            { target: "#log", content: <ServerLog server={server} /> },
-            {
-              target: "#network",
-              content: <NetworkNow server={server} denials={await listDenials(db, user, id)} />,
-            },
-            {
-              target: "#resources",
-              content: (
-                <ServerResources
-                  server={server}
-                  samples={await listSamples(db, user, id)}
-                  figures={await callFigures(db, user, id)}
-                />
-              ),
-            },
-            {
-              target: "#vulnerabilities",
-              content: (
-                <ServerVulnerabilities server={server} scans={await readScans(db, user, id)} />
-              ),
-            },
-            {
-              target: "#generations",
-              content: (
-                <Generations
-                  server={server}
-                  generations={await listGenerations(db, user, id)}
-                />
-              ),
-            },
-            {
-              target: "#events",
-              content: <ServerEvents events={await listEvents(db, user, { serverId: id })} />,
-            },
-            {
-              target: "#tools",
-              content: <ToolList server={server} tools={await listTools(db, user, id)} />,
-            },
-            {
-              target: "#definitions",
-              content: (
-                <DefinitionList serverId={id} definitions={await listDefinitions(db, user, id)} />
-              ),
-            },
-          ];
-        } catch (error) {
-          if (!(error instanceof NotFound)) throw error;
-          return [{ target: "#server-head", content: <ServerGone /> }];
-        }
+    .post("/servers/acts", async (c) => {
+      const { act, server = [], list, deleteVolumes } = await c.req.parseBody({ all: true });
+      const ids = idsOf([server].flat().filter((id) => typeof id === "string"));
+      if (act === "removal" && ids.length > 0) {
+        const asked = new URLSearchParams(ids.map((id) => ["server", id]));
+        asked.set("list", listPath(String(list)));
+        const path = `/servers/remove?${asked}`;
+        if (!c.req.header("hx-request")) return c.redirect(basePathOf(c) + path, 303);
+        c.header("hx-redirect", basePathOf(c) + path);
+        return c.body(null, 204);
+      }
+      const chosen = ServerActs.safeParse(act === "removal" ? "remove" : act);
+      if (!chosen.success) throw new Invalid("Choose what to do with the servers");
+      const acted = await actOnServers(db, c.get("user"), c.get("workspace").id, ids, chosen.data, {
+        deleteVolumes: [deleteVolumes].flat().includes("true"),
+      }).then((results): ActedProps => ({ act: chosen.data, results }), (error) => {
+        if (!(error instanceof Invalid)) throw error;
+        return { mistake: `${error.message}.` };
       });
+      const status = acted.mistake ? 422 : 200;
+      if (c.req.header("hx-request")) return fragment(c, <ActedServers {...acted} />, status);
+      const found = await searchFor(c, filterOf(queryIn(listPath(String(list)))));
+      return page(c, "Servers", <Servers {...found} acted={acted} />, status);
     })
     .post("/servers/:id/run", async (c) => {
       await runServer(db, c.get("user"), c.req.param("id"));
@@ -182,20 +134,6 @@ export function serverRoutes(deps: Deps) {
         deleteVolumes: deleteVolumes === "true",
       });
       return goTo(c, `/servers/${c.req.param("id")}`);
-    })
-    .get("/servers/:id/log", async (c) => {
-      const { search = "", download } = c.req.query();
-      const id = c.req.param("id"), user = c.get("user");
-      const server = await getServer(db, user, id);
-      const text = await readServerLog(deps, user, id, { search, signal: c.req.raw.signal });
-      if (download === undefined) {
-        return page(c, `Log of ${server.name}`, <LogPage {...{ server, text, search }} />);
-      }
-      return c.body(text, 200, {
-        "content-type": "text/plain; charset=utf-8",
-        "content-disposition": `attachment; filename="${server.slug}.log"`,
-        "cache-control": "no-store",
-      });
     })
     .get("/servers/:id/bom", async (c) => {
       const id = c.req.param("id"), user = c.get("user");
@@ -214,64 +152,49 @@ export function serverRoutes(deps: Deps) {
     .post("/servers/:id/rollback", async (c) => {
       const { generation } = await formOf(c);
       await rollBackServer(db, c.get("user"), c.req.param("id"), Number(generation) || 0);
-      return goTo(c, `/servers/${c.req.param("id")}`, "saved");
+      return goTo(c, tabPath(c.req.param("id"), "configuration"), "saved");
     })
     .post("/servers/:id/hosts", async (c) => {
       const { host = "" } = await formOf(c);
       await allowHost(db, c.get("user"), c.req.param("id"), host.trim().toLowerCase());
-      return goTo(c, `/servers/${c.req.param("id")}#network-title`, "saved");
+      return goTo(c, tabPath(c.req.param("id"), "network"), "saved");
     })
     .post("/servers/:id/hosts/disallow", async (c) => {
       await disallowHost(db, c.get("user"), c.req.param("id"), (await formOf(c)).host ?? "");
-      return goTo(c, `/servers/${c.req.param("id")}#network-title`, "saved");
+      return goTo(c, tabPath(c.req.param("id"), "network"), "saved");
     })
     .post("/servers/:id/hosts/dismiss", async (c) => {
       await dismissDenial(db, c.get("user"), c.req.param("id"), (await formOf(c)).host ?? "");
-      return goTo(c, `/servers/${c.req.param("id")}#network-title`);
-    })
-    .post("/servers/:id/configuration", async (c) => {
-      const id = c.req.param("id"), form = await formOf(c);
-      try {
-        const change = { form, baseGeneration: Number(form.baseGeneration) };
-        await reconfigureServer(db, c.get("user"), id, change, secretsKey);
-        return goTo(c, `/servers/${id}`, "saved");
-      } catch (error) {
-        if (!(error instanceof Invalid || error instanceof Conflict)) throw error;
-        const mistakes = error instanceof Invalid ? error.fields : {};
-        const [title, content] = await serverPage(c, id, {
-          values: form,
-          mistakes,
-          mistake: error.message,
-        });
-        return page(c, title, content, error instanceof Conflict ? 409 : 422);
-      }
+      return goTo(c, tabPath(c.req.param("id"), "network"));
     });
 
-  async function serverPage(
-    c: Context<Env>,
-    id: string,
-    again: {
-      values?: Record<string, string>;
-      mistakes?: Record<string, string>;
-      mistake?: string;
-    } = {},
-  ) {
-    const user = c.get("user");
-    const server = await getServer(db, user, id);
-    const props = {
-      server,
-      tools: await listTools(db, user, id),
-      definitions: await listDefinitions(db, user, id),
-      events: await listEvents(db, user, { serverId: id }),
-      generations: await listGenerations(db, user, id),
-      denials: await listDenials(db, user, id),
-      samples: await listSamples(db, user, id),
-      figures: await callFigures(db, user, id),
-      scans: await readScans(db, user, id),
-      authorization: await getAuthorization(db, user, id),
-      asked: askedInputs(server.config.entry),
-      ...again,
-    };
-    return [server.name, <ServerPage {...props} />] as const;
+  async function searchFor(c: Context<Env>, filter: ServerFilter) {
+    const found = await searchServers(db, c.get("user"), c.get("workspace").id, filter);
+    const servers = found.servers.map((server) => ({ ...server, needs: needsOf(server) }));
+    return { filter, found: { ...found, servers } };
   }
+
+  function search(c: Context<Env>) {
+    return searchFor(c, filterOf(c.req.query()));
+  }
+}
+
+const ServerActs = z.enum(SERVER_ACTS);
+
+function filterOf({ q, ...asked }: Record<string, string>): ServerFilter {
+  return ServerFilter.parse({ ...asked, text: q ?? "" });
+}
+
+/** Malformed ones are of no server. */
+function idsOf(ids: string[]): string[] {
+  return ids.filter((id) => z.uuid().safeParse(id).success);
+}
+
+/** The list that a form was sent from, said anew: an address that a form brings leads anywhere. */
+function listPath(list: string | undefined): string {
+  return serversPath(filterOf(queryIn(list ?? "")));
+}
+
+function queryIn(path: string): Record<string, string> {
+  return Object.fromEntries(new URLSearchParams(path.split("?")[1] ?? ""));
 }

@@ -26,17 +26,17 @@ export function toolRoutes(deps: Deps) {
         // All that waited when the page was made: their hashes came with it.
         const waiting = [body.waiting ?? []].flat().filter((pick) => typeof pick === "string");
         await approveTools(db, user, id, waiting.map(parsePick));
-        return goTo(c, `/servers/${id}#tools`, "approved");
+        return goTo(c, `/servers/${id}/tools`, "approved");
       }
       if (picks.length === 0) {
         throw new Invalid("No tool was selected. Go back and tick at least one");
       }
       if (body.act === "withdraw") {
         await withdrawApproval(db, user, id, picks.map(({ name }) => name));
-        return goTo(c, `/servers/${id}#tools`, "withdrawn");
+        return goTo(c, `/servers/${id}/tools`, "withdrawn");
       }
       await approveTools(db, user, id, picks);
-      return goTo(c, `/servers/${id}#tools`, "approved");
+      return goTo(c, `/servers/${id}/tools`, "approved");
     })
     .post("/servers/:id/definitions", async (c) => {
       const id = c.req.param("id"), user = c.get("user");
@@ -53,7 +53,7 @@ export function toolRoutes(deps: Deps) {
         } else await approveDefinitions(db, user, id, kind, picks);
       }
       const said = act === "withdraw" ? "withdrawn" : "approved";
-      return goTo(c, `/servers/${id}#definitions`, said);
+      return goTo(c, `/servers/${id}/tools#definitions`, said);
     });
 }
 

@@ -1,5 +1,13 @@
 // What a page cannot do without script: copying, times in the reader's own zone, following a log.
 
+// A link to a part of a page that is a tab by now goes on to the tab.
+function followMoved() {
+  const tab = document.querySelector(".tabs :target")?.closest("a");
+  if (tab) location.replace(tab.href + location.hash);
+}
+followMoved();
+addEventListener("hashchange", followMoved);
+
 const zone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const words = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 
@@ -54,6 +62,26 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => (button.textContent = "Copy"), 2000);
 });
 
+// Ticks all of a page, or none when all are; says how many are.
+const boxes = (name) => [...document.querySelectorAll(`input[type=checkbox][name="${name}"]`)];
+function tellTicked() {
+  for (const place of document.querySelectorAll("[data-ticked]")) {
+    const ticked = boxes(place.dataset.ticked).filter((box) => box.checked).length;
+    const text = ticked ? `${ticked} selected` : "";
+    if (place.textContent !== text) place.textContent = text;
+  }
+}
+document.addEventListener("change", tellTicked);
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("[data-tick]");
+  if (!link) return;
+  event.preventDefault();
+  const all = boxes(link.dataset.tick);
+  const isTicked = all.some((box) => !box.checked);
+  for (const box of all) box.checked = isTicked;
+  tellTicked();
+});
+
 // Escape closes a confirmation or a menu and gives the focus back.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
@@ -80,7 +108,9 @@ for (const name of ["DOMContentLoaded", "htmx:after:swap", "htmx:afterSwap", "ht
 new MutationObserver(() => {
   tellTimes();
   followLogs();
+  tellTicked();
 }).observe(document.documentElement, { childList: true, subtree: true });
 setInterval(tellTimes, 5000);
 tellTimes();
 followLogs();
+tellTicked();

@@ -22,7 +22,7 @@ export function ConnectionPage(props: ConnectionSecretsProps) {
       <p class="lead">
         Which of the server's tools this agent gets, and how it sees them. Tools are approved on
         {" "}
-        <a href={url(`/servers/${connection.serverId}#tools`)}>the server's page</a>.
+        <a href={url(`/servers/${connection.serverId}/tools`)}>the server's page</a>.
       </p>
       {tools.length === 0
         ? (

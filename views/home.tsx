@@ -112,7 +112,7 @@ function firstSteps(servers: Server[], agents: Agent[]) {
     {
       title: "Approve its tools",
       detail: "Agents get only what you approved, as it was when you approved it.",
-      path: first ? `/servers/${first.id}#tools` : "/marketplace",
+      path: first ? `/servers/${first.id}/tools` : "/marketplace",
       done: servers.some((server) => server.tools.approved > 0),
     },
     {
@@ -150,14 +150,14 @@ function attention(servers: Server[], toolboxes: Toolbox[]) {
     }
     if (server.tools.changed > 0) {
       needs.push({
-        path: `${path}#tools`,
+        path: `${path}/tools`,
         title: `${server.name}: ${count(server.tools.changed, "changed tool")}`,
         detail: "Withheld from agents until you have read and approved the new definition",
       });
     }
     if (server.tools.waiting > 0 && server.status === "running") {
       needs.push({
-        path: `${path}#tools`,
+        path: `${path}/tools`,
         title: `${server.name}: ${count(server.tools.waiting, "tool")} to approve`,
         detail: "Agents do not get them before",
       });

@@ -2,7 +2,7 @@ import type { Child } from "hono/jsx";
 import type { ServerStatus } from "../models/server_status.ts";
 
 /** What a status is called, and its sign: colour is never the only difference. */
-const STATUS: Record<string, { name: string; sign: string }> = {
+export const STATUS: Record<string, { name: string; sign: string }> = {
   running: { name: "Running", sign: "●" },
   ready: { name: "Ready", sign: "●" },
   starting: { name: "Starting", sign: "◐" },

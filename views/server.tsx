@@ -1,75 +1,59 @@
-import type { Layer } from "../dtma/protocol.ts";
-import type { Authorization } from "../models/authorizations.ts";
-import type { AskedInput } from "../models/catalog_entries.ts";
-import type { Event } from "../models/events.ts";
-import type { CallFigures } from "../models/calls.ts";
-import type { EgressDenial } from "../models/egress_denials.ts";
-import type { Sample } from "../models/samples.ts";
-import type { Scans } from "../models/scans.ts";
-import type { Generation, Server } from "../models/servers.ts";
-import type { Definition } from "../models/definitions.ts";
-import type { Tool } from "../models/tools.ts";
-import { ServerAccount } from "./authorization.tsx";
-import { DefinitionList } from "./definitions.tsx";
-import { InputFields } from "./deploy_form.tsx";
-import { IsolationFacts, TierField } from "./isolation.tsx";
-import { PackageFacts } from "./package.tsx";
-import { Confirm, Empty, Field, Mistake, Status, Time } from "./parts.tsx";
-import { Generations } from "./server_generations.tsx";
-import { ServerNetwork } from "./server_network.tsx";
-import { ServerResources } from "./server_resources.tsx";
-import { ServerVulnerabilities } from "./server_vulnerabilities.tsx";
-import { ToolList } from "./tools.tsx";
-import { TransportFacts, TransportFields } from "./transport.tsx";
+import type { Child } from "hono/jsx";
+import type { Server } from "../models/servers.ts";
+import { Confirm, Empty, Field, Status } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
-export interface ServerProps {
-  server: Server;
-  tools: Tool[];
-  definitions: Definition[];
-  events: Event[];
-  asked: AskedInput[];
-  generations: Generation[];
-  denials: EgressDenial[];
-  samples: Sample[];
-  figures: CallFigures;
-  scans: Scans;
-  authorization: Authorization | null;
-  /** Of the configuration form, when it did not hold. */
-  values?: Record<string, string>;
-  mistakes?: Record<string, string>;
-  mistake?: string;
+/** The tabs of a server's page, in their order; each is a page of its own. */
+export const SERVER_TABS = [
+  "overview",
+  "tools",
+  "try",
+  "log",
+  "network",
+  "configuration",
+  "events",
+] as const;
+export type ServerTab = (typeof SERVER_TABS)[number];
+
+/** Where a tab is. */
+export function tabPath(serverId: string, tab: ServerTab): string {
+  return `/servers/${serverId}${tab === "overview" ? "" : `/${tab}`}`;
 }
 
-/** A server's page. Every part with an id follows changes live (routes/live.tsx). */
-export function ServerPage(props: ServerProps) {
-  const { server } = props;
+const TABS: Record<ServerTab, { name: string; title: (server: string) => string }> = {
+  overview: { name: "Overview", title: (server) => server },
+  tools: { name: "Tools", title: (server) => `Tools of ${server}` },
+  try: { name: "Try it", title: (server) => `Try ${server}` },
+  log: { name: "Log", title: (server) => `Log of ${server}` },
+  network: { name: "Network", title: (server) => `Network of ${server}` },
+  configuration: { name: "Configuration", title: (server) => `Configuration of ${server}` },
+  events: { name: "Events", title: (server) => `Events of ${server}` },
+};
+
+/** What a browser calls the page. */
+export function tabTitle(server: Server, tab: ServerTab): string {
+  return TABS[tab].title(server.name);
+}
+
+/** What every tab of a server's page begins with: what it is and how it is, and the way to the other tabs. */
+export function ServerFrame(
+  { server, at, children }: { server: Server; at: ServerTab; children?: Child },
+) {
   const url = useUrl();
   return (
     <>
       <p class="crumbs">
-        <a href={url("/servers")}>Servers</a> / {server.name}
+        <a href={url("/servers")}>Servers</a> / {at === "overview" ? server.name : (
+          <>
+            <a href={url(`/servers/${server.id}`)}>{server.name}</a> / {TABS[at].name}
+          </>
+        )}
       </p>
-      <div hx-sse:connect={url(`/servers/${server.id}/live`)} hx-swap="none"></div>
+      <div hx-sse:connect={url(`/servers/${server.id}/live?tab=${at}`)} hx-swap="none"></div>
       <ServerHead server={server} />
-      <ServerLayers server={server} />
-      <div class="columns wide-left">
-        <div>
-          <ToolList server={server} tools={props.tools} />
-          <DefinitionList serverId={server.id} definitions={props.definitions} />
-        </div>
-        <div>
-          <ServerAccount server={server} authorization={props.authorization} />
-          <ServerLog server={server} />
-          <ServerEvents events={props.events} />
-          <Configuration {...props} />
-          <ServerNetwork server={server} denials={props.denials} />
-          <ServerResources server={server} samples={props.samples} figures={props.figures} />
-          <ServerVulnerabilities server={server} scans={props.scans} />
-          <Generations server={server} generations={props.generations} />
-        </div>
-      </div>
+      <ServerTabs server={server} at={at} />
+      {children}
     </>
   );
 }
@@ -123,222 +107,42 @@ export function ServerHead({ server }: { server: Server }) {
   );
 }
 
-/** In the order in which they come up. */
-const LAYER_NAMES: [Layer | "host", string][] = [
-  ["host", "Host"],
-  ["image", "Image"],
-  ["container", "Container"],
-  ["handshake", "Handshake"],
-  ["tools", "Tools"],
-];
-
-/** The host and the four layers on it in the order they come up, each with its state in words. */
-export function ServerLayers({ server }: { server: Server }) {
-  return (
-    <ol id="layers" class="layers" aria-label="Layers">
-      {LAYER_NAMES.map(([key, name]) => {
-        const layer = key === "host" ? server.host : server.layers[key];
-        return (
-          <li class={layer.state} data-layer={key}>
-            <div>
-              <strong>{name}</strong>
-              <Status of={layer.state} />
-            </div>
-            <p>{visibleText(layer.detail)}</p>
-            {layer.nextStep && <p class="next">{visibleText(layer.nextStep)}</p>}
-            {layer.state === "working" && (
-              <progress aria-label={`${name} progress`} value={layer.progress} max={1}>
-              </progress>
-            )}
-            {/* While it answers, the time that it was heard of last is no news. */}
-            {!(key === "host" && layer.state === "ready") && (
-              <small>
-                since <Time at={layer.since} relative />
-              </small>
-            )}
-          </li>
-        );
-      })}
-    </ol>
-  );
-}
-
-export function ServerLog({ server }: { server: Server }) {
-  const { entry, options } = server.config;
-  const isOnStdio = (options.transport ?? entry.transport).type === "stdio";
+/**
+ * Links, and no ARIA tabs: each is a page with an address of its own.
+ *
+ * @param below the tab that a page without one belongs to
+ */
+export function ServerTabs(
+  { server, at, below }: { server: Server; at?: ServerTab; below?: ServerTab },
+) {
   const url = useUrl();
+  const toRead = server.tools.changed + server.tools.waiting + server.definitionsWithheld;
+  const news: Partial<Record<ServerTab, string>> = {
+    tools: toRead > 0 ? `${toRead} to read` : undefined,
+    network: server.denials > 0 ? `${server.denials} refused` : undefined,
+  };
   return (
-    <section class="card" id="log" aria-labelledby="log-title">
-      <h2 id="log-title">Log</h2>
-      {server.logTail.length === 0
-        ? (
-          <p class="help">
-            Nothing was written yet: neither by the build nor by the server to its standard{" "}
-            {isOnStdio ? "error" : "output or error"}.
-          </p>
-        )
-        : (
-          <pre
-            class="log"
-            tabindex={0}
-            data-follow
-          ><code>{visibleText(server.logTail.join("\n"))}</code></pre>
-        )}
-      <p>
-        <a href={url(`/servers/${server.id}/log`)}>Whole log, with search</a>
-      </p>
-    </section>
+    <nav id="server-tabs" class="tabs" aria-label="Pages of the server">
+      {SERVER_TABS.map((tab) => (
+        <a
+          href={url(tabPath(server.id, tab))}
+          aria-current={tab === at ? "page" : tab === below ? "true" : undefined}
+        >
+          {/* Links of old led to parts of one long page: app.js follows them to the tab. */}
+          {at === "overview" && MOVED[tab]?.map((id) => <span id={id}></span>)}
+          {TABS[tab].name}
+          {news[tab] && <span class="badge warn">{news[tab]}</span>}
+        </a>
+      ))}
+    </nav>
   );
 }
 
-export function ServerEvents({ events }: { events: Event[] }) {
-  return (
-    <section class="card" id="events" aria-labelledby="events-title">
-      <h2 id="events-title">Events</h2>
-      <ol class="events">
-        {events.map((event) => (
-          <li class={event.level}>
-            <Time at={event.at} relative />
-            <span>
-              {event.level !== "info" && (
-                <strong>{event.level === "error" ? "Error" : "Warning"}:</strong>
-              )} {visibleText(event.message)}{" "}
-              {event.actorName && <small>by {event.actorName}</small>}
-            </span>
-          </li>
-        ))}
-      </ol>
-    </section>
-  );
-}
-
-/** The configuration: a change makes the next generation. */
-export function Configuration(props: ServerProps) {
-  const { server, asked } = props;
-  const url = useUrl();
-  return (
-    <section class="card" id="configuration" aria-labelledby="configuration-title">
-      <h2 id="configuration-title">Configuration</h2>
-      <form method="post" action={url(`/servers/${server.id}/configuration`)}>
-        <Mistake>{props.mistake}</Mistake>
-        <input type="hidden" name="baseGeneration" value={String(server.generation)} />
-        <InputFields
-          asked={asked}
-          values={props.values ?? server.config.values}
-          mistakes={props.mistakes ?? {}}
-          keptSecrets={Object.keys(server.config.secrets)}
-        />
-        <OptionFields {...props} />
-        <button>Save and redeploy</button>
-      </form>
-      <ServerFacts server={server} />
-    </section>
-  );
-}
-
-/** How it runs, apart from what its entry asks. */
-function OptionFields({ server, values, mistakes = {} }: ServerProps) {
-  const { entry, options } = server.config;
-  const idle = options.idleStopS === null ? "" : String(options.idleStopS / 60);
-  const instances = values?.["option.instances"] ?? options.instances ?? entry.instances;
-  const isOpen = Object.keys(mistakes).some((field) => field.startsWith("option."));
-  return (
-    <details class="more" open={isOpen}>
-      <summary>How it runs</summary>
-      <Field
-        name="option.memoryMiB"
-        label="Memory, in MiB"
-        type="number"
-        value={values?.["option.memoryMiB"] ?? String(options.memoryMiB ?? entry.memoryMiB)}
-        mistake={mistakes["option.memoryMiB"]}
-        help={`Its entry asks for ${entry.memoryMiB}. A server that uses more is ended and started anew.`}
-      />
-      <div class="field">
-        <label for="field-option-instances">Instances</label>
-        <select id="field-option-instances" name="option.instances">
-          <option value="shared" selected={instances === "shared"}>One for all agents</option>
-          <option value="agent" selected={instances === "agent"}>One for each agent</option>
-          <option value="session" selected={instances === "session"}>
-            One for each client's session
-          </option>
-        </select>
-        <p class="help">
-          An instance of its own keeps what one agent tells a server from the others, and lets the
-          server ask its agent something while others call it too.
-        </p>
-      </div>
-      <TierField
-        tier={values?.["option.tier"] ?? server.tier}
-        entryTier={entry.tier}
-        mistake={mistakes["option.tier"]}
-      />
-      {entry.package.registry !== "remote" && (
-        <TransportFields
-          transport={options.transport ?? entry.transport}
-          values={values}
-          mistakes={mistakes}
-        />
-      )}
-      <Field
-        name="option.idleStopMinutes"
-        label="Sleep after so many minutes without a call"
-        type="number"
-        value={values?.["option.idleStopMinutes"] ?? idle}
-        mistake={mistakes["option.idleStopMinutes"]}
-        help="Empty: never. The next call wakes it, and waits for it."
-      />
-    </details>
-  );
-}
-
-/** What runs: apart from the form above it, which a live update must not touch. */
-export function ServerFacts({ server }: { server: Server }) {
-  const { entry, options } = server.config;
-  const url = useUrl();
-  return (
-    <dl class="facts" id="facts">
-      <PackageFacts of={entry.package} />
-      {entry.package.registry !== "remote" && (
-        <TransportFacts of={options.transport ?? entry.transport} />
-      )}
-      {server.imageDigest && (
-        <>
-          <dt>Image</dt>
-          <dd>
-            <code class="digest">{server.imageDigest}</code>
-          </dd>
-          <dt>Its parts</dt>
-          <dd>
-            <a href={url(`/servers/${server.id}/bom`)} download>
-              Bill of materials (CycloneDX)
-            </a>
-          </dd>
-        </>
-      )}
-      {server.containerId && (
-        <>
-          <dt>Container</dt>
-          <dd>
-            <code>{server.containerId.slice(0, 12)}</code>
-          </dd>
-        </>
-      )}
-      <IsolationFacts server={server} />
-      {server.servingGeneration !== null && server.servingGeneration !== server.generation && (
-        <>
-          <dt>Calls answered by</dt>
-          <dd>generation {server.servingGeneration}</dd>
-        </>
-      )}
-      {server.restarts > 0 && (
-        <>
-          <dt>Restarts</dt>
-          <dd>{server.restarts}</dd>
-        </>
-      )}
-    </dl>
-  );
-}
+const MOVED: Partial<Record<ServerTab, string[]>> = {
+  tools: ["tools", "definitions"],
+  network: ["network", "network-title"],
+  configuration: ["configuration", "generations"],
+};
 
 /** In place of a server's page once its toolbox has removed it. */
 export function ServerGone() {

@@ -3,6 +3,7 @@ import type { Tool } from "../models/tools.ts";
 import { definitionText } from "./difference.tsx";
 import { Field, Mistake } from "./parts.tsx";
 import { type FormPart, SchemaFields } from "./schema_fields.tsx";
+import { ServerTabs } from "./server.tsx";
 import { History, type HistoryProps, Run, type RunProps, trialPath } from "./trial_run.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -39,6 +40,7 @@ export function TrialPage(props: TrialProps) {
       <h1>
         Try <code>{visibleText(tool.name)}</code>
       </h1>
+      <ServerTabs server={server} below="try" />
       <p class="lead pre">{visibleText(tool.definition.description ?? "").slice(0, 4000)}</p>
       <div class="columns wide-left">
         <Trial {...props} />

@@ -7,6 +7,14 @@ import { BUILD_CONSENT } from "../../models/server_form.ts";
 import { digestsBy } from "../../models/image_digests.ts";
 import { ServerOptions } from "../../models/server_options.ts";
 import {
+  matches,
+  needsOf,
+  SERVER_KINDS,
+  SERVER_NEEDS,
+  ServerFilter,
+} from "../../models/server_search.ts";
+import { SERVER_STATUSES } from "../../models/server_status.ts";
+import {
   deployEntry,
   deployServer,
   getServer,
@@ -24,17 +32,6 @@ import { EntryShape } from "./catalog.ts";
 import { part } from "./cursor.ts";
 import { type Asked, Int, operation, paging, partOf } from "./operation.ts";
 
-const STATUSES = [
-  "starting",
-  "running",
-  "idle",
-  "stopped",
-  "failed",
-  "signed_out",
-  "removing",
-  "toolbox_unreachable",
-] as const;
-
 const LayerShape = z.object({
   state: z.enum(["waiting", "working", "ready", "idle", "stopped", "failed", "unknown"]),
   detail: z.string(),
@@ -47,7 +44,7 @@ const ServerSummary = z.object({
   id: z.uuid(),
   name: z.string(),
   slug: z.string().describe("In the names of its tools; unique in the workspace"),
-  status: z.enum(STATUSES),
+  status: z.enum(SERVER_STATUSES),
   statusDetail: z.string().describe("One sentence: why it is so, and what to do"),
   generation: z.int(),
   running: z.boolean().describe("Whether it is to run"),
@@ -60,6 +57,7 @@ const ServerSummary = z.object({
     changed: z.int().describe("Approved once, and another definition now: withheld"),
     waiting: z.int(),
   }),
+  needs: z.array(z.enum(SERVER_NEEDS)).describe("Why it needs a person"),
   createdAt: z.iso.datetime(),
 }).meta({ id: "ServerSummary" });
 
@@ -136,17 +134,25 @@ export const serverOperations = [
     input: z.strictObject({
       ...paging,
       slug: z.string().max(63).optional(),
-      status: z.enum(STATUSES).optional(),
+      search: z.string().max(200).optional().describe(
+        "Words that its name, slug, package or toolbox have",
+      ),
+      status: z.enum(SERVER_STATUSES).optional(),
+      toolbox: z.uuid().optional(),
+      kind: z.enum(SERVER_KINDS).optional().describe("From where what runs comes"),
+      needs: z.enum([...SERVER_NEEDS, "any"]).optional().describe(
+        "Only those that need a person: definitions to read, hosts that were refused, or a crash loop",
+      ),
     }),
     output: partOf(ServerSummary),
-    run: async ({ deps: { db }, bearer }, { slug, status, ...paged }) => {
+    run: async ({ deps: { db }, bearer }, { slug, search, limit, cursor, ...asked }) => {
       const servers = await listServers(db, bearer.user, bearer.workspace.id);
+      const filter = ServerFilter.parse({ ...asked, text: search });
       return part(
         servers.filter((server) =>
-          (slug === undefined || server.slug === slug) &&
-          (status === undefined || server.status === status)
-        ).map((server) => ({ ...server, package: server.config.entry.package })),
-        paged,
+          (slug === undefined || server.slug === slug) && matches(server, filter)
+        ).map(summarized),
+        { limit, cursor },
       );
     },
   }),
@@ -339,11 +345,15 @@ async function read({ deps: { db }, bearer }: Asked, id: string) {
   return shown(await getServer(db, bearer.user, id));
 }
 
+function summarized(server: Server) {
+  return { ...server, package: server.config.entry.package, needs: needsOf(server) };
+}
+
 /** Of secrets their names alone. */
-function shown({ config: { entry, values, secrets, options }, ...server }: Server) {
+function shown(server: Server) {
+  const { entry, values, secrets, options } = server.config;
   return {
-    ...server,
-    package: entry.package,
+    ...summarized(server),
     entry,
     inputs: values,
     secrets: Object.keys(secrets),

@@ -140,6 +140,12 @@ Deno.test({
       assert.equal(made.options.memoryMiB, 256);
       assert.deepEqual(made.secrets, [TOKEN]);
       assert.equal((await json(["servers", "list"]))[0].slug, "github");
+      const toolbox = ["--toolbox", "This machine"];
+      const ours = await json(["servers", "list", "--search", "git", "--kind", "npm", ...toolbox]);
+      assert.deepEqual(ours.map(({ slug }: { slug: string }) => slug), ["github"]);
+      assert.deepEqual(await json(["servers", "list", "--needs", "denials"]), []);
+      const unknown = await mooring(["servers", "list", "--needs", "love"]);
+      assert.equal(unknown.code, 2);
     });
 
     await t.step(

@@ -146,9 +146,13 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
       `/marketplace/sources/${sourceId}/broken`,
     ),
     visit("servers", "/servers"),
+    visit("servers-nothing", "/servers", "/servers?q=nothing-of-the-kind&needs=crash_loop"),
+    visit("servers-remove", "/servers/remove", `/servers/remove?server=${serverId}`),
     visit("remote-server", "/servers/remote"),
     visit("server", "/servers/:id", server),
-    visit("server-log", "/servers/:id/log", `${server}/log`),
+    ...["tools", "try", "log", "network", "configuration", "events"].map((tab) =>
+      visit(`server-${tab}`, `/servers/:id/${tab}`, `${server}/${tab}`)
+    ),
     visit("server-account", "/servers/:id/account", `${server}/account`),
     visit("trial", "/servers/:id/tools/:name", `${server}/tools/mirror`),
     visit("trial-run", "/servers/:id/tools/:name/runs/:run", runPath),

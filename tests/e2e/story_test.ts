@@ -165,7 +165,6 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
     await page.getByRole("link", { name: "Bill of materials" }).click();
     const bom = JSON.parse(await Deno.readTextFile(await (await download).path()));
     assert.ok(bom.components.some(({ name }: { name: string }) => /everything/.test(name)));
-    await page.locator("#tools .tool").first().waitFor();
     const events = page.locator("#events li");
     await events.filter({ hasText: "by Ann" }).first().waitFor();
     assert.ok(await events.count() >= 3);
@@ -174,6 +173,10 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
   });
 
   await step("4. two tools are approved with the keyboard, then all", async () => {
+    // A link of before there were tabs.
+    await page.goto(`${serverUrl}#tools`);
+    await page.waitForURL(`${serverUrl}/tools#tools`);
+    await page.locator("#tools .tool").first().waitFor();
     const tools = page.locator("#tools .tool");
     const total = await tools.count();
     assert.ok(total > 5);
@@ -190,9 +193,10 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
     await page.getByRole("button", { name: `Approve all ${total - 2}` }).click();
     await page.getByText("All are approved").waitFor();
     assert.equal(await page.locator("#tools .tool.approved").count(), total);
+    await photograph(page, "server-tools");
+    await page.goto(serverUrl);
     await photograph(page, "server");
     if (Deno.env.get("UPDATE_SCREENSHOTS")) {
-      await page.goto(serverUrl);
       await picture(page, "server", "light");
     }
   });
@@ -280,6 +284,7 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
     assert.equal(await page.locator("h1").innerText(), HOSTILE);
     await page.locator(".verdict .status.running").waitFor({ timeout: DEPLOY_TIMEOUT_MS });
     const before = await containerOf(docker, toolboxId, thinkingUrl);
+    await page.getByRole("link", { name: "Configuration" }).click();
     await page.getByLabel("Keep thoughts out of the log").uncheck();
     await page.getByRole("button", { name: "Save and redeploy" }).click();
     await page.getByText("Saved. The server is being redeployed.").waitFor();
@@ -291,6 +296,7 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
     });
     await page.locator(".verdict .status.running").waitFor();
     const after = await containerOf(docker, toolboxId, thinkingUrl);
+    await page.goto(thinkingUrl);
     await page.locator("#facts", { hasText: after!.id.slice(0, 12) }).waitFor();
     await photograph(page, "server-hostile-name");
   });

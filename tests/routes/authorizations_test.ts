@@ -215,7 +215,9 @@ for (const kind of KINDS) {
 
       await t.step("no token is in a page, an event, a log or a column", async () => {
         const pages = await Promise.all(
-          ["", "/account", "/log"].map((path) => app.get(`/servers/${serverId}${path}`)),
+          ["", "/account", "/log", "/configuration", "/events"].map((path) =>
+            app.get(`/servers/${serverId}${path}`)
+          ),
         );
         const told = [
           ...await Promise.all(pages.map((each) => each.text())),

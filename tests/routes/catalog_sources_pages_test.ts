@@ -247,7 +247,7 @@ Deno.test({
         assert.deepEqual(spec.network.hosts, ["eu.example.com:443"]);
         assert.deepEqual(spec.secrets, { HEADER_1_VALUE: "Bearer s3cret-token" });
         assert.deepEqual(spec.environment, { HEADER_1_NAME: "Authorization" });
-        assert.doesNotMatch(await get(`/servers/${id}`), /s3cret-token/);
+        assert.doesNotMatch(await get(`/servers/${id}/configuration`), /s3cret-token/);
         const raw = await app.request(`${ORIGIN}/marketplace/${slug}/raw?download`, {
           headers: { cookie: bea },
         });

@@ -220,7 +220,8 @@ Deno.test({
         const paths = [
           "/",
           "/servers",
-          `/servers/${serverId}`,
+          ...["", "/tools", "/try", "/log", "/network", "/configuration", "/events"]
+            .map((tab) => `/servers/${serverId}${tab}`),
           `/servers/${serverId}/tools/${encodeURIComponent(tool.name)}`,
         ];
         for (const path of paths) {
@@ -228,10 +229,10 @@ Deno.test({
           assert.equal(/<script>alert|<img src=x/.test(html), false, path);
           assert.equal(html.includes("ghp_verysecret"), false, path);
         }
-        const html = await (await get(`/servers/${serverId}`)).text();
+        const html = await (await get(`/servers/${serverId}/tools`)).text();
         assert.match(html, /Changed: withheld/);
         assert.match(html, /\[U\+200B\]/);
-        assert.match(html, /\[U\+202E\]/);
+        assert.match(await (await get(`/servers/${serverId}/log`)).text(), /\[U\+202E\]/);
       },
     );
 
@@ -397,13 +398,14 @@ Deno.test({
             pids: 7,
           }],
         });
-        const html = async () => await (await get(`/servers/${serverId}`)).text();
+        const html = async () => await (await get(`/servers/${serverId}/network`)).text();
         const before = await html();
         assert.match(before, /This server wanted <code>api\.x\.com:443<\/code>/);
         assert.equal(/<script>alert|<img src=x/.test(before), false);
-        assert.match(before, /64\.0 MiB of 512\.0 MiB/);
-        assert.match(before, /7 of 128/);
-        assert.doesNotMatch(before, /Not measured any more/);
+        const overview = await (await get(`/servers/${serverId}`)).text();
+        assert.match(overview, /64\.0 MiB of 512\.0 MiB/);
+        assert.match(overview, /7 of 128/);
+        assert.doesNotMatch(overview, /Not measured any more/);
         const hosts = (act: string, host: string) =>
           post(`/servers/${serverId}/hosts${act}`, { host });
         assert.equal((await hosts("", "API.x.com:443 ")).status, 303);
@@ -419,7 +421,7 @@ Deno.test({
     );
 
     await t.step("generations tell what they changed, and lead back", async () => {
-      const before = await (await get(`/servers/${serverId}`)).text();
+      const before = await (await get(`/servers/${serverId}/configuration`)).text();
       assert.match(before, /<ins>api\.x\.com:443<\/ins>/);
       const { generation } = await getServer(db, bea, serverId);
       const response = await post(`/servers/${serverId}/rollback`, { generation: "1" });
@@ -446,7 +448,7 @@ Deno.test({
     });
 
     await t.step("the live page begins with its parts and follows changes", async () => {
-      const response = await get(`/servers/${serverId}/live`);
+      const response = await get(`/servers/${serverId}/live?tab=tools`);
       assert.match(response.headers.get("content-type")!, /^text\/event-stream/);
       const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
       let text = "";

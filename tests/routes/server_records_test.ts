@@ -87,7 +87,7 @@ Deno.test({
     const path = `/servers/${serverId}`;
 
     await t.step("the log is read whole, as text, of a server that is not up too", async () => {
-      const html = await (await get(`${path}/log`)).text();
+      const html = await (await get(`${path}/log?all`)).text();
       assert.match(html, /Step 1\/9 : FROM base/);
       assert.match(html, /\[U\+001B\]\[31mred\[U\+202E\] and &lt;script&gt;/);
       for (const raw of ["\u001b", "\u202e", "<script>alert"]) assert.ok(!html.includes(raw));
@@ -143,7 +143,7 @@ Deno.test({
     await t.step("strangers find neither", async () => {
       const other = (await identity.createAccount("eve@example.com", "Eve", "a long password here"))
         .getSetCookie()[0].split(";")[0];
-      for (const what of ["log", "log?download", "bom"]) {
+      for (const what of ["log", "log?all", "log?download", "bom"]) {
         const response = await app.request(`${ORIGIN}${path}/${what}`, {
           headers: { cookie: other },
         });
@@ -154,11 +154,13 @@ Deno.test({
 
     await t.step("a toolbox that is not there is told, with a way to try again", async () => {
       await toolbox.shutdown();
-      for (const what of ["log", "bom"]) {
+      for (const what of ["log?all", "log?search=well", "log?download", "bom"]) {
         const response = await get(`${path}/${what}`);
         assert.equal(response.status, 409, what);
         assert.match(await response.text(), /toolbox does not answer/);
       }
+      // The end of it is the app's own.
+      assert.equal((await get(`${path}/log`)).status, 200);
     });
 
     await calls.flush();

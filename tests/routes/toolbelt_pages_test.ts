@@ -114,7 +114,7 @@ Deno.test({
     };
 
     await t.step("a server's page shows and approves all that it lists", async () => {
-      const html = await get(`/servers/${serverId}`);
+      const html = await get(`/servers/${serverId}/tools`);
       isHarmless(html);
       assert.match(html, /Instructions, prompts and templates/);
       assert.match(html, /\[U\+202E\]/);
@@ -133,7 +133,7 @@ Deno.test({
       await post(path, { act: "withdraw", pick: waiting[1][1] });
       assert.deepEqual(await states(), ["waiting", "approved", "approved"]);
       await report("Be quick");
-      const changed = await get(`/servers/${serverId}`);
+      const changed = await get(`/servers/${serverId}/tools`);
       assert.match(changed, /<mark>[^<]*Be quick/);
       assert.match(changed, /<mark>[^<]*Be kind/);
     });

@@ -98,6 +98,10 @@ Deno.test({
       const listed = await does("list_servers", { slug: "github" });
       assert.deepEqual(listed.items.map(({ id }: { id: string }) => id), [server]);
       assert.equal((await does("list_servers", { status: "running" })).items.length, 0);
+      const asked = { search: "server-github", kind: "npm", toolbox: listed.items[0].toolboxId };
+      assert.equal((await does("list_servers", asked)).items.length, 1);
+      assert.equal((await does("list_servers", { ...asked, needs: "any" })).items.length, 0);
+      assert.deepEqual(made.needs, []);
     });
 
     await t.step("a remote server is added by its URL", async () => {
