@@ -7,6 +7,7 @@ import { serverRecordOperations } from "./server_records.ts";
 import { serverOperations } from "./servers.ts";
 import { toolOperations } from "./tools.ts";
 import { toolboxOperations } from "./toolboxes.ts";
+import { wishOperations } from "./wishes.ts";
 import { workspaceOperations } from "./workspace.ts";
 
 /** All that a program can do, in the order in which its page tells it. */
@@ -17,6 +18,7 @@ export const OPERATIONS: { section: string; operations: Operation[] }[] = [
   { section: "Records of servers", operations: serverRecordOperations },
   { section: "Tools and approvals", operations: toolOperations },
   { section: "Agents", operations: agentOperations },
+  { section: "Agents' requests", operations: wishOperations },
   { section: "Toolboxes", operations: toolboxOperations },
   { section: "Calls", operations: callOperations },
   { section: "Workspace", operations: workspaceOperations },

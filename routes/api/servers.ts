@@ -197,6 +197,7 @@ export const serverOperations = [
           toolboxId,
           label,
           idempotencyKey,
+          reusesSame: asked.isAgent,
           form: {
             ...fieldsOf(askedInputs(entry), input.inputs),
             ...optionFields(input.options),
@@ -352,7 +353,7 @@ function shown({ config: { entry, values, secrets, options }, ...server }: Serve
 }
 
 /** The fields of a deploy form that inputs are given for. @throws {Invalid} naming unknown ones */
-function fieldsOf(asked: AskedInput[], given: Given): Record<string, string> {
+export function fieldsOf(asked: AskedInput[], given: Given): Record<string, string> {
   const fields: Record<string, string> = {};
   const mistakes: Record<string, string> = {};
   for (const [name, value] of Object.entries(given)) {
