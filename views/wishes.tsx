@@ -177,8 +177,7 @@ export function WishPage(props: WishProps) {
       <Reason of={wish} />
       <p class="help">
         Asked by <a href={url(`/agents/${wish.agentId}`)}>{visibleText(wish.agentName)}</a>{" "}
-        <Time at={wish.createdAt} />.
-        {wish.state === "open" && (
+        <Time at={wish.createdAt} />. {wish.state === "open" && (
           <>
             It expires <Time at={wish.expiresAt} />.
           </>
@@ -193,7 +192,7 @@ export function WishPage(props: WishProps) {
                 ? <Deploys {...props} />
                 : <Connects wish={wish} />}
             </section>
-            <section class="card" aria-labelledby="decide">
+            <section class="card decision" aria-labelledby="decide">
               <h2 id="decide">Your decision</h2>
               {props.mayDecide
                 ? (
@@ -226,7 +225,7 @@ function Outcome({ wish }: { wish: WishNow }) {
           : (
             <>
               {STATES[wish.state].name}
-              {wish.decidedByName && <>by {visibleText(wish.decidedByName)}</>}
+              {wish.decidedByName && ` by ${visibleText(wish.decidedByName)}`}
               {wish.decidedAt && (
                 <>
                   {" "}
@@ -286,7 +285,8 @@ function Deploys({ wish, asked, buildCode }: WishProps) {
       <p>
         A new server, <strong>{visibleText(wish.asked.name)}</strong>, is deployed from{" "}
         <a href={url(`/marketplace/${entry.slug}`)}>{visibleText(entry.title)}</a>{" "}
-        in the marketplace ({row.sourceName}), as you. Its tools wait for approval as any server's.
+        in the marketplace ({visibleText(row.sourceName)}), as you. Its tools wait for approval as
+        any server's.
       </p>
       <p class="prose">{visibleText(entry.summary)}</p>
       <dl class="facts">
