@@ -1,6 +1,8 @@
+import { accountOperations } from "./accounts.ts";
 import { agentOperations } from "./agents.ts";
 import { callOperations } from "./calls.ts";
 import { catalogOperations } from "./catalog.ts";
+import { catalogSourceOperations } from "./catalog_sources.ts";
 import { meOperations } from "./me.ts";
 import type { Operation } from "./operation.ts";
 import { serverRecordOperations } from "./server_records.ts";
@@ -14,8 +16,10 @@ import { workspaceOperations } from "./workspace.ts";
 export const OPERATIONS: { section: string; operations: Operation[] }[] = [
   { section: "You", operations: meOperations },
   { section: "Catalog", operations: catalogOperations },
+  { section: "Catalog sources", operations: catalogSourceOperations },
   { section: "Servers", operations: serverOperations },
   { section: "Records of servers", operations: serverRecordOperations },
+  { section: "Accounts at remote servers", operations: accountOperations },
   { section: "Tools and approvals", operations: toolOperations },
   { section: "Agents", operations: agentOperations },
   { section: "Agents' requests", operations: wishOperations },
