@@ -35,6 +35,7 @@ import { toolboxRoutes } from "./routes/toolbox.ts";
 import { toolboxPageRoutes } from "./routes/toolboxes.tsx";
 import { toolRoutes } from "./routes/tools.tsx";
 import { trialRoutes } from "./routes/trials.tsx";
+import { wishRoutes } from "./routes/wishes.tsx";
 import { workspaceRoutes, workspacesRoutes } from "./routes/workspaces.tsx";
 
 /** Largest form, in bytes: some hundred inputs at their limit would not be a person's. */
@@ -125,6 +126,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", serverTabRoutes(deps))
     .route("/", agentRoutes(deps))
     .route("/", connectionRoutes(deps))
+    .route("/", wishRoutes(deps))
     .route("/", callRoutes(deps))
     .route("/", toolboxPageRoutes(deps))
     .route("/", profileRoutes(deps))

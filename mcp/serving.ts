@@ -27,7 +27,7 @@ import { lostWithReplica, type Outlet, type TakeOver } from "./exchange.ts";
 import { type Listening, listening, type Wanted } from "./listening.ts";
 import { type IncomingRequest, messageText } from "./messages.ts";
 import { definitionFor, forRevision } from "./older_revisions.ts";
-import { callOwnTool, OWN_SERVER, type OwnTools } from "./own_server.ts";
+import { callOwnTool, OWN_SERVER, type OwnTools, type ShowsPage } from "./own_server.ts";
 import { requestStates } from "./request_state.ts";
 import {
   checkParamHeaders,
@@ -367,7 +367,8 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       checkParamHeaders(tool.definition.inputSchema, params.arguments, client.headers);
     }
     if (tool.serverId === OWN_SERVER) {
-      return await callOwnTool(deps, client.caller, tool, params.arguments ?? {}, signal);
+      const shows = await showsPage(client, request, tool.name, outlet);
+      return await callOwnTool(deps, client.caller, tool, params.arguments ?? {}, shows, signal);
     }
     const server = serverOf(named, tool.serverId);
     const isModern = client.revision === WAIST_REVISION;
@@ -400,6 +401,32 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     const asker = { agentId: client.caller.agentId, client: asked.client };
     if (!isLegacyTask) return await served.created(asker, server, fitted);
     return await served.createdOfLegacy(asker, client.session!, server, fitted);
+  }
+
+  /** How a client shows its person a page of Mooring's own; null where it cannot. */
+  async function showsPage(
+    client: Client,
+    { paramsText }: IncomingRequest,
+    name: string,
+    outlet: Outlet,
+  ): Promise<ShowsPage | null> {
+    const params = objectMembers(paramsText);
+    const { capabilities } = clientOf(waistClient(client, outlet, null), params.get("_meta"));
+    const declared: unknown = JSON.parse(capabilities ?? "{}");
+    const elicitation = isObject(declared) ? declared.elicitation : undefined;
+    if (!isObject(elicitation) || !isObject(elicitation.url)) return null;
+    if (client.revision !== WAIST_REVISION) {
+      return outlet.ask && { ask: outlet.ask, notify: outlet.notify };
+    }
+    const { agentId } = client.caller;
+    const of = { agentId, serverId: OWN_SERVER, method: "tools/call", name };
+    const given: unknown = JSON.parse(params.get("requestState") ?? "null");
+    const wishId = given === null ? null : await states.open(of, String(given));
+    const responses = JSON.parse(params.get("inputResponses") ?? "null");
+    return {
+      seal: (wishId) => states.seal(of, wishId),
+      back: wishId === null ? null : { wishId, responses },
+    };
   }
 
   async function ofTask(

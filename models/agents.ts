@@ -129,7 +129,14 @@ export async function revokeToken(db: Database, user: User, agentId: string, tok
       where id = ${tokenId} and agent_id = ${agentId} and revoked_at is null`);
 }
 
-export async function connectServer(db: Database, user: User, agentId: string, serverId: string) {
+/** @param also what becomes true with it, in the same transaction */
+export async function connectServer(
+  db: Database,
+  user: User,
+  agentId: string,
+  serverId: string,
+  also?: (sql: Sql) => Promise<void>,
+) {
   await changing(db, user, agentId, async (sql, agent) => {
     const [server] = await sql`
       select from servers where id = ${serverId} and workspace_id = ${agent.workspaceId} and removed_at is null`;
@@ -137,6 +144,7 @@ export async function connectServer(db: Database, user: User, agentId: string, s
     await sql`
       insert into connections (agent_id, server_id, workspace_id)
       values (${agentId}, ${serverId}, ${agent.workspaceId}) on conflict do nothing`;
+    await also?.(sql);
   });
 }
 

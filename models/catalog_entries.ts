@@ -1,3 +1,4 @@
+import canonicalize from "canonicalize";
 import { z } from "zod";
 import {
   HostPort,
@@ -12,6 +13,7 @@ import type { Database, Sql, User } from "./db.ts";
 import { NotFound } from "./errors.ts";
 import { withoutNul } from "./events.ts";
 import { mostAlike } from "./mistyped.ts";
+import { tokenHash } from "./tokens.ts";
 
 /** What one value may be; the words follow the official registry's server.json. */
 export const Variable = z.object({
@@ -156,6 +158,11 @@ export function askedInputs(entry: EntryInputs): AskedInput[] {
     .toSorted((a, b) => Number(b.input.isRequired) - Number(a.input.isRequired));
 }
 
+/** What of it is secret. */
+export function secretsOf(entry: EntryInputs): AskedInput[] {
+  return askedInputs(entry).filter(({ input }) => input.isSecret);
+}
+
 /** Of a template its variables, else the input itself. */
 function askedOf(asked: AskedInput): AskedInput[] {
   const { variables } = asked.input;
@@ -164,6 +171,11 @@ function askedOf(asked: AskedInput): AskedInput[] {
     const field = `${asked.field}.${name}`;
     return { field, kind: asked.kind, secret: field, input };
   });
+}
+
+/** Another one when an entry says something else: of its text in canonical form (RFC 8785), SHA-256. */
+export async function hashOfEntry(entry: ListedEntry): Promise<string> {
+  return await tokenHash(canonicalize(entry)!);
 }
 
 /** What of an entry's own code its build runs, for which a person is asked. */

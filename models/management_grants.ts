@@ -4,6 +4,7 @@ import { getAgent } from "./agents.ts";
 import type { Database, User } from "./db.ts";
 import { Forbidden, Invalid, isDenied } from "./errors.ts";
 import type { TokenBearer } from "./personal_tokens.ts";
+import { rejectBeyond } from "./wishes.ts";
 import type { Role } from "./workspaces.ts";
 
 /** What an agent may be granted. */
@@ -12,8 +13,8 @@ export type ManagementScope = z.infer<typeof ManagementScope>;
 
 export interface ManagementGrant {
   scopes: ManagementScope[];
-  /** What changes something is refused, and the agent told where a person does it. */
-  leavesChangesToPeople: boolean;
+  /** Of these a person has to approve each use (models/wishes.ts). */
+  asks: ManagementScope[];
   grantedByName: string;
   createdAt: Date;
 }
@@ -26,7 +27,7 @@ export async function managementGrant(
 ): Promise<ManagementGrant | null> {
   const [grant] = await db.asUser(user, (sql) =>
     sql<ManagementGrant[]>`
-      select g.scopes, g.leaves_changes_to_people as "leavesChangesToPeople",
+      select g.scopes, g.asks,
         coalesce(nullif(p.name, ''), p.email) as "grantedByName", g.created_at as "createdAt"
       from management_grants g join profiles p on p.user_id = g.granted_by
       where g.agent_id = ${agentId}`);
@@ -34,8 +35,10 @@ export async function managementGrant(
 }
 
 /**
- * Says what an agent may do with Mooring, in place of what was said before; with no scope: nothing.
+ * Says what an agent may do with Mooring, in place of what was said before; with no scope: nothing. What it
+ * asked for and may not do any more is rejected.
  *
+ * @param grant.asks of the scopes, those that a person approves each use of
  * @throws {Forbidden} for all but admins and owners
  * @throws {Invalid} an unknown scope
  */
@@ -43,10 +46,12 @@ export async function grantManagement(
   db: Database,
   user: User,
   agentId: string,
-  grant: { scopes: string[]; leavesChangesToPeople: boolean },
+  grant: { scopes: string[]; asks: string[] },
 ): Promise<void> {
-  const scopes = z.array(ManagementScope).safeParse([...new Set(grant.scopes)]);
-  if (!scopes.success) throw new Invalid("Choose what the agent may do");
+  const parsed = z.array(ManagementScope).safeParse([...new Set(grant.scopes)]);
+  if (!parsed.success) throw new Invalid("Choose what the agent may do");
+  const scopes = parsed.data;
+  const asks = scopes.filter((scope) => scope !== "read" && grant.asks.includes(scope));
   const { workspaceId } = await getAgent(db, user, agentId);
   try {
     await db.asUser(user, async (sql) => {
@@ -54,10 +59,11 @@ export async function grantManagement(
         select ${workspaceId}::uuid in (select mooring.workspaces_as('admin')) as admin`;
       if (!may.admin) throw new Forbidden(ADMINS_ONLY);
       await sql`delete from management_grants where agent_id = ${agentId}`;
-      if (scopes.data.length === 0) return;
+      await rejectBeyond(sql, user, agentId, scopes);
+      if (scopes.length === 0) return;
       await sql`
-        insert into management_grants (agent_id, workspace_id, granted_by, scopes, leaves_changes_to_people)
-        values (${agentId}, ${workspaceId}, ${user.userId}, ${scopes.data}, ${grant.leavesChangesToPeople})`;
+        insert into management_grants (agent_id, workspace_id, granted_by, scopes, asks)
+        values (${agentId}, ${workspaceId}, ${user.userId}, ${scopes}, ${asks})`;
     });
   } catch (error) {
     if (isDenied(error)) throw new Forbidden(ADMINS_ONLY);
@@ -70,7 +76,8 @@ const ADMINS_ONLY = "Only admins and owners can let an agent manage Mooring";
 /** As whom an agent acts, and how far. */
 export interface Manager {
   bearer: Omit<TokenBearer, "expiresAt">;
-  leavesChangesToPeople: boolean;
+  /** What a person has to approve each use of. */
+  asks: ManagementScope[];
 }
 
 /** As whom an agent manages Mooring now; null when it may not, or who granted it left. */
@@ -84,7 +91,7 @@ export async function managerOf(db: Database, agentId: string): Promise<Manager 
       workspace_name: string;
       role: Role;
       scopes: ManagementScope[];
-      leaves_changes_to_people: boolean;
+      asks: ManagementScope[];
     }[]
   >`select * from mooring.manager_of_agent(${agentId})`;
   if (!row) return null;
@@ -96,6 +103,6 @@ export async function managerOf(db: Database, agentId: string): Promise<Manager 
       workspace: { id: within, name: row.workspace_name, role },
       scopes,
     },
-    leavesChangesToPeople: row.leaves_changes_to_people,
+    asks: row.asks,
   };
 }

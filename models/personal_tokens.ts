@@ -14,6 +14,7 @@ export const SCOPES = {
   "tools:approve": "Approve tools and take approval back",
   "tools:call": "Call tools, as their pages do",
   "agents:write": "Make and change agents, their tokens and connections",
+  "catalog:write": "Add, sync and remove catalog sources (owners and admins)",
   "toolboxes:write": "Add, change, drain and revoke toolboxes",
   "secrets:export": "Export servers' secrets, sealed with a passphrase (owners and admins)",
 } as const;

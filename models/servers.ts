@@ -12,7 +12,7 @@ import {
   type Transport,
 } from "../dtma/protocol.ts";
 import type { Authorization } from "./authorizations.ts";
-import { buildCodeOf, CatalogEntry, readCatalogEntry } from "./catalog_entries.ts";
+import { buildCodeOf, CatalogEntry, hashOfEntry, readCatalogEntry } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
 import { recordEvent } from "./events.ts";
@@ -144,13 +144,20 @@ export async function getServer(db: Database, user: User, serverId: string): Pro
 export async function deployServer(
   db: Database,
   user: User,
-  request: Deployment & { slug: string },
+  request: Deployment & {
+    slug: string;
+    /** {@link hashOfEntry} of the entry as it was read: another one is not deployed. */
+    entryHash?: string;
+  },
   secretsKey: SecretsKey,
   digestOf?: DigestOf,
 ): Promise<{ serverId: string; created: boolean }> {
   const digest = await digestFor(db, user, request, digestOf);
   const entryOf = async (sql: Sql) => {
     const row = await readCatalogEntry(sql, request.slug, request.workspaceId);
+    if (request.entryHash && await hashOfEntry(row.entry) !== request.entryHash) {
+      throw new Conflict("The catalog's entry was changed since you read it: read it again");
+    }
     return { id: row.id, entry: exactEntry(row, request.form, digest) };
   };
   return await deploy(db, user, request, entryOf, secretsKey);
@@ -187,6 +194,10 @@ export interface Deployment {
   idempotencyKey: string;
   /** It is not run before a person signed in for it (models/authorizations.ts). */
   awaitsSignIn?: boolean;
+  /** A server that is the same (`sameServer`) is answered in place of another one. */
+  reusesSame?: boolean;
+  /** What becomes true with it, in the same transaction. */
+  also?: (sql: Sql, serverId: string) => Promise<void>;
 }
 
 async function deploy(
@@ -222,6 +233,10 @@ async function deploy(
         missingConsent(entry, request.form),
       );
       const name = validName(request.name?.trim() || entry.title);
+      const same = request.reusesSame
+        ? await readSame(sql, { ...request, slug: entry.slug, name, values })
+        : null;
+      if (same !== null) return { serverId: same, created: false };
       const serverId = v7();
       await sql`
         insert into servers (id, workspace_id, toolbox_id, catalog_entry_id, name, slug, idempotency_key, created_by)
@@ -253,12 +268,43 @@ async function deploy(
           CONSENTED[buildCodeOf(entry) ?? "none"]
         }`,
       });
+      await request.also?.(sql, serverId);
       return { serverId, created: true };
     });
   } catch (error) {
     if (isDenied(error)) throw new Forbidden("Only members of the workspace can deploy servers");
     throw error;
   }
+}
+
+/** What of a server makes another one of it needless: its catalog entry, name and inputs. */
+export interface SameServer {
+  workspaceId: string;
+  slug: string;
+  name: string;
+  values: Record<string, string>;
+}
+
+/** The id of the server that is there with the same entry, name and inputs, whoever deployed it. */
+export async function sameServer(
+  db: Database,
+  user: User,
+  wanted: SameServer,
+): Promise<string | null> {
+  return await db.asUser(user, (sql) => readSame(sql, wanted));
+}
+
+async function readSame(
+  sql: Sql,
+  { workspaceId, slug, name, values }: SameServer,
+): Promise<string | null> {
+  const [same] = await sql<{ id: string }[]>`
+    select s.id from servers s
+    join server_generations g on g.server_id = s.id and g.generation = s.generation
+    where s.workspace_id = ${workspaceId} and s.removed_at is null and s.name = ${name}
+      and g.config #>> '{entry,slug}' = ${slug} and g.config -> 'values' = ${sql.json(values)}
+    order by s.created_at, s.id limit 1`;
+  return same?.id ?? null;
 }
 
 /** What the person who deployed agreed to, in the event that bears their name. */

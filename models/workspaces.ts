@@ -9,13 +9,17 @@ export interface Workspace {
   name: string;
   /** What the asker is in it. */
   role: Role;
+  /** Agents' requests that wait for a person, where they were counted. */
+  openWishes?: number;
 }
 
 /** The workspaces a person belongs to, oldest first. */
 export async function workspacesOf(db: Database, user: User): Promise<Workspace[]> {
   return await db.asUser(user, async (sql) => [
     ...await sql<Workspace[]>`
-      select w.id, w.name, m.role from workspaces w
+      select w.id, w.name, m.role, (select count(*)::int from wishes x
+        where x.workspace_id = w.id and x.state = 'open' and x.expires_at > now()) as "openWishes"
+      from workspaces w
       join members m on m.workspace_id = w.id and m.user_id = ${user.userId}
       order by w.created_at, w.id`,
   ]);

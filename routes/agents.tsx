@@ -96,10 +96,11 @@ export function agentRoutes(deps: Deps) {
       return goTo(c, `/agents/${c.req.param("id")}`, "belt-saved");
     })
     .post("/agents/:id/management", async (c) => {
-      const form = await formOf(c);
+      const { read, ...changes } = await formOf(c);
+      const granted = Object.keys(changes).filter((name) => changes[name] !== "no");
       await grantManagement(db, c.get("user"), c.req.param("id"), {
-        scopes: Object.keys(form).filter((name) => form[name] === "true" && name !== "leaves"),
-        leavesChangesToPeople: form.leaves === "true",
+        scopes: [...read === "true" ? ["read"] : [], ...granted],
+        asks: granted.filter((name) => changes[name] !== "allowed"),
       });
       return goTo(c, `/agents/${c.req.param("id")}`, "belt-saved");
     })

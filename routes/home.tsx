@@ -2,6 +2,7 @@ import { Hono } from "hono";
 import { listAgents } from "../models/agents.ts";
 import { listServers } from "../models/servers.ts";
 import { listToolboxes } from "../models/toolboxes.ts";
+import { listWishes } from "../models/wishes.ts";
 import { Home, HomeBody } from "../views/home.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { live } from "./live.ts";
@@ -29,6 +30,7 @@ export function homeRoutes(deps: Deps) {
       servers: await listServers(db, user, workspaceId),
       agents: await listAgents(db, user, workspaceId),
       toolboxes: await listToolboxes(db, user, workspaceId),
+      wishes: await listWishes(db, user, workspaceId, { isOpen: true, limit: 12 }),
     };
   }
 }

@@ -15,6 +15,8 @@ const SAID: Record<string, string> = {
   disconnected: "Disconnected.",
   "belt-saved": "Saved. The agent's toolbelt is changed now.",
   "credentials-saved": "Saved. The agent's own instance is started anew at its next call.",
+  "request-approved": "Approved, and done. The agent is told.",
+  "request-rejected": "Rejected. The agent is told.",
   revoked: "The token is revoked.",
   "agent-removed": "The agent is removed.",
   renamed: "The toolbox has another name now.",

@@ -241,49 +241,78 @@ function Options({ agent }: { agent: Agent }) {
   );
 }
 
-const MANAGEMENT_SAYS: Record<ManagementScope, string> = {
-  "read": "Search the catalog, and read servers, their tools and what happened",
-  "servers:write": "Deploy servers out of the catalog",
-  "agents:write": "Connect itself to servers of this workspace",
+/** What it may do that changes something, in the words of the page. */
+const CHANGES: { scope: Exclude<ManagementScope, "read">; says: string }[] = [
+  { scope: "servers:write", says: "Deploy servers out of the catalog" },
+  { scope: "agents:write", says: "Connect itself to servers of this workspace" },
+];
+const READS = "Search the catalog, and read servers, their tools and what happened";
+const WAYS = {
+  no: "No",
+  ask: "When a person approves it",
+  allowed: "Without asking",
 };
 
 /** Whether it gets tools of Mooring's own. */
 function Management({ agent, grant, mayGrant }: AgentProps) {
   const url = useUrl();
-  const scopes = Object.entries(MANAGEMENT_SAYS) as [ManagementScope, string][];
+  const wayOf = (scope: ManagementScope) =>
+    !grant
+      ? "ask"
+      : !grant.scopes.includes(scope)
+      ? "no"
+      : grant.asks.includes(scope)
+      ? "ask"
+      : "allowed";
   return (
     <section class="card" aria-labelledby="management">
       <h2 id="management">May manage Mooring</h2>
       <p class="help">
         {grant
           ? `It gets tools of Mooring's own, and acts as ${grant.grantedByName} with them. It never ` +
-            "sees secrets, and approves no tools."
-          : "No. With what you choose here it would get tools of Mooring's own, and act as you."}
+            "sees secrets, and approves no tools. "
+          : "No. With what you choose here it would get tools of Mooring's own, and act as you. "}
+        What it needs a person for waits under <a href={url("/requests")}>Requests</a>.
       </p>
       {!mayGrant
         ? (
           <>
-            {grant && <ul>{grant.scopes.map((scope) => <li>{MANAGEMENT_SAYS[scope]}</li>)}</ul>}
+            {grant && (
+              <ul>
+                {grant.scopes.includes("read") && <li>{READS}</li>}
+                {CHANGES.filter(({ scope }) => grant.scopes.includes(scope)).map((
+                  { scope, says },
+                ) => <li>{says}: {WAYS[wayOf(scope)].toLowerCase()}</li>)}
+              </ul>
+            )}
             <p class="help">Admins and owners can change this.</p>
           </>
         )
         : (
           <form method="post" action={url(`/agents/${agent.id}/management`)}>
-            {scopes.map(([scope, says]) => (
-              <Field
-                name={scope}
-                label={says}
-                type="checkbox"
-                value={String(grant?.scopes.includes(scope) ?? false)}
-              />
-            ))}
             <Field
-              name="leaves"
-              label="Leave deploying and connecting to people"
+              name="read"
+              label={READS}
               type="checkbox"
-              value={String(grant?.leavesChangesToPeople ?? true)}
-              help="It is told at which page a person does what it wants."
+              value={String(grant?.scopes.includes("read") ?? false)}
             />
+            {CHANGES.map(({ scope, says }) => {
+              const id = `management-${scope.replace(":", "-")}`;
+              return (
+                <div class="field">
+                  <label for={id}>{says}</label>
+                  <select id={id} name={scope}>
+                    {Object.entries(WAYS).map(([way, title]) => (
+                      <option value={way} selected={way === wayOf(scope)}>{title}</option>
+                    ))}
+                  </select>
+                </div>
+              );
+            })}
+            <p class="help">
+              Whatever you choose, an entry that needs a secret or runs code while its image is
+              built waits for a person.
+            </p>
             <button>Save</button>
           </form>
         )}

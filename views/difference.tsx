@@ -6,14 +6,19 @@ export function definitionText(definition: unknown): string {
   return visibleText(text).slice(0, 200_000);
 }
 
-/** A definition that was approved beside what it is now, with the lines marked that the other has not. */
-export function Difference({ approved, now }: { approved: unknown; now: unknown }) {
+/** What was approved, or else known, beside what it is now, with the lines marked that the other has not. */
+export function Difference({ approved, now, title = "Approved" }: {
+  approved: unknown;
+  now: unknown;
+  /** What the first of the two is. */
+  title?: string;
+}) {
   const [before, after] = [sorted(approved), sorted(now)].map((value) =>
     definitionText(value).split("\n")
   );
   return (
     <div class="versus">
-      <Side title="Approved" lines={before} others={after} />
+      <Side title={title} lines={before} others={after} />
       <Side title="Now" lines={after} others={before} />
     </div>
   );

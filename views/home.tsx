@@ -1,13 +1,17 @@
 import type { Agent } from "../models/agents.ts";
 import type { Server } from "../models/servers.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
+import type { Wish } from "../models/wishes.ts";
 import { count, Status } from "./parts.tsx";
 import { useUrl } from "./url.ts";
+import { visibleText } from "./visible_text.ts";
 
 export interface HomeProps {
   servers: Server[];
   agents: Agent[];
   toolboxes: Toolbox[];
+  /** Of agents, that wait for a person. */
+  wishes: Wish[];
 }
 
 /** The overview: what needs a person, what runs, and the first steps on a new installation. */
@@ -23,10 +27,10 @@ export function Home(props: HomeProps) {
 }
 
 /** The part that follows changes live. */
-export function HomeBody({ servers, agents, toolboxes }: HomeProps) {
+export function HomeBody({ servers, agents, toolboxes, wishes }: HomeProps) {
   const url = useUrl();
   const steps = firstSteps(servers, agents);
-  const needs = attention(servers, toolboxes);
+  const needs = attention(servers, toolboxes, wishes);
   const running = servers.filter((server) => server.status === "running").length;
   return (
     <div id="overview">
@@ -124,8 +128,12 @@ function firstSteps(servers: Server[], agents: Agent[]) {
   ];
 }
 
-function attention(servers: Server[], toolboxes: Toolbox[]) {
-  const needs: { title: string; detail: string; path: string }[] = [];
+function attention(servers: Server[], toolboxes: Toolbox[], wishes: Wish[]) {
+  const needs: { title: string; detail: string; path: string }[] = wishes.map((wish) => ({
+    path: `/requests/${wish.id}`,
+    title: visibleText(`${wish.agentName} asks to ${wish.wants}`),
+    detail: "It is done when you approve it",
+  }));
   for (const box of toolboxes) {
     const path = `/toolboxes/${box.id}`;
     if (box.facts?.engine.state === "absent") {

@@ -18,11 +18,13 @@ export interface Assets {
   scripts: string[];
 }
 
+const REQUESTS = "/requests";
 const PLACES = [
   { path: "/", name: "Overview" },
   { path: "/marketplace", name: "Marketplace" },
   { path: "/servers", name: "Servers" },
   { path: "/agents", name: "Agents" },
+  { path: REQUESTS, name: "Requests" },
   { path: "/calls", name: "Calls" },
   { path: "/toolboxes", name: "Toolboxes" },
 ];
@@ -105,6 +107,7 @@ function Header({ viewer, path }: { viewer: Viewer; path: string }) {
               : undefined}
           >
             {place.name}
+            {place.path === REQUESTS && <OpenRequestCount of={viewer.workspace.openWishes ?? 0} />}
           </a>
         ))}
       </nav>
@@ -115,6 +118,20 @@ function Header({ viewer, path }: { viewer: Viewer; path: string }) {
         </form>
       </div>
     </header>
+  );
+}
+
+/** How many requests of agents wait for a person. */
+export function OpenRequestCount({ of }: { of: number }) {
+  return (
+    <span id="open-request-count">
+      {of > 0 && (
+        <>
+          {" "}
+          <span class="count">{of}</span> <span class="hidden">waiting</span>
+        </>
+      )}
+    </span>
   );
 }
 

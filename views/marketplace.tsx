@@ -202,7 +202,8 @@ export function Entry(props: EntryProps) {
   );
 }
 
-function Allowances({ entry, buildCode }: Pick<EntryProps, "entry" | "buildCode">) {
+/** What a container of it will be allowed, in plain words. */
+export function Allowances({ entry, buildCode }: Pick<EntryProps, "entry" | "buildCode">) {
   const { hosts } = entry.network;
   return (
     <ul class="plain">

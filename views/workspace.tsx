@@ -296,15 +296,20 @@ function Deletion({ workspace, holdings, values, mistakes }: WorkspaceProps) {
   );
 }
 
-/** Who let whom in, and made whom what. */
+/** Who let whom in, and made whom what; and what agents asked for. */
 function WorkspaceEvents({ events }: WorkspaceProps) {
   return (
     <section class="card" aria-labelledby="workspace-events">
       <h2 id="workspace-events">What happened here</h2>
       {events.length === 0
-        ? <p class="help">Invitations, roles, transfers and renames will be listed here.</p>
+        ? (
+          <p class="help">
+            Invitations, roles, transfers, renames and what agents ask for will be listed here.
+          </p>
+        )
         : (
-          <ol class="events">
+          // It scrolls, and nothing in it takes the focus.
+          <ol class="events" tabindex={0} aria-labelledby="workspace-events">
             {events.map((event) => (
               <li>
                 <Time at={event.at} />

@@ -11,9 +11,18 @@ import {
   revokeToken,
   setAgentOptions,
 } from "../../models/agents.ts";
+import { secretsOf } from "../../models/catalog_entries.ts";
+import {
+  changeConnectionSecrets,
+  forgetField,
+  listConnectionSecrets,
+} from "../../models/connection_secrets.ts";
+import { managementGrant } from "../../models/management_grants.ts";
+import { getServer } from "../../models/servers.ts";
 import { changeTool, getConnection, listConnections, pickTools } from "../../models/connections.ts";
 import { part } from "./cursor.ts";
 import { type Asked, operation, paging, partOf } from "./operation.ts";
+import { fieldsOf } from "./servers.ts";
 
 const Token = z.object({
   id: z.uuid(),
@@ -70,6 +79,15 @@ const ConnectionShape = z.object({
     shown: Json.describe("The definition as the agent sees it"),
   })),
 }).meta({ id: "Connection" });
+
+const Credentials = z.object({
+  items: z.array(z.object({
+    field: z.string(),
+    name: z.string(),
+    label: z.string().optional(),
+    isOwn: z.boolean().describe("The agent has a value of its own"),
+  })),
+});
 
 const agent = { agent: z.uuid().describe("An agent's id") };
 const connection = { ...agent, server: z.uuid().describe("A server's id") };
@@ -221,6 +239,66 @@ export const agentOperations = [
     },
   }),
   operation({
+    name: "list_own_credentials",
+    method: "GET",
+    path: "/agents/{agent}/connections/{server}/credentials",
+    scopes: ["read"],
+    summary: "List a server's secrets, and which of them the agent has values of its own for",
+    input: z.strictObject(connection),
+    output: Credentials,
+    run: (asked, input) => credentials(asked, input),
+  }),
+  operation({
+    name: "change_own_credentials",
+    method: "PATCH",
+    path: "/agents/{agent}/connections/{server}/credentials",
+    scopes: ["agents:write", "servers:write"],
+    summary: "Give an agent values of its own for a server's secrets, or take them back",
+    description: "What is not named stays. No operation shows a value.",
+    input: z.strictObject({
+      ...connection,
+      inputs: z.record(z.string().max(200), z.string().min(1).max(65_536).nullable()).default({})
+        .describe("By an input's field or name; null takes the agent's own back"),
+      instancePerAgent: z.boolean().default(false).describe(
+        "Lets the server have an instance for each agent, which this needs",
+      ),
+    }),
+    output: Credentials,
+    run: async (asked, { inputs, instancePerAgent, ...which }) => {
+      const { deps: { db, secretsKey }, bearer: { user } } = asked;
+      const secrets = secretsOf((await getServer(db, user, which.server)).config.entry);
+      const form: Record<string, string> = { instancePerAgent: String(instancePerAgent) };
+      for (const [field, value] of Object.entries(fieldsOf(secrets, inputs))) {
+        const own = secrets.find((each) => each.field === field)!;
+        if (value === "") form[forgetField(own)] = "true";
+        else form[field] = value;
+      }
+      const ids = { agentId: which.agent, serverId: which.server };
+      await changeConnectionSecrets(db, user, ids, form, secretsKey);
+      return await credentials(asked, which);
+    },
+  }),
+  operation({
+    name: "get_agent_management",
+    method: "GET",
+    path: "/agents/{agent}/management",
+    scopes: ["read"],
+    summary: "Read what an agent may do with Mooring itself",
+    description: "An admin says so on the agent's page: a token could give itself more.",
+    input: z.strictObject(agent),
+    output: z.object({
+      scopes: z.array(z.string()).describe("Empty: nothing"),
+      asks: z.array(z.string()).describe("Of these a person has to approve each use"),
+      grantedByName: z.string().nullable(),
+      createdAt: z.iso.datetime().nullable(),
+    }),
+    run: async ({ deps: { db }, bearer }, { agent }) => {
+      await getAgent(db, bearer.user, agent);
+      return await managementGrant(db, bearer.user, agent) ??
+        { scopes: [], asks: [], grantedByName: null, createdAt: null };
+    },
+  }),
+  operation({
     name: "disconnect_server",
     method: "DELETE",
     path: "/agents/{agent}/connections/{server}",
@@ -254,6 +332,23 @@ export const agentOperations = [
     },
   }),
 ];
+
+async function credentials(
+  { deps: { db }, bearer: { user } }: Asked,
+  which: { agent: string; server: string },
+) {
+  await getConnection(db, user, which.agent, which.server);
+  const server = await getServer(db, user, which.server);
+  const secrets = await listConnectionSecrets(db, user, which.agent, server);
+  return {
+    items: secrets.map(({ asked: { field, input: { name, label } }, isOwn }) => ({
+      field,
+      name,
+      label,
+      isOwn,
+    })),
+  };
+}
 
 async function read(
   { deps: { db }, bearer }: Asked,

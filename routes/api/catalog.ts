@@ -2,6 +2,7 @@ import { z } from "zod";
 import {
   askedInputs,
   buildCodeOf,
+  CATALOG_SORTS,
   findCatalogEntry,
   ListedEntry,
   searchCatalog,
@@ -63,16 +64,29 @@ export const catalogOperations = [
       ...paging,
       query: z.string().max(200).default(""),
       category: z.string().max(40).default(""),
+      runtime: z.enum(["npm", "pypi", "nuget", "oci", "source", "remote", "other"]).optional()
+        .describe("What it is deployed from"),
+      source: z.string().max(80).optional().describe("A catalog source's slug, or builtin"),
+      needsSecret: z.boolean().optional(),
+      usesNetwork: z.boolean().optional(),
+      isDeployable: z.boolean().optional(),
+      sort: z.enum(CATALOG_SORTS).default("best"),
     }),
     output: partOf(EntrySummary).extend({
       total: z.int(),
       categories: z.array(z.object({ name: z.string(), count: z.int() })),
     }),
-    run: async ({ deps: { db }, bearer: { user } }, { limit, cursor, query, category }) => {
+    run: async ({ deps: { db }, bearer: { user, workspace } }, { limit, cursor, ...asked }) => {
       const offset = placeIn(cursor, Int) ?? 0;
+      const { needsSecret, usesNetwork, isDeployable, runtime, source, ...words } = asked;
       const { rows, total, categories } = await searchCatalog(db, user, {
-        query,
-        category,
+        ...words,
+        runtime: runtime ?? "",
+        source: source ?? "",
+        secrets: wordOf(needsSecret),
+        network: wordOf(usesNetwork),
+        deployable: wordOf(isDeployable),
+        workspaceId: workspace.id,
         limit,
         offset,
       });
@@ -105,3 +119,7 @@ export const catalogOperations = [
     },
   }),
 ];
+
+function wordOf(asked: boolean | undefined): "" | "yes" | "no" {
+  return asked === undefined ? "" : asked ? "yes" : "no";
+}

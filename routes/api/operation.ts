@@ -14,6 +14,8 @@ export interface Asked {
   /** A uuid that is the same when the same request is sent again. */
   idempotencyKey: string;
   signal: AbortSignal;
+  /** An agent that manages Mooring, which may forget that it asked: what is there is not made again. */
+  isAgent?: boolean;
 }
 
 export interface Operation {

@@ -1,22 +1,28 @@
+import { accountOperations } from "./accounts.ts";
 import { agentOperations } from "./agents.ts";
 import { callOperations } from "./calls.ts";
 import { catalogOperations } from "./catalog.ts";
+import { catalogSourceOperations } from "./catalog_sources.ts";
 import { meOperations } from "./me.ts";
 import type { Operation } from "./operation.ts";
 import { serverRecordOperations } from "./server_records.ts";
 import { serverOperations } from "./servers.ts";
 import { toolOperations } from "./tools.ts";
 import { toolboxOperations } from "./toolboxes.ts";
+import { wishOperations } from "./wishes.ts";
 import { workspaceOperations } from "./workspace.ts";
 
 /** All that a program can do, in the order in which its page tells it. */
 export const OPERATIONS: { section: string; operations: Operation[] }[] = [
   { section: "You", operations: meOperations },
   { section: "Catalog", operations: catalogOperations },
+  { section: "Catalog sources", operations: catalogSourceOperations },
   { section: "Servers", operations: serverOperations },
   { section: "Records of servers", operations: serverRecordOperations },
+  { section: "Accounts at remote servers", operations: accountOperations },
   { section: "Tools and approvals", operations: toolOperations },
   { section: "Agents", operations: agentOperations },
+  { section: "Agents' requests", operations: wishOperations },
   { section: "Toolboxes", operations: toolboxOperations },
   { section: "Calls", operations: callOperations },
   { section: "Workspace", operations: workspaceOperations },

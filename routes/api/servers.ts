@@ -1,8 +1,21 @@
 import { z } from "zod";
-import { AgentInstance, Health, LAYERS, Package, Sandbox, Tier } from "../../dtma/protocol.ts";
+import {
+  AgentInstance,
+  Health,
+  LAYERS,
+  Package,
+  Sandbox,
+  Tier,
+  Transport,
+} from "../../dtma/protocol.ts";
 import { type AskedInput, askedInputs, findCatalogEntry } from "../../models/catalog_entries.ts";
 import { Invalid } from "../../models/errors.ts";
-import { headerNameField, REMOTE_HEADERS, remoteEntry } from "../../models/remote_servers.ts";
+import {
+  headerNameField,
+  mustTakeAccount,
+  REMOTE_HEADERS,
+  remoteEntry,
+} from "../../models/remote_servers.ts";
 import { BUILD_CONSENT } from "../../models/server_form.ts";
 import { digestsBy } from "../../models/image_digests.ts";
 import { ServerOptions } from "../../models/server_options.ts";
@@ -115,6 +128,9 @@ const options = z.strictObject({
   instances: z.enum(["shared", "agent", "session"]),
   idleStopMinutes: z.number().min(0.5).max(10_080).nullable().describe("Null: it never sleeps"),
   tier: Tier,
+  transport: Transport.describe(
+    "How it speaks in its container; stdio, or HTTP at a port and path",
+  ),
 }).partial().default({});
 const placed = {
   name: z.string().max(80).optional(),
@@ -203,6 +219,7 @@ export const serverOperations = [
           toolboxId,
           label,
           idempotencyKey,
+          reusesSame: asked.isAgent,
           form: {
             ...fieldsOf(askedInputs(entry), input.inputs),
             ...optionFields(input.options),
@@ -226,22 +243,27 @@ export const serverOperations = [
       ...placed,
       headers: z.array(z.strictObject({ name: z.string(), value: z.string() }))
         .max(REMOTE_HEADERS.length).default([]).describe("Sent with each request; kept as secrets"),
+      signsIn: z.boolean().default(false).describe(
+        "It is called with an account: it does not run before a person signed in (get_server_account)",
+      ),
     }),
     output: ServerShape,
     isCreating: true,
     versionOf: ({ generation }) => generation,
-    run: async (asked, { url, headers, ...placed }) => {
+    run: async (asked, { url, headers, signsIn, ...placed }) => {
       const { deps: { db, secretsKey }, bearer: { user, workspace }, idempotencyKey } = asked;
       const form: Record<string, string> = { url };
       headers.forEach(({ name, value }, index) => {
         form[headerNameField(REMOTE_HEADERS[index])] = name;
         form[`env.HEADER_${REMOTE_HEADERS[index]}_VALUE`] = value;
       });
+      const entry = remoteEntry(form);
+      if (signsIn) mustTakeAccount(entry);
       const request = { ...placed, workspaceId: workspace.id, idempotencyKey, form };
       const made = await deployEntry(
         db,
         user,
-        { ...request, entry: remoteEntry(form) },
+        { ...request, entry, awaitsSignIn: signsIn },
         secretsKey,
       );
       return await read(asked, made.serverId);
@@ -362,7 +384,7 @@ function shown(server: Server) {
 }
 
 /** The fields of a deploy form that inputs are given for. @throws {Invalid} naming unknown ones */
-function fieldsOf(asked: AskedInput[], given: Given): Record<string, string> {
+export function fieldsOf(asked: AskedInput[], given: Given): Record<string, string> {
   const fields: Record<string, string> = {};
   const mistakes: Record<string, string> = {};
   for (const [name, value] of Object.entries(given)) {
@@ -376,8 +398,11 @@ function fieldsOf(asked: AskedInput[], given: Given): Record<string, string> {
   return fields;
 }
 
-function optionFields(given: z.infer<typeof options>): Record<string, string> {
+function optionFields({ transport, ...given }: z.infer<typeof options>): Record<string, string> {
+  const speaks = transport && { ...transport, transport: transport.type };
   return Object.fromEntries(
-    Object.entries(given).map(([name, value]) => [`option.${name}`, String(value ?? "")]),
+    Object.entries({ ...given, ...speaks }).map((
+      [name, value],
+    ) => [`option.${name}`, String(value ?? "")]),
   );
 }

@@ -1,5 +1,8 @@
 import { z } from "zod";
 import { exportWorkspace, WorkspaceFile } from "../../models/workspace_file.ts";
+import { listInvitations } from "../../models/invitations.ts";
+import { listMembers } from "../../models/members.ts";
+import { holdingsOf } from "../../models/workspaces.ts";
 import { importWorkspace } from "../../models/workspace_import.ts";
 import { operation } from "./operation.ts";
 
@@ -27,7 +30,72 @@ const Result = z.object({
 }).meta({ id: "ImportResult" });
 export type ImportResult = z.infer<typeof Result>;
 
+const Role = z.enum(["owner", "admin", "member", "viewer"]);
+
 export const workspaceOperations = [
+  operation({
+    name: "get_workspace",
+    method: "GET",
+    path: "/workspace",
+    scopes: ["read"],
+    summary: "Read the workspace: its name, what you are in it, and how much of what it holds",
+    input: z.strictObject({}),
+    output: z.object({
+      id: z.uuid(),
+      name: z.string(),
+      role: Role,
+      members: z.int(),
+      agents: z.int(),
+      servers: z.int(),
+      toolboxes: z.int(),
+    }),
+    run: async ({ deps: { db }, bearer: { user, workspace } }) => {
+      const { servers, toolboxes, ...held } = await holdingsOf(db, user, workspace.id);
+      const counts = { servers: servers.length, toolboxes: toolboxes.length };
+      return { ...workspace, ...held, ...counts };
+    },
+  }),
+  operation({
+    name: "list_members",
+    method: "GET",
+    path: "/workspace/members",
+    scopes: ["read"],
+    summary: "List who is in the workspace, and as what",
+    description: "Who comes, goes and may do what is for people who are signed in to say.",
+    input: z.strictObject({}),
+    output: z.object({
+      items: z.array(z.object({
+        userId: z.uuid(),
+        name: z.string(),
+        email: z.string(),
+        role: Role,
+        since: z.iso.datetime(),
+      })),
+    }),
+    run: async ({ deps: { db }, bearer: { user, workspace } }) => ({
+      items: await listMembers(db, user, workspace.id),
+    }),
+  }),
+  operation({
+    name: "list_invitations",
+    method: "GET",
+    path: "/workspace/invitations",
+    scopes: ["read"],
+    summary: "List the invitations that are open (owners and admins; for others there are none)",
+    input: z.strictObject({}),
+    output: z.object({
+      items: z.array(z.object({
+        id: z.uuid(),
+        role: Role,
+        createdAt: z.iso.datetime(),
+        expiresAt: z.iso.datetime(),
+        invitedBy: z.string(),
+      })),
+    }),
+    run: async ({ deps: { db }, bearer: { user, workspace } }) => ({
+      items: await listInvitations(db, user, workspace.id),
+    }),
+  }),
   operation({
     name: "export_workspace",
     method: "GET",

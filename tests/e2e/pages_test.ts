@@ -8,6 +8,9 @@ import { uploadSource } from "../../models/catalog_sources.ts";
 import { syncDueSources } from "../../models/catalog_sync.ts";
 import { createLog } from "../../models/log.ts";
 import { openOutside } from "../../models/outside.ts";
+import { findCatalogEntry } from "../../models/catalog_entries.ts";
+import { grantManagement } from "../../models/management_grants.ts";
+import { makeWish, rejectWish } from "../../models/wishes.ts";
 import { createPersonalToken } from "../../models/personal_tokens.ts";
 import { createWorkspace } from "../../models/workspaces.ts";
 import { testKey } from "../models/databases.ts";
@@ -115,6 +118,29 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     });
   }
   await calls.flush();
+  await grantManagement(db, bea, agentId, {
+    scopes: ["read", "servers:write", "agents:write"],
+    asks: ["servers:write", "agents:write"],
+  });
+  const wish = async (slug: string, values: Record<string, string>, reason: string) => {
+    const { entry } = await findCatalogEntry(db, bea, slug);
+    return await makeWish(db, { agentId, workspaceId }, {
+      asked: { operation: "deploy_server", entry: slug, name: entry.title, values },
+      basis: { entry: { ...entry, summary: "What it said before" } },
+      wants: `deploy ${entry.title}`,
+      reason,
+    });
+  };
+  const simple = await wish("filesystem", { "arg.0": "/work/notes" }, "I keep notes there.");
+  const secret = await wish("github", {}, "To read the issue that you\u202e asked about.");
+  const rejected = await wish("time", {}, "To know what time it is where you are.");
+  await rejectWish(db, bea, rejected.id, "Your client tells you that already.");
+  await makeWish(db, { agentId, workspaceId }, {
+    asked: { operation: "connect_server", serverId },
+    basis: { server: { name: "demo", slug: "demo" } },
+    wants: "connect itself to demo",
+    reason: null,
+  });
   const run = await trials.ask(cookie, `/servers/${serverId}/tools/shows`, {});
   const runPath = run.headers.get("location")!.replace(/[?#].*/, "");
   const server = `/servers/${serverId}`, agent = `/agents/${agentId}`;
@@ -165,6 +191,10 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
       "/agents/:id/connections/:server/tools/:name",
       `${connection}/tools/mirror`,
     ),
+    visit("requests", "/requests"),
+    visit("request", "/requests/:id", `/requests/${simple.id}`),
+    visit("request-secret", "/requests/:id", `/requests/${secret.id}`),
+    visit("request-rejected", "/requests/:id", `/requests/${rejected.id}`),
     visit("calls", "/calls"),
     visit("calls-by-tool", "/calls", "/calls?by=tool"),
     visit("toolboxes", "/toolboxes"),

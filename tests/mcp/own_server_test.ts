@@ -4,8 +4,9 @@ import { createAgent, setAgentOptions } from "../../models/agents.ts";
 import { listCalls } from "../../models/calls.ts";
 import { Forbidden, Invalid, NotFound } from "../../models/errors.ts";
 import { grantManagement, managerOf } from "../../models/management_grants.ts";
-import { addMember, makeUser } from "../models/databases.ts";
-import { type Bridge, openBridge } from "./world.ts";
+import { approveWish, getWish, rejectWish } from "../../models/wishes.ts";
+import { addMember, makeUser, testKey } from "../models/databases.ts";
+import { type Bridge, modern, openBridge } from "./world.ts";
 
 const options = { sanitizeResources: false, sanitizeOps: false };
 const STEPS = new URL("servers/steps.mjs", import.meta.url).pathname;
@@ -41,8 +42,8 @@ Deno.test({
   async fn(t) {
     await using bridge = await openBridge(STEPS, { slug: "steps" });
     const { db, user, agentId, workspaceId, serverId } = bridge;
-    const grant = (scopes: string[], leavesChangesToPeople = false) =>
-      grantManagement(db, user, agentId, { scopes, leavesChangesToPeople });
+    const grant = (scopes: string[], asks: string[] = []) =>
+      grantManagement(db, user, agentId, { scopes, asks });
     const has = (name: string) => async () => (await ownNames(bridge)).includes(name);
 
     await t.step("an agent has none before it is granted", async () => {
@@ -53,7 +54,7 @@ Deno.test({
     await t.step("only admins and owners grant, and nothing else than the three", async () => {
       const member = await makeUser(bridge, "member@own.example");
       await addMember(bridge, workspaceId, member.userId, "member");
-      const wanted = { scopes: ["read"], leavesChangesToPeople: true };
+      const wanted = { scopes: ["read"], asks: [] };
       await assert.rejects(grantManagement(db, member, agentId, wanted), Forbidden);
       const stranger = await makeUser(bridge, "stranger@own.example");
       await assert.rejects(grantManagement(db, stranger, agentId, wanted), NotFound);
@@ -142,12 +143,31 @@ Deno.test({
         arguments: { server: id },
       });
       assert.notEqual(connected.isError, true, textOf(connected));
+      const again = await client.callTool({
+        name: "deploy_server",
+        arguments: { entry: "everything", name: "Made by a model", reason: "I forgot" },
+      });
+      assert.equal((again.structuredContent as { id: string }).id, id, "it is there already");
+      const both = await Promise.all([1, 2].map(() =>
+        client.callTool({
+          name: "deploy_server",
+          arguments: { entry: "everything", name: "At once" },
+        })
+      ));
+      const ids = both.map(({ structuredContent }) => (structuredContent as { id: string }).id);
+      assert.equal(ids[0], ids[1]);
       const secret = await client.callTool({
         name: "deploy_server",
         arguments: { entry: "github" },
       });
-      assert.equal(secret.isError, true);
-      assert.match(textOf(secret), /secrets .*\/marketplace\/github/);
+      assert.notEqual(secret.isError, true, textOf(secret));
+      assert.match(textOf(secret), /person has to approve this, at .*\/requests\//);
+      const given = await client.callTool({
+        name: "deploy_server",
+        arguments: { entry: "github", inputs: { GITHUB_PERSONAL_ACCESS_TOKEN: "ghp_x" } },
+      });
+      assert.equal(given.isError, true);
+      assert.match(textOf(given), /must not handle secrets/);
       const loosened = await client.callTool({
         name: "deploy_server",
         arguments: { entry: "everything", options: { tier: "runc" } },
@@ -156,24 +176,132 @@ Deno.test({
       await client.close();
     });
 
-    await t.step(
-      "changes that are left to people are refused with the page's address",
-      async () => {
-        await grant(ALL, true);
-        const client = await open(bridge, "auto", "/mooring");
-        for (
-          const [name, args, page] of [
-            ["deploy_server", { entry: "everything" }, "/marketplace/everything"],
-            ["connect_server", { server: serverId }, `/agents/${agentId}`],
-          ] as const
-        ) {
-          const result = await client.callTool({ name, arguments: args });
-          assert.equal(result.isError, true);
-          assert.ok(textOf(result).includes(page), textOf(result));
-        }
+    const approve = async (id: string) => {
+      const { version } = await getWish(db, user, id);
+      return await approveWish({ db, secretsKey: testKey }, user, id, { version, form: {} });
+    };
+    // deno-lint-ignore no-explicit-any
+    const requestIn = (result: any) => result.structuredContent.request;
+
+    await t.step("what a person has to approve is asked, and told once it is decided", async () => {
+      await grant(ALL, ["servers:write", "agents:write"]);
+      for (const mode of ["legacy", "auto"] as const) {
+        const client = await open(bridge, mode, "/mooring");
+        await client.listTools();
+        const deploy = () =>
+          client.callTool({
+            name: "deploy_server",
+            arguments: { entry: "everything", name: `By request, ${mode}`, reason: "It is needed" },
+          });
+        const asked = await deploy();
+        assert.notEqual(asked.isError, true, textOf(asked));
+        const { id, state, page } = requestIn(asked);
+        assert.equal(state, "open");
+        assert.equal(page, new URL(`/requests/${id}`, bridge.url).href);
+        assert.equal(requestIn(await deploy()).id, id, "asked again it is the same");
+        const status = async (of = id) => {
+          const name = "get_request";
+          return (await client.callTool({ name, arguments: { request: of } }))
+            .structuredContent as Record<string, unknown>;
+        };
+        assert.equal((await status()).state, "open");
+        const { serverId: made } = await approve(id);
+        assert.equal((await status()).state, "approved");
+        assert.equal((await status()).server, made);
+        const there = await deploy();
+        assert.equal((there.structuredContent as { id: string }).id, made, "it is there already");
+
+        const connect = () =>
+          client.callTool({ name: "connect_server", arguments: { server: made } });
+        const wanted = requestIn(await connect()).id;
+        await client.callTool({ name: "withdraw_request", arguments: { request: wanted } });
+        assert.equal((await status(wanted)).state, "withdrawn");
+        const anew = requestIn(await connect()).id;
+        assert.notEqual(anew, wanted);
+        await rejectWish(db, user, anew, "Not this one");
+        const rejected = await connect();
+        assert.equal(rejected.isError, true);
+        assert.match(textOf(rejected), /Not this one/);
+        const foreign = await client.callTool({
+          name: "get_request",
+          arguments: { request: crypto.randomUUID() },
+        });
+        assert.equal(foreign.isError, true);
         await client.close();
-      },
-    );
+      }
+    });
+
+    await t.step("a client that can show a page shows it, and its call waits", async () => {
+      for (const mode of ["legacy", "auto"] as const) {
+        const shown: Record<string, unknown>[] = [];
+        let answer: (id: string) => Promise<"accept" | "decline" | "cancel">;
+        const client = new Client({ name: "test", version: "1" }, {
+          versionNegotiation: { mode },
+          capabilities: { elicitation: { url: {} } },
+        });
+        client.setRequestHandler("elicitation/create", async ({ params }) => {
+          shown.push(params);
+          const { url } = params as { url: string };
+          return { action: await answer(url.split("/").at(-1)!) };
+        });
+        await client.connect(
+          new StreamableHTTPClientTransport(new URL(`${bridge.url}/mooring`), {
+            requestInit: { headers: { authorization: `Bearer ${bridge.token}` } },
+          }),
+        );
+        await client.listTools();
+        const ask = (name: string) =>
+          client.callTool({
+            name: "deploy_server",
+            arguments: { entry: "everything", name: `${name}, ${mode}` },
+          });
+        // The person takes a while: the call waits for them.
+        answer = (id) => {
+          setTimeout(() => approve(id), 300);
+          return Promise.resolve("accept");
+        };
+        const approved = await ask("Shown");
+        assert.notEqual(approved.isError, true, textOf(approved));
+        assert.equal(requestIn(approved).state, "approved");
+        assert.match(textOf(approved), /is deployed/);
+        assert.equal(shown[0].mode, "url");
+        assert.match(String(shown[0].message), /asks to deploy .* as Shown, /);
+        assert.equal(shown[0].url, requestIn(approved).page);
+
+        answer = (id) => rejectWish(db, user, id, "No").then(() => "accept");
+        const rejected = await ask("Rejected");
+        assert.deepEqual([rejected.isError, requestIn(rejected).state], [true, "rejected"]);
+        answer = () => Promise.resolve("decline");
+        assert.equal(requestIn(await ask("Declined")).state, "withdrawn");
+        answer = () => Promise.resolve("cancel");
+        const later = await ask("Later");
+        assert.equal(requestIn(later).state, "open", "it waits for somebody else");
+        await client.close();
+      }
+    });
+
+    await t.step("a state of another agent's or tool's call opens nothing", async () => {
+      const { body, headers } = modern("tools/call", {
+        name: "deploy_server",
+        arguments: { entry: "everything", name: "Forged" },
+        requestState: "forged",
+        inputResponses: { approval: { action: "accept" } },
+        _meta: {
+          "io.modelcontextprotocol/clientCapabilities": { elicitation: { url: {} } },
+        },
+      });
+      const reply = await fetch(`${bridge.url}/mooring`, {
+        method: "POST",
+        headers: {
+          authorization: `Bearer ${bridge.token}`,
+          "content-type": "application/json",
+          accept: "application/json, text/event-stream",
+          ...headers,
+        },
+        body: JSON.stringify(body),
+      });
+      assert.match(await reply.text(), /requestState is not of this request/);
+    });
 
     await t.step("calls are recorded, and tool search finds them", async () => {
       await bridge.calls.flush();
@@ -213,7 +341,7 @@ Deno.test({
         values (${admin.userId}, 'admin@own.example', 'Admin')`;
       const other = await createAgent(db, user, workspaceId, "Other");
       assert.equal(await managerOf(db, other), null, "a grant is one agent's");
-      await grantManagement(db, admin, agentId, { scopes: ALL, leavesChangesToPeople: false });
+      await grantManagement(db, admin, agentId, { scopes: ALL, asks: [] });
       await bridge.owner`
         update public.members set role = 'viewer' where user_id = ${admin.userId}`;
       const client = await open(bridge);

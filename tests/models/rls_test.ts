@@ -9,6 +9,7 @@ import { syncDueSources } from "../../models/catalog_sync.ts";
 import { createLog } from "../../models/log.ts";
 import { invite } from "../../models/invitations.ts";
 import { grantManagement } from "../../models/management_grants.ts";
+import { makeWish } from "../../models/wishes.ts";
 import { openSession } from "../../models/sessions.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { startTrialRun } from "../../models/trial_runs.ts";
@@ -155,6 +156,9 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: [],
     delete: ["owner"],
   },
+  // An agent makes its own and takes them back, a member decides them: wishes_test.ts. Nobody sets what
+  // they are already, nor opens one again.
+  wishes: { select: [...PEOPLE, "own agent"], insert: ["own agent"], update: [], delete: [] },
   events: { select: PEOPLE, insert: [...MEMBERS, "own toolbox"], update: [], delete: [] },
   calls: { select: PEOPLE, insert: [], update: [], delete: [] },
 };
@@ -276,7 +280,22 @@ for (const kind of [...KINDS, SUPABASE]) {
       await owner`
         insert into public.catalog_broken_entries (source_id, workspace_id, place, reason, raw, seen_in)
         values (${sourceId}, ${workspaceId}, 'x', 'x', 'x', 1)`;
-      await grantManagement(db, user, agentId, { scopes: ["read"], leavesChangesToPeople: true });
+      await grantManagement(db, user, agentId, {
+        scopes: ["read", "servers:write"],
+        asks: ["servers:write"],
+      });
+      await makeWish(db, { agentId, workspaceId }, {
+        asked: { operation: "connect_server", serverId },
+        basis: { server: { name: "GitHub", slug: "github" } },
+        wants: "connect itself to GitHub",
+        reason: null,
+      }).then(() => assert.fail("It was not granted that"), () => {});
+      await makeWish(db, { agentId, workspaceId }, {
+        asked: { operation: "deploy_server", entry: "memory", name: "Memory", values: {} },
+        basis: { server: { name: "Memory", slug: "memory" } },
+        wants: "deploy Memory",
+        reason: null,
+      });
       await startTrialRun(db, user, { serverId, tool: "echo", args: {} });
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
@@ -576,6 +595,16 @@ for (const kind of [...KINDS, SUPABASE]) {
           server_id: serverId,
           user_id: user.userId,
           tool: "x",
+        }),
+        wishes: (sql) => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          agent_id: agentId,
+          operation: "deploy_server",
+          asked: sql.json({}),
+          basis: sql.json({}),
+          hash: "x",
+          wants: "x",
         }),
         events: () => ({
           workspace_id: workspaceId,

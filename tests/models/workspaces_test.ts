@@ -87,7 +87,9 @@ for (const kind of KINDS) {
       await t.step("createWorkspace makes its maker the owner, and says so", async () => {
         const ann = await person();
         const id = await createWorkspace(db, ann, "  Ann's own ");
-        assert.deepEqual(await workspacesOf(db, ann), [{ id, name: "Ann's own", role: "owner" }]);
+        assert.deepEqual(await workspacesOf(db, ann), [
+          { id, name: "Ann's own", role: "owner", openWishes: 0 },
+        ]);
         assert.deepEqual(await said(id, ann), ["Made the workspace Ann's own"]);
         await assert.rejects(createWorkspace(db, ann, " "), Invalid);
         await assert.rejects(createWorkspace(db, ann, "x\u0000"), Invalid);

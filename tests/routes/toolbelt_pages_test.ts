@@ -155,7 +155,7 @@ Deno.test({
 
     await t.step("an admin says there whether it may manage Mooring", async () => {
       assert.match(await get(agent), /Admins and owners can change this/);
-      const form = { "read": "true", "servers:write": "true", leaves: "true" };
+      const form = { "read": "true", "servers:write": "ask", "agents:write": "no" };
       assert.equal((await post(`${agent}/management`, form)).status, 403);
       const be = (role: string) =>
         owner`update public.members set role = ${role} where user_id = ${bea.userId}`;
@@ -163,9 +163,10 @@ Deno.test({
       assert.equal((await post(`${agent}/management`, form)).status, 303);
       const grant = await managementGrant(db, bea, agentId);
       assert.deepEqual(grant?.scopes, ["read", "servers:write"]);
-      assert.equal(grant?.leavesChangesToPeople, true);
+      assert.deepEqual(grant?.asks, ["servers:write"]);
       assert.match(await get(agent), /acts as Bea/);
-      assert.equal((await post(`${agent}/management`, { leaves: "true" })).status, 303);
+      const none = { "read": "false", "servers:write": "no", "agents:write": "no" };
+      assert.equal((await post(`${agent}/management`, none)).status, 303);
       assert.equal(await managementGrant(db, bea, agentId), null);
       await be("member");
     });

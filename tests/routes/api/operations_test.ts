@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
 import { v7 } from "uuid";
+import { findCatalogEntry } from "../../../models/catalog_entries.ts";
+import { grantManagement } from "../../../models/management_grants.ts";
+import { makeWish } from "../../../models/wishes.ts";
 import type { OpenApi } from "../../../routes/api/openapi.ts";
 import { OPERATIONS } from "../../../routes/api/operations.ts";
 import { openApi, type Reply } from "./app.ts";
@@ -80,6 +83,55 @@ Deno.test({
       const token = inputs.find(({ name }: { name: string }) => name === TOKEN);
       assert.equal(token.field, `env.${TOKEN}`);
       assert.equal(token.isSecret, true);
+      const filtered = await does("search_catalog", {
+        runtime: "npm",
+        source: "builtin",
+        needsSecret: true,
+        usesNetwork: true,
+        isDeployable: true,
+        sort: "title",
+      });
+      assert.ok(filtered.total > 5 && filtered.total < 88, String(filtered.total));
+      assert.equal((await does("search_catalog", { source: "nowhere" })).total, 0);
+      assert.deepEqual((await does("list_entry_versions", { slug: "github" })).items, []);
+      assert.match((await does("read_entry_source", { slug: "github" })).raw, /"slug": "github"/);
+    });
+
+    await t.step("the catalog's sources are added, read, synced and removed", async () => {
+      const list = { servers: [serverJson("com.example/listed"), { name: 7 }] };
+      const files = [{ name: "list.json", content: btoa(JSON.stringify(list)) }];
+      const uploaded = await does("upload_catalog_source", { name: "Files", files });
+      assert.deepEqual([uploaded.entries, uploaded.broken], [1, 1]);
+      const broken = await does("list_broken_entries", { source: uploaded.id });
+      assert.equal(broken.items.length, 1);
+      const entry = serverJson("com.example/written");
+      const written = await does("write_catalog_entry", { entry });
+      assert.equal(written.kind, "written");
+      const { items } = await does("search_catalog", { source: written.slug });
+      const { slug } = items[0];
+      assert.equal((await does("list_entry_versions", { slug })).items.length, 1);
+      assert.deepEqual(JSON.parse((await does("read_entry_source", { slug })).raw), entry);
+      await does("remove_catalog_entry", { slug });
+      assert.equal((await does("search_catalog", { source: written.slug })).total, 0);
+      const added = await does("add_catalog_source", {
+        name: "Registry",
+        kind: "registry",
+        url: "https://registry.example.com",
+      });
+      assert.equal(added.syncEveryMinutes, null);
+      const bad = { name: "x", kind: "url", url: "http://example.com" };
+      assert.equal((await ask("add_catalog_source", bad)).status, 422);
+      const source = added.id;
+      const changed = await does("change_catalog_source", { source, syncEveryMinutes: 60 });
+      assert.equal(changed.syncEveryMinutes, 60);
+      assert.equal((await does("sync_catalog_source", { source })).isSyncing, true);
+      await does("remove_catalog_source", { source });
+      assert.equal((await ask("get_catalog_source", { source })).status, 404);
+      assert.equal((await does("get_catalog_source", { source: uploaded.id })).name, "Files");
+      assert.equal((await does("list_catalog_sources")).items.length, 2);
+      const member = await api.tokenOf("member");
+      const refused = await ask("sync_catalog_source", { source: uploaded.id }, { token: member });
+      assert.equal(refused.status, 403);
     });
 
     let server = "";
@@ -114,6 +166,32 @@ Deno.test({
       const bad = await ask("add_remote_server", { url: "https://u:p@example.com/" });
       assert.equal(bad.status, 422);
       assert.equal(bad.body.errors[0].pointer, "#/url");
+      assert.equal((await does("get_server_account", { server: made.id })).state, "none");
+    });
+
+    await t.step(
+      "an account is a person's to connect, and anybody's to read and forget",
+      async () => {
+        const url = "https://account.example.com/mcp";
+        const { id } = await does("add_remote_server", { url, name: "Account", signsIn: true });
+        const account = await does("get_server_account", { server: id });
+        assert.equal(account.state, "waiting");
+        assert.equal(account.signInUrl, `${api.baseUrl.origin}/servers/${id}#account`);
+        assert.equal((await does("disconnect_server_account", { server: id })).state, "none");
+        await does("remove_server", { server: id });
+      },
+    );
+
+    await t.step("how a server speaks is said where its entry does not", async () => {
+      const transport = { type: "streamable-http", port: 8080, path: "/mcp" };
+      const refused = await ask("deploy_server", { entry: "everything", options: { transport } });
+      // The toolbox of this world has a DTMA that is too old for it.
+      assert.equal(refused.status, 422, refused.text);
+      assert.match(refused.text, /too old for servers that speak HTTP/);
+      const stdio = { transport: { type: "stdio" } };
+      const made = await does("deploy_server", { entry: "everything", options: stdio });
+      assert.equal(made.options.transport, null, "as its entry says");
+      await does("remove_server", { server: made.id });
     });
 
     await t.step("a change is made from a generation, and none is lost", async () => {
@@ -239,10 +317,80 @@ Deno.test({
       assert.equal((await ask("change_tool", stale)).status, 409);
       assert.deepEqual((await ask("get_connection", { agent, server })).body.picked, []);
       assert.deepEqual((await does("list_calls", { agent })).items, []);
+      const own = { agent, server, inputs: { [TOKEN]: "ghp_own" } };
+      assert.equal((await ask("change_own_credentials", own)).status, 422, "it has one instance");
+      const given = await does("change_own_credentials", { ...own, instancePerAgent: true });
+      const field = `env.${TOKEN}`;
+      const [secret] = given.items;
+      assert.deepEqual([secret.field, secret.name, secret.isOwn], [field, TOKEN, true]);
+      const taken = await does("change_own_credentials", { ...own, inputs: { [field]: null } });
+      assert.equal(taken.items[0].isOwn, false);
+      assert.equal((await does("list_own_credentials", { agent, server })).items[0].isOwn, false);
+      const odd = await ask("change_own_credentials", { ...own, inputs: { nothing: "x" } });
+      assert.equal(odd.body.errors[0].pointer, "#/inputs/nothing");
       await does("disconnect_server", { agent, server });
       assert.equal((await ask("get_connection", { agent, server })).status, 404);
       await does("remove_agent", { agent });
       assert.equal((await ask("get_agent", { agent })).status, 404);
+    });
+
+    await t.step("agents' requests are read, approved and rejected", async () => {
+      const { id: agent } = await does("create_agent", { name: "Asker" });
+      assert.deepEqual((await does("get_agent_management", { agent })).scopes, []);
+      const scopes = ["servers:write"];
+      await grantManagement(api.db, api.user, agent, { scopes, asks: scopes });
+      assert.deepEqual((await does("get_agent_management", { agent })).asks, scopes);
+      const wish = async (slug: string, name: string) => {
+        const { entry } = await findCatalogEntry(api.db, api.user, slug);
+        return (await makeWish(api.db, { agentId: agent, workspaceId: api.workspaceId }, {
+          asked: { operation: "deploy_server", entry: slug, name, values: {} },
+          basis: { entry },
+          wants: `deploy ${name}`,
+          reason: null,
+        })).id;
+      };
+      const request = await wish("github", "Wished"), other = await wish("memory", "Not this");
+      assert.equal((await does("list_requests", { agent, limit: 1 })).items[0].id, request);
+      const read = await ask("get_request", { request });
+      assert.deepEqual(read.body.secrets.map(({ name }: { name: string }) => name), [TOKEN]);
+      const inputs = { [TOKEN]: "ghp_approved" };
+      assert.equal((await ask("approve_request", { request, inputs })).status, 428);
+      const basis = { headers: { "if-match": read.headers.get("etag")! } };
+      const incomplete = await ask("approve_request", { request }, basis);
+      assert.equal(incomplete.status, 422);
+      assert.equal(incomplete.body.errors[0].pointer, `#/inputs/env.${TOKEN}`);
+      assert.equal((await ask("approve_request", { request, version: "x" })).status, 409);
+      const viewer = await api.tokenOf("viewer");
+      const version = read.body.version;
+      const refused = await ask("approve_request", { request, version, inputs }, { token: viewer });
+      assert.equal(refused.status, 403);
+      const approved = await does("approve_request", { request, version, inputs });
+      assert.equal(approved.state, "approved");
+      assert.equal(JSON.stringify(approved).includes("ghp_approved"), false);
+      assert.equal((await does("get_server", { server: approved.serverId })).name, "Wished");
+      const no = { request: other, answer: "We have one" };
+      assert.equal((await does("reject_request", no)).state, "rejected");
+      assert.equal((await ask("reject_request", no)).status, 409);
+      const decided = await does("list_requests", { state: "decided", limit: 1 });
+      assert.equal(decided.items[0].id, other);
+      const { nextCursor } = decided;
+      const rest = await does("list_requests", { state: "decided", cursor: nextCursor });
+      assert.deepEqual(rest.items.map(({ id }: { id: string }) => id), [request]);
+      await does("remove_server", { server: approved.serverId });
+      await does("remove_agent", { agent });
+    });
+
+    await t.step("who is in the workspace is read", async () => {
+      const workspace = await does("get_workspace");
+      assert.deepEqual([workspace.role, workspace.members], ["owner", 4]);
+      const { items } = await does("list_members");
+      assert.deepEqual(items.map(({ role }: { role: string }) => role), [
+        "owner",
+        "admin",
+        "member",
+        "viewer",
+      ]);
+      assert.deepEqual((await does("list_invitations")).items, []);
     });
 
     await t.step("toolboxes are added, changed, revoked and removed", async () => {
@@ -294,6 +442,8 @@ Deno.test({
         server: [theirs, v7(), "nonsense", "x".repeat(300), "%00"],
         agent: [api.other.workspaceId, v7(), "nonsense"],
         toolbox: [api.other.toolboxId, v7(), "nonsense"],
+        request: [v7(), "nonsense"],
+        source: [v7(), "nonsense"],
       };
       for (const { name, input, path } of OPERATIONS.flatMap(({ operations }) => operations)) {
         const member = Object.keys(ids).find((member) => path.includes(`{${member}}`));
@@ -362,6 +512,15 @@ Deno.test({
   },
 });
 
+function serverJson(name: string) {
+  return {
+    name,
+    description: "Tells the weather of the places where we work",
+    version: "1.0.0",
+    remotes: [{ type: "streamable-http", url: "https://weather.example.com/mcp" }],
+  };
+}
+
 /** Members that hold, whatever the operation. */
 function examplesFor(shape: Record<string, unknown>): Record<string, unknown> {
   const all: Record<string, unknown> = {
@@ -381,6 +540,8 @@ function examplesFor(shape: Record<string, unknown>): Record<string, unknown> {
     confirmation: "x",
     passphrase: "correct horse battery",
     file: {},
+    version: "x",
+    syncEveryMinutes: 60,
   };
   return Object.fromEntries(Object.entries(all).filter(([name]) => Object.hasOwn(shape, name)));
 }
