@@ -26,7 +26,7 @@ export const loginCommands: Command[] = [
       if (unsafe) throw new UsageError(unsafe);
       const token =
         (Deno.stdin.isTerminal()
-          ? await askSecret(`Personal access token (${url}/profile)`)
+          ? await askSecret(`Personal access token (${url}/account/tokens)`)
           : await readInput()).trim();
       if (!/^mpt_[A-Za-z0-9_-]{43}$/.test(token)) {
         throw new UsageError("That is no personal access token: it begins with mpt_");

@@ -12,6 +12,7 @@ import type { Tool } from "../models/tools.ts";
 import { ServerAccount } from "./authorization.tsx";
 import { DefinitionList } from "./definitions.tsx";
 import { InputFields } from "./deploy_form.tsx";
+import { Form } from "./form.tsx";
 import { IsolationFacts, TierField } from "./isolation.tsx";
 import { PackageFacts } from "./package.tsx";
 import { Confirm, Empty, Field, Mistake, Status, Time } from "./parts.tsx";
@@ -84,19 +85,19 @@ export function ServerHead({ server }: { server: Server }) {
         <h1>{server.name}</h1>
         <div class="acts">
           {!isGoing && server.running && server.status !== "failed" && (
-            <form method="post" action={`${path}/stop`}>
+            <Form action={`${path}/stop`}>
               <button class="quiet">Stop</button>
-            </form>
+            </Form>
           )}
           {!isGoing && (!server.running || server.status === "failed") && (
-            <form method="post" action={`${path}/run`}>
+            <Form action={`${path}/run`}>
               <button>{server.running ? "Try again" : "Start"}</button>
-            </form>
+            </Form>
           )}
           {!isGoing && server.running && server.status !== "failed" && (
-            <form method="post" action={`${path}/restart`}>
+            <Form action={`${path}/restart`}>
               <button class="quiet">Restart</button>
-            </form>
+            </Form>
           )}
           {!isGoing && (
             <Confirm label="Remove" title={`Remove ${server.name}?`} action={`${path}/remove`}>
@@ -219,7 +220,7 @@ export function Configuration(props: ServerProps) {
   return (
     <section class="card" id="configuration" aria-labelledby="configuration-title">
       <h2 id="configuration-title">Configuration</h2>
-      <form method="post" action={url(`/servers/${server.id}/configuration`)}>
+      <Form action={url(`/servers/${server.id}/configuration`)}>
         <Mistake>{props.mistake}</Mistake>
         <input type="hidden" name="baseGeneration" value={String(server.generation)} />
         <InputFields
@@ -230,7 +231,7 @@ export function Configuration(props: ServerProps) {
         />
         <OptionFields {...props} />
         <button>Save and redeploy</button>
-      </form>
+      </Form>
       <ServerFacts server={server} />
     </section>
   );

@@ -1,3 +1,4 @@
+import { Form } from "./form.tsx";
 import { useUrl } from "./url.ts";
 import { Mark } from "./layout.tsx";
 import { Field, Mistake } from "./parts.tsx";
@@ -16,7 +17,7 @@ export function Setup(props: {
       </h1>
       <p>Create the owner's account. Everyone else is invited from inside.</p>
       <Mistake>{props.mistake}</Mistake>
-      <form method="post" action={url("/setup")}>
+      <Form action={url("/setup")}>
         <Field
           name="code"
           label="One-time code"
@@ -54,7 +55,7 @@ export function Setup(props: {
           help="At least 10 characters. A few random words make a good one."
         />
         <button>Create the account</button>
-      </form>
+      </Form>
     </section>
   );
 }
@@ -67,7 +68,7 @@ export function SignIn(props: { mistake?: string; email?: string; next: string }
         <Mark /> Sign in to Mooring
       </h1>
       <Mistake>{props.mistake}</Mistake>
-      <form method="post" action={url("/sign-in")}>
+      <Form action={url("/sign-in")}>
         <input type="hidden" name="next" value={props.next} />
         <Field
           name="email"
@@ -85,7 +86,7 @@ export function SignIn(props: { mistake?: string; email?: string; next: string }
           autocomplete="current-password"
         />
         <button>Sign in</button>
-      </form>
+      </Form>
     </section>
   );
 }
@@ -100,7 +101,7 @@ export function SignInCode(props: { mistake?: string; next: string }) {
       </h1>
       <p>Your password is right. Your account asks for a code as well.</p>
       <Mistake>{props.mistake}</Mistake>
-      <form method="post" action={url("/sign-in/code")}>
+      <Form action={url("/sign-in/code")}>
         <input type="hidden" name="next" value={props.next} />
         <Field
           name="code"
@@ -110,7 +111,7 @@ export function SignInCode(props: { mistake?: string; next: string }) {
           help="Six digits from your authenticator app, or one of your backup codes."
         />
         <button>Sign in</button>
-      </form>
+      </Form>
       <p>
         <a href={url("/sign-in")}>Begin again</a>
       </p>
