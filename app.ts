@@ -25,6 +25,7 @@ import { homeRoutes } from "./routes/home.tsx";
 import { invitationRoutes } from "./routes/invitations.tsx";
 import { marketplaceRoutes } from "./routes/marketplace.tsx";
 import { mcpRoutes } from "./routes/mcp.ts";
+import { newPasswordRoutes } from "./routes/new_password.tsx";
 import { requireUser, requireWorkspace } from "./routes/require_user.tsx";
 import { remoteServerRoutes } from "./routes/remote_servers.tsx";
 import { serverRoutes } from "./routes/servers.tsx";
@@ -107,6 +108,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .use(compress({ encoding: "gzip" }))
     .route("/", clientMetadataRoutes(deps))
     .route("/", sessionRoutes(deps))
+    .route("/", newPasswordRoutes(deps))
     .route("/", invitationRoutes(deps))
     .use(requireUser(deps))
     .route("/", accountRoutes(deps))

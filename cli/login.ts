@@ -17,7 +17,7 @@ export const loginCommands: Command[] = [
     arguments: ["[url]"],
     isOffline: true,
     details:
-      "Make the token on the profile page. It is asked for, or read from standard input, and kept " +
+      "Make the token on your account's page. It is asked for, or read from standard input, and kept " +
       "in a file that only you can read.",
     async run({ output, args: [given] }) {
       const url = (given ?? Deno.env.get("MOORING_URL") ?? "http://127.0.0.1:4680")

@@ -2,6 +2,7 @@ import { Form } from "./form.tsx";
 import { useUrl } from "./url.ts";
 import { Mark } from "./layout.tsx";
 import { Field, Mistake } from "./parts.tsx";
+import { PasskeySignIn } from "./passkeys.tsx";
 
 /** The set-up page: makes the owner's account, once, with the code from the console. */
 export function Setup(props: {
@@ -60,7 +61,16 @@ export function Setup(props: {
   );
 }
 
-export function SignIn(props: { mistake?: string; email?: string; next: string }) {
+export interface SignInProps {
+  mistake?: string;
+  email?: string;
+  next: string;
+  hasPasskeys: boolean;
+  /** Why a passkey was not taken. */
+  passkeyMistake?: string;
+}
+
+export function SignIn(props: SignInProps) {
   const url = useUrl();
   return (
     <section class="card door">
@@ -75,7 +85,7 @@ export function SignIn(props: { mistake?: string; email?: string; next: string }
           label="Email address"
           type="email"
           required
-          autocomplete="email"
+          autocomplete={props.hasPasskeys ? "username webauthn" : "username"}
           value={props.email}
         />
         <Field
@@ -87,6 +97,10 @@ export function SignIn(props: { mistake?: string; email?: string; next: string }
         />
         <button>Sign in</button>
       </Form>
+      {props.hasPasskeys && <PasskeySignIn next={props.next} mistake={props.passkeyMistake} />}
+      <p>
+        <a href={url("/new-password")}>Forgotten your password?</a>
+      </p>
     </section>
   );
 }

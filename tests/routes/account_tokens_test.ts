@@ -5,7 +5,7 @@ import { openApi } from "./api/app.ts";
 const HOSTILE = `<script>alert(1)</script>"'`;
 
 Deno.test({
-  name: "the profile page and the API's page",
+  name: "the account's tokens and the API's page",
   sanitizeResources: false,
   sanitizeOps: false,
   async fn(t) {
