@@ -9,6 +9,7 @@ import { csrf } from "hono/csrf";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { accountRoutes } from "./routes/account.tsx";
+import { accountTokenRoutes } from "./routes/account_tokens.tsx";
 import { agentRoutes } from "./routes/agents.tsx";
 import { authorizationRoutes, clientMetadataRoutes } from "./routes/authorizations.tsx";
 import { ownTools } from "./routes/api/own_tools.ts";
@@ -24,7 +25,7 @@ import { homeRoutes } from "./routes/home.tsx";
 import { invitationRoutes } from "./routes/invitations.tsx";
 import { marketplaceRoutes } from "./routes/marketplace.tsx";
 import { mcpRoutes } from "./routes/mcp.ts";
-import { profileRoutes } from "./routes/profile.tsx";
+import { newPasswordRoutes } from "./routes/new_password.tsx";
 import { requireUser, requireWorkspace } from "./routes/require_user.tsx";
 import { remoteServerRoutes } from "./routes/remote_servers.tsx";
 import { serverRoutes } from "./routes/servers.tsx";
@@ -109,6 +110,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .use(compress({ encoding: "gzip" }))
     .route("/", clientMetadataRoutes(deps))
     .route("/", sessionRoutes(deps))
+    .route("/", newPasswordRoutes(deps))
     .route("/", invitationRoutes(deps))
     .use(requireUser(deps))
     .route("/", accountRoutes(deps))
@@ -129,7 +131,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", wishRoutes(deps))
     .route("/", callRoutes(deps))
     .route("/", toolboxPageRoutes(deps))
-    .route("/", profileRoutes(deps))
+    .route("/", accountTokenRoutes(deps))
     .route("/", apiDocsRoutes(deps))
     .notFound((c) =>
       showProblem(c, 404, "Not found", "There is no such page. It may have been removed.")

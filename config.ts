@@ -23,6 +23,8 @@ export interface Config {
   /** Where its enrolment token is left, where others start its DTMA; then the app does not. */
   localToolboxTokenFile: string | null;
   logFormat: "json" | "text";
+  /** Through whom mail is sent, and from which address; null when none is. */
+  mail: { smtpUrl: string; from: string } | null;
 }
 
 const optional = <T extends z.ZodType>(schema: T) =>
@@ -62,6 +64,18 @@ const Environment = z.object({
   LOCAL_TOOLBOX: optional(z.enum(["on", "off"], "must be on or off")),
   LOCAL_TOOLBOX_TOKEN_FILE: optional(z.string().startsWith("/", "must be an absolute path")),
   LOG_FORMAT: optional(z.enum(["json", "text"], "must be json or text")),
+  SMTP_URL: optional(
+    z.url({ protocol: /^smtps?$/, message: "must be smtp://name:password@host:587 or smtps://…" }),
+  ),
+  MAIL_FROM: optional(
+    z.string().max(200).regex(
+      /^([^<>\r\n]*<[^<>\s@]+@[^<>\s@]+>|[^<>\s@]+@[^<>\s@]+)$/,
+      "must be an address, such as Mooring <mooring@example.com>",
+    ),
+  ),
+}).refine((env) => (env.SMTP_URL === undefined) === (env.MAIL_FROM === undefined), {
+  path: ["SMTP_URL"],
+  message: "and MAIL_FROM go together: set both or neither",
 }).refine((env) => (env.OWNER_EMAIL === undefined) === (env.OWNER_PASSWORD === undefined), {
   path: ["OWNER_EMAIL"],
   message: "and OWNER_PASSWORD go together: set both or neither",
@@ -99,6 +113,7 @@ export function readConfig(environment: Record<string, string>, home: string): C
     localToolbox: env.LOCAL_TOOLBOX !== "off" && !env.LOCAL_TOOLBOX_TOKEN_FILE,
     localToolboxTokenFile: env.LOCAL_TOOLBOX_TOKEN_FILE ?? null,
     logFormat: env.LOG_FORMAT ?? "text",
+    mail: env.SMTP_URL ? { smtpUrl: env.SMTP_URL, from: env.MAIL_FROM! } : null,
   };
 }
 

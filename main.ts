@@ -5,10 +5,12 @@
 import { createApp } from "./app.ts";
 import { readConfig } from "./config.ts";
 import { openDatabase } from "./database.ts";
+import { keyFile, lock, prepareDirectory, StartError } from "./data_directory.ts";
 import { dial } from "./dtma/dial.ts";
 import { ensureEngine } from "./engine.ts";
 import { offerEnrolment } from "./local_enrolment.ts";
 import { startLocalToolbox } from "./local_toolbox.ts";
+import { openMailer } from "./mailer.ts";
 import { links as openLinks } from "./mcp/links.ts";
 import { CallRecorder } from "./models/calls.ts";
 import { putBuiltinCatalog } from "./models/catalog_entries.ts";
@@ -19,8 +21,9 @@ import { localIdentity } from "./models/local_identity.ts";
 import type { Database } from "./models/db.ts";
 import { createLog, errorFields, type Log } from "./models/log.ts";
 import { openOutside, type Outside } from "./models/outside.ts";
-import { derivedSecrets, newSecretsKeyText, secretsKeyFrom } from "./models/secrets.ts";
+import { derivedSecrets, secretsKeyFrom } from "./models/secrets.ts";
 import { putLocalToolbox } from "./models/toolboxes.ts";
+import { resetPassword } from "./reset_password.ts";
 import builtinCatalog from "./models/catalog_builtin.json" with { type: "json" };
 
 /** What this build calls itself. */
@@ -28,9 +31,6 @@ const VERSION = "0.1.0";
 
 /** Signals that come within this time are one. */
 const SAME_SIGNAL_MS = 500;
-
-/** Thrown for what a person can mend: its message alone is shown. */
-class StartError extends Error {}
 
 async function start() {
   const config = readConfig(Deno.env.toObject(), Deno.env.get("HOME") ?? Deno.cwd());
@@ -49,7 +49,9 @@ async function start() {
   const { db } = database;
   await putBuiltinCatalog(db, builtinCatalog);
 
-  const identity = localIdentity(db, { secret: authSecret, baseUrl: config.baseUrl });
+  const sendMail = config.mail && openMailer(config.mail);
+  const { baseUrl } = config;
+  const identity = localIdentity(db, { secret: authSecret, baseUrl, sendMail, log });
   // The first account becomes the owner of the workspace that is there.
   await putLocalToolbox(db, { enrol: false });
   const setup = await firstRun(identity, config.owner);
@@ -72,7 +74,8 @@ async function start() {
     links,
     calls,
     log,
-    baseUrl: config.baseUrl,
+    sendMail,
+    baseUrl,
     version: VERSION,
     isMigrated: database.isMigrated,
   });
@@ -148,47 +151,6 @@ async function syncSources(
   wakeUps.close();
 }
 
-/** Makes the data directory for this user alone, and tries to write in it. */
-async function prepareDirectory(path: string) {
-  try {
-    await Deno.mkdir(path, { recursive: true, mode: 0o700 });
-    const probe = `${path}/.write-test`;
-    await Deno.writeTextFile(probe, "");
-    await Deno.remove(probe);
-  } catch (error) {
-    throw new StartError(
-      `The data directory ${path} cannot be written (${
-        (error as Error).message
-      }). Give this user write access, or name another with DATA_DIR`,
-    );
-  }
-}
-
-/** Takes the data directory for this process; the lock goes with the process, however it ends. */
-async function lock(path: string): Promise<() => void> {
-  const file = await Deno.open(`${path}/lock`, { create: true, read: true, write: true });
-  if (!await file.tryLock(true)) {
-    throw new StartError(
-      `Another Mooring already runs on the data directory ${path}. ` +
-        "Stop it first, or name another directory with DATA_DIR",
-    );
-  }
-  return () => file.close();
-}
-
-/** The secrets' key, made at the first start; without it kept secrets cannot be opened. */
-async function keyFile(path: string): Promise<string> {
-  try {
-    return (await Deno.readTextFile(path)).trim();
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-  const text = newSecretsKeyText();
-  await Deno.writeTextFile(`${path}.new`, `${text}\n`, { mode: 0o600 });
-  await Deno.rename(`${path}.new`, path);
-  return text;
-}
-
 /**
  * What the set-up page needs until the first account exists: a one-time code, so that only who
  * reads this console can make it. With an owner given by environment the account is made here.
@@ -255,7 +217,9 @@ function announce(url: URL, code: string | null) {
 }
 
 try {
-  await start();
+  const [command, ...words] = Deno.args;
+  if (command === "reset-password") await resetPassword(words);
+  else await start();
 } catch (error) {
   const known = error instanceof StartError || error instanceof TypeError;
   if (known) console.error(error.message);

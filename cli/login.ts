@@ -17,7 +17,7 @@ export const loginCommands: Command[] = [
     arguments: ["[url]"],
     isOffline: true,
     details:
-      "Make the token on the profile page. It is asked for, or read from standard input, and kept " +
+      "Make the token on your account's page. It is asked for, or read from standard input, and kept " +
       "in a file that only you can read.",
     async run({ output, args: [given] }) {
       const url = (given ?? Deno.env.get("MOORING_URL") ?? "http://127.0.0.1:4680")
@@ -26,7 +26,7 @@ export const loginCommands: Command[] = [
       if (unsafe) throw new UsageError(unsafe);
       const token =
         (Deno.stdin.isTerminal()
-          ? await askSecret(`Personal access token (${url}/profile)`)
+          ? await askSecret(`Personal access token (${url}/account/tokens)`)
           : await readInput()).trim();
       if (!/^mpt_[A-Za-z0-9_-]{43}$/.test(token)) {
         throw new UsageError("That is no personal access token: it begins with mpt_");

@@ -40,6 +40,17 @@ export interface Identity {
   /** Changes the name of whoever the request's cookies are of. */
   rename(headers: Headers, name: string): Promise<void>;
   /**
+   * Changes the address that they sign in with. The one before is told where mail is sent, and a link
+   * that was sent there to choose a new password opens nothing any more.
+   *
+   * @throws {SignInRefused} the password is wrong, too many tries, or another account has the address
+   */
+  changeEmail(
+    headers: Headers,
+    wish: { email: string; password: string },
+    from: SignInSource,
+  ): Promise<void>;
+  /**
    * Changes the password, and ends every other session: whoever knew the old one is out.
    * Returns the `Set-Cookie` headers to answer with.
    *
@@ -72,6 +83,68 @@ export interface Identity {
   turnOnSecondFactor(headers: Headers, code: string, from: SignInSource): Promise<Headers>;
   /** Sign-in asks for no code any more. Returns cookies. @throws {SignInRefused} a wrong password */
   turnOffSecondFactor(headers: Headers, password: string, from: SignInSource): Promise<Headers>;
+  /** Other backup codes; those before serve no more. @throws {SignInRefused} a wrong password */
+  renewBackupCodes(headers: Headers, password: string, from: SignInSource): Promise<string[]>;
+
+  /** Whether {@link sendPasswordLink} sends anything. */
+  sendsMail: boolean;
+  /**
+   * Sends a link to choose a new password, good for an hour and once. Whether the address has an account
+   * is told to its owner alone.
+   *
+   * @throws {SignInRefused} too many tries
+   */
+  sendPasswordLink(email: string, from: SignInSource): Promise<void>;
+  /**
+   * Sets a new password by a link's token, and ends all sessions of the account.
+   *
+   * @throws {SignInRefused} the link was used or is too old, the password does not hold, too many tries
+   */
+  resetPassword(token: string, password: string, from: SignInSource): Promise<void>;
+
+  /** Null where the app's address can have no passkeys. */
+  passkeys: Passkeys | null;
+}
+
+/**
+ * Keys that an authenticator holds and unlocks by its own PIN or by its owner's looks (WebAuthn): each
+ * signs in by itself. What goes to the browser's `navigator.credentials` and comes from it is theirs, as
+ * WebAuthn's JSON.
+ */
+export interface Passkeys {
+  /** Those of whoever the request's cookies are of, oldest first. */
+  list(headers: Headers): Promise<Passkey[]>;
+  /**
+   * Asks a browser to make one.
+   *
+   * @throws {SignInRefused} the password is wrong, or too many tries
+   */
+  beginAdding(headers: Headers, password: string, from: SignInSource): Promise<PasskeyQuestion>;
+  /** Keeps the one that was made. @throws {SignInRefused} it is no answer to the question, or too late */
+  add(headers: Headers, name: string, answer: unknown, from: SignInSource): Promise<void>;
+  /** Gives one another name; an unknown one, or another person's, is left alone. */
+  rename(headers: Headers, id: string, name: string): Promise<void>;
+  /** Removes one likewise. @throws {SignInRefused} it is the last way into the account */
+  remove(headers: Headers, id: string): Promise<void>;
+  /** Asks whoever is at a browser for one. @throws {SignInRefused} too many tries */
+  beginSignIn(from: SignInSource): Promise<PasskeyQuestion>;
+  /** Signs in. Returns the `Set-Cookie` headers. @throws {SignInRefused} unknown, or no answer */
+  signIn(headers: Headers, answer: unknown, from: SignInSource): Promise<Headers>;
+}
+
+export interface Passkey {
+  id: string;
+  name: string;
+  /** It is kept by an account, such as a password manager's, and not by one device alone. */
+  isSynced: boolean;
+  since: Date;
+  lastUsedAt: Date | null;
+}
+
+/** What a browser is asked, and the `Set-Cookie` headers by which its answer is known. */
+export interface PasskeyQuestion {
+  options: unknown;
+  cookies: Headers;
 }
 
 /** What a person puts into their authenticator app (RFC 6238), and keeps for when it is lost. */

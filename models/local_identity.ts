@@ -1,8 +1,10 @@
-import { betterAuth } from "better-auth";
+import { betterAuth, type BetterAuthPlugin } from "better-auth";
+import { createAuthEndpoint, sensitiveSessionMiddleware } from "better-auth/api";
 import { twoFactor } from "better-auth/plugins/two-factor";
 import { Kysely } from "kysely";
 import { PostgresJSDialect } from "kysely-postgres-js";
 import { v7 } from "uuid";
+import { z } from "zod";
 import type { Database } from "./db.ts";
 import {
   type Identity,
@@ -12,24 +14,40 @@ import {
   SignInRefused,
   type SignInSource,
 } from "./identity.ts";
+import { CHALLENGE, localPasskeys, mayHavePasskeys, passkeyPlugin } from "./local_passkeys.ts";
+import { errorFields, type Log } from "./log.ts";
+import {
+  addressChangedMail,
+  type Mail,
+  passwordChangedMail,
+  passwordLinkMail,
+  type SendMail,
+} from "./mail.ts";
 
 /** Between this file and better-auth alone: no request from outside reaches its handler. */
 const CLIENT_IP_HEADER = "x-client-ip";
 
-/**
- * Sign-in by email and password through better-auth.
- *
- * @param options.secret signs cookies; the same on every replica
- * @param options.baseUrl over https the cookie is `Secure` and carries the `__Host-` prefix
- */
-export function localIdentity(
-  db: Database,
-  options: { secret: string; baseUrl: URL },
-): Identity {
-  const secure = options.baseUrl.protocol === "https:";
+/** Links to a new password that one account has at a time: nobody's mailbox is filled by strangers. */
+const OPEN_PASSWORD_LINKS = 5;
+
+export interface LocalIdentityOptions {
+  /** Signs cookies; the same on every replica. */
+  secret: string;
+  /** Over https the cookie is `Secure` and carries the `__Host-` prefix; passkeys are bound to it. */
+  baseUrl: URL;
+  /** Null, or left out: Mooring sends no mail. */
+  sendMail?: SendMail | null;
+  /** Told when a mail could not be sent. */
+  log?: Log;
+}
+
+/** Sign-in by email and password, or by a passkey, through better-auth. */
+export function localIdentity(db: Database, options: LocalIdentityOptions): Identity {
+  const { baseUrl, sendMail = null } = options;
+  const secure = baseUrl.protocol === "https:";
   const cookieName = (name: string) => `${secure ? "__Host-" : ""}mooring_${name}`;
   const auth = betterAuth({
-    baseURL: options.baseUrl.origin,
+    baseURL: baseUrl.origin,
     secret: options.secret,
     database: {
       db: new Kysely({ dialect: new PostgresJSDialect({ postgres: db.asApp }) }),
@@ -39,13 +57,24 @@ export function localIdentity(
       transaction: false,
     },
     user: { modelName: "auth.users" },
-    session: { modelName: "auth.sessions", expiresIn: 60 * 60 * 24 * 14 },
+    // What needs a fresh session elsewhere asks for the password here.
+    session: { modelName: "auth.sessions", expiresIn: 60 * 60 * 24 * 14, freshAge: 0 },
     account: { modelName: "auth.accounts" },
-    verification: { modelName: "auth.verifications" },
+    // Hashed: who reads the table has no link to a password.
+    verification: { modelName: "auth.verifications", storeIdentifier: "hashed" },
     emailAndPassword: {
       enabled: true,
       minPasswordLength: PASSWORD_MIN_LENGTH,
       maxPasswordLength: 256,
+      revokeSessionsOnPasswordReset: true,
+      sendResetPassword: async ({ user, token }) => {
+        const [{ open }] = await db.asApp<{ open: number }[]>`
+          select count(*)::int as open from auth.verifications
+          where value = ${user.id} and "createdAt" > now() - interval '15 minutes'`;
+        if (open > OPEN_PASSWORD_LINKS) return;
+        post(passwordLinkMail(user.email, passwordLink(baseUrl, token)));
+      },
+      onPasswordReset: ({ user }) => Promise.resolve(post(passwordChangedMail(user.email))),
     },
     rateLimit: {
       enabled: true,
@@ -54,7 +83,11 @@ export function localIdentity(
       customRules: {
         "/sign-in/email": { window: 60, max: 10 },
         "/change-password": { window: 60, max: 10 },
+        "/confirm-password": { window: 60, max: 10 },
         "/two-factor/*": { window: 60, max: 10 },
+        "/request-password-reset": { window: 60, max: 5 },
+        "/reset-password": { window: 60, max: 10 },
+        "/passkey/*": { window: 60, max: 60 },
       },
     },
     advanced: {
@@ -64,13 +97,18 @@ export function localIdentity(
       cookies: {
         session_token: { name: cookieName("session") },
         two_factor: { name: cookieName("two_factor") },
+        [CHALLENGE]: { name: cookieName("passkey") },
       },
       defaultCookieAttributes: { secure, httpOnly: true, sameSite: "lax", path: "/" },
     },
-    plugins: [twoFactor({
-      issuer: `Mooring at ${options.baseUrl.host}`,
-      schema: { twoFactor: { modelName: "auth.two_factors" } },
-    })],
+    plugins: [
+      twoFactor({
+        issuer: `Mooring at ${baseUrl.host}`,
+        schema: { twoFactor: { modelName: "auth.two_factors" } },
+      }),
+      passkeyPlugin(baseUrl),
+      CONFIRM_PASSWORD,
+    ],
     telemetry: { enabled: false },
     logger: { disabled: true },
   });
@@ -139,6 +177,22 @@ export function localIdentity(
       await db.asApp`select mooring.put_profile(${user.id}, ${user.email}, ${name})`;
     },
 
+    async changeEmail(headers, { email, password }, from) {
+      const { user } = await confirmPassword(headers, password, from);
+      const address = email.toLowerCase();
+      if (address === user.email) return;
+      try {
+        await db.asApp`update auth.users set email = ${address}, "emailVerified" = false,
+          "updatedAt" = now() where id = ${user.id}`;
+      } catch (error) {
+        if ((error as { code?: string }).code !== "23505") throw error;
+        throw new SignInRefused("Another account has this address");
+      }
+      await db.asApp`select mooring.put_profile(${user.id}, ${address}, ${user.name})`;
+      await db.asApp`delete from auth.verifications where value = ${user.id}`;
+      post(addressChangedMail(user.email, address));
+    },
+
     async changePassword(headers, { present, next }, from) {
       const body = { currentPassword: present, newPassword: next, revokeOtherSessions: true };
       const response = await counted("/change-password", body, from, cookieIn(headers));
@@ -191,26 +245,78 @@ export function localIdentity(
         await counted("/two-factor/disable", { password }, from, cookieIn(headers)),
       );
     },
+
+    async renewBackupCodes(headers, password, from) {
+      const path = "/two-factor/generate-backup-codes";
+      const response = await counted(path, { password }, from, cookieIn(headers));
+      if (!response.ok) throw await refusalOf(response);
+      return (await response.json()).backupCodes;
+    },
+
+    sendsMail: sendMail !== null,
+
+    async sendPasswordLink(email, from) {
+      const response = await counted("/request-password-reset", { email }, from);
+      if (!response.ok) throw await refusalOf(response);
+      await response.body?.cancel();
+    },
+
+    async resetPassword(token, password, from) {
+      const body = { token, newPassword: password };
+      const response = await counted("/reset-password", body, from);
+      if (!response.ok) throw await refusalOf(response);
+      await response.body?.cancel();
+    },
+
+    passkeys: mayHavePasskeys(baseUrl)
+      ? localPasskeys({
+        db,
+        challengeCookie: cookieName("passkey"),
+        counted,
+        confirmPassword,
+        userIdOf: async (headers) => (await sessionOf(headers)).user.id,
+        refusalOf,
+        onlyCookies,
+      })
+      : null,
   };
+
+  /** Sends in the background: how long it takes would tell whether an address has an account. */
+  function post(mail: Mail): void {
+    sendMail?.(mail).catch((error) =>
+      options.log?.error("A mail could not be sent", {
+        subject: mail.subject,
+        ...errorFields(error),
+      })
+    );
+  }
+
+  async function confirmPassword(headers: Headers, password: string, from: SignInSource) {
+    const session = await sessionOf(headers);
+    const response = await counted("/confirm-password", { password }, from, cookieIn(headers));
+    if (!response.ok) throw await refusalOf(response);
+    await response.body?.cancel();
+    return session;
+  }
 
   /** Asks better-auth through its handler rather than its API: only the handler counts tries. */
   async function counted(
     path: string,
-    body: object,
+    body: object | null,
     { clientIp, userAgent }: SignInSource,
     cookie = "",
   ): Promise<Response> {
     const response = await auth.handler(
-      new Request(`${options.baseUrl.origin}/api/auth${path}`, {
-        method: "POST",
+      new Request(`${baseUrl.origin}/api/auth${path}`, {
+        method: body ? "POST" : "GET",
         headers: {
-          "content-type": "application/json",
-          origin: options.baseUrl.origin,
+          ...(body ? { "content-type": "application/json" } : {}),
+          origin: baseUrl.origin,
           [CLIENT_IP_HEADER]: clientIp,
           "user-agent": userAgent,
           ...(cookie ? { cookie } : {}),
         },
-        body: JSON.stringify(body),
+        body: body && JSON.stringify(body),
       }),
     );
     // An account that is locked for its wrong codes is answered with 429 as well, and no time.
@@ -218,7 +324,11 @@ export function localIdentity(
       const waitS = Number(response.headers.get("x-retry-after")) || 60;
       throw new SignInRefused(`Too many tries. Wait ${waitS} seconds and try again`, waitS);
     }
-    if (response.status >= 500) throw new Error(`better-auth's ${path}: ${response.status}`);
+    if (response.status >= 500) {
+      // It says so of a passkey that does not hold, too.
+      const { code } = await response.clone().json().catch(() => ({}));
+      if (!(code in REFUSALS)) throw new Error(`better-auth's ${path}: ${response.status}`);
+    }
     return response;
   }
 
@@ -227,6 +337,26 @@ export function localIdentity(
     if (!session) throw new SignInRefused("Your session is over. Sign in again");
     return session;
   }
+}
+
+/** Asks for the password once more, before what a stolen session shall not do; better-auth's is the server's. */
+const CONFIRM_PASSWORD = {
+  id: "confirm-password",
+  endpoints: {
+    confirmPassword: createAuthEndpoint("/confirm-password", {
+      method: "POST",
+      body: z.object({ password: z.string() }),
+      use: [sensitiveSessionMiddleware],
+    }, async (c) => {
+      await c.context.password.checkPassword(c.context.session.user.id, c);
+      return c.json({ confirmed: true });
+    }),
+  },
+} satisfies BetterAuthPlugin;
+
+/** Where a link to a new password leads. */
+export function passwordLink(baseUrl: URL, token: string): string {
+  return `${baseUrl.href.replace(/\/$/, "")}/new-password?token=${encodeURIComponent(token)}`;
 }
 
 function cookieIn(headers: Headers): string {
@@ -251,6 +381,14 @@ const REFUSALS: Record<string, string> = {
   INVALID_TWO_FACTOR_COOKIE: "That took too long. Sign in again",
   TOO_MANY_ATTEMPTS_REQUEST_NEW_CODE: "Too many wrong codes. Sign in again",
   TOTP_ALREADY_ENABLED: "There is a second factor already. Turn it off first",
+  TWO_FACTOR_NOT_ENABLED: "There is no second factor that the codes would be for",
+  INVALID_TOKEN: "This link was used already or is too old. Ask for another one",
+  CHALLENGE_NOT_FOUND: "That took too long. Try it again",
+  PASSKEY_NOT_FOUND: "Mooring does not know this passkey. Sign in with your password",
+  AUTHENTICATION_FAILED: "That passkey was not accepted. Try again, or sign in with your password",
+  FAILED_TO_VERIFY_REGISTRATION: "The passkey was not accepted. Try it again",
+  PASSKEY_NOT_UNLOCKED:
+    "The passkey was not unlocked by a PIN or by your looks. Choose one that asks for it",
 };
 
 function onlyCookies(headers: Headers): Headers {

@@ -5,6 +5,7 @@ import type { CallRecorder } from "../models/calls.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
 import type { Log } from "../models/log.ts";
+import type { SendMail } from "../models/mail.ts";
 import type { Outside } from "../models/outside.ts";
 import type { SecretsKey } from "../models/secrets.ts";
 import type { Workspace } from "../models/workspaces.ts";
@@ -30,6 +31,8 @@ export interface Deps {
   links: Links | null;
   calls: CallRecorder;
   log: Log;
+  /** Left out where no mail is sent. */
+  sendMail?: SendMail | null;
   /** Where the app is reached; its path is the prefix of all links. */
   baseUrl: URL;
   version: string;

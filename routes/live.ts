@@ -3,7 +3,7 @@ import type { Child } from "hono/jsx";
 import type { Change } from "../models/db.ts";
 import { errorFields } from "../models/log.ts";
 import type { Deps, Env } from "./deps.ts";
-import { basePathOf, htmlOf } from "./render.tsx";
+import { htmlOf } from "./render.tsx";
 
 /** A part of an open page, and where it stands there. */
 export interface Part {
@@ -30,7 +30,7 @@ export function live(
   matches: (change: Change) => boolean,
   render: () => Promise<Part[] | null>,
 ): Response {
-  const base = basePathOf(c), headers = c.req.raw.headers;
+  const headers = c.req.raw.headers;
   const left = new AbortController();
   const signal = AbortSignal.any([c.req.raw.signal, left.signal]);
   const wakeUps = changes.subscribe(matches);
@@ -65,7 +65,7 @@ export function live(
   async function changedParts(parts: Part[]): Promise<string[]> {
     const changed: string[] = [];
     for (const { target, content } of parts) {
-      const html = await htmlOf(base, content);
+      const html = await htmlOf(c, content);
       if (sent.get(target) === html) continue;
       sent.set(target, html);
       changed.push(`<hx-partial hx-target="${target}" hx-swap="outerMorph">${html}</hx-partial>`);

@@ -2,6 +2,7 @@ import type { Context } from "hono";
 import { raw } from "hono/html";
 import type { Child } from "hono/jsx";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
+import { Eyes } from "../views/form.tsx";
 import { Layout } from "../views/layout.tsx";
 import { BasePath } from "../views/url.ts";
 import type { Env } from "./deps.ts";
@@ -46,6 +47,13 @@ const SAID: Record<string, string> = {
   "left": "You left the workspace.",
   "name-changed": "Your name is changed.",
   "password-changed": "Your password is changed. You are signed out everywhere else.",
+  "email-changed": "You sign in with the new address from now on.",
+  "passkey-added": "The passkey signs you in from now on.",
+  "passkey-renamed": "The passkey has another name now.",
+  "passkey-removed": "The passkey signs nobody in any more.",
+  "password-link-sent": "If the address has an account, a link is on its way to it.",
+  "password-set": "Your password is set. Sign in with it.",
+  "invitation-sent": "The invitation is sent.",
   "second-factor-on": "From now on signing in asks for a code as well.",
   "second-factor-off": "Signing in asks for the password alone again.",
   "session-ended": "Signed out there.",
@@ -70,7 +78,7 @@ export function page(
   const person = c.get("user"), workspace = c.get("workspace");
   c.header("cache-control", "no-store");
   return c.html(
-    <BasePath.Provider value={base}>
+    <Seen c={c}>
       {DOCTYPE}
       <Layout
         title={title}
@@ -83,7 +91,7 @@ export function page(
       >
         {content}
       </Layout>
-    </BasePath.Provider>,
+    </Seen>,
     status,
   );
 }
@@ -91,12 +99,25 @@ export function page(
 /** Answers with a part of a page, for htmx to swap in. */
 export function fragment(c: Context<Env>, content: Child, status: ContentfulStatusCode = 200) {
   c.header("cache-control", "no-store");
-  return c.html(<BasePath.Provider value={basePathOf(c)}>{content}</BasePath.Provider>, status);
+  return c.html(<Seen c={c}>{content}</Seen>, status);
 }
 
 /** A part's HTML as text. */
-export async function htmlOf(base: string, content: Child): Promise<string> {
-  return String(await (<BasePath.Provider value={base}>{content}</BasePath.Provider>).toString());
+export async function htmlOf(c: Context<Env>, content: Child): Promise<string> {
+  return String(await (<Seen c={c}>{content}</Seen>).toString());
+}
+
+/** What all views know: where the app is mounted, and whose eyes they are made for. */
+function Seen({ c, children }: { c: Context<Env>; children?: Child }) {
+  const workspace = c.get("workspace");
+  const eyes = c.get("user") && workspace
+    ? { role: workspace.role, workspaceId: workspace.id }
+    : null;
+  return (
+    <BasePath.Provider value={basePathOf(c)}>
+      <Eyes.Provider value={eyes}>{children}</Eyes.Provider>
+    </BasePath.Provider>
+  );
 }
 
 /** Sends the browser on after a form, by GET. */

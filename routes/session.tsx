@@ -1,7 +1,8 @@
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
 import { z } from "zod";
 import { PASSWORD_MIN_LENGTH, SecondFactorNeeded, SignInRefused } from "../models/identity.ts";
-import { Setup, SignIn, SignInCode } from "../views/session.tsx";
+import { Setup, SignIn, SignInCode, type SignInProps } from "../views/session.tsx";
+import { passkeyAnswer, passkeyQuestion, refusal, sourceOf, withCookies } from "./account.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { formOf, goTo, page } from "./render.tsx";
 
@@ -19,7 +20,14 @@ const CODE_TRIES = 100;
 
 /** Set up, sign in, sign out. */
 export function sessionRoutes({ identity, setup }: Deps) {
+  const { passkeys } = identity;
   let triesLeft = CODE_TRIES;
+
+  const signInPage = (
+    c: Context<Env>,
+    more: Omit<SignInProps, "hasPasskeys">,
+    status: 200 | 422 | 429 = 200,
+  ) => page(c, "Sign in", <SignIn hasPasskeys={passkeys !== null} {...more} />, status);
 
   return new Hono<Env>()
     .get("/setup", async (c) => {
@@ -44,7 +52,7 @@ export function sessionRoutes({ identity, setup }: Deps) {
         return again({ code: "That is not the code on the console where Mooring was started" });
       }
       try {
-        return signedIn(await identity.createAccount(email, name, password), goTo(c, "/"));
+        return withCookies(await identity.createAccount(email, name, password), goTo(c, "/"));
       } catch (error) {
         if (error instanceof SignInRefused) return again({}, error.message);
         throw error;
@@ -53,25 +61,33 @@ export function sessionRoutes({ identity, setup }: Deps) {
     .get("/sign-in", async (c) => {
       if (await identity.userOf(c.req.raw.headers)) return goTo(c, "/");
       if (!await identity.hasAccounts()) return goTo(c, "/setup");
-      return page(c, "Sign in", <SignIn next={localPath(c.req.query("next"))} />);
+      return signInPage(c, { next: localPath(c.req.query("next")) });
     })
     .post("/sign-in", async (c) => {
       const { email = "", password = "", next } = await formOf(c);
       try {
-        const cookies = await identity.signIn(email.trim(), password, {
-          clientIp: c.env?.clientIp ?? "unknown",
-          userAgent: c.req.header("user-agent") ?? "",
-        });
-        return signedIn(cookies, goTo(c, localPath(next)));
+        const cookies = await identity.signIn(email.trim(), password, sourceOf(c));
+        return withCookies(cookies, goTo(c, localPath(next)));
       } catch (error) {
         if (error instanceof SecondFactorNeeded) {
           const asked = `/sign-in/code?next=${encodeURIComponent(localPath(next))}`;
-          return signedIn(error.cookies, goTo(c, asked));
+          return withCookies(error.cookies, goTo(c, asked));
         }
-        if (!(error instanceof SignInRefused)) throw error;
-        if (error.retryAfterS) c.header("retry-after", String(error.retryAfterS));
-        const again = <SignIn mistake={error.message} email={email} next={localPath(next)} />;
-        return page(c, "Sign in", again, error.retryAfterS ? 429 : 422);
+        const { message, status } = refusal(c, error);
+        return signInPage(c, { mistake: message, email, next: localPath(next) }, status);
+      }
+    })
+    .post("/sign-in/passkey/options", (c) => passkeyQuestion(c, passkeys?.beginSignIn(sourceOf(c))))
+    .post("/sign-in/passkey", async (c) => {
+      const { answer = "", next } = await formOf(c);
+      if (!passkeys) return goTo(c, "/sign-in");
+      try {
+        const { headers } = c.req.raw;
+        const cookies = await passkeys.signIn(headers, passkeyAnswer(answer), sourceOf(c));
+        return withCookies(cookies, goTo(c, localPath(next)));
+      } catch (error) {
+        const { message, status } = refusal(c, error);
+        return signInPage(c, { passkeyMistake: message, next: localPath(next) }, status);
       }
     })
     .get(
@@ -81,33 +97,24 @@ export function sessionRoutes({ identity, setup }: Deps) {
     .post("/sign-in/code", async (c) => {
       const { code = "", next } = await formOf(c);
       try {
-        const cookies = await identity.signInWithCode(c.req.raw.headers, code, {
-          clientIp: c.env?.clientIp ?? "unknown",
-          userAgent: c.req.header("user-agent") ?? "",
-        });
-        return signedIn(cookies, goTo(c, localPath(next)));
+        const cookies = await identity.signInWithCode(c.req.raw.headers, code, sourceOf(c));
+        return withCookies(cookies, goTo(c, localPath(next)));
       } catch (error) {
-        if (!(error instanceof SignInRefused)) throw error;
-        if (error.retryAfterS) c.header("retry-after", String(error.retryAfterS));
-        const again = <SignInCode mistake={error.message} next={localPath(next)} />;
-        return page(c, "Your code", again, error.retryAfterS ? 429 : 422);
+        const { message, status } = refusal(c, error);
+        const again = <SignInCode mistake={message} next={localPath(next)} />;
+        return page(c, "Your code", again, status);
       }
     })
     .post(
       "/sign-out",
       async (c) =>
-        signedIn(await identity.signOut(c.req.raw.headers), goTo(c, "/sign-in", "signed-out")),
+        withCookies(await identity.signOut(c.req.raw.headers), goTo(c, "/sign-in", "signed-out")),
     );
 }
 
 /** A path on this site to go on to: never another site's (`//evil`, `/\evil`, `https:`). */
 function localPath(next: string | undefined): string {
   return next && /^\/(?![/\\])[\x20-\x7e]*$/.test(next) ? next : "/";
-}
-
-function signedIn(cookies: Headers, response: Response): Response {
-  for (const cookie of cookies.getSetCookie()) response.headers.append("set-cookie", cookie);
-  return response;
 }
 
 /** What is wrong with each field of a form, by its name. */

@@ -3,6 +3,7 @@ import htmx from "htmx.org/dist/htmx.min.js" with { type: "text" };
 import sse from "htmx.org/dist/ext/hx-sse.min.js" with { type: "text" };
 import css from "../static/app.css" with { type: "text" };
 import js from "../static/app.js" with { type: "text" };
+import passkeys from "../static/passkeys.js" with { type: "text" };
 import type { Assets } from "../views/layout.tsx";
 import type { Env } from "./deps.ts";
 
@@ -10,6 +11,8 @@ const FILES: Record<string, { text: string; type: string }> = {
   "app.css": { text: css, type: "text/css; charset=utf-8" },
   "htmx.js": { text: htmx, type: "text/javascript; charset=utf-8" },
   "hx-sse.js": { text: sse, type: "text/javascript; charset=utf-8" },
+  // Before app.js: a form that it holds back is not taken for one that is sent.
+  "passkeys.js": { text: passkeys, type: "text/javascript; charset=utf-8" },
   "app.js": { text: js, type: "text/javascript; charset=utf-8" },
 };
 
@@ -35,7 +38,7 @@ export async function staticRoutes(
       });
     });
   }
-  const scripts = ["htmx.js", "hx-sse.js", "app.js"].map((name) => address[name]);
+  const scripts = ["htmx.js", "hx-sse.js", "passkeys.js", "app.js"].map((name) => address[name]);
   return { routes, assets: { css: address["app.css"], scripts } };
 }
 

@@ -6,6 +6,7 @@ import type { Server } from "../models/servers.ts";
 import { CallTable } from "./calls.tsx";
 import { ClientConfiguration } from "./client_configuration.tsx";
 import { costOf, givenTools } from "./connection.tsx";
+import { Form } from "./form.tsx";
 import { Confirm, Copy, count, Empty, Field, tokens } from "./parts.tsx";
 import { isLive, TokenRow } from "./token_row.tsx";
 import { useUrl } from "./url.ts";
@@ -50,7 +51,7 @@ export function Agents(
         )}
       <section class="card" aria-labelledby="new-agent">
         <h2 id="new-agent">New agent</h2>
-        <form method="post" action={url("/agents")} class="inline">
+        <Form action={url("/agents")} class="inline">
           <Field
             name="name"
             label="Name"
@@ -60,7 +61,7 @@ export function Agents(
             placeholder="My editor"
           />
           <button>Create</button>
-        </form>
+        </Form>
       </section>
     </>
   );
@@ -172,11 +173,11 @@ export function AgentToolbelt(
                   >
                     Edit
                   </a>
-                  <form method="post" action={`${path}/${connection.serverId}/remove`}>
+                  <Form action={`${path}/${connection.serverId}/remove`}>
                     <button class="quiet" aria-label={`Disconnect ${connection.serverName}`}>
                       Disconnect
                     </button>
-                  </form>
+                  </Form>
                 </li>
               ))}
             </ul>
@@ -184,7 +185,7 @@ export function AgentToolbelt(
         )}
       {free.length > 0
         ? (
-          <form method="post" action={path} class="inline">
+          <Form action={path} class="inline">
             <div class="field">
               <label for="serverId">Server</label>
               <select id="serverId" name="serverId">
@@ -192,7 +193,7 @@ export function AgentToolbelt(
               </select>
             </div>
             <button>Connect</button>
-          </form>
+          </Form>
         )
         : servers.length === 0 && (
           <p>
@@ -220,7 +221,7 @@ function Options({ agent }: { agent: Agent }) {
   return (
     <section class="card" aria-labelledby="options">
       <h2 id="options">Settings</h2>
-      <form method="post" action={url(`/agents/${agent.id}/options`)}>
+      <Form action={url(`/agents/${agent.id}/options`)}>
         <Field
           name="presents"
           label="Give this agent find_tools and call_tool instead of all definitions"
@@ -236,7 +237,7 @@ function Options({ agent }: { agent: Agent }) {
           help="Else it gets all approved tools of a server, until some are picked."
         />
         <button>Save</button>
-      </form>
+      </Form>
     </section>
   );
 }
@@ -289,7 +290,7 @@ function Management({ agent, grant, mayGrant }: AgentProps) {
           </>
         )
         : (
-          <form method="post" action={url(`/agents/${agent.id}/management`)}>
+          <Form action={url(`/agents/${agent.id}/management`)}>
             <Field
               name="read"
               label={READS}
@@ -314,7 +315,7 @@ function Management({ agent, grant, mayGrant }: AgentProps) {
               built waits for a person.
             </p>
             <button>Save</button>
-          </form>
+          </Form>
         )}
     </section>
   );
@@ -341,7 +342,7 @@ function Tokens({ agent, newToken, mistakes = {} }: AgentProps) {
           ))}
         </ul>
       )}
-      <form method="post" action={path} class="inline">
+      <Form action={path} class="inline">
         <Field
           name="name"
           label="Name"
@@ -359,7 +360,7 @@ function Tokens({ agent, newToken, mistakes = {} }: AgentProps) {
           </select>
         </div>
         <button>Create a token</button>
-      </form>
+      </Form>
     </section>
   );
 }

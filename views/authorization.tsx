@@ -1,5 +1,6 @@
 import type { Authorization } from "../models/authorizations.ts";
 import type { Server } from "../models/servers.ts";
+import { Form } from "./form.tsx";
 import { Confirm, Field, Mistake, Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -101,15 +102,15 @@ function AccountActs({ server, authorization }: {
   return (
     <>
       <div class="acts">
-        <form method="post" action={path}>
+        <Form action={path}>
           <button class={isUrgent ? undefined : "quiet"}>
             {isFirst ? "Connect an account" : "Sign in again"}
           </button>
-        </form>
+        </Form>
         {authorization?.state === "waiting" && (
-          <form method="post" action={`${path}/disconnect`}>
+          <Form action={`${path}/disconnect`}>
             <button class="quiet">Run it without one</button>
-          </form>
+          </Form>
         )}
         {authorization && !isFirst && (
           <Confirm
@@ -172,7 +173,7 @@ export function ClientPage({ server, message, redirectUri, values }: {
     <>
       <Crumbs server={server} />
       <h1>Connect an account</h1>
-      <form method="post" action={url(`/servers/${server.id}/account`)} class="card">
+      <Form action={url(`/servers/${server.id}/account`)} class="card">
         <Mistake>{message && visibleText(message)}</Mistake>
         <p>
           Where its authorization server does not take Mooring by itself, register a client there by
@@ -193,7 +194,7 @@ export function ClientPage({ server, message, redirectUri, values }: {
           help="Kept sealed. Left empty for a public client, which has none."
         />
         <button>Go on</button>
-      </form>
+      </Form>
     </>
   );
 }
@@ -207,9 +208,9 @@ export function SignInFailedPage({ server, message }: { server: Server; message:
       <h1>No account was connected</h1>
       <p class="notice bad" role="alert">{visibleText(message)}.</p>
       <div class="acts">
-        <form method="post" action={url(`/servers/${server.id}/account`)}>
+        <Form action={url(`/servers/${server.id}/account`)}>
           <button>Try again</button>
-        </form>
+        </Form>
         <a class="button quiet" href={url(`/servers/${server.id}`)}>Back to the server</a>
       </div>
     </>

@@ -1,4 +1,5 @@
 import type { BrokenEntry, CatalogSource } from "../models/catalog_sources.ts";
+import { Form } from "./form.tsx";
 import { Confirm, count, duration, Empty, Field, Mistake, Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 
@@ -114,11 +115,11 @@ function Source({ source, mayChange }: { source: CatalogSource; mayChange: boole
         {mayChange && (
           <div class="acts">
             {source.kind !== "written" && (
-              <form method="post" action={url(`${path}/sync`)}>
+              <Form action={url(`${path}/sync`)}>
                 <button class="quiet" disabled={source.isSyncing}>
                   {isRemote ? "Sync now" : "Read again"}
                 </button>
-              </form>
+              </Form>
             )}
             <Confirm
               label="Remove"
@@ -151,7 +152,7 @@ function Source({ source, mayChange }: { source: CatalogSource; mayChange: boole
       )}
       <SyncState source={source} />
       {mayChange && isRemote && (
-        <form method="post" action={url(`${path}/schedule`)} class="inline schedule">
+        <Form action={url(`${path}/schedule`)} class="inline schedule">
           <label for={`every-${source.slug}`}>Synced</label>
           <select id={`every-${source.slug}`} name="every">
             {EVERY.map(([value, name]) => (
@@ -161,7 +162,7 @@ function Source({ source, mayChange }: { source: CatalogSource; mayChange: boole
             ))}
           </select>
           <button class="quiet">Save</button>
-        </form>
+        </Form>
       )}
       {source.broken > 0 && (
         <p>
@@ -236,19 +237,19 @@ function AddForms({ sources, again }: SourcesProps) {
           <ul class="known">
             {left.map((known) => (
               <li>
-                <form method="post" action={url("/marketplace/sources")}>
+                <Form action={url("/marketplace/sources")}>
                   <input type="hidden" name="name" value={known.name} />
                   <input type="hidden" name="kind" value={known.kind} />
                   <input type="hidden" name="url" value={known.url} />
                   <input type="hidden" name="syncEveryMinutes" value="1440" />
                   <button class="quiet">Add {known.name}</button>
-                </form>
+                </Form>
                 <span class="help">{known.says}</span>
               </li>
             ))}
           </ul>
         )}
-        <form method="post" action={url("/marketplace/sources")}>
+        <Form action={url("/marketplace/sources")}>
           <Mistake>{mistake("add")}</Mistake>
           <Field
             name="name"
@@ -293,13 +294,12 @@ function AddForms({ sources, again }: SourcesProps) {
             </select>
           </div>
           <button>Add</button>
-        </form>
+        </Form>
       </section>
       <div>
         <section class="card" aria-labelledby="upload">
           <h2 id="upload">Upload a folder or files</h2>
-          <form
-            method="post"
+          <Form
             action={url("/marketplace/sources/upload")}
             enctype="multipart/form-data"
           >
@@ -332,11 +332,11 @@ function AddForms({ sources, again }: SourcesProps) {
               </p>
             </div>
             <button>Upload</button>
-          </form>
+          </Form>
         </section>
         <section class="card" aria-labelledby="write">
           <h2 id="write">Write an entry</h2>
-          <form method="post" action={url("/marketplace/sources/write")}>
+          <Form action={url("/marketplace/sources/write")}>
             <Mistake>{mistake("write")}</Mistake>
             <Field
               name="entry"
@@ -349,7 +349,7 @@ function AddForms({ sources, again }: SourcesProps) {
               help="In the official registry's format, schema 2025-12-11. One of the same name is replaced."
             />
             <button>Save</button>
-          </form>
+          </Form>
         </section>
       </div>
     </div>

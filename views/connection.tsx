@@ -1,5 +1,6 @@
 import type { Connection, ConnectionTool } from "../models/connections.ts";
 import { ConnectionSecrets, type ConnectionSecretsProps } from "./connection_secrets.tsx";
+import { Form, Picked, Sending, useMay } from "./form.tsx";
 import { count, Empty, tokens } from "./parts.tsx";
 import { tokensOf } from "./token_cost.ts";
 import { useUrl } from "./url.ts";
@@ -40,16 +41,17 @@ function PickedTools({ connection }: { connection: Connection }) {
   const { agentId, serverId, tools, picked, deniesByDefault } = connection;
   const url = useUrl();
   const path = `/agents/${agentId}/connections/${serverId}`;
+  const mayPick = useMay()(url(path));
   const given = givenTools(connection);
   return (
-    <form class="card" method="post" action={url(path)} aria-labelledby="picked">
+    <Form class="card" action={url(path)} aria-labelledby="picked" isList>
       <h2 id="picked">Tools</h2>
       <p>
         It gets {given.length} of {count(tools.length, "tool")}:{" "}
         {tokens(given.reduce((sum, tool) => sum + costOf(connection, tool), 0))}{" "}
         each time a model is given them.
       </p>
-      <fieldset>
+      <fieldset disabled={!mayPick}>
         <legend>This agent gets</legend>
         <label class="choice">
           <input type="radio" name="which" value="default" checked={picked === null} />{" "}
@@ -65,10 +67,12 @@ function PickedTools({ connection }: { connection: Connection }) {
       <ul class="tools">
         {tools.map((tool, index) => <Row {...{ connection, tool, path, id: `tool-${index}` }} />)}
       </ul>
-      <p class="acts">
-        <button>Save</button>
-      </p>
-    </form>
+      <Sending>
+        <p class="acts">
+          <button>Save</button>
+        </p>
+      </Sending>
+    </Form>
   );
 }
 
@@ -88,14 +92,22 @@ function Row(
 ) {
   const url = useUrl();
   const { name, change, state } = tool;
+  const mayPick = useMay()(url(path));
   return (
     <li class="tool">
       <div class="tool-head">
-        <input type="checkbox" id={id} name="tool" value={name} checked={tool.isAllowed} />
-        <label for={id}>
-          <code>{visibleText(name)}</code>
-          {changesOf(tool).map((said) => <span>{said}</span>)}
-        </label>
+        <Picked
+          id={id}
+          label={
+            <>
+              <code>{visibleText(name)}</code>
+              {changesOf(tool).map((said) => <span>{said}</span>)}
+              {!tool.isAllowed && !mayPick && <span>not picked</span>}
+            </>
+          }
+        >
+          <input type="checkbox" id={id} name="tool" value={name} checked={tool.isAllowed} />
+        </Picked>
         {STATES[state] && <span class={`status ${state}`}>{STATES[state]}</span>}
         <small>{tokens(costOf(connection, tool))}</small>
         <a

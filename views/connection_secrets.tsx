@@ -1,5 +1,6 @@
 import type { ConnectionSecret } from "../models/connection_secrets.ts";
 import type { Connection } from "../models/connections.ts";
+import { Form } from "./form.tsx";
 import { Field, Mistake } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -20,9 +21,8 @@ export function ConnectionSecrets(props: ConnectionSecretsProps) {
   const url = useUrl();
   const { agentId, serverId, agentName } = connection;
   return (
-    <form
+    <Form
       class="card"
-      method="post"
       action={url(`/agents/${agentId}/connections/${serverId}/secrets`)}
       aria-labelledby="secrets-title"
     >
@@ -68,6 +68,6 @@ export function ConnectionSecrets(props: ConnectionSecretsProps) {
       <p class="acts">
         <button>Save</button>
       </p>
-    </form>
+    </Form>
   );
 }

@@ -1,5 +1,6 @@
 import type { Definition, Kind } from "../models/definitions.ts";
 import { definitionText } from "./difference.tsx";
+import { Form } from "./form.tsx";
 import { count, tokens } from "./parts.tsx";
 import { Approvals, Described, Pinned, PinRow } from "./pins.tsx";
 import { textTokens } from "./token_cost.ts";
@@ -20,9 +21,9 @@ export function DefinitionList(
   return (
     <div id="definitions">
       {definitions.length > 0 && (
-        <form
+        <Form
           class="card"
-          method="post"
+          isList
           action={url(`/servers/${serverId}/definitions`)}
           aria-labelledby="definitions-title"
         >
@@ -50,7 +51,7 @@ export function DefinitionList(
               );
             })}
           </Approvals>
-        </form>
+        </Form>
       )}
     </div>
   );

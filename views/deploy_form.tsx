@@ -1,6 +1,7 @@
 import type { AskedInput, BuildCode } from "../models/catalog_entries.ts";
 import type { Placement } from "../models/placement.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
+import { Form } from "./form.tsx";
 import { TierField } from "./isolation.tsx";
 import type { EntryProps } from "./marketplace.tsx";
 import { count, Field, Mistake } from "./parts.tsx";
@@ -19,7 +20,7 @@ export function DeployForm(props: EntryProps) {
     );
   }
   return (
-    <form method="post" action={url("/servers")}>
+    <Form action={url("/servers")}>
       <Mistake>{props.mistake}</Mistake>
       {props.nothingFits && !(props.mistake && props.nothingFits.includes(props.mistake)) && (
         <p class="notice">
@@ -64,7 +65,7 @@ export function DeployForm(props: EntryProps) {
         />
       )}
       <button>Deploy</button>
-    </form>
+    </Form>
   );
 }
 

@@ -1,5 +1,6 @@
 import type { Person } from "../models/identity.ts";
 import type { OpenInvitation } from "../models/invitations.ts";
+import { Form } from "./form.tsx";
 import { Mark } from "./layout.tsx";
 import { Field, Mistake, Time } from "./parts.tsx";
 import { ROLE_SAYS } from "./role.ts";
@@ -39,18 +40,18 @@ export function Join(props: JoinProps) {
         ? (
           <>
             <p>You are in this workspace already. Leave the invitation to whom it was meant for.</p>
-            <form method="post" action={url(`/workspaces/${invitation.workspaceId}/switch`)}>
+            <Form action={url(`/workspaces/${invitation.workspaceId}/switch`)}>
               <button>Open it</button>
-            </form>
+            </Form>
           </>
         )
         : person
         ? (
-          <form method="post" action={url("/join")}>
+          <Form action={url("/join")}>
             <input type="hidden" name="token" value={token} />
             <p>You are signed in as {person.email}.</p>
             <button>Join</button>
-          </form>
+          </Form>
         )
         : <SignUp {...props} />}
     </section>
@@ -67,7 +68,7 @@ function SignUp({ token, values, mistakes = {}, mistake }: JoinProps) {
         and come back here. Otherwise make one:
       </p>
       <Mistake>{mistake}</Mistake>
-      <form method="post" action={url("/join/sign-up")}>
+      <Form action={url("/join/sign-up")}>
         <input type="hidden" name="token" value={token} />
         <Field
           name="email"
@@ -97,7 +98,7 @@ function SignUp({ token, values, mistakes = {}, mistake }: JoinProps) {
           help="At least 10 characters. A few random words make a good one."
         />
         <button>Make the account and join</button>
-      </form>
+      </Form>
     </>
   );
 }

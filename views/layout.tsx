@@ -1,6 +1,7 @@
 import type { Child } from "hono/jsx";
 import type { Person } from "../models/identity.ts";
 import type { Workspace } from "../models/workspaces.ts";
+import { Form } from "./form.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
@@ -30,7 +31,7 @@ const PLACES = [
 ];
 
 /** Where a person sees to what is their own, whatever they are in the workspace. */
-const OWN = ["/account", "/profile", "/workspaces"];
+const OWN = ["/account", "/workspaces", "/workspace"];
 
 /** The frame of every page. `said` is announced to screen readers and shown at the top. */
 export function Layout(props: {
@@ -41,6 +42,7 @@ export function Layout(props: {
   said?: string | null;
   children?: Child;
 }) {
+  const isOwn = OWN.some((place) => isHere(place, props.path));
   return (
     <html lang="en">
       <head>
@@ -53,7 +55,6 @@ export function Layout(props: {
         <link rel="stylesheet" href={props.assets.css} />
         {props.assets.scripts.map((src) => <script src={src} defer></script>)}
       </head>
-      {/* What a viewer may not do is the database's to refuse; the style sheet takes its forms away. */}
       <body data-role={props.viewer?.workspace.role}>
         <a class="skip" href="#main">Skip to the page</a>
         {props.viewer && <Header viewer={props.viewer} path={props.path} />}
@@ -62,8 +63,12 @@ export function Layout(props: {
           id="main"
           tabindex={-1}
           class={props.viewer ? undefined : "narrow"}
-          data-anyone={OWN.some((place) => isHere(place, props.path)) ? "" : undefined}
         >
+          {props.viewer?.workspace.role === "viewer" && !isOwn && (
+            <p class="help">
+              You are a viewer here: you can look at everything, and change nothing.
+            </p>
+          )}
           {props.children}
         </main>
       </body>
@@ -113,9 +118,9 @@ function Header({ viewer, path }: { viewer: Viewer; path: string }) {
       </nav>
       <div class="who">
         <WorkspaceMenu viewer={viewer} />
-        <form method="post" action={url("/sign-out")}>
+        <Form action={url("/sign-out")}>
           <button class="quiet">Sign out</button>
-        </form>
+        </Form>
       </div>
     </header>
   );
@@ -149,14 +154,13 @@ function WorkspaceMenu({ viewer: { person, workspace, workspaces } }: { viewer: 
         <p class="help">{person.email}, {workspace.role} here</p>
         <a href={url("/workspace")}>Members and settings</a>
         <a href={url("/account")}>Your account</a>
-        <a href={url("/profile")}>Access tokens</a>
         {others.length > 0 && (
           <>
             <h2>Switch to</h2>
             {others.slice(0, 12).map(({ id, name }) => (
-              <form method="post" action={url(`/workspaces/${id}/switch`)}>
+              <Form action={url(`/workspaces/${id}/switch`)}>
                 <button class="quiet">{visibleText(name)}</button>
-              </form>
+              </Form>
             ))}
           </>
         )}

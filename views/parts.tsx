@@ -1,5 +1,6 @@
 import type { Child } from "hono/jsx";
 import type { ServerStatus } from "../models/server_status.ts";
+import { Form, useMay } from "./form.tsx";
 
 /** What a status is called, and its sign: colour is never the only difference. */
 export const STATUS: Record<string, { name: string; sign: string }> = {
@@ -155,16 +156,17 @@ export function Confirm(
     children?: Child;
   },
 ) {
+  if (!useMay()(action)) return null;
   return (
     <details class="confirm" open={isOpen}>
       <summary class="button quiet">{label}</summary>
-      <form method="post" action={action}>
+      <Form action={action}>
         <p>
           <strong>{title}</strong>
         </p>
         <div>{children}</div>
         <button class="danger">{label}</button>
-      </form>
+      </Form>
     </details>
   );
 }

@@ -1,5 +1,6 @@
 import type { Child } from "hono/jsx";
 import { definitionText, Difference } from "./difference.tsx";
+import { Picked, Sending } from "./form.tsx";
 import { visibleText } from "./visible_text.ts";
 
 /** What a definition's state is called, and its sign. */
@@ -39,23 +40,29 @@ export function Approvals<P extends Pin>(
         ? (
           <div class="notice">
             <p>{waits(open.length)}</p>
-            <p class="acts">
-              <button name="act" value="approve-all">
-                {open.length === 1 ? "Approve it" : `Approve all ${open.length}`}
-              </button>
-              <button name="act" value="approve" class="quiet">Approve selected</button>
-            </p>
+            <Sending>
+              <p class="acts">
+                <button name="act" value="approve-all">
+                  {open.length === 1 ? "Approve it" : `Approve all ${open.length}`}
+                </button>
+                <button name="act" value="approve" class="quiet">Approve selected</button>
+              </p>
+            </Sending>
           </div>
         )
         : <p class="help">{settled}</p>}
-      {open.map((pin) => <input type="hidden" name="waiting" value={pickOf(pin)} />)}
+      <Sending>
+        {open.map((pin) => <input type="hidden" name="waiting" value={pickOf(pin)} />)}
+      </Sending>
       {children}
       {pins.some(({ approvedHash }) => approvedHash) && (
-        <p class="acts">
-          <button name="act" value="withdraw" class="quiet">
-            Withdraw approval of selected
-          </button>
-        </p>
+        <Sending>
+          <p class="acts">
+            <button name="act" value="withdraw" class="quiet">
+              Withdraw approval of selected
+            </button>
+          </p>
+        </Sending>
       )}
     </>
   );
@@ -76,14 +83,15 @@ export function PinRow(
   return (
     <li class={`tool ${state}`}>
       <div class="tool-head">
-        <input
-          type="checkbox"
-          id={id}
-          name="pick"
-          value={pick}
-          disabled={state === "gone" && !approvedHash}
-        />
-        <label for={id}>{label}</label>
+        <Picked id={id} label={label}>
+          <input
+            type="checkbox"
+            id={id}
+            name="pick"
+            value={pick}
+            disabled={state === "gone" && !approvedHash}
+          />
+        </Picked>
         <span class={`status ${state}`}>
           <span aria-hidden="true">{sign}</span> {name}
         </span>

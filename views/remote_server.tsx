@@ -1,6 +1,7 @@
 import type { Placement } from "../models/placement.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
 import { ToolboxChoice } from "./deploy_form.tsx";
+import { Form } from "./form.tsx";
 import { Field, Mistake } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 
@@ -34,7 +35,7 @@ export function RemoteServer(props: RemoteServerProps) {
           </p>
         )
         : (
-          <form method="post" action={url("/servers/remote")} class="card">
+          <Form action={url("/servers/remote")} class="card">
             <Mistake>{message}</Mistake>
             {props.nothingFits && props.nothingFits !== message && (
               <p class="notice">{props.nothingFits}. The server starts once one answers.</p>
@@ -67,7 +68,7 @@ export function RemoteServer(props: RemoteServerProps) {
             <p class="help">
               Sign in where the server wants an account of yours there (OAuth) and no header.
             </p>
-          </form>
+          </Form>
         )}
     </>
   );

@@ -1,5 +1,6 @@
 import type { Child } from "hono/jsx";
 import type { Server } from "../models/servers.ts";
+import { Form } from "./form.tsx";
 import { Confirm, Empty, Field, Status } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -68,19 +69,19 @@ export function ServerHead({ server }: { server: Server }) {
         <h1>{server.name}</h1>
         <div class="acts">
           {!isGoing && server.running && server.status !== "failed" && (
-            <form method="post" action={`${path}/stop`}>
+            <Form action={`${path}/stop`}>
               <button class="quiet">Stop</button>
-            </form>
+            </Form>
           )}
           {!isGoing && (!server.running || server.status === "failed") && (
-            <form method="post" action={`${path}/run`}>
+            <Form action={`${path}/run`}>
               <button>{server.running ? "Try again" : "Start"}</button>
-            </form>
+            </Form>
           )}
           {!isGoing && server.running && server.status !== "failed" && (
-            <form method="post" action={`${path}/restart`}>
+            <Form action={`${path}/restart`}>
               <button class="quiet">Restart</button>
-            </form>
+            </Form>
           )}
           {!isGoing && (
             <Confirm label="Remove" title={`Remove ${server.name}?`} action={`${path}/remove`}>

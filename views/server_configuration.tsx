@@ -1,6 +1,7 @@
 import type { AskedInput } from "../models/catalog_entries.ts";
 import type { Generation, Server } from "../models/servers.ts";
 import { InputFields } from "./deploy_form.tsx";
+import { Form } from "./form.tsx";
 import { TierField } from "./isolation.tsx";
 import { Field, Mistake } from "./parts.tsx";
 import { Generations } from "./server_generations.tsx";
@@ -35,7 +36,7 @@ export function Configuration(props: ConfigurationProps) {
   return (
     <section class="card" id="configuration" aria-labelledby="configuration-title">
       <h2 id="configuration-title">Configuration</h2>
-      <form method="post" action={url(`/servers/${server.id}/configuration`)}>
+      <Form action={url(`/servers/${server.id}/configuration`)}>
         <Mistake>{props.mistake}</Mistake>
         <input type="hidden" name="baseGeneration" value={String(server.generation)} />
         <InputFields
@@ -46,7 +47,7 @@ export function Configuration(props: ConfigurationProps) {
         />
         <OptionFields {...props} />
         <button>Save and redeploy</button>
-      </form>
+      </Form>
     </section>
   );
 }

@@ -1,5 +1,6 @@
 import type { Change } from "../models/server_changes.ts";
 import type { Generation, Server } from "../models/servers.ts";
+import { Form } from "./form.tsx";
 import { Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -53,11 +54,11 @@ function Changes({ changes }: { changes: Change[] }) {
 function GoBack({ server, generation }: { server: Server; generation: number }) {
   const url = useUrl();
   return (
-    <form method="post" action={url(`/servers/${server.id}/rollback`)} class="inline">
+    <Form action={url(`/servers/${server.id}/rollback`)} class="inline">
       <input type="hidden" name="generation" value={String(generation)} />
       <button class="quiet small" aria-label={`Go back to generation ${generation}`}>
         Go back to it
       </button>
-    </form>
+    </Form>
   );
 }

@@ -1,5 +1,6 @@
 import type { EgressDenial } from "../models/egress_denials.ts";
 import type { Server } from "../models/servers.ts";
+import { Form } from "./form.tsx";
 import { count, Field, Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -14,7 +15,7 @@ export function ServerNetwork({ server, denials }: { server: Server; denials: Eg
     <section class="card" aria-labelledby="network-title">
       <h2 id="network-title">Network</h2>
       <NetworkNow server={server} denials={denials} />
-      <form method="post" action={`${path}/hosts`} class="line">
+      <Form action={`${path}/hosts`} class="line">
         <Field
           name="host"
           label="Allow another host"
@@ -28,7 +29,7 @@ export function ServerNetwork({ server, denials }: { server: Server; denials: Eg
             : "Takes effect at once, without a restart."}
         />
         <button class="quiet">Allow</button>
-      </form>
+      </Form>
     </section>
   );
 }
@@ -103,10 +104,10 @@ function HostForm(
   const url = useUrl();
   const path = act === "allow" ? "hosts" : `hosts/${act}`;
   return (
-    <form method="post" action={url(`/servers/${server.id}/${path}`)} class="inline">
+    <Form action={url(`/servers/${server.id}/${path}`)} class="inline">
       <input type="hidden" name="host" value={host} />
       <button class="quiet small" aria-label={`${label}: ${host}`}>{label}</button>
-    </form>
+    </Form>
   );
 }
 

@@ -1,4 +1,5 @@
 import type { GoesAlong } from "../models/server_acts.ts";
+import { Form } from "./form.tsx";
 import { bytes, count, Field } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -21,7 +22,7 @@ export function RemovalPage({ all, list }: { all: GoesAlong[]; list: string }) {
           </p>
         )
         : (
-          <form method="post" action={url("/servers/acts")} class="card">
+          <Form action={url("/servers/acts")} class="card">
             <p>
               With each go its container, its network, its image (if no other server uses it), its
               secrets, its approvals and its connections to agents. Calls and events stay in the
@@ -51,7 +52,7 @@ export function RemovalPage({ all, list }: { all: GoesAlong[]; list: string }) {
               </button>
               <a class="button quiet" href={url(list)}>Keep {all.length === 1 ? "it" : "them"}</a>
             </p>
-          </form>
+          </Form>
         )}
     </>
   );

@@ -1,6 +1,7 @@
 import type { Acted, ServerAct } from "../models/server_acts.ts";
 import type { ServerFilter, ServerNeed, ServerPage } from "../models/server_search.ts";
 import type { Server } from "../models/servers.ts";
+import { Form, useMay } from "./form.tsx";
 import { packageTitle } from "./package.tsx";
 import { count, Empty, STATUS, Status, Time } from "./parts.tsx";
 import {
@@ -60,9 +61,8 @@ export function Servers({ acted = {}, ...props }: ServersProps & { acted?: Acted
 function Acts({ filter }: { filter: ServerFilter }) {
   const url = useUrl();
   return (
-    <form
+    <Form
       id="acts"
-      method="post"
       action={url("/servers/acts")}
       class="acts bulk"
       aria-label="Selected servers"
@@ -83,7 +83,7 @@ function Acts({ filter }: { filter: ServerFilter }) {
       {/* Which asks: a page of its own says what goes with them. */}
       <button class="quiet" name="act" value="removal">Remove…</button>
       <span class="help" data-ticked="server" aria-live="polite"></span>
-    </form>
+    </Form>
   );
 }
 
@@ -215,14 +215,17 @@ function ServerList(
     isAllTicked?: boolean;
   },
 ) {
+  const mayAct = useMay()(useUrl()("/servers/acts"));
   return (
     <div id="servers" class="table" role="region" aria-label="Servers" tabindex={0}>
       <table>
         <thead>
           <tr>
-            <th scope="col" class="tick">
-              <span class="hidden">Select</span>
-            </th>
+            {mayAct && (
+              <th scope="col" class="tick">
+                <span class="hidden">Select</span>
+              </th>
+            )}
             <SortHeading by="name" name="Server" filter={filter} />
             <SortHeading by="status" name="Status" filter={filter} />
             <SortHeading by="tools" name="Tools" filter={filter} />
@@ -232,27 +235,31 @@ function ServerList(
           </tr>
         </thead>
         <tbody>
-          {servers.map((server) => <Row server={server} isTicked={isAllTicked} />)}
+          {servers.map((server) => <Row server={server} mayAct={mayAct} isTicked={isAllTicked} />)}
         </tbody>
       </table>
     </div>
   );
 }
 
-function Row({ server, isTicked }: { server: ListedServer; isTicked?: boolean }) {
+function Row(
+  { server, mayAct, isTicked }: { server: ListedServer; mayAct: boolean; isTicked?: boolean },
+) {
   const url = useUrl();
   return (
     <tr id={`server-${server.id}`}>
-      <td class="tick">
-        <input
-          type="checkbox"
-          name="server"
-          value={server.id}
-          form="acts"
-          checked={isTicked}
-          aria-label={`Select ${server.name}`}
-        />
-      </td>
+      {mayAct && (
+        <td class="tick">
+          <input
+            type="checkbox"
+            name="server"
+            value={server.id}
+            form="acts"
+            checked={isTicked}
+            aria-label={`Select ${server.name}`}
+          />
+        </td>
+      )}
       <th scope="row">
         <a href={url(`/servers/${server.id}`)}>{server.name}</a>
         {server.needs.length > 0 && (

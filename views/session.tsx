@@ -1,6 +1,8 @@
+import { Form } from "./form.tsx";
 import { useUrl } from "./url.ts";
 import { Mark } from "./layout.tsx";
 import { Field, Mistake } from "./parts.tsx";
+import { PasskeySignIn } from "./passkeys.tsx";
 
 /** The set-up page: makes the owner's account, once, with the code from the console. */
 export function Setup(props: {
@@ -16,7 +18,7 @@ export function Setup(props: {
       </h1>
       <p>Create the owner's account. Everyone else is invited from inside.</p>
       <Mistake>{props.mistake}</Mistake>
-      <form method="post" action={url("/setup")}>
+      <Form action={url("/setup")}>
         <Field
           name="code"
           label="One-time code"
@@ -54,12 +56,21 @@ export function Setup(props: {
           help="At least 10 characters. A few random words make a good one."
         />
         <button>Create the account</button>
-      </form>
+      </Form>
     </section>
   );
 }
 
-export function SignIn(props: { mistake?: string; email?: string; next: string }) {
+export interface SignInProps {
+  mistake?: string;
+  email?: string;
+  next: string;
+  hasPasskeys: boolean;
+  /** Why a passkey was not taken. */
+  passkeyMistake?: string;
+}
+
+export function SignIn(props: SignInProps) {
   const url = useUrl();
   return (
     <section class="card door">
@@ -67,14 +78,14 @@ export function SignIn(props: { mistake?: string; email?: string; next: string }
         <Mark /> Sign in to Mooring
       </h1>
       <Mistake>{props.mistake}</Mistake>
-      <form method="post" action={url("/sign-in")}>
+      <Form action={url("/sign-in")}>
         <input type="hidden" name="next" value={props.next} />
         <Field
           name="email"
           label="Email address"
           type="email"
           required
-          autocomplete="email"
+          autocomplete={props.hasPasskeys ? "username webauthn" : "username"}
           value={props.email}
         />
         <Field
@@ -85,7 +96,11 @@ export function SignIn(props: { mistake?: string; email?: string; next: string }
           autocomplete="current-password"
         />
         <button>Sign in</button>
-      </form>
+      </Form>
+      {props.hasPasskeys && <PasskeySignIn next={props.next} mistake={props.passkeyMistake} />}
+      <p>
+        <a href={url("/new-password")}>Forgotten your password?</a>
+      </p>
     </section>
   );
 }
@@ -100,7 +115,7 @@ export function SignInCode(props: { mistake?: string; next: string }) {
       </h1>
       <p>Your password is right. Your account asks for a code as well.</p>
       <Mistake>{props.mistake}</Mistake>
-      <form method="post" action={url("/sign-in/code")}>
+      <Form action={url("/sign-in/code")}>
         <input type="hidden" name="next" value={props.next} />
         <Field
           name="code"
@@ -110,7 +125,7 @@ export function SignInCode(props: { mistake?: string; next: string }) {
           help="Six digits from your authenticator app, or one of your backup codes."
         />
         <button>Sign in</button>
-      </form>
+      </Form>
       <p>
         <a href={url("/sign-in")}>Begin again</a>
       </p>

@@ -1,6 +1,7 @@
 import type { Connection, ConnectionTool } from "../models/connections.ts";
 import { costOf } from "./connection.tsx";
 import { definitionText } from "./difference.tsx";
+import { Form } from "./form.tsx";
 import { Field, Mistake, tokens } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -62,9 +63,8 @@ export function ToolChangeForm(props: ToolChangeProps) {
   );
   return (
     <div class="columns" id="tool-change">
-      <form
+      <Form
         class="card"
-        method="post"
         action={action}
         hx-post={action}
         hx-target="#tool-change"
@@ -104,7 +104,7 @@ export function ToolChangeForm(props: ToolChangeProps) {
           <button name="act" value="save">Save</button>
           <button name="act" value="reset" class="quiet">Take all changes back</button>
         </p>
-      </form>
+      </Form>
       <section class="card" aria-labelledby="seen">
         <h2 id="seen">What the agent sees</h2>
         <p>{tokens(costOf(connection, tool))}</p>

@@ -3,6 +3,7 @@ import type { Event } from "../models/events.ts";
 import type { Server } from "../models/servers.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
 import { ClockNotice, clockWords } from "./clock.tsx";
+import { Form } from "./form.tsx";
 import { RuntimeFacts } from "./isolation.tsx";
 import { bytes, Confirm, Copy, count, duration, Field, Status, Time } from "./parts.tsx";
 import { Enrolment } from "./toolbox_enrolment.tsx";
@@ -82,9 +83,9 @@ function Acts({ box, servers, again }: ToolboxProps) {
   }
   return (
     <div class="acts">
-      <form method="post" action={url(`${path}/${box.drainedAt ? "undrain" : "drain"}`)}>
+      <Form action={url(`${path}/${box.drainedAt ? "undrain" : "drain"}`)}>
         <button class="quiet">{box.drainedAt ? "Undrain" : "Drain"}</button>
-      </form>
+      </Form>
       {!box.isLocal && (
         <Confirm label="Revoke" title={`Revoke ${box.name}?`} action={url(`${path}/revoke`)}>
           <p>
@@ -106,7 +107,7 @@ function Settings({ box, again }: ToolboxProps) {
   return (
     <section class="card settings" aria-labelledby="box-settings">
       <h2 id="box-settings">Settings</h2>
-      <form method="post" action={url(`/toolboxes/${box.id}/name`)} class="inline">
+      <Form action={url(`/toolboxes/${box.id}/name`)} class="inline">
         <Field
           name="name"
           label="Name"
@@ -115,8 +116,8 @@ function Settings({ box, again }: ToolboxProps) {
           mistake={mistakes.name}
         />
         <button>Rename</button>
-      </form>
-      <form method="post" action={url(`/toolboxes/${box.id}/labels`)}>
+      </Form>
+      <Form action={url(`/toolboxes/${box.id}/labels`)}>
         <Field
           name="labels"
           label="Labels"
@@ -127,26 +128,26 @@ function Settings({ box, again }: ToolboxProps) {
           help="One key=value a line. They tell toolboxes apart, and a deploy can ask for one."
         />
         <button>Save labels</button>
-      </form>
+      </Form>
       {box.isEnrolled && !box.revokedAt && (
-        <form method="post" action={url(`/toolboxes/${box.id}/key`)}>
+        <Form action={url(`/toolboxes/${box.id}/key`)}>
           <p class="help">
             A new key takes the old one's place without a pause. If somebody else may have the key,
             revoke the toolbox instead.
           </p>
           <button class="quiet">Change its key</button>
-        </form>
+        </Form>
       )}
       {box.isEnrolled && !box.isLocal && !box.revokedAt && (
         <details>
           <summary>Enrol anew</summary>
-          <form method="post" action={url(`/toolboxes/${box.id}/token`)}>
+          <Form action={url(`/toolboxes/${box.id}/token`)}>
             <p>
               For when its data directory is lost. You get a new command; once it is run, the key
               that the toolbox has now stops working.
             </p>
             <button>Make a new command</button>
-          </form>
+          </Form>
         </details>
       )}
     </section>

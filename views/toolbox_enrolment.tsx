@@ -1,5 +1,6 @@
 import type { DtmaCommands } from "../models/dtma_command.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
+import { Form } from "./form.tsx";
 import { Copy, Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 
@@ -88,9 +89,9 @@ function Waiting({ box, mayChange }: { box: Toolbox; mayChange: boolean }) {
       )}
       {mayChange
         ? (
-          <form method="post" action={url(`/toolboxes/${box.id}/token`)}>
+          <Form action={url(`/toolboxes/${box.id}/token`)}>
             <button>Make a new command</button>
-          </form>
+          </Form>
         )
         : <p class="help">Owners and admins of the workspace can make a command for it.</p>}
     </section>

@@ -1,5 +1,6 @@
 import type { Toolbox } from "../models/toolboxes.ts";
 import { ClocksNotice } from "./clock.tsx";
+import { Form } from "./form.tsx";
 import { count, Empty, Field, Status } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 
@@ -31,7 +32,7 @@ export function Toolboxes(props: ToolboxesProps) {
                 You get a command for a machine with Docker. It needs no open port: its DTMA keeps a
                 link to Mooring.
               </p>
-              <form method="post" action={url("/toolboxes")}>
+              <Form action={url("/toolboxes")}>
                 <Field
                   name="name"
                   label="Name"
@@ -50,7 +51,7 @@ export function Toolboxes(props: ToolboxesProps) {
                   help="One key=value a line, or none. A deploy can ask for a toolbox with a label."
                 />
                 <button>Add</button>
-              </form>
+              </Form>
             </>
           )
           : <p class="help">Owners and admins of the workspace add toolboxes: ask one of them.</p>}

@@ -1,5 +1,6 @@
 import type { Server } from "../models/servers.ts";
 import type { Tool } from "../models/tools.ts";
+import { Form } from "./form.tsx";
 import { count, Empty, tokens } from "./parts.tsx";
 import { Approvals, Described, Pinned, PinRow } from "./pins.tsx";
 import { tokensOf } from "./token_cost.ts";
@@ -27,7 +28,7 @@ export function ToolList({ server, tools }: { server: Server; tools: Tool[] }) {
           </Empty>
         )
         : (
-          <form method="post" action={url(`/servers/${server.id}/tools`)}>
+          <Form action={url(`/servers/${server.id}/tools`)} isList>
             <Approvals
               pins={tools}
               pickOf={pickOf}
@@ -45,7 +46,7 @@ export function ToolList({ server, tools }: { server: Server; tools: Tool[] }) {
                 ))}
               </ul>
             </Approvals>
-          </form>
+          </Form>
         )}
     </section>
   );

@@ -1,6 +1,7 @@
 import type { Server } from "../models/servers.ts";
 import type { Tool } from "../models/tools.ts";
 import { definitionText } from "./difference.tsx";
+import { Form } from "./form.tsx";
 import { Field, Mistake } from "./parts.tsx";
 import { type FormPart, SchemaFields } from "./schema_fields.tsx";
 import { ServerTabs } from "./server.tsx";
@@ -74,8 +75,7 @@ export function Trial(props: TrialProps) {
     <div id="trial">
       <section class="card" aria-labelledby="trial-title">
         <h2 id="trial-title">Arguments</h2>
-        <form
-          method="post"
+        <Form
           enctype="multipart/form-data"
           action={url(action)}
           hx-post={url(action)}
@@ -109,7 +109,7 @@ export function Trial(props: TrialProps) {
             A server may ask you something while it works: it is asked here. It gets no answer of a
             model (sampling) and no list of folders (roots) from this page.
           </p>
-        </form>
+        </Form>
       </section>
       {props.run && <Run {...props.run} />}
     </div>

@@ -1,6 +1,7 @@
 import type { PastRun, Question, TrialOutcome, TrialRun } from "../models/trial_runs.ts";
 import { Contents, hostOf, Tree } from "./content.tsx";
 import { definitionText } from "./difference.tsx";
+import { Form } from "./form.tsx";
 import { Confirm, duration, Empty, Mistake, Time } from "./parts.tsx";
 import { type FormPart, SchemaFields } from "./schema_fields.tsx";
 import { useUrl } from "./url.ts";
@@ -76,13 +77,11 @@ export function RunHead({ run }: { run: TrialRun }) {
             {ratio && <small>{ratio}</small>}
             {progress?.message && <>{visibleText(progress.message)}</>}
           </p>
-          {run.cancelAsked
-            ? <p>Cancelling it…</p>
-            : (
-              <form method="post" action={url(`${runPath(run)}/cancel`)}>
-                <button class="quiet">Cancel the call</button>
-              </form>
-            )}
+          {run.cancelAsked ? <p>Cancelling it…</p> : (
+            <Form action={url(`${runPath(run)}/cancel`)}>
+              <button class="quiet">Cancel the call</button>
+            </Form>
+          )}
           <noscript>
             <p>
               <a href={url(runPath(run))}>Look again</a> for how far it is.
@@ -130,9 +129,8 @@ function Asked({ run, asked }: { run: TrialRun; asked: AskedQuestion }) {
   const address = params.mode === "url" ? String(params.url) : null;
   const host = address === null ? null : hostOf(address);
   return (
-    <form
+    <Form
       class="question"
-      method="post"
       enctype="multipart/form-data"
       action={url(action)}
       id={`question-${id}`}
@@ -183,7 +181,7 @@ function Asked({ run, asked }: { run: TrialRun; asked: AskedQuestion }) {
         <button class="quiet" name="action" value="decline" formnovalidate>Decline</button>
         <button class="quiet" name="action" value="cancel" formnovalidate>Dismiss</button>
       </p>
-    </form>
+    </Form>
   );
 }
 

@@ -4,6 +4,7 @@ import type { Toolbox } from "../models/toolboxes.ts";
 import type { Wish, WishNow, WishState } from "../models/wishes.ts";
 import { BuildConsent, InputFields, ToolboxChoice } from "./deploy_form.tsx";
 import { Difference } from "./difference.tsx";
+import { Form, useMay } from "./form.tsx";
 import { TierField } from "./isolation.tsx";
 import { Allowances } from "./marketplace.tsx";
 import { PackageFacts } from "./package.tsx";
@@ -65,10 +66,10 @@ export function OpenWishes({ open, hasMore }: WishListProps) {
             </p>
             <div class="acts">
               {isOneClick && (
-                <form method="post" action={url(`/requests/${wish.id}/approve`)}>
+                <Form action={url(`/requests/${wish.id}/approve`)}>
                   <input type="hidden" name="version" value={wish.version} />
                   <button aria-label={`Approve: ${titleOf(wish)}`}>Approve</button>
-                </form>
+                </Form>
               )}
               <a
                 class="button quiet"
@@ -364,7 +365,7 @@ function Approve(props: WishProps) {
     );
   }
   return (
-    <form method="post" action={url(`/requests/${wish.id}/approve`)}>
+    <Form action={url(`/requests/${wish.id}/approve`)}>
       <Mistake>{props.mistake}</Mistake>
       {isDeploy && props.nothingFits && !props.mistake && (
         <p class="notice">
@@ -396,16 +397,18 @@ function Approve(props: WishProps) {
         </>
       )}
       <button>{isDeploy ? "Approve and deploy" : "Approve and connect"}</button>
-    </form>
+    </Form>
   );
 }
 
 function Reject({ wish, values, mistakes }: WishProps) {
   const url = useUrl();
+  const action = url(`/requests/${wish.id}/reject`);
+  if (!useMay()(action)) return null;
   return (
     <details class="confirm" open={mistakes.answer !== undefined}>
       <summary class="button quiet">Reject</summary>
-      <form method="post" action={url(`/requests/${wish.id}/reject`)}>
+      <Form action={action}>
         <Field
           name="answer"
           label="Why, for the agent"
@@ -415,7 +418,7 @@ function Reject({ wish, values, mistakes }: WishProps) {
           help="It may be left empty. The agent is told so, and does not get to ask for the same within a day."
         />
         <button class="danger">Reject</button>
-      </form>
+      </Form>
     </details>
   );
 }

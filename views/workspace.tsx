@@ -2,6 +2,7 @@ import type { Event } from "../models/events.ts";
 import type { Invitation } from "../models/invitations.ts";
 import type { Member } from "../models/members.ts";
 import type { Holdings, Workspace } from "../models/workspaces.ts";
+import { Form } from "./form.tsx";
 import { Confirm, Copy, count, Field, Time } from "./parts.tsx";
 import { reaches, ROLE_SAYS, ROLES } from "./role.ts";
 import { useUrl } from "./url.ts";
@@ -71,14 +72,14 @@ function Members({ workspace, me, members }: WorkspaceProps) {
               </span>
               {mayChange
                 ? (
-                  <form method="post" action={`${path}/role`} class="inline">
+                  <Form action={`${path}/role`} class="inline">
                     <select name="role" aria-label={`Role of ${called}`}>
                       {ROLES.filter((each) => reaches(workspace.role, each)).map((each) => (
                         <option value={each} selected={each === role}>{each}</option>
                       ))}
                     </select>
                     <button class="quiet" aria-label={`Save the role of ${called}`}>Save</button>
-                  </form>
+                  </Form>
                 )
                 : <span class="badge">{role}</span>}
               {mayChange && userId !== me && (
@@ -126,7 +127,7 @@ function Invitations({ workspace, invitations, newLink }: WorkspaceProps) {
           <Copy id="invitation-link" text={newLink} label="the invitation's link" />
         </div>
       )}
-      <form method="post" action={url("/workspace/invitations")} class="inline">
+      <Form action={url("/workspace/invitations")} class="inline">
         <div class="field">
           <label for="invitation-role">Role</label>
           <select id="invitation-role" name="role">
@@ -144,7 +145,7 @@ function Invitations({ workspace, invitations, newLink }: WorkspaceProps) {
           </select>
         </div>
         <button>Make a link</button>
-      </form>
+      </Form>
       {invitations.length === 0
         ? <p class="help">No invitation to {visibleText(workspace.name)} is open.</p>
         : (
@@ -178,7 +179,7 @@ function Name({ workspace, values, mistakes }: WorkspaceProps) {
   return (
     <section class="card" aria-labelledby="workspace-name">
       <h2 id="workspace-name">Name</h2>
-      <form method="post" action={url("/workspace/name")} class="inline">
+      <Form action={url("/workspace/name")} class="inline">
         <Field
           name="name"
           label="Name of the workspace"
@@ -187,7 +188,7 @@ function Name({ workspace, values, mistakes }: WorkspaceProps) {
           mistake={mistakes?.name}
         />
         <button>Rename</button>
-      </form>
+      </Form>
     </section>
   );
 }
@@ -200,7 +201,7 @@ function End(props: WorkspaceProps) {
   const isLastOwner = isOwner && members.filter(({ role }) => role === "owner").length === 1;
   const others = members.filter(({ userId }) => userId !== me);
   return (
-    <section class="card settings" aria-labelledby="workspace-end" data-anyone>
+    <section class="card settings" aria-labelledby="workspace-end">
       <h2 id="workspace-end">{isOwner ? "Leave, transfer, delete" : "Leave"}</h2>
       {isLastOwner
         ? (

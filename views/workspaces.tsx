@@ -1,4 +1,5 @@
 import type { Workspace } from "../models/workspaces.ts";
+import { Form } from "./form.tsx";
 import { count, Field } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -34,9 +35,9 @@ export function Workspaces(props: WorkspacesProps) {
                   {id === current
                     ? <a href={url("/workspace")}>Open now: members and settings</a>
                     : (
-                      <form method="post" action={url(`/workspaces/${id}/switch`)} class="inline">
+                      <Form action={url(`/workspaces/${id}/switch`)} class="inline">
                         <button class="quiet" aria-label={`Switch to ${name}`}>Switch</button>
-                      </form>
+                      </Form>
                     )}
                 </li>
               ))}
@@ -56,7 +57,7 @@ function NewWorkspace({ name, mistakes = {} }: Pick<WorkspacesProps, "name" | "m
       <p class="help">
         You own it. It begins with nothing: add a toolbox, which its servers run on.
       </p>
-      <form method="post" action={url("/workspaces")} class="inline">
+      <Form action={url("/workspaces")} class="inline">
         <Field
           name="name"
           label="Name"
@@ -66,7 +67,7 @@ function NewWorkspace({ name, mistakes = {} }: Pick<WorkspacesProps, "name" | "m
           placeholder="Research"
         />
         <button>Create</button>
-      </form>
+      </Form>
     </section>
   );
 }
@@ -85,9 +86,9 @@ export function NoWorkspace() {
         <p>
           <a href={url("/account")}>Your account</a>
         </p>
-        <form method="post" action={url("/sign-out")}>
+        <Form action={url("/sign-out")}>
           <button class="quiet">Sign out</button>
-        </form>
+        </Form>
       </section>
       <NewWorkspace />
     </>

@@ -76,7 +76,7 @@ export function openApi(baseUrl: URL, version: string): OpenApi {
         token: {
           type: "http",
           scheme: "bearer",
-          description: "A personal access token (mpt_…), made on the profile page. Scopes:\n\n" +
+          description: "A personal access token (mpt_…), made on your account's page. Scopes:\n\n" +
             Object.entries(SCOPES).map(([name, what]) => `- \`${name}\`: ${what}`).join("\n"),
         },
       },

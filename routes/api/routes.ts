@@ -46,7 +46,7 @@ export function apiRoutes(deps: Deps): Hono<ApiEnv> {
       throw new ApiProblem(
         "unauthenticated",
         token
-          ? "The token is not valid: it is unknown, revoked or expired. Make one on your profile page"
+          ? "The token is not valid: it is unknown, revoked or expired. Make one on your account's page"
           : "Send a personal access token: Authorization: Bearer mpt_…",
         { "www-authenticate": token ? 'Bearer error="invalid_token"' : "Bearer" },
       );

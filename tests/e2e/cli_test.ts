@@ -112,7 +112,7 @@ async function tokenFromProfile(url: string): Promise<string> {
   await signedIn.body?.cancel();
   const cookie = signedIn.headers.getSetCookie().map((each) => each.split(";")[0]).join("; ");
   const scopes = ["read", "servers:write", "tools:approve", "tools:call", "agents:write"];
-  const made = await post("/profile/tokens", [
+  const made = await post("/account/tokens", [
     ["name", "laptop"],
     ...scopes.map((scope): [string, string] => ["scope", scope]),
   ], cookie);

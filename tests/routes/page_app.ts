@@ -4,6 +4,7 @@ import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import type { User } from "../../models/db.ts";
 import { createLog } from "../../models/log.ts";
+import type { SendMail } from "../../models/mail.ts";
 import { openOutside } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { addMember, type openWorld, testKey } from "../models/databases.ts";
@@ -12,9 +13,16 @@ export const ORIGIN = "http://127.0.0.1:4680";
 
 type World = Awaited<ReturnType<typeof openWorld>>;
 
-/** The app with no way to a toolbox; to be closed before its world. */
-export async function openPageApp({ db, identity }: World) {
-  const log = createLog("text", () => {});
+/**
+ * The app with no way to a toolbox; to be closed before its world.
+ *
+ * @param own another address with its identity, or mail that is sent
+ */
+export async function openPageApp(
+  { db, identity }: Pick<World, "db" | "identity">,
+  own: { baseUrl?: string; sendMail?: SendMail; say?: (line: string) => void } = {},
+) {
+  const log = createLog("text", own.say ?? (() => {}));
   const calls = new CallRecorder(db, log), changes = new Changes(db);
   const app = await createApp({
     db,
@@ -27,7 +35,8 @@ export async function openPageApp({ db, identity }: World) {
     links: null,
     calls,
     log,
-    baseUrl: new URL(ORIGIN),
+    sendMail: own.sendMail,
+    baseUrl: new URL(own.baseUrl ?? ORIGIN),
     version: "0",
     isMigrated: () => Promise.resolve(true),
   });

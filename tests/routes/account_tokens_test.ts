@@ -5,7 +5,7 @@ import { openApi } from "./api/app.ts";
 const HOSTILE = `<script>alert(1)</script>"'`;
 
 Deno.test({
-  name: "the profile page and the API's page",
+  name: "the account's tokens and the API's page",
   sanitizeResources: false,
   sanitizeOps: false,
   async fn(t) {
@@ -29,25 +29,25 @@ Deno.test({
       return { status: response.status, html: await response.text() };
     };
     const make = (name: string, scopes: string[]) =>
-      post("/profile/tokens", [
+      post("/account/tokens", [
         ["name", name],
         ...scopes.map((s): [string, string] => ["scope", s]),
       ]);
 
     await t.step("has an empty state that says what to do", async () => {
-      assert.match(await api.page("/profile", cookie), /You have none yet. Make one below/);
+      assert.match(await api.page("/account/tokens", cookie), /You have none yet. Make one below/);
     });
 
     await t.step("makes a token that is shown once and works as far as its scopes go", async () => {
       const made = await make("laptop", ["read"]);
       assert.equal(made.status, 200);
       const token = /mpt_[A-Za-z0-9_-]{43}/.exec(made.html)![0];
-      const later = await api.page("/profile", cookie);
+      const later = await api.page("/account/tokens", cookie);
       assert.equal(later.includes(token), false);
       assert.match(later, /laptop/);
       assert.equal((await api.send(token, "GET", "/servers")).status, 200);
       assert.equal((await api.send(token, "POST", "/agents", { name: "x" })).status, 403);
-      assert.match(await api.page("/profile", cookie), /used <time/);
+      assert.match(await api.page("/account/tokens", cookie), /used <time/);
     });
 
     await t.step("a form that does not hold keeps what was typed", async () => {
@@ -68,10 +68,10 @@ Deno.test({
       const { html } = await make("theirs", ["read"]);
       const token = /mpt_[A-Za-z0-9_-]{43}/.exec(html)![0];
       const id = /tokens\/([0-9a-f-]{36})\/revoke/.exec(html)![1];
-      assert.equal((await api.page("/profile", another)).includes("theirs"), false);
-      assert.equal((await post(`/profile/tokens/${id}/revoke`, [], another)).status, 404);
+      assert.equal((await api.page("/account/tokens", another)).includes("theirs"), false);
+      assert.equal((await post(`/account/tokens/${id}/revoke`, [], another)).status, 404);
       assert.equal((await api.send(token, "GET", "/me")).status, 200);
-      assert.equal((await post(`/profile/tokens/${id}/revoke`, [])).status, 303);
+      assert.equal((await post(`/account/tokens/${id}/revoke`, [])).status, 303);
       assert.equal((await api.send(token, "GET", "/me")).status, 401);
     });
 

@@ -1,12 +1,12 @@
-import type { Person } from "../models/identity.ts";
 import type { PersonalToken, Scope } from "../models/personal_tokens.ts";
 import type { Workspace } from "../models/workspaces.ts";
+import { AccountPages } from "./account.tsx";
+import { Form } from "./form.tsx";
 import { Copy, Field } from "./parts.tsx";
 import { TokenRow } from "./token_row.tsx";
 import { useUrl } from "./url.ts";
 
-export interface ProfileProps {
-  person: Person;
+export interface AccountTokensProps {
   workspace: Workspace;
   tokens: PersonalToken[];
   /** What each scope lets a token do. */
@@ -19,24 +19,16 @@ export interface ProfileProps {
   mistakes?: Record<string, string>;
 }
 
-/** A person's own page. */
-export function Profile(props: ProfileProps) {
-  const { person, workspace } = props;
+/** A person's tokens for programs. */
+export function AccountTokens(props: AccountTokensProps) {
   return (
-    <>
-      <h1>Profile</h1>
-      <section class="card" aria-labelledby="you">
-        <h2 id="you">{person.name || person.email}</h2>
-        <p>
-          {person.email}, {workspace.role} of {workspace.name}
-        </p>
-      </section>
+    <AccountPages at="/account/tokens">
       <Tokens {...props} />
-    </>
+    </AccountPages>
   );
 }
 
-function Tokens({ workspace, tokens, newToken, baseUrl, ...form }: ProfileProps) {
+function Tokens({ workspace, tokens, newToken, baseUrl, ...form }: AccountTokensProps) {
   const url = useUrl();
   return (
     <section class="card" aria-labelledby="tokens">
@@ -65,7 +57,7 @@ function Tokens({ workspace, tokens, newToken, baseUrl, ...form }: ProfileProps)
         : (
           <ul class="rows">
             {tokens.map((token) => (
-              <TokenRow token={token} revoke={url(`/profile/tokens/${token.id}/revoke`)}>
+              <TokenRow token={token} revoke={url(`/account/tokens/${token.id}/revoke`)}>
                 {token.scopes.join(", ")};{" "}
               </TokenRow>
             ))}
@@ -86,13 +78,13 @@ const EXPIRIES = {
 
 function NewToken(
   { scopes, values = { name: "", scopes: ["read"], expiresInDays: "90" }, mistakes = {} }: Pick<
-    ProfileProps,
+    AccountTokensProps,
     "scopes" | "values" | "mistakes"
   >,
 ) {
   const url = useUrl();
   return (
-    <form method="post" action={url("/profile/tokens")}>
+    <Form action={url("/account/tokens")}>
       <h3>Make a token</h3>
       <Field
         name="name"
@@ -135,6 +127,6 @@ function NewToken(
         </select>
       </div>
       <button>Make the token</button>
-    </form>
+    </Form>
   );
 }

@@ -7,7 +7,7 @@ import {
   revokePersonalToken,
   SCOPES,
 } from "../models/personal_tokens.ts";
-import { Profile, type ProfileProps } from "../views/profile.tsx";
+import { AccountTokens, type AccountTokensProps } from "../views/account_tokens.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { goTo, page } from "./render.tsx";
 
@@ -16,11 +16,15 @@ const TokenForm = z.object({
   expiresInDays: z.enum(["7", "30", "90", "365", "never"]).default("90"),
 });
 
-/** A person's own page: their tokens for programs. */
-export function profileRoutes({ db, baseUrl }: Deps) {
+const PAGE = "/account/tokens";
+
+/** A person's tokens for programs, of one workspace. */
+export function accountTokenRoutes({ db, baseUrl }: Deps) {
   return new Hono<Env>()
-    .get("/profile", (c) => profilePage(c))
-    .post("/profile/tokens", async (c) => {
+    // Where they were once.
+    .get("/profile", (c) => goTo(c, PAGE))
+    .get(PAGE, (c) => tokensPage(c))
+    .post(PAGE, async (c) => {
       const { scope = [], ...form } = await c.req.parseBody({ all: true });
       const scopes = [scope].flat().filter((each) => typeof each === "string");
       const parsed = TokenForm.safeParse(form);
@@ -33,26 +37,26 @@ export function profileRoutes({ db, baseUrl }: Deps) {
           expiresInDays: expiresInDays === "never" ? null : Number(expiresInDays),
         });
         // In the answer to the form itself: a token never stands in an address.
-        return await profilePage(c, { newToken: token });
+        return await tokensPage(c, { newToken: token });
       } catch (error) {
         if (!(error instanceof Invalid)) throw error;
         const values = { name, scopes, expiresInDays };
-        return await profilePage(c, { values, mistakes: error.fields });
+        return await tokensPage(c, { values, mistakes: error.fields });
       }
     })
-    .post("/profile/tokens/:id/revoke", async (c) => {
+    .post("/account/tokens/:id/revoke", async (c) => {
       await revokePersonalToken(db, c.get("user"), c.req.param("id"));
-      return goTo(c, "/profile", "revoked");
+      return goTo(c, PAGE, "revoked");
     });
 
-  async function profilePage(
+  async function tokensPage(
     c: Context<Env>,
-    more: Pick<ProfileProps, "newToken" | "values" | "mistakes"> = {},
+    more: Pick<AccountTokensProps, "newToken" | "values" | "mistakes"> = {},
   ) {
     const person = c.get("user"), workspace = c.get("workspace");
     const tokens = await listPersonalTokens(db, person, workspace.id);
     const url = baseUrl.href.replace(/\/$/, "");
-    const props = { person, workspace, tokens, scopes: SCOPES, baseUrl: url, ...more };
-    return page(c, "Profile", <Profile {...props} />, more.mistakes ? 422 : 200);
+    const props = { workspace, tokens, scopes: SCOPES, baseUrl: url, ...more };
+    return page(c, "Access tokens", <AccountTokens {...props} />, more.mistakes ? 422 : 200);
   }
 }
