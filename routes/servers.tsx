@@ -5,6 +5,7 @@ import { getAuthorization } from "../models/authorizations.ts";
 import { askedInputs } from "../models/catalog_entries.ts";
 import { allowHost, disallowHost, dismissDenial, listDenials } from "../models/egress_denials.ts";
 import { callFigures } from "../models/calls.ts";
+import type { User } from "../models/db.ts";
 import { Conflict, Invalid, NotFound } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
 import { digestsBy } from "../models/image_digests.ts";
@@ -22,6 +23,14 @@ import {
   runServer,
   stopServer,
 } from "../models/servers.ts";
+import { readServerTrust } from "../models/trust.ts";
+import {
+  getUpdate,
+  listUpdates,
+  skipUpdate,
+  updateServer,
+  type UpdateStatus,
+} from "../models/updates.ts";
 import { listDefinitions } from "../models/definitions.ts";
 import { listTools } from "../models/tools.ts";
 import { ServerAccount } from "../views/authorization.tsx";
@@ -33,11 +42,14 @@ import {
   ServerLayers,
   ServerLog,
   ServerPage,
+  type ServerProps,
+  ServerTrust,
 } from "../views/server.tsx";
 import { Generations } from "../views/server_generations.tsx";
 import { NetworkNow } from "../views/server_network.tsx";
 import { LogPage } from "../views/server_log.tsx";
 import { ServerResources } from "../views/server_resources.tsx";
+import { ServerUpdate } from "../views/update.tsx";
 import { ServerVulnerabilities } from "../views/server_vulnerabilities.tsx";
 import { ServerList, Servers } from "../views/servers.tsx";
 import { DefinitionList } from "../views/definitions.tsx";
@@ -57,6 +69,11 @@ const Deployment = z.object({
   name: z.string().optional(),
 });
 
+/** What is typed there, live news must not take away. */
+function hasFields({ offer }: UpdateStatus): boolean {
+  return offer !== null && (offer.asks.length > 0 || offer.asksConsent !== null);
+}
+
 /** Servers: deploy, watch, change, stop, start, remove. */
 export function serverRoutes(deps: Deps) {
   const { db, secretsKey } = deps;
@@ -69,7 +86,7 @@ export function serverRoutes(deps: Deps) {
         page(
           c,
           "Servers",
-          <Servers servers={await listServers(db, c.get("user"), c.get("workspace").id)} />,
+          <Servers {...await serversOf(c.get("user"), c.get("workspace").id)} />,
         ),
     )
     .post("/servers", async (c) => {
@@ -92,7 +109,7 @@ export function serverRoutes(deps: Deps) {
       return live(c, deps, (change) => change.workspace === workspaceId, async () => [
         {
           target: "#servers",
-          content: <ServerList servers={await listServers(db, user, workspaceId)} />,
+          content: <ServerList {...await serversOf(user, workspaceId)} />,
         },
       ]);
     })
@@ -104,9 +121,14 @@ export function serverRoutes(deps: Deps) {
       return live(c, deps, concerns, async () => {
         try {
           const server = await getServer(db, user, id);
+          const update = await getUpdate(db, user, id), scans = await readScans(db, user, id);
           return [
             { target: "#server-head", content: <ServerHead server={server} /> },
             { target: "#layers", content: <ServerLayers server={server} /> },
+            ...(hasFields(update) ? [] : [{
+              target: "#update",
+              content: <ServerUpdate server={server} update={update} />,
+            }]),
             {
               target: "#account",
               content: (
@@ -134,8 +156,15 @@ export function serverRoutes(deps: Deps) {
             },
             {
               target: "#vulnerabilities",
+              content: <ServerVulnerabilities server={server} scans={scans} />,
+            },
+            {
+              target: "#trust",
               content: (
-                <ServerVulnerabilities server={server} scans={await readScans(db, user, id)} />
+                <ServerTrust
+                  server={server}
+                  trust={await readServerTrust(db, user, server, scans)}
+                />
               ),
             },
             {
@@ -216,6 +245,24 @@ export function serverRoutes(deps: Deps) {
       await rollBackServer(db, c.get("user"), c.req.param("id"), Number(generation) || 0);
       return goTo(c, `/servers/${c.req.param("id")}`, "saved");
     })
+    .post("/servers/:id/update", async (c) => {
+      const id = c.req.param("id"), { update = "", ...form } = await formOf(c);
+      try {
+        await updateServer(db, c.get("user"), id, { update, form }, secretsKey, digestOf);
+        return goTo(c, `/servers/${id}`, "updating");
+      } catch (error) {
+        if (!(error instanceof Invalid || error instanceof Conflict)) throw error;
+        const mistakes = error instanceof Invalid ? error.fields : {};
+        const updateAgain = { values: form, mistakes, mistake: error.message };
+        const [title, content] = await serverPage(c, id, { updateAgain });
+        return page(c, title, content, error instanceof Conflict ? 409 : 422);
+      }
+    })
+    .post("/servers/:id/update/skip", async (c) => {
+      const id = c.req.param("id"), { update } = await formOf(c);
+      await skipUpdate(db, c.get("user"), id, update || null);
+      return goTo(c, `/servers/${id}`, update ? "skipped" : "offered-again");
+    })
     .post("/servers/:id/hosts", async (c) => {
       const { host = "" } = await formOf(c);
       await allowHost(db, c.get("user"), c.req.param("id"), host.trim().toLowerCase());
@@ -247,6 +294,13 @@ export function serverRoutes(deps: Deps) {
       }
     });
 
+  async function serversOf(user: User, workspaceId: string) {
+    return {
+      servers: await listServers(db, user, workspaceId),
+      updates: await listUpdates(db, user, workspaceId),
+    };
+  }
+
   async function serverPage(
     c: Context<Env>,
     id: string,
@@ -254,10 +308,11 @@ export function serverRoutes(deps: Deps) {
       values?: Record<string, string>;
       mistakes?: Record<string, string>;
       mistake?: string;
+      updateAgain?: ServerProps["updateAgain"];
     } = {},
   ) {
     const user = c.get("user");
-    const server = await getServer(db, user, id);
+    const server = await getServer(db, user, id), scans = await readScans(db, user, id);
     const props = {
       server,
       tools: await listTools(db, user, id),
@@ -267,8 +322,10 @@ export function serverRoutes(deps: Deps) {
       denials: await listDenials(db, user, id),
       samples: await listSamples(db, user, id),
       figures: await callFigures(db, user, id),
-      scans: await readScans(db, user, id),
+      scans,
+      trust: await readServerTrust(db, user, server, scans),
       authorization: await getAuthorization(db, user, id),
+      update: await getUpdate(db, user, id),
       asked: askedInputs(server.config.entry),
       ...again,
     };

@@ -69,7 +69,7 @@ export function DeployForm(props: EntryProps) {
 }
 
 /** What a person agrees to, said plainly beside the box that says yes. */
-function BuildConsent({ code, isGiven, mistake }: {
+export function BuildConsent({ code, isGiven, mistake }: {
   code: BuildCode;
   isGiven: boolean;
   mistake?: string;

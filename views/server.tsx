@@ -9,6 +9,8 @@ import type { Scans } from "../models/scans.ts";
 import type { Generation, Server } from "../models/servers.ts";
 import type { Definition } from "../models/definitions.ts";
 import type { Tool } from "../models/tools.ts";
+import type { Trust } from "../models/trust.ts";
+import type { UpdateStatus } from "../models/updates.ts";
 import { ServerAccount } from "./authorization.tsx";
 import { DefinitionList } from "./definitions.tsx";
 import { InputFields } from "./deploy_form.tsx";
@@ -21,6 +23,8 @@ import { ServerResources } from "./server_resources.tsx";
 import { ServerVulnerabilities } from "./server_vulnerabilities.tsx";
 import { ToolList } from "./tools.tsx";
 import { TransportFacts, TransportFields } from "./transport.tsx";
+import { TrustPanel } from "./trust.tsx";
+import { ServerUpdate } from "./update.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
@@ -36,6 +40,14 @@ export interface ServerProps {
   figures: CallFigures;
   scans: Scans;
   authorization: Authorization | null;
+  update: UpdateStatus;
+  trust: Trust;
+  /** Of the update's form, when it did not hold. */
+  updateAgain?: {
+    values: Record<string, string>;
+    mistakes: Record<string, string>;
+    mistake: string;
+  };
   /** Of the configuration form, when it did not hold. */
   values?: Record<string, string>;
   mistakes?: Record<string, string>;
@@ -54,6 +66,7 @@ export function ServerPage(props: ServerProps) {
       <div hx-sse:connect={url(`/servers/${server.id}/live`)} hx-swap="none"></div>
       <ServerHead server={server} />
       <ServerLayers server={server} />
+      <ServerUpdate server={server} update={props.update} {...props.updateAgain} />
       <div class="columns wide-left">
         <div>
           <ToolList server={server} tools={props.tools} />
@@ -66,6 +79,7 @@ export function ServerPage(props: ServerProps) {
           <Configuration {...props} />
           <ServerNetwork server={server} denials={props.denials} />
           <ServerResources server={server} samples={props.samples} figures={props.figures} />
+          <ServerTrust server={server} trust={props.trust} />
           <ServerVulnerabilities server={server} scans={props.scans} />
           <Generations server={server} generations={props.generations} />
         </div>
@@ -338,6 +352,11 @@ export function ServerFacts({ server }: { server: Server }) {
       )}
     </dl>
   );
+}
+
+/** What is known of a server: its bill of materials is there with its image. */
+export function ServerTrust({ server, trust }: { server: Server; trust: Trust }) {
+  return <TrustPanel trust={trust} bomOf={server.imageDigest ? server.id : undefined} />;
 }
 
 /** In place of a server's page once its toolbox has removed it. */

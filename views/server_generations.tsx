@@ -24,6 +24,7 @@ export function Generations(
                   did not get ready, so the settings of {row.rolledBackTo} are back
                 </small>
               )} {!row.readyAt && <small>never ready</small>}
+              {row.failure && <Failure reason={row.failure} log={row.failureLog} />}
               <Changes changes={row.changes} />
               {row.generation < server.generation && !server.removedAt && (
                 <GoBack server={server} generation={row.generation} />
@@ -33,6 +34,21 @@ export function Generations(
         ))}
       </ol>
     </section>
+  );
+}
+
+/** Why something did not get ready, with the last that it wrote. */
+export function Failure({ reason, log }: { reason: string | null; log: string[] }) {
+  return (
+    <>
+      <p class="why">{visibleText(reason ?? "Its toolbox did not say why")}</p>
+      {log.length > 0 && (
+        <details>
+          <summary>What it wrote last</summary>
+          <pre class="log" tabindex={0}><code>{visibleText(log.join("\n"))}</code></pre>
+        </details>
+      )}
+    </>
   );
 }
 

@@ -1,9 +1,17 @@
 import type { Server } from "../models/servers.ts";
+import type { Offer } from "../models/updates.ts";
 import { packageTitle } from "./package.tsx";
 import { count, Empty, Status, Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
+import { visibleText } from "./visible_text.ts";
 
-export function Servers({ servers }: { servers: Server[] }) {
+export interface ServersProps {
+  servers: Server[];
+  /** By server: the newer version that it can be given. */
+  updates: Map<string, Offer>;
+}
+
+export function Servers(props: ServersProps) {
   const url = useUrl();
   return (
     <>
@@ -15,12 +23,12 @@ export function Servers({ servers }: { servers: Server[] }) {
         </p>
       </div>
       <div hx-sse:connect={url("/servers/live")} hx-swap="none"></div>
-      <ServerList servers={servers} />
+      <ServerList {...props} />
     </>
   );
 }
 
-export function ServerList({ servers }: { servers: Server[] }) {
+export function ServerList({ servers, updates }: ServersProps) {
   const url = useUrl();
   if (servers.length === 0) {
     return (
@@ -52,6 +60,7 @@ export function ServerList({ servers }: { servers: Server[] }) {
             <tr>
               <th scope="row">
                 <a href={url(`/servers/${server.id}`)}>{server.name}</a>
+                <UpdateBadge server={server} offer={updates.get(server.id)} />
               </th>
               <td>
                 <Status of={server.status} />
@@ -69,6 +78,19 @@ export function ServerList({ servers }: { servers: Server[] }) {
         </tbody>
       </table>
     </div>
+  );
+}
+
+function UpdateBadge({ server, offer }: { server: Server; offer: Offer | undefined }) {
+  const url = useUrl();
+  if (!offer) return null;
+  return (
+    <>
+      {" "}
+      <a class="badge" href={url(`/servers/${server.id}#update`)}>
+        {offer.kind === "revised" ? "revised entry" : `update to ${visibleText(offer.to)}`}
+      </a>
+    </>
   );
 }
 
