@@ -2,6 +2,7 @@ import { z } from "zod";
 import {
   askedInputs,
   buildCodeOf,
+  CATALOG_SORTS,
   findCatalogEntry,
   ListedEntry,
   searchCatalog,
@@ -22,6 +23,7 @@ const EntrySummary = ListedEntry.pick({
 }).extend({
   source: z.string(),
   obstacle: z.string().nullable().describe(OBSTACLE),
+  isVerified: z.boolean(),
 }).meta({ id: "CatalogEntrySummary" });
 export type EntrySummary = z.infer<typeof EntrySummary>;
 
@@ -50,6 +52,13 @@ const Entry = z.object({
 }).meta({ id: "CatalogEntryWithInputs" });
 export type EntryWithInputs = z.infer<typeof Entry>;
 
+const yesNo = (means: string) =>
+  z.boolean().optional().describe(`Only those of which it holds, or not: ${means}`);
+
+function word(asked: boolean | undefined): "" | "yes" | "no" {
+  return asked === undefined ? "" : asked ? "yes" : "no";
+}
+
 export const catalogOperations = [
   operation({
     name: "search_catalog",
@@ -63,22 +72,40 @@ export const catalogOperations = [
       ...paging,
       query: z.string().max(200).default(""),
       category: z.string().max(40).default(""),
+      runtime: z.string().max(20).default("").describe(
+        "npm, pypi, nuget, oci, source, remote or other",
+      ),
+      source: z.string().max(40).default("").describe("A source's slug, or builtin"),
+      needsSecret: yesNo("It cannot be deployed without a secret"),
+      usesNetwork: yesNo("It names hosts that it reaches, or runs elsewhere"),
+      deployable: yesNo("It can be deployed here"),
+      verified: yesNo(
+        "Named exactly by a catalog that checked whose it is, or got ready in this workspace as it is",
+      ),
+      sort: z.enum(CATALOG_SORTS).default("best"),
     }),
     output: partOf(EntrySummary).extend({
       total: z.int(),
       categories: z.array(z.object({ name: z.string(), count: z.int() })),
     }),
-    run: async ({ deps: { db }, bearer: { user } }, { limit, cursor, query, category }) => {
+    run: async ({ deps: { db }, bearer: { user, workspace } }, asked) => {
+      const { limit, cursor, needsSecret, usesNetwork, deployable, verified, ...words } = asked;
       const offset = placeIn(cursor, Int) ?? 0;
       const { rows, total, categories } = await searchCatalog(db, user, {
-        query,
-        category,
+        ...words,
+        secrets: word(needsSecret),
+        network: word(usesNetwork),
+        deployable: word(deployable),
+        verified: word(verified),
+        workspaceId: workspace.id,
         limit,
         offset,
       });
       const end = offset + rows.length;
       return {
-        items: rows.map(({ source, obstacle, entry }) => ({ ...entry, source, obstacle })),
+        items: rows.map(({ source, obstacle, isVerified, entry }) => (
+          { ...entry, source, obstacle, isVerified }
+        )),
         nextCursor: rows.length === limit && end < total ? cursorOf(end) : null,
         total,
         categories,

@@ -7,6 +7,7 @@ import { serverRecordOperations } from "./server_records.ts";
 import { serverOperations } from "./servers.ts";
 import { toolOperations } from "./tools.ts";
 import { toolboxOperations } from "./toolboxes.ts";
+import { updateOperations } from "./updates.ts";
 import { workspaceOperations } from "./workspace.ts";
 
 /** All that a program can do, in the order in which its page tells it. */
@@ -14,6 +15,7 @@ export const OPERATIONS: { section: string; operations: Operation[] }[] = [
   { section: "You", operations: meOperations },
   { section: "Catalog", operations: catalogOperations },
   { section: "Servers", operations: serverOperations },
+  { section: "Updates and trust", operations: updateOperations },
   { section: "Records of servers", operations: serverRecordOperations },
   { section: "Tools and approvals", operations: toolOperations },
   { section: "Agents", operations: agentOperations },

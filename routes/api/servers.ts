@@ -20,6 +20,7 @@ import {
   type Server,
   stopServer,
 } from "../../models/servers.ts";
+import { listUpdates } from "../../models/updates.ts";
 import { EntryShape } from "./catalog.ts";
 import { part } from "./cursor.ts";
 import { type Asked, Int, operation, paging, partOf } from "./operation.ts";
@@ -62,6 +63,11 @@ const ServerSummary = z.object({
   }),
   createdAt: z.iso.datetime(),
 }).meta({ id: "ServerSummary" });
+
+const ListedServer = ServerSummary.extend({
+  update: z.string().nullable().describe("The version of its entry that is offered, if one is"),
+}).meta({ id: "ListedServer" });
+export type ListedServer = z.infer<typeof ListedServer>;
 
 export const ServerShape = ServerSummary.extend({
   entry: EntryShape,
@@ -107,8 +113,8 @@ export type Generation = z.infer<typeof Generation>;
 
 export const serverId = { server: z.uuid().describe("A server's id") };
 
-const Value = z.union([z.string(), z.number(), z.boolean(), z.array(z.string())]);
-const inputs = (value: z.ZodType<z.infer<typeof Value> | null>) =>
+export const Value = z.union([z.string(), z.number(), z.boolean(), z.array(z.string())]);
+export const inputs = (value: z.ZodType<z.infer<typeof Value> | null>) =>
   z.record(z.string().max(200), value).default({}).describe(
     "By an input's field or name, as its catalog entry lists them; secrets too",
   );
@@ -137,15 +143,22 @@ export const serverOperations = [
       ...paging,
       slug: z.string().max(63).optional(),
       status: z.enum(STATUSES).optional(),
+      hasUpdate: z.boolean().optional().describe("Only those with a newer version, or without"),
     }),
-    output: partOf(ServerSummary),
-    run: async ({ deps: { db }, bearer }, { slug, status, ...paged }) => {
+    output: partOf(ListedServer),
+    run: async ({ deps: { db }, bearer }, { slug, status, hasUpdate, ...paged }) => {
       const servers = await listServers(db, bearer.user, bearer.workspace.id);
+      const updates = await listUpdates(db, bearer.user, bearer.workspace.id);
       return part(
         servers.filter((server) =>
           (slug === undefined || server.slug === slug) &&
-          (status === undefined || server.status === status)
-        ).map((server) => ({ ...server, package: server.config.entry.package })),
+          (status === undefined || server.status === status) &&
+          (hasUpdate === undefined || updates.has(server.id) === hasUpdate)
+        ).map((server) => ({
+          ...server,
+          package: server.config.entry.package,
+          update: updates.get(server.id)?.to ?? null,
+        })),
         paged,
       );
     },
@@ -159,7 +172,7 @@ export const serverOperations = [
     input: z.strictObject(serverId),
     output: ServerShape,
     versionOf: ({ generation }) => generation,
-    run: (asked, { server }) => read(asked, server),
+    run: (asked, { server }) => readServer(asked, server),
   }),
   operation({
     name: "deploy_server",
@@ -206,7 +219,7 @@ export const serverOperations = [
         secretsKey,
         digestsBy(outside),
       );
-      return await read(asked, made.serverId);
+      return await readServer(asked, made.serverId);
     },
   }),
   operation({
@@ -238,7 +251,7 @@ export const serverOperations = [
         { ...request, entry: remoteEntry(form) },
         secretsKey,
       );
-      return await read(asked, made.serverId);
+      return await readServer(asked, made.serverId);
     },
   }),
   operation({
@@ -268,7 +281,7 @@ export const serverOperations = [
         ...optionFields(options),
       };
       await reconfigureServer(db, user, id, { form, baseGeneration: generation }, secretsKey);
-      return await read(asked, id);
+      return await readServer(asked, id);
     },
   }),
   ...([
@@ -287,7 +300,7 @@ export const serverOperations = [
       versionOf: ({ generation }) => generation,
       run: async (asked, { server }) => {
         await change(asked.deps.db, asked.bearer.user, server);
-        return await read(asked, server);
+        return await readServer(asked, server);
       },
     })
   ),
@@ -330,12 +343,13 @@ export const serverOperations = [
     versionOf: ({ generation }) => generation,
     run: async (asked, { server, generation }) => {
       await rollBackServer(asked.deps.db, asked.bearer.user, server, generation);
-      return await read(asked, server);
+      return await readServer(asked, server);
     },
   }),
 ];
 
-async function read({ deps: { db }, bearer }: Asked, id: string) {
+/** A server as it is answered. */
+export async function readServer({ deps: { db }, bearer }: Asked, id: string) {
   return shown(await getServer(db, bearer.user, id));
 }
 
@@ -352,7 +366,7 @@ function shown({ config: { entry, values, secrets, options }, ...server }: Serve
 }
 
 /** The fields of a deploy form that inputs are given for. @throws {Invalid} naming unknown ones */
-function fieldsOf(asked: AskedInput[], given: Given): Record<string, string> {
+export function fieldsOf(asked: AskedInput[], given: Given): Record<string, string> {
   const fields: Record<string, string> = {};
   const mistakes: Record<string, string> = {};
   for (const [name, value] of Object.entries(given)) {
