@@ -88,7 +88,7 @@ export function controlsOf({ entry, options, openSecrets, sandbox }: Locked): Co
         ? null
         : sandbox === null
         ? "It is on the toolbox's own kernel"
-        : "As its toolbox has it: seen once it runs",
+        : "Whether it gets a kernel of its own is its toolbox's to say, and seen once it runs",
     },
   ];
   return controls.toSorted((a, b) => Number(a.loosened !== null) - Number(b.loosened !== null));

@@ -18,8 +18,8 @@ export interface Fact {
   means: string;
   /** `good`: it speaks for it. `caution`: a person should think. `unknown`: nobody here can tell. */
   bearing: "good" | "neutral" | "caution" | "unknown";
-  /** What it was read from. */
-  source: string;
+  /** What it was read from; null: nothing was asked. */
+  source: string | null;
 }
 
 export interface Trust {
@@ -264,9 +264,9 @@ function nameFact(origin: Known["origin"]): Fact {
   }
   return {
     name,
-    value: `As ${origin.sourceName} says`,
+    value: origin.kind === "written" ? "As an admin wrote it here" : `As ${origin.sourceName} says`,
     means: origin.kind === "written"
-      ? "An admin of this workspace wrote the entry by hand."
+      ? "Whoever wrote the entry by hand says whose package it is."
       : "Nobody here checked that the package is of whom it says it is of.",
     bearing: "unknown",
     source: origin.sourceName,
@@ -308,7 +308,7 @@ function provenanceFacts({ package: { registry } }: ListedEntry): Fact[] {
       ? "Signatures and attestations of images are not looked at."
       : "Whether its registry has an attestation of where the package was built is not asked.",
     bearing: "unknown",
-    source: "nothing here",
+    source: null,
   }];
 }
 

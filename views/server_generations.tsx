@@ -45,7 +45,7 @@ export function Failure({ reason, log }: { reason: string | null; log: string[] 
       {log.length > 0 && (
         <details>
           <summary>What it wrote last</summary>
-          <pre class="log" tabindex={0}><code>{visibleText(log.join("\n"))}</code></pre>
+          <pre class="log" tabindex={0} data-follow><code>{visibleText(log.join("\n"))}</code></pre>
         </details>
       )}
     </>

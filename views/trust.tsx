@@ -36,7 +36,7 @@ export function TrustPanel({ trust, bomOf }: {
               </h3>
               <p class="value">{visibleText(value)}</p>
               <p class="help">
-                {visibleText(means)} <span class="from">From {visibleText(source)}.</span>
+                {visibleText(means)} {source !== null && `From ${visibleText(source)}.`}
               </p>
             </div>
           </li>

@@ -73,6 +73,11 @@ function OfferForm(
       <form method="post" action={path}>
         <Mistake>{mistake}</Mistake>
         <input type="hidden" name="update" value={offer.id} />
+        {isAnothers(offer) && offer.asks.some(({ input }) => input.isSecret) && (
+          <p class="help">
+            Secrets are asked for again, since they would go to somebody else than before.
+          </p>
+        )}
         <InputFields
           asked={offer.asks}
           values={values ?? offer.values}
@@ -86,7 +91,13 @@ function OfferForm(
             mistake={mistakes["consent.build"]}
           />
         )}
-        <button>{offer.kind === "revised" ? "Take it over" : `Update to ${offer.to}`}</button>
+        <button>
+          {update.failed?.version === offer.to
+            ? "Try it again"
+            : offer.kind === "revised"
+            ? "Take it over"
+            : `Update to ${visibleText(offer.to)}`}
+        </button>
       </form>
       <form method="post" action={`${path}/skip`} class="inline">
         <input type="hidden" name="update" value={offer.id} />
@@ -103,6 +114,10 @@ function OfferForm(
       </p>
     </>
   );
+}
+
+function isAnothers({ changes }: Offer): boolean {
+  return changes.some(({ about, widens }) => about === "package" && widens);
 }
 
 function OfferInWords({ offer }: { offer: Offer }) {
@@ -167,12 +182,15 @@ export function OfferChanges({ offer: { changes, namesTools } }: { offer: Offer 
   );
 }
 
-function ChangeLine({ change: { name, before, after, widens } }: { change: EntryChange }) {
+function ChangeLine({ change: { about, name, before, after, widens } }: { change: EntryChange }) {
   return (
     <li>
       {visibleText(name)}: {before !== null && <del>{visibleText(before)}</del>}{" "}
-      {after !== null && <ins>{visibleText(after)}</ins>}{" "}
-      {widens && <span class="badge warn">more than before</span>}
+      {after !== null && <ins>{visibleText(after)}</ins>} {widens && (
+        <span class="badge warn">
+          {about === "package" ? "check whose it is" : "more than before"}
+        </span>
+      )}
     </li>
   );
 }

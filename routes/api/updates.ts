@@ -64,7 +64,7 @@ const TrustShape = z.object({
     value: z.string(),
     means: z.string(),
     bearing: z.enum(["good", "neutral", "caution", "unknown"]),
-    source: z.string().describe("What it was read from"),
+    source: z.string().nullable().describe("What it was read from; null: nothing was asked"),
   })),
   controls: z.array(z.object({
     name: z.string(),

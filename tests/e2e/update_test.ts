@@ -102,7 +102,7 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
     await page.goto(`${app.url}/marketplace?q=everything+of+ours`);
     await page.getByRole("link", { name: "Everything of ours" }).click();
     await page.locator("#trust", { hasText: `Exactly ${PACKAGE} ${FIRST}` }).waitFor();
-    await page.locator("#trust", { hasText: "An admin of this workspace wrote" }).waitFor();
+    await page.locator("#trust", { hasText: "As an admin wrote it here" }).waitFor();
     assert.equal(await page.locator("#trust .badge.good").count(), 0, "it is not verified");
     await photograph(page, "entry-trust");
     await page.getByRole("button", { name: "Deploy" }).click();
