@@ -11,11 +11,16 @@ export const catalogCommands: Command[] = [
     arguments: ["[word…]"],
     options: {
       category: { value: "NAME", help: "Only of this category" },
+      verified: { help: "Only those whose package was checked, or that ran here" },
       limit: { value: "N", help: "How many; else 50" },
     },
     async run(line) {
-      const { client, output, args, value } = line;
-      const query = { query: args.join(" "), category: value("category") };
+      const { client, output, args, value, flag } = line;
+      const query = {
+        query: args.join(" "),
+        category: value("category"),
+        isVerified: flag("verified") ? "true" : undefined,
+      };
       const found = await client.list<EntrySummary>(
         "/catalog",
         query,

@@ -1,6 +1,12 @@
 import type { EventShape } from "../routes/api/server_records.ts";
 import type { EntryWithInputs } from "../routes/api/catalog.ts";
-import type { Generation, ServerShape, ServerSummary } from "../routes/api/servers.ts";
+import type {
+  Generation,
+  ListedServer,
+  ServerShape,
+  ServerSummary,
+} from "../routes/api/servers.ts";
+import type { UpdateShape } from "../routes/api/updates.ts";
 import { type Client, Exit } from "./client.ts";
 import { type Command, type Line, numberIn, pairsIn, UsageError } from "./command.ts";
 import { serverId, toolboxId } from "./find.ts";
@@ -34,15 +40,17 @@ export const serverCommands: Command[] = [
         value: "WHY",
         help: "Only those that need you: any, or definitions, denials, crash_loop",
       },
+      updates: { help: "Only those whose catalog entry has a newer version" },
     },
-    async run({ client, output, value }) {
+    async run({ client, output, value, flag }) {
       const toolbox = value("toolbox");
-      const servers = await client.list<ServerSummary>("/servers", {
+      const servers = await client.list<ListedServer>("/servers", {
         search: value("search"),
         status: value("status"),
         toolbox: toolbox && await toolboxId(client, toolbox),
         kind: value("kind"),
         needs: value("needs"),
+        hasUpdate: flag("updates") ? "true" : undefined,
       });
       output.list(
         servers,
@@ -54,8 +62,11 @@ export const serverCommands: Command[] = [
           name: ({ name }) => name,
           id: ({ id }) => id,
           needs: ({ needs }) => needs.join(", "),
+          update: ({ update }) => update ?? "",
         },
-        "There is no server. Find one with `catalog search`, and deploy it with `servers deploy`.",
+        flag("updates")
+          ? "Every server has what its catalog has."
+          : "There is no server. Find one with `catalog search`, and deploy it with `servers deploy`.",
       );
     },
   },
@@ -136,6 +147,48 @@ export const serverCommands: Command[] = [
       const body = { generation, inputs, options: optionsIn(line) };
       const made = await client.patch<ServerShape>(`/servers/${id}`, body);
       return await settled(line, made, `${made.slug} is of generation ${made.generation}`, output);
+    },
+  },
+  {
+    words: "servers update",
+    summary: "Give a server the newer version of its catalog entry",
+    arguments: ["<server>"],
+    options: {
+      check: { help: "Only say what it would change" },
+      skip: { help: "Offer this version no more" },
+      yes: { help: "Without being asked" },
+      set: SETTINGS.set,
+      secret: SETTINGS.secret,
+      "agree-to-build-code": { help: "Its install scripts or Dockerfile may run at its build" },
+      wait: SETTINGS.wait,
+    },
+    details: "If it does not get ready, the settings of before come back by themselves.",
+    async run(line) {
+      const { client, output, args: [name], flag } = line;
+      const id = await serverId(client, name), path = `/servers/${id}/update`;
+      const status = await client.get<UpdateShape>(path);
+      const { offer } = status;
+      if (!offer || flag("check")) {
+        output.text(status, `${offer ? inWords(offer) : NOTHING_NEWER[status.state]}\n`);
+        return;
+      }
+      if (flag("skip")) {
+        const skipped = await client.post<UpdateShape>(`${path}/skip`, { update: offer.id });
+        output.done(skipped, `${offer.to} of ${name} is skipped`);
+        return;
+      }
+      confirm(flag("yes"), inWords(offer));
+      const made = await client.post<ServerShape>(path, {
+        update: offer.id,
+        inputs: await inputsIn(line, offer.asks.map((ask) => ({ ...ask, isRequired: true }))),
+        agreesToBuildCode: flag("agree-to-build-code"),
+      });
+      const code = await settled(line, made, `${made.slug} is updated to ${offer.to}`, output);
+      if (!flag("wait")) return code;
+      const { failed } = await client.get<UpdateShape>(path);
+      if (!failed) return code;
+      output.tell(`It did not get ready, so the settings of before are back: ${failed.reason}`);
+      return Exit.failed;
     },
   },
   ...([
@@ -248,6 +301,27 @@ export const serverCommands: Command[] = [
   },
 ];
 
+/** Said where there is no offer. */
+const NOTHING_NEWER: Record<UpdateShape["state"], string> = {
+  uncatalogued: "What it was deployed from is in no catalog",
+  current: "It has what its catalog has",
+  older: "Its catalog has an older version than it",
+  listed_only: "Its catalog has another version, which cannot be deployed here",
+  available: "",
+  skipped: "",
+};
+
+/** What an update changes, a line each. */
+function inWords({ from, to, changes, asksConsent }: NonNullable<UpdateShape["offer"]>): string {
+  const lines = changes.map(({ name, before, after, widens }) =>
+    `  ${name}: ${[before, after].filter((side) => side !== null).join(" -> ")}${
+      before !== null && after === null ? " (gone)" : ""
+    }${widens ? " (more than before)" : ""}`
+  );
+  if (asksConsent) lines.push("  Say --agree-to-build-code: code of its own runs at its build");
+  return [`From ${from || "an earlier version"} to ${to}:`, ...lines].join("\n");
+}
+
 /** What came since: of a log whose beginning was dropped, what stands behind its last known lines. */
 export function addedTo(before: string, after: string): string {
   if (after.startsWith(before)) return after.slice(before.length);
@@ -259,7 +333,10 @@ export function addedTo(before: string, after: string): string {
 /** Inputs of `--set` and `--secret`; of the entry's own secrets that are needed, those too. */
 async function inputsIn(
   line: Line,
-  asked: EntryWithInputs["inputs"],
+  asked: Pick<
+    EntryWithInputs["inputs"][number],
+    "name" | "field" | "label" | "isRequired" | "isSecret"
+  >[],
 ): Promise<Record<string, string>> {
   const given = pairsIn(line, "set");
   for (const name of line.values("secret")) given[name] = await secret(name);

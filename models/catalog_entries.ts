@@ -128,6 +128,11 @@ export interface CatalogRow {
   tools: NamedTool[];
   publishedAt: Date | null;
   updatedAt: Date;
+  /**
+   * It can be deployed, and either what runs is named exactly by a catalog that checked whose package it
+   * is (the built-in one, the official registry), or that very package got ready in this workspace.
+   */
+  isVerified: boolean;
 }
 
 /** An input that the deploy form asks, with the name of its form field. */
@@ -211,6 +216,8 @@ export interface CatalogFilters {
   secrets: "" | "yes" | "no";
   network: "" | "yes" | "no";
   deployable: "" | "yes" | "no";
+  /** {@link CatalogRow.isVerified} */
+  verified: "" | "yes" | "no";
 }
 
 export const CATALOG_SORTS = ["best", "title", "updated"] as const;
@@ -257,7 +264,7 @@ export async function searchCatalog(
           ${withoutNul(filters.category)}, ${withoutNul(filters.runtime)}, ${
         withoutNul(filters.source)
       }, ${truth(filters.secrets)}, ${truth(filters.network)}, ${truth(filters.deployable)},
-          ${sort}, ${limit}, ${offset}) as found`;
+          ${truth(filters.verified)}, ${sort}, ${limit}, ${offset}) as found`;
       return { ids: found.ids, groups: found.groups.map(groupOf) };
     };
     let { groups, ids } = await find(words);
@@ -269,7 +276,7 @@ export async function searchCatalog(
     const rows = ids.length === 0
       ? []
       : await sql<(Omit<CatalogRow, "entry"> & { entry: unknown })[]>`
-      select ${columns(sql)} from catalog_entries where id = any (${ids}::uuid[])`;
+      select ${columns(sql, workspaceId)} from catalog_entries where id = any (${ids}::uuid[])`;
     const byId = new Map(rows.map((row) => [row.id, row]));
     const facets = facetsOf(groups, filters);
     return {
@@ -306,6 +313,7 @@ const NO_FILTERS: CatalogFilters = {
   secrets: "",
   network: "",
   deployable: "",
+  verified: "",
 };
 
 function truth(asked: "" | "yes" | "no"): boolean | null {
@@ -316,8 +324,8 @@ function truth(asked: "" | "yes" | "no"): boolean | null {
 type Group = Record<Exclude<keyof CatalogFilters, "query">, string> & { count: number };
 
 type Counted =
-  & Omit<Group, "secrets" | "network" | "deployable">
-  & Record<"secrets" | "network" | "deployable", boolean>;
+  & Omit<Group, "secrets" | "network" | "deployable" | "verified">
+  & Record<"secrets" | "network" | "deployable" | "verified", boolean>;
 
 function groupOf(counted: Counted): Group {
   const word = (is: boolean) => is ? "yes" : "no";
@@ -326,10 +334,19 @@ function groupOf(counted: Counted): Group {
     secrets: word(counted.secrets),
     network: word(counted.network),
     deployable: word(counted.deployable),
+    verified: word(counted.verified),
   };
 }
 
-const FACETS = ["category", "runtime", "source", "secrets", "network", "deployable"] as const;
+const FACETS = [
+  "category",
+  "runtime",
+  "source",
+  "secrets",
+  "network",
+  "deployable",
+  "verified",
+] as const;
 
 function totalOf(groups: Group[], filters: CatalogFilters): number {
   return groups.filter((group) => FACETS.every((name) => isChosen(group, filters, name)))
@@ -374,22 +391,49 @@ export async function readCatalogEntry(
   workspaceId?: string,
 ): Promise<CatalogRow> {
   const [row] = await sql<(Omit<CatalogRow, "entry"> & { entry: unknown })[]>`
-    select ${columns(sql)} from catalog_entries where slug = ${withoutNul(slug)}
+    select ${columns(sql, workspaceId)} from catalog_entries where slug = ${withoutNul(slug)}
       and ${workspaceId ? sql`(workspace_id is null or workspace_id = ${workspaceId})` : sql`true`}
     order by workspace_id nulls first limit 1`;
   if (!row) throw new NotFound("The marketplace has no such entry");
   return readRow(row);
 }
 
-function columns(sql: Sql) {
+function columns(sql: Sql, workspaceId?: string) {
   return sql`id, source, source_id as "sourceId", entry, coalesce(version, entry #>> '{package,version}', '') as version,
     obstacle, notes, tools, published_at as "publishedAt", updated_at as "updatedAt",
-    coalesce((select s.name from catalog_sources s where s.id = source_id), 'Built in') as "sourceName"`;
+    coalesce((select s.name from catalog_sources s where s.id = source_id), 'Built in') as "sourceName",
+    -- As mooring.search_catalog has it.
+    deployable and (is_pinned and (source_id is null or exists (
+        select from catalog_sources s where s.id = source_id and mooring.is_official_registry(s.kind, s.url)))
+      or exists (select from catalog_proofs p where p.entry_id = catalog_entries.id
+        and p.package = entry -> 'package' and ${
+    workspaceId ? sql`p.workspace_id = ${workspaceId}` : sql`true`
+  })) as "isVerified"`;
 }
 
 function readRow(row: Omit<CatalogRow, "entry"> & { entry: unknown }): CatalogRow {
   return { ...row, entry: ListedEntry.parse(row.entry) };
 }
+
+/** An entry's row as JSON carries it, for other models. */
+export function readEntryRow(
+  row: Omit<StoredRow, "publishedAt" | "updatedAt"> & {
+    publishedAt: string | null;
+    updatedAt: string;
+  },
+): Omit<CatalogRow, "sourceName" | "notes" | "isVerified"> {
+  const { publishedAt, updatedAt } = row;
+  return {
+    ...row,
+    entry: ListedEntry.parse(row.entry),
+    publishedAt: publishedAt === null ? null : new Date(publishedAt),
+    updatedAt: new Date(updatedAt),
+  };
+}
+
+type StoredRow = Omit<CatalogRow, "entry" | "sourceName" | "notes" | "isVerified"> & {
+  entry: unknown;
+};
 
 /**
  * Makes the built-in catalog equal to the given entries.

@@ -1,15 +1,49 @@
 /** What is deployed of what the marketplace lists: with the digest of a tag, and the URL that was filled in. */
+import { z } from "zod";
 import {
   askedInputs,
   CatalogEntry,
   type CatalogRow,
   readCatalogEntry,
-  type TaggedImage,
+  TaggedImage,
 } from "./catalog_entries.ts";
 import type { Database, User } from "./db.ts";
 import { Invalid, NotFound } from "./errors.ts";
 import type { DigestOf } from "./image_digests.ts";
 import { fillTemplate, readForm } from "./server_form.ts";
+
+/** How the catalog had an entry when a generation was made of it: what a newer one is told by. */
+export const Origin = z.object({
+  version: z.string(),
+  publishedAt: z.iso.datetime().nullable(),
+  /** Since when it stood in the catalog so. */
+  updatedAt: z.iso.datetime(),
+  /** By which it names the image; the generation has the digest. */
+  tag: TaggedImage.shape.tag.optional(),
+  /** What was given for its URL, by form field. */
+  url: z.record(z.string(), z.string()).default({}),
+});
+export type Origin = z.infer<typeof Origin>;
+
+/** @param form what its URL is filled in from */
+export function originOf(
+  { entry, version, publishedAt, updatedAt }: Pick<
+    CatalogRow,
+    "entry" | "version" | "publishedAt" | "updatedAt"
+  >,
+  form: Record<string, string>,
+): Origin {
+  const ofUrl = Object.keys(entry.urlVariables ?? {}).map((name) => `url.${name}`);
+  return {
+    version,
+    publishedAt: publishedAt?.toISOString() ?? null,
+    updatedAt: updatedAt.toISOString(),
+    ...(entry.package.registry === "image" && { tag: entry.package.tag }),
+    url: Object.fromEntries(
+      ofUrl.filter((field) => form[field]).map((field) => [field, form[field]]),
+    ),
+  };
+}
 
 /**
  * The digest of an entry's image, where its catalog names a tag; else null. It asks a registry, so it is

@@ -10,13 +10,15 @@ export interface Change {
   after: string | null;
 }
 
-const INSTANCES = {
+/** Whose an instance is, in words. */
+export const INSTANCES = {
   shared: "one for all",
   agent: "one for each agent",
   session: "one for each session",
 };
 
-function spokenOn(transport: Transport): string {
+/** How a server speaks, in words. */
+export function spokenOn(transport: Transport): string {
   if (transport.type === "stdio") return "standard input and output";
   const { type, port, path } = transport;
   return `${type === "sse" ? "HTTP+SSE" : "Streamable HTTP"} at port ${port}, path ${path}`;
@@ -49,7 +51,10 @@ export function changesBetween(before: ServerConfig, after: ServerConfig): Chang
   }
   const options = (config: ServerConfig) => {
     const { hosts, memoryMiB, instances, idleStopS, tier, transport, restart } = config.options;
+    const { network, volumes } = config.entry;
     return {
+      "Hosts of its entry": network.hosts.join(", ") || null,
+      "Volumes": volumes.map(({ path }) => path).join(", ") || null,
       "Hosts allowed beside its entry's": hosts.join(", ") || null,
       "Memory": `${memoryMiB ?? config.entry.memoryMiB} MiB`,
       "Instances": INSTANCES[instances ?? config.entry.instances],

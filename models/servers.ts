@@ -16,7 +16,7 @@ import { buildCodeOf, CatalogEntry, hashOfEntry, readCatalogEntry } from "./cata
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
 import { recordEvent } from "./events.ts";
-import { digestFor, exactEntry } from "./exact_entry.ts";
+import { digestFor, exactEntry, Origin, originOf } from "./exact_entry.ts";
 import type { DigestOf } from "./image_digests.ts";
 import { sealSecret, type SecretsKey } from "./secrets.ts";
 import { type Change, changesBetween } from "./server_changes.ts";
@@ -50,6 +50,8 @@ export const ServerConfig = z.object({
   /** The ids of its secrets, by name: another value is another secret, and this one stays. */
   secrets: z.record(z.string(), z.uuid()).default({}),
   options: ServerOptions.prefault({}),
+  /** Null: of no catalog's, or made before this was kept. */
+  origin: Origin.nullable().default(null),
 });
 export type ServerConfig = z.infer<typeof ServerConfig>;
 
@@ -158,7 +160,8 @@ export async function deployServer(
     if (request.entryHash && await hashOfEntry(row.entry) !== request.entryHash) {
       throw new Conflict("The catalog's entry was changed since you read it: read it again");
     }
-    return { id: row.id, entry: exactEntry(row, request.form, digest) };
+    const entry = exactEntry(row, request.form, digest);
+    return { id: row.id, entry, origin: originOf(row, request.form) };
   };
   return await deploy(db, user, request, entryOf, secretsKey);
 }
@@ -173,7 +176,7 @@ export async function deployEntry(
   request: Deployment & { entry: CatalogEntry },
   secretsKey: SecretsKey,
 ): Promise<{ serverId: string; created: boolean }> {
-  const entry = { id: null, entry: request.entry };
+  const entry = { id: null, entry: request.entry, origin: null };
   return await deploy(db, user, request, () => Promise.resolve(entry), secretsKey);
 }
 
@@ -204,7 +207,9 @@ async function deploy(
   db: Database,
   user: User,
   request: Deployment,
-  entryOf: (sql: Sql) => Promise<{ id: string | null; entry: CatalogEntry }>,
+  entryOf: (
+    sql: Sql,
+  ) => Promise<{ id: string | null; entry: CatalogEntry; origin: Origin | null }>,
   secretsKey: SecretsKey,
 ): Promise<{ serverId: string; created: boolean }> {
   try {
@@ -214,7 +219,7 @@ async function deploy(
       const made = await serverOfKey(sql, request);
       if (made) return made;
 
-      const { id: entryId, entry } = await entryOf(sql);
+      const { id: entryId, entry, origin } = await entryOf(sql);
       const options = readOptions(request.form, {
         entry,
         options: request.options ?? ServerOptions.parse({}),
@@ -253,6 +258,7 @@ async function deploy(
         values,
         secrets: await writeSecrets(sql, server, secrets, secretsKey),
         options,
+        origin,
       };
       await writeGeneration(sql, user, server, 1, config);
       if (request.awaitsSignIn) {
@@ -308,7 +314,7 @@ async function readSame(
 }
 
 /** What the person who deployed agreed to, in the event that bears their name. */
-const CONSENTED = {
+export const CONSENTED = {
   "none": "",
   "install-scripts": ", agreeing to its packages' install scripts",
   "dockerfile": ", agreeing to what its Dockerfile runs",
@@ -339,7 +345,7 @@ export async function reconfigureServer(
     const { values, secrets } = readForm(entry, change.form, Object.keys(kept));
     const options = readOptions(change.form, server.config);
     await mustBeRunnable(sql, server, { entry, options });
-    const config: ServerConfig = { entry, values, secrets: kept, options };
+    const config: ServerConfig = { ...server.config, values, secrets: kept, options };
     // Canonical: jsonb gives keys back in an order of its own.
     const isSame = Object.keys(secrets).length === 0 && server.running &&
       canonicalize(config) === canonicalize(server.config);
@@ -430,6 +436,9 @@ export interface Generation {
   readyAt: Date | null;
   /** Made by the app: whose settings it has. */
   rolledBackTo: number | null;
+  /** Why it was gone back from, and what it wrote last. */
+  failure: string | null;
+  failureLog: string[];
   /** From the generation before. */
   changes: Change[];
 }
@@ -445,7 +454,8 @@ export async function listGenerations(
     (sql) =>
       sql<(Omit<Generation, "config" | "changes"> & { config: unknown })[]>`
       select g.generation, g.created_at as "createdAt", g.config, g.ready_at as "readyAt",
-        g.rolled_back_to as "rolledBackTo", coalesce(nullif(p.name, ''), p.email) as "createdByName"
+        g.rolled_back_to as "rolledBackTo", g.failure, coalesce(g.failure_log, '[]') as "failureLog",
+        coalesce(nullif(p.name, ''), p.email) as "createdByName"
       from server_generations g left join profiles p on p.user_id = g.created_by
       where g.server_id = ${serverId} order by g.generation desc limit 50`,
   );
@@ -508,7 +518,7 @@ async function placeFor(
 }
 
 /** That a server's toolbox can run it: better told in the form than by a generation that fails. */
-async function mustBeRunnable(
+export async function mustBeRunnable(
   sql: Sql,
   server: Server,
   config: Pick<ServerConfig, "entry" | "options">,
@@ -609,8 +619,8 @@ async function writeGeneration(
 /** How many generations back a secret's value is kept for. */
 const SECRETS_KEPT_GENERATIONS = 20;
 
-/** @returns the ids of the new secrets, by name */
-async function writeSecrets(
+/** For models of servers. @returns the ids of the new secrets, by name */
+export async function writeSecrets(
   sql: Sql,
   server: { id: string; workspaceId: string },
   secrets: Record<string, string>,

@@ -271,9 +271,10 @@ export async function desiredOf(
     servers: await Promise.all(servers.map(async (row): Promise<ServerSpec> => {
       const config = ServerConfig.parse(row.config);
       const secrets: Record<string, string> = {};
-      const used = new Set(Object.values(config.secrets));
-      for (const secret of sealed.filter(({ id }) => used.has(id))) {
-        secrets[secret.name] = await openSecret(secretsKey, secret.id, unpacked(secret));
+      // By the names that the generation has for them: an update may ask for a value by another one.
+      for (const [name, id] of Object.entries(config.secrets)) {
+        const secret = sealed.find((each) => each.id === id);
+        if (secret) secrets[name] = await openSecret(secretsKey, id, unpacked(secret));
       }
       const { authorization } = row;
       const headers = authorization && authorization.state === "signed_in"

@@ -2,6 +2,8 @@ import type { Context } from "hono";
 import { askedInputs, buildCodeOf, findCatalogEntry } from "../models/catalog_entries.ts";
 import { listVersions } from "../models/catalog_sources.ts";
 import type { Invalid } from "../models/errors.ts";
+import { readEntryTrust } from "../models/trust.ts";
+import { listDeployed } from "../models/updates.ts";
 import { listToolboxes } from "../models/toolboxes.ts";
 import { Entry } from "../views/marketplace.tsx";
 import type { Deps, Env } from "./deps.ts";
@@ -30,6 +32,8 @@ export async function entryPage(
       row={row}
       entry={entry}
       versions={row.sourceId === null ? [] : await listVersions(db, user, row.id)}
+      trust={await readEntryTrust(db, user, workspaceId, row)}
+      deployed={await listDeployed(db, user, workspaceId, row.id)}
       asked={askedInputs(entry)}
       buildCode={buildCodeOf(entry)}
       {...placing(toolboxes, entry, form && { label: form.label, tier: form["option.tier"] })}

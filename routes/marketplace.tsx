@@ -23,6 +23,7 @@ const Query = z.object({
   secrets: yesNo,
   network: yesNo,
   deployable: yesNo,
+  verified: yesNo,
   sort: z.enum(CATALOG_SORTS).catch("best"),
   page: z.coerce.number().int().min(1).max(100_000).catch(1),
 }).transform(({ q, ...asked }) => ({ query: q, ...asked }));

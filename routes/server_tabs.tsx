@@ -10,8 +10,11 @@ import { Conflict, Invalid, NotFound } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
 import { listSamples } from "../models/samples.ts";
 import { readScans } from "../models/scans.ts";
+import { digestsBy } from "../models/image_digests.ts";
 import { getServer, listGenerations, reconfigureServer, type Server } from "../models/servers.ts";
 import { listTools } from "../models/tools.ts";
+import { readServerTrust } from "../models/trust.ts";
+import { getUpdate, skipUpdate, updateServer, type UpdateStatus } from "../models/updates.ts";
 import { ServerAccount } from "../views/authorization.tsx";
 import { DefinitionList } from "../views/definitions.tsx";
 import {
@@ -29,11 +32,18 @@ import { EventsTab, ServerEvents } from "../views/server_events.tsx";
 import { Generations } from "../views/server_generations.tsx";
 import { LogTab, ServerLog } from "../views/server_log.tsx";
 import { NetworkNow, ServerNetwork } from "../views/server_network.tsx";
-import { ServerFacts, ServerLayers, ServerOverview } from "../views/server_overview.tsx";
+import {
+  ServerFacts,
+  ServerLayers,
+  ServerOverview,
+  type ServerOverviewProps,
+  ServerTrust,
+} from "../views/server_overview.tsx";
 import { ServerResources } from "../views/server_resources.tsx";
 import { TryTab } from "../views/server_try.tsx";
 import { ServerVulnerabilities } from "../views/server_vulnerabilities.tsx";
 import { ToolList } from "../views/tools.tsx";
+import { ServerUpdate } from "../views/update.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { live, type Part } from "./live.ts";
 import { formOf, goTo, page } from "./render.tsx";
@@ -46,35 +56,19 @@ interface TabContent {
 
 const EVENTS_OF_OVERVIEW = 10, EVENTS_A_PAGE = 100;
 
+/** What is typed there, live news must not take away. */
+function hasFields({ offer }: UpdateStatus): boolean {
+  return offer !== null && (offer.asks.length > 0 || offer.asksConsent !== null);
+}
+
 /** A server's page: tabs, each with an address, that read what they show and nothing else. */
 export function serverTabRoutes(deps: Deps) {
   const { db, secretsKey } = deps;
+  const digestOf = digestsBy(deps.outside);
   type At = Context<Env>;
 
   const read: Record<ServerTab, (c: At, server: Server) => Promise<TabContent>> = {
-    async overview(c, server) {
-      const user = c.get("user"), serverId = server.id;
-      const [events, samples, figures, scans, authorization] = await Promise.all([
-        listEvents(db, user, { serverId }, { limit: EVENTS_OF_OVERVIEW }),
-        listSamples(db, user, serverId),
-        callFigures(db, user, serverId),
-        readScans(db, user, serverId),
-        getAuthorization(db, user, serverId),
-      ]);
-      const props = { server, events, samples, figures, scans, authorization };
-      return {
-        content: <ServerOverview {...props} />,
-        parts: [
-          { target: "#layers", content: <ServerLayers server={server} /> },
-          { target: "#account", content: <ServerAccount {...props} /> },
-          { target: "#log", content: <ServerLog server={server} /> },
-          { target: "#events", content: <ServerEvents {...props} /> },
-          { target: "#facts", content: <ServerFacts server={server} /> },
-          { target: "#resources", content: <ServerResources {...props} /> },
-          { target: "#vulnerabilities", content: <ServerVulnerabilities {...props} /> },
-        ],
-      };
-    },
+    overview: (c, server) => overview(c, server),
 
     async tools(c, server) {
       const [tools, definitions] = await Promise.all([
@@ -179,6 +173,26 @@ export function serverTabRoutes(deps: Deps) {
         });
         return answer(c, server, "configuration", tab, error instanceof Conflict ? 409 : 422);
       }
+    })
+    .post("/servers/:id/update", async (c) => {
+      const id = idOf(c), { update = "", ...form } = await formOf(c);
+      try {
+        await updateServer(db, c.get("user"), id, { update, form }, secretsKey, digestOf);
+        return goTo(c, `/servers/${id}`, "updating");
+      } catch (error) {
+        if (!(error instanceof Invalid || error instanceof Conflict)) throw error;
+        const mistakes = error instanceof Invalid ? error.fields : {};
+        const server = await getServer(db, c.get("user"), id);
+        const tab = await overview(c, server, {
+          updateAgain: { values: form, mistakes, mistake: error.message },
+        });
+        return answer(c, server, "overview", tab, error instanceof Conflict ? 409 : 422);
+      }
+    })
+    .post("/servers/:id/update/skip", async (c) => {
+      const id = idOf(c), { update } = await formOf(c);
+      await skipUpdate(db, c.get("user"), id, update || null);
+      return goTo(c, `/servers/${id}`, update ? "skipped" : "offered-again");
     });
 
   function idOf(c: At): string {
@@ -227,6 +241,50 @@ export function serverTabRoutes(deps: Deps) {
       if (!(error instanceof Conflict)) throw error;
       return { trouble: `${error.message}. This is its end as it was last reported.` };
     }
+  }
+
+  async function overview(
+    c: At,
+    server: Server,
+    again: Pick<ServerOverviewProps, "updateAgain"> = {},
+  ): Promise<TabContent> {
+    const user = c.get("user"), serverId = server.id;
+    const [events, samples, figures, scans, authorization, update] = await Promise.all([
+      listEvents(db, user, { serverId }, { limit: EVENTS_OF_OVERVIEW }),
+      listSamples(db, user, serverId),
+      callFigures(db, user, serverId),
+      readScans(db, user, serverId),
+      getAuthorization(db, user, serverId),
+      getUpdate(db, user, serverId),
+    ]);
+    const trust = await readServerTrust(db, user, server, scans);
+    const props = {
+      server,
+      events,
+      samples,
+      figures,
+      scans,
+      authorization,
+      update,
+      trust,
+      ...again,
+    };
+    return {
+      content: <ServerOverview {...props} />,
+      parts: [
+        { target: "#layers", content: <ServerLayers server={server} /> },
+        ...(hasFields(update)
+          ? []
+          : [{ target: "#update", content: <ServerUpdate server={server} update={update} /> }]),
+        { target: "#account", content: <ServerAccount {...props} /> },
+        { target: "#log", content: <ServerLog server={server} /> },
+        { target: "#events", content: <ServerEvents {...props} /> },
+        { target: "#facts", content: <ServerFacts server={server} /> },
+        { target: "#resources", content: <ServerResources {...props} /> },
+        { target: "#trust", content: <ServerTrust server={server} trust={trust} /> },
+        { target: "#vulnerabilities", content: <ServerVulnerabilities {...props} /> },
+      ],
+    };
   }
 
   async function configuration(

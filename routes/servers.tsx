@@ -15,6 +15,7 @@ import {
   runServer,
   stopServer,
 } from "../models/servers.ts";
+import { listUpdates } from "../models/updates.ts";
 import { tabPath } from "../views/server.tsx";
 import { ServerChoices, serversPath } from "../views/server_filters.tsx";
 import { RemovalPage } from "../views/server_removal.tsx";
@@ -169,8 +170,16 @@ export function serverRoutes(deps: Deps) {
     });
 
   async function searchFor(c: Context<Env>, filter: ServerFilter) {
-    const found = await searchServers(db, c.get("user"), c.get("workspace").id, filter);
-    const servers = found.servers.map((server) => ({ ...server, needs: needsOf(server) }));
+    const user = c.get("user"), workspaceId = c.get("workspace").id;
+    const [found, updates] = await Promise.all([
+      searchServers(db, user, workspaceId, filter),
+      listUpdates(db, user, workspaceId),
+    ]);
+    const servers = found.servers.map((server) => ({
+      ...server,
+      needs: needsOf(server),
+      offer: updates.get(server.id) ?? null,
+    }));
     return { filter, found: { ...found, servers } };
   }
 

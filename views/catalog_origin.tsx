@@ -2,6 +2,7 @@ import type { CatalogRow } from "../models/catalog_entries.ts";
 import type { EntryVersion } from "../models/catalog_sources.ts";
 import { Confirm, Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
+import { visibleText } from "./visible_text.ts";
 
 /** What a person should know before deploying an entry. */
 export function Notes({ of: { notes } }: { of: CatalogRow }) {
@@ -57,7 +58,7 @@ export function EntryOrigin({ row, versions }: { row: CatalogRow; versions: Entr
           <>
             <dt>Version</dt>
             <dd>
-              <code>{row.version}</code>
+              <code>{visibleText(row.version)}</code>
             </dd>
           </>
         )}
@@ -84,7 +85,7 @@ export function EntryOrigin({ row, versions }: { row: CatalogRow; versions: Entr
           <ul class="versions">
             {versions.map((version) => (
               <li>
-                <code>{version.version}</code>{" "}
+                <code>{visibleText(version.version)}</code>{" "}
                 <Time at={version.publishedAt ?? version.firstSeenAt} />{" "}
                 <a href={url(`${path}/raw?version=${version.hash}`)}>its text</a>
                 {version.obstacle !== null && <span class="help">not deployable</span>}

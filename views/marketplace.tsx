@@ -7,6 +7,8 @@ import type {
 } from "../models/catalog_entries.ts";
 import type { EntryVersion } from "../models/catalog_sources.ts";
 import type { Placement } from "../models/placement.ts";
+import type { Trust } from "../models/trust.ts";
+import type { DeployedServer } from "../models/updates.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
 import { EntryOrigin, NotDeployable, Notes } from "./catalog_origin.tsx";
 import { DeployForm } from "./deploy_form.tsx";
@@ -15,6 +17,8 @@ import { PackageFacts, registryName } from "./package.tsx";
 import { Empty } from "./parts.tsx";
 import { Tile } from "./tile.tsx";
 import { TransportFacts } from "./transport.tsx";
+import { TrustPanel } from "./trust.tsx";
+import { DeployedFrom } from "./update.tsx";
 import { useUrl } from "./url.ts";
 
 export interface MarketplaceProps extends CatalogResults {
@@ -101,7 +105,7 @@ function entriesOf(n: number): string {
   return n === 1 ? "1 entry" : `${n.toLocaleString("en")} entries`;
 }
 
-function Card({ row: { entry, obstacle, sourceId, sourceName } }: { row: CatalogRow }) {
+function Card({ row: { entry, obstacle, sourceId, sourceName, isVerified } }: { row: CatalogRow }) {
   const url = useUrl();
   return (
     <li class={`card entry${obstacle === null ? "" : " listed"}`}>
@@ -125,6 +129,7 @@ function Card({ row: { entry, obstacle, sourceId, sourceName } }: { row: Catalog
               </>
             )
             : <span class="badge warn">listed, not deployable here</span>}
+          {isVerified && <span class="badge">verified</span>}
           {sourceId !== null && <span class="badge">from {sourceName}</span>}
         </p>
         {obstacle !== null && <p class="why">{obstacle}.</p>}
@@ -136,6 +141,9 @@ function Card({ row: { entry, obstacle, sourceId, sourceName } }: { row: Catalog
 export interface EntryProps {
   row: CatalogRow;
   versions: EntryVersion[];
+  trust: Trust;
+  /** The workspace's servers of it. */
+  deployed: DeployedServer[];
   entry: ListedEntry;
   asked: AskedInput[];
   /** What its build runs of its own; null: nothing. */
@@ -189,6 +197,8 @@ export function Entry(props: EntryProps) {
               <Allowances entry={entry} buildCode={props.buildCode} />
             </>
           )}
+          {props.row.obstacle === null && <TrustPanel trust={props.trust} />}
+          <DeployedFrom servers={props.deployed} />
           <EntryOrigin row={props.row} versions={props.versions} />
         </section>
         <section class="card" aria-labelledby="deploy">

@@ -24,17 +24,19 @@ const LABELS: Record<Facet, { label: string; any: string }> = {
   secrets: { label: "Needs a key", any: "Either" },
   network: { label: "Network", any: "Either" },
   deployable: { label: "Deployable here", any: "Either" },
+  verified: { label: "Verified", any: "Either" },
 };
 
 const YES_NO: Partial<Record<Facet, Record<string, string>>> = {
   secrets: { yes: "Needs a key", no: "Needs none" },
   network: { yes: "Uses the network", no: "No network" },
   deployable: { yes: "Can be deployed", no: "Only listed" },
+  verified: { yes: "Verified", no: "Not verified" },
 };
 
 /** The choices beside the search field; their counts follow what is searched. */
 export function Filters({ asked, facets, sourceNames }: FilterProps) {
-  const more = (["runtime", "source", "secrets", "network", "deployable"] as const)
+  const more = (["runtime", "source", "secrets", "network", "deployable", "verified"] as const)
     .filter((name) => facets[name].length > 1 || asked[name] !== "");
   const chosen = more.filter((name) => asked[name] !== "").length;
   return (
@@ -147,6 +149,7 @@ export const NOTHING_ASKED: Asked = {
   secrets: "",
   network: "",
   deployable: "",
+  verified: "",
   sort: "best",
   page: 1,
 };

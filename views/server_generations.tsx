@@ -25,6 +25,7 @@ export function Generations(
                   did not get ready, so the settings of {row.rolledBackTo} are back
                 </small>
               )} {!row.readyAt && <small>never ready</small>}
+              {row.failure && <Failure reason={row.failure} log={row.failureLog} />}
               <Changes changes={row.changes} />
               {row.generation < server.generation && !server.removedAt && (
                 <GoBack server={server} generation={row.generation} />
@@ -34,6 +35,21 @@ export function Generations(
         ))}
       </ol>
     </section>
+  );
+}
+
+/** Why something did not get ready, with the last that it wrote. */
+export function Failure({ reason, log }: { reason: string | null; log: string[] }) {
+  return (
+    <>
+      <p class="why">{visibleText(reason ?? "Its toolbox did not say why")}</p>
+      {log.length > 0 && (
+        <details>
+          <summary>What it wrote last</summary>
+          <pre class="log" tabindex={0} data-follow><code>{visibleText(log.join("\n"))}</code></pre>
+        </details>
+      )}
+    </>
   );
 }
 

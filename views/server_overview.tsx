@@ -5,6 +5,8 @@ import type { Event } from "../models/events.ts";
 import type { Sample } from "../models/samples.ts";
 import type { Scans } from "../models/scans.ts";
 import type { Server } from "../models/servers.ts";
+import type { Trust } from "../models/trust.ts";
+import type { UpdateStatus } from "../models/updates.ts";
 import { ServerAccount } from "./authorization.tsx";
 import { IsolationFacts } from "./isolation.tsx";
 import { PackageFacts } from "./package.tsx";
@@ -14,6 +16,8 @@ import { ServerLog } from "./server_log.tsx";
 import { ServerResources } from "./server_resources.tsx";
 import { ServerVulnerabilities } from "./server_vulnerabilities.tsx";
 import { TransportFacts } from "./transport.tsx";
+import { TrustPanel } from "./trust.tsx";
+import { ServerUpdate } from "./update.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
@@ -25,6 +29,14 @@ export interface ServerOverviewProps {
   figures: CallFigures;
   scans: Scans;
   authorization: Authorization | null;
+  update: UpdateStatus;
+  trust: Trust;
+  /** Of the update's form, when it did not hold. */
+  updateAgain?: {
+    values: Record<string, string>;
+    mistakes: Record<string, string>;
+    mistake: string;
+  };
 }
 
 /** The first tab: how far it came up, what it says, what it takes and what runs. */
@@ -33,6 +45,7 @@ export function ServerOverview(props: ServerOverviewProps) {
   return (
     <>
       <ServerLayers server={server} />
+      <ServerUpdate server={server} update={props.update} {...props.updateAgain} />
       <div class="columns">
         <div>
           <ServerAccount server={server} authorization={props.authorization} />
@@ -45,11 +58,17 @@ export function ServerOverview(props: ServerOverviewProps) {
             <ServerFacts server={server} />
           </section>
           <ServerResources server={server} samples={props.samples} figures={props.figures} />
+          <ServerTrust server={server} trust={props.trust} />
           <ServerVulnerabilities server={server} scans={props.scans} />
         </div>
       </div>
     </>
   );
+}
+
+/** What is known of a server: its bill of materials is there with its image. */
+export function ServerTrust({ server, trust }: { server: Server; trust: Trust }) {
+  return <TrustPanel trust={trust} bomOf={server.imageDigest ? server.id : undefined} />;
 }
 
 /** In the order in which they come up. */

@@ -1,6 +1,7 @@
 import type { Acted, ServerAct } from "../models/server_acts.ts";
 import type { ServerFilter, ServerNeed, ServerPage } from "../models/server_search.ts";
 import type { Server } from "../models/servers.ts";
+import type { Offer } from "../models/updates.ts";
 import { Form, useMay } from "./form.tsx";
 import { packageTitle } from "./package.tsx";
 import { count, Empty, STATUS, Status, Time } from "./parts.tsx";
@@ -16,8 +17,8 @@ import { tabPath } from "./server.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
-/** A server of the list, with what of it waits for a person. */
-export type ListedServer = Server & { needs: ServerNeed[] };
+/** A server of the list, with what of it waits for a person, and the newer version that it can be given. */
+export type ListedServer = Server & { needs: ServerNeed[]; offer: Offer | null };
 
 export interface ServersProps {
   filter: ServerFilter;
@@ -262,13 +263,20 @@ function Row(
       )}
       <th scope="row">
         <a href={url(`/servers/${server.id}`)}>{server.name}</a>
-        {server.needs.length > 0 && (
+        {(server.needs.length > 0 || server.offer) && (
           <span class="badges">
             {server.needs.map((need) => (
               <a class="badge warn" href={url(tabPath(server.id, TAB_OF[need]))}>
                 <span class="hidden">{server.name}:</span> {NEEDS[need]}
               </a>
             ))}
+            {server.offer && (
+              <a class="badge" href={url(`/servers/${server.id}#update`)}>
+                <span class="hidden">{server.name}:</span> {server.offer.kind === "revised"
+                  ? "revised entry"
+                  : `update to ${visibleText(server.offer.to)}`}
+              </a>
+            )}
           </span>
         )}
       </th>

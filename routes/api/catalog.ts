@@ -23,6 +23,7 @@ const EntrySummary = ListedEntry.pick({
 }).extend({
   source: z.string(),
   obstacle: z.string().nullable().describe(OBSTACLE),
+  isVerified: z.boolean(),
 }).meta({ id: "CatalogEntrySummary" });
 export type EntrySummary = z.infer<typeof EntrySummary>;
 
@@ -67,9 +68,13 @@ export const catalogOperations = [
       runtime: z.enum(["npm", "pypi", "nuget", "oci", "source", "remote", "other"]).optional()
         .describe("What it is deployed from"),
       source: z.string().max(80).optional().describe("A catalog source's slug, or builtin"),
-      needsSecret: z.boolean().optional(),
-      usesNetwork: z.boolean().optional(),
-      isDeployable: z.boolean().optional(),
+      needsSecret: z.boolean().optional().describe("It cannot be deployed without a secret"),
+      usesNetwork: z.boolean().optional()
+        .describe("It names hosts that it reaches, or runs elsewhere"),
+      isDeployable: z.boolean().optional().describe("It can be deployed here"),
+      isVerified: z.boolean().optional().describe(
+        "Named exactly by a catalog that checked whose it is, or got ready in this workspace as it is",
+      ),
       sort: z.enum(CATALOG_SORTS).default("best"),
     }),
     output: partOf(EntrySummary).extend({
@@ -78,7 +83,8 @@ export const catalogOperations = [
     }),
     run: async ({ deps: { db }, bearer: { user, workspace } }, { limit, cursor, ...asked }) => {
       const offset = placeIn(cursor, Int) ?? 0;
-      const { needsSecret, usesNetwork, isDeployable, runtime, source, ...words } = asked;
+      const { needsSecret, usesNetwork, isDeployable, isVerified, runtime, source, ...words } =
+        asked;
       const { rows, total, categories } = await searchCatalog(db, user, {
         ...words,
         runtime: runtime ?? "",
@@ -86,13 +92,16 @@ export const catalogOperations = [
         secrets: wordOf(needsSecret),
         network: wordOf(usesNetwork),
         deployable: wordOf(isDeployable),
+        verified: wordOf(isVerified),
         workspaceId: workspace.id,
         limit,
         offset,
       });
       const end = offset + rows.length;
       return {
-        items: rows.map(({ source, obstacle, entry }) => ({ ...entry, source, obstacle })),
+        items: rows.map(({ source, obstacle, isVerified, entry }) => (
+          { ...entry, source, obstacle, isVerified }
+        )),
         nextCursor: rows.length === limit && end < total ? cursorOf(end) : null,
         total,
         categories,

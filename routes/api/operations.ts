@@ -9,6 +9,7 @@ import { serverRecordOperations } from "./server_records.ts";
 import { serverOperations } from "./servers.ts";
 import { toolOperations } from "./tools.ts";
 import { toolboxOperations } from "./toolboxes.ts";
+import { updateOperations } from "./updates.ts";
 import { wishOperations } from "./wishes.ts";
 import { workspaceOperations } from "./workspace.ts";
 
@@ -18,6 +19,7 @@ export const OPERATIONS: { section: string; operations: Operation[] }[] = [
   { section: "Catalog", operations: catalogOperations },
   { section: "Catalog sources", operations: catalogSourceOperations },
   { section: "Servers", operations: serverOperations },
+  { section: "Updates and trust", operations: updateOperations },
   { section: "Records of servers", operations: serverRecordOperations },
   { section: "Accounts at remote servers", operations: accountOperations },
   { section: "Tools and approvals", operations: toolOperations },

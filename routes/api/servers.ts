@@ -41,6 +41,7 @@ import {
   type Server,
   stopServer,
 } from "../../models/servers.ts";
+import { listUpdates } from "../../models/updates.ts";
 import { EntryShape } from "./catalog.ts";
 import { part } from "./cursor.ts";
 import { type Asked, Int, operation, paging, partOf } from "./operation.ts";
@@ -73,6 +74,11 @@ const ServerSummary = z.object({
   needs: z.array(z.enum(SERVER_NEEDS)).describe("Why it needs a person"),
   createdAt: z.iso.datetime(),
 }).meta({ id: "ServerSummary" });
+
+const ListedServer = ServerSummary.extend({
+  update: z.string().nullable().describe("The version of its entry that is offered, if one is"),
+}).meta({ id: "ListedServer" });
+export type ListedServer = z.infer<typeof ListedServer>;
 
 export const ServerShape = ServerSummary.extend({
   entry: EntryShape,
@@ -118,8 +124,8 @@ export type Generation = z.infer<typeof Generation>;
 
 export const serverId = { server: z.uuid().describe("A server's id") };
 
-const Value = z.union([z.string(), z.number(), z.boolean(), z.array(z.string())]);
-const inputs = (value: z.ZodType<z.infer<typeof Value> | null>) =>
+export const Value = z.union([z.string(), z.number(), z.boolean(), z.array(z.string())]);
+export const inputs = (value: z.ZodType<z.infer<typeof Value> | null>) =>
   z.record(z.string().max(200), value).default({}).describe(
     "By an input's field or name, as its catalog entry lists them; secrets too",
   );
@@ -159,15 +165,22 @@ export const serverOperations = [
       needs: z.enum([...SERVER_NEEDS, "any"]).optional().describe(
         "Only those that need a person: definitions to read, hosts that were refused, or a crash loop",
       ),
+      hasUpdate: z.boolean().optional().describe("Only those with a newer version, or without"),
     }),
-    output: partOf(ServerSummary),
-    run: async ({ deps: { db }, bearer }, { slug, search, limit, cursor, ...asked }) => {
+    output: partOf(ListedServer),
+    run: async ({ deps: { db }, bearer }, { slug, search, hasUpdate, limit, cursor, ...asked }) => {
       const servers = await listServers(db, bearer.user, bearer.workspace.id);
+      const updates = await listUpdates(db, bearer.user, bearer.workspace.id);
       const filter = ServerFilter.parse({ ...asked, text: search });
       return part(
         servers.filter((server) =>
-          (slug === undefined || server.slug === slug) && matches(server, filter)
-        ).map(summarized),
+          (slug === undefined || server.slug === slug) &&
+          (hasUpdate === undefined || updates.has(server.id) === hasUpdate) &&
+          matches(server, filter)
+        ).map((server) => ({
+          ...summarized(server),
+          update: updates.get(server.id)?.to ?? null,
+        })),
         { limit, cursor },
       );
     },
@@ -181,7 +194,7 @@ export const serverOperations = [
     input: z.strictObject(serverId),
     output: ServerShape,
     versionOf: ({ generation }) => generation,
-    run: (asked, { server }) => read(asked, server),
+    run: (asked, { server }) => readServer(asked, server),
   }),
   operation({
     name: "deploy_server",
@@ -229,7 +242,7 @@ export const serverOperations = [
         secretsKey,
         digestsBy(outside),
       );
-      return await read(asked, made.serverId);
+      return await readServer(asked, made.serverId);
     },
   }),
   operation({
@@ -266,7 +279,7 @@ export const serverOperations = [
         { ...request, entry, awaitsSignIn: signsIn },
         secretsKey,
       );
-      return await read(asked, made.serverId);
+      return await readServer(asked, made.serverId);
     },
   }),
   operation({
@@ -296,7 +309,7 @@ export const serverOperations = [
         ...optionFields(options),
       };
       await reconfigureServer(db, user, id, { form, baseGeneration: generation }, secretsKey);
-      return await read(asked, id);
+      return await readServer(asked, id);
     },
   }),
   ...([
@@ -315,7 +328,7 @@ export const serverOperations = [
       versionOf: ({ generation }) => generation,
       run: async (asked, { server }) => {
         await change(asked.deps.db, asked.bearer.user, server);
-        return await read(asked, server);
+        return await readServer(asked, server);
       },
     })
   ),
@@ -358,12 +371,13 @@ export const serverOperations = [
     versionOf: ({ generation }) => generation,
     run: async (asked, { server, generation }) => {
       await rollBackServer(asked.deps.db, asked.bearer.user, server, generation);
-      return await read(asked, server);
+      return await readServer(asked, server);
     },
   }),
 ];
 
-async function read({ deps: { db }, bearer }: Asked, id: string) {
+/** A server as it is answered. */
+export async function readServer({ deps: { db }, bearer }: Asked, id: string) {
   return shown(await getServer(db, bearer.user, id));
 }
 

@@ -213,6 +213,23 @@ Deno.test({
       assert.match((await mooring(["servers", "get", "github"])).out, /^slug\tgithub$/m);
     });
 
+    await t.step("a server is updated, once what changes was read", async () => {
+      const none = await mooring(["servers", "update", "github"]);
+      assert.deepEqual([none.code, none.out], [0, "It has what its catalog has\n"]);
+      await api.owner`update public.catalog_entries set entry = jsonb_set(jsonb_set(entry,
+        '{package,version}', '"9999.1.1"'), '{network,hosts}', '["*:443"]') where slug = 'github'`;
+      const told = await mooring(["servers", "update", "github", "--check"]);
+      assert.match(told.out, /^From 2\S+ to 9999\.1\.1:\n/);
+      assert.match(told.out, /Reaches: \*:443 \(more than before\)/);
+      assert.match((await mooring(["servers", "list", "--updates"])).out, /\t9999\.1\.1$/m);
+      const unsure = await mooring(["servers", "update", "github"]);
+      assert.equal(unsure.code, 2);
+      assert.match(unsure.err, /more than before[^]*Say --yes to mean it/);
+      const made = await json(["servers", "update", "github", "--yes"]);
+      assert.equal(made.package.version, "9999.1.1");
+      assert.deepEqual(made.secrets, [TOKEN]);
+    });
+
     await t.step("toolboxes are added, drained and removed", async () => {
       const made = await mooring(["toolboxes", "add", "Rack", "--label", "zone=eu"]);
       assert.match(made.out, /docker run .*MOORING_ENROLMENT_TOKEN=mte_/);

@@ -132,6 +132,17 @@ Deno.test({
       const member = await api.tokenOf("member");
       const refused = await ask("sync_catalog_source", { source: uploaded.id }, { token: member });
       assert.equal(refused.status, 403);
+      const verified = await does("search_catalog", { isVerified: true, runtime: "npm" });
+      assert.ok(
+        verified.total > 0 && verified.items.every((e: { isVerified: boolean }) => e.isVerified),
+      );
+      const remote = await does("search_catalog", { isVerified: false, runtime: "remote" });
+      assert.ok(
+        remote.total > 0 && remote.items.every((e: { isVerified: boolean }) => !e.isVerified),
+      );
+      const trust = await does("get_entry_trust", { slug: "github" });
+      assert.equal(trust.isVerified, true);
+      assert.ok(trust.facts.length > 4 && trust.controls.length > 15);
     });
 
     let server = "";
@@ -216,14 +227,34 @@ Deno.test({
       assert.equal((await ask("roll_back_server", { server, generation: 9 })).status, 404);
     });
 
+    await t.step("a newer version is offered, skipped and taken", async () => {
+      const current = await does("get_server_update", { server });
+      assert.deepEqual([current.state, current.offer, current.entry], ["current", null, "github"]);
+      const none = { server, update: "9999.1.1" };
+      assert.equal((await ask("update_server", none)).status, 409);
+      await api.owner`update public.catalog_entries set entry =
+        jsonb_set(entry, '{package,version}', '"9999.1.1"') where slug = 'github'`;
+      const { state, offer } = await does("get_server_update", { server });
+      assert.deepEqual([state, offer.to, offer.asks], ["available", "9999.1.1", []]);
+      assert.equal((await does("list_servers", { hasUpdate: true })).items[0].update, "9999.1.1");
+      assert.equal((await does("skip_server_update", none)).state, "skipped");
+      assert.equal((await does("list_servers", { hasUpdate: true })).items.length, 0);
+      const made = await does("update_server", none);
+      assert.deepEqual([made.generation, made.package.version], [4, "9999.1.1"]);
+      assert.deepEqual(made.secrets, [TOKEN]);
+      const bad = await ask("update_server", { ...none, inputs: { NOPE: "x" } });
+      assert.equal(bad.status, 422);
+      assert.equal((await does("get_server_trust", { server })).isVerified, true);
+    });
+
     await t.step("a server is stopped, started and started anew", async () => {
       assert.equal((await does("stop_server", { server })).running, false);
       assert.equal((await does("start_server", { server })).running, true);
       const { generation } = await does("restart_server", { server });
-      assert.equal(generation, 5);
+      assert.equal(generation, 6);
     });
 
-    await using _ = await api.run(server, 5);
+    await using _ = await api.run(server, 6);
     await t.step("tools are read, approved by their hash, called and withdrawn", async () => {
       const { items } = await does("list_tools", { server });
       const [tool] = items;
@@ -525,6 +556,7 @@ function serverJson(name: string) {
 function examplesFor(shape: Record<string, unknown>): Record<string, unknown> {
   const all: Record<string, unknown> = {
     server: v7(),
+    update: "1.0.0",
     agent: v7(),
     toolbox: v7(),
     token: v7(),

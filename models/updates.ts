@@ -1,0 +1,511 @@
+/**
+ * Newer versions of what servers were deployed from: which server has one, what it would change, and
+ * taking it, which is a next generation like any other and is gone back from like any other.
+ */
+import canonicalize from "canonicalize";
+import {
+  type AskedInput,
+  askedInputs,
+  type BuildCode,
+  buildCodeOf,
+  type CatalogEntry,
+  type CatalogRow,
+  type ListedEntry,
+  readEntryRow,
+} from "./catalog_entries.ts";
+import type { Database, Sql, User } from "./db.ts";
+import {
+  counterparts,
+  type EntryChange,
+  entryChanges,
+  isSamePackage,
+  titleOf,
+} from "./entry_changes.ts";
+import { Conflict, Invalid, NotFound } from "./errors.ts";
+import { exactEntry, originOf } from "./exact_entry.ts";
+import type { DigestOf } from "./image_digests.ts";
+import type { SecretsKey } from "./secrets.ts";
+import { missingConsent, readForm, readOptions, secretName } from "./server_form.ts";
+import {
+  changing,
+  CONSENTED,
+  mustBeRunnable,
+  nextGeneration,
+  sayRequest,
+  type Server,
+  ServerConfig,
+  writeSecrets,
+} from "./servers.ts";
+import { compareVersions, isPrerelease } from "./versions.ts";
+
+/** A newer version of a server's entry, and what it would mean. */
+export interface Offer {
+  /** What a person says yes to: of an entry that changes meanwhile it is another one. */
+  id: string;
+  from: string;
+  to: string;
+  /**
+   * `newer` by its number; `revised`: the same version, described otherwise; `later`: which one is newer
+   * cannot be told from their numbers, but the catalog has had this one since.
+   */
+  kind: "newer" | "revised" | "later";
+  isPrerelease: boolean;
+  /** Since when its source, or else this catalog, has it. */
+  at: Date;
+  changes: EntryChange[];
+  /** Whether its catalog names tools at all. */
+  namesTools: boolean;
+  /** What has to be given first. */
+  asks: AskedInput[];
+  /** What its build runs of its own, which nobody agreed to yet. */
+  asksConsent: BuildCode | null;
+  /** What goes on as it is, by form field. */
+  values: Record<string, string>;
+}
+
+export interface UpdateStatus {
+  /**
+   * `uncatalogued`: what it was deployed from is in no catalog any more, or never was. `older`: its catalog
+   * has an older version now, which is never offered. `listed_only`: a newer one that is not deployable here.
+   */
+  state: "uncatalogued" | "current" | "available" | "skipped" | "older" | "listed_only";
+  /** The entry's slug. */
+  slug: string | null;
+  installed: string;
+  /** What its catalog has. */
+  listed: string | null;
+  /** Of `listed_only`. */
+  obstacle: string | null;
+  /** Of `available` and `skipped`. */
+  offer: Offer | null;
+  /** The last change did not get ready, so the settings before are back. */
+  failed: FailedUpdate | null;
+}
+
+export interface FailedUpdate {
+  generation: number;
+  /** The version it was to have. */
+  version: string;
+  at: Date;
+  reason: string | null;
+  log: string[];
+}
+
+interface Row {
+  id: string;
+  skipped: string | null;
+  config: unknown;
+  generationAt: Date;
+  tools: string[];
+  entryRow: Parameters<typeof readEntryRow>[0] | null;
+  failed: (Omit<FailedUpdate, "version"> & { config: unknown }) | null;
+}
+
+/** Where a server stands with its catalog entry. @throws {NotFound} */
+export async function getUpdate(
+  db: Database,
+  user: User,
+  serverId: string,
+): Promise<UpdateStatus> {
+  return await db.asUser(user, async (sql) => (await readUpdate(sql, serverId)).status);
+}
+
+/** The servers of a workspace that have a newer version to take, with it. */
+export async function listUpdates(
+  db: Database,
+  user: User,
+  workspaceId: string,
+): Promise<Map<string, Offer>> {
+  const rows = await db.asUser(user, (sql) =>
+    readRows(
+      sql,
+      // What is as it was needs not be read whole.
+      sql`s.workspace_id = ${workspaceId} and s.removed_at is null
+        and e.entry is distinct from g.config -> 'entry'`,
+    ));
+  return new Map(rows.flatMap((row) => {
+    const { state, offer } = statusOf(row);
+    return state === "available" && offer ? [[row.id, offer]] : [];
+  }));
+}
+
+/** A server that was deployed from an entry, as the entry's page names it. */
+export interface DeployedServer {
+  id: string;
+  name: string;
+  update: UpdateStatus;
+}
+
+/** The servers of a workspace that were deployed from an entry, by name. */
+export async function listDeployed(
+  db: Database,
+  user: User,
+  workspaceId: string,
+  entryId: string,
+): Promise<DeployedServer[]> {
+  const rows = await db.asUser(user, (sql) =>
+    readRows(
+      sql,
+      sql`s.workspace_id = ${workspaceId} and s.catalog_entry_id = ${entryId} and s.removed_at is null`,
+    ));
+  return rows.map((row) => ({ id: row.id, name: row.name, update: statusOf(row) }));
+}
+
+/**
+ * Gives a server the newer version of its entry, as its next generation; a stopped one stays so. What was
+ * given goes along, secrets too, and tools whose definitions differ wait for approval.
+ *
+ * @param request.update the offer that a person saw ({@link Offer})
+ * @param request.form what the offer asks, by field; what it does not have goes on as it is
+ * @param digestOf without it an image that its catalog names by a tag is not taken
+ * @throws {Invalid} with a sentence for each field that does not hold
+ * @throws {Conflict} it is not what is offered now
+ */
+export async function updateServer(
+  db: Database,
+  user: User,
+  serverId: string,
+  request: { update: string; form: Record<string, string> },
+  secretsKey: SecretsKey,
+  digestOf?: DigestOf,
+): Promise<void> {
+  // Before the transaction: it asks a registry.
+  const { row: seen } = await db.asUser(user, (sql) => readUpdate(sql, serverId));
+  const image = seen.entryRow && readEntryRow(seen.entryRow).entry.package;
+  const digest = image?.registry === "image" && digestOf ? await digestOf(image) : null;
+  await changing(db, user, serverId, async (sql, server) => {
+    const { row, status } = await readUpdate(sql, serverId);
+    const { offer } = status;
+    if (!offer || offer.id !== request.update) {
+      // A second click on the same button.
+      if (!offer && status.state === "current" && wasTaken(server, request.update)) return;
+      throw new Conflict(
+        offer
+          ? "The entry has changed since you looked: read what is offered now"
+          : "There is nothing newer to take: the server has what its catalog has",
+      );
+    }
+    const listed = readEntryRow(row.entryRow!);
+    const carried = carry(server.config, wouldRun(listed, server.config));
+    const form = { ...carried.form, ...request.form };
+    const entry = exactEntry(listed, form, digest);
+    await mustKeepTheirOwn(sql, server, entry);
+    const consent = offer.asksConsent === null ? {} : missingConsent(entry, form);
+    const { values, secrets } = readForm(entry, form, Object.keys(carried.secrets), consent);
+    const options = readOptions({}, { entry, options: server.config.options });
+    await mustBeRunnable(sql, server, { entry, options });
+    const written = await writeSecrets(sql, server, secrets, secretsKey);
+    const config: ServerConfig = {
+      entry,
+      values,
+      secrets: { ...carried.secrets, ...written },
+      options,
+      origin: originOf(listed, form),
+    };
+    await nextGeneration(sql, user, server, config, server.running);
+    await sql`update servers set skipped_update = null where id = ${server.id}`;
+    await sayRequest(
+      sql,
+      user,
+      server,
+      `Updated ${spoken(offer)}: ${titleOf(entry.package)}${
+        CONSENTED[offer.asksConsent ?? "none"]
+      }`,
+    );
+  });
+}
+
+/** Offers a version no more; null: offers again what was skipped. @throws {Conflict} it is not what is offered */
+export async function skipUpdate(
+  db: Database,
+  user: User,
+  serverId: string,
+  update: string | null,
+): Promise<void> {
+  await changing(db, user, serverId, async (sql, server) => {
+    const { offer } = (await readUpdate(sql, serverId)).status;
+    if (update !== null && offer?.id !== update) {
+      throw new Conflict("That is not what is offered now: read what is");
+    }
+    await sql`update servers set skipped_update = ${update} where id = ${server.id}`;
+    if (update !== null) {
+      await sayRequest(sql, user, server, `Skipped the update ${spoken(offer!)}`);
+    }
+  });
+}
+
+/** An update in a few words, such as `from 1.2.0 to 1.3.0`. */
+function spoken({ from, to, kind }: Offer): string {
+  return kind === "revised" ? `to what is now said of ${to || "it"}` : `from ${from} to ${to}`;
+}
+
+function wasTaken({ config }: Server, update: string): boolean {
+  const { origin } = config;
+  return origin !== null &&
+    [origin.version, idOf(origin.version, new Date(origin.updatedAt))].includes(update);
+}
+
+function idOf(version: string, at: Date): string {
+  return `${version} of ${at.toISOString()}`.trim();
+}
+
+async function readUpdate(sql: Sql, serverId: string) {
+  const [row] = await readRows(sql, sql`s.id = ${serverId}`);
+  if (!row) throw new NotFound("There is no such server");
+  return { row, status: statusOf(row) };
+}
+
+async function readRows(sql: Sql, which: ReturnType<Sql>): Promise<(Row & { name: string })[]> {
+  return await sql<(Row & { name: string })[]>`
+    select s.id, s.name, s.skipped_update as skipped, g.config, g.created_at as "generationAt",
+      array(select x.name from tools x where x.server_id = s.id and x.present order by x.name) as tools,
+      case when e.id is not null then json_build_object('id', e.id, 'source', e.source, 'sourceId', e.source_id,
+        'entry', e.entry, 'version', coalesce(e.version, e.entry #>> '{package,version}', ''),
+        'obstacle', e.obstacle, 'tools', e.tools, 'publishedAt', e.published_at, 'updatedAt', e.updated_at)
+        end as "entryRow",
+      (select json_build_object('generation', f.generation, 'at', f.created_at, 'config', f.config,
+          'reason', f.failure, 'log', coalesce(f.failure_log, '[]'))
+        from server_generations f
+        where g.rolled_back_to is not null and f.server_id = s.id and f.generation = s.generation - 1) as failed
+    from servers s
+    join server_generations g on g.server_id = s.id and g.generation = s.generation
+    left join catalog_entries e on e.id = s.catalog_entry_id
+    where ${which} order by lower(s.name), s.id`;
+}
+
+function statusOf(row: Row): UpdateStatus {
+  const config = ServerConfig.parse(row.config);
+  const installed = config.origin?.version || versionOf(config.entry);
+  const failed = row.failed && failedUpdate(row.failed, config);
+  const common = { installed, failed, obstacle: null, offer: null };
+  if (!row.entryRow) return { ...common, state: "uncatalogued", slug: null, listed: null };
+  const listed = readEntryRow(row.entryRow);
+  const standing = standingOf(config, listed, row.generationAt);
+  const known = { ...common, slug: listed.entry.slug, listed: listed.version };
+  if (standing === "current" || standing === "older") return { ...known, state: standing };
+  if (listed.obstacle !== null) {
+    return { ...known, state: "listed_only", obstacle: listed.obstacle };
+  }
+  const offer = offerOf(config, listed, standing, installed, row.tools);
+  return { ...known, state: row.skipped === offer.id ? "skipped" : "available", offer };
+}
+
+/** Only where the generation that failed was of another entry: else it was no update. */
+function failedUpdate(
+  { config, at, ...failed }: NonNullable<Row["failed"]>,
+  now: ServerConfig,
+): FailedUpdate | null {
+  const { entry, origin } = ServerConfig.parse(config);
+  if (canonicalize(entry) === canonicalize(now.entry)) return null;
+  return { ...failed, at: new Date(at), version: origin?.version || versionOf(entry) };
+}
+
+/**
+ * How what a catalog has stands to what a server has: an older version is never an update, whatever else
+ * is said of it, and where the numbers do not tell, only what the catalog has had since is one.
+ *
+ * @param since when the server's generation was made, for one that does not know what its catalog had
+ */
+export function standingOf(
+  config: ServerConfig,
+  listed: ListedRow,
+  since: Date,
+): Offer["kind"] | "current" | "older" {
+  const before = asListed(config), after = wouldRun(listed, config);
+  const { origin } = config;
+  // The image that a tag stands for is another one in each version of its entry.
+  const isRetagged = after.package.registry === "image" && origin !== null &&
+    origin.version !== listed.version;
+  if (runsAlike(before, after) && !isRetagged) return "current";
+  const isLater = origin?.publishedAt && listed.publishedAt &&
+      origin.publishedAt !== listed.publishedAt.toISOString()
+    ? listed.publishedAt > new Date(origin.publishedAt)
+    : listed.updatedAt > (origin ? new Date(origin.updatedAt) : since);
+  const order = orderOf(before, after, origin?.version ?? "", listed.version);
+  if (order === 0) return isLater ? "revised" : "current";
+  if (order === null) return isLater ? "later" : "current";
+  return order > 0 ? "newer" : "older";
+}
+
+/** Above 0: `after` is the newer; null: that cannot be told. */
+function orderOf(
+  before: ListedEntry,
+  after: ListedEntry,
+  ...[was, is]: [string, string]
+): number | null {
+  const ofEntry = was && is ? compareVersions(is, was) : null;
+  if (!isSamePackage(before.package, after.package)) return ofEntry || null;
+  // A package's own version says more than that of the entry which describes it.
+  const [one, other] = [before, after].map(versionOf);
+  const isTag = after.package.registry === "image" && one === other;
+  const ofPackage = one && other && !isTag ? compareVersions(other, one) : null;
+  return ofPackage || (ofEntry ?? ofPackage);
+}
+
+/** What a package calls its version itself; empty where it has none that a person would know. */
+function versionOf({ package: wanted }: ListedEntry): string {
+  switch (wanted.registry) {
+    case "npm":
+    case "pypi":
+    case "nuget":
+      return wanted.version;
+    case "image":
+      return wanted.tag;
+    case "oci":
+      return wanted.digest.slice(0, 19);
+    case "source":
+      return wanted.revision.slice(0, 12);
+    case "remote":
+    case "other":
+      return "";
+  }
+}
+
+/** What a server runs, as its catalog would name it: an image by the tag whose digest it has. */
+function asListed({ entry, origin }: ServerConfig): ListedEntry {
+  const { package: wanted } = entry;
+  if (wanted.registry !== "oci" || !origin?.tag) return entry;
+  return { ...entry, package: { registry: "image", image: wanted.image, tag: origin.tag } };
+}
+
+/** What would run: with the URL filled in as it was, where that still holds. */
+function wouldRun(listed: ListedRow, { origin }: ServerConfig): ListedEntry {
+  const { entry } = listed;
+  if (entry.package.registry !== "remote" || !entry.urlVariables) return entry;
+  try {
+    return exactEntry(listed, origin?.url ?? {}, null);
+  } catch (error) {
+    if (error instanceof Invalid) return entry;
+    throw error;
+  }
+}
+
+/** Whether two entries would run the same, whatever else they say of themselves. */
+function runsAlike(one: ListedEntry, other: ListedEntry): boolean {
+  const runs = (entry: ListedEntry) => {
+    const { network, volumes, memoryMiB, instances, tier, transport, urlVariables } = entry;
+    const inputs = askedInputs(entry).map(({ field, input }) => ({ field, ...input }));
+    const fixed = [...entry.arguments, ...entry.environment].map((
+      { name, value },
+    ) => [name, value]);
+    return canonicalize({
+      package: entry.package,
+      inputs: inputs.map(({ label: _, description: __, placeholder: ___, ...asked }) => asked),
+      fixed,
+      ...{ network, volumes, memoryMiB, instances, tier, transport, urlVariables },
+    });
+  };
+  return runs(one) === runs(other);
+}
+
+function offerOf(
+  config: ServerConfig,
+  listed: ListedRow,
+  kind: Offer["kind"],
+  installed: string,
+  tools: string[],
+): Offer {
+  const before = asListed(config), after = wouldRun(listed, config);
+  const { form, secrets, lost } = carry(config, after);
+  const to = listed.version || versionOf(after);
+  const code = buildCodeOf(after);
+  const isAgreed = code === buildCodeOf(before) && isSamePackage(before.package, after.package);
+  const needed = neededFields(after, form, Object.keys(secrets));
+  return {
+    id: kind === "newer" ? to : idOf(to, listed.updatedAt),
+    from: installed,
+    to,
+    kind,
+    isPrerelease: isPrerelease(to),
+    at: listed.publishedAt ?? listed.updatedAt,
+    changes: entryChanges(before, after, config.options, {
+      listed: tools,
+      named: listed.tools.map(({ name }) => name),
+    }),
+    namesTools: listed.tools.length > 0,
+    asks: askedInputs(after).filter(({ field }) => needed.includes(field) || lost.has(field)),
+    asksConsent: isAgreed ? null : code,
+    values: form,
+  };
+}
+
+function neededFields(
+  entry: ListedEntry,
+  form: Record<string, string>,
+  keptSecrets: string[],
+): string[] {
+  try {
+    readForm(entry, form, keptSecrets);
+    return [];
+  } catch (error) {
+    if (error instanceof Invalid) return Object.keys(error.fields);
+    throw error;
+  }
+}
+
+/**
+ * What a server was given, as another version of its entry asks for it. Secrets go to the same package
+ * alone: whoever owns another one, or another host, is somebody else.
+ *
+ * @returns the form's fields; ids of secrets by their new names; fields whose secrets do not go along
+ */
+function carry(
+  { entry, values, secrets, origin }: ServerConfig,
+  after: ListedEntry,
+): { form: Record<string, string>; secrets: Record<string, string>; lost: Set<string> } {
+  const known = counterparts(entry, after);
+  const isSame = isSamePackage(entry.package, after.package);
+  const form: Record<string, string> = { ...origin?.url };
+  const kept: Record<string, string> = {};
+  const lost = new Set<string>();
+  for (const { field, secret, input } of askedInputs(after)) {
+    const earlier = known.get(field);
+    if (earlier?.input.isSecret) {
+      const id = secrets[earlier.secret];
+      if (!id) continue;
+      if (isSame && input.isSecret) kept[secret] = id;
+      else lost.add(field);
+      continue;
+    }
+    const value = earlier && values[earlier.field];
+    // As the deploy form has it filled in for a new input; one that was left empty stays so.
+    const isPreset = !earlier || input.isRequired;
+    const preset = !isPreset || input.isSecret ? undefined : input.default;
+    if (value ?? preset) form[field] = (value ?? preset)!;
+  }
+  return { form, secrets: kept, lost };
+}
+
+/**
+ * Agents' own values are kept by what their server calls the secret: under another version of the entry
+ * that name must not be another secret's.
+ */
+async function mustKeepTheirOwn(sql: Sql, server: Server, after: CatalogEntry): Promise<void> {
+  const rows = await sql<{ agent: string; name: string }[]>`
+    select a.name as agent, x.name from connection_secrets x join agents a on a.id = x.agent_id
+    where x.server_id = ${server.id} order by 1, 2`;
+  if (rows.length === 0) return;
+  const before = server.config.entry;
+  const isSame = isSamePackage(before.package, after.package);
+  const known = counterparts(before, after);
+  const stay = new Set(
+    askedInputs(after).flatMap((asked) => {
+      const earlier = known.get(asked.field);
+      const name = earlier && secretName(earlier);
+      return isSame && asked.input.isSecret && name === secretName(asked) ? [name] : [];
+    }),
+  );
+  const gone = rows.find(({ name }) => !stay.has(name));
+  if (gone) {
+    throw new Invalid(
+      `The agent "${gone.agent}" has a value of its own for ${gone.name}, which the new version asks for ` +
+        "otherwise or not at all: take it back first, on the connection's page",
+    );
+  }
+}
+
+/** What of an entry's row an update is told by. */
+export type ListedRow = Pick<
+  CatalogRow,
+  "entry" | "version" | "obstacle" | "tools" | "publishedAt" | "updatedAt"
+>;
