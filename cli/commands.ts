@@ -4,7 +4,9 @@ import type { Command } from "./command.ts";
 import { UsageError } from "./command.ts";
 import { completion, SHELLS } from "./completion.ts";
 import { loginCommands } from "./login.ts";
+import { requestCommands } from "./requests.ts";
 import { serverCommands } from "./servers.ts";
+import { sourceCommands } from "./sources.ts";
 import { toolboxCommands } from "./toolboxes.ts";
 import { toolCommands } from "./tools.ts";
 import { workspaceCommands } from "./workspace.ts";
@@ -13,9 +15,11 @@ import { workspaceCommands } from "./workspace.ts";
 export const COMMANDS: Command[] = [
   ...loginCommands,
   ...catalogCommands,
+  ...sourceCommands,
   ...serverCommands,
   ...toolCommands,
   ...agentCommands,
+  ...requestCommands,
   ...toolboxCommands,
   ...workspaceCommands,
   {

@@ -25,6 +25,8 @@ import {
   wishOfAgent,
   withdrawWish,
 } from "../../models/wishes.ts";
+import { validName } from "../../models/workspaces.ts";
+import { visibleText } from "../../views/visible_text.ts";
 import type { Deps } from "../deps.ts";
 import { answerOf, type Operation } from "./operation.ts";
 import { OPERATIONS } from "./operations.ts";
@@ -68,7 +70,7 @@ const Status = ServerShape.pick({
   tools: true,
 });
 
-const Request = z.object({
+const RequestShape = z.object({
   id: z.uuid(),
   asksTo: z.string(),
   state: z.enum(WISH_STATES),
@@ -83,7 +85,7 @@ const Request = z.object({
 /** Done, or asked for: then there is nothing but the request. */
 const orAsked = <Shape extends z.ZodRawShape>(shape: z.ZodObject<Shape>) =>
   shape.partial().extend({
-    request: Request.optional().describe("What a person has to approve first"),
+    request: RequestShape.optional().describe("What a person has to approve first"),
   });
 
 const BY_NAME = new Map(
@@ -153,7 +155,7 @@ const deployServer: OwnTool = {
     }
     const form = fieldsOf(askedInputs(entry), inputs);
     const { values } = readForm(entry, form, secrets.map(({ secret }) => secret));
-    const shownName = name?.trim() || entry.title;
+    const shownName = validName(name?.trim() || entry.title);
     const wanted = { workspaceId: workspace.id, slug: entry.slug, name: shownName, values };
     const same = await sameServer(db, user, wanted);
     const forPerson = asks.includes("servers:write") || buildCodeOf(entry) !== null ||
@@ -230,7 +232,7 @@ const requestTools: OwnTool[] = [
     description:
       "Whether a person approved what you asked for. Ask again after a while: people take their time",
     input: z.strictObject(request),
-    output: Request,
+    output: RequestShape,
     isRead: true,
     isFor: mayChange,
     run: async (deps, { agentId }, input) => {
@@ -243,7 +245,7 @@ const requestTools: OwnTool[] = [
     title: "Withdraw a request of yours",
     description: "Take back what you asked for, as long as nobody has decided it",
     input: z.strictObject(request),
-    output: Request,
+    output: RequestShape,
     isRead: false,
     isFor: mayChange,
     run: async (deps, { agentId }, input) => {
@@ -265,7 +267,8 @@ function answerTo(deps: Deps, wish: OwnWish): OwnAnswer {
         waits: {
           wishId: id,
           url: page,
-          message: `Your agent asks to ${wants}. Look at it in Mooring, and approve or reject it.`,
+          message: `Your agent asks to ${visibleText(wants)}. ` +
+            "Look at it in Mooring, and approve or reject it.",
         },
       }
       : {}),
@@ -274,7 +277,7 @@ function answerTo(deps: Deps, wish: OwnWish): OwnAnswer {
 
 function requestOf(deps: Deps, wish: OwnWish) {
   const { id, wants, state, createdAt, expiresAt, decidedAt, answer, serverId } = wish;
-  return Request.parse(JSON.parse(JSON.stringify({
+  return RequestShape.parse(JSON.parse(JSON.stringify({
     id,
     asksTo: wants,
     state,

@@ -10,9 +10,11 @@ drop function mooring.manager_of_agent(uuid);
 -- As whom an agent manages Mooring, and what they are in its workspace now; no row when it may not.
 create function mooring.manager_of_agent(agent uuid)
 returns table (user_id uuid, email text, name text, workspace_id uuid, workspace_name text, role text,
-  scopes text[], asks text[])
+  scopes text[], asks text[],
+  -- What an app of before this migration asks, which must not take silence for a yes.
+  leaves_changes_to_people boolean)
 language sql stable security definer set search_path = '' as $$
-  select p.user_id, p.email, p.name, w.id, w.name, m.role, g.scopes, g.asks
+  select p.user_id, p.email, p.name, w.id, w.name, m.role, g.scopes, g.asks, cardinality(g.asks) > 0
   from public.management_grants g
   join public.members m on m.workspace_id = g.workspace_id and m.user_id = g.granted_by
   join public.workspaces w on w.id = g.workspace_id

@@ -1,5 +1,8 @@
 /** The command line as a person runs it, against a real app over HTTP. */
 import assert from "node:assert/strict";
+import { findCatalogEntry } from "../../models/catalog_entries.ts";
+import { grantManagement } from "../../models/management_grants.ts";
+import { makeWish } from "../../models/wishes.ts";
 import { openApi } from "../routes/api/app.ts";
 
 const MAIN = new URL("../../cli/main.ts", import.meta.url).pathname;
@@ -313,6 +316,51 @@ Deno.test({
       const me = await mooring(["api", "GET", "/me"]);
       assert.equal(JSON.parse(me.out).workspace.role, "owner");
       assert.equal((await mooring(["api", "POST", "/agents", '{"name":"Raw"}'])).code, 0);
+    });
+
+    await t.step("agents' requests are read, approved and rejected", async () => {
+      const { id: agentId } = await json(["agents", "create", "Asker"]);
+      const scopes = ["servers:write"];
+      await grantManagement(api.db, api.user, agentId, { scopes, asks: scopes });
+      const wish = async (slug: string, name: string) => {
+        const { entry } = await findCatalogEntry(api.db, api.user, slug);
+        return (await makeWish(api.db, { agentId, workspaceId: api.workspaceId }, {
+          asked: { operation: "deploy_server", entry: slug, name, values: {} },
+          basis: { entry },
+          wants: `deploy ${name}`,
+          reason: "To\u202e help",
+        })).id;
+      };
+      const wanted = await wish("github", "Wished"), other = await wish("memory", "Not this");
+      const listed = await mooring(["requests", "list", "--agent", "Asker"]);
+      assert.match(listed.out, new RegExp(`^${wanted}\tAsker\tasks to deploy Wished`, "m"));
+      const shown = await mooring(["requests", "get", wanted]);
+      assert.match(shown.out, /To\[U\+202E\] help/);
+      const unsure = await mooring(["requests", "approve", wanted]);
+      assert.equal(unsure.code, 2);
+      assert.match(unsure.err, /asks to deploy Wished: that is done as you/);
+      const env = { ...asOwner, [TOKEN]: "ghp_from_env" };
+      const approved = await json(["requests", "approve", wanted, "--yes"], { env });
+      assert.equal(approved.state, "approved");
+      assert.equal((await json(["servers", "get", approved.serverId])).name, "Wished");
+      assert.equal((await mooring(["requests", "reject", other, "We have one"])).code, 0);
+      assert.equal((await mooring(["requests", "reject", other])).code, 5);
+      const decided = await json(["requests", "list", "--decided"]);
+      assert.deepEqual(decided.map(({ state }: { state: string }) => state), [
+        "rejected",
+        "approved",
+      ]);
+      await mooring(["servers", "remove", approved.serverId, "--yes"]);
+    });
+
+    await t.step("catalog sources are added, synced and removed", async () => {
+      const url = "https://catalog.example.com/list.json";
+      const added = await json(["sources", "add", "Ours", url, "--every", "60"]);
+      assert.equal(added.syncEveryMinutes, 60);
+      assert.match((await mooring(["sources", "list"])).out, /^ours\turl\t/m);
+      assert.equal((await mooring(["sources", "sync", "ours"])).code, 0);
+      assert.equal((await mooring(["sources", "sync", "nothing"])).code, 3);
+      assert.equal((await mooring(["sources", "remove", "ours", "--yes"])).code, 0);
     });
 
     await t.step("shells complete what it knows", async () => {
