@@ -35,6 +35,7 @@ import { toolboxRoutes } from "./routes/toolbox.ts";
 import { toolboxPageRoutes } from "./routes/toolboxes.tsx";
 import { toolRoutes } from "./routes/tools.tsx";
 import { trialRoutes } from "./routes/trials.tsx";
+import { workspaceOfRequest } from "./routes/workspace_of_request.tsx";
 import { workspaceRoutes, workspacesRoutes } from "./routes/workspaces.tsx";
 
 /** Largest form, in bytes: some hundred inputs at their limit would not be a person's. */
@@ -114,6 +115,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", accountRoutes(deps))
     .route("/", workspacesRoutes(deps))
     .use(requireWorkspace())
+    .use(workspaceOfRequest(deps))
     .route("/", workspaceRoutes(deps))
     .route("/", homeRoutes(deps))
     .route("/", catalogSourceRoutes(deps))
