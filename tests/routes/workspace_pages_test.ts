@@ -300,8 +300,8 @@ Deno.test({
       const third = await new Browser().signIn("acc@example.com");
       assert.equal((await browser.post("/account/name", { name: "" })).status, 422);
       await browser.post("/account/name", { name: HOSTILE });
-      const page = await browser.get("/account");
-      assert.equal(page.html.includes("<img src=x"), false);
+      assert.equal((await browser.get("/account")).html.includes("<img src=x"), false);
+      const page = await browser.get("/account/security");
       assert.match(page.html, /Firefox on Linux/);
       for (const [, token] of [...elsewhere.cookies, ...third.cookies]) {
         assert.equal(page.html.includes(decodeURIComponent(token).split(".")[0]), false);
@@ -336,7 +336,7 @@ Deno.test({
         present: PASSWORD,
         next: "another long password",
       });
-      assert.equal(changed.location, "/account?said=password-changed", changed.html);
+      assert.equal(changed.location, "/account/security?said=password-changed", changed.html);
       assert.deepEqual(await open(), [303, 303]);
       assert.equal((await browser.get("/account")).status, 200, "still signed in here");
       const other = await new Browser().signIn("acc@example.com", "another long password");
@@ -358,8 +358,8 @@ Deno.test({
       await new Browser().signIn("two@example.com");
       assert.equal((await browser.post("/account/second-factor/on", { code: "000" })).status, 422);
       const on = await browser.post("/account/second-factor/on", { code: await totp(key) });
-      assert.equal(on.location, "/account?said=second-factor-on", on.html);
-      assert.match((await browser.get("/account")).html, /On: signing in asks/);
+      assert.equal(on.location, "/account/security?said=second-factor-on", on.html);
+      assert.match((await browser.get("/account/security")).html, /On: signing in asks/);
       const [stored] = await owner<{ secret: string }[]>`select secret from auth.two_factors`;
       assert.equal(stored.secret.includes(key), false);
 
@@ -394,8 +394,8 @@ Deno.test({
       assert.equal((await twice.post("/sign-in/code", { code: backup })).status, 422);
       assert.equal((await new Browser().post("/sign-in/code", { code: backup })).status, 422);
 
-      const off = await other.post("/account/second-factor/off", { password: PASSWORD });
-      assert.equal(off.location, "/account?said=second-factor-off", off.html);
+      const off = await other.post("/account/second-factor/off", { off: PASSWORD });
+      assert.equal(off.location, "/account/security?said=second-factor-off", off.html);
       await new Browser().signIn("two@example.com");
     });
 
