@@ -287,6 +287,54 @@ Deno.test({
       },
     );
 
+    await t.step(
+      "a form of a workspace that another tab switched away from acts on neither",
+      async () => {
+        const { browser } = await person("tabs@example.com", "member");
+        await browser.post("/workspaces", { name: "Beta" });
+        const beta = browser.cookies.get("mooring_workspace")!;
+        await browser.post(`/workspaces/${workspaceId}/switch`);
+        const form = await browser.get("/agents");
+        assert.match(form.html, new RegExp(`name="_workspace" value="${workspaceId}"`));
+        await browser.post(`/workspaces/${beta}/switch`);
+        const agents = async () =>
+          (await owner<{ n: number }[]>`select count(*)::int as n from public.agents
+          where name = 'From the other tab'`)[0].n;
+        const sent = await browser.post("/agents", {
+          name: "From the other tab",
+          _workspace: workspaceId,
+        });
+        assert.equal(sent.status, 409);
+        assert.match(sent.html, /You sent a form of <strong>My workspace<\/strong>/);
+        assert.match(sent.html, /Nothing was changed/);
+        assert.equal(await agents(), 0);
+        const foreign = await browser.post("/agents", {
+          name: "From the other tab",
+          _workspace: crypto.randomUUID(),
+        });
+        assert.equal(foreign.status, 409);
+        await browser.post(`/workspaces/${workspaceId}/switch`);
+        const again = await browser.post("/agents", {
+          name: "From the other tab",
+          _workspace: workspaceId,
+        });
+        assert.equal(again.status, 303);
+        assert.equal(await agents(), 1);
+
+        // An address opens its workspace, and its forms act there.
+        const path = again.location!.split("?")[0];
+        await browser.post(`/workspaces/${beta}/switch`);
+        const page = await browser.get(path);
+        assert.match(page.html, /data-role="member"/);
+        assert.match(page.html, new RegExp(`name="_workspace" value="${workspaceId}"`));
+        assert.equal(browser.cookies.get("mooring_workspace"), workspaceId);
+        const act = await browser.post(`${path}/tokens`, { name: "x", _workspace: workspaceId });
+        assert.equal(act.status, 200);
+        assert.equal((await browser.get(`/agents/${crypto.randomUUID()}`)).status, 404);
+        assert.equal((await browser.get("/agents/not-an-id")).status, 404);
+      },
+    );
+
     await t.step("a member who is removed sees nothing at the next request", async () => {
       const { userId, browser } = await person("gone@example.com", "admin");
       assert.equal((await browser.get("/workspace")).status, 200);
