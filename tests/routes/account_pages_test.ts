@@ -163,6 +163,34 @@ Deno.test({
       assert.equal((await ask("/new-password", { form })).status, 422);
     });
 
+    await t.step(
+      "an invitation goes by mail, and is shown as a link when it does not",
+      async () => {
+        const { cookie } = await person("hal@example.com", "admin");
+        const invite = (email: string, of = app) =>
+          ask("/workspace/invitations", { form: { role: "viewer", days: "7", email }, cookie, of });
+        assert.equal((await invite("not an address")).status, 422);
+        const sent = await invite("new@example.com");
+        assert.equal(sent.location, "/workspace?said=invitation-sent", sent.html);
+        const { text } = await smtp.taken("new@example.com");
+        assert.match(text, /hal invites you to the workspace My workspace at Mooring, as viewer/);
+        const token = /\/join\?token=(mwi_\S+)/.exec(text)![1];
+        assert.match((await ask(`/join?token=${token}`)).html, /Join My workspace/);
+        assert.equal(lines.join("\n").includes(token), false);
+        const two = await invite("x@example.com,y@example.com");
+        assert.equal(two.status, 422, "one mail goes to one address");
+        const bySelf = await invite("new@example.com", silent.app);
+        assert.match(bySelf.html, /id="invitation-link"/);
+        const { app: broken, close } = await openPageApp({ db, identity }, {
+          sendMail: () => Promise.reject(new Error("Nobody takes it")),
+        });
+        const unsent = await invite("new@example.com", broken);
+        assert.match(unsent.html, /did not take the mail to new@example.com/);
+        assert.match(unsent.html, /\/join\?token=mwi_/);
+        await close();
+      },
+    );
+
     await t.step("without mail the page says what the machine's owner does", async () => {
       const page = await ask("/new-password", { of: silent.app });
       assert.match(page.html, /deno task reset-password/);
