@@ -37,6 +37,7 @@ import { toolboxPageRoutes } from "./routes/toolboxes.tsx";
 import { toolRoutes } from "./routes/tools.tsx";
 import { trialRoutes } from "./routes/trials.tsx";
 import { wishRoutes } from "./routes/wishes.tsx";
+import { workspaceOfRequest } from "./routes/workspace_of_request.tsx";
 import { workspaceRoutes, workspacesRoutes } from "./routes/workspaces.tsx";
 
 /** Largest form, in bytes: some hundred inputs at their limit would not be a person's. */
@@ -116,6 +117,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", accountRoutes(deps))
     .route("/", workspacesRoutes(deps))
     .use(requireWorkspace())
+    .use(workspaceOfRequest(deps))
     .route("/", workspaceRoutes(deps))
     .route("/", homeRoutes(deps))
     .route("/", catalogSourceRoutes(deps))

@@ -1,7 +1,10 @@
 import { type Context, Hono } from "hono";
+import { z } from "zod";
 import { Invalid, NotFound } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
 import { invite, listInvitations, revokeInvitation } from "../models/invitations.ts";
+import { errorFields } from "../models/log.ts";
+import { invitationMail } from "../models/mail.ts";
 import { listMembers, removeMember, setRole, transferWorkspace } from "../models/members.ts";
 import {
   createWorkspace,
@@ -80,11 +83,28 @@ export function workspaceRoutes(deps: Deps) {
       return goTo(c, "/workspace", "transferred");
     })
     .post("/workspace/invitations", async (c) => {
-      const { role = "", days = "" } = await formOf(c);
-      const token = await invite(db, c.get("user"), c.get("workspace").id, { role, days });
-      // In the answer to the form itself: the link is shown this once.
+      const { role = "", days = "", email = "" } = await formOf(c);
+      const to = email.trim(), user = c.get("user"), workspace = c.get("workspace");
+      if (to && !z.email().max(254).safeParse(to).success) {
+        const mistakes = { email: "Give an email address, or leave it empty for a link" };
+        return await workspacePage(c, { values: { email }, mistakes });
+      }
+      const token = await invite(db, user, workspace.id, { role, days });
       const base = deps.baseUrl.href.replace(/\/$/, "");
-      return await workspacePage(c, { newLink: `${base}/join?token=${token}` });
+      const link = `${base}/join?token=${token}`;
+      if (to && deps.sendMail) {
+        const invitation = { role, days: Number(days), link, workspace: workspace.name };
+        const invitedBy = user.name || user.email;
+        try {
+          await deps.sendMail(invitationMail(to, { ...invitation, invitedBy }));
+          return goTo(c, "/workspace", "invitation-sent");
+        } catch (error) {
+          log.error("An invitation could not be sent", errorFields(error));
+          return await workspacePage(c, { newLink: link, unsentTo: to });
+        }
+      }
+      // In the answer to the form itself: the link is shown this once.
+      return await workspacePage(c, { newLink: link });
     })
     .post("/workspace/invitations/:id/revoke", async (c) => {
       await revokeInvitation(db, c.get("user"), c.req.param("id"));
@@ -117,12 +137,13 @@ export function workspaceRoutes(deps: Deps) {
 
   async function workspacePage(
     c: Context<Env>,
-    more: Pick<WorkspaceProps, "newLink" | "values" | "mistakes"> = {},
+    more: Pick<WorkspaceProps, "newLink" | "unsentTo" | "values" | "mistakes"> = {},
   ) {
     const user = c.get("user"), workspace = c.get("workspace");
     const props = {
       workspace,
       me: user.userId,
+      sendsMail: Boolean(deps.sendMail),
       members: await listMembers(db, user, workspace.id),
       invitations: await listInvitations(db, user, workspace.id),
       holdings: await holdingsOf(db, user, workspace.id),

@@ -155,3 +155,10 @@ Deno.test("deno.lock holds what users run alone", async () => {
     assert.equal(lock.includes(`"${name}@`), false, name);
   }
 });
+
+Deno.test("a view's form that changes something is views/form.tsx's, which knows who may send it", async () => {
+  for await (const { name } of Deno.readDir(`${ROOT}views`)) {
+    const text = await Deno.readTextFile(`${ROOT}views/${name}`);
+    if (name !== "form.tsx") assert.doesNotMatch(text, /<form\b[^>]*method="post"/, name);
+  }
+});

@@ -150,7 +150,7 @@ function NewKey({ uri, key, backupCodes }: Made) {
         <QrCode text={uri} label="The key as a QR code; it stands as text below" />
       </p>
       <p>Or type the key, as one with codes by time:</p>
-      <Copy id="second-factor-key" text={key.replaceAll(/(.{4})(?=.)/g, "$1 ")} label="the key" />
+      <Copy id="second-factor-key" text={key} label="the key" />
       <BackupCodes codes={backupCodes} />
       <TurnOn />
     </>

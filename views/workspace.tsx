@@ -19,6 +19,9 @@ export interface WorkspaceProps {
   events: Event[];
   /** The link of an invitation made just now: the one time it is shown. */
   newLink?: string;
+  /** The address that it was meant for, and could not be sent to. */
+  unsentTo?: string;
+  sendsMail: boolean;
   values?: Record<string, string>;
   mistakes?: Record<string, string>;
 }
@@ -114,7 +117,8 @@ function Members({ workspace, me, members }: WorkspaceProps) {
   );
 }
 
-function Invitations({ workspace, invitations, newLink }: WorkspaceProps) {
+function Invitations(props: WorkspaceProps) {
+  const { workspace, invitations, newLink, unsentTo, sendsMail, values, mistakes } = props;
   const url = useUrl();
   return (
     <section class="card" aria-labelledby="invitations" id="invitations-card">
@@ -122,6 +126,7 @@ function Invitations({ workspace, invitations, newLink }: WorkspaceProps) {
       {newLink && (
         <div class="notice good" role="alert">
           <p>
+            {unsentTo && `The mail server did not take the mail to ${unsentTo}. `}
             Copy this link and send it. It lets one person in, once, and is not shown again:
           </p>
           <Copy id="invitation-link" text={newLink} label="the invitation's link" />
@@ -144,7 +149,18 @@ function Invitations({ workspace, invitations, newLink }: WorkspaceProps) {
             <option value="30">30 days</option>
           </select>
         </div>
-        <button>Make a link</button>
+        {sendsMail && (
+          <Field
+            name="email"
+            label="Send it to"
+            type="email"
+            placeholder="bea@example.com"
+            value={values?.email}
+            mistake={mistakes?.email}
+            help="Left empty: a link to send yourself."
+          />
+        )}
+        <button>{sendsMail ? "Invite" : "Make a link"}</button>
       </Form>
       {invitations.length === 0
         ? <p class="help">No invitation to {visibleText(workspace.name)} is open.</p>

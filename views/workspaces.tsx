@@ -72,6 +72,38 @@ function NewWorkspace({ name, mistakes = {} }: Pick<WorkspacesProps, "name" | "m
   );
 }
 
+/** In answer to a form that was made in a workspace which is not the open one any more. */
+export function OtherWorkspace({ open, other }: { open: Workspace; other?: Workspace }) {
+  const url = useUrl();
+  return (
+    <section class="card door">
+      <h1>Another workspace is open</h1>
+      <p>
+        You sent a form of{" "}
+        {other
+          ? <strong>{visibleText(other.name)}</strong>
+          : "a workspace that you are in no more"}, and meanwhile switched to{" "}
+        <strong>{visibleText(open.name)}</strong>. Nothing was changed in either.
+      </p>
+      {other
+        ? (
+          <>
+            <p>
+              Switch back, then go back in your browser to the form: what you typed is still there.
+            </p>
+            <Form action={url(`/workspaces/${other.id}/switch`)}>
+              <button>Switch to {visibleText(other.name)}</button>
+            </Form>
+          </>
+        )
+        : null}
+      <p>
+        <a href={url("/")}>To the overview</a>
+      </p>
+    </section>
+  );
+}
+
 /** What one sees who is signed in and in no workspace. */
 export function NoWorkspace() {
   const url = useUrl();

@@ -287,6 +287,54 @@ Deno.test({
       },
     );
 
+    await t.step(
+      "a form of a workspace that another tab switched away from acts on neither",
+      async () => {
+        const { browser } = await person("tabs@example.com", "member");
+        await browser.post("/workspaces", { name: "Beta" });
+        const beta = browser.cookies.get("mooring_workspace")!;
+        await browser.post(`/workspaces/${workspaceId}/switch`);
+        const form = await browser.get("/agents");
+        assert.match(form.html, new RegExp(`name="_workspace" value="${workspaceId}"`));
+        await browser.post(`/workspaces/${beta}/switch`);
+        const agents = async () =>
+          (await owner<{ n: number }[]>`select count(*)::int as n from public.agents
+          where name = 'From the other tab'`)[0].n;
+        const sent = await browser.post("/agents", {
+          name: "From the other tab",
+          _workspace: workspaceId,
+        });
+        assert.equal(sent.status, 409);
+        assert.match(sent.html, /You sent a form of <strong>My workspace<\/strong>/);
+        assert.match(sent.html, /Nothing was changed/);
+        assert.equal(await agents(), 0);
+        const foreign = await browser.post("/agents", {
+          name: "From the other tab",
+          _workspace: crypto.randomUUID(),
+        });
+        assert.equal(foreign.status, 409);
+        await browser.post(`/workspaces/${workspaceId}/switch`);
+        const again = await browser.post("/agents", {
+          name: "From the other tab",
+          _workspace: workspaceId,
+        });
+        assert.equal(again.status, 303);
+        assert.equal(await agents(), 1);
+
+        // An address opens its workspace, and its forms act there.
+        const path = again.location!.split("?")[0];
+        await browser.post(`/workspaces/${beta}/switch`);
+        const page = await browser.get(path);
+        assert.match(page.html, /data-role="member"/);
+        assert.match(page.html, new RegExp(`name="_workspace" value="${workspaceId}"`));
+        assert.equal(browser.cookies.get("mooring_workspace"), workspaceId);
+        const act = await browser.post(`${path}/tokens`, { name: "x", _workspace: workspaceId });
+        assert.equal(act.status, 200);
+        assert.equal((await browser.get(`/agents/${crypto.randomUUID()}`)).status, 404);
+        assert.equal((await browser.get("/agents/not-an-id")).status, 404);
+      },
+    );
+
     await t.step("a member who is removed sees nothing at the next request", async () => {
       const { userId, browser } = await person("gone@example.com", "admin");
       assert.equal((await browser.get("/workspace")).status, 200);
@@ -300,8 +348,8 @@ Deno.test({
       const third = await new Browser().signIn("acc@example.com");
       assert.equal((await browser.post("/account/name", { name: "" })).status, 422);
       await browser.post("/account/name", { name: HOSTILE });
-      const page = await browser.get("/account");
-      assert.equal(page.html.includes("<img src=x"), false);
+      assert.equal((await browser.get("/account")).html.includes("<img src=x"), false);
+      const page = await browser.get("/account/security");
       assert.match(page.html, /Firefox on Linux/);
       for (const [, token] of [...elsewhere.cookies, ...third.cookies]) {
         assert.equal(page.html.includes(decodeURIComponent(token).split(".")[0]), false);
@@ -336,7 +384,7 @@ Deno.test({
         present: PASSWORD,
         next: "another long password",
       });
-      assert.equal(changed.location, "/account?said=password-changed", changed.html);
+      assert.equal(changed.location, "/account/security?said=password-changed", changed.html);
       assert.deepEqual(await open(), [303, 303]);
       assert.equal((await browser.get("/account")).status, 200, "still signed in here");
       const other = await new Browser().signIn("acc@example.com", "another long password");
@@ -358,8 +406,8 @@ Deno.test({
       await new Browser().signIn("two@example.com");
       assert.equal((await browser.post("/account/second-factor/on", { code: "000" })).status, 422);
       const on = await browser.post("/account/second-factor/on", { code: await totp(key) });
-      assert.equal(on.location, "/account?said=second-factor-on", on.html);
-      assert.match((await browser.get("/account")).html, /On: signing in asks/);
+      assert.equal(on.location, "/account/security?said=second-factor-on", on.html);
+      assert.match((await browser.get("/account/security")).html, /On: signing in asks/);
       const [stored] = await owner<{ secret: string }[]>`select secret from auth.two_factors`;
       assert.equal(stored.secret.includes(key), false);
 
@@ -394,8 +442,8 @@ Deno.test({
       assert.equal((await twice.post("/sign-in/code", { code: backup })).status, 422);
       assert.equal((await new Browser().post("/sign-in/code", { code: backup })).status, 422);
 
-      const off = await other.post("/account/second-factor/off", { password: PASSWORD });
-      assert.equal(off.location, "/account?said=second-factor-off", off.html);
+      const off = await other.post("/account/second-factor/off", { off: PASSWORD });
+      assert.equal(off.location, "/account/security?said=second-factor-off", off.html);
       await new Browser().signIn("two@example.com");
     });
 
