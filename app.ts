@@ -34,6 +34,7 @@ import { toolboxRoutes } from "./routes/toolbox.ts";
 import { toolboxPageRoutes } from "./routes/toolboxes.tsx";
 import { toolRoutes } from "./routes/tools.tsx";
 import { trialRoutes } from "./routes/trials.tsx";
+import { upkeepRoutes } from "./routes/upkeep.ts";
 import { workspaceRoutes, workspacesRoutes } from "./routes/workspaces.tsx";
 
 /** Largest form, in bytes: some hundred inputs at their limit would not be a person's. */
@@ -90,6 +91,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", apiRoutes(deps))
     .route("/", toolboxRoutes(deps))
     .route("/", catalogScheduleRoutes(deps))
+    .route("/", upkeepRoutes(deps))
     // People: forms of other sites are refused, and pages are compressed.
     .use(csrf({
       origin: (origin, c) => origin === deps.baseUrl.origin || origin === new URL(c.req.url).origin,

@@ -1,5 +1,6 @@
 /** The app over a test's world, for those who look at its pages. */
 import { createApp } from "../../app.ts";
+import { BodyKeeper } from "../../models/call_bodies.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import type { User } from "../../models/db.ts";
@@ -15,7 +16,8 @@ type World = Awaited<ReturnType<typeof openWorld>>;
 /** The app with no way to a toolbox; to be closed before its world. */
 export async function openPageApp({ db, identity }: World) {
   const log = createLog("text", () => {});
-  const calls = new CallRecorder(db, log), changes = new Changes(db);
+  const calls = new CallRecorder(db, log, new BodyKeeper(db, testKey));
+  const changes = new Changes(db);
   const app = await createApp({
     db,
     identity,
