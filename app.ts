@@ -36,6 +36,7 @@ import { toolboxRoutes } from "./routes/toolbox.ts";
 import { toolboxPageRoutes } from "./routes/toolboxes.tsx";
 import { toolRoutes } from "./routes/tools.tsx";
 import { trialRoutes } from "./routes/trials.tsx";
+import { upkeepRoutes } from "./routes/upkeep.ts";
 import { wishRoutes } from "./routes/wishes.tsx";
 import { workspaceOfRequest } from "./routes/workspace_of_request.tsx";
 import { workspaceRoutes, workspacesRoutes } from "./routes/workspaces.tsx";
@@ -94,6 +95,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", apiRoutes(deps))
     .route("/", toolboxRoutes(deps))
     .route("/", catalogScheduleRoutes(deps))
+    .route("/", upkeepRoutes(deps))
     // People: forms of other sites are refused, and pages are compressed.
     .use(csrf({
       origin: (origin, c) => origin === deps.baseUrl.origin || origin === new URL(c.req.url).origin,

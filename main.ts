@@ -2,6 +2,7 @@
  * The self-hosted start: everything a person needs in one command. Opens (or makes) the data
  * directory, the database and the keys, serves the app, and runs this machine's toolbox beside it.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { createApp } from "./app.ts";
 import { readConfig } from "./config.ts";
 import { openDatabase } from "./database.ts";
@@ -12,6 +13,7 @@ import { offerEnrolment } from "./local_enrolment.ts";
 import { startLocalToolbox } from "./local_toolbox.ts";
 import { openMailer } from "./mailer.ts";
 import { links as openLinks } from "./mcp/links.ts";
+import { BodyKeeper } from "./models/call_bodies.ts";
 import { CallRecorder } from "./models/calls.ts";
 import { putBuiltinCatalog } from "./models/catalog_entries.ts";
 import { syncDueSources } from "./models/catalog_sync.ts";
@@ -21,6 +23,7 @@ import { localIdentity } from "./models/local_identity.ts";
 import type { Database } from "./models/db.ts";
 import { createLog, errorFields, type Log } from "./models/log.ts";
 import { openOutside, type Outside } from "./models/outside.ts";
+import { removeExpired } from "./models/retention.ts";
 import { derivedSecrets, secretsKeyFrom } from "./models/secrets.ts";
 import { putLocalToolbox } from "./models/toolboxes.ts";
 import { resetPassword } from "./reset_password.ts";
@@ -56,7 +59,7 @@ async function start() {
   await putLocalToolbox(db, { enrol: false });
   const setup = await firstRun(identity, config.owner);
   const changes = new Changes(db);
-  const calls = new CallRecorder(db, log);
+  const calls = new CallRecorder(db, log, new BodyKeeper(db, secretsKey));
   const { replicaAddress } = config;
   const links = openLinks({ db, changes, appSigningKey, log, dial, replicaAddress });
   const outside = openOutside({
@@ -105,6 +108,7 @@ async function start() {
     offerEnrolment({ db, file: config.localToolboxTokenFile, log }, stopping.signal);
 
   const syncing = syncSources({ db, changes, outside, log }, stopping.signal);
+  const removing = removeOld({ db, log }, stopping.signal);
 
   let stoppingSince: number | null = null;
   const stop = async () => {
@@ -120,6 +124,7 @@ async function start() {
     if (toolbox) await toolbox.stop();
     await offering;
     // A download under way is not waited for: its source's lease ends, and another start goes on with it.
+    await removing;
     await Promise.race([syncing, new Promise((resolve) => setTimeout(resolve, 2000))]);
     // Toolboxes' links are connections too: the servers end after them.
     await links.close();
@@ -149,6 +154,19 @@ async function syncSources(
     await wakeUps.next(60_000, signal);
   }
   wakeUps.close();
+}
+
+/** Removes what is kept no longer; the database says when that is due, and whose turn it is. */
+async function removeOld({ db, log }: { db: Database; log: Log }, signal: AbortSignal) {
+  while (!signal.aborted) {
+    try {
+      const removed = await removeExpired({ db }, { signal });
+      if (removed > 0) log.info("Removed what is kept no longer", { rows: removed });
+    } catch (error) {
+      log.error("What is kept no longer could not be removed", errorFields(error));
+    }
+    await delay(60_000, undefined, { signal }).catch(() => {});
+  }
 }
 
 /**

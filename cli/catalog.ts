@@ -59,28 +59,49 @@ export const catalogCommands: Command[] = [
   },
   {
     words: "calls",
-    summary: "List calls, newest first",
+    summary: "Search calls, newest first",
+    arguments: ["[text]"],
+    details: "The text is part of a tool's name, its server's or an error.",
     options: {
       agent: { value: "AGENT", help: "Only this agent's" },
       server: { value: "SERVER", help: "Only this server's" },
+      outcome: {
+        value: "OUTCOME",
+        help: "ok, failed, tool_error, error, cancelled, indeterminate",
+      },
+      via: { value: "VIA", help: "bridge: agents' calls; trial: what people tried" },
+      period: { value: "PERIOD", help: "hour, day, week, month; else all" },
       limit: { value: "N", help: "How many; else 50" },
     },
     async run(line) {
       const { client, output, value } = line;
       const [agent, server] = [value("agent"), value("server")];
       const query = {
+        text: line.args[0],
+        outcome: value("outcome"),
+        via: value("via"),
+        period: value("period"),
         agent: agent && await agentId(client, agent),
         server: server && await serverId(client, server),
       };
       const calls = await client.list<CallShape>("/calls", query, numberIn(line, "limit") ?? 50);
       output.list(calls, {
+        id: ({ id }) => id,
         at: ({ startedAt }) => output.isTerminal ? ago(startedAt) : startedAt,
         who: ({ agentName, via }) => agentName ?? (via === "trial" ? "a person" : ""),
         tool: ({ serverSlug, tool }) => `${serverSlug} / ${tool}`,
         outcome: ({ outcome }) => outcome,
         ms: ({ durationMs }) => Math.round(durationMs),
         error: ({ error }) => error ?? "",
-      }, "No call yet.");
+      }, "No call found.");
+    },
+  },
+  {
+    words: "calls body",
+    summary: "Print what was said in a call, where the workspace keeps it",
+    arguments: ["<call>"],
+    async run({ client, output, args: [id] }) {
+      output.json(await client.get(`/calls/${encodeURIComponent(id)}/body`));
     },
   },
 ];

@@ -1,4 +1,4 @@
-import type { ImportResult } from "../routes/api/workspace.ts";
+import type { ImportResult, RetentionShape } from "../routes/api/workspace.ts";
 import { Exit } from "./client.ts";
 import { type Command, UsageError } from "./command.ts";
 import { askSecret, readInput } from "./prompt.ts";
@@ -7,6 +7,38 @@ import { askSecret, readInput } from "./prompt.ts";
 const LOOK_AGAIN_MS = 3000;
 
 export const workspaceCommands: Command[] = [
+  {
+    words: "retention",
+    summary: "Say how long calls are kept, and whether what is said in them is",
+    options: {
+      calls: { value: "DAYS", help: "Keep them for 7, 30, 90, 180, 365 or 730 days" },
+      bodies: { value: "DAYS", help: "Keep what is said, masked, for 1, 7 or 30 days" },
+      "no-bodies": { help: "Keep nothing of what is said, and delete what was kept" },
+    },
+    async run({ client, output, flag, value }) {
+      const days = (name: string) => value(name) === undefined ? undefined : Number(value(name));
+      const [calls, bodies] = [days("calls"), days("bodies")];
+      if (flag("no-bodies") && bodies !== undefined) {
+        throw new UsageError("Say --bodies or --no-bodies, not both");
+      }
+      const change = {
+        callsKeptDays: calls,
+        keepsBodies: flag("no-bodies") ? false : bodies === undefined ? undefined : true,
+        bodiesKeptDays: bodies,
+      };
+      const isChange = Object.values(change).some((each) => each !== undefined);
+      const path = "/workspace/retention";
+      const now = isChange
+        ? await client.patch<RetentionShape>(path, change)
+        : await client.get<RetentionShape>(path);
+      output.facts(now, {
+        "calls are kept for": `${now.callsKeptDays} days`,
+        "what is said in them": now.keepsBodies
+          ? `for ${now.bodiesKeptDays} days, masked`
+          : "is not kept",
+      });
+    },
+  },
   {
     words: "export",
     summary: "Print the workspace as one file: servers, agents, connections and approvals",

@@ -83,6 +83,10 @@ export async function callTool(
       ...outcomeOf(answer),
       requestBytes: Buffer.byteLength(call.params.get("arguments") ?? ""),
       responseBytes: Buffer.byteLength(answer?.text ?? ""),
+      // What a person tries is theirs alone: its run keeps it.
+      said: call.via === "bridge"
+        ? deps.calls.said(call.workspaceId, call.params.get("arguments"), answer)
+        : undefined,
     });
   }
 }

@@ -1,12 +1,21 @@
 /** What a workspace's calls were: searched, counted, and over time. */
 import { z } from "zod";
-import { type Call, type CallFigures, columns, figures, type Outcome } from "./calls.ts";
+import { type Call, type CallFigures, columns, type Outcome } from "./calls.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Invalid } from "./errors.ts";
 import { withoutNul } from "./events.ts";
 
-/** How far back a search looks, in hours; `all` has no end. */
-export const PERIODS = { hour: 1, day: 24, week: 168, month: 720, all: null } as const;
+/**
+ * How far back a search looks, in hours (`all` has no end), and what its history is drawn of: spans that
+ * calls are counted by (20261125003300_call_sums.sql). A search begins where a span does.
+ */
+export const PERIODS = {
+  hour: { hours: 1, spanSeconds: 60 },
+  day: { hours: 24, spanSeconds: 3600 },
+  week: { hours: 168, spanSeconds: 21_600 },
+  month: { hours: 720, spanSeconds: 86_400 },
+  all: { hours: null, spanSeconds: 86_400 },
+} as const;
 export type Period = keyof typeof PERIODS;
 
 const OUTCOMES = ["ok", "tool_error", "error", "cancelled", "indeterminate"] as const;
@@ -48,17 +57,24 @@ export async function searchCalls(
   { limit = 50, cursor = null }: { limit?: number; cursor?: string | null } = {},
 ): Promise<CallPage> {
   const after = cursor === null ? null : readCursor(cursor);
-  const rows = await db.asUser(user, (sql) =>
-    sql<(Call & { startedText: string })[]>`
+  const rows = await db.asUser(user, async (sql) => {
+    const newest = (more: ReturnType<typeof named>) =>
+      sql`select c.* from calls c
+      where ${matching(sql, workspaceId, filter)} and ${more} and ${
+        after
+          ? sql`(c.started_at, c.id) < (${after.startedAt}::text::timestamptz, ${after.id}::uuid)`
+          : sql`true`
+      }
+      order by c.started_at desc, c.id desc limit ${limit + 1}`;
+    // Names and errors apart: the names that there are are few, and errors have an index of their own.
+    const found = filter.text === "" ? newest(sql`true`) : sql`
+      (${newest(isNamed(sql, workspaceId, filter))}) union all
+      (${newest(sql`${failedSo(sql, filter)} and not ${isNamed(sql, workspaceId, filter)}`)})`;
+    return await sql<(Call & { startedText: string })[]>`
       select ${columns(sql)}, c.started_at::text as "startedText"
-      from calls c left join agents a on a.id = c.agent_id
-      where ${matching(sql, workspaceId, filter)}
-        and ${
-      after
-        ? sql`(c.started_at, c.id) < (${after.startedAt}::text::timestamptz, ${after.id}::uuid)`
-        : sql`true`
-    }
-      order by c.started_at desc, c.id desc limit ${limit + 1}`);
+      from (${found}) c left join agents a on a.id = c.agent_id
+      order by c.started_at desc, c.id desc limit ${limit + 1}`;
+  });
   const calls = rows.slice(0, limit);
   const last = calls.at(-1);
   return {
@@ -67,7 +83,7 @@ export async function searchCalls(
   };
 }
 
-/** How the calls of one tool, server or agent went. */
+/** How the calls of one tool, server or agent went; times are at most 5 % off. */
 export interface CallGroup extends CallFigures {
   /** A server's or an agent's id; null of a tool, of one that is gone, and of what people tried. */
   id: string | null;
@@ -88,20 +104,26 @@ export interface CallBucket {
 }
 
 /** How many stretches of time a history has at most. */
-export const BUCKETS = 60;
+export const BUCKETS = 61;
 
 /** What calls sum up to. */
 export interface CallSummary {
   total: CallFigures;
-  /** {@link BUCKETS} equal parts from one time to the other, oldest first; those without calls are left out. */
-  history: { from: Date; until: Date; buckets: CallBucket[] };
+  /** Parts of one length from one time on, oldest first; those without calls are left out. */
+  history: { from: Date; until: Date; partMs: number; buckets: CallBucket[] };
   /** Those with most calls, fifty at most, most first. */
   groups: CallGroup[];
+  /** What was searched has more errors than are read: {@link ERRORS_READ} of them were, the newest. */
+  isCut: boolean;
 }
 
+/** A word that stands in no name is looked for in so many errors, where calls are counted. */
+export const ERRORS_READ = 5000;
+
 /**
- * Sums up the calls that match, over the filter's period (`all` is from the first call that matches), and
- * by tool, server or agent. The calls are read once for all of it.
+ * Sums up the calls that match, over the filter's period (`all` is from the day of the first call that
+ * matches), and by tool, server or agent: from what was counted when they were recorded, so calls that are
+ * not kept any more count as well.
  */
 export async function summarizeCalls(
   db: Database,
@@ -110,83 +132,231 @@ export async function summarizeCalls(
   filter: CallFilter,
   by: GroupBy,
 ): Promise<CallSummary> {
+  const { hours, spanSeconds } = PERIODS[filter.period];
   return await db.asUser(user, async (sql) => {
-    const hours = PERIODS[filter.period];
     const [{ from, until }] = await sql<{ from: Date; until: Date }[]>`
       select now() as until, ${
       hours === null
-        ? sql`coalesce((select min(c.started_at) from calls c
-            where ${matching(sql, workspaceId, filter)}), now()) - interval '1 second'`
-        : sql`now() - make_interval(hours => ${hours})`
+        ? sql`coalesce((select at from call_sums
+            where workspace_id = ${workspaceId} and span_seconds = ${spanSeconds}
+            order by workspace_id, span_seconds, at limit 1), ${beginning(sql, spanSeconds, 0)})`
+        : beginning(sql, spanSeconds, hours)
     } as from`;
-    const [id, name] = {
-      tool: [sql`null::uuid`, sql`c.server_slug || ' / ' || c.tool`],
-      server: [sql`c.server_id`, sql`c.server_slug`],
-      agent: [
-        sql`c.agent_id`,
-        sql`coalesce((select a.name from agents a where a.id = c.agent_id),
-          case when c.via = 'trial' then 'tried on a page' else 'removed agents' end)`,
-      ],
-    }[by];
-    type Part = CallFigures & { part: number | null; ok: number; bad: number };
-    const [{ parts, groups }] = await sql<{ parts: Part[]; groups: CallGroup[] }[]>`
-      with c as materialized (
-        select c.agent_id, c.server_id, c.server_slug, c.tool, c.via, c.duration_ms, c.outcome,
-          width_bucket(extract(epoch from c.started_at)::float8, ${from.getTime() / 1000}::float8,
-            ${until.getTime() / 1000}::float8, ${BUCKETS}) as part
-        from calls c
-        where ${matching(sql, workspaceId, filter)} and c.started_at >= ${from}
-          and c.started_at < ${until}
-      )
-      select
-        (select json_agg(p order by p.part nulls first) from (
-          select c.part, ${figures(sql)},
-            count(*) filter (where c.outcome = 'ok')::int as ok,
-            count(*) filter (where c.outcome not in ('ok', 'cancelled'))::int as bad
-          from c group by grouping sets ((), (c.part))) p) as parts,
-        (select coalesce(json_agg(g order by g.calls desc, g.name), '[]') from (
-          select ${id} as id, ${name} as name, ${figures(sql)}
-          from c group by 1, 2
-          order by calls desc limit 50) g) as groups`;
-    const [{ part: _, ok: _ok, bad: _bad, ...total }, ...history] = parts;
-    const partMs = (until.getTime() - from.getTime()) / BUCKETS;
+    const rows = await sql<Counted[]>`
+      ${countedAhead(sql, workspaceId, filter, by)}`;
+    const byError = filter.text === "" ? [] : await sql<Counted[]>`
+      ${countedByError(sql, workspaceId, filter, by)}`;
+
+    const spanMs = spanSeconds * 1000;
+    const spans = Math.ceil((until.getTime() - from.getTime()) / spanMs);
+    const partMs = Math.ceil(spans / BUCKETS) * spanMs;
+    const total = new Tally(), parts = new Map<number, Tally>(), groups = new Map<string, Group>();
+    for (const row of [...rows, ...byError]) {
+      if (row.at !== null) {
+        total.add(row);
+        const part = Math.floor((row.at * 1000 - from.getTime()) / partMs);
+        tallyOf(parts, part, () => new Tally()).add(row);
+      }
+      if (row.name !== null) {
+        const { id, name } = row;
+        tallyOf(groups, `${id} ${name}`, () => ({ id, name, tally: new Tally() })).tally.add(row);
+      }
+    }
     return {
-      total,
+      total: total.figures(),
       history: {
         from,
         until,
-        buckets: history.map(({ part, ok, bad, medianMs, p95Ms }) => ({
-          at: new Date(from.getTime() + (part! - 1) * partMs),
-          ok,
-          failed: bad,
-          medianMs,
-          p95Ms,
-        })),
+        partMs,
+        buckets: [...parts].sort(([a], [b]) => a - b).map(([part, tally]) => {
+          const { medianMs, p95Ms } = tally.figures();
+          const at = new Date(from.getTime() + part * partMs);
+          return { at, ok: tally.ok, failed: tally.bad, medianMs, p95Ms };
+        }),
       },
-      groups,
+      groups: [...groups.values()]
+        .sort((a, b) => b.tally.calls - a.tally.calls || (a.name < b.name ? -1 : 1))
+        .slice(0, GROUPS_LIMIT)
+        .map(({ id, name, tally }) => ({ id, name, ...tally.figures() })),
+      isCut: byError.reduce((sum, { at, calls }) =>
+        at === null ? sum : sum + calls, 0) >= ERRORS_READ,
     };
   });
 }
 
+/** So many calls: of a span (`at`, in seconds), or of a group (`name`), or of both. */
+interface Counted {
+  at: number | null;
+  id: string | null;
+  name: string | null;
+  outcome: Outcome;
+  bucket: number;
+  calls: number;
+}
+
+interface Group {
+  id: string | null;
+  name: string;
+  tally: Tally;
+}
+
+const GROUPS_LIMIT = 50;
+
+function tallyOf<Key, T>(all: Map<Key, T>, key: Key, make: () => T): T {
+  const found = all.get(key) ?? make();
+  all.set(key, found);
+  return found;
+}
+
+/** Adds up calls by how they ended and how long they took. */
+class Tally {
+  calls = 0;
+  ok = 0;
+  /** Those that did not end as their tool meant them. */
+  bad = 0;
+  #failed = 0;
+  #toolErrors = 0;
+  /** Of those that were answered: how many took as long as a bucket says. */
+  readonly #answered = new Map<number, number>();
+
+  add({ outcome, bucket, calls }: Pick<Counted, "outcome" | "bucket" | "calls">) {
+    this.calls += calls;
+    if (outcome === "ok") this.ok += calls;
+    if (outcome === "error" || outcome === "indeterminate") this.#failed += calls;
+    if (outcome === "tool_error") this.#toolErrors += calls;
+    if (outcome !== "ok" && outcome !== "cancelled") this.bad += calls;
+    if (outcome === "ok" || outcome === "tool_error") {
+      this.#answered.set(bucket, (this.#answered.get(bucket) ?? 0) + calls);
+    }
+  }
+
+  figures(): CallFigures {
+    const [medianMs, p95Ms] = this.#within([0.5, 0.95]);
+    const { calls } = this;
+    return { calls, failed: this.#failed, toolErrors: this.#toolErrors, medianMs, p95Ms };
+  }
+
+  /** The time within which each share of the calls was answered: its bucket's middle, at most 4.9 % off. */
+  #within(shares: number[]): (number | null)[] {
+    const sorted = [...this.#answered].sort(([a], [b]) => a - b);
+    const whole = sorted.reduce((sum, [, calls]) => sum + calls, 0);
+    return shares.map((share) => {
+      let upTo = 0;
+      const found = sorted.find(([, calls]) => (upTo += calls) >= share * whole);
+      return found ? 1.1 ** (found[0] + 0.5) : null;
+    });
+  }
+}
+
+/** What was counted when calls were recorded: each span, and the groups with the most calls. */
+function countedAhead(sql: Sql, workspaceId: string, filter: CallFilter, by: GroupBy) {
+  const { hours, spanSeconds } = PERIODS[filter.period];
+  const { text, agent, server, outcome, via } = filter;
+  const isSome = Boolean(text || agent || server || outcome || via);
+  return sql`
+    with counted as materialized (
+      select at, series_id, outcome, bucket, sum(calls)::int as calls
+      from call_sums
+      where workspace_id = ${workspaceId} and span_seconds = ${spanSeconds}
+        and ${hours === null ? sql`true` : sql`at >= ${beginning(sql, spanSeconds, hours)}`}
+        and ${
+    isSome
+      ? sql`series_id = any (array(select c.id from call_series c
+          where ${ofSeries(sql, workspaceId, filter)} and ${
+        text ? named(sql, filter) : sql`true`
+      }))`
+      : sql`true`
+  }
+      group by grouping sets ((at, outcome, bucket), (series_id, outcome, bucket))
+    ), grouped as materialized (
+      select ${groupOf(sql, by)}, counted.outcome, bucket, calls
+      from counted join call_series c on c.id = series_id
+      left join agents a on a.id = c.agent_id left join servers s on s.id = c.server_id
+    ), largest as materialized (
+      select id, name from grouped group by id, name
+      order by sum(calls) desc, name limit ${GROUPS_LIMIT}
+    )
+    select extract(epoch from at)::float8 as at, null::uuid as id, null as name, outcome, bucket, calls
+    from counted where series_id is null
+    union all
+    select null, g.id, g.name, g.outcome, g.bucket, sum(g.calls)::int
+    from grouped g join largest l on l.name = g.name and l.id is not distinct from g.id
+    group by g.id, g.name, g.outcome, g.bucket`;
+}
+
+/** Calls that match by what their error says, which nothing counts ahead. */
+function countedByError(sql: Sql, workspaceId: string, filter: CallFilter, by: GroupBy) {
+  return sql`
+    select extract(epoch from c.started_at)::float8 as at, ${groupOf(sql, by)}, c.outcome,
+      -- As mooring.duration_bucket has it, which is not a person's to call.
+      floor(ln(least(greatest(c.duration_ms, 0.01), 1e7)) / ln(1.1::float8))::int as bucket,
+      1 as calls
+    from calls c left join agents a on a.id = c.agent_id left join servers s on s.id = c.server_id
+    where ${matching(sql, workspaceId, filter)} and ${failedSo(sql, filter)}
+      and not ${named(sql, filter)}
+    order by c.started_at desc limit ${ERRORS_READ}`;
+}
+
+/** By what is counted together: `calls c` or `call_series c`, `agents a`, `servers s`. */
+function groupOf(sql: Sql, by: GroupBy) {
+  return {
+    tool: sql`null::uuid as id, c.server_slug || ' / ' || c.tool as name`,
+    server: sql`s.id, c.server_slug as name`,
+    agent: sql`a.id, coalesce(a.name,
+      case when c.via = 'trial' then 'tried on a page' else 'removed agents' end) as name`,
+  }[by];
+}
+
+/** Where a search begins: at the span in which its hours are over. */
+function beginning(sql: Sql, spanSeconds: number, hours: number) {
+  return sql`date_bin(make_interval(secs => ${spanSeconds}::int), now() - make_interval(hours => ${hours}::int),
+    'epoch')`;
+}
+
+/** Which calls, but for the filter's text. */
 function matching(sql: Sql, workspaceId: string, filter: CallFilter) {
-  const hours = PERIODS[filter.period];
-  const like = `%${filter.text.replace(/[\\%_]/g, "\\$&")}%`;
+  const { hours, spanSeconds } = PERIODS[filter.period];
+  return sql`${ofSeries(sql, workspaceId, filter)} and ${
+    hours === null ? sql`true` : sql`c.started_at >= ${beginning(sql, spanSeconds, hours)}`
+  }`;
+}
+
+/** Of calls and of their series alike. */
+function ofSeries(sql: Sql, workspaceId: string, filter: CallFilter) {
   const outcomes: Outcome[] = filter.outcome === "failed"
     ? ["tool_error", "error", "indeterminate"]
     : filter.outcome
     ? [filter.outcome]
     : [];
-  return sql`c.workspace_id = ${workspaceId}
-    and ${hours === null ? sql`true` : sql`c.started_at > now() - make_interval(hours => ${hours})`}
+  // As they stand in the conditions of two indexes, which a parameter is not known to meet.
+  const tried = filter.via === "trial" ? sql`c.via = 'trial'` : sql`true`;
+  const notOk = outcomes.length > 0 && !outcomes.includes("ok")
+    ? sql`c.outcome <> 'ok'`
+    : sql`true`;
+  return sql`c.workspace_id = ${workspaceId} and ${tried} and ${notOk}
     and ${filter.agent ? sql`c.agent_id = ${filter.agent}` : sql`true`}
     and ${filter.server ? sql`c.server_id = ${filter.server}` : sql`true`}
     and ${filter.via ? sql`c.via = ${filter.via}` : sql`true`}
-    and ${outcomes.length ? sql`c.outcome = any(${outcomes})` : sql`true`}
-    and ${
-    filter.text
-      ? sql`(c.tool ilike ${like} or c.server_slug ilike ${like} or c.error ilike ${like})`
-      : sql`true`
-  }`;
+    and ${outcomes.length ? sql`c.outcome = any(${outcomes})` : sql`true`}`;
+}
+
+function likeOf({ text }: CallFilter): string {
+  return `%${text.replace(/[\\%_]/g, "\\$&")}%`;
+}
+
+function named(sql: Sql, filter: CallFilter) {
+  return sql`(c.tool ilike ${likeOf(filter)} or c.server_slug ilike ${likeOf(filter)})`;
+}
+
+/** {@link named}, for calls: looked up among the few names that there are. */
+function isNamed(sql: Sql, workspaceId: string, filter: CallFilter) {
+  return sql`(c.server_slug, c.tool) in (
+    select c.server_slug, c.tool from call_series c
+    where ${ofSeries(sql, workspaceId, filter)} and ${named(sql, filter)})`;
+}
+
+function failedSo(sql: Sql, filter: CallFilter) {
+  return sql`c.outcome <> 'ok' and c.error ilike ${likeOf(filter)}`;
 }
 
 /** Postgres's own text of a time keeps the microseconds, which a Date would lose. */

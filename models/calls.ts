@@ -1,5 +1,7 @@
 import { v7 } from "uuid";
+import type { BodyKeeper, Said } from "./call_bodies.ts";
 import type { Database, Sql, User } from "./db.ts";
+import { NotFound } from "./errors.ts";
 import { withoutNul } from "./events.ts";
 import { errorFields, type Log } from "./log.ts";
 
@@ -24,7 +26,11 @@ export interface Call {
 }
 
 /** A call to be recorded. */
-export type NewCall = Omit<Call, "id" | "agentName"> & { workspaceId: string };
+export type NewCall = Omit<Call, "id" | "agentName"> & {
+  workspaceId: string;
+  /** What was said, where it may be kept ({@link CallRecorder.said}). */
+  said?: Said;
+};
 
 /** The newest calls, newest first; `before` a call's start, or a call, for older ones. */
 export async function listCalls(
@@ -52,6 +58,17 @@ export async function listCalls(
   });
 }
 
+/** @throws {NotFound} */
+export async function getCall(db: Database, user: User, id: string): Promise<Call> {
+  const [call] = await db.asUser(user, (sql) =>
+    sql<Call[]>`
+      select ${
+      columns(sql)
+    } from calls c left join agents a on a.id = c.agent_id where c.id = ${id}`);
+  if (!call) throw new NotFound("There is no such call, or it is not kept any more");
+  return call;
+}
+
 /** How a server's calls went of late. */
 export interface CallFigures {
   calls: number;
@@ -72,7 +89,13 @@ export async function callFigures(
 ): Promise<CallFigures> {
   const [found] = await db.asUser(user, (sql) =>
     sql<CallFigures[]>`
-      select ${figures(sql)}
+      select count(*)::int as calls,
+        count(*) filter (where c.outcome in ('error', 'indeterminate'))::int as failed,
+        count(*) filter (where c.outcome = 'tool_error')::int as "toolErrors",
+        percentile_cont(0.5) within group (order by c.duration_ms)
+          filter (where c.outcome in ('ok', 'tool_error')) as "medianMs",
+        percentile_cont(0.95) within group (order by c.duration_ms)
+          filter (where c.outcome in ('ok', 'tool_error')) as "p95Ms"
       from calls c
       where c.server_id = ${serverId} and c.outcome <> 'cancelled'
         and c.started_at > now() - interval '1 hour'`);
@@ -85,17 +108,6 @@ export function columns(sql: Sql) {
     c.server_slug as "serverSlug", c.tool, c.via, c.started_at as "startedAt",
     c.duration_ms as "durationMs", c.outcome, c.error, c.request_bytes as "requestBytes",
     c.response_bytes as "responseBytes"`;
-}
-
-/** What {@link CallFigures} are counted from: `calls c`. */
-export function figures(sql: Sql) {
-  return sql`count(*)::int as calls,
-    count(*) filter (where c.outcome in ('error', 'indeterminate'))::int as failed,
-    count(*) filter (where c.outcome = 'tool_error')::int as "toolErrors",
-    percentile_cont(0.5) within group (order by c.duration_ms)
-      filter (where c.outcome in ('ok', 'tool_error')) as "medianMs",
-    percentile_cont(0.95) within group (order by c.duration_ms)
-      filter (where c.outcome in ('ok', 'tool_error')) as "p95Ms"`;
 }
 
 /** How long a call waits for others to be written with it. */
@@ -113,12 +125,24 @@ export class CallRecorder {
   #writing: Promise<void> = Promise.resolve();
   #wroteAtMs = -Infinity;
 
-  constructor(readonly db: Database, readonly log: Log) {}
+  /** @param bodies without it nothing that was said is kept */
+  constructor(
+    readonly db: Database,
+    readonly log: Log,
+    readonly bodies: BodyKeeper | null = null,
+  ) {}
+
+  /** What was said in a call, for its record; undefined where nobody wants it. */
+  said(workspaceId: string, args: string | undefined, answer: Said["answer"]): Said | undefined {
+    if (!this.bodies?.mayKeep(workspaceId)) return undefined;
+    return this.bodies.hold({ arguments: args ?? "", answer });
+  }
 
   record(call: NewCall): void {
     this.#waiting.push({ id: v7(), ...call });
     if (this.#waiting.length > WAITING_LIMIT) {
-      this.#waiting.shift();
+      const { said } = this.#waiting.shift()!;
+      if (said) this.bodies?.letGo(said);
       this.log.warn("A call's record was dropped: the database does not take them");
     }
     this.#timer ??= setTimeout(
@@ -144,6 +168,20 @@ export class CallRecorder {
     this.#wroteAtMs = performance.now();
   }
 
+  /** What cannot be kept is not tried again: the calls themselves are recorded. */
+  async #keepBodies(batch: (NewCall & { id: string })[]) {
+    const bodies = batch.flatMap(({ id, workspaceId, said }) =>
+      said ? [{ id, workspaceId, said }] : []
+    );
+    if (!this.bodies || bodies.length === 0) return;
+    try {
+      await this.bodies.keep(bodies);
+    } catch (error) {
+      this.log.error("What was said in calls could not be kept", errorFields(error));
+    }
+    for (const { said } of bodies) this.bodies.letGo(said);
+  }
+
   async #writeBatch(batch: (NewCall & { id: string })[]): Promise<boolean> {
     const rows = batch.map((call) => ({
       id: call.id,
@@ -162,6 +200,7 @@ export class CallRecorder {
     }));
     try {
       await this.db.asApp`select mooring.record_calls(${this.db.asApp.json(rows)})`;
+      await this.#keepBodies(batch);
       return true;
     } catch (error) {
       // Ids make a second try of a batch that did arrive harmless.

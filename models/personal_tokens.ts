@@ -16,6 +16,9 @@ export const SCOPES = {
   "agents:write": "Make and change agents, their tokens and connections",
   "catalog:write": "Add, sync and remove catalog sources (owners and admins)",
   "toolboxes:write": "Add, change, drain and revoke toolboxes",
+  "calls:read-bodies": "Read what was said in calls, where it is kept (owners and admins)",
+  "workspace:write":
+    "Say how long calls are kept (owners and admins), and whether what is said is (owners)",
   "secrets:export": "Export servers' secrets, sealed with a passphrase (owners and admins)",
 } as const;
 export const Scope = z.enum(

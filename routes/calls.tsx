@@ -1,7 +1,11 @@
 import { type Context, Hono } from "hono";
 import { listAgents } from "../models/agents.ts";
+import { readCallBody } from "../models/call_bodies.ts";
 import { CallFilter, searchCalls, summarizeCalls } from "../models/call_search.ts";
+import { getCall } from "../models/calls.ts";
+import { getRetention } from "../models/retention.ts";
 import { listServers } from "../models/servers.ts";
+import { CallPage } from "../views/call.tsx";
 import { type CallQuery, CallResults, Calls, GROUPS, queryOf } from "../views/calls.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { live } from "./live.ts";
@@ -20,6 +24,7 @@ export function callRoutes(deps: Deps) {
         "Calls",
         <Calls
           {...results}
+          retention={await getRetention(db, user, workspaceId)}
           agents={await listAgents(db, user, workspaceId)}
           servers={await listServers(db, user, workspaceId)}
         />,
@@ -36,7 +41,20 @@ export function callRoutes(deps: Deps) {
         deps,
         ({ table, workspace }) => table === "calls" && workspace === c.get("workspace").id,
         async () => [{ target: "#results", content: <CallResults {...await search(c)} /> }],
-      ));
+      ))
+    .get("/calls/:id", async (c) => {
+      const user = c.get("user"), call = await getCall(db, user, c.req.param("id"));
+      return page(
+        c,
+        "Call",
+        <CallPage
+          call={call}
+          body={await readCallBody(deps, user, call.id)}
+          retention={await getRetention(db, user, c.get("workspace").id)}
+          role={c.get("workspace").role}
+        />,
+      );
+    });
 
   async function search(c: Context<Env>) {
     const asked = c.req.query();

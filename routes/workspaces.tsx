@@ -5,6 +5,7 @@ import { listEvents } from "../models/events.ts";
 import { invite, listInvitations, revokeInvitation } from "../models/invitations.ts";
 import { errorFields } from "../models/log.ts";
 import { invitationMail } from "../models/mail.ts";
+import { getRetention, keepBodies, keepCalls } from "../models/retention.ts";
 import { listMembers, removeMember, setRole, transferWorkspace } from "../models/members.ts";
 import {
   createWorkspace,
@@ -110,6 +111,17 @@ export function workspaceRoutes(deps: Deps) {
       await revokeInvitation(db, c.get("user"), c.req.param("id"));
       return goTo(c, "/workspace", "invitation-revoked");
     })
+    .post("/workspace/retention", async (c) => {
+      const { callsKeptDays = "" } = await formOf(c);
+      await keepCalls(db, c.get("user"), c.get("workspace").id, Number(callsKeptDays));
+      return goTo(c, "/workspace", "retention-saved");
+    })
+    .post("/workspace/bodies", async (c) => {
+      const { isOn = "", bodiesKeptDays = "7" } = await formOf(c);
+      const asked = { isOn: isOn === "true", days: Number(bodiesKeptDays) };
+      await keepBodies(db, c.get("user"), c.get("workspace").id, asked);
+      return goTo(c, "/workspace", asked.isOn ? "bodies-kept" : "bodies-deleted");
+    })
     .post("/workspace/delete", async (c) => {
       const { confirmation = "" } = await formOf(c);
       return await again(c, { confirmation }, async () => {
@@ -147,6 +159,7 @@ export function workspaceRoutes(deps: Deps) {
       members: await listMembers(db, user, workspace.id),
       invitations: await listInvitations(db, user, workspace.id),
       holdings: await holdingsOf(db, user, workspace.id),
+      retention: await getRetention(db, user, workspace.id),
       events: await listEvents(db, user, { workspaceId: workspace.id, layer: "workspace" }),
       ...more,
     };

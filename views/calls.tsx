@@ -1,6 +1,7 @@
 import type { Agent } from "../models/agents.ts";
 import type { CallFilter, CallPage, CallSummary, GroupBy } from "../models/call_search.ts";
 import type { Call, CallFigures } from "../models/calls.ts";
+import type { Retention } from "../models/retention.ts";
 import type { Server } from "../models/servers.ts";
 import { bytes, count, duration, Empty, Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
@@ -53,16 +54,24 @@ export function queryOf({ filter, by, cursor }: CallQuery): URLSearchParams {
   );
 }
 
-export function Calls(props: CallResultsProps & { agents: Agent[]; servers: Server[] }) {
+export function Calls(
+  props: CallResultsProps & { agents: Agent[]; servers: Server[]; retention: Retention },
+) {
   const url = useUrl();
   const { filter, by } = props.query;
+  const { callsKeptDays, keepsBodies, bodiesKeptDays } = props.retention;
   return (
     <>
       <h1>Calls</h1>
       <p class="lead">
         Every call of a tool through the bridge, and those that people tried: who, when, how long
-        and how it ended. What agents said is not kept; what you tried is, on the tool's page, for
-        you alone.
+        and how it ended. {keepsBodies
+          ? `What agents said is kept for ${count(bodiesKeptDays, "day")}, for owners and admins`
+          : "What agents said is not kept"}; what you tried is, on the tool's page, for you alone.
+      </p>
+      <p class="help">
+        Calls are kept for {callsKeptDays} days, what they sum up to for two years:{" "}
+        <a href={url("/workspace#kept")}>What is kept</a>. Times of many calls are at most 5 % off.
       </p>
       <form
         method="get"
@@ -143,7 +152,8 @@ function Choice(
 }
 
 /** What was found; on its first page it follows the calls as they come. */
-export function CallResults({ query, found, total, history, groups }: CallResultsProps) {
+export function CallResults(props: CallResultsProps) {
+  const { query, found, total, history, groups } = props;
   const url = useUrl();
   const search = queryOf(query);
   if (total.calls === 0) {
@@ -178,6 +188,12 @@ export function CallResults({ query, found, total, history, groups }: CallResult
       <Live query={query} />
       <section class="card" aria-labelledby="history">
         <h2 id="history">{inWords(total)}</h2>
+        {props.isCut && (
+          <p class="notice">
+            What calls are searched by is in no name but in errors, of which only the newest 5,000
+            were counted. Search a shorter time to count all.
+          </p>
+        )}
         <History {...history} />
       </section>
       <Groups query={query} groups={groups} />
@@ -222,13 +238,14 @@ function percent(part: number, whole: number): string {
 const WIDTH = 600, HEIGHT = 60;
 
 /** Two pictures of the same time; the heading above says their sum in words. */
-function History({ from, until, buckets }: CallResultsProps["history"]) {
+function History({ from, until, partMs, buckets }: CallResultsProps["history"]) {
   const spanMs = until.getTime() - from.getTime();
   const most = Math.max(...buckets.map(({ ok, failed }) => ok + failed), 1);
   const slowest = Math.max(...buckets.map(({ p95Ms }) => p95Ms ?? 0), 1);
   const x = (at: Date) => (at.getTime() - from.getTime()) / spanMs * WIDTH;
   const height = (n: number) => n / most * HEIGHT;
-  const width = WIDTH / 60 - 1;
+  // The first and the last part may be cut off by the picture's ends: time goes on.
+  const width = Math.max(partMs / spanMs * WIDTH - 1, 1);
   const line = (of: "medianMs" | "p95Ms") =>
     buckets.filter((bucket) => bucket[of] !== null).map((bucket) =>
       `${(x(bucket.at) + width / 2).toFixed(1)},${
@@ -343,7 +360,7 @@ function Groups({ query, groups }: Pick<CallResultsProps, "query" | "groups">) {
   );
 }
 
-const OUTCOMES: Record<Call["outcome"], string> = {
+export const OUTCOMES: Record<Call["outcome"], string> = {
   ok: "✓ ok",
   tool_error: "▲ tool error",
   error: "▲ not run",
@@ -372,7 +389,9 @@ export function CallTable({ calls, withAgent = false }: { calls: Call[]; withAge
           {calls.map((call) => (
             <tr>
               <td>
-                <Time at={call.startedAt} relative />
+                <a href={url(`/calls/${call.id}`)}>
+                  <Time at={call.startedAt} relative />
+                </a>
               </td>
               {withAgent && (
                 <td>

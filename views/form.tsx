@@ -14,7 +14,7 @@ export const WORKSPACE_FIELD = "_workspace";
 const SENDERS: [RegExp, Role | "anybody"][] = [
   [/^\/(setup|sign-in|sign-out|new-password|join|account|workspaces)(\/|$)/, "anybody"],
   [/^\/workspace\/leave$/, "viewer"],
-  [/^\/workspace\/(transfer|delete)$/, "owner"],
+  [/^\/workspace\/(transfer|delete|bodies)$/, "owner"],
   [/^\/(workspace|toolboxes|marketplace\/sources)(\/|$)/, "admin"],
   [/^\/agents\/[^/]+\/management$/, "admin"],
 ];

@@ -206,7 +206,8 @@ export function RunOutcome({ run }: { run: TrialRun }) {
   );
 }
 
-function Outcome({ outcome, durationMs }: { outcome: TrialOutcome; durationMs: number }) {
+/** What a tool answered: every kind of content that there is. */
+export function Outcome({ outcome, durationMs }: { outcome: TrialOutcome; durationMs: number }) {
   const { result, error } = outcome;
   const isError = Boolean(error) || result?.isError === true;
   const content = Array.isArray(result?.content) ? result.content : [];

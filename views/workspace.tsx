@@ -1,9 +1,11 @@
 import type { Event } from "../models/events.ts";
 import type { Invitation } from "../models/invitations.ts";
 import type { Member } from "../models/members.ts";
+import type { Retention } from "../models/retention.ts";
 import type { Holdings, Workspace } from "../models/workspaces.ts";
 import { Form } from "./form.tsx";
 import { Confirm, Copy, count, Field, Time } from "./parts.tsx";
+import { Kept } from "./retention.tsx";
 import { reaches, ROLE_SAYS, ROLES } from "./role.ts";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -16,6 +18,7 @@ export interface WorkspaceProps {
   /** The open ones; none for whom they are not. */
   invitations: Invitation[];
   holdings: Holdings;
+  retention: Retention;
   events: Event[];
   /** The link of an invitation made just now: the one time it is shown. */
   newLink?: string;
@@ -44,6 +47,7 @@ export function WorkspacePage(props: WorkspaceProps) {
         <div>
           {mayManage && <Invitations {...props} />}
           {mayManage && <Name {...props} />}
+          <Kept {...props} />
           <End {...props} />
         </div>
       </div>

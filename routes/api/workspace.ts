@@ -4,7 +4,11 @@ import { listInvitations } from "../../models/invitations.ts";
 import { listMembers } from "../../models/members.ts";
 import { holdingsOf } from "../../models/workspaces.ts";
 import { importWorkspace } from "../../models/workspace_import.ts";
+import { getRetention, keepBodies, keepCalls, Retention } from "../../models/retention.ts";
 import { operation } from "./operation.ts";
+
+const RetentionShape = Retention.meta({ id: "Retention" });
+export type RetentionShape = z.infer<typeof RetentionShape>;
 
 const File = WorkspaceFile.meta({ id: "WorkspaceFile" });
 
@@ -95,6 +99,41 @@ export const workspaceOperations = [
     run: async ({ deps: { db }, bearer: { user, workspace } }) => ({
       items: await listInvitations(db, user, workspace.id),
     }),
+  }),
+  operation({
+    name: "get_retention",
+    method: "GET",
+    path: "/workspace/retention",
+    scopes: ["read"],
+    summary: "Read how long calls are kept, and whether what is said in them is",
+    input: z.strictObject({}),
+    output: RetentionShape,
+    run: ({ deps: { db }, bearer: { user, workspace } }) => getRetention(db, user, workspace.id),
+  }),
+  operation({
+    name: "set_retention",
+    method: "PATCH",
+    path: "/workspace/retention",
+    scopes: ["read", "workspace:write"],
+    summary: "Say how long calls are kept (owners and admins), and what is said in them (owners)",
+    description:
+      "What is older is removed within minutes, for good. keepsBodies false deletes what " +
+      "was kept of what was said.",
+    input: z.strictObject(Retention.partial().shape),
+    output: RetentionShape,
+    run: async ({ deps: { db }, bearer: { user, workspace } }, input) => {
+      const { callsKeptDays, keepsBodies, bodiesKeptDays } = input;
+      const before = await getRetention(db, user, workspace.id);
+      // The one that takes the higher role first: refused, it has changed nothing.
+      if (keepsBodies !== undefined || bodiesKeptDays !== undefined) {
+        await keepBodies(db, user, workspace.id, {
+          isOn: keepsBodies ?? before.keepsBodies,
+          days: bodiesKeptDays ?? before.bodiesKeptDays,
+        });
+      }
+      if (callsKeptDays !== undefined) await keepCalls(db, user, workspace.id, callsKeptDays);
+      return await getRetention(db, user, workspace.id);
+    },
   }),
   operation({
     name: "export_workspace",

@@ -36,7 +36,14 @@ export async function measurePages(count: number): Promise<void> {
       "a connection": `/agents/${agents[0]}/connections/${servers[0]}`,
       "calls, the last day": "/calls",
       "calls, all": "/calls?period=all",
+      "calls, the last hour": "/calls?period=hour",
+      "calls, a week": "/calls?period=week&by=server",
+      "calls, a month": "/calls?period=month&by=agent",
       "calls, a word": "/calls?period=all&q=tool3",
+      "calls, an error": "/calls?period=all&q=nothing-like-it",
+      "calls, failed ones": "/calls?period=all&outcome=failed",
+      "calls, one agent's": `/calls?period=all&agent=${agents[0]}`,
+      "calls, one server's": `/calls?period=month&server=${servers[0]}`,
       "toolboxes": "/toolboxes",
       "a toolbox": `/toolboxes/${toolboxId}`,
       "marketplace": "/marketplace",
@@ -123,5 +130,6 @@ async function seed(
       'bridge', now() - (n::float8 / ${CALLS}) ^ 2 * interval '30 days', 5 + n % 400,
       case when n % 50 = 0 then 'tool_error' when n % 97 = 0 then 'error' else 'ok' end, 100, 1000
     from generate_series(1, ${CALLS}) n`;
+  await owner`select mooring.recount_calls(${workspaceId})`;
   return { servers, agents };
 }

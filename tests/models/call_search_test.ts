@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { v7 } from "uuid";
-import { createAgent } from "../../models/agents.ts";
+import { createAgent, removeAgent } from "../../models/agents.ts";
 import { BUCKETS, CallFilter, searchCalls, summarizeCalls } from "../../models/call_search.ts";
 import { CallRecorder, type NewCall } from "../../models/calls.ts";
 import { Invalid } from "../../models/errors.ts";
@@ -34,7 +34,7 @@ for (const kind of KINDS) {
     sanitizeOps: false,
     async fn(t) {
       const world = await openWorld(kind);
-      const { db, user, workspaceId } = world;
+      const { db, owner, user, workspaceId } = world;
       const logged: string[] = [];
       const recorder = new CallRecorder(db, createLog("json", (line) => logged.push(line)));
       const agents = [
@@ -147,6 +147,79 @@ for (const kind of KINDS) {
         const none = filter({ text: "nothing of it" });
         const { total, history } = await summarizeCalls(db, user, workspaceId, none, "tool");
         assert.deepEqual([total.calls, total.medianMs, history.buckets], [0, null, []]);
+      });
+
+      await t.step("summarizeCalls says times that are at most 5 % off", async () => {
+        const agent = await createAgent(db, user, workspaceId, "Timed");
+        const times = Array.from({ length: 200 }, (_, i) => 0.02 * 1.07 ** i);
+        for (const durationMs of times) record({ agentId: agent, durationMs, tool: "timed" });
+        await recorder.flush();
+        for (const period of ["hour", "day", "week", "month", "all"]) {
+          const asked = filter({ agent, period });
+          const { total } = await summarizeCalls(db, user, workspaceId, asked, "tool");
+          assert.equal(total.calls, 200, period);
+          for (const [is, share] of [[total.medianMs!, 0.5], [total.p95Ms!, 0.95]]) {
+            const exact = times[Math.ceil(share * times.length) - 1];
+            assert.ok(Math.abs(is / exact - 1) <= 0.05, `${period}: ${is} for ${exact}`);
+          }
+        }
+      });
+
+      await t.step("summarizeCalls counts as the calls themselves do", async () => {
+        for (
+          const asked of [
+            {},
+            { agent: agents[0] },
+            { server: serverId },
+            { outcome: "failed" },
+            { outcome: "error", agent: agents[1] },
+            { via: "trial" },
+            { text: "read" },
+            { text: "stopped" },
+            { text: "e" },
+            { text: "no such file", outcome: "tool_error" },
+          ]
+        ) {
+          const { calls } = await searchCalls(db, user, workspaceId, filter(asked), {
+            limit: 1000,
+          });
+          for (const by of ["tool", "server", "agent"] as const) {
+            const of = await summarizeCalls(db, user, workspaceId, filter(asked), by);
+            assert.equal(of.total.calls, calls.length, JSON.stringify(asked));
+            assert.equal(of.groups.reduce((sum, { calls }) => sum + calls, 0), calls.length);
+          }
+        }
+      });
+
+      await t.step("a batch that is tried again is counted once", async () => {
+        const row = {
+          id: v7(),
+          workspace_id: workspaceId,
+          server_slug: "files",
+          tool: "twice",
+          via: "bridge",
+          started_at: new Date().toISOString(),
+          duration_ms: 1,
+          outcome: "ok",
+          request_bytes: 1,
+          response_bytes: 1,
+        };
+        for (let i = 0; i < 3; i++) {
+          await db.asApp`select mooring.record_calls(${db.asApp.json([row])})`;
+        }
+        const asked = filter({ text: "twice" });
+        const { total } = await summarizeCalls(db, user, workspaceId, asked, "tool");
+        assert.equal(total.calls, 1);
+      });
+
+      await t.step("sums outlive their calls, and agents that are removed", async () => {
+        const before = await summarizeCalls(db, user, workspaceId, filter(), "agent");
+        await removeAgent(db, user, agents[1]);
+        await owner`delete from public.calls where workspace_id = ${workspaceId}`;
+        const after = await summarizeCalls(db, user, workspaceId, filter(), "agent");
+        assert.deepEqual(after.total, before.total);
+        assert.ok(after.groups.some(({ id, name }) => id === null && name === "removed agents"));
+        assert.deepEqual(await find({}), []);
       });
 
       await t.step("a stranger finds nothing", async () => {

@@ -163,6 +163,10 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
   wishes: { select: [...PEOPLE, "own agent"], insert: ["own agent"], update: [], delete: [] },
   events: { select: PEOPLE, insert: [...MEMBERS, "own toolbox"], update: [], delete: [] },
   calls: { select: PEOPLE, insert: [], update: [], delete: [] },
+  call_series: { select: PEOPLE, insert: [], update: [], delete: [] },
+  call_sums: { select: PEOPLE, insert: [], update: [], delete: [] },
+  // What was said is for owners and admins.
+  call_bodies: { select: ["owner"], insert: [], update: [], delete: [] },
 };
 
 for (const kind of [...KINDS, SUPABASE]) {
@@ -319,6 +323,10 @@ for (const kind of [...KINDS, SUPABASE]) {
         }])
       })`;
 
+      await owner`
+        insert into public.call_bodies (call_id, workspace_id, at, key_id, iv, ciphertext)
+        select id, workspace_id, started_at, 'k', '\\x00', '\\x00' from public.calls`;
+
       /** Runs work as an asker, and takes back what it did. */
       async function as<T>(asker: Asker, work: (sql: Sql) => Promise<T>): Promise<T> {
         let result: T;
@@ -392,6 +400,8 @@ for (const kind of [...KINDS, SUPABASE]) {
             definitions: "server_id",
             connections: "server_id",
             management_grants: "agent_id",
+            call_sums: "series_id",
+            call_bodies: "call_id",
             catalog_documents: "source_id",
             catalog_entry_versions: "entry_id",
             catalog_broken_entries: "source_id",
@@ -621,6 +631,31 @@ for (const kind of [...KINDS, SUPABASE]) {
           layer: "tools",
           message: "x",
         }),
+        call_series: () => ({
+          workspace_id: workspaceId,
+          server_slug: "x",
+          tool: "x",
+          via: "bridge",
+          outcome: "ok",
+          key: v7(),
+        }),
+        call_sums: () => ({
+          workspace_id: workspaceId,
+          span_seconds: 60,
+          at: new Date(),
+          series_id: 1,
+          outcome: "ok",
+          bucket: 1,
+          calls: 1,
+        }),
+        call_bodies: () => ({
+          call_id: v7(),
+          workspace_id: workspaceId,
+          at: new Date(),
+          key_id: "k",
+          iv: new Uint8Array(12),
+          ciphertext: new Uint8Array(20),
+        }),
         calls: () => ({
           id: v7(),
           workspace_id: workspaceId,
@@ -822,6 +857,8 @@ for (const kind of [...KINDS, SUPABASE]) {
             and p.proname <> 'is_official_registry'
             and (p.proname, r.rolname) not in
               (('search_catalog', 'authenticated'), ('catalog_words_like', 'authenticated'))
+            -- An owner's: retention_test.ts.
+            and (p.proname, r.rolname) <> ('keep_bodies', 'authenticated')
             -- A toolbox's own, for its own servers: toolboxes_test.ts.
             and (p.proname, r.rolname) <> ('roll_back', 'mooring_toolbox')
             -- Tells members alone of their own workspace's forms: servers_test.ts.

@@ -1,5 +1,6 @@
 /** The app over a test's world, for those who look at its pages. */
 import { createApp } from "../../app.ts";
+import { BodyKeeper } from "../../models/call_bodies.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import type { User } from "../../models/db.ts";
@@ -23,7 +24,8 @@ export async function openPageApp(
   own: { baseUrl?: string; sendMail?: SendMail; say?: (line: string) => void } = {},
 ) {
   const log = createLog("text", own.say ?? (() => {}));
-  const calls = new CallRecorder(db, log), changes = new Changes(db);
+  const calls = new CallRecorder(db, log, new BodyKeeper(db, testKey));
+  const changes = new Changes(db);
   const app = await createApp({
     db,
     identity,

@@ -3,6 +3,7 @@ import { v7 } from "uuid";
 import { createApp } from "../../../app.ts";
 import { dataPath, type Route } from "../../../dtma/data_path.ts";
 import { generateSigningKey, type Observation } from "../../../dtma/protocol.ts";
+import { BodyKeeper } from "../../../models/call_bodies.ts";
 import { CallRecorder } from "../../../models/calls.ts";
 import { Changes } from "../../../models/changes.ts";
 import { createLog } from "../../../models/log.ts";
@@ -89,7 +90,7 @@ export async function openApi() {
 
   const logged: string[] = [];
   const log = createLog("text", (line) => logged.push(line));
-  const calls = new CallRecorder(db, log);
+  const calls = new CallRecorder(db, log, new BodyKeeper(db, testKey));
   const changes = new Changes(db);
   let serve = (_request: Request): Response | Promise<Response> => new Response(null);
   const http = Deno.serve(

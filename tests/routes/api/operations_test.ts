@@ -282,6 +282,17 @@ Deno.test({
       assert.match(JSON.stringify(called.result), /hello/);
       await api.calls.flush();
       const calls = await does("list_calls", { server });
+      const [made] = calls.items;
+      assert.deepEqual(await does("get_call", { call: made.id }), made);
+      assert.equal((await ask("get_call", { call: v7() })).status, 404);
+      const narrow = { server, text: made.tool, via: made.via, outcome: made.outcome };
+      assert.equal((await does("list_calls", narrow)).items[0].id, made.id);
+      assert.deepEqual((await does("list_calls", { text: "nothing-like-it" })).items, []);
+      assert.equal((await ask("list_calls", { outcome: "great" })).status, 422);
+      const summary = await does("summarize_calls", { ...narrow, by: "server", period: "day" });
+      assert.ok(summary.total.calls >= 1);
+      assert.equal(summary.groups[0].id, server);
+      assert.equal((await ask("get_call_body", { call: made.id })).status, 404);
       assert.equal(calls.items[0].tool, tool.name);
       assert.equal(calls.items[0].via, "trial");
       await does("withdraw_approvals", { server, names: [tool.name] });
@@ -452,6 +463,43 @@ Deno.test({
       assert.equal((await ask("remove_toolbox", { toolbox, confirmation: "x" })).status, 422);
       await does("remove_toolbox", { toolbox, confirmation: "Rack 2" });
       assert.equal((await ask("get_toolbox", { toolbox })).status, 404);
+    });
+
+    await t.step("what is kept is said, and what was said is read", async () => {
+      assert.deepEqual(await does("get_retention"), {
+        callsKeptDays: 90,
+        keepsBodies: false,
+        bodiesKeptDays: 7,
+      });
+      assert.equal((await ask("set_retention", { callsKeptDays: 31 })).status, 422);
+      const admin = await api.tokenOf("admin");
+      const both = { callsKeptDays: 30, keepsBodies: true };
+      assert.equal((await ask("set_retention", both, { token: admin })).status, 403);
+      assert.equal((await does("get_retention")).callsKeptDays, 90, "nothing of it was done");
+      assert.equal((await does("set_retention", both)).bodiesKeptDays, 7);
+      api.calls.record({
+        workspaceId: api.workspaceId,
+        agentId: null,
+        serverId: server,
+        serverSlug: "files",
+        tool: "said",
+        via: "bridge",
+        startedAt: new Date(),
+        durationMs: 1,
+        outcome: "ok",
+        error: null,
+        requestBytes: 1,
+        responseBytes: 1,
+        said: api.calls.said(api.workspaceId, '{"password":"x"}', { kind: "result", text: "{}" }),
+      });
+      await api.calls.flush();
+      const [call] = (await does("list_calls", { text: "said" })).items;
+      const body = await does("get_call_body", { call: call.id });
+      assert.deepEqual(body.arguments, { value: { password: "•••" }, masked: 1, isCut: false });
+      const token = await api.tokenOf("viewer");
+      assert.equal((await ask("get_call_body", { call: call.id }, { token })).status, 404);
+      await does("set_retention", { keepsBodies: false });
+      assert.equal((await ask("get_call_body", { call: call.id })).status, 404);
     });
 
     await t.step("the workspace is exported and imported", async () => {
