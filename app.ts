@@ -8,6 +8,7 @@ import { compress } from "hono/compress";
 import { csrf } from "hono/csrf";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
+import { apiServerRoutes } from "./routes/api_servers.tsx";
 import { accountRoutes } from "./routes/account.tsx";
 import { agentRoutes } from "./routes/agents.tsx";
 import { authorizationRoutes, clientMetadataRoutes } from "./routes/authorizations.tsx";
@@ -17,6 +18,7 @@ import { apiDocsRoutes } from "./routes/api_docs.tsx";
 import { catalogScheduleRoutes, catalogSourceRoutes } from "./routes/catalog_sources.tsx";
 import { connectionRoutes } from "./routes/connections.tsx";
 import { callRoutes } from "./routes/calls.tsx";
+import { DOCUMENT_LIMIT_BYTES } from "./models/openapi_document.ts";
 import type { Deps, Env } from "./routes/deps.ts";
 import { problem, showProblem } from "./routes/problem.tsx";
 import { healthRoutes } from "./routes/health.ts";
@@ -38,9 +40,28 @@ import { workspaceRoutes, workspacesRoutes } from "./routes/workspaces.tsx";
 
 /** Largest form, in bytes: some hundred inputs at their limit would not be a person's. */
 const FORM_LIMIT_BYTES = 2 * 1024 * 1024;
+/** Of a form with an OpenAPI document (models/openapi_document.ts), in UTF-8 and with its envelope. */
+const DOCUMENT_FORM_LIMIT_BYTES = DOCUMENT_LIMIT_BYTES + 1024 * 1024;
+const DOCUMENT_FORMS = /^\/servers\/(api|[0-9a-f-]{36}\/api)$/;
 
 /** Paths that machines call again and again. */
 const MACHINES = /^\/(static|schedule|toolbox|healthz|readyz)\b|\/live$/;
+
+const formLimit = limitedTo(FORM_LIMIT_BYTES);
+const documentFormLimit = limitedTo(DOCUMENT_FORM_LIMIT_BYTES);
+
+function limitedTo(maxSize: number) {
+  return bodyLimit({
+    maxSize,
+    onError: (c) =>
+      showProblem(
+        c,
+        413,
+        "Too large",
+        `The form holds more than ${maxSize / 1024 ** 2} MiB. Shorten it and send it again.`,
+      ),
+  });
+}
 
 /** Makes the app out of the parts that its entry point chose. */
 export async function createApp(deps: Deps): Promise<Hono<Env>> {
@@ -94,16 +115,11 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .use(csrf({
       origin: (origin, c) => origin === deps.baseUrl.origin || origin === new URL(c.req.url).origin,
     }))
-    .use(bodyLimit({
-      maxSize: FORM_LIMIT_BYTES,
-      onError: (c) =>
-        showProblem(
-          c,
-          413,
-          "Too large",
-          "The form holds more than 2 MiB. Shorten it and send it again.",
-        ),
-    }))
+    .use((c, next) =>
+      DOCUMENT_FORMS.test(c.req.path.slice(basePath.length))
+        ? documentFormLimit(c, next)
+        : formLimit(c, next)
+    )
     .use(compress({ encoding: "gzip" }))
     .route("/", clientMetadataRoutes(deps))
     .route("/", sessionRoutes(deps))
@@ -119,6 +135,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", toolRoutes(deps))
     .route("/", trialRoutes(deps))
     .route("/", remoteServerRoutes(deps))
+    .route("/", apiServerRoutes(deps))
     .route("/", authorizationRoutes(deps))
     .route("/", serverRoutes(deps))
     .route("/", agentRoutes(deps))

@@ -330,6 +330,7 @@ function packageOf({ package: given }: Pick<ServerSummary, "package">): string {
     case "source":
       return `${given.location}@${given.revision}`;
     case "remote":
+    case "openapi":
       return given.url;
     default:
       return `${given.registry} ${given.name}@${given.version}`;

@@ -181,8 +181,9 @@ export function buildCodeOf({ package: wanted }: Pick<ListedEntry, "package">): 
     case "oci":
     case "image":
     case "remote":
+    case "openapi":
     case "other":
-      // A .NET tool is unpacked, an image is pulled, a remote server runs elsewhere: nothing of
+      // A .NET tool is unpacked, an image is pulled, a remote server and an API run elsewhere: nothing of
       // theirs runs.
       return null;
   }

@@ -3,6 +3,7 @@ import type { Placement } from "../models/placement.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
 import { TierField } from "./isolation.tsx";
 import type { EntryProps } from "./marketplace.tsx";
+import { isElsewhere } from "./package.tsx";
 import { count, Field, Mistake } from "./parts.tsx";
 import { TransportFields, transportTitle } from "./transport.tsx";
 import { useUrl } from "./url.ts";
@@ -45,7 +46,7 @@ export function DeployForm(props: EntryProps) {
         entryTier={entry.tier}
         mistake={mistakes["option.tier"]}
       />
-      {entry.package.registry !== "remote" && (
+      {!isElsewhere(entry.package) && (
         <details
           class="more"
           open={Object.keys(mistakes).some((field) =>

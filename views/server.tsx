@@ -13,7 +13,7 @@ import { ServerAccount } from "./authorization.tsx";
 import { DefinitionList } from "./definitions.tsx";
 import { InputFields } from "./deploy_form.tsx";
 import { IsolationFacts, TierField } from "./isolation.tsx";
-import { PackageFacts } from "./package.tsx";
+import { isElsewhere, PackageFacts } from "./package.tsx";
 import { Confirm, Empty, Field, Mistake, Status, Time } from "./parts.tsx";
 import { Generations } from "./server_generations.tsx";
 import { ServerNetwork } from "./server_network.tsx";
@@ -272,7 +272,7 @@ function OptionFields({ server, values, mistakes = {} }: ServerProps) {
         entryTier={entry.tier}
         mistake={mistakes["option.tier"]}
       />
-      {entry.package.registry !== "remote" && (
+      {!isElsewhere(entry.package) && (
         <TransportFields
           transport={options.transport ?? entry.transport}
           values={values}
@@ -298,9 +298,15 @@ export function ServerFacts({ server }: { server: Server }) {
   return (
     <dl class="facts" id="facts">
       <PackageFacts of={entry.package} />
-      {entry.package.registry !== "remote" && (
-        <TransportFacts of={options.transport ?? entry.transport} />
+      {entry.package.registry === "openapi" && (
+        <>
+          <dt>Operations</dt>
+          <dd>
+            <a href={url(`/servers/${server.id}/api`)}>Choose others, or check its document</a>
+          </dd>
+        </>
       )}
+      {!isElsewhere(entry.package) && <TransportFacts of={options.transport ?? entry.transport} />}
       {server.imageDigest && (
         <>
           <dt>Image</dt>

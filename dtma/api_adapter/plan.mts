@@ -1,6 +1,6 @@
 /**
  * What the adapter of a REST API is given: its tools, and how each is asked for over HTTP. The app makes
- * it out of an OpenAPI document (models/api_operations.ts), so that neither DTMA nor the adapter reads one.
+ * it out of an OpenAPI document (models/openapi_operations.ts), so that neither DTMA nor the adapter reads one.
  */
 
 /** JSON Schema, as tools have it. */

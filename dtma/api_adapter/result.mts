@@ -196,7 +196,7 @@ const DEPTH_LIMIT = 200;
 
 /**
  * Where a value is not what an output schema says, as a path; null where it fits. Of JSON Schema it knows
- * what output schemas are made of (models/api_schemas.ts): types, members, items and alternatives.
+ * what output schemas are made of (models/openapi_schemas.ts): types, members, items and alternatives.
  */
 function misfitOf(
   value: unknown,

@@ -1,12 +1,6 @@
 /** The operations of an OpenAPI document, as the tools that they would be and how those are asked for. */
 import { createHash } from "node:crypto";
-import type {
-  ApiBody,
-  ApiField,
-  ApiParameter,
-  ApiTool,
-  ToolDefinition,
-} from "../dtma/protocol.ts";
+import type { ApiBody, ApiField, ApiParameter, ApiTool, ToolDefinition } from "../dtma/protocol.ts";
 import {
   isObject,
   type JsonObject,
@@ -16,8 +10,8 @@ import {
   OperationError,
   resolved,
   textOf,
-} from "./api_document.ts";
-import { DOCUMENT_BUDGET, Schemas } from "./api_schemas.ts";
+} from "./openapi_document.ts";
+import { DOCUMENT_BUDGET, Schemas } from "./openapi_schemas.ts";
 
 /** `fetch` makes no TRACE, and OPTIONS asks about requests rather than for something. */
 const METHODS = ["get", "put", "post", "delete", "patch", "head"] as const;
@@ -150,7 +144,7 @@ function namesOf(places: Place[]): Map<Place, string> {
   const wanted = places.map(({ method, path, operation }) => {
     const id = textOf(operation.operationId).trim();
     // `/pets/{petId}` without an id is `get_pets_petId`.
-    const text = id || `${method}_${path}`;
+    const text = id || `${method}${path}`;
     return text.replaceAll(/[^A-Za-z0-9_-]+/g, "_").replaceAll(/^_+|_+$/g, "") || method;
   });
   const counts = new Map<string, number>();
@@ -197,7 +191,9 @@ function toolOf(
   const size = JSON.stringify(inputSchema).length;
   if (size > INPUT_LIMIT) {
     throw new OperationError(
-      `Its arguments take ${Math.ceil(size / 1024)} KiB to describe, and at most 64 are given to a model`,
+      `Its arguments take ${
+        Math.ceil(size / 1024)
+      } KiB to describe, and at most 64 are given to a model`,
     );
   }
   const title = line(operation.summary, 100);
@@ -245,7 +241,9 @@ function refuseElsewhere(document: JsonObject, { item, operation }: Place): void
   const all = listOf(document.servers).map((server) => textOf(objectOf(server).url));
   const elsewhere = servers.length > 0 && !servers.some((url) => all.includes(url));
   if (elsewhere) {
-    throw new OperationError(`It is at another address than the others (${servers[0].slice(0, 100)})`);
+    throw new OperationError(
+      `It is at another address than the others (${servers[0].slice(0, 100)})`,
+    );
   }
 }
 
@@ -263,8 +261,12 @@ function parametersOf(
   if (found.size > PARAMETERS_LIMIT) {
     throw new OperationError(`It has more than ${PARAMETERS_LIMIT} parameters`);
   }
-  const credentials = schemesOf(document).map((scheme) => `${scheme.place} ${scheme.name}`.toLowerCase());
-  return [...found].filter(([key]) => !credentials.includes(key.toLowerCase())).map(([, each]) => each);
+  const credentials = schemesOf(document).map((scheme) =>
+    `${scheme.place} ${scheme.name}`.toLowerCase()
+  );
+  return [...found].filter(([key]) => !credentials.includes(key.toLowerCase())).map(([, each]) =>
+    each
+  );
 }
 
 /** Headers that OpenAPI leaves to others (3.1, "Parameter Object"), and those of the connection. */
@@ -300,7 +302,9 @@ function argumentOf(
   const [fallback] = STYLES[place];
   const style = (textOf(parameter.style) || fallback) as ApiParameter["style"];
   if (!STYLES[place].includes(style)) {
-    throw new OperationError(`Its parameter ${name.slice(0, 60)} has the style ${style.slice(0, 40)}`);
+    throw new OperationError(
+      `Its parameter ${name.slice(0, 60)} has the style ${style.slice(0, 40)}`,
+    );
   }
   const isRequired = place === "path" || parameter.required === true;
   const description = line(parameter.description, 600);
@@ -327,7 +331,8 @@ class Arguments {
   readonly #required: string[] = [];
 
   add(name: string, place: string, isRequired: boolean, schema: JsonObject): string {
-    const plain = name.replaceAll(/[^A-Za-z0-9_.-]+/g, "_").replaceAll(/^_+|_+$/g, "").slice(0, 50) ||
+    const plain =
+      name.replaceAll(/[^A-Za-z0-9_.-]+/g, "_").replaceAll(/^_+|_+$/g, "").slice(0, 50) ||
       place;
     let argument = plain;
     for (let number = 1; Object.hasOwn(this.#properties, argument); number++) {
@@ -361,7 +366,9 @@ function kindOf(mediaType: string): ApiBody["kind"] {
   if (isJson(type)) return "json";
   if (type === "application/x-www-form-urlencoded") return "form";
   if (type === "multipart/form-data") return "multipart";
-  return /^text\/|[+/](xml|yaml|x-yaml|javascript|graphql|x-ndjson|csv)$/.test(type) ? "text" : "bytes";
+  return /^text\/|[+/](xml|yaml|x-yaml|javascript|graphql|x-ndjson|csv)$/.test(type)
+    ? "text"
+    : "bytes";
 }
 
 /** What is preferred where an operation takes several. */
@@ -392,7 +399,9 @@ function bodyOf(
   else if (kind === "json") schema = objectOf(schemas.of(content.schema ?? {}));
   else ({ schema, fields } = formOf(document, content, schemas, kind));
   const description = said || textOf(schema.description) ||
-    (kind === "json" ? "" : `The request's body: ${mediaType}${kind === "bytes" ? ", in base64" : ""}`);
+    (kind === "json"
+      ? ""
+      : `The request's body: ${mediaType}${kind === "bytes" ? ", in base64" : ""}`);
   const argument = asked.add("body", "content", isRequired, {
     ...schema,
     ...(description && { description }),
@@ -409,7 +418,11 @@ function bodyOf(
 const FILE = {
   type: "object",
   properties: {
-    data: { type: "string", contentEncoding: "base64", description: "The file's content, in base64" },
+    data: {
+      type: "string",
+      contentEncoding: "base64",
+      description: "The file's content, in base64",
+    },
     filename: { type: "string" },
     mediaType: { type: "string", description: "Such as image/png" },
   },
@@ -458,7 +471,10 @@ function formSchema(document: JsonObject, given: unknown): JsonObject {
   const { allOf: _, ...rest } = schema;
   return {
     ...rest,
-    properties: Object.assign({}, ...[...parts, rest].map(({ properties }) => objectOf(properties))),
+    properties: Object.assign(
+      {},
+      ...[...parts, rest].map(({ properties }) => objectOf(properties)),
+    ),
     required: [...parts, rest].flatMap(({ required }) => listOf(required)),
   };
 }
@@ -492,7 +508,9 @@ function outputOf(
     const { schema: given } = objectOf(answers[0][1]);
     const target = resolved(document, given);
     const isAnObject = target.type === "object" || (Array.isArray(target.type) &&
-      target.type.includes("object") && target.type.every((each) => ["object", "null"].includes(String(each)))) ||
+      target.type.includes("object") && target.type.every((each) =>
+        ["object", "null"].includes(String(each))
+      )) ||
       (target.type === undefined && isObject(target.properties));
     if (!isAnObject) return null;
     const schemas = new Schemas(document, { direction: "response", budget });

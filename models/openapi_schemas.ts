@@ -11,7 +11,7 @@ import {
   listOf,
   objectOf,
   OperationError,
-} from "./api_document.ts";
+} from "./openapi_document.ts";
 
 /** Shorter ones stand where they are referred to. */
 const INLINE_LIMIT = 200;
@@ -144,7 +144,10 @@ export class Schemas {
     if (this.#names.size === DEFINITIONS_LIMIT) {
       throw new OperationError(`Its schemas refer to more than ${DEFINITIONS_LIMIT} others`);
     }
-    const last = ref.slice(ref.lastIndexOf("/") + 1).replaceAll(/[^A-Za-z0-9_.-]+/g, "_").slice(0, 60);
+    const last = ref.slice(ref.lastIndexOf("/") + 1).replaceAll(/[^A-Za-z0-9_.-]+/g, "_").slice(
+      0,
+      60,
+    );
     const taken = new Set(this.#names.values());
     let name = last || "schema";
     for (let number = 2; taken.has(name); number++) name = `${last}_${number}`;

@@ -153,7 +153,9 @@ export class OperationError extends Error {}
 export function resolved(document: JsonObject, value: unknown): JsonObject {
   let found = value;
   for (let hops = 0; isObject(found) && typeof found.$ref === "string"; hops++) {
-    if (hops === 16) throw new OperationError(`The reference ${found.$ref} leads round in a circle`);
+    if (hops === 16) {
+      throw new OperationError(`The reference ${found.$ref} leads round in a circle`);
+    }
     found = atPointer(document, found.$ref);
   }
   return objectOf(found);
