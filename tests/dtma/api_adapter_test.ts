@@ -359,7 +359,7 @@ Deno.test("answers of every kind become results, and numbers keep their digits",
   await using target = api(({ path }) => answers[path.slice(1)]());
   await using adapter = await startAdapter({ url: target.url, tools });
   const [line] = await rawAnswers({ url: target.url, tools }, [toolCall("object")]);
-  assert.ok(line.includes('"structuredContent":{"n": 12345678901234567890, "a": "x"}'), line);
+  assert.ok(line.includes('"structuredContent":{"n": 12345678901234567890,  "a": "x"}'), line);
   const { content: [list], structuredContent } = await adapter.call("list");
   assert.deepEqual([list.text, structuredContent], ["[1, 2]", [1, 2]]);
   assert.deepEqual((await adapter.call("text")).content, [{ type: "text", text: "plain" }]);
