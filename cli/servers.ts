@@ -255,7 +255,8 @@ async function inputsIn(
   return given;
 }
 
-async function secret(name: string, label = name): Promise<string> {
+/** Of the environment, or asked for. */
+export async function secret(name: string, label = name): Promise<string> {
   return Deno.env.get(name) ?? await askSecret(label);
 }
 
@@ -275,7 +276,7 @@ function optionsIn(line: Line): Record<string, unknown> {
 }
 
 /** What a server came to: with --wait, once it runs or failed. */
-async function settled(
+export async function settled(
   { client, flag }: { client: Client; flag: Line["flag"] },
   server: ServerShape,
   said: string,

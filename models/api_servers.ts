@@ -95,11 +95,10 @@ export async function importApiDocument(
             order by created_at desc offset ${DRAFTS_LIMIT - 1}))`;
       await sql`
         insert into api_documents (id, workspace_id, server_id, source_url, title, version, openapi,
-          description, document, summary, created_by)
+          description, document, summary)
         values (${id}, ${workspaceId}, ${given.serverId ?? null}, ${sourceUrl?.href ?? null},
           ${withoutNul(read.title)}, ${withoutNul(read.version)}, ${read.openapi},
-          ${withoutNul(read.description)}, ${JSON.stringify(read.document)}, ${summary},
-          ${user.userId})`;
+          ${withoutNul(read.description)}, ${JSON.stringify(read.document)}, ${summary})`;
     });
   } catch (error) {
     if (isDenied(error)) throw new Forbidden("Only members of the workspace can add REST APIs");

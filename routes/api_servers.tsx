@@ -96,10 +96,16 @@ export function apiServerRoutes(deps: Deps) {
     const file = body.file instanceof File && body.file.size > 0 ? body.file : null;
     try {
       const given = { url: form.url, text: file ? await file.text() : form.document };
-      const id = await importApiDocument(db, c.get("user"), c.get("workspace").id, {
-        ...(file ? { text: given.text } : given),
-        serverId: of?.id,
-      }, outside);
+      const id = await importApiDocument(
+        db,
+        c.get("user"),
+        of?.workspaceId ?? c.get("workspace").id,
+        {
+          ...(file ? { text: given.text } : given),
+          serverId: of?.id,
+        },
+        outside,
+      );
       return goTo(c, `/servers/api/${id}`);
     } catch (error) {
       if (!(error instanceof Invalid)) throw error;

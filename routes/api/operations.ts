@@ -1,4 +1,5 @@
 import { agentOperations } from "./agents.ts";
+import { apiServerOperations } from "./api_servers.ts";
 import { callOperations } from "./calls.ts";
 import { catalogOperations } from "./catalog.ts";
 import { meOperations } from "./me.ts";
@@ -14,6 +15,7 @@ export const OPERATIONS: { section: string; operations: Operation[] }[] = [
   { section: "You", operations: meOperations },
   { section: "Catalog", operations: catalogOperations },
   { section: "Servers", operations: serverOperations },
+  { section: "REST APIs", operations: apiServerOperations },
   { section: "Records of servers", operations: serverRecordOperations },
   { section: "Tools and approvals", operations: toolOperations },
   { section: "Agents", operations: agentOperations },

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { AgentInstance, Health, LAYERS, Package, Sandbox, Tier } from "../../dtma/protocol.ts";
+import { AgentInstance, Health, LAYERS, Sandbox, Tier } from "../../dtma/protocol.ts";
 import { type AskedInput, askedInputs, findCatalogEntry } from "../../models/catalog_entries.ts";
 import { Invalid } from "../../models/errors.ts";
 import { headerNameField, REMOTE_HEADERS, remoteEntry } from "../../models/remote_servers.ts";
@@ -20,7 +20,7 @@ import {
   type Server,
   stopServer,
 } from "../../models/servers.ts";
-import { EntryShape } from "./catalog.ts";
+import { EntryShape, PackageShape } from "./catalog.ts";
 import { part } from "./cursor.ts";
 import { type Asked, Int, operation, paging, partOf } from "./operation.ts";
 
@@ -51,7 +51,7 @@ const ServerSummary = z.object({
   statusDetail: z.string().describe("One sentence: why it is so, and what to do"),
   generation: z.int(),
   running: z.boolean().describe("Whether it is to run"),
-  package: Package,
+  package: PackageShape,
   toolboxId: z.uuid(),
   toolboxName: z.string(),
   tools: z.object({
@@ -118,7 +118,7 @@ const options = z.strictObject({
   idleStopMinutes: z.number().min(0.5).max(10_080).nullable().describe("Null: it never sleeps"),
   tier: Tier,
 }).partial().default({});
-const placed = {
+export const placed = {
   name: z.string().max(80).optional(),
   toolboxId: z.uuid().optional().describe("Without it the fitting toolbox with fewest servers"),
   label: z.string().max(200).optional().describe("key=value: on a toolbox with this label"),
@@ -159,7 +159,7 @@ export const serverOperations = [
     input: z.strictObject(serverId),
     output: ServerShape,
     versionOf: ({ generation }) => generation,
-    run: (asked, { server }) => read(asked, server),
+    run: (asked, { server }) => readServer(asked, server),
   }),
   operation({
     name: "deploy_server",
@@ -206,7 +206,7 @@ export const serverOperations = [
         secretsKey,
         digestsBy(outside),
       );
-      return await read(asked, made.serverId);
+      return await readServer(asked, made.serverId);
     },
   }),
   operation({
@@ -238,7 +238,7 @@ export const serverOperations = [
         { ...request, entry: remoteEntry(form) },
         secretsKey,
       );
-      return await read(asked, made.serverId);
+      return await readServer(asked, made.serverId);
     },
   }),
   operation({
@@ -268,7 +268,7 @@ export const serverOperations = [
         ...optionFields(options),
       };
       await reconfigureServer(db, user, id, { form, baseGeneration: generation }, secretsKey);
-      return await read(asked, id);
+      return await readServer(asked, id);
     },
   }),
   ...([
@@ -287,7 +287,7 @@ export const serverOperations = [
       versionOf: ({ generation }) => generation,
       run: async (asked, { server }) => {
         await change(asked.deps.db, asked.bearer.user, server);
-        return await read(asked, server);
+        return await readServer(asked, server);
       },
     })
   ),
@@ -330,12 +330,12 @@ export const serverOperations = [
     versionOf: ({ generation }) => generation,
     run: async (asked, { server, generation }) => {
       await rollBackServer(asked.deps.db, asked.bearer.user, server, generation);
-      return await read(asked, server);
+      return await readServer(asked, server);
     },
   }),
 ];
 
-async function read({ deps: { db }, bearer }: Asked, id: string) {
+export async function readServer({ deps: { db }, bearer }: Asked, id: string) {
   return shown(await getServer(db, bearer.user, id));
 }
 

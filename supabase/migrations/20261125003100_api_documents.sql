@@ -16,14 +16,12 @@ create table public.api_documents (
   -- of members.
   document text not null check (octet_length(document) <= 24 * 1024 * 1024),
   summary text not null check (octet_length(summary) <= 8 * 1024 * 1024),
-  created_by uuid references auth.users (id) on delete set null,
   created_at timestamptz not null default now(),
   check (used_at is null or server_id is not null),
   foreign key (server_id, workspace_id) references public.servers (id, workspace_id) on delete cascade
 );
 create index on public.api_documents (server_id, used_at desc);
 create index on public.api_documents (workspace_id, created_at);
-create index on public.api_documents (created_by);
 alter table public.api_documents enable row level security;
 alter table public.api_documents force row level security;
 grant select, insert, delete on public.api_documents to authenticated;
@@ -31,7 +29,7 @@ grant update (server_id, used_at) on public.api_documents to authenticated;
 create policy members_see on public.api_documents for select to authenticated
   using (workspace_id in (select mooring.workspaces_as('viewer')));
 create policy members_add on public.api_documents for insert to authenticated
-  with check (workspace_id in (select mooring.workspaces_as('member')) and created_by = auth.uid());
+  with check (workspace_id in (select mooring.workspaces_as('member')));
 create policy members_change on public.api_documents for update to authenticated
   using (workspace_id in (select mooring.workspaces_as('member')))
   with check (workspace_id in (select mooring.workspaces_as('member')));
