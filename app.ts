@@ -8,7 +8,11 @@ import { compress } from "hono/compress";
 import { csrf } from "hono/csrf";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
-import { apiServerRoutes } from "./routes/api_servers.tsx";
+import {
+  apiServerRoutes,
+  DOCUMENT_FORM_LIMIT_BYTES,
+  DOCUMENT_FORMS,
+} from "./routes/api_servers.tsx";
 import { accountRoutes } from "./routes/account.tsx";
 import { agentRoutes } from "./routes/agents.tsx";
 import { authorizationRoutes, clientMetadataRoutes } from "./routes/authorizations.tsx";
@@ -18,7 +22,6 @@ import { apiDocsRoutes } from "./routes/api_docs.tsx";
 import { catalogScheduleRoutes, catalogSourceRoutes } from "./routes/catalog_sources.tsx";
 import { connectionRoutes } from "./routes/connections.tsx";
 import { callRoutes } from "./routes/calls.tsx";
-import { DOCUMENT_LIMIT_BYTES } from "./models/openapi_document.ts";
 import type { Deps, Env } from "./routes/deps.ts";
 import { problem, showProblem } from "./routes/problem.tsx";
 import { healthRoutes } from "./routes/health.ts";
@@ -40,9 +43,6 @@ import { workspaceRoutes, workspacesRoutes } from "./routes/workspaces.tsx";
 
 /** Largest form, in bytes: some hundred inputs at their limit would not be a person's. */
 const FORM_LIMIT_BYTES = 2 * 1024 * 1024;
-/** Of a form with an OpenAPI document (models/openapi_document.ts), in UTF-8 and with its envelope. */
-const DOCUMENT_FORM_LIMIT_BYTES = DOCUMENT_LIMIT_BYTES + 1024 * 1024;
-const DOCUMENT_FORMS = /^\/servers\/(api|[0-9a-f-]{36}\/api)$/;
 
 /** Paths that machines call again and again. */
 const MACHINES = /^\/(static|schedule|toolbox|healthz|readyz)\b|\/live$/;

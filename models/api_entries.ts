@@ -24,6 +24,9 @@ export const OTHER_SERVER = "other";
 export const OWN_KINDS = ["bearer", "basic", "header", "query"] as const;
 export type OwnKind = typeof OWN_KINDS[number];
 
+/** The variable of a person's own credential. */
+const OWN = "AUTH_OWN";
+
 /** One input of a credential: its variable, and what it is. */
 export interface CredentialInput {
   variable: string;
@@ -39,13 +42,18 @@ export interface CredentialFields {
 
 /** What is asked for each scheme, its variables named by it: they keep their values in a later document. */
 export function credentialFields(schemes: ApiScheme[]): CredentialFields[] {
-  const taken = new Set<string>();
+  // Those of a person's own way to send one.
+  const taken = new Set([OWN, `${OWN}_USER`, `${OWN}_PASSWORD`]);
   return schemes.map((scheme) => {
-    const plain = scheme.id.toUpperCase().replaceAll(/[^A-Z0-9]+/g, "_").slice(0, 60);
-    let base = `AUTH_${plain}`;
-    for (let number = 2; taken.has(base); number++) base = `AUTH_${plain}_${number}`;
-    taken.add(base);
-    return { scheme, inputs: inputsOf(base, scheme) };
+    const plain = scheme.id.toUpperCase().replaceAll(/[^A-Z0-9]+/g, "_").replaceAll(/^_+|_+$/g, "")
+      .slice(0, 60);
+    const base = `AUTH_${plain || "KEY"}`;
+    let inputs = inputsOf(base, scheme);
+    for (let number = 2; inputs.some(({ variable }) => taken.has(variable)); number++) {
+      inputs = inputsOf(`${base}_${number}`, scheme);
+    }
+    for (const { variable } of inputs) taken.add(variable);
+    return { scheme, inputs };
   });
 }
 
@@ -70,8 +78,6 @@ export function sentAs({ place, name, scheme }: Omit<ApiScheme, "id" | "descript
     ? `Sent in the query, as ${name}.`
     : `Sent as the cookie ${name}.`;
 }
-
-const OWN = "AUTH_OWN";
 
 /** What `own.kind` and `own.name` say; null: nothing is sent in a way of its own. */
 function ownScheme(
@@ -168,7 +174,7 @@ export function apiEntry(
   return CatalogEntry.parse({
     slug: "api",
     title: api.title,
-    summary: `The REST API ${api.title} ${api.version}`.slice(0, 200),
+    summary: `The REST API ${api.title} ${api.version}`.trim().slice(0, 200),
     description: api.description,
     category: "api",
     homepage: origin,

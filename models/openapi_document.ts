@@ -20,7 +20,7 @@ export type JsonObject = { [name: string]: Json };
 
 export interface ApiDocument {
   title: string;
-  /** Of the API, as its document says. */
+  /** Of the API, as its document says; empty: it says none. */
   version: string;
   description: string;
   /** As it was given: `2.0`, `3.0.3`, `3.1.0`. */
@@ -62,7 +62,7 @@ export function readApiDocument(text: string): ApiDocument {
   const info = objectOf(document.info);
   return {
     title: line(info.title, 80) || "A REST API",
-    version: line(info.version, 60) || "0",
+    version: line(info.version, 60),
     description: textOf(info.description).trim().slice(0, 4000),
     openapi,
     document: Object.fromEntries(

@@ -13,6 +13,7 @@ import {
   operationsOf,
 } from "../models/api_servers.ts";
 import { Invalid, NotFound } from "../models/errors.ts";
+import { DOCUMENT_LIMIT_BYTES } from "../models/openapi_document.ts";
 import { getServer } from "../models/servers.ts";
 import { listToolboxes } from "../models/toolboxes.ts";
 import { AddApi, type AddApiProps } from "../views/api_add.tsx";
@@ -20,6 +21,10 @@ import { ApiOperations } from "../views/api_operations.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { placing } from "./placing.ts";
 import { formOf, goTo, page } from "./render.tsx";
+
+/** What a form with an OpenAPI document may hold, and the paths of such. */
+export const DOCUMENT_FORM_LIMIT_BYTES = DOCUMENT_LIMIT_BYTES + 1024 * 1024;
+export const DOCUMENT_FORMS = /^\/servers\/(api|[0-9a-f-]{36}\/api)$/;
 
 const Form = z.object({
   name: z.string().trim().optional(),

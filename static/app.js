@@ -88,6 +88,17 @@ document.addEventListener("input", (event) => {
   }
 });
 
+// Once more: those that are shown are unticked again.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-tick]");
+  if (!button) return;
+  const boxes = [...button.parentElement.querySelectorAll("[data-operation]:not([hidden]) input")]
+    .filter((box) => !box.disabled);
+  const isTicking = boxes.some((box) => !box.checked);
+  for (const box of boxes) box.checked = isTicking;
+  boxes[0]?.dispatchEvent(new Event("change", { bubbles: true }));
+});
+
 document.addEventListener("change", (event) => {
   if (!("tokens" in event.target.dataset)) return;
   const ticked = [...document.querySelectorAll("input[data-tokens]:checked")];

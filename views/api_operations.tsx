@@ -55,7 +55,7 @@ export function ApiOperations(props: ApiOperationsProps) {
       <h1>{server ? `Operations of ${server.name}` : visibleText(document.title)}</h1>
       <p class="lead">
         {count(document.operations.length, "operation")} of{" "}
-        {visibleText(`${document.title} ${document.version}`)} (OpenAPI{" "}
+        {visibleText(`${document.title} ${document.version}`.trim())} (OpenAPI{" "}
         {document.openapi}). Each that you choose becomes a tool, which you approve before agents
         get it.
       </p>
@@ -204,6 +204,9 @@ function Group({ tag, operations, isOpen, chosen }: ApiOperationsProps & {
         <strong>{visibleText(tag) || "Without a tag"}</strong>{" "}
         <span class="help">{count(operations.length, "operation")}</span>
       </summary>
+      {operations.length > 3 && (
+        <button type="button" class="quiet needs-script" hidden data-tick>Tick all shown</button>
+      )}
       <ul class="plain">
         {operations.map((operation) => (
           <Operation operation={operation} isChosen={chosen.has(operation.key)} />

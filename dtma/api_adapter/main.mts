@@ -39,7 +39,7 @@ const DISCOVERY = {
   ttlMs: 3_600_000,
   cacheScope: "public",
   _meta: {
-    "io.modelcontextprotocol/serverInfo": { name: plan.title, version: plan.apiVersion },
+    "io.modelcontextprotocol/serverInfo": { name: plan.title, version: plan.apiVersion || "0" },
   },
 };
 
