@@ -243,7 +243,7 @@ export const RemotePackage = z.object({
 export type RemotePackage = z.infer<typeof RemotePackage>;
 
 /** Largest plan of a REST API, in characters: {@link ApiPackage}. */
-export const PLAN_LIMIT = 1024 * 1024;
+export const PLAN_LIMIT = 512 * 1024;
 
 /**
  * A REST API: what runs here is an adapter (api_adapter/), whose tools are operations of the API, and

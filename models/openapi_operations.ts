@@ -179,7 +179,7 @@ function toolOf(
   const schemas = new Schemas(document, { direction: "request", budget });
   const asked = new Arguments();
   const parameters = parametersOf(document, item, operation).flatMap((parameter) =>
-    argumentOf(document, parameter, schemas, asked)
+    argumentOf(parameter, schemas, asked)
   );
   const inPath = new Set(
     parameters.flatMap(({ place, name }) => place === "path" ? [name] : []),
@@ -282,7 +282,6 @@ const STYLES: Record<ApiParameter["place"], ApiParameter["style"][]> = {
 
 /** Adds a parameter to the tool's arguments; none: it is not an argument. */
 function argumentOf(
-  document: JsonObject,
   parameter: JsonObject,
   schemas: Schemas,
   asked: Arguments,

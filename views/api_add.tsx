@@ -41,6 +41,9 @@ export function AddApi({ of, ...props }: AddApiProps) {
   );
 }
 
+/** What a document begins like, for whoever pastes one. */
+const DOCUMENT_START = "openapi: 3.1.0\ninfo:\n  title: …";
+
 /** Where an OpenAPI document comes from: its address, a file, or its text. */
 export function DocumentForm(
   { values, mistakes, message, action }: Omit<AddApiProps, "of"> & { action: string },
@@ -74,7 +77,7 @@ export function DocumentForm(
         rows={6}
         value={values.document}
         mistake={mistakes.document}
-        placeholder={"openapi: 3.1.0\ninfo:\n  title: …"}
+        placeholder={DOCUMENT_START}
       />
       <button>Choose operations</button>
     </form>

@@ -37,7 +37,9 @@ export function resultOf(
         "nothing is passed on. The request was carried out; ask for less at once.",
     );
   }
-  if (body.length === 0) return contentOf([textBlock(`Done: ${statusOf(answer)}, without a body`)]);
+  if (body.length === 0) {
+    return contentOf([textBlock(`Done: ${statusOf(answer)}, without a body`), ...told(headers)]);
+  }
   if (isJsonType(type) || (type === "" && looksLikeJson(body))) {
     const text = decoded(body, headers).trim();
     const value = parsed(text);
@@ -86,17 +88,18 @@ function jsonResult(
         `out, on the page of the server's operations. The answer:\n${text}`,
     );
   }
-  const twice = `{"resultType":"complete","content":[${
-    JSON.stringify(textBlock(text))
-  }],"structuredContent":${raw}}`;
+  const result = (shown: string) => {
+    const content = JSON.stringify([textBlock(shown), ...told(answer.headers)]);
+    return `{"resultType":"complete","content":${content},"structuredContent":${raw}}`;
+  };
+  const twice = result(text);
   if (Buffer.byteLength(twice) <= RESULT_LIMIT) return twice;
-  const note = JSON.stringify(textBlock("The answer is too long for text: see structuredContent"));
-  const once = `{"resultType":"complete","content":[${note}],"structuredContent":${raw}}`;
+  const once = result("The answer is too long for text: see structuredContent");
   return Buffer.byteLength(once) <= RESULT_LIMIT ? once : tooLarge(answer, asked);
 }
 
 function fitting(content: object[], answer: Answer, asked: string): string {
-  const result = contentOf(content);
+  const result = contentOf([...content, ...told(answer.headers)]);
   return Buffer.byteLength(result) <= RESULT_LIMIT ? result : tooLarge(answer, asked);
 }
 
@@ -130,6 +133,14 @@ function failed(answer: Answer, asked: string): string {
     : "";
   const rest = body.length > ERROR_LIMIT || answer.isCut ? "\n…" : "";
   return error(`${asked} answered ${statusOf(answer)}.${advice}${text && `\n${text}${rest}`}`);
+}
+
+/** Headers that say what a body does not: where what was made is, and where a list goes on. */
+function told(headers: Headers): object[] {
+  return ["location", "link"].flatMap((name) => {
+    const value = headers.get(name);
+    return value ? [textBlock(`${name}: ${value.slice(0, 2000)}`)] : [];
+  });
 }
 
 function contentOf(content: object[]): string {

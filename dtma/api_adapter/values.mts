@@ -86,7 +86,7 @@ export function headerText({ name, explode, isJson }: ApiParameter, value: unkno
     ? Object.entries(value).map(([key, item]) => `${key}${explode ? "=" : ","}${textOf(item)}`)
       .join(",")
     : textOf(value);
-  // deno-lint-ignore no-control-regex -- a line break would begin another header (CWE-113)
+  // A line break would begin another header (CWE-113).
   if (/[^\t\x20-\x7e\x80-\xff]/.test(text)) {
     throw new ArgumentError(`${name} must be one line of Latin-1 characters: it is a header`);
   }

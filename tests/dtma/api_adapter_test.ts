@@ -240,7 +240,7 @@ Deno.test("what an argument must not do is told, and nothing is sent", async () 
     assert.equal(isError, true);
     assert.match(content[0].text, why);
   }
-  assert.deepEqual(target.seen, []);
+  assert.equal(target.seen.length, 0);
   // What looks like a step and is none, and what would be a path of its own.
   for (const [name, sent] of [["...", "..."], ["%2e%2e", "%252e%252e"], ["../x", "..%2Fx"]]) {
     await adapter.call("read", { name, must: 1 });
@@ -338,6 +338,7 @@ Deno.test("answers of every kind become results, and numbers keep their digits",
         headers: { "content-type": "text/plain; charset=iso-8859-1" },
       }),
     none: () => new Response(null, { status: 204 }),
+    paged: () => Response.json([], { headers: { link: '</paged?page=2>; rel="next"' } }),
     png: () => new Response(new Uint8Array([1, 2]), { headers: { "content-type": "image/png" } }),
     wav: () => new Response(new Uint8Array([3]), { headers: { "content-type": "audio/wav" } }),
     zip: () =>
@@ -365,6 +366,10 @@ Deno.test("answers of every kind become results, and numbers keep their digits",
   assert.deepEqual((await adapter.call("text")).content, [{ type: "text", text: "plain" }]);
   assert.equal((await adapter.call("latin")).content[0].text, "é");
   assert.match((await adapter.call("none")).content[0].text, /^Done: 204/);
+  assert.deepEqual((await adapter.call("paged")).content.map(({ text }) => text), [
+    "[]",
+    'link: </paged?page=2>; rel="next"',
+  ]);
   assert.deepEqual((await adapter.call("png")).content, [
     { type: "image", data: "AQI=", mimeType: "image/png" },
   ]);
