@@ -8,6 +8,11 @@ import { compress } from "hono/compress";
 import { csrf } from "hono/csrf";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
+import {
+  apiServerRoutes,
+  DOCUMENT_FORM_LIMIT_BYTES,
+  DOCUMENT_FORMS,
+} from "./routes/api_servers.tsx";
 import { accountRoutes } from "./routes/account.tsx";
 import { accountTokenRoutes } from "./routes/account_tokens.tsx";
 import { agentRoutes } from "./routes/agents.tsx";
@@ -46,6 +51,22 @@ const FORM_LIMIT_BYTES = 2 * 1024 * 1024;
 
 /** Paths that machines call again and again. */
 const MACHINES = /^\/(static|schedule|toolbox|healthz|readyz)\b|\/live$/;
+
+const formLimit = limitedTo(FORM_LIMIT_BYTES);
+const documentFormLimit = limitedTo(DOCUMENT_FORM_LIMIT_BYTES);
+
+function limitedTo(maxSize: number) {
+  return bodyLimit({
+    maxSize,
+    onError: (c) =>
+      showProblem(
+        c,
+        413,
+        "Too large",
+        `The form holds more than ${maxSize / 1024 ** 2} MiB. Shorten it and send it again.`,
+      ),
+  });
+}
 
 /** Makes the app out of the parts that its entry point chose. */
 export async function createApp(deps: Deps): Promise<Hono<Env>> {
@@ -100,16 +121,11 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .use(csrf({
       origin: (origin, c) => origin === deps.baseUrl.origin || origin === new URL(c.req.url).origin,
     }))
-    .use(bodyLimit({
-      maxSize: FORM_LIMIT_BYTES,
-      onError: (c) =>
-        showProblem(
-          c,
-          413,
-          "Too large",
-          "The form holds more than 2 MiB. Shorten it and send it again.",
-        ),
-    }))
+    .use((c, next) =>
+      DOCUMENT_FORMS.test(c.req.path.slice(basePath.length))
+        ? documentFormLimit(c, next)
+        : formLimit(c, next)
+    )
     .use(compress({ encoding: "gzip" }))
     .route("/", clientMetadataRoutes(deps))
     .route("/", sessionRoutes(deps))
@@ -127,6 +143,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", toolRoutes(deps))
     .route("/", trialRoutes(deps))
     .route("/", remoteServerRoutes(deps))
+    .route("/", apiServerRoutes(deps))
     .route("/", authorizationRoutes(deps))
     .route("/", serverRoutes(deps))
     .route("/", serverTabRoutes(deps))

@@ -1,4 +1,5 @@
 import { agentCommands } from "./agents.ts";
+import { apiServerCommands } from "./api_servers.ts";
 import { catalogCommands } from "./catalog.ts";
 import type { Command } from "./command.ts";
 import { UsageError } from "./command.ts";
@@ -17,6 +18,7 @@ export const COMMANDS: Command[] = [
   ...catalogCommands,
   ...sourceCommands,
   ...serverCommands,
+  ...apiServerCommands,
   ...toolCommands,
   ...agentCommands,
   ...requestCommands,

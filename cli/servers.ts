@@ -35,7 +35,7 @@ export const serverCommands: Command[] = [
       search: { value: "WORDS", help: "Only those whose name, package or toolbox has the words" },
       status: { value: "STATUS", help: "Only those that are running, failed …" },
       toolbox: { value: "TOOLBOX", help: "Only those of a toolbox" },
-      kind: { value: "KIND", help: "Only npm, pypi, nuget, oci, source or remote" },
+      kind: { value: "KIND", help: "Only npm, pypi, nuget, oci, source, remote or openapi" },
       needs: {
         value: "WHY",
         help: "Only those that need you: any, or definitions, denials, crash_loop",
@@ -349,7 +349,8 @@ async function inputsIn(
   return given;
 }
 
-async function secret(name: string, label = name): Promise<string> {
+/** Of the environment, or asked for. */
+export async function secret(name: string, label = name): Promise<string> {
   return Deno.env.get(name) ?? await askSecret(label);
 }
 
@@ -369,7 +370,7 @@ function optionsIn(line: Line): Record<string, unknown> {
 }
 
 /** What a server came to: with --wait, once it runs or failed. */
-async function settled(
+export async function settled(
   { client, flag }: { client: Client; flag: Line["flag"] },
   server: ServerShape,
   said: string,
@@ -424,6 +425,7 @@ function packageOf({ package: given }: Pick<ServerSummary, "package">): string {
     case "source":
       return `${given.location}@${given.revision}`;
     case "remote":
+    case "openapi":
       return given.url;
     default:
       return `${given.registry} ${given.name}@${given.version}`;

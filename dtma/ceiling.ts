@@ -12,9 +12,9 @@ const Limits = z.strictObject({
   volumes: z.boolean().default(true),
   /** Hosts that servers may be allowed to reach, `host:port`; `*` stands for any host or any port. */
   network: z.array(z.string().regex(/^(\*|(\*\.)?[a-z0-9.-]+):(\*|\d{1,5})$/)).default(["*:*"]),
-  /** Where servers may come from: npm, pypi, nuget, oci, source; remote: they run elsewhere. */
+  /** Where servers may come from: npm, pypi, nuget, oci, source; remote: they run elsewhere; openapi: REST APIs. */
   registries: z.array(z.string().max(20))
-    .default(["npm", "pypi", "nuget", "oci", "source", "remote"]),
+    .default(["npm", "pypi", "nuget", "oci", "source", "remote", "openapi"]),
   /** Packages may run scripts when they are installed. */
   installScripts: z.boolean().default(true),
   /** Servers in a sandbox with a kernel of its own (sandbox.ts). */

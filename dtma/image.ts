@@ -10,6 +10,8 @@ import { explain, ImageError } from "./image_error.ts";
 import {
   ADAPTER_CODE,
   adapterContext,
+  API_ADAPTER_CODE,
+  apiContext,
   BASES,
   type Bases,
   BuildLabel,
@@ -26,6 +28,7 @@ import { billOfMaterials } from "./image_sbom.ts";
 import { withNeverStarted } from "./never_started.ts";
 import { Label } from "./policy.ts";
 import {
+  type ApiPackage,
   type OciPackage,
   Package,
   packageTitle,
@@ -166,7 +169,7 @@ export class Images {
     const { baseImages, indexes } = this.#options;
     const base = isInstalled(wanted)
       ? recipeOf(wanted, indexes).base
-      : wanted.registry === "remote"
+      : wanted.registry === "remote" || wanted.registry === "openapi"
       ? "node"
       : null;
     // "" for one that brings its own.
@@ -267,7 +270,9 @@ export class Images {
     try {
       if (wanted.registry === "oci") return await this.#pull(wanted, build);
       if (wanted.registry === "source") return await this.#buildSource(wanted, build);
-      if (wanted.registry === "remote") return await this.#addAdapter(wanted, baseId, build);
+      if (wanted.registry === "remote" || wanted.registry === "openapi") {
+        return await this.#addAdapter(wanted, baseId, build);
+      }
       return await this.#install(wanted, baseId, buildId, build);
     } catch (error) {
       throw explain(error, wanted, build.output, limits);
@@ -342,11 +347,17 @@ export class Images {
     }
   }
 
-  /** The adapter's few files on the base: nothing is fetched, and nothing runs. */
-  async #addAdapter(wanted: RemotePackage, baseId: string, build: Build): Promise<BuiltImage> {
+  /** An adapter's few files on the base: nothing is fetched, and nothing runs. */
+  async #addAdapter(
+    wanted: RemotePackage | ApiPackage,
+    baseId: string,
+    build: Build,
+  ): Promise<BuiltImage> {
     const { toolboxId, bases } = this.#options;
     const labels = { ...ownImageLabels(toolboxId, build.key), [BuildLabel.base]: baseId };
-    const context = adapterContext(wanted.url, labels);
+    const context = wanted.registry === "remote"
+      ? adapterContext(wanted.url, labels)
+      : apiContext(wanted.plan, labels);
     const id = await this.#run(context, build, {
       tag: repository(wanted, build.key),
       buildArguments: { BASE: bases.node },
@@ -574,7 +585,11 @@ async function join(build: Build, options: EnsureOptions): Promise<BuiltImage> {
 
 function imageKey(wanted: Package, toolboxId: string): Promise<string> {
   // The adapter's own files are what an image for a URL is made of: a newer DTMA brings newer ones.
-  const own = wanted.registry === "remote" ? [ADAPTER_CODE] : [];
+  const own = wanted.registry === "remote"
+    ? [ADAPTER_CODE]
+    : wanted.registry === "openapi"
+    ? [API_ADAPTER_CODE]
+    : [];
   return shortHash([FORMAT, toolboxId, canonicalize(wanted), ...own]);
 }
 
@@ -599,7 +614,7 @@ function slug(wanted: Package): string {
     ? wanted.image
     : wanted.registry === "source"
     ? wanted.location.replace(/^https?:/, "")
-    : wanted.registry === "remote"
+    : wanted.registry === "remote" || wanted.registry === "openapi"
     ? new URL(wanted.url).hostname
     : wanted.name;
   const letters = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-|-$/g, "");

@@ -3,6 +3,12 @@
  * in the exec form, and what a command is made of is a label.
  */
 import launcher from "./launch.sh" with { type: "text" };
+import api from "./api_adapter/api.mts" with { type: "text" };
+import apiMain from "./api_adapter/main.mts" with { type: "text" };
+import apiPlan from "./api_adapter/plan.mts" with { type: "text" };
+import apiRequest from "./api_adapter/request.mts" with { type: "text" };
+import apiResult from "./api_adapter/result.mts" with { type: "text" };
+import apiValues from "./api_adapter/values.mts" with { type: "text" };
 import eventStream from "./remote_adapter/event_stream.mts" with { type: "text" };
 import credentials from "./remote_adapter/credentials.mts" with { type: "text" };
 import adapterMain from "./remote_adapter/main.mts" with { type: "text" };
@@ -213,6 +219,35 @@ export function adapterContext(
     "",
   ].join("\n");
   return writeTar({ Dockerfile: dockerfile, ...ADAPTER_FILES });
+}
+
+/** The adapter of REST APIs. */
+const API_ADAPTER_FILES = {
+  "api.mts": api,
+  "main.mts": apiMain,
+  "plan.mts": apiPlan,
+  "request.mts": apiRequest,
+  "result.mts": apiResult,
+  "values.mts": apiValues,
+};
+
+/** By which another adapter is known. */
+export const API_ADAPTER_CODE = Object.values(API_ADAPTER_FILES).join("\n");
+
+/** The build context of the adapter of one REST API. */
+export function apiContext(plan: string, labels: Record<string, string>): Uint8Array<ArrayBuffer> {
+  const dockerfile = [
+    "ARG BASE",
+    "FROM ${BASE}",
+    labelStep({
+      ...labels,
+      [BuildLabel.command]: JSON.stringify(["node", "/app/main.mts", "/app/plan.json"]),
+      [BuildLabel.launcher]: "1",
+    }),
+    "COPY *.mts plan.json /app/",
+    "",
+  ].join("\n");
+  return writeTar({ Dockerfile: dockerfile, "plan.json": plan, ...API_ADAPTER_FILES });
 }
 
 function labelStep(labels: Record<string, string>): string {

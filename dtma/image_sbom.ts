@@ -140,6 +140,12 @@ function identity(wanted: Package): [name: string, version: string, purl: string
         DTMA_VERSION,
         `pkg:generic/mooring-remote-adapter@${DTMA_VERSION}`,
       ];
+    case "openapi":
+      return [
+        "mooring-api-adapter",
+        DTMA_VERSION,
+        `pkg:generic/mooring-api-adapter@${DTMA_VERSION}`,
+      ];
   }
 }
 

@@ -22,6 +22,14 @@
  */
 import { z } from "zod";
 
+export type {
+  ApiBody,
+  ApiCredential,
+  ApiField,
+  ApiParameter,
+  ApiPlan,
+  ApiTool,
+} from "./api_adapter/plan.mts";
 export { boundedBody } from "./body.ts";
 export { after, type Deadline } from "./deadlines.ts";
 export { DEPTH_LIMIT, objectMembers, objectText, outline } from "./json_text.ts";
@@ -234,6 +242,28 @@ export const RemotePackage = z.object({
 }, { path: ["url"], message: "must have neither a user nor a fragment" });
 export type RemotePackage = z.infer<typeof RemotePackage>;
 
+/** Largest plan of a REST API, in characters: {@link ApiPackage}. */
+export const PLAN_LIMIT = 512 * 1024;
+
+/**
+ * A REST API: what runs here is an adapter (api_adapter/), whose tools are operations of the API, and
+ * which reaches its host and nothing else.
+ */
+export const ApiPackage = z.object({
+  registry: z.literal("openapi"),
+  /** What its operations' paths are put behind; shown on pages. */
+  url: z.url({ protocol: /^https?$/ }).max(2000),
+  /**
+   * The tools and how each is asked for: `ApiPlan` of api_adapter/plan.mts, as JSON. A text, so that
+   * nothing on the way changes the order of a definition's members.
+   */
+  plan: z.string().min(2).max(PLAN_LIMIT),
+}).refine(({ url }) => {
+  const { username, password, search, hash } = new URL(url);
+  return !(username || password || search || hash);
+}, { path: ["url"], message: "must have neither a user nor a query nor a fragment" });
+export type ApiPackage = z.infer<typeof ApiPackage>;
+
 /** What DTMA makes a server's image from: exact, so that it is the same tomorrow. */
 export const Package = z.discriminatedUnion("registry", [
   NpmPackage,
@@ -242,6 +272,7 @@ export const Package = z.discriminatedUnion("registry", [
   OciPackage,
   SourcePackage,
   RemotePackage,
+  ApiPackage,
 ]);
 export type Package = z.infer<typeof Package>;
 
@@ -253,6 +284,7 @@ export function packageTitle(wanted: Package): string {
     case "source":
       return `${wanted.location}@${wanted.revision.slice(0, 12)}`;
     case "remote":
+    case "openapi":
       return wanted.url;
     default:
       return `${wanted.name}@${wanted.version}`;
@@ -371,6 +403,8 @@ export const HostFacts = z.object({
   knowsHeaders: z.boolean().optional(),
   /** It knows the inputs of instances: without it an agent would get the credentials of all. */
   knowsInstanceInputs: z.boolean().optional(),
+  /** It knows {@link ApiPackage}: without it such a server is refused for a spec that does not hold. */
+  knowsApis: z.boolean().optional(),
   /** What scans images for vulnerabilities; null: nothing does. Not there: DTMA cannot. */
   scanner: z.string().max(20).nullable().optional(),
   /**

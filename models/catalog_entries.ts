@@ -106,6 +106,13 @@ export const ListedEntry = CatalogEntry.extend({
 });
 export type ListedEntry = z.infer<typeof ListedEntry>;
 
+/** Whether what runs here is an adapter of Mooring's own, before what runs elsewhere. */
+export function runsElsewhere(
+  { registry }: { registry: ListedEntry["package"]["registry"] },
+): boolean {
+  return registry === "remote" || registry === "openapi";
+}
+
 /** A tool as a catalog names it; what the server itself lists may differ. */
 export interface NamedTool {
   name: string;
@@ -198,8 +205,9 @@ export function buildCodeOf({ package: wanted }: Pick<ListedEntry, "package">): 
     case "oci":
     case "image":
     case "remote":
+    case "openapi":
     case "other":
-      // A .NET tool is unpacked, an image is pulled, a remote server runs elsewhere: nothing of
+      // A .NET tool is unpacked, an image is pulled, a remote server and an API run elsewhere: nothing of
       // theirs runs.
       return null;
   }

@@ -115,7 +115,7 @@ function readSecrets(entry: CatalogEntry, form: Record<string, string>): Record<
     inputs.map((input) => ({ ...input, isRequired: false }));
   const fields = secretInputs(entry).map(({ field }) => field);
   const mistakes: Record<string, string> = {};
-  if (entry.package.registry === "remote") {
+  if (entry.package.registry === "remote" || entry.package.registry === "openapi") {
     for (const field of fields) {
       const mistake = form[field] && headerMistake(form[field].trim());
       if (mistake) mistakes[field] = mistake;

@@ -31,7 +31,10 @@ function identityOf(wanted: Package): string {
     case "source":
       return `source ${wanted.location}`;
     case "remote":
-      return `remote ${URL.canParse(wanted.url) ? new URL(wanted.url).host : wanted.url}`;
+    case "openapi":
+      return `${wanted.registry} ${
+        URL.canParse(wanted.url) ? new URL(wanted.url).host : wanted.url
+      }`;
     case "other":
       return `other ${wanted.type} ${wanted.name}`;
   }

@@ -1,6 +1,6 @@
 /** How far a server is locked in: the controls of the Docker policy (dtma/policy.ts), and what loosens them. */
 import type { Sandbox } from "../dtma/protocol.ts";
-import { buildCodeOf, type ListedEntry } from "./catalog_entries.ts";
+import { buildCodeOf, type ListedEntry, runsElsewhere } from "./catalog_entries.ts";
 import type { ServerOptions } from "./server_options.ts";
 
 export interface Control {
@@ -40,7 +40,7 @@ export interface Locked {
 export function controlsOf({ entry, options, openSecrets, sandbox }: Locked): Control[] {
   const hosts = [...entry.network.hosts, ...options.hosts];
   const wide = hosts.filter((host) => host.includes("*"));
-  const isRemote = entry.package.registry === "remote";
+  const isRemote = runsElsewhere(entry.package);
   const code = buildCodeOf(entry);
   const controls: Control[] = [
     ...FIXED_CONTROLS.map((name) => ({ name, loosened: null })),

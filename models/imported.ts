@@ -270,6 +270,7 @@ function homeOf(wanted: Package): string {
     case "image":
       return webUrl(`https://${wanted.image}`) ?? NO_HOMEPAGE;
     case "remote":
+    case "openapi":
       return webUrl(new URL(wanted.url.replace(/[{}]/g, "")).origin) ?? NO_HOMEPAGE;
     case "source":
       return webUrl(wanted.location) ?? NO_HOMEPAGE;

@@ -27,6 +27,8 @@ export interface Wish {
   tier?: Tier;
   /** One over HTTP goes where the DTMA knows of that; without it one on stdio. */
   transport?: Transport;
+  /** Where it comes from: a REST API goes where the DTMA knows of these. */
+  registry?: string;
 }
 
 export interface Placement {
@@ -102,6 +104,15 @@ export function lacksTransport(
   return `${name} has a DTMA that is too old for servers that speak HTTP: update Mooring there`;
 }
 
+/** That a toolbox's DTMA has no adapter for REST APIs, as a sentence; null when it has, or is not known. */
+export function lacksApis(
+  { name, facts }: Candidate,
+  { registry }: Pick<Wish, "registry">,
+): string | null {
+  if (registry !== "openapi" || !facts || facts.knowsApis) return null;
+  return `${name} has a DTMA that is too old for REST APIs: update Mooring there`;
+}
+
 /** Why a toolbox takes no new server whoever asks, as a sentence; null when it may. */
 export function whyNever(box: Candidate): string | null {
   if (box.revokedAt) return `${box.name} was revoked`;
@@ -120,7 +131,7 @@ function whyNot(box: Candidate, wish: Wish): string | null {
   if (!box.isEnrolled || !box.facts) return `${box.name} has not been heard of yet`;
   if (!box.isOnline) return `${box.name} is not heard of: check that its machine and its DTMA run`;
   if (box.facts.engine.state !== "ready") return `${box.name} has no Docker Engine that answers`;
-  const lacking = lacksSandbox(box, wish) ?? lacksTransport(box, wish);
+  const lacking = lacksSandbox(box, wish) ?? lacksTransport(box, wish) ?? lacksApis(box, wish);
   if (lacking) return lacking;
   if (freeMiB(box) < memoryMiB) {
     return `${box.name} has ${

@@ -1,5 +1,6 @@
 /** What a new generation of a server changes, as a person would say it. */
 import { packageTitle, type Transport } from "../dtma/protocol.ts";
+import { readPlan } from "./api_entries.ts";
 import { askedInputs } from "./catalog_entries.ts";
 import type { ServerConfig } from "./servers.ts";
 
@@ -8,6 +9,26 @@ export interface Change {
   /** Null: it was not there. */
   before: string | null;
   after: string | null;
+}
+
+/** Operations of a REST API that are there on one side alone, or are not the same on both. */
+function operationChanges(before: ServerConfig, after: ServerConfig): Change[] {
+  const plans = [before, after].map(({ entry: { package: from } }) =>
+    from.registry === "openapi" ? from.plan : null
+  );
+  if (plans[0] === plans[1]) return [];
+  const [one, other] = plans.map((plan) =>
+    new Map((plan ? readPlan(plan).tools : []).map((tool) => [
+      tool.definition.name,
+      JSON.stringify(tool),
+    ]))
+  );
+  return [...new Set([...one.keys(), ...other.keys()])]
+    .filter((name) => one.get(name) !== other.get(name)).map((name) => ({
+      name: `Operation ${name}`,
+      before: one.has(name) ? "as it was" : null,
+      after: other.has(name) ? (one.has(name) ? "as its document says now" : "added") : null,
+    }));
 }
 
 /** Whose an instance is, in words. */
@@ -32,6 +53,7 @@ export function changesBetween(before: ServerConfig, after: ServerConfig): Chang
   };
   const packageOf = ({ entry }: ServerConfig) => packageTitle(entry.package);
   compare("Package", packageOf(before), packageOf(after));
+  changes.push(...operationChanges(before, after));
   for (const { field, input } of askedInputs(after.entry)) {
     if (input.isSecret) continue;
     compare(

@@ -131,7 +131,7 @@ export function readOptions(
     "option.transport": type,
   } = parsed.data;
   // How a remote server speaks is found by the adapter that is deployed for it.
-  const isAsked = type && entry.package.registry !== "remote";
+  const isAsked = type && !["remote", "openapi"].includes(entry.package.registry);
   const transport = isAsked ? readTransport(type, form) : undefined;
   // What is the entry's own wish is not made the person's: a later entry may know better.
   const own = <T>(value: T | undefined, before: T | null, wished: T) =>

@@ -10,7 +10,7 @@ export const SERVER_NEEDS = ["definitions", "denials", "crash_loop"] as const;
 export type ServerNeed = (typeof SERVER_NEEDS)[number];
 
 /** From where what runs comes. */
-export const SERVER_KINDS = ["npm", "pypi", "nuget", "oci", "source", "remote"] as const;
+export const SERVER_KINDS = ["npm", "pypi", "nuget", "oci", "source", "remote", "openapi"] as const;
 export type ServerKind = (typeof SERVER_KINDS)[number];
 
 /** `-` before it: the other way round. */

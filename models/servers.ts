@@ -31,6 +31,7 @@ import {
   statusOf,
 } from "./server_status.ts";
 import {
+  lacksApis,
   lacksLabel,
   lacksSandbox,
   lacksTransport,
@@ -229,6 +230,7 @@ async function deploy(
         label: request.label,
         tier: tierOf({ entry, options }),
         transport: transportOf({ entry, options }),
+        registry: entry.package.registry,
       });
 
       const { values, secrets } = readForm(
@@ -531,11 +533,16 @@ export async function mustBeRunnable(
 }
 
 /** @throws {Invalid} */
-function refuseUnrunnable(box: Toolbox, wish: Pick<Wish, "tier" | "transport">): void {
+function refuseUnrunnable(
+  box: Toolbox,
+  wish: Pick<Wish, "tier" | "transport" | "registry">,
+): void {
   const unsafe = lacksSandbox(box, wish);
   if (unsafe) throw new Invalid(unsafe, { "option.tier": unsafe });
   const old = lacksTransport(box, wish);
   if (old) throw new Invalid(old, { "option.transport": old });
+  const none = lacksApis(box, wish);
+  if (none) throw new Invalid(none, { toolboxId: none });
 }
 
 /** Also one that was removed since: a click that comes late must not bring it back. */

@@ -3,7 +3,13 @@
  * means and where it is from. Where nothing is known, that is said.
  */
 import { SEVERITIES } from "../dtma/protocol.ts";
-import { askedInputs, buildCodeOf, type CatalogRow, type ListedEntry } from "./catalog_entries.ts";
+import {
+  askedInputs,
+  buildCodeOf,
+  type CatalogRow,
+  type ListedEntry,
+  runsElsewhere,
+} from "./catalog_entries.ts";
 import type { Database, User } from "./db.ts";
 import { type Control, controlsOf } from "./hardening.ts";
 import type { Scans } from "./scans.ts";
@@ -218,6 +224,7 @@ function pinFact({ package: wanted }: ListedEntry): Fact {
         bearing: "caution",
       };
     case "remote":
+    case "openapi":
     case "other":
       return {
         ...fact,
@@ -274,7 +281,7 @@ function nameFact(origin: Known["origin"]): Fact {
 }
 
 function proofFact(entry: ListedEntry, proof: Known["proof"]): Fact {
-  const isRemote = entry.package.registry === "remote";
+  const isRemote = runsElsewhere(entry.package);
   const name = isRemote ? "Answered here" : "Built and started here";
   const source = "this workspace's toolboxes";
   if (proof === null || !proof.isSame) {
@@ -300,7 +307,7 @@ function proofFact(entry: ListedEntry, proof: Known["proof"]): Fact {
 }
 
 function provenanceFacts({ package: { registry } }: ListedEntry): Fact[] {
-  if (registry === "remote" || registry === "other" || registry === "source") return [];
+  if (runsElsewhere({ registry }) || registry === "other" || registry === "source") return [];
   return [{
     name: "Signed provenance",
     value: "Not known",
@@ -352,7 +359,7 @@ function buildFact(entry: ListedEntry): Fact {
 }
 
 function vulnerabilityFacts(entry: ListedEntry, { scan, scanner }: Scans): Fact[] {
-  if (entry.package.registry === "remote") return [];
+  if (runsElsewhere(entry.package)) return [];
   const fact = { name: "Known vulnerabilities", source: scan?.scanner?.name ?? "its toolbox" };
   if (scan?.outcome.state !== "scanned") {
     return [{
@@ -382,7 +389,7 @@ function vulnerabilityFacts(entry: ListedEntry, { scan, scanner }: Scans): Fact[
 
 /** @param server null: of an entry, which is called in no way yet */
 function remoteFacts({ package: wanted, environment }: ListedEntry, server: Server | null): Fact[] {
-  if (wanted.registry !== "remote") return [];
+  if (wanted.registry !== "remote" && wanted.registry !== "openapi") return [];
   const isTls = wanted.url.startsWith("https:");
   const host = /^https?:\/\/([^/?#]+)/.exec(wanted.url)?.[1] ?? wanted.url;
   const hasSecret = environment.some(({ isSecret, variables }) =>

@@ -356,6 +356,7 @@ function versionOf({ package: wanted }: ListedEntry): string {
     case "source":
       return wanted.revision.slice(0, 12);
     case "remote":
+    case "openapi":
     case "other":
       return "";
   }

@@ -7,10 +7,10 @@ import type { Toolbox } from "../models/toolboxes.ts";
 export function placing(
   all: Toolbox[],
   { memoryMiB, tier, transport }: Pick<CatalogEntry, "memoryMiB" | "tier" | "transport">,
-  { label, tier: asked }: { label?: string; tier?: string } = {},
+  { label, tier: asked, registry }: { label?: string; tier?: string; registry?: string } = {},
 ) {
   const toolboxes = all.filter((box) => !box.revokedAt);
-  const wish = { memoryMiB, label, tier: Tier.safeParse(asked).data ?? tier, transport };
+  const wish = { memoryMiB, label, tier: Tier.safeParse(asked).data ?? tier, transport, registry };
   const placement = place(toolboxes, wish);
   return {
     toolboxes,

@@ -99,6 +99,43 @@ document.addEventListener("submit", (event) => {
   setTimeout(() => (button.disabled = false), 5000);
 });
 
+// A list of things to tick: found by their words, and counted with what they cost a model.
+for (const field of document.querySelectorAll(".needs-script")) field.hidden = false;
+
+document.addEventListener("input", (event) => {
+  if (!("filter" in event.target.dataset)) return;
+  const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+  for (const group of document.querySelectorAll(".group")) {
+    let isFound = false;
+    for (const item of group.querySelectorAll("[data-operation]")) {
+      item.hidden = !words.every((word) => item.dataset.operation.includes(word));
+      isFound ||= !item.hidden;
+    }
+    group.hidden = !isFound;
+    if (words.length > 0 && isFound) group.open = true;
+  }
+});
+
+// Once more: those that are shown are unticked again.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-tick]");
+  if (!button) return;
+  const boxes = [...button.parentElement.querySelectorAll("[data-operation]:not([hidden]) input")]
+    .filter((box) => !box.disabled);
+  const isTicking = boxes.some((box) => !box.checked);
+  for (const box of boxes) box.checked = isTicking;
+  boxes[0]?.dispatchEvent(new Event("change", { bubbles: true }));
+});
+
+document.addEventListener("change", (event) => {
+  if (!("tokens" in event.target.dataset)) return;
+  const ticked = [...document.querySelectorAll("input[data-tokens]:checked")];
+  const tokens = ticked.reduce((sum, { dataset }) => sum + Number(dataset.tokens), 0);
+  document.querySelector("[data-choice]").textContent =
+    `${ticked.length} operation${ticked.length === 1 ? "" : "s"} chosen: about ` +
+    `${tokens.toLocaleString("en")} tokens for a model.`;
+});
+
 for (const name of ["DOMContentLoaded", "htmx:after:swap", "htmx:afterSwap", "htmx:after:settle"]) {
   document.addEventListener(name, () => {
     tellTimes();

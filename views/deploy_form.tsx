@@ -4,6 +4,7 @@ import type { Toolbox } from "../models/toolboxes.ts";
 import { Form } from "./form.tsx";
 import { TierField } from "./isolation.tsx";
 import type { EntryProps } from "./marketplace.tsx";
+import { isElsewhere } from "./package.tsx";
 import { count, Field, Mistake } from "./parts.tsx";
 import { TransportFields, transportTitle } from "./transport.tsx";
 import { useUrl } from "./url.ts";
@@ -46,7 +47,7 @@ export function DeployForm(props: EntryProps) {
         entryTier={entry.tier}
         mistake={mistakes["option.tier"]}
       />
-      {entry.package.registry !== "remote" && (
+      {!isElsewhere(entry.package) && (
         <details
           class="more"
           open={Object.keys(mistakes).some((field) =>

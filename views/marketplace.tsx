@@ -13,7 +13,7 @@ import type { Toolbox } from "../models/toolboxes.ts";
 import { EntryOrigin, NotDeployable, Notes } from "./catalog_origin.tsx";
 import { DeployForm } from "./deploy_form.tsx";
 import { type Asked, Chosen, Filters, Pages } from "./marketplace_filters.tsx";
-import { PackageFacts, registryName } from "./package.tsx";
+import { isElsewhere, PackageFacts, registryName } from "./package.tsx";
 import { Empty } from "./parts.tsx";
 import { Tile } from "./tile.tsx";
 import { TransportFacts } from "./transport.tsx";
@@ -35,8 +35,8 @@ export function Marketplace(props: MarketplaceProps) {
       <h1>Marketplace</h1>
       <p class="lead">
         MCP servers that run on your own machine, each in a container of its own. One that runs
-        elsewhere? <a href={url("/servers/remote")}>Add it by its URL</a>. More of them come from
-        {" "}
+        elsewhere? <a href={url("/servers/remote")}>Add a remote server</a>, or{" "}
+        <a href={url("/servers/api")}>add a REST API</a>. More of them come from{" "}
         <a href={url("/marketplace/sources")}>catalog sources</a>.
       </p>
       <form
@@ -179,7 +179,7 @@ export function Entry(props: EntryProps) {
           <p class="prose">{entry.description || entry.summary}</p>
           <dl class="facts">
             <PackageFacts of={entry.package} />
-            {entry.package.registry !== "remote" && <TransportFacts of={entry.transport} />}
+            {!isElsewhere(entry.package) && <TransportFacts of={entry.transport} />}
             <dt>License</dt>
             <dd>{entry.license || "Its source does not say"}</dd>
             {entry.homepage && (

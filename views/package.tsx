@@ -11,8 +11,14 @@ const REGISTRIES: Record<Package["registry"], string> = {
   image: "image",
   source: "source",
   remote: "remote",
+  openapi: "REST API",
   other: "other",
 };
+
+/** Whether what runs here is an adapter of Mooring's own, before what runs elsewhere. */
+export function isElsewhere({ registry }: Pick<Package, "registry">): boolean {
+  return registry === "remote" || registry === "openapi";
+}
 
 /** Where a package comes from, in a word or two. */
 export function registryName({ registry }: Pick<Package, "registry">): string {
@@ -30,6 +36,7 @@ export function packageTitle(wanted: Package): string {
     case "image":
       return `${registry} · ${wanted.image}:${wanted.tag}`;
     case "remote":
+    case "openapi":
       return `${registry} · ${visibleText(wanted.url)}`;
     case "other":
       return visibleText([wanted.type, wanted.name].filter(Boolean).join(" · "));

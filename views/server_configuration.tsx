@@ -3,6 +3,7 @@ import type { Generation, Server } from "../models/servers.ts";
 import { InputFields } from "./deploy_form.tsx";
 import { Form } from "./form.tsx";
 import { TierField } from "./isolation.tsx";
+import { isElsewhere } from "./package.tsx";
 import { Field, Mistake } from "./parts.tsx";
 import { Generations } from "./server_generations.tsx";
 import { TransportFields } from "./transport.tsx";
@@ -88,7 +89,7 @@ function OptionFields({ server, values, mistakes = {} }: ConfigurationProps) {
         entryTier={entry.tier}
         mistake={mistakes["option.tier"]}
       />
-      {entry.package.registry !== "remote" && (
+      {!isElsewhere(entry.package) && (
         <TransportFields
           transport={options.transport ?? entry.transport}
           values={values}

@@ -9,7 +9,7 @@ import type { Trust } from "../models/trust.ts";
 import type { UpdateStatus } from "../models/updates.ts";
 import { ServerAccount } from "./authorization.tsx";
 import { IsolationFacts } from "./isolation.tsx";
-import { PackageFacts } from "./package.tsx";
+import { isElsewhere, PackageFacts } from "./package.tsx";
 import { Status, Time } from "./parts.tsx";
 import { ServerEvents } from "./server_events.tsx";
 import { ServerLog } from "./server_log.tsx";
@@ -118,9 +118,15 @@ export function ServerFacts({ server }: { server: Server }) {
   return (
     <dl class="facts" id="facts">
       <PackageFacts of={entry.package} />
-      {entry.package.registry !== "remote" && (
-        <TransportFacts of={options.transport ?? entry.transport} />
+      {entry.package.registry === "openapi" && (
+        <>
+          <dt>Operations</dt>
+          <dd>
+            <a href={url(`/servers/${server.id}/api`)}>Choose others, or check its document</a>
+          </dd>
+        </>
       )}
+      {!isElsewhere(entry.package) && <TransportFacts of={options.transport ?? entry.transport} />}
       {server.imageDigest && (
         <>
           <dt>Image</dt>

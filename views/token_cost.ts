@@ -21,5 +21,10 @@ export function tokensOf(
 
 /** What a text costs a model, in tokens: an estimate. */
 export function textTokens(text: string): number {
-  return Math.ceil(new TextEncoder().encode(text).length / BYTES_PER_TOKEN);
+  return tokensOfBytes(new TextEncoder().encode(text).length);
+}
+
+/** What so many bytes of text cost a model, in tokens: an estimate. */
+export function tokensOfBytes(bytes: number): number {
+  return Math.ceil(bytes / BYTES_PER_TOKEN);
 }

@@ -1,18 +1,43 @@
 import { z } from "zod";
 import {
+  NpmPackage,
+  NugetPackage,
+  OciPackage,
+  PypiPackage,
+  RemotePackage,
+  SourcePackage,
+} from "../../dtma/protocol.ts";
+import {
   askedInputs,
   buildCodeOf,
   CATALOG_SORTS,
   findCatalogEntry,
   ListedEntry,
+  OtherPackage,
   searchCatalog,
+  TaggedImage,
 } from "../../models/catalog_entries.ts";
 import { cursorOf, placeIn } from "./cursor.ts";
 import { Int, operation, paging, partOf } from "./operation.ts";
 
 const OBSTACLE = "Why it cannot be deployed here; null: it can";
 
-const EntrySummary = ListedEntry.pick({
+/** Without a REST API's plan, which is long and of no use but to its adapter. */
+export const PackageShape = z.discriminatedUnion("registry", [
+  NpmPackage,
+  PypiPackage,
+  NugetPackage,
+  OciPackage,
+  SourcePackage,
+  RemotePackage,
+  z.object({ registry: z.literal("openapi"), url: z.url() }),
+]);
+
+export const EntryShape = ListedEntry.extend({
+  package: z.discriminatedUnion("registry", [PackageShape, TaggedImage, OtherPackage]),
+}).meta({ id: "CatalogEntry" });
+
+const EntrySummary = EntryShape.pick({
   slug: true,
   title: true,
   summary: true,
@@ -26,8 +51,6 @@ const EntrySummary = ListedEntry.pick({
   isVerified: z.boolean(),
 }).meta({ id: "CatalogEntrySummary" });
 export type EntrySummary = z.infer<typeof EntrySummary>;
-
-export const EntryShape = ListedEntry.meta({ id: "CatalogEntry" });
 
 const Entry = z.object({
   source: z.string(),

@@ -1,5 +1,6 @@
 import { accountOperations } from "./accounts.ts";
 import { agentOperations } from "./agents.ts";
+import { apiServerOperations } from "./api_servers.ts";
 import { callOperations } from "./calls.ts";
 import { catalogOperations } from "./catalog.ts";
 import { catalogSourceOperations } from "./catalog_sources.ts";
@@ -19,6 +20,7 @@ export const OPERATIONS: { section: string; operations: Operation[] }[] = [
   { section: "Catalog", operations: catalogOperations },
   { section: "Catalog sources", operations: catalogSourceOperations },
   { section: "Servers", operations: serverOperations },
+  { section: "REST APIs", operations: apiServerOperations },
   { section: "Updates and trust", operations: updateOperations },
   { section: "Records of servers", operations: serverRecordOperations },
   { section: "Accounts at remote servers", operations: accountOperations },

@@ -1,13 +1,5 @@
 import { z } from "zod";
-import {
-  AgentInstance,
-  Health,
-  LAYERS,
-  Package,
-  Sandbox,
-  Tier,
-  Transport,
-} from "../../dtma/protocol.ts";
+import { AgentInstance, Health, LAYERS, Sandbox, Tier, Transport } from "../../dtma/protocol.ts";
 import { type AskedInput, askedInputs, findCatalogEntry } from "../../models/catalog_entries.ts";
 import { Invalid } from "../../models/errors.ts";
 import {
@@ -42,7 +34,7 @@ import {
   stopServer,
 } from "../../models/servers.ts";
 import { listUpdates } from "../../models/updates.ts";
-import { EntryShape } from "./catalog.ts";
+import { EntryShape, PackageShape } from "./catalog.ts";
 import { part } from "./cursor.ts";
 import { type Asked, Int, operation, paging, partOf } from "./operation.ts";
 
@@ -62,7 +54,7 @@ const ServerSummary = z.object({
   statusDetail: z.string().describe("One sentence: why it is so, and what to do"),
   generation: z.int(),
   running: z.boolean().describe("Whether it is to run"),
-  package: Package,
+  package: PackageShape,
   toolboxId: z.uuid(),
   toolboxName: z.string(),
   tools: z.object({
@@ -138,7 +130,7 @@ const options = z.strictObject({
     "How it speaks in its container; stdio, or HTTP at a port and path",
   ),
 }).partial().default({});
-const placed = {
+export const placed = {
   name: z.string().max(80).optional(),
   toolboxId: z.uuid().optional().describe("Without it the fitting toolbox with fewest servers"),
   label: z.string().max(200).optional().describe("key=value: on a toolbox with this label"),

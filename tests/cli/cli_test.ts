@@ -206,6 +206,34 @@ Deno.test({
       assert.equal((await mooring(["agents", "disconnect", "Claude", "github"])).code, 0);
     });
 
+    await t.step("a REST API is added by its document, in a file or piped", async () => {
+      const file = new URL("../fixtures/apis/pets.yaml", import.meta.url).pathname;
+      const listed = await mooring(["servers", "operations", file]);
+      assert.match(listed.out, /^GET \/pets\tlistPets\tpets\tList pets$/m);
+      assert.match(listed.out, /^POST \/reports\t.*Not as a tool: It is at another address/m);
+      const text = await Deno.readTextFile(file);
+      const made = await json(
+        ["servers", "add-openapi", "-", "--operation", "getPet", "--operation", "GET /pets"]
+          .concat(["--variable", "region=us", "--secret", "AUTH_KEY", "--name", "Pets"]),
+        { input: text, env: { ...asOwner, AUTH_KEY: "their-key" } },
+      );
+      assert.deepEqual(made.package, {
+        registry: "openapi",
+        url: "https://us.pets.example.com/v1",
+      });
+      assert.deepEqual([made.slug, made.secrets], ["pets", ["AUTH_KEY"]]);
+      assert.match(
+        (await mooring(["servers", "get", "pets"])).out,
+        /^package\thttps:\/\/us\.pets/m,
+      );
+      const changed = await json(["servers", "set-operations", "pets", file]);
+      assert.equal(changed.generation, 2);
+      assert.deepEqual(changed.secrets, ["AUTH_KEY"], "a key is not asked for again");
+      const none = await mooring(["servers", "add-openapi", file, "--operation", "nothing"]);
+      assert.equal(none.code, 2);
+      assert.match(none.err, /has no operation nothing/);
+    });
+
     await t.step("a server is changed, rolled back and read", async () => {
       const changed = await json(["servers", "set", "github", "--memory", "512"]);
       assert.equal(changed.generation, 2);

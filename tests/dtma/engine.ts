@@ -94,7 +94,9 @@ export class FixtureImages {
   }
 
   ensure(wanted: Package, options: EnsureOptions = {}): Promise<BuiltImage> {
-    if (wanted.registry === "remote") return this.#images.ensure(wanted, options);
+    if (wanted.registry === "remote" || wanted.registry === "openapi") {
+      return this.#images.ensure(wanted, options);
+    }
     const fixture = fixtureOf(wanted);
     const image = this.#built.get(fixture) ?? this.#build(fixture, options);
     this.#built.set(fixture, image);

@@ -3,26 +3,17 @@
  * real authorization server, and a real MCP server that checks its tokens, over TLS.
  */
 import assert from "node:assert/strict";
-import { AppClient } from "../../dtma/app_client.ts";
-import { DesiredPull, Reporter } from "../../dtma/control.ts";
-import { dataPath } from "../../dtma/data_path.ts";
-import { hostFacts } from "../../dtma/host_facts.ts";
-import { generateSigningKey } from "../../dtma/protocol.ts";
-import { Reconciler } from "../../dtma/reconcile.ts";
-import { Sandboxes } from "../../dtma/sandboxes.ts";
-import { openSession } from "../../dtma/session.ts";
 import { connectServer, createAgent, createToken } from "../../models/agents.ts";
 import { approveTools, listTools } from "../../models/tools.ts";
 import { remoteEntry } from "../../models/remote_servers.ts";
 import { deployEntry, getServer } from "../../models/servers.ts";
-import { v7 } from "uuid";
-import { freePort } from "../free_port.ts";
 import { testKey } from "../models/databases.ts";
-import { linkIn, openApp } from "../oauth/app.ts";
+import { linkIn } from "../oauth/app.ts";
 import { signInThere, startAuthorizationServer } from "../oauth/authorization_server.ts";
 import { makeCertificates } from "../oauth/certificates.ts";
 import { startProtectedServer } from "../oauth/protected_server.ts";
-import { clean, engineTest, type Toolbox } from "./engine.ts";
+import { openAppAndDtma } from "./app_and_dtma.ts";
+import { engineTest } from "./engine.ts";
 import { eventually } from "./observed.ts";
 import { bridgeAddress } from "./package_index.ts";
 import { toolCall } from "./stdio_server.ts";
@@ -31,87 +22,6 @@ const FAR = "mcp.example.test";
 
 const tokenOf = ({ headers }: { headers?: Record<string, string> }) =>
   headers!.authorization.replace("Bearer ", "");
-
-/** The app that listens, and a DTMA with all but its process before it. */
-async function openBoth(toolbox: Toolbox, host: string, ca: string) {
-  const port = freePort();
-  const baseUrl = `http://127.0.0.1:${port}`;
-  const sandboxes = new Sandboxes(toolbox.docker, { standard: true });
-  let serveMcp: (request: Request) => Response | Promise<Response> = () =>
-    new Response(null, { status: 503 });
-  const mcp = Deno.serve(
-    { hostname: "127.0.0.1", port: 0, onListen() {} },
-    (request) => serveMcp(request),
-  );
-  const address = `http://127.0.0.1:${mcp.addr.port}`;
-  const facts = () => hostFacts(toolbox.docker, { reach: "direct", address }, sandboxes);
-  const { privateKey, publicKey } = await generateSigningKey();
-  const app = await openApp({
-    baseUrl,
-    facts: await facts(),
-    publicKey,
-    outside: { privateHosts: [FAR, "localhost"], addresses: { [FAR]: [host] }, ca },
-  });
-  const http = Deno.serve({ hostname: "127.0.0.1", port, onListen() {} }, (r) => app.app.fetch(r));
-  const key = { keyId: app.toolboxId, privateKey };
-  const client = new AppClient(baseUrl);
-  const epoch = v7();
-  const logged: string[] = [];
-  const log = (level: string, message: string) => void logged.push(`${level} ${message}`);
-  const reporter = new Reporter({ client, key, epoch, log });
-  const reconciler = await Reconciler.open({
-    docker: toolbox.docker,
-    toolboxId: app.toolboxId,
-    dataDir: toolbox.dataDir,
-    openSession,
-    log,
-    egress: { privateNetworks: [`${host}/32`], addresses: { [FAR]: [host] } },
-    report: (observation) => {
-      logged.push(JSON.stringify(observation));
-      reporter.observe(observation);
-    },
-    event: (event) => {
-      logged.push(JSON.stringify(event));
-      reporter.event(event);
-    },
-    refused: (refusal) => reporter.refused(refusal),
-    removed: (serverId) => reporter.removed(serverId),
-  });
-  serveMcp = dataPath({
-    reach: reconciler.reach.bind(reconciler),
-    end: reconciler.end.bind(reconciler),
-    logOf: reconciler.log.bind(reconciler),
-    appPublicKey: () => app.appPublicKey,
-    log: (line) => log("warning", line),
-  });
-  const stopping = new AbortController();
-  const pull = new DesiredPull({
-    client,
-    key,
-    facts,
-    epoch,
-    log,
-    onDesired: ({ servers, removing }) => reconciler.apply(servers, removing),
-    onAppKey: () => {},
-    rotation: { rotate: () => Promise.resolve(), settle: () => Promise.resolve() },
-  });
-  const running = Promise.all([pull.run(stopping.signal), reporter.run(stopping.signal)]);
-  return {
-    app,
-    baseUrl,
-    reconciler,
-    logged,
-    async [Symbol.asyncDispose]() {
-      stopping.abort();
-      await running;
-      await reconciler.close();
-      await clean(toolbox.docker, app.toolboxId);
-      await mcp.shutdown();
-      await http.shutdown();
-      await app[Symbol.asyncDispose]();
-    },
-  };
-}
 
 engineTest("A token is renewed under a container that runs on", async (toolbox) => {
   const { docker } = toolbox;
@@ -122,7 +32,11 @@ engineTest("A token is renewed under a container that runs on", async (toolbox) 
     name: FAR,
     address: host,
   });
-  await using both = await openBoth(toolbox, host, certificates.ca);
+  await using both = await openAppAndDtma(toolbox, {
+    host,
+    name: FAR,
+    outside: { privateHosts: [FAR, "localhost"], ca: certificates.ca },
+  });
   const { app, reconciler } = both;
   const { db, user, owner } = app;
 

@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import axe from "npm:axe-core@4.10.3";
 import type { Browser, BrowserContext, Page } from "npm:playwright-core@1.65.1";
+import { deployApi, importApiDocument } from "../../models/api_servers.ts";
+import type { Database, User } from "../../models/db.ts";
 import { deployServer } from "../../models/servers.ts";
 import { invite } from "../../models/invitations.ts";
 import { uploadSource } from "../../models/catalog_sources.ts";
@@ -96,6 +98,7 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     form: {},
     idempotencyKey: crypto.randomUUID(),
   }, testKey);
+  const { documentId, newerId, largeId, bareId } = await withApis(db, bea, workspaceId, toolboxId);
   await trials.report([...tools, {
     name: "newcomer",
     description: "It came with the last version and waits for somebody's approval",
@@ -175,6 +178,11 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     visit("servers-nothing", "/servers", "/servers?q=nothing-of-the-kind&needs=crash_loop"),
     visit("servers-remove", "/servers/remove", `/servers/remove?server=${serverId}`),
     visit("remote-server", "/servers/remote"),
+    visit("api-server", "/servers/api"),
+    visit("api-operations", "/servers/api/:document", `/servers/api/${documentId}`),
+    visit("api-changes", "/servers/api/:document", `/servers/api/${newerId}`),
+    visit("api-large", "/servers/api/:document", `/servers/api/${largeId}`),
+    visit("api-without-document", "/servers/:id/api", `/servers/${bareId}/api`),
     visit("server", "/servers/:id", server),
     ...["tools", "try", "log", "network", "configuration", "events"].map((tab) =>
       visit(`server-${tab}`, `/servers/:id/${tab}`, `${server}/${tab}`)
@@ -220,6 +228,38 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
       { cookie: stranger.getSetCookie()[0].split(";")[0], visits: nowhere },
     ],
   };
+}
+
+/** Documents of REST APIs: one that is new, a newer one of a server's, a large one; a server without any. */
+async function withApis(db: Database, bea: User, workspaceId: string, toolboxId: string) {
+  const text = await Deno.readTextFile(new URL("../fixtures/apis/pets.yaml", import.meta.url));
+  const read = (text: string, serverId?: string) =>
+    importApiDocument(db, bea, workspaceId, { text, serverId }, openOutside());
+  const keys = ["GET /pets", "GET /pets/{petId}", "DELETE /pets/{petId}"];
+  const deploy = async () => {
+    const request = { workspaceId, toolboxId, form: {}, idempotencyKey: crypto.randomUUID() };
+    const choice = { keys, tellsShape: true, name: "Pets" };
+    return (await deployApi(db, bea, await read(text), { ...request, ...choice }, testKey))
+      .serverId;
+  };
+  const newer = text.replace("Read a pet", "Read a pet, alive or not").replace(
+    / {4}delete:[^]*?gone \}\n/,
+    "",
+  );
+  const newerId = await read(newer, await deploy());
+  const paths = Array.from(
+    { length: 80 },
+    (_, n) => [`/things/${n}`, { get: { tags: [`Tag ${n % 7}`] } }],
+  );
+  const large = {
+    openapi: "3.1.0",
+    info: { title: "A large API" },
+    paths: Object.fromEntries(paths),
+  };
+  const largeId = await read(JSON.stringify(large));
+  const bareId = await deploy();
+  await db.asUser(bea, (sql) => sql`delete from api_documents where server_id = ${bareId}`);
+  return { documentId: await read(text), newerId, largeId, bareId };
 }
 
 async function contextOf(browser: Browser, origin: string, cookie: string | null) {

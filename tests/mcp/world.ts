@@ -59,6 +59,7 @@ async function openShared() {
   const factsAt = (address: string): HostFacts => ({
     dtmaVersion: "0",
     protocolVersion: 1,
+    knowsApis: true,
     reach: "direct",
     address,
     engine: { state: "absent", reason: "a test", advice: "none" },

@@ -149,6 +149,7 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: ["own agent"],
     delete: ["own agent"],
   },
+  api_documents: { select: PEOPLE, insert: MEMBERS, update: MEMBERS, delete: MEMBERS },
   // A person's own: nobody else sees what they tried.
   trial_runs: { select: ["owner"], insert: ["owner"], update: ["owner"], delete: ["owner"] },
   // An admin says it, in their own name; a grant is made anew and not changed.
@@ -302,6 +303,9 @@ for (const kind of [...KINDS, SUPABASE]) {
         wants: "deploy Memory",
         reason: null,
       });
+      await owner`
+        insert into public.api_documents (id, workspace_id, title, version, openapi, description, document, summary)
+        values (${v7()}, ${workspaceId}, 'x', '1', '3.1.0', '', '{}', '{}')`;
       await startTrialRun(db, user, { serverId, tool: "echo", args: {} });
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
@@ -607,6 +611,16 @@ for (const kind of [...KINDS, SUPABASE]) {
           agent_id: agentId,
           transport: "http_sse",
           revision: "2024-11-05",
+        }),
+        api_documents: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          title: "x",
+          version: "1",
+          openapi: "3.1.0",
+          description: "",
+          document: "{}",
+          summary: "{}",
         }),
         trial_runs: () => ({
           id: v7(),

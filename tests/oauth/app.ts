@@ -18,6 +18,7 @@ export const FACTS: HostFacts = {
   knowsTiers: true,
   knowsHeaders: true,
   knowsInstanceInputs: true,
+  knowsApis: true,
   reach: "direct",
   address: "http://127.0.0.1:1",
   engine: { state: "absent", reason: "a test", advice: "none" },

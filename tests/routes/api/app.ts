@@ -20,6 +20,7 @@ import { observation } from "../../models/observation.ts";
 export const FACTS = {
   dtmaVersion: "0.1.0",
   protocolVersion: 2,
+  knowsApis: true,
   reach: "direct" as const,
   address: "http://127.0.0.1:9",
   engine: {

@@ -205,6 +205,50 @@ Deno.test({
       await does("remove_server", { server: made.id });
     });
 
+    await t.step("a REST API is added by its document, and given other operations", async () => {
+      const operation = (summary: string) => ({ summary, responses: {} });
+      const text = (summary: string) =>
+        JSON.stringify({
+          openapi: "3.1.0",
+          info: { title: "Notes", version: "1" },
+          servers: [{ url: "https://notes.example.com" }],
+          components: { securitySchemes: { key: { type: "apiKey", in: "query", name: "k" } } },
+          paths: { "/notes": { get: operation(summary), post: operation("Add a note") } },
+        });
+      const document = await does("read_api_document", { text: text("List the notes") });
+      assert.deepEqual(document.credentials, [{ scheme: "key", variables: ["AUTH_KEY"] }]);
+      assert.deepEqual(
+        document.operations.map(({ key, name }: { key: string; name: string }) => [key, name]),
+        [["GET /notes", "get_notes"], ["POST /notes", "post_notes"]],
+      );
+      const made = await does("add_api_server", {
+        document: document.id,
+        operations: ["GET /notes"],
+        credentials: { AUTH_KEY: "theirs" },
+      });
+      assert.deepEqual(made.package, { registry: "openapi", url: "https://notes.example.com" });
+      assert.deepEqual(made.entry.network.hosts, ["notes.example.com:443"]);
+      assert.equal(/theirs|"plan"/.test(JSON.stringify(made)), false);
+      const newer = await does("read_api_document", { text: text("All notes"), server: made.id });
+      assert.deepEqual(newer.changes, [
+        { key: "GET /notes", name: "get_notes", state: "changed", parts: ["description"] },
+      ]);
+      const change = { server: made.id, document: newer.id, generation: 1 };
+      const operations = ["GET /notes", "POST /notes"];
+      const changed = await does("change_api_operations", { ...change, operations });
+      assert.equal(changed.generation, 2);
+      const late = await ask("change_api_operations", { ...change, operations });
+      assert.equal(late.status, 409);
+      const { items } = await does("list_generations", { server: made.id });
+      assert.deepEqual(items[0].changes, [
+        { name: "Operation get_notes", before: "as it was", after: "as its document says now" },
+        { name: "Operation post_notes", before: null, after: "added" },
+      ]);
+      assert.equal((await does("get_api_document", { document: newer.id })).changes.length, 0);
+      const bad = await ask("read_api_document", { text: "{}" });
+      assert.equal(bad.status, 422);
+    });
+
     await t.step("a change is made from a generation, and none is lost", async () => {
       const before = await ask("get_server", { server });
       assert.equal(before.headers.get("etag"), '"1"');
@@ -504,7 +548,7 @@ Deno.test({
 
     await t.step("the workspace is exported and imported", async () => {
       const file = await does("export_workspace");
-      assert.equal(file.servers.length, 2);
+      assert.equal(file.servers.length, 3);
       await does("export_workspace_with_secrets", { passphrase: "correct horse battery" });
       const plan = await does("import_workspace", { file });
       assert.equal(plan.isComplete, true, JSON.stringify(plan));
@@ -517,7 +561,11 @@ Deno.test({
 
     await t.step("an id of another tenant, of nothing or of no form is not found", async () => {
       const theirs = await api.deployElsewhere();
+      const [{ id: document }] = await api.owner<{ id: string }[]>`
+        insert into public.api_documents (id, workspace_id, title, version, openapi, description, document, summary)
+        values (${v7()}, ${api.other.workspaceId}, 'GitHub', '1', '3.1.0', '', '{}', '{}') returning id`;
       const ids: Record<string, string[]> = {
+        document: [document, v7(), "nonsense"],
         server: [theirs, v7(), "nonsense", "x".repeat(300), "%00"],
         agent: [api.other.workspaceId, v7(), "nonsense"],
         toolbox: [api.other.toolboxId, v7(), "nonsense"],
@@ -562,6 +610,7 @@ Deno.test({
           const [name, given] of [
             ["deploy_server", entry],
             ["create_agent", { name: "x" }],
+            ["read_api_document", { text: '{"openapi":"3.1.0","info":{},"paths":{"/":{}}}' }],
             ["add_toolbox", { name: "x" }],
             ["export_workspace_with_secrets", { passphrase: "correct horse battery" }],
           ] as const
@@ -622,6 +671,8 @@ function examplesFor(shape: Record<string, unknown>): Record<string, unknown> {
     file: {},
     version: "x",
     syncEveryMinutes: 60,
+    document: v7(),
+    operations: ["GET /x"],
   };
   return Object.fromEntries(Object.entries(all).filter(([name]) => Object.hasOwn(shape, name)));
 }
