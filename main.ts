@@ -18,6 +18,7 @@ import type { Identity } from "./models/identity.ts";
 import { localIdentity } from "./models/local_identity.ts";
 import type { Database } from "./models/db.ts";
 import { createLog, errorFields, type Log } from "./models/log.ts";
+import { openModelReach } from "./models/model_reach.ts";
 import { openOutside, type Outside } from "./models/outside.ts";
 import { derivedSecrets, newSecretsKeyText, secretsKeyFrom } from "./models/secrets.ts";
 import { putLocalToolbox } from "./models/toolboxes.ts";
@@ -61,12 +62,17 @@ async function start() {
     privateHosts: config.oauthPrivateHosts,
     isProxied: config.isProxied,
   });
+  const models = openModelReach({
+    privateHosts: config.modelPrivateHosts,
+    isProxied: config.isProxied,
+  });
   const app = await createApp({
     db,
     identity,
     setup,
     secretsKey,
     outside,
+    models,
     appSigningKey,
     changes,
     links,

@@ -5,6 +5,7 @@ import type { CallRecorder } from "../models/calls.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
 import type { Log } from "../models/log.ts";
+import type { ModelReach } from "../models/model_reach.ts";
 import type { Outside } from "../models/outside.ts";
 import type { SecretsKey } from "../models/secrets.ts";
 import type { Workspace } from "../models/workspaces.ts";
@@ -25,6 +26,8 @@ export interface Deps {
   appSigningKey: SigningKey;
   /** To hosts that remote servers and catalogs name. */
   outside: Outside;
+  /** To the servers of models; left out, to those of the internet. */
+  models?: ModelReach;
   changes: Changes;
   /** Null on an edge isolate: each call is a request of its own there. */
   links: Links | null;
