@@ -131,7 +131,8 @@ export function troubleOf(error: unknown, { baseUrl, model, key }: OpenedModel):
       const why = inner instanceof Error ? inner.message : message;
       return `${host} could not be asked: ${hidden(why)}`;
     }
-    const why = WHY[status] ?? (status >= 500 ? "it is out of order just now" : "it refused the request");
+    const why = WHY[status] ??
+      (status >= 500 ? "it is out of order just now" : "it refused the request");
     return `${host} answered ${status}: ${why.replace("%", model)}. It says: ${hidden(message)}`;
   }
   if (cause instanceof OutsideError) return hidden(cause.message);

@@ -7,7 +7,9 @@ export const TOLD_LIMIT_CHARS = 40_000;
 export function resultText(result: Result): string {
   const parts = result.content.map((block) => {
     if (block.type === "text") return String(block.text ?? "");
-    if (block.type === "resource_link") return `[link: ${String(block.title ?? block.name ?? "")} ${String(block.uri)}]`;
+    if (block.type === "resource_link") {
+      return `[link: ${String(block.title ?? block.name ?? "")} ${String(block.uri)}]`;
+    }
     const resource = block.resource as Record<string, unknown> | undefined;
     if (block.type === "resource" && typeof resource?.text === "string") {
       return `[${String(resource.uri)}]\n${resource.text}`;
@@ -25,6 +27,8 @@ export function cut(text: string): string {
   if (text.length <= TOLD_LIMIT_CHARS) return text;
   const count = (n: number) => n.toLocaleString("en");
   return text.slice(0, TOLD_LIMIT_CHARS).toWellFormed() +
-    `\n\n[Cut here: these are the first ${count(TOLD_LIMIT_CHARS)} of ${count(text.length)} characters. ` +
+    `\n\n[Cut here: these are the first ${count(TOLD_LIMIT_CHARS)} of ${
+      count(text.length)
+    } characters. ` +
     "All of it is kept for the person. To see more, call the tool for a smaller part.]";
 }

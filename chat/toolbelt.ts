@@ -2,7 +2,11 @@
  * An agent's toolbelt as any client of the bridge has it: over Streamable HTTP or HTTP+SSE, with a token.
  * Nothing of the bridge is reached in another way, so what a conversation can do is what the agent can.
  */
-import { Client, SSEClientTransport, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
+import {
+  Client,
+  SSEClientTransport,
+  StreamableHTTPClientTransport,
+} from "@modelcontextprotocol/client";
 import { z } from "zod";
 
 /** Where the bridge is. */
@@ -106,13 +110,17 @@ export class Toolbelt {
 
   /** Calls a tool; an abort of the signal reaches the tool as MCP's cancellation. */
   async call(name: string, args: Record<string, unknown>, signal: AbortSignal): Promise<Result> {
-    return await this.client.request({ method: "tools/call", params: { name, arguments: args } }, Result, {
-      signal,
-      timeout: CALL_TIMEOUT_MS,
-      resetTimeoutOnProgress: true,
-      maxTotalTimeout: CALL_LIMIT_MS,
-      onprogress: () => {},
-    });
+    return await this.client.request(
+      { method: "tools/call", params: { name, arguments: args } },
+      Result,
+      {
+        signal,
+        timeout: CALL_TIMEOUT_MS,
+        resetTimeoutOnProgress: true,
+        maxTotalTimeout: CALL_LIMIT_MS,
+        onprogress: () => {},
+      },
+    );
   }
 
   /** A resource's texts; what is not text is left out with a word. */
@@ -122,7 +130,9 @@ export class Toolbelt {
       Contents,
       { signal, timeout: LIST_TIMEOUT_MS },
     );
-    return contents.map(({ text, mimeType }) => text ?? `[${mimeType ?? "binary"}: not text]`).join("\n\n");
+    return contents.map(({ text, mimeType }) => text ?? `[${mimeType ?? "binary"}: not text]`).join(
+      "\n\n",
+    );
   }
 
   /** A prompt's messages as one text. */

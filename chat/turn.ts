@@ -213,7 +213,9 @@ function found(turns: Turn[], name: unknown): Definition[] {
   const calls = turns.flatMap(({ steps }) => steps.flatMap(({ calls }) => calls));
   for (const { tool, result } of calls.reverse()) {
     if (tool !== "find_tools" || result === null) continue;
-    const { structuredContent } = JSON.parse(result) as { structuredContent?: { tools?: Definition[] } };
+    const { structuredContent } = JSON.parse(result) as {
+      structuredContent?: { tools?: Definition[] };
+    };
     const definition = structuredContent?.tools?.find((each) => each.name === name);
     if (definition) return [definition];
   }
@@ -279,7 +281,9 @@ class StepWriter {
   #writing: Promise<void> = Promise.resolve();
   #failure: unknown = null;
 
-  constructor(private readonly write: (more: { reasoning: string; text: string }) => Promise<void>) {}
+  constructor(
+    private readonly write: (more: { reasoning: string; text: string }) => Promise<void>,
+  ) {}
 
   add({ reasoning = "", text = "" }: { reasoning?: string; text?: string }) {
     this.#reasoning += reasoning;

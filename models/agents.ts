@@ -91,7 +91,9 @@ export async function setAgentOptions(
   >,
 ) {
   if (instructions !== undefined && instructions.length > INSTRUCTIONS_LIMIT) {
-    const mistake = `Instructions are at most ${INSTRUCTIONS_LIMIT.toLocaleString("en")} characters`;
+    const mistake = `Instructions are at most ${
+      INSTRUCTIONS_LIMIT.toLocaleString("en")
+    } characters`;
     throw new Invalid(mistake, { instructions: mistake });
   }
   await changing(

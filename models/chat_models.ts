@@ -20,7 +20,8 @@ export interface ChatModel {
 }
 
 /** A model as a turn works with it. */
-export interface OpenedModel extends Pick<ChatModel, "provider" | "baseUrl" | "model" | "transport"> {
+export interface OpenedModel
+  extends Pick<ChatModel, "provider" | "baseUrl" | "model" | "transport"> {
   key: string | null;
 }
 
@@ -82,7 +83,8 @@ export async function setChatModel(
   }
   await forAdmins(() =>
     db.asUser(user, async (sql) => {
-      const [row] = await sql`select id from chat_models where workspace_id = ${workspaceId} for update`;
+      const [row] =
+        await sql`select id from chat_models where workspace_id = ${workspaceId} for update`;
       const id: string = row?.id ?? v7();
       const sealed = key === "" ? null : await sealSecret(secretsKey, id, key);
       const said = { ...given, base_url: baseUrl, updated_at: new Date() };
@@ -122,7 +124,11 @@ export async function modelOfTurn(
   worker: string,
 ): Promise<OpenedModel | null> {
   const [row] = await db.asApp<
-    (Omit<OpenedModel, "key"> & { id: string } & { [Name in keyof SealedSecret]: SealedSecret[Name] | null })[]
+    (
+      & Omit<OpenedModel, "key">
+      & { id: string }
+      & { [Name in keyof SealedSecret]: SealedSecret[Name] | null }
+    )[]
   >`
     select id, provider, base_url as "baseUrl", model, transport, key_id as "keyId", iv, ciphertext
     from mooring.model_of_turn(${turnId}, ${worker})`;

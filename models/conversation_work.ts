@@ -163,7 +163,9 @@ export async function endCall(
   const isKept = result !== null && new TextEncoder().encode(result).length <= RESULT_LIMIT_BYTES;
   await asWorker(db, user, work, (sql) =>
     sql`
-      update conversation_calls set state = ${state}, result = ${isKept ? withoutNul(result) : null},
+      update conversation_calls set state = ${state}, result = ${
+      isKept ? withoutNul(result) : null
+    },
         told = ${withoutNul(told)}, duration_ms = ${durationMs}
       where id = ${callId} and turn_id = ${work.turnId}`);
 }

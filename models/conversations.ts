@@ -108,8 +108,10 @@ export async function getTurn(
   conversationId: string,
   turnId: string,
 ): Promise<Turn> {
-  const [turn] = await db.asUser(user, (sql) =>
-    readTurns(sql, sql`conversation_id = ${conversationId} and id = ${turnId}`));
+  const [turn] = await db.asUser(
+    user,
+    (sql) => readTurns(sql, sql`conversation_id = ${conversationId} and id = ${turnId}`),
+  );
   if (!turn) throw new NotFound("There is no such turn");
   return turn;
 }
@@ -217,7 +219,9 @@ export async function sendMessage(
 export function mistakeOf(text: string): string | null {
   if (text.trim() === "") return "Write something first";
   const size = new TextEncoder().encode(text).length;
-  return size > TEXT_LIMIT_BYTES ? `At most ${TEXT_LIMIT_BYTES / 1024} KiB can be said at once` : null;
+  return size > TEXT_LIMIT_BYTES
+    ? `At most ${TEXT_LIMIT_BYTES / 1024} KiB can be said at once`
+    : null;
 }
 
 /** Asks whoever works on a turn to give it up; one that waits, or that nobody works on, ends at once. */
@@ -310,7 +314,9 @@ export async function decideCall(
 async function closeAbandoned(sql: Sql, conversationId: string) {
   const ended = await sql`
     update conversation_turns set state = 'stopped', ended_at = now()
-    where conversation_id = ${conversationId} and (state = 'waiting' or ${isLost(sql)}) returning id`;
+    where conversation_id = ${conversationId} and (state = 'waiting' or ${
+    isLost(sql)
+  }) returning id`;
   await sql`
     update conversation_calls set state = 'stopped', told = 'The person went on without it'
     where turn_id = any(${ended.map(({ id }) => id)}) and state in ('asked', 'allowed', 'running')`;
@@ -352,7 +358,9 @@ async function readConversations(sql: Sql, which: ReturnType<Sql>): Promise<Conv
 /** Turns as they are shown; the model's own messages come along for who works on one. */
 export async function readTurns(sql: Sql, which: ReturnType<Sql>): Promise<Turn[]> {
   const turns = await sql<Omit<Turn, "steps">[]>`
-    select id, text, attachments, case when ${isLost(sql)} then 'lost' else state end as state, trouble,
+    select id, text, attachments, case when ${
+    isLost(sql)
+  } then 'lost' else state end as state, trouble,
       stop_asked as "stopAsked", started_at as "startedAt", ended_at as "endedAt"
     from conversation_turns where ${which} order by id`;
   const ids = turns.map(({ id }) => id);

@@ -82,7 +82,8 @@ export function openModelReach(
       });
       asking.setTimeout(
         SILENCE_MS,
-        () => asking.destroy(new Error(`${url.host} was silent for ${SILENCE_MS / 60_000} minutes`)),
+        () =>
+          asking.destroy(new Error(`${url.host} was silent for ${SILENCE_MS / 60_000} minutes`)),
       );
       asking.on("error", reject);
       asking.end(init.body as string | undefined);

@@ -1,4 +1,5 @@
 import { type Context, Hono } from "hono";
+import { getChatModel, removeChatModel, setChatModel } from "../models/chat_models.ts";
 import { Invalid, NotFound } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
 import { invite, listInvitations, revokeInvitation } from "../models/invitations.ts";
@@ -9,6 +10,7 @@ import {
   holdingsOf,
   renameWorkspace,
 } from "../models/workspaces.ts";
+import type { ModelReach } from "../models/model_reach.ts";
 import { WorkspacePage, type WorkspaceProps } from "../views/workspace.tsx";
 import { visibleText } from "../views/visible_text.ts";
 import { Workspaces } from "../views/workspaces.tsx";
@@ -49,7 +51,7 @@ export function workspacesRoutes({ db, baseUrl }: Deps) {
 }
 
 /** The chosen workspace: its name, members, invitations, and its end. */
-export function workspaceRoutes(deps: Deps) {
+export function workspaceRoutes(deps: Deps & { models: ModelReach }) {
   const { db, log } = deps;
 
   return new Hono<Env>()
@@ -90,6 +92,17 @@ export function workspaceRoutes(deps: Deps) {
       await revokeInvitation(db, c.get("user"), c.req.param("id"));
       return goTo(c, "/workspace", "invitation-revoked");
     })
+    .post("/workspace/model", async (c) => {
+      const form = await formOf(c);
+      return await again(c, form, async () => {
+        await setChatModel(deps, c.get("user"), c.get("workspace").id, form);
+        return goTo(c, "/workspace#chat-model", "model-saved");
+      });
+    })
+    .post("/workspace/model/remove", async (c) => {
+      await removeChatModel(db, c.get("user"), c.get("workspace").id);
+      return goTo(c, "/workspace#chat-model", "model-removed");
+    })
     .post("/workspace/delete", async (c) => {
       const { confirmation = "" } = await formOf(c);
       return await again(c, { confirmation }, async () => {
@@ -125,6 +138,7 @@ export function workspaceRoutes(deps: Deps) {
       me: user.userId,
       members: await listMembers(db, user, workspace.id),
       invitations: await listInvitations(db, user, workspace.id),
+      chatModel: await getChatModel(db, user, workspace.id),
       holdings: await holdingsOf(db, user, workspace.id),
       events: await listEvents(db, user, { workspaceId: workspace.id, layer: "workspace" }),
       ...more,

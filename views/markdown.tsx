@@ -80,14 +80,18 @@ class Writer {
 
     const children = this.children(token.type.replace(/_open$/, "_close"));
     if (token.type === "link_open") {
-      return <Link address={token.attrGet("href") ?? ""}>{children}</Link>;
+      return <Link address={String(token.attrGet("href") ?? "")}>{children}</Link>;
     }
     // A list whose items stand close together has paragraphs that are none.
     if (token.hidden) return <>{children}</>;
     const element = ELEMENTS[token.tag];
     if (!element) return <>{children}</>;
     const start = element === "ol" ? token.attrGet("start") : null;
-    const made = jsx(element, start === null ? {} : { start: String(start) }, ...children as string[]);
+    const made = jsx(
+      element,
+      start === null ? {} : { start: String(start) },
+      ...children as string[],
+    );
     return element === "table" ? <div class="table" tabindex={0}>{made}</div> : made;
   }
 }

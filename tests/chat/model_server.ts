@@ -41,31 +41,34 @@ let serial = 0;
 export function openModelServer(first: Script) {
   let script = first, n = 0;
   const asked: Asked[] = [];
-  const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {
-    const body = await request.json();
-    const { pathname } = new URL(request.url);
-    const isAnthropic = pathname === "/v1/messages";
-    if (!isAnthropic && pathname !== "/v1/chat/completions") {
-      return Response.json({ error: { message: `no ${pathname}` } }, { status: 404 });
-    }
-    const one = isAnthropic ? anthropicAsked(body) : openaiAsked(body);
-    const question = { ...one, headers: request.headers, body };
-    asked.push(question);
-    const reply = await script(question, n++);
-    if (reply.status) {
-      const headers = new Headers();
-      if (reply.retryAfterS !== undefined) headers.set("retry-after", String(reply.retryAfterS));
-      const error = { message: reply.text ?? "refused", type: "error" };
-      return Response.json(isAnthropic ? { type: "error", error } : { error }, {
-        status: reply.status,
-        headers,
+  const http = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    async (request) => {
+      const body = await request.json();
+      const { pathname } = new URL(request.url);
+      const isAnthropic = pathname === "/v1/messages";
+      if (!isAnthropic && pathname !== "/v1/chat/completions") {
+        return Response.json({ error: { message: `no ${pathname}` } }, { status: 404 });
+      }
+      const one = isAnthropic ? anthropicAsked(body) : openaiAsked(body);
+      const question = { ...one, headers: request.headers, body };
+      asked.push(question);
+      const reply = await script(question, n++);
+      if (reply.status) {
+        const headers = new Headers();
+        if (reply.retryAfterS !== undefined) headers.set("retry-after", String(reply.retryAfterS));
+        const error = { message: reply.text ?? "refused", type: "error" };
+        return Response.json(isAnthropic ? { type: "error", error } : { error }, {
+          status: reply.status,
+          headers,
+        });
+      }
+      const events = isAnthropic ? anthropicEvents(reply) : openaiEvents(reply);
+      return new Response(streamOf(events, reply.pauseMs ?? 0), {
+        headers: { "content-type": "text/event-stream" },
       });
-    }
-    const events = isAnthropic ? anthropicEvents(reply) : openaiEvents(reply);
-    return new Response(streamOf(events, reply.pauseMs ?? 0), {
-      headers: { "content-type": "text/event-stream" },
-    });
-  });
+    },
+  );
   return {
     origin: `http://127.0.0.1:${http.addr.port}`,
     base: `http://127.0.0.1:${http.addr.port}/v1`,
@@ -116,7 +119,9 @@ function openaiAsked(body: Body): Omit<Asked, "headers" | "body"> {
 function anthropicAsked(body: Body): Omit<Asked, "headers" | "body"> {
   const isResult = (block: Body) => block.type === "tool_result";
   const blocks = (message: Body): Body[] =>
-    typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
+    typeof message.content === "string"
+      ? [{ type: "text", text: message.content }]
+      : message.content;
   const from = body.messages.findLastIndex((each: Body) =>
     each.role === "user" && !blocks(each).some(isResult)
   );
@@ -147,7 +152,9 @@ function openaiEvents({ reasoning = "", text = "", calls = [], breaks, finish }:
       })
     }\n\n`;
   const events = [event({ delta: { role: "assistant", content: "" } })];
-  for (const piece of pieces(reasoning)) events.push(event({ delta: { reasoning_content: piece } }));
+  for (const piece of pieces(reasoning)) {
+    events.push(event({ delta: { reasoning_content: piece } }));
+  }
   for (const piece of pieces(text)) events.push(event({ delta: { content: piece } }));
   if (breaks) return events;
   for (const [index, { name, args }] of calls.entries()) {
@@ -160,7 +167,9 @@ function openaiEvents({ reasoning = "", text = "", calls = [], breaks, finish }:
   }
   const reason = finish ?? (calls.length > 0 ? "tool_calls" : "stop");
   events.push(event({ delta: {}, finish_reason: reason }));
-  events.push(event(null, { usage: { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 } }));
+  events.push(
+    event(null, { usage: { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 } }),
+  );
   events.push("data: [DONE]\n\n");
   return events;
 }
@@ -203,7 +212,11 @@ function anthropicEvents(
       pieces(said).map((partial_json) => ({ type: "input_json_delta", partial_json })),
     );
   }
-  const stop_reason = finish === "length" ? "max_tokens" : calls.length > 0 ? "tool_use" : "end_turn";
+  const stop_reason = finish === "length"
+    ? "max_tokens"
+    : calls.length > 0
+    ? "tool_use"
+    : "end_turn";
   events.push(event("message_delta", {
     delta: { stop_reason, stop_sequence: null },
     usage: { output_tokens: 5 },

@@ -62,7 +62,11 @@ export async function chatOver(bridge: Bridge) {
     return { turnId, ended };
   }
 
-  async function say(conversationId: string, text: string, attachments?: Attachment[]): Promise<Turn> {
+  async function say(
+    conversationId: string,
+    text: string,
+    attachments?: Attachment[],
+  ): Promise<Turn> {
     const { turnId, ended } = await begin(conversationId, text, attachments);
     await ended;
     return await getTurn(db, user, conversationId, turnId);
@@ -78,7 +82,10 @@ export async function chatOver(bridge: Bridge) {
   /** Gives a person's word on a call, and works on as the page does. */
   async function decide(conversationId: string, callId: string, allow: boolean) {
     const worker = crypto.randomUUID();
-    const { turnId, isLast } = await decideCall(db, user, conversationId, callId, { allow, worker });
+    const { turnId, isLast } = await decideCall(db, user, conversationId, callId, {
+      allow,
+      worker,
+    });
     if (isLast) await runTurn(deps, user, { conversationId, turnId, worker });
     return await getTurn(db, user, conversationId, turnId);
   }
