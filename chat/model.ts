@@ -84,8 +84,11 @@ export async function modelStep(
     onError: () => {},
   });
   const calls: StepOutcome["calls"] = [];
-  let end: { finishReason: string; usage: { inputTokens?: number; outputTokens?: number } } | null =
-    null;
+  let end: {
+    finishReason: string;
+    rawFinishReason?: string;
+    usage: { inputTokens?: number; outputTokens?: number };
+  } | null = null;
   for await (const part of result.fullStream) {
     if (part.type === "text-delta") onDelta({ text: part.text });
     else if (part.type === "reasoning-delta") onDelta({ reasoning: part.text });
@@ -102,7 +105,8 @@ export async function modelStep(
     }
   }
   signal.throwIfAborted();
-  if (!end) throw new Error("The model's answer broke off");
+  // A stream that was cut looks like one that ended, but for its reason to.
+  if (end?.rawFinishReason === undefined) throw new Error("its end never came");
   const said = (await result.response).messages.find(({ role }) => role === "assistant");
   if (!said) throw new Error("The model answered with nothing");
   return {

@@ -6,6 +6,9 @@ import { connectServer, createAgent, createToken, revokeToken } from "../../mode
 import { createPersonalToken, revokePersonalToken } from "../../models/personal_tokens.ts";
 import { writeEntry } from "../../models/catalog_sources.ts";
 import { syncDueSources } from "../../models/catalog_sync.ts";
+import { setChatModel } from "../../models/chat_models.ts";
+import { createConversation, sendMessage } from "../../models/conversations.ts";
+import { beginStep, endStep, takeToken } from "../../models/conversation_work.ts";
 import { createLog } from "../../models/log.ts";
 import { invite } from "../../models/invitations.ts";
 import { grantManagement } from "../../models/management_grants.ts";
@@ -155,6 +158,19 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     update: [],
     delete: ["owner"],
   },
+  // Named by admins. Nobody reads the key back.
+  chat_models: { select: PEOPLE, insert: ["owner"], update: ["owner"], delete: ["owner"] },
+  // A person's own, as trials are: nobody else sees what they talk about.
+  conversations: { select: ["owner"], insert: ["owner"], update: ["owner"], delete: ["owner"] },
+  conversation_turns: { select: ["owner"], insert: ["owner"], update: ["owner"], delete: [] },
+  conversation_steps: {
+    select: ["owner"],
+    insert: ["owner"],
+    update: ["owner"],
+    delete: ["owner"],
+  },
+  conversation_calls: { select: ["owner"], insert: ["owner"], update: ["owner"], delete: [] },
+  conversation_tokens: { select: ["owner"], insert: ["owner"], update: [], delete: ["owner"] },
   events: { select: PEOPLE, insert: [...MEMBERS, "own toolbox"], update: [], delete: [] },
   calls: { select: PEOPLE, insert: [], update: [], delete: [] },
 };
@@ -278,6 +294,32 @@ for (const kind of KINDS) {
         values (${sourceId}, ${workspaceId}, 'x', 'x', 'x', 1)`;
       await grantManagement(db, user, agentId, { scopes: ["read"], leavesChangesToPeople: true });
       await startTrialRun(db, user, { serverId, tool: "echo", args: {} });
+      const models = { fetch, refusalOf: () => Promise.resolve(null) };
+      await setChatModel({ db, secretsKey: testKey, models }, user, workspaceId, {
+        provider: "anthropic",
+        baseUrl: "https://models.example.com",
+        model: "m",
+        key: "k",
+      });
+      const conversationId = await createConversation(db, user, workspaceId, {
+        agentId,
+        title: "T",
+      });
+      const worker = v7();
+      const turnId = await sendMessage(db, user, conversationId, {
+        text: "Hello",
+        attachments: [],
+        worker,
+      });
+      const work = { conversationId, turnId, worker };
+      await beginStep(db, user, work, 0);
+      await endStep(db, user, work, 0, {
+        message: {},
+        calls: [{ callId: "c", tool: "t", arguments: "{}", state: "asked", told: null }],
+        inputTokens: null,
+        outputTokens: null,
+      });
+      await takeToken(db, user, { workspaceId, agentId });
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
       await db.asApp`select mooring.record_calls(${
@@ -371,6 +413,7 @@ for (const kind of KINDS) {
             definitions: "server_id",
             connections: "server_id",
             management_grants: "agent_id",
+            conversation_steps: "turn_id",
             catalog_documents: "source_id",
             catalog_entry_versions: "entry_id",
             catalog_broken_entries: "source_id",
@@ -576,6 +619,53 @@ for (const kind of KINDS) {
           server_id: serverId,
           user_id: user.userId,
           tool: "x",
+        }),
+        chat_models: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          provider: "anthropic",
+          base_url: "x",
+          model: "x",
+        }),
+        conversations: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          user_id: user.userId,
+          agent_id: agentId,
+          title: "x",
+        }),
+        conversation_turns: () => ({
+          id: v7(),
+          conversation_id: conversationId,
+          workspace_id: workspaceId,
+          user_id: user.userId,
+          text: "x",
+        }),
+        conversation_steps: () => ({
+          turn_id: turnId,
+          n: 1,
+          workspace_id: workspaceId,
+          user_id: user.userId,
+        }),
+        conversation_calls: () => ({
+          id: v7(),
+          turn_id: turnId,
+          step: 0,
+          n: 1,
+          workspace_id: workspaceId,
+          user_id: user.userId,
+          call_id: "x",
+          tool: "x",
+          arguments: "{}",
+          state: "asked",
+        }),
+        conversation_tokens: () => ({
+          id: v7(),
+          token_hash: v7(),
+          workspace_id: workspaceId,
+          agent_id: agentId,
+          user_id: user.userId,
+          expires_at: new Date(),
         }),
         events: () => ({
           workspace_id: workspaceId,
