@@ -18,7 +18,7 @@ import { catalogScheduleRoutes, catalogSourceRoutes } from "./routes/catalog_sou
 import { connectionRoutes } from "./routes/connections.tsx";
 import { callRoutes } from "./routes/calls.tsx";
 import { chatRoutes } from "./routes/chat.tsx";
-import type { Deps, Env } from "./routes/deps.ts";
+import type { AppDeps, Deps, Env } from "./routes/deps.ts";
 import { problem, showProblem } from "./routes/problem.tsx";
 import { healthRoutes } from "./routes/health.ts";
 import { homeRoutes } from "./routes/home.tsx";
@@ -47,7 +47,7 @@ const MACHINES = /^\/(static|schedule|toolbox|healthz|readyz)\b|\/live$/;
 /** Makes the app out of the parts that its entry point chose. */
 export async function createApp(given: Deps): Promise<Hono<Env>> {
   const models = given.models ?? openModelReach();
-  const deps = {
+  const deps: AppDeps = {
     ...given,
     models,
     // The chat is a client of the bridge like any other; its requests need not leave this process.

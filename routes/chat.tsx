@@ -1,6 +1,6 @@
 import { type Context, Hono } from "hono";
 import { attachablesOf, attachmentsOf } from "../chat/attachments.ts";
-import { type ChatDeps, runTurn } from "../chat/turn.ts";
+import { runTurn } from "../chat/turn.ts";
 import { listAgents } from "../models/agents.ts";
 import { getChatModel } from "../models/chat_models.ts";
 import {
@@ -26,13 +26,13 @@ import {
 } from "../views/chat.tsx";
 import { ChatTurn } from "../views/chat_turn.tsx";
 import { visibleText } from "../views/visible_text.ts";
-import type { Deps, Env } from "./deps.ts";
+import type { AppDeps, Env } from "./deps.ts";
 import { keepAlive } from "./keep_alive.ts";
 import { live } from "./live.ts";
 import { formOf, goTo, page } from "./render.tsx";
 
 /** Conversations with agents. Their answers are worked on here and stand in rows, which pages show. */
-export function chatRoutes(deps: Deps & ChatDeps) {
+export function chatRoutes(deps: AppDeps) {
   const { db } = deps;
 
   return new Hono<Env>()

@@ -39,6 +39,13 @@ export interface Deps {
   isMigrated(): Promise<boolean>;
 }
 
+/** What the app's parts work with: what it was given, and what is the same for all entry points. */
+export interface AppDeps extends Deps {
+  models: ModelReach;
+  /** Where the chat, as any client, finds the bridge. */
+  bridge: { url: URL; fetch: typeof fetch };
+}
+
 /** What middleware gives a request's handlers. */
 export interface Env {
   /** What the entry point knows of the connection. */

@@ -10,12 +10,11 @@ import {
   holdingsOf,
   renameWorkspace,
 } from "../models/workspaces.ts";
-import type { ModelReach } from "../models/model_reach.ts";
 import { WorkspacePage, type WorkspaceProps } from "../views/workspace.tsx";
 import { visibleText } from "../views/visible_text.ts";
 import { Workspaces } from "../views/workspaces.tsx";
 import { chooseWorkspace } from "./chosen_workspace.ts";
-import type { Deps, Env } from "./deps.ts";
+import type { AppDeps, Deps, Env } from "./deps.ts";
 import { formOf, goTo, page } from "./render.tsx";
 
 /** A person's workspaces: which there are, another one, and which the pages are about. */
@@ -51,7 +50,7 @@ export function workspacesRoutes({ db, baseUrl }: Deps) {
 }
 
 /** The chosen workspace: its name, members, invitations, and its end. */
-export function workspaceRoutes(deps: Deps & { models: ModelReach }) {
+export function workspaceRoutes(deps: AppDeps) {
   const { db, log } = deps;
 
   return new Hono<Env>()

@@ -1,6 +1,7 @@
 import { agentOperations } from "./agents.ts";
 import { callOperations } from "./calls.ts";
 import { catalogOperations } from "./catalog.ts";
+import { conversationOperations } from "./conversations.ts";
 import { meOperations } from "./me.ts";
 import type { Operation } from "./operation.ts";
 import { serverRecordOperations } from "./server_records.ts";
@@ -17,6 +18,7 @@ export const OPERATIONS: { section: string; operations: Operation[] }[] = [
   { section: "Records of servers", operations: serverRecordOperations },
   { section: "Tools and approvals", operations: toolOperations },
   { section: "Agents", operations: agentOperations },
+  { section: "Conversations", operations: conversationOperations },
   { section: "Toolboxes", operations: toolboxOperations },
   { section: "Calls", operations: callOperations },
   { section: "Workspace", operations: workspaceOperations },

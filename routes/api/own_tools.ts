@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { OwnTools } from "../../mcp/own_server.ts";
 import { askedInputs, buildCodeOf, findCatalogEntry } from "../../models/catalog_entries.ts";
 import { type Manager, managerOf } from "../../models/management_grants.ts";
-import type { Deps } from "../deps.ts";
+import type { AppDeps } from "../deps.ts";
 import { answerOf, type Operation } from "./operation.ts";
 import { OPERATIONS } from "./operations.ts";
 import { invalidInput, said } from "./problems.ts";
@@ -70,7 +70,7 @@ const TOOLS = new Map(
 );
 
 /** Mooring's own tools, for the bridge. */
-export function ownTools(deps: Deps): OwnTools {
+export function ownTools(deps: AppDeps): OwnTools {
   return {
     async of(agentId) {
       const manager = await managerOf(deps.db, agentId);
@@ -121,7 +121,7 @@ function allows({ bearer }: Manager, { operation }: OwnTool): boolean {
 
 /** Why a person has to do this themselves, and where; null when the agent may. */
 async function whyForPerson(
-  { db, baseUrl }: Deps,
+  { db, baseUrl }: AppDeps,
   { bearer, leavesChangesToPeople }: Manager,
   name: string,
   input: Record<string, unknown>,
@@ -152,7 +152,7 @@ async function whyForPerson(
     : null;
 }
 
-function deployedNote({ baseUrl }: Deps, { id }: { id: string }): string {
+function deployedNote({ baseUrl }: AppDeps, { id }: { id: string }): string {
   const page = `${baseUrl.href.replace(/\/$/, "")}/servers/${id}`;
   return "It is being started: get_server says how far it is. A person has to approve its tools " +
     `before any agent gets them, at ${page}#tools`;

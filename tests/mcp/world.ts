@@ -24,7 +24,7 @@ import { acceptReport, enrolToolbox, touchToolbox } from "../../models/toolboxes
 import { approveTools, listTools } from "../../models/tools.ts";
 import { openOutside } from "../../models/outside.ts";
 import { ownTools } from "../../routes/api/own_tools.ts";
-import type { Deps } from "../../routes/deps.ts";
+import type { AppDeps } from "../../routes/deps.ts";
 import { mcpRoutes } from "../../routes/mcp.ts";
 import { type StartOptions, startServer } from "../dtma/stdio_server.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
@@ -84,7 +84,7 @@ async function openShared() {
     const baseUrl = new URL(`http://127.0.0.1:${http.addr.port}`);
     const deps = { db, changes, links: null, calls, appSigningKey, log, version: "0", baseUrl };
     // What pages alone need is left out.
-    const own = { ...deps, secretsKey: testKey, outside: openOutside() } as unknown as Deps;
+    const own = { ...deps, secretsKey: testKey, outside: openOutside() } as unknown as AppDeps;
     app = app.route("/", mcpRoutes({ ...deps, ownTools: ownTools(own) }));
     return { changes, http, baseUrl };
   });
