@@ -18,7 +18,8 @@ export function ChatTurn(props: ChatTurnProps) {
   const { turn, agentName, conversationId } = props;
   return (
     <article id={`turn-${turn.id}`} class="turn">
-      <section class="asked" aria-label="You">
+      <div class="asked">
+        <h2 class="hidden">You</h2>
         <p class="pre">{visibleText(turn.text)}</p>
         {turn.attachments.map(({ kind, name, text }) => (
           <details>
@@ -28,13 +29,14 @@ export function ChatTurn(props: ChatTurnProps) {
             <pre tabindex={0}>{visibleText(text.slice(0, 20_000))}</pre>
           </details>
         ))}
-      </section>
-      <section class="answered" aria-label={visibleText(agentName)}>
+      </div>
+      <div class="answered">
+        <h2 class="hidden">{visibleText(agentName)}</h2>
         {turn.steps.map((step) => (
           <ChatStep conversationId={conversationId} turnId={turn.id} step={step} />
         ))}
         <TurnState {...props} />
-      </section>
+      </div>
     </article>
   );
 }

@@ -22,15 +22,9 @@ export function Markdown({ text, id }: { text: string; id: string }) {
   return <div class="markdown">{new Writer(parser.parse(text, {}), id).children(null)}</div>;
 }
 
-/** Elements that a token may become; headings keep below the page's own. */
+/** Elements that a token may become, besides headings. */
 const ELEMENTS: Record<string, string> = {
   p: "p",
-  h1: "h3",
-  h2: "h4",
-  h3: "h5",
-  h4: "h6",
-  h5: "h6",
-  h6: "h6",
   ul: "ul",
   ol: "ol",
   li: "li",
@@ -46,9 +40,14 @@ const ELEMENTS: Record<string, string> = {
   s: "s",
 };
 
+/** The page's own headings that the text stands below. */
+const HEADINGS_ABOVE = 2;
+
 class Writer {
   #at = 0;
   #codes = 0;
+  /** Headings that are open, as they are written: models leave levels out, and a page may not. */
+  #headings: string[] = [];
 
   constructor(private readonly tokens: Token[], private readonly id: string) {}
 
@@ -84,7 +83,7 @@ class Writer {
     }
     // A list whose items stand close together has paragraphs that are none.
     if (token.hidden) return <>{children}</>;
-    const element = ELEMENTS[token.tag];
+    const element = token.type === "heading_open" ? this.#heading(token) : ELEMENTS[token.tag];
     if (!element) return <>{children}</>;
     const start = element === "ol" ? token.attrGet("start") : null;
     const made = jsx(
@@ -93,6 +92,12 @@ class Writer {
       ...children as string[],
     );
     return element === "table" ? <div class="table" tabindex={0}>{made}</div> : made;
+  }
+
+  #heading({ tag }: Token): string {
+    while (this.#headings.length > 0 && this.#headings.at(-1)! >= tag) this.#headings.pop();
+    this.#headings.push(tag);
+    return `h${Math.min(HEADINGS_ABOVE + this.#headings.length, 6)}`;
   }
 }
 

@@ -43,7 +43,8 @@ type Move =
   | { then: () => Promise<void> }
   | ((results: string[]) => Call[] | Promise<Call[]>);
 
-const FAILED = /^The call failed:|^There is no tool |Unknown tool/;
+const FAILED =
+  /^The call failed:|^There is no tool |Unknown tool|^The server ("[^"]+" )?is (not available|starting|failed)|may have run/;
 const TRIES = 25;
 const AGAIN_MS = 1000;
 
@@ -317,20 +318,18 @@ const faults: Task[] = [
     let n = 0;
     return (asked, at) => n++ < 2 ? { status: 503, text: "overloaded" } : go(asked, at);
   }, /is 7/),
-  {
-    ...fault("the app is killed in a turn", "and it is tried again", (world) => {
-      let isFirst = true;
-      return [
-        [write("crash.txt", "before")],
-        async (results) => {
-          if (!isFirst) return [read("crash.txt")];
-          isFirst = false;
-          await world.crash();
-          return await new Promise<Call[]>(() => void results);
-        },
-      ];
-    }, /before/),
-  },
+  fault("the app is killed in a turn", "and it is tried again", (world) => {
+    let isFirst = true;
+    return async ({ results }) => {
+      if (results.length === 0) return reply([write("crash.txt", "before")]);
+      if (results.length > 1) return { text: results[1] };
+      if (!isFirst) return reply([read("crash.txt")]);
+      isFirst = false;
+      await world.crash();
+      // Whoever asked is gone.
+      return { text: "nobody hears this", breaks: true };
+    };
+  }, /before/),
 ];
 
 const ways: Task[] = [

@@ -97,7 +97,7 @@ Deno.test({
       await page.reload();
       await ask.focus();
       await page.keyboard.press("Enter");
-      await page.locator(".markdown h4", { hasText: "The sum" }).waitFor();
+      await page.locator(".markdown h3", { hasText: "The sum" }).waitFor();
       await page.locator(".turn-state", { hasText: "tokens" }).waitFor();
       await assertUsable(page);
       const call = page.locator("details.call");
