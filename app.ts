@@ -17,6 +17,7 @@ import { apiDocsRoutes } from "./routes/api_docs.tsx";
 import { catalogScheduleRoutes, catalogSourceRoutes } from "./routes/catalog_sources.tsx";
 import { connectionRoutes } from "./routes/connections.tsx";
 import { callRoutes } from "./routes/calls.tsx";
+import { chatFunctionRoutes } from "./routes/chat_function.ts";
 import { chatRoutes } from "./routes/chat.tsx";
 import type { AppDeps, Deps, Env } from "./routes/deps.ts";
 import { problem, showProblem } from "./routes/problem.tsx";
@@ -101,6 +102,7 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
     .route("/", healthRoutes(deps))
     .route("/", staticFiles)
     .route("/", apiRoutes(deps))
+    .route("/functions/v1/chat", chatFunctionRoutes(deps))
     .route("/", toolboxRoutes(deps))
     .route("/", catalogScheduleRoutes(deps))
     // People: forms of other sites are refused, and pages are compressed.

@@ -61,25 +61,27 @@ export function AttachFields({ attachables, form, mistakes }: {
           {prompts.slice(0, SHOWN).map((prompt, at) => {
             const key = `prompt.${prompt.name}`;
             return (
-              <div class="check">
-                <input
-                  type="checkbox"
-                  id={`prompt-${at}`}
-                  name={key}
-                  value="true"
-                  checked={form[key] === "true"}
-                  aria-describedby={mistakes[key] ? `prompt-${at}-mistake` : undefined}
-                />
-                <label for={`prompt-${at}`}>
-                  {visibleText(prompt.title ?? prompt.name)}{" "}
-                  <small>{visibleText(prompt.name)}</small>
-                </label>
-                {prompt.description && (
-                  <p class="help">{visibleText(prompt.description.slice(0, 300))}</p>
-                )}
-                {mistakes[key] && (
-                  <p class="mistake" id={`prompt-${at}-mistake`}>{mistakes[key]}</p>
-                )}
+              <>
+                <div class="check">
+                  <input
+                    type="checkbox"
+                    id={`prompt-${at}`}
+                    name={key}
+                    value="true"
+                    checked={form[key] === "true"}
+                    aria-describedby={mistakes[key] ? `prompt-${at}-mistake` : undefined}
+                  />
+                  <label for={`prompt-${at}`}>
+                    {visibleText(prompt.title ?? prompt.name)}{" "}
+                    <small>{visibleText(prompt.name)}</small>
+                  </label>
+                  {prompt.description && (
+                    <p class="help">{visibleText(prompt.description.slice(0, 300))}</p>
+                  )}
+                  {mistakes[key] && (
+                    <p class="mistake" id={`prompt-${at}-mistake`}>{mistakes[key]}</p>
+                  )}
+                </div>
                 {prompt.arguments.map((argument, n) => (
                   <div class="field">
                     <label for={`prompt-${at}-${n}`}>
@@ -97,7 +99,7 @@ export function AttachFields({ attachables, form, mistakes }: {
                     )}
                   </div>
                 ))}
-              </div>
+              </>
             );
           })}
         </fieldset>

@@ -76,7 +76,7 @@ function Call({ conversationId, call }: { conversationId: string; call: ToolCall
   return (
     <details class={`call ${call.state}`} id={`call-${call.id}`} open={call.state === "asked"}>
       <summary>
-        <span aria-hidden="true">{sign}</span> <code>{visibleText(name)}</code> {says}
+        <span aria-hidden="true">{sign}</span> <code>{visibleText(name)}</code> {says}{" "}
         {call.durationMs !== null && <small>after {duration(call.durationMs)}</small>}
       </summary>
       <h3>Arguments</h3>

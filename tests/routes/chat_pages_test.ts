@@ -8,7 +8,8 @@ import { openTrials } from "./trial_world.ts";
 const options = { sanitizeResources: false, sanitizeOps: false };
 
 Deno.test({
-  name: "a conversation on its pages: a model is named, calls are asked for, it goes on after a reload",
+  name:
+    "a conversation on its pages: a model is named, calls are asked for, it goes on after a reload",
   ...options,
   async fn(t) {
     await using model = openModelServer(({ results, said }) =>
@@ -58,7 +59,11 @@ Deno.test({
     });
 
     await t.step("the key goes to no other host than it was given for", async () => {
-      const elsewhere = { provider: "openai-compatible", model: "x", baseUrl: "https://example.com" };
+      const elsewhere = {
+        provider: "openai-compatible",
+        model: "x",
+        baseUrl: "https://example.com",
+      };
       const refused = await ask("/workspace/model", elsewhere);
       assert.equal(refused.status, 422);
     });
