@@ -23,13 +23,16 @@ import { apiDocsRoutes } from "./routes/api_docs.tsx";
 import { catalogScheduleRoutes, catalogSourceRoutes } from "./routes/catalog_sources.tsx";
 import { connectionRoutes } from "./routes/connections.tsx";
 import { callRoutes } from "./routes/calls.tsx";
-import type { Deps, Env } from "./routes/deps.ts";
+import { chatFunctionRoutes } from "./routes/chat_function.ts";
+import { chatRoutes } from "./routes/chat.tsx";
+import type { AppDeps, Deps, Env } from "./routes/deps.ts";
 import { problem, showProblem } from "./routes/problem.tsx";
 import { healthRoutes } from "./routes/health.ts";
 import { homeRoutes } from "./routes/home.tsx";
 import { invitationRoutes } from "./routes/invitations.tsx";
 import { marketplaceRoutes } from "./routes/marketplace.tsx";
 import { mcpRoutes } from "./routes/mcp.ts";
+import { openModelReach } from "./models/model_reach.ts";
 import { newPasswordRoutes } from "./routes/new_password.tsx";
 import { requireUser, requireWorkspace } from "./routes/require_user.tsx";
 import { remoteServerRoutes } from "./routes/remote_servers.tsx";
@@ -69,11 +72,22 @@ function limitedTo(maxSize: number) {
 }
 
 /** Makes the app out of the parts that its entry point chose. */
-export async function createApp(deps: Deps): Promise<Hono<Env>> {
+export async function createApp(given: Deps): Promise<Hono<Env>> {
+  const models = given.models ?? openModelReach();
+  const deps: AppDeps = {
+    ...given,
+    models,
+    // The chat is a client of the bridge like any other; its requests need not leave this process.
+    bridge: {
+      url: given.baseUrl,
+      fetch: async (input: string | URL | Request, init?: RequestInit) =>
+        await app.fetch(new Request(input, init)),
+    },
+  };
   const basePath = deps.baseUrl.pathname.replace(/\/+$/, "");
   const { routes: staticFiles, assets } = await staticRoutes(basePath);
 
-  return new Hono<Env>()
+  const app: Hono<Env> = new Hono<Env>()
     .basePath(basePath)
     // Calls first: what pages need costs more than the rest of a call.
     .route("/", mcpRoutes({ ...deps, ownTools: ownTools(deps) }))
@@ -114,6 +128,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", healthRoutes(deps))
     .route("/", staticFiles)
     .route("/", apiRoutes(deps))
+    .route("/functions/v1/chat", chatFunctionRoutes(deps))
     .route("/", toolboxRoutes(deps))
     .route("/", catalogScheduleRoutes(deps))
     .route("/", upkeepRoutes(deps))
@@ -150,6 +165,7 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
     .route("/", agentRoutes(deps))
     .route("/", connectionRoutes(deps))
     .route("/", wishRoutes(deps))
+    .route("/", chatRoutes(deps))
     .route("/", callRoutes(deps))
     .route("/", toolboxPageRoutes(deps))
     .route("/", accountTokenRoutes(deps))
@@ -158,4 +174,5 @@ export async function createApp(deps: Deps): Promise<Hono<Env>> {
       showProblem(c, 404, "Not found", "There is no such page. It may have been removed.")
     )
     .onError(problem(deps.log));
+  return app;
 }

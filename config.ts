@@ -15,6 +15,8 @@ export interface Config {
   replicaAddress: URL | null;
   /** Names that remote servers may sign people in at, though they are of a private network. */
   oauthPrivateHosts: string[];
+  /** Hosts of a private network that workspaces' models may be at, with a port or for any. */
+  modelPrivateHosts: string[];
   /** What goes out goes through a proxy, as `fetch` does with these variables. */
   isProxied: boolean;
   owner: { email: string; password: string } | null;
@@ -55,6 +57,12 @@ const Environment = z.object({
     z.string().toLowerCase().regex(
       /^[a-z0-9.-]+( *, *[a-z0-9.-]+)*$/,
       "must be names of hosts, with commas between them",
+    ),
+  ),
+  MODEL_PRIVATE_HOSTS: optional(
+    z.string().toLowerCase().regex(
+      /^[a-z0-9.:[\]-]+( *, *[a-z0-9.:[\]-]+)*$/,
+      "must be names of hosts, such as localhost:11434, with commas between them",
     ),
   ),
   HTTPS_PROXY: optional(z.string()),
@@ -108,6 +116,7 @@ export function readConfig(environment: Record<string, string>, home: string): C
     secretsKey: env.SECRETS_KEY ?? null,
     replicaAddress: env.REPLICA_ADDRESS ? new URL(env.REPLICA_ADDRESS) : null,
     oauthPrivateHosts: env.OAUTH_PRIVATE_HOSTS?.split(/ *, */) ?? [],
+    modelPrivateHosts: env.MODEL_PRIVATE_HOSTS?.split(/ *, */) ?? [],
     isProxied: Boolean(env.HTTPS_PROXY ?? env.https_proxy),
     owner: env.OWNER_EMAIL ? { email: env.OWNER_EMAIL, password: env.OWNER_PASSWORD! } : null,
     localToolbox: env.LOCAL_TOOLBOX !== "off" && !env.LOCAL_TOOLBOX_TOKEN_FILE,

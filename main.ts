@@ -22,6 +22,7 @@ import type { Identity } from "./models/identity.ts";
 import { localIdentity } from "./models/local_identity.ts";
 import type { Database } from "./models/db.ts";
 import { createLog, errorFields, type Log } from "./models/log.ts";
+import { openModelReach } from "./models/model_reach.ts";
 import { openOutside, type Outside } from "./models/outside.ts";
 import { removeExpired } from "./models/retention.ts";
 import { derivedSecrets, secretsKeyFrom } from "./models/secrets.ts";
@@ -66,12 +67,17 @@ async function start() {
     privateHosts: config.oauthPrivateHosts,
     isProxied: config.isProxied,
   });
+  const models = openModelReach({
+    privateHosts: config.modelPrivateHosts,
+    isProxied: config.isProxied,
+  });
   const app = await createApp({
     db,
     identity,
     setup,
     secretsKey,
     outside,
+    models,
     appSigningKey,
     changes,
     links,

@@ -1,6 +1,7 @@
 import { v7 } from "uuid";
 import type { Database, Sql, User } from "./db.ts";
-import { Forbidden, isDenied, NotFound } from "./errors.ts";
+import { Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
+import { withoutNul } from "./events.ts";
 import { newToken, tokenHash } from "./tokens.ts";
 import { validName } from "./workspaces.ts";
 
@@ -22,6 +23,10 @@ export interface Agent {
   deniesByDefault: boolean;
   /** `search`: it is given find_tools and call_tool in place of all definitions. */
   presents: "tools" | "search";
+  /** What it is told at the head of each conversation. */
+  instructions: string;
+  /** Which calls it asks a person for in a conversation: none, those of tools not known to only read, all. */
+  asks: "never" | "writes" | "always";
   tokens: AgentToken[];
   /** The servers it is connected to: its toolbelt is their approved tools. */
   connections: {
@@ -33,6 +38,8 @@ export interface Agent {
     toolsTotal: number;
   }[];
 }
+
+const INSTRUCTIONS_LIMIT = 20_000;
 
 /** The agents of a workspace, by name. */
 export async function listAgents(db: Database, user: User, workspaceId: string): Promise<Agent[]> {
@@ -71,13 +78,24 @@ export async function renameAgent(db: Database, user: User, agentId: string, nam
   );
 }
 
-/** Says what an agent gets of a server by itself, and how its tools are given to it; what is not said stays. */
+/**
+ * Says what an agent gets of a server by itself, how its tools are given to it, and how it holds a
+ * conversation; what is not said stays.
+ */
 export async function setAgentOptions(
   db: Database,
   user: User,
   agentId: string,
-  { deniesByDefault, presents }: Partial<Pick<Agent, "deniesByDefault" | "presents">>,
+  { deniesByDefault, presents, instructions, asks }: Partial<
+    Pick<Agent, "deniesByDefault" | "presents" | "instructions" | "asks">
+  >,
 ) {
+  if (instructions !== undefined && instructions.length > INSTRUCTIONS_LIMIT) {
+    const mistake = `Instructions are at most ${
+      INSTRUCTIONS_LIMIT.toLocaleString("en")
+    } characters`;
+    throw new Invalid(mistake, { instructions: mistake });
+  }
   await changing(
     db,
     user,
@@ -85,7 +103,11 @@ export async function setAgentOptions(
     (sql) =>
       sql`update agents set
         denies_by_default = coalesce(${deniesByDefault ?? null}::boolean, denies_by_default),
-        presents = coalesce(${presents ?? null}::text, presents)
+        presents = coalesce(${presents ?? null}::text, presents),
+        instructions = coalesce(${
+        instructions === undefined ? null : withoutNul(instructions)
+      }::text, instructions),
+        asks = coalesce(${asks ?? null}::text, asks)
       where id = ${agentId}`,
   );
 }
@@ -218,7 +240,7 @@ async function readAgent(sql: Sql, agentId: string): Promise<Agent> {
 async function readAgents(sql: Sql, which: ReturnType<Sql>): Promise<Agent[]> {
   const agents = await sql<Omit<Agent, "tokens" | "connections">[]>`
     select a.id, a.workspace_id as "workspaceId", a.name, a.created_at as "createdAt",
-      a.denies_by_default as "deniesByDefault", a.presents
+      a.denies_by_default as "deniesByDefault", a.presents, a.instructions, a.asks
     from agents a where ${which} order by lower(a.name), a.id`;
   const ids = agents.map((agent) => agent.id);
   const tokens = await sql<(AgentToken & { agentId: string })[]>`

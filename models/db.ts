@@ -29,6 +29,8 @@ export interface Change {
   stream?: string;
   /** Of a person's trial of a tool. */
   run?: string;
+  /** Of a person's conversation with an agent. */
+  conversation?: string;
 }
 
 /**

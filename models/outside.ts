@@ -74,7 +74,8 @@ export function openOutside(options: OutsideOptions = {}): Outside {
   };
 }
 
-function refuseUnfit({ protocol, hostname, username, password }: URL): void {
+/** @throws {OutsideError} for a URL that is asked in no case */
+export function refuseUnfit({ protocol, hostname, username, password }: URL): void {
   if (protocol !== "https:") throw new OutsideError(`${hostname} is not asked without https`);
   // URL writes every form of an IPv4 address (0x7f.1, 2130706433) as four numbers.
   if (/^[\d.]+$/.test(hostname) || hostname.startsWith("[")) {
@@ -130,11 +131,17 @@ async function direct(
   return await promise;
 }
 
-async function addressesOf(name: string, { addresses = {}, privateHosts = [] }: OutsideOptions) {
+/** A name's addresses. @throws {OutsideError} it has none */
+export async function resolved(name: string, addresses: Record<string, string[]> = {}) {
   const found =
     addresses[name]?.map((address) => ({ address, family: address.includes(":") ? 6 : 4 })) ??
       await lookup(name, { all: true }).catch(() => []);
   if (found.length === 0) throw new OutsideError(`${name} has no address: is it written right?`);
+  return found;
+}
+
+async function addressesOf(name: string, { addresses, privateHosts = [] }: OutsideOptions) {
+  const found = await resolved(name, addresses);
   if (!privateHosts.includes(name) && !found.every(({ address }) => isPublic(address))) {
     throw new OutsideError(
       `${name} is a host of a private network, and is not asked. If it is meant, name it in OAUTH_PRIVATE_HOSTS`,

@@ -28,6 +28,8 @@ const TokenForm = z.object({
   expiresInDays: z.enum(["30", "90", "365", "never"]).default("90"),
 });
 
+const Asks = z.enum(["never", "writes", "always"]);
+
 /** What find_tools and call_tool cost a model. */
 const SEARCH_TOKENS = SEARCH_TOOLS.reduce((sum, tool) => sum + tokensOf(tool), 0);
 
@@ -95,6 +97,19 @@ export function agentRoutes(deps: Deps) {
       });
       return goTo(c, `/agents/${c.req.param("id")}`, "belt-saved");
     })
+    .post("/agents/:id/conversing", async (c) => {
+      const { instructions = "", asks } = await formOf(c);
+      const parsed = Asks.safeParse(asks);
+      if (!parsed.success) throw new Invalid("Say which calls it asks you for");
+      const id = c.req.param("id");
+      try {
+        await setAgentOptions(db, c.get("user"), id, { instructions, asks: parsed.data });
+      } catch (error) {
+        if (!(error instanceof Invalid)) throw error;
+        return await agentPage(c, id, { instructions, mistakes: error.fields });
+      }
+      return goTo(c, `/agents/${id}`, "conversing-saved");
+    })
     .post("/agents/:id/management", async (c) => {
       const { read, ...changes } = await formOf(c);
       const granted = Object.keys(changes).filter((name) => changes[name] !== "no");
@@ -153,8 +168,11 @@ export function agentRoutes(deps: Deps) {
   async function agentPage(
     c: Context<Env>,
     id: string,
-    { newToken = null, mistakes }: { newToken?: string | null; mistakes?: Record<string, string> } =
-      {},
+    { newToken = null, mistakes, instructions }: {
+      newToken?: string | null;
+      mistakes?: Record<string, string>;
+      instructions?: string;
+    } = {},
   ) {
     const user = c.get("user");
     const { agent, ...belt } = await toolbelt(c, id);
@@ -166,6 +184,7 @@ export function agentRoutes(deps: Deps) {
       calls: await listCalls(db, user, { agentId: id }),
       bridgeUrl: `${deps.baseUrl.href.replace(/\/$/, "")}/mcp`,
       newToken,
+      instructions,
       mistakes,
     };
     return page(c, agent.name, <AgentPage {...props} />, mistakes ? 422 : 200);

@@ -6,6 +6,7 @@ import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
 import type { Log } from "../models/log.ts";
 import type { SendMail } from "../models/mail.ts";
+import type { ModelReach } from "../models/model_reach.ts";
 import type { Outside } from "../models/outside.ts";
 import type { SecretsKey } from "../models/secrets.ts";
 import type { Workspace } from "../models/workspaces.ts";
@@ -26,6 +27,8 @@ export interface Deps {
   appSigningKey: SigningKey;
   /** To hosts that remote servers and catalogs name. */
   outside: Outside;
+  /** To the servers of models; left out, to those of the internet. */
+  models?: ModelReach;
   changes: Changes;
   /** Null on an edge isolate: each call is a request of its own there. */
   links: Links | null;
@@ -37,6 +40,13 @@ export interface Deps {
   baseUrl: URL;
   version: string;
   isMigrated(): Promise<boolean>;
+}
+
+/** What the app's parts work with: what it was given, and what is the same for all entry points. */
+export interface AppDeps extends Deps {
+  models: ModelReach;
+  /** Where the chat, as any client, finds the bridge. */
+  bridge: { url: URL; fetch: typeof fetch };
 }
 
 /** What middleware gives a request's handlers. */

@@ -25,6 +25,7 @@ import {
   trialPath,
 } from "../views/trial_run.tsx";
 import type { Deps, Env } from "./deps.ts";
+import { keepAlive } from "./keep_alive.ts";
 import { live } from "./live.ts";
 import { basePathOf, fragment, goTo, page } from "./render.tsx";
 import { argumentsOf, changed, filledForm, formFor, valueOf, type Values } from "./schema_form.ts";
@@ -299,12 +300,4 @@ function base64(bytes: Uint8Array): string {
     binary += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
   }
   return btoa(binary);
-}
-
-/** An edge isolate may be stopped once it has answered, unless it is told of work that goes on. */
-function keepAlive(work: Promise<void>) {
-  const { EdgeRuntime } = globalThis as {
-    EdgeRuntime?: { waitUntil(work: Promise<unknown>): void };
-  };
-  EdgeRuntime?.waitUntil(work);
 }

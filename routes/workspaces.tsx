@@ -1,5 +1,6 @@
 import { type Context, Hono } from "hono";
 import { z } from "zod";
+import { getChatModel, removeChatModel, setChatModel } from "../models/chat_models.ts";
 import { Invalid, NotFound } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
 import { invite, listInvitations, revokeInvitation } from "../models/invitations.ts";
@@ -17,7 +18,7 @@ import { WorkspacePage, type WorkspaceProps } from "../views/workspace.tsx";
 import { visibleText } from "../views/visible_text.ts";
 import { Workspaces } from "../views/workspaces.tsx";
 import { chooseWorkspace } from "./chosen_workspace.ts";
-import type { Deps, Env } from "./deps.ts";
+import type { AppDeps, Deps, Env } from "./deps.ts";
 import { formOf, goTo, page } from "./render.tsx";
 
 /** A person's workspaces: which there are, another one, and which the pages are about. */
@@ -53,7 +54,7 @@ export function workspacesRoutes({ db, baseUrl }: Deps) {
 }
 
 /** The chosen workspace: its name, members, invitations, and its end. */
-export function workspaceRoutes(deps: Deps) {
+export function workspaceRoutes(deps: AppDeps) {
   const { db, log } = deps;
 
   return new Hono<Env>()
@@ -122,6 +123,17 @@ export function workspaceRoutes(deps: Deps) {
       await keepBodies(db, c.get("user"), c.get("workspace").id, asked);
       return goTo(c, "/workspace", asked.isOn ? "bodies-kept" : "bodies-deleted");
     })
+    .post("/workspace/model", async (c) => {
+      const form = await formOf(c);
+      return await again(c, form, async () => {
+        await setChatModel(deps, c.get("user"), c.get("workspace").id, form);
+        return goTo(c, "/workspace#chat-model", "model-saved");
+      });
+    })
+    .post("/workspace/model/remove", async (c) => {
+      await removeChatModel(db, c.get("user"), c.get("workspace").id);
+      return goTo(c, "/workspace#chat-model", "model-removed");
+    })
     .post("/workspace/delete", async (c) => {
       const { confirmation = "" } = await formOf(c);
       return await again(c, { confirmation }, async () => {
@@ -158,6 +170,7 @@ export function workspaceRoutes(deps: Deps) {
       sendsMail: Boolean(deps.sendMail),
       members: await listMembers(db, user, workspace.id),
       invitations: await listInvitations(db, user, workspace.id),
+      chatModel: await getChatModel(db, user, workspace.id),
       holdings: await holdingsOf(db, user, workspace.id),
       retention: await getRetention(db, user, workspace.id),
       events: await listEvents(db, user, { workspaceId: workspace.id, layer: "workspace" }),

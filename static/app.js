@@ -91,6 +91,28 @@ document.addEventListener("keydown", (event) => {
   open.querySelector("summary").focus();
 });
 
+// Enter sends a message, Shift+Enter begins a line; not while a character is being composed.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  const field = event.target;
+  // On a touch keyboard there is no Shift+Enter: Enter begins a line, and the button sends.
+  if (!("enterSends" in (field.dataset ?? {})) || matchMedia("(pointer: coarse)").matches) return;
+  event.preventDefault();
+  if (field.value.trim()) field.form.requestSubmit();
+});
+
+// An answer that comes is followed as long as its reader is at the end of the page.
+let isAtEnd = true;
+addEventListener("scroll", () => {
+  isAtEnd = innerHeight + scrollY > document.documentElement.scrollHeight - 80;
+}, { passive: true });
+
+function followPage() {
+  if (isAtEnd && document.querySelector("[data-follow-page]")) {
+    scrollTo({ top: document.documentElement.scrollHeight });
+  }
+}
+
 // A double click sends one form.
 document.addEventListener("submit", (event) => {
   const button = event.submitter;
@@ -146,8 +168,10 @@ new MutationObserver(() => {
   tellTimes();
   followLogs();
   tellTicked();
+  followPage();
 }).observe(document.documentElement, { childList: true, subtree: true });
 setInterval(tellTimes, 5000);
 tellTimes();
 followLogs();
 tellTicked();
+followPage();

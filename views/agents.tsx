@@ -82,6 +82,8 @@ export interface AgentProps {
   bridgeUrl: string;
   /** A token that was made just now: the one time it is shown. */
   newToken: string | null;
+  /** Instructions that were typed and do not hold. */
+  instructions?: string;
   mistakes?: Record<string, string>;
 }
 
@@ -112,6 +114,7 @@ export function AgentPage(props: AgentProps) {
         <div>
           <AgentToolbelt {...props} />
           <Options agent={agent} />
+          <Conversing {...props} />
           <Management {...props} />
           <Tokens {...props} />
         </div>
@@ -241,6 +244,47 @@ function Options({ agent }: { agent: Agent }) {
     </section>
   );
 }
+
+/** How it holds conversations in Mooring's own chat. */
+function Conversing({ agent, mistakes = {}, instructions }: AgentProps) {
+  const url = useUrl();
+  return (
+    <section class="card" aria-labelledby="conversing">
+      <h2 id="conversing">In the chat</h2>
+      <Form action={url(`/agents/${agent.id}/conversing`)}>
+        <Field
+          name="instructions"
+          label="Instructions"
+          rows={4}
+          value={instructions ?? agent.instructions}
+          mistake={mistakes.instructions}
+          help="What it is told at the head of each conversation. Other clients give it their own."
+        />
+        <div class="field">
+          <label for="asks">Asks you before it calls</label>
+          <select id="asks" name="asks" aria-describedby="asks-help">
+            {Object.entries(ASKS_SAYS).map(([asks, says]) => (
+              <option value={asks} selected={asks === agent.asks}>{says}</option>
+            ))}
+          </select>
+          <p class="help" id="asks-help">
+            A tool is taken to only read where the definition that was approved says so.
+          </p>
+        </div>
+        <p class="acts">
+          <button>Save</button>
+          <a class="button quiet" href={url(`/chat?agent=${agent.id}`)}>Talk to it</a>
+        </p>
+      </Form>
+    </section>
+  );
+}
+
+const ASKS_SAYS: Record<Agent["asks"], string> = {
+  never: "nothing: it calls what it finds",
+  writes: "tools that are not read-only",
+  always: "any tool",
+};
 
 /** What it may do that changes something, in the words of the page. */
 const CHANGES: { scope: Exclude<ManagementScope, "read">; says: string }[] = [

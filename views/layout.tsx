@@ -25,6 +25,7 @@ const PLACES = [
   { path: "/marketplace", name: "Marketplace" },
   { path: "/servers", name: "Servers" },
   { path: "/agents", name: "Agents" },
+  { path: "/chat", name: "Chat" },
   { path: REQUESTS, name: "Requests" },
   { path: "/calls", name: "Calls" },
   { path: "/toolboxes", name: "Toolboxes" },

@@ -1,8 +1,10 @@
+import type { ChatModel } from "../models/chat_models.ts";
 import type { Event } from "../models/events.ts";
 import type { Invitation } from "../models/invitations.ts";
 import type { Member } from "../models/members.ts";
 import type { Retention } from "../models/retention.ts";
 import type { Holdings, Workspace } from "../models/workspaces.ts";
+import { ChatModelCard } from "./chat_model.tsx";
 import { Form } from "./form.tsx";
 import { Confirm, Copy, count, Field, Time } from "./parts.tsx";
 import { Kept } from "./retention.tsx";
@@ -17,6 +19,8 @@ export interface WorkspaceProps {
   members: Member[];
   /** The open ones; none for whom they are not. */
   invitations: Invitation[];
+  /** What its conversations are held with. */
+  chatModel: ChatModel | null;
   holdings: Holdings;
   retention: Retention;
   events: Event[];
@@ -46,12 +50,26 @@ export function WorkspacePage(props: WorkspaceProps) {
         </div>
         <div>
           {mayManage && <Invitations {...props} />}
+          <ModelOfChat {...props} />
           {mayManage && <Name {...props} />}
           <Kept {...props} />
           <End {...props} />
         </div>
       </div>
     </>
+  );
+}
+
+function ModelOfChat({ workspace, chatModel, values, mistakes }: WorkspaceProps) {
+  // Values of another form of the page are none of its own.
+  const isOwn = values?.provider !== undefined;
+  return (
+    <ChatModelCard
+      workspace={workspace}
+      model={chatModel}
+      values={isOwn ? values : undefined}
+      mistakes={isOwn ? mistakes : undefined}
+    />
   );
 }
 

@@ -41,6 +41,10 @@ const AgentShape = z.object({
   presents: z.enum(["tools", "search"]).describe(
     "search: it is given find_tools and call_tool in place of all definitions",
   ),
+  instructions: z.string().describe("What it is told at the head of each conversation"),
+  asks: z.enum(["never", "writes", "always"]).describe(
+    "Which calls it asks a person for in a conversation; writes: of tools not known to only read",
+  ),
   tokens: z.array(Token),
   connections: z.array(z.object({
     serverId: z.uuid(),
@@ -99,6 +103,8 @@ const version = z.string().max(64).optional().describe(
 const options = {
   deniesByDefault: AgentShape.shape.deniesByDefault.optional(),
   presents: AgentShape.shape.presents.optional(),
+  instructions: AgentShape.shape.instructions.max(20_000).optional(),
+  asks: AgentShape.shape.asks.optional(),
 };
 
 export const agentOperations = [

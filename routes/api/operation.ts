@@ -5,11 +5,11 @@
  */
 import { z } from "zod";
 import type { Scope, TokenBearer } from "../../models/personal_tokens.ts";
-import type { Deps } from "../deps.ts";
+import type { AppDeps } from "../deps.ts";
 
 /** Who asks, and with what. */
 export interface Asked {
-  deps: Deps;
+  deps: AppDeps;
   bearer: Pick<TokenBearer, "tokenId" | "user" | "workspace" | "scopes">;
   /** A uuid that is the same when the same request is sent again. */
   idempotencyKey: string;

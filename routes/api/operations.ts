@@ -4,6 +4,7 @@ import { apiServerOperations } from "./api_servers.ts";
 import { callOperations } from "./calls.ts";
 import { catalogOperations } from "./catalog.ts";
 import { catalogSourceOperations } from "./catalog_sources.ts";
+import { conversationOperations } from "./conversations.ts";
 import { meOperations } from "./me.ts";
 import type { Operation } from "./operation.ts";
 import { serverRecordOperations } from "./server_records.ts";
@@ -27,6 +28,7 @@ export const OPERATIONS: { section: string; operations: Operation[] }[] = [
   { section: "Tools and approvals", operations: toolOperations },
   { section: "Agents", operations: agentOperations },
   { section: "Agents' requests", operations: wishOperations },
+  { section: "Conversations", operations: conversationOperations },
   { section: "Toolboxes", operations: toolboxOperations },
   { section: "Calls", operations: callOperations },
   { section: "Workspace", operations: workspaceOperations },

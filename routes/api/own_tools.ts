@@ -27,7 +27,7 @@ import {
 } from "../../models/wishes.ts";
 import { validName } from "../../models/workspaces.ts";
 import { visibleText } from "../../views/visible_text.ts";
-import type { Deps } from "../deps.ts";
+import type { AppDeps } from "../deps.ts";
 import { answerOf, type Operation } from "./operation.ts";
 import { OPERATIONS } from "./operations.ts";
 import { invalidInput, said } from "./problems.ts";
@@ -48,7 +48,7 @@ interface OwnTool {
   isRead: boolean;
   /** Whether a manager gets it. */
   isFor(manager: Manager): boolean;
-  run(deps: Deps, caller: Caller, input: Record<string, unknown>): Promise<OwnAnswer>;
+  run(deps: AppDeps, caller: Caller, input: Record<string, unknown>): Promise<OwnAnswer>;
 }
 
 const server = { server: z.uuid().describe("A server's id") };
@@ -212,7 +212,7 @@ const connectServer: OwnTool = {
 
 /** Makes the wish, and says that it waits. */
 async function ask(
-  deps: Deps,
+  deps: AppDeps,
   { agentId, bearer: { workspace } }: Caller,
   { reason, ...wish }: { asked: AskedFor; basis: Basis; wants: string; reason?: string },
 ): Promise<OwnAnswer> {
@@ -256,7 +256,7 @@ const requestTools: OwnTool[] = [
 ];
 
 /** The answer of the tool that made a wish, as that stands now. */
-function answerTo(deps: Deps, wish: OwnWish): OwnAnswer {
+function answerTo(deps: AppDeps, wish: OwnWish): OwnAnswer {
   const { id, state, wants } = wish, page = pageOf(deps, wish);
   const result = resultOf({ request: requestOf(deps, wish) }, stateNote(deps, wish));
   if (state === "rejected" || state === "withdrawn" || state === "expired") result.isError = true;
@@ -275,7 +275,7 @@ function answerTo(deps: Deps, wish: OwnWish): OwnAnswer {
   };
 }
 
-function requestOf(deps: Deps, wish: OwnWish) {
+function requestOf(deps: AppDeps, wish: OwnWish) {
   const { id, wants, state, createdAt, expiresAt, decidedAt, answer, serverId } = wish;
   return RequestShape.parse(JSON.parse(JSON.stringify({
     id,
@@ -290,7 +290,7 @@ function requestOf(deps: Deps, wish: OwnWish) {
   })));
 }
 
-function stateNote(deps: Deps, wish: OwnWish): string {
+function stateNote(deps: AppDeps, wish: OwnWish): string {
   const { id, state, answer, serverId, asked } = wish;
   switch (state) {
     case "open":
@@ -315,7 +315,7 @@ const TOOLS = new Map(
 );
 
 /** Mooring's own tools, for the bridge. */
-export function ownTools(deps: Deps): OwnTools {
+export function ownTools(deps: AppDeps): OwnTools {
   return {
     async of(agentId) {
       const manager = await managerOf(deps.db, agentId);
@@ -369,7 +369,7 @@ function toolOf({ name, summary, description, input, output, method, scopes }: O
 /** Does an operation as the person who granted it. */
 async function runAs(
   operation: Operation,
-  deps: Deps,
+  deps: AppDeps,
   { bearer, signal }: Caller,
   given: Record<string, unknown>,
 ): Promise<unknown> {
@@ -377,13 +377,13 @@ async function runAs(
   return answerOf(operation, await operation.run(asked, operation.input.parse(given)));
 }
 
-function deployedNote({ baseUrl }: Deps, id: string): string {
+function deployedNote({ baseUrl }: AppDeps, id: string): string {
   const page = `${baseUrl.href.replace(/\/$/, "")}/servers/${id}`;
   return "get_server says how far it is. A person has to approve its tools before any agent gets " +
     `them, at ${page}#tools`;
 }
 
-function pageOf({ baseUrl }: Deps, { id }: OwnWish): string {
+function pageOf({ baseUrl }: AppDeps, { id }: OwnWish): string {
   return `${baseUrl.href.replace(/\/$/, "")}/requests/${id}`;
 }
 

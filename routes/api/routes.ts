@@ -6,7 +6,7 @@ import { boundedBody, DEPTH_LIMIT, outline } from "../../dtma/protocol.ts";
 import { limits } from "../../mcp/limits.ts";
 import { bearerOfToken, type TokenBearer } from "../../models/personal_tokens.ts";
 import { onceFor } from "../../models/repeatable_requests.ts";
-import type { Deps, Env } from "../deps.ts";
+import type { AppDeps, Env } from "../deps.ts";
 import { answerOf, needsBasis, type Operation } from "./operation.ts";
 import { asksByQuery, openApi, pathMembers } from "./openapi.ts";
 import { OPERATIONS } from "./operations.ts";
@@ -22,7 +22,7 @@ interface ApiEnv extends Env {
   Variables: Env["Variables"] & { bearer: TokenBearer };
 }
 
-export function apiRoutes(deps: Deps): Hono<ApiEnv> {
+export function apiRoutes(deps: AppDeps): Hono<ApiEnv> {
   const { log, baseUrl } = deps;
   // When it is first asked for: making it takes longer than an isolate should take to start.
   let document: string | undefined;

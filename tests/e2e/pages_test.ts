@@ -3,6 +3,9 @@ import assert from "node:assert/strict";
 import axe from "npm:axe-core@4.10.3";
 import type { Browser, BrowserContext, Page } from "npm:playwright-core@1.65.1";
 import { deployApi, importApiDocument } from "../../models/api_servers.ts";
+import { setChatModel } from "../../models/chat_models.ts";
+import { createConversation, sendMessage } from "../../models/conversations.ts";
+import { appendStep, beginStep, endStep, waitForPerson } from "../../models/conversation_work.ts";
 import type { Database, User } from "../../models/db.ts";
 import { deployServer } from "../../models/servers.ts";
 import { invite } from "../../models/invitations.ts";
@@ -32,13 +35,14 @@ const SCREENS = Deno.env.get("SCREENS") && new URL("../../docs/screens/", import
 /** What answers GET and is no page: for machines, for parts of pages, for downloads. */
 const NOT_PAGES = [
   /^\/(mcp|sse|messages)(\/|$)/,
-  /^\/(static|api\/v1|toolbox|schedule)\//,
+  /^\/(static|api\/v1|functions\/v1|toolbox|schedule)\//,
   /^\/(healthz|readyz)$/,
   /^\/oauth\/client\.json$/,
   /\/live$/,
   /\/results$/,
   /^\/marketplace\/:slug\/raw$/,
   /^\/servers\/:id\/bom$/,
+  /^\/chat\/:id\/calls\/:call\/result$/,
 ];
 
 interface Visit {
@@ -54,6 +58,34 @@ interface Visit {
 function pagesOf(app: { routes: { method: string; path: string }[] }): string[] {
   const paths = app.routes.filter(({ method }) => method === "GET").map(({ path }) => path);
   return [...new Set(paths)].filter((path) => !NOT_PAGES.some((each) => each.test(path)));
+}
+
+/** A conversation whose agent waits for a word on a call. */
+async function answered(db: Database, user: User, workspaceId: string, agentId: string) {
+  const title = "What does the demo show?";
+  const conversationId = await createConversation(db, user, workspaceId, { agentId, title });
+  const worker = crypto.randomUUID();
+  const said = { text: title, attachments: [], worker };
+  const turnId = await sendMessage(db, user, conversationId, said);
+  const work = { conversationId, turnId, worker };
+  await beginStep(db, user, work, 0);
+  await appendStep(db, user, work, 0, {
+    reasoning: "It is for me to find out.",
+    text:
+      "### I look\n\nIt `shows`:\n\n```json\n{}\n```\n\n| what | how |\n|---|---|\n| all | **well** |\n",
+  });
+  const call = { tool: "demo__shows", arguments: `{"a": 1}` };
+  await endStep(db, user, work, 0, {
+    message: { role: "assistant", content: "" },
+    calls: [
+      { ...call, callId: "1", state: "asked", told: null },
+      { ...call, callId: "2", state: "failed", told: "The call failed" },
+    ],
+    inputTokens: 900,
+    outputTokens: 20,
+  });
+  await waitForPerson(db, user, work);
+  return conversationId;
 }
 
 /** A world with something on every page, and the visits that show it. */
@@ -144,6 +176,14 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     wants: "connect itself to demo",
     reason: null,
   });
+  const models = { fetch, refusalOf: () => Promise.resolve(null) };
+  await setChatModel({ db, secretsKey: testKey, models }, bea, workspaceId, {
+    provider: "anthropic",
+    baseUrl: "https://models.example.com",
+    model: "a-model",
+    key: "k",
+  });
+  const conversation = await answered(db, bea, workspaceId, agentId);
   const run = await trials.ask(cookie, `/servers/${serverId}/tools/shows`, {});
   const runPath = run.headers.get("location")!.replace(/[?#].*/, "");
   const server = `/servers/${serverId}`, agent = `/agents/${agentId}`;
@@ -203,6 +243,8 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     visit("request", "/requests/:id", `/requests/${simple.id}`),
     visit("request-secret", "/requests/:id", `/requests/${secret.id}`),
     visit("request-rejected", "/requests/:id", `/requests/${rejected.id}`),
+    visit("chat", "/chat"),
+    visit("conversation", "/chat/:id", `/chat/${conversation}`),
     visit("calls", "/calls"),
     visit("calls-by-tool", "/calls", "/calls?by=tool"),
     visit("toolboxes", "/toolboxes"),

@@ -24,11 +24,17 @@ import { acceptReport, enrolToolbox, touchToolbox } from "../../models/toolboxes
 import { approveTools, listTools } from "../../models/tools.ts";
 import { openOutside } from "../../models/outside.ts";
 import { ownTools } from "../../routes/api/own_tools.ts";
-import type { Deps } from "../../routes/deps.ts";
+import type { AppDeps } from "../../routes/deps.ts";
 import { mcpRoutes } from "../../routes/mcp.ts";
 import { type StartOptions, startServer } from "../dtma/stdio_server.ts";
-import { KINDS, openWorld, testKey } from "../models/databases.ts";
+import { type Kind, KINDS, openWorld, testKey } from "../models/databases.ts";
 import { observation } from "../models/observation.ts";
+
+let kind: Kind = KINDS[0];
+/** To be called before the first bridge, by who needs a database that other processes can reach. */
+export function openOn(other: Kind) {
+  kind = other;
+}
 
 let opened: ReturnType<typeof openShared> | null = null;
 /** For who runs without Deno's tests, which close it by themselves. */
@@ -37,7 +43,7 @@ Deno.test.afterAll(closeWorld);
 
 /** The database with an enrolled toolbox, its data path and `/mcp` before them. */
 async function openShared() {
-  const world = await openWorld(KINDS[0]);
+  const world = await openWorld(kind);
   const { db, toolboxId } = world;
   const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
   const routes = new Map<string, Route>();
@@ -85,7 +91,7 @@ async function openShared() {
     const baseUrl = new URL(`http://127.0.0.1:${http.addr.port}`);
     const deps = { db, changes, links: null, calls, appSigningKey, log, version: "0", baseUrl };
     // What pages alone need is left out.
-    const own = { ...deps, secretsKey: testKey, outside: openOutside() } as unknown as Deps;
+    const own = { ...deps, secretsKey: testKey, outside: openOutside() } as unknown as AppDeps;
     app = app.route("/", mcpRoutes({ ...deps, ownTools: ownTools(own) }));
     return { changes, http, baseUrl };
   });

@@ -6,6 +6,9 @@ import { connectServer, createAgent, createToken, revokeToken } from "../../mode
 import { createPersonalToken, revokePersonalToken } from "../../models/personal_tokens.ts";
 import { writeEntry } from "../../models/catalog_sources.ts";
 import { syncDueSources } from "../../models/catalog_sync.ts";
+import { setChatModel } from "../../models/chat_models.ts";
+import { createConversation, sendMessage } from "../../models/conversations.ts";
+import { beginStep, endStep, takeToken } from "../../models/conversation_work.ts";
 import { createLog } from "../../models/log.ts";
 import { invite } from "../../models/invitations.ts";
 import { grantManagement } from "../../models/management_grants.ts";
@@ -162,6 +165,19 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
   // An agent makes its own and takes them back, a member decides them: wishes_test.ts. Nobody sets what
   // they are already, nor opens one again.
   wishes: { select: [...PEOPLE, "own agent"], insert: ["own agent"], update: [], delete: [] },
+  // Named by admins. Nobody reads the key back.
+  chat_models: { select: PEOPLE, insert: ["owner"], update: ["owner"], delete: ["owner"] },
+  // A person's own, as trials are: nobody else sees what they talk about.
+  conversations: { select: ["owner"], insert: ["owner"], update: ["owner"], delete: ["owner"] },
+  conversation_turns: { select: ["owner"], insert: ["owner"], update: ["owner"], delete: [] },
+  conversation_steps: {
+    select: ["owner"],
+    insert: ["owner"],
+    update: ["owner"],
+    delete: ["owner"],
+  },
+  conversation_calls: { select: ["owner"], insert: ["owner"], update: ["owner"], delete: [] },
+  conversation_tokens: { select: ["owner"], insert: ["owner"], update: [], delete: ["owner"] },
   events: { select: PEOPLE, insert: [...MEMBERS, "own toolbox"], update: [], delete: [] },
   calls: { select: PEOPLE, insert: [], update: [], delete: [] },
   call_series: { select: PEOPLE, insert: [], update: [], delete: [] },
@@ -307,6 +323,32 @@ for (const kind of [...KINDS, SUPABASE]) {
         insert into public.api_documents (id, workspace_id, title, version, openapi, description, document, summary)
         values (${v7()}, ${workspaceId}, 'x', '1', '3.1.0', '', '{}', '{}')`;
       await startTrialRun(db, user, { serverId, tool: "echo", args: {} });
+      const models = { fetch, refusalOf: () => Promise.resolve(null) };
+      await setChatModel({ db, secretsKey: testKey, models }, user, workspaceId, {
+        provider: "anthropic",
+        baseUrl: "https://models.example.com",
+        model: "m",
+        key: "k",
+      });
+      const conversationId = await createConversation(db, user, workspaceId, {
+        agentId,
+        title: "T",
+      });
+      const worker = v7();
+      const turnId = await sendMessage(db, user, conversationId, {
+        text: "Hello",
+        attachments: [],
+        worker,
+      });
+      const work = { conversationId, turnId, worker };
+      await beginStep(db, user, work, 0);
+      await endStep(db, user, work, 0, {
+        message: {},
+        calls: [{ callId: "c", tool: "t", arguments: "{}", state: "asked", told: null }],
+        inputTokens: null,
+        outputTokens: null,
+      });
+      await takeToken(db, user, { workspaceId, agentId });
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
       await db.asApp`select mooring.record_calls(${
@@ -406,6 +448,7 @@ for (const kind of [...KINDS, SUPABASE]) {
             management_grants: "agent_id",
             call_sums: "series_id",
             call_bodies: "call_id",
+            conversation_steps: "turn_id",
             catalog_documents: "source_id",
             catalog_entry_versions: "entry_id",
             catalog_broken_entries: "source_id",
@@ -638,6 +681,53 @@ for (const kind of [...KINDS, SUPABASE]) {
           basis: sql.json({}),
           hash: "x",
           wants: "x",
+        }),
+        chat_models: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          provider: "anthropic",
+          base_url: "x",
+          model: "x",
+        }),
+        conversations: () => ({
+          id: v7(),
+          workspace_id: workspaceId,
+          user_id: user.userId,
+          agent_id: agentId,
+          title: "x",
+        }),
+        conversation_turns: () => ({
+          id: v7(),
+          conversation_id: conversationId,
+          workspace_id: workspaceId,
+          user_id: user.userId,
+          text: "x",
+        }),
+        conversation_steps: () => ({
+          turn_id: turnId,
+          n: 1,
+          workspace_id: workspaceId,
+          user_id: user.userId,
+        }),
+        conversation_calls: () => ({
+          id: v7(),
+          turn_id: turnId,
+          step: 0,
+          n: 1,
+          workspace_id: workspaceId,
+          user_id: user.userId,
+          call_id: "x",
+          tool: "x",
+          arguments: "{}",
+          state: "asked",
+        }),
+        conversation_tokens: () => ({
+          id: v7(),
+          token_hash: v7(),
+          workspace_id: workspaceId,
+          agent_id: agentId,
+          user_id: user.userId,
+          expires_at: new Date(),
         }),
         events: () => ({
           workspace_id: workspaceId,

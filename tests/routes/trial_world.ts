@@ -11,8 +11,12 @@ import { openBridge } from "../mcp/world.ts";
 
 const PASSWORD = "a long enough password";
 
-export async function openTrials(fixture: string, setup: Deps["setup"] = null) {
-  const bridge = await openBridge(fixture);
+export async function openTrials(
+  fixture: string,
+  setup: Deps["setup"] = null,
+  { models, ...options }: { models?: Deps["models"] } & Parameters<typeof openBridge>[1] = {},
+) {
+  const bridge = await openBridge(fixture, options);
   const { db, owner, workspaceId, calls, appSigningKey } = bridge;
   // Each replica has its own; the database alone is shared.
   const replica = async (origin: string) => {
@@ -27,6 +31,7 @@ export async function openTrials(fixture: string, setup: Deps["setup"] = null) {
       setup,
       secretsKey: testKey,
       outside: openOutside(),
+      models,
       appSigningKey,
       changes,
       links: null,
@@ -50,12 +55,12 @@ export async function openTrials(fixture: string, setup: Deps["setup"] = null) {
   serving.resolve(first);
   const second = await replica(origin);
 
-  async function person(email: string) {
+  async function person(email: string, role = "member") {
     const cookies = await first.identity.createAccount(email, "Bea", PASSWORD);
     const cookie = cookies.getSetCookie()[0].split(";")[0];
     const { userId } = (await first.identity.userOf(new Headers({ cookie })))!;
     await owner`insert into public.members (workspace_id, user_id, role)
-      values (${workspaceId}, ${userId}, 'member')`;
+      values (${workspaceId}, ${userId}, ${role})`;
     return { cookie, userId };
   }
 

@@ -1,0 +1,153 @@
+/** The model of a workspace, behind the AI SDK: one step of it, and what went wrong in words. */
+import { createAnthropic } from "@ai-sdk/anthropic";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import {
+  APICallError,
+  type AssistantModelMessage,
+  dynamicTool,
+  jsonSchema,
+  type LanguageModel,
+  type ModelMessage,
+  RetryError,
+  streamText,
+} from "ai";
+import type { OpenedModel } from "../models/chat_models.ts";
+import { OutsideError } from "../models/outside.ts";
+import type { Definition } from "./toolbelt.ts";
+
+/** The SDK asks again where the server is busy, and waits as long as it says, up to a minute. */
+const RETRIES = 4;
+/** Without a word for so long it is given up: reasoning models may think for minutes. */
+const SILENCE_MS = 4 * 60_000;
+
+// The SDK would write warnings to the console, one a step, in place of the app's log.
+(globalThis as { AI_SDK_LOG_WARNINGS?: boolean }).AI_SDK_LOG_WARNINGS = false;
+
+export function openModel(model: OpenedModel, reach: typeof fetch): LanguageModel {
+  const settings = { baseURL: model.baseUrl, fetch: reach };
+  return model.provider === "anthropic"
+    // The SDK would look for a key in the environment: a workspace's is its own or none.
+    ? createAnthropic({ ...settings, apiKey: model.key ?? "none" })(model.model)
+    : createOpenAICompatible({
+      ...settings,
+      name: "model",
+      apiKey: model.key ?? undefined,
+      includeUsage: true,
+    })(model.model);
+}
+
+/** What a step came to. */
+export interface StepOutcome {
+  message: AssistantModelMessage;
+  calls: { callId: string; tool: string; input: unknown; mistake: string | null }[];
+  inputTokens: number | null;
+  outputTokens: number | null;
+  /** The model wrote until it could write no more. */
+  isCutShort: boolean;
+}
+
+/**
+ * Has the model take one step. The tools are given without a way to run them: who asked runs them.
+ *
+ * @param onDelta what it thinks and writes, as it comes
+ * @throws what the SDK throws; see {@link troubleOf}
+ */
+export async function modelStep(
+  model: LanguageModel,
+  { instructions, messages, tools, signal, onDelta }: {
+    instructions: string;
+    messages: ModelMessage[];
+    tools: Definition[];
+    signal: AbortSignal;
+    onDelta: (delta: { reasoning?: string; text?: string }) => void;
+  },
+): Promise<StepOutcome> {
+  const given = tools.map(({ name, description, title, inputSchema }) =>
+    [
+      name,
+      dynamicTool({
+        description: description ?? title ?? name,
+        inputSchema: jsonSchema(inputSchema),
+        execute: undefined as never,
+      }),
+    ] as const
+  );
+  const result = streamText({
+    model,
+    ...(instructions ? { instructions } : {}),
+    messages,
+    ...(given.length > 0 ? { tools: Object.fromEntries(given) } : {}),
+    maxRetries: RETRIES,
+    abortSignal: signal,
+    timeout: { chunkMs: SILENCE_MS },
+    // The error comes as a part of the stream; the SDK would print it besides.
+    onError: () => {},
+  });
+  const calls: StepOutcome["calls"] = [];
+  let end: {
+    finishReason: string;
+    rawFinishReason?: string;
+    usage: { inputTokens?: number; outputTokens?: number };
+  } | null = null;
+  for await (const part of result.fullStream) {
+    if (part.type === "text-delta") onDelta({ text: part.text });
+    else if (part.type === "reasoning-delta") onDelta({ reasoning: part.text });
+    else if (part.type === "error") throw part.error;
+    else if (part.type === "abort") signal.throwIfAborted();
+    else if (part.type === "finish-step") end = part;
+    else if (part.type === "tool-call") {
+      const mistake = part.invalid
+        ? given.some(([name]) => name === part.toolName)
+          ? `The arguments are no JSON of an object: ${String(part.input).slice(0, 200)}`
+          : `There is no tool ${part.toolName}`
+        : null;
+      calls.push({ callId: part.toolCallId, tool: part.toolName, input: part.input, mistake });
+    }
+  }
+  signal.throwIfAborted();
+  // A stream that was cut looks like one that ended, but for its reason to.
+  if (end?.rawFinishReason === undefined) throw new Error("its end never came");
+  const said = (await result.response).messages.find(({ role }) => role === "assistant");
+  if (!said) throw new Error("The model answered with nothing");
+  return {
+    message: said as AssistantModelMessage,
+    calls,
+    inputTokens: end.usage.inputTokens ?? null,
+    outputTokens: end.usage.outputTokens ?? null,
+    isCutShort: end.finishReason === "length",
+  };
+}
+
+/** Whether the same step may go well a moment later: the answer broke off, and nothing has come of it. */
+export function isPassing(error: unknown): boolean {
+  return !APICallError.isInstance(error) && !RetryError.isInstance(error) &&
+    !(error instanceof OutsideError);
+}
+
+/** What went wrong with a model, as a sentence for a person. The key is in none. */
+export function troubleOf(error: unknown, { baseUrl, model, key }: OpenedModel): string {
+  const cause = RetryError.isInstance(error) ? error.lastError : error;
+  const host = new URL(baseUrl).host;
+  const hidden = (text: string) => (key ? text.replaceAll(key, "…") : text).slice(0, 500);
+  if (APICallError.isInstance(cause)) {
+    const { statusCode: status, message, cause: inner } = cause;
+    if (status === undefined) {
+      const why = inner instanceof Error ? inner.message : message;
+      return `${host} could not be asked: ${hidden(why)}`;
+    }
+    const why = WHY[status] ??
+      (status >= 500 ? "it is out of order just now" : "it refused the request");
+    return `${host} answered ${status}: ${why.replace("%", model)}. It says: ${hidden(message)}`;
+  }
+  if (cause instanceof OutsideError) return hidden(cause.message);
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return `The answer of ${model} at ${host} broke off: ${hidden(message)}`;
+}
+
+const WHY: Record<number, string> = {
+  401: "the key is not right, or missing",
+  403: "the key may not use it",
+  404: "it has no model %, or the base URL is another",
+  413: "the conversation is too long for it",
+  429: "it is asked too often, or the account has run out",
+};

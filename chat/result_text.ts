@@ -1,0 +1,34 @@
+import type { Result } from "./toolbelt.ts";
+
+/** So much of a tool's answer is given to the model: some ten thousand tokens. */
+export const TOLD_LIMIT_CHARS = 40_000;
+
+/** A tool's answer as text for a model: pictures and other bytes are said to be there, and cut if long. */
+export function resultText(result: Result): string {
+  const parts = result.content.map((block) => {
+    if (block.type === "text") return String(block.text ?? "");
+    if (block.type === "resource_link") {
+      return `[link: ${String(block.title ?? block.name ?? "")} ${String(block.uri)}]`;
+    }
+    const resource = block.resource as Record<string, unknown> | undefined;
+    if (block.type === "resource" && typeof resource?.text === "string") {
+      return `[${String(resource.uri)}]\n${resource.text}`;
+    }
+    const media = String(block.mimeType ?? resource?.mimeType ?? "no known type");
+    return `[${block.type}, ${media}: shown to the person, not to you]`;
+  });
+  const structured = result.structuredContent;
+  if (parts.length === 0 && structured !== undefined) parts.push(JSON.stringify(structured));
+  return cut(parts.join("\n") || "(the tool answered with nothing)");
+}
+
+/** The beginning of a long text, with a note that says so. */
+export function cut(text: string): string {
+  if (text.length <= TOLD_LIMIT_CHARS) return text;
+  const count = (n: number) => n.toLocaleString("en");
+  return text.slice(0, TOLD_LIMIT_CHARS).toWellFormed() +
+    `\n\n[Cut here: these are the first ${count(TOLD_LIMIT_CHARS)} of ${
+      count(text.length)
+    } characters. ` +
+    "All of it is kept for the person. To see more, call the tool for a smaller part.]";
+}

@@ -1,0 +1,311 @@
+/**
+ * Works on a turn of a conversation: steps of the model, and the calls that it asks for, until it has
+ * answered. All that came of it so far stands in rows, and the loop goes by those alone: so a turn that was
+ * left to a person's word, broke off, or lost its replica is taken up by whoever comes next.
+ */
+import type { Changes } from "../models/changes.ts";
+import { modelOfTurn, type OpenedModel } from "../models/chat_models.ts";
+import {
+  appendStep,
+  type AskedCall,
+  beginCall,
+  beginStep,
+  endCall,
+  endStep,
+  endWork,
+  giveTokenBack,
+  NotHeld,
+  readWork,
+  SEEN_EVERY_MS,
+  takeToken,
+  tellWork,
+  type Told,
+  waitForPerson,
+  type Work,
+} from "../models/conversation_work.ts";
+import type { Step, ToolCall, Turn } from "../models/conversations.ts";
+import type { Database, User } from "../models/db.ts";
+import { errorFields, type Log } from "../models/log.ts";
+import type { ModelReach } from "../models/model_reach.ts";
+import type { SecretsKey } from "../models/secrets.ts";
+import { messagesOf } from "./messages.ts";
+import { isPassing, modelStep, openModel, troubleOf } from "./model.ts";
+import { cut, resultText } from "./result_text.ts";
+import { type BridgeAddress, type Definition, Toolbelt } from "./toolbelt.ts";
+
+export interface ChatDeps {
+  db: Database;
+  changes: Changes;
+  log: Log;
+  secretsKey: SecretsKey;
+  models: ModelReach;
+  /** The bridge, which is asked as by any other client. */
+  bridge: Pick<BridgeAddress, "url" | "fetch">;
+  version: string;
+}
+
+/** So many steps a turn may have; a person can have it go on. */
+export const STEPS_LIMIT = 40;
+/** A step whose stream broke is asked for so often. */
+const STEP_TRIES = 3;
+/** What the model writes is kept at most so often. */
+const WRITE_EVERY_MS = 200;
+
+const CUT_SHORT = "The model wrote as much as it can in one answer. Say “go on” for the rest";
+const STOPPED = new Error("The person stopped it");
+
+/** Works on a turn that the worker holds, until its row says how it ended. Never throws. */
+export async function runTurn(deps: ChatDeps, user: User, work: Work): Promise<void> {
+  const { db, log } = deps;
+  const stopped = new AbortController(), ended = new AbortController();
+  const wakeUps = deps.changes.subscribe(({ conversation, table }) =>
+    conversation === work.conversationId && table !== "conversation_steps"
+  );
+  const telling = (async () => {
+    while (!ended.signal.aborted) {
+      try {
+        if (await tellWork(db, user, work)) stopped.abort(STOPPED);
+      } catch (error) {
+        if (ended.signal.aborted) return;
+        if (error instanceof NotHeld) return stopped.abort(error);
+        log.warn("A turn's row could not be written", errorFields(error));
+      }
+      await wakeUps.next(SEEN_EVERY_MS, ended.signal);
+    }
+  })();
+  try {
+    await answer(deps, user, work, stopped.signal);
+  } catch (error) {
+    await broken(error).catch((error) => {
+      // Nobody waits for a turn that is gone; any other will be taken for lost.
+      if (!(error instanceof NotHeld)) {
+        log.error("A turn's end could not be written", errorFields(error));
+      }
+    });
+  }
+  ended.abort();
+  wakeUps.close();
+  await telling;
+
+  async function broken(error: unknown) {
+    if (error instanceof NotHeld || stopped.signal.reason instanceof NotHeld) return;
+    if (stopped.signal.aborted) return await endWork(db, user, work, "stopped");
+    if (error instanceof Trouble) return await endWork(db, user, work, "failed", error.message);
+    log.error("A turn broke off", errorFields(error));
+    await endWork(db, user, work, "failed", "Mooring failed: its log says why. Try again");
+  }
+}
+
+/** What a person can mend, or try again. */
+class Trouble extends Error {}
+
+async function answer(deps: ChatDeps, user: User, work: Work, signal: AbortSignal) {
+  const { db, secretsKey } = deps;
+  const settings = await modelOfTurn(db, secretsKey, work.turnId, work.worker);
+  if (!settings) throw new Trouble("The workspace has no model. Name one on the workspace's page");
+  let told = await readWork(db, user, work);
+  const { workspaceId, agent } = told;
+  const { id: tokenId, token } = await takeToken(db, user, { workspaceId, agentId: agent.id });
+  const { bridge, version } = deps;
+  let belt: Toolbelt | null = null;
+  try {
+    belt = await Toolbelt.open({ ...bridge, version, token, transport: settings.transport }, signal)
+      .catch((error) => {
+        signal.throwIfAborted();
+        deps.log.error("The bridge could not be reached from the chat", errorFields(error));
+        throw new Trouble("The agent's tools could not be reached. Try again");
+      });
+    for (let taken = 0, isCutShort = false;; told = await readWork(db, user, work)) {
+      const last = told.turns.at(-1)!.steps.at(-1);
+      const isWhole = last !== undefined && last.message !== null;
+      if (isWhole && last.calls.length === 0) {
+        return await endWork(db, user, work, "done", isCutShort ? CUT_SHORT : null);
+      }
+      if (isWhole && last.calls.some(({ state }) => state === "allowed")) {
+        await makeCalls(deps, user, work, belt, last, signal);
+        continue;
+      }
+      if (isWhole && last.calls.some(({ state }) => state === "asked")) {
+        if (await waitForPerson(db, user, work)) return;
+        continue;
+      }
+      if (taken++ === STEPS_LIMIT) {
+        throw new Trouble(`It was stopped after ${STEPS_LIMIT} steps. Try again to let it go on`);
+      }
+      const n = (last?.n ?? -1) + (last && !isWhole ? 0 : 1);
+      isCutShort = await takeStep(deps, user, work, { belt, settings, told, n, signal });
+    }
+  } finally {
+    await belt?.close();
+    await giveTokenBack(db, user, tokenId).catch((error) =>
+      deps.log.warn("A token of the chat could not be given back", errorFields(error))
+    );
+  }
+}
+
+/** @returns whether the model wrote until it could write no more */
+async function takeStep(
+  deps: ChatDeps,
+  user: User,
+  work: Work,
+  { belt, settings, told, n, signal }: {
+    belt: Toolbelt;
+    settings: OpenedModel;
+    told: Told;
+    n: number;
+    signal: AbortSignal;
+  },
+): Promise<boolean> {
+  const { db, models } = deps;
+  for (let attempt = 1;; attempt++) {
+    // Anew for each step: a server that was deployed since, or a tool that was approved, is there.
+    const tools = await belt.tools(signal).catch((error) => {
+      signal.throwIfAborted();
+      deps.log.warn("The chat could not list an agent's tools", errorFields(error));
+      throw new Trouble("The agent's tools could not be listed. Try again");
+    });
+    await beginStep(db, user, work, n);
+    const written = new StepWriter((more) => appendStep(db, user, work, n, more));
+    try {
+      const outcome = await modelStep(openModel(settings, models.fetch), {
+        instructions: told.agent.instructions,
+        messages: messagesOf(told.turns),
+        tools,
+        signal,
+        onDelta: (delta) => written.add(delta),
+      });
+      await written.finish();
+      const { message, inputTokens, outputTokens } = outcome;
+      const calls = outcome.calls.map((call): AskedCall => ({
+        callId: call.callId,
+        tool: call.tool,
+        arguments: typeof call.input === "string" ? call.input : JSON.stringify(call.input ?? {}),
+        ...call.mistake === null
+          ? { state: asks(told, tools, call) ? "asked" : "allowed", told: null }
+          : { state: "failed", told: call.mistake },
+      }));
+      await endStep(db, user, work, n, { message, calls, inputTokens, outputTokens });
+      return outcome.isCutShort;
+    } catch (error) {
+      await written.finish().catch(() => {});
+      signal.throwIfAborted();
+      if (error instanceof NotHeld || error instanceof Trouble) throw error;
+      if (attempt < STEP_TRIES && isPassing(error)) continue;
+      deps.log.warn("A model gave no answer", { trouble: troubleOf(error, settings) });
+      throw new Trouble(troubleOf(error, settings));
+    }
+  }
+}
+
+/** Whether a call waits for a person: a tool is taken to only read where its approved definition says so. */
+function asks(told: Told, tools: Definition[], call: { tool: string; input: unknown }): boolean {
+  const { asks } = told.agent;
+  if (asks !== "writes") return asks === "always";
+  const isReading = (definition?: Definition) => definition?.annotations?.readOnlyHint === true;
+  const input = call.input as Record<string, unknown>;
+  // With tool search the tool is named within; its definition is one that find_tools gave before.
+  if (call.tool === "call_tool") return !found(told.turns, input.name).some(isReading);
+  return !isReading(tools.find(({ name }) => name === call.tool));
+}
+
+/** The newest definition that find_tools gave of a tool. */
+function found(turns: Turn[], name: unknown): Definition[] {
+  const calls = turns.flatMap(({ steps }) => steps.flatMap(({ calls }) => calls));
+  for (const { tool, result } of calls.reverse()) {
+    if (tool !== "find_tools" || result === null) continue;
+    const { structuredContent } = JSON.parse(result) as {
+      structuredContent?: { tools?: Definition[] };
+    };
+    const definition = structuredContent?.tools?.find((each) => each.name === name);
+    if (definition) return [definition];
+  }
+  return [];
+}
+
+/** Makes a step's calls that are allowed, all at once. */
+async function makeCalls(
+  deps: ChatDeps,
+  user: User,
+  work: Work,
+  belt: Toolbelt,
+  { calls }: Step,
+  signal: AbortSignal,
+): Promise<void> {
+  const made = await Promise.allSettled(
+    calls.filter(({ state }) => state === "allowed")
+      .map((call) => makeCall(deps, user, work, belt, call, signal)),
+  );
+  for (const one of made) if (one.status === "rejected") throw one.reason;
+  signal.throwIfAborted();
+}
+
+async function makeCall(
+  { db }: ChatDeps,
+  user: User,
+  work: Work,
+  belt: Toolbelt,
+  call: ToolCall,
+  signal: AbortSignal,
+): Promise<void> {
+  if (!await beginCall(db, user, work, call.id)) return;
+  const started = performance.now();
+  const end = async (state: "done" | "failed" | "stopped", result: string | null, told: string) => {
+    const durationMs = performance.now() - started;
+    await endCall(db, user, work, call.id, { state, result, told, durationMs });
+  };
+  let result;
+  try {
+    result = await belt.call(call.tool, argumentsOf(call), signal);
+  } catch (error) {
+    if (signal.aborted) return await end("stopped", null, "The person stopped it. It may have run");
+    // The model reads it, and may try in another way.
+    const message = error instanceof Error ? error.message : String(error);
+    return await end("failed", null, cut(`The call failed: ${message}`));
+  }
+  await end(result.isError ? "failed" : "done", JSON.stringify(result), resultText(result));
+}
+
+function argumentsOf({ arguments: text }: ToolCall): Record<string, unknown> {
+  const args: unknown = JSON.parse(text);
+  if (typeof args === "object" && args !== null && !Array.isArray(args)) {
+    return args as Record<string, unknown>;
+  }
+  throw new Error("The arguments are no object");
+}
+
+/** Keeps what a model writes, in few writes, one behind the other. */
+class StepWriter {
+  #reasoning = "";
+  #text = "";
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #writing: Promise<void> = Promise.resolve();
+  #failure: unknown = null;
+
+  constructor(
+    private readonly write: (more: { reasoning: string; text: string }) => Promise<void>,
+  ) {}
+
+  add({ reasoning = "", text = "" }: { reasoning?: string; text?: string }) {
+    this.#reasoning += reasoning;
+    this.#text += text;
+    this.#timer ??= setTimeout(() => this.#flush(), WRITE_EVERY_MS);
+  }
+
+  /** Writes what is left. @throws what a write failed with */
+  async finish() {
+    this.#flush();
+    await this.#writing;
+    if (this.#failure) throw this.#failure;
+  }
+
+  #flush() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const more = { reasoning: this.#reasoning, text: this.#text };
+    if (more.reasoning === "" && more.text === "") return;
+    this.#reasoning = this.#text = "";
+    this.#writing = this.#writing.then(() => this.write(more)).catch((error) => {
+      this.#failure ??= error;
+    });
+  }
+}

@@ -1,0 +1,383 @@
+/**
+ * Conversations of a person with an agent, which the person alone sees. A turn is what the person said and
+ * how it is answered; the answer is made of steps of the model, and the calls that it asked for in them. What
+ * a worker writes of a turn is in conversation_work.ts.
+ */
+import { v7 } from "uuid";
+import type { Database, Sql, User } from "./db.ts";
+import { Conflict, Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
+import { withoutNul } from "./events.ts";
+
+export interface Conversation {
+  id: string;
+  workspaceId: string;
+  title: string;
+  /** Null: the agent is removed, and nothing more can be said. */
+  agentId: string | null;
+  agentName: string | null;
+  createdAt: Date;
+  updatedAt: Date;
+}
+
+/** `lost`: who worked on it is gone. */
+export type TurnState = "running" | "waiting" | "done" | "failed" | "stopped" | "lost";
+
+export interface Turn {
+  id: string;
+  text: string;
+  attachments: Attachment[];
+  state: TurnState;
+  trouble: string | null;
+  stopAsked: boolean;
+  startedAt: Date;
+  endedAt: Date | null;
+  steps: Step[];
+}
+
+/** A resource or prompt of the toolbelt as it was read when the person attached it. */
+export interface Attachment {
+  kind: "resource" | "prompt";
+  /** A resource's URI, or a prompt's name. */
+  name: string;
+  text: string;
+}
+
+export interface Step {
+  n: number;
+  reasoning: string;
+  text: string;
+  /** The model's own message, once it has ended: as the AI SDK has it. */
+  message: unknown;
+  inputTokens: number | null;
+  outputTokens: number | null;
+  calls: ToolCall[];
+}
+
+export interface ToolCall {
+  id: string;
+  /** What the model calls this call. */
+  callId: string;
+  tool: string;
+  /** JSON text, as the model wrote it. */
+  arguments: string;
+  state: "asked" | "allowed" | "running" | "done" | "failed" | "denied" | "stopped";
+  /** What the model was told. */
+  told: string | null;
+  /** The tool's whole answer as JSON; of a large one nothing, here. */
+  result: string | null;
+  resultBytes: number | null;
+  startedAt: Date | null;
+  durationMs: number | null;
+}
+
+/** A turn that is not heard of for so long has lost its worker. */
+export const LOST_AFTER_S = 20;
+/** Answers beyond it are not read with their conversation. */
+const SHOWN_RESULT_BYTES = 64 * 1024;
+const TEXT_LIMIT_BYTES = 256 * 1024;
+const TITLE_LIMIT = 80;
+const CONVERSATIONS_LIMIT = 200;
+
+/** The person's conversations in a workspace, the last one spoken in first. */
+export async function listConversations(
+  db: Database,
+  user: User,
+  workspaceId: string,
+): Promise<Conversation[]> {
+  return await db.asUser(user, async (sql) => [
+    ...await readConversations(sql, sql`c.workspace_id = ${workspaceId}`),
+  ]);
+}
+
+/** @throws {NotFound} */
+export async function getConversation(
+  db: Database,
+  user: User,
+  id: string,
+): Promise<Conversation & { turns: Turn[] }> {
+  return await db.asUser(user, async (sql) => ({
+    ...await readConversation(sql, id),
+    turns: await readTurns(sql, sql`conversation_id = ${id}`),
+  }));
+}
+
+/** One turn with all that came of it so far. @throws {NotFound} */
+export async function getTurn(
+  db: Database,
+  user: User,
+  conversationId: string,
+  turnId: string,
+): Promise<Turn> {
+  const [turn] = await db.asUser(
+    user,
+    (sql) => readTurns(sql, sql`conversation_id = ${conversationId} and id = ${turnId}`),
+  );
+  if (!turn) throw new NotFound("There is no such turn");
+  return turn;
+}
+
+/** The whole answer of a call, however large: JSON text. @throws {NotFound} */
+export async function getCallResult(
+  db: Database,
+  user: User,
+  conversationId: string,
+  callId: string,
+): Promise<string> {
+  const [row] = await db.asUser(user, (sql) =>
+    sql`
+      select c.result from conversation_calls c join conversation_turns t on t.id = c.turn_id
+      where c.id = ${callId} and t.conversation_id = ${conversationId} and c.result is not null`);
+  if (!row) throw new NotFound("There is no such answer");
+  return row.result;
+}
+
+/**
+ * Begins a conversation with an agent.
+ *
+ * @returns its id
+ * @throws {NotFound} no such agent
+ * @throws {Forbidden} for a viewer
+ */
+export async function createConversation(
+  db: Database,
+  user: User,
+  workspaceId: string,
+  { agentId, title }: { agentId: string; title: string },
+): Promise<string> {
+  const id = v7();
+  await forMembers(() =>
+    db.asUser(user, async (sql) => {
+      const [agent] = await sql`
+        select from agents where id = ${agentId} and workspace_id = ${workspaceId}`;
+      if (!agent) throw new NotFound("There is no such agent");
+      await sql`
+        insert into conversations (id, workspace_id, user_id, agent_id, title)
+        values (${id}, ${workspaceId}, ${user.userId}, ${agentId}, ${titleOf(title)})`;
+    })
+  );
+  return id;
+}
+
+/** @throws {NotFound} @throws {Invalid} an empty title */
+export async function renameConversation(db: Database, user: User, id: string, title: string) {
+  const valid = title.trim();
+  if (valid === "" || valid.length > 200) {
+    const mistake = "A title has 1 to 200 characters";
+    throw new Invalid(mistake, { title: mistake });
+  }
+  const { count } = await db.asUser(
+    user,
+    (sql) => sql`update conversations set title = ${withoutNul(valid)} where id = ${id}`,
+  );
+  if (count === 0) throw new NotFound("There is no such conversation");
+}
+
+/** Deletes a conversation with all that was said; an answer under way is stopped by it. @throws {NotFound} */
+export async function deleteConversation(db: Database, user: User, id: string) {
+  const { count } = await db.asUser(user, (sql) => sql`delete from conversations where id = ${id}`);
+  if (count === 0) throw new NotFound("There is no such conversation");
+}
+
+/**
+ * Says something in a conversation. Its turn is the worker's, who has to work on it.
+ *
+ * @throws {NotFound} no such conversation
+ * @throws {Invalid} nothing was said, or too much
+ * @throws {Conflict} it still answers, or its agent is removed
+ */
+export async function sendMessage(
+  db: Database,
+  user: User,
+  conversationId: string,
+  { text, attachments, worker }: { text: string; attachments: Attachment[]; worker: string },
+): Promise<string> {
+  const mistake = mistakeOf(text);
+  if (mistake) throw new Invalid(mistake, { text: mistake });
+  const id = v7();
+  await db.asUser(user, async (sql) => {
+    await closeAbandoned(sql, conversationId);
+    const { workspaceId, agentId } = await readConversation(sql, conversationId);
+    if (!agentId) throw new Conflict("The agent of this conversation is removed");
+    await sql`
+      insert into conversation_turns (id, conversation_id, workspace_id, user_id, text, attachments, holder)
+      values (${id}, ${conversationId}, ${workspaceId}, ${user.userId}, ${withoutNul(text.trim())},
+        ${JSON.stringify(attachments).toWellFormed()}::text::json, ${worker})`;
+    await sql`update conversations set updated_at = now() where id = ${conversationId}`;
+  }).catch((error) => {
+    if (error.code === "23505") {
+      throw new Conflict("The agent still answers. Wait for it, or stop it first");
+    }
+    if (error.code === "23514") {
+      throw new Invalid("What is attached is too large: 2 MiB in all at most");
+    }
+    throw error;
+  });
+  return id;
+}
+
+/** What is wrong with something that a person says; null: nothing. */
+export function mistakeOf(text: string): string | null {
+  if (text.trim() === "") return "Write something first";
+  const size = new TextEncoder().encode(text).length;
+  return size > TEXT_LIMIT_BYTES
+    ? `At most ${TEXT_LIMIT_BYTES / 1024} KiB can be said at once`
+    : null;
+}
+
+/** Asks whoever works on a turn to give it up; one that waits, or that nobody works on, ends at once. */
+export async function stopTurn(db: Database, user: User, conversationId: string, turnId: string) {
+  await db.asUser(user, async (sql) => {
+    const which = sql`id = ${turnId} and conversation_id = ${conversationId}`;
+    await sql`update conversation_turns set stop_asked = true where ${which} and state = 'running'`;
+    const { count } = await sql`
+      update conversation_turns set state = 'stopped', ended_at = now()
+      where ${which} and (state = 'waiting' or ${isLost(sql)})`;
+    if (count === 0) return;
+    await sql`
+      update conversation_calls set state = 'stopped', told = 'The person stopped it'
+      where turn_id = ${turnId} and state in ('asked', 'allowed')`;
+  });
+}
+
+/**
+ * Takes up a turn that failed, was stopped, or lost its worker: its steps that are whole stay.
+ *
+ * @throws {NotFound}
+ * @throws {Conflict} somebody works on it, or another was begun since
+ */
+export async function retryTurn(
+  db: Database,
+  user: User,
+  conversationId: string,
+  turnId: string,
+  worker: string,
+): Promise<void> {
+  await db.asUser(user, async (sql) => {
+    const { count } = await sql`
+      update conversation_turns t set state = 'running', holder = ${worker}, seen_at = now(),
+        stop_asked = false, trouble = null, ended_at = null
+      where id = ${turnId} and conversation_id = ${conversationId}
+        and (state in ('failed', 'stopped') or ${isLost(sql)})
+        and not exists (select from conversation_turns later
+          where later.conversation_id = t.conversation_id and later.id > t.id)`;
+    if (count === 0) {
+      const [there] = await sql`select from conversation_turns where id = ${turnId}`;
+      if (!there) throw new NotFound("There is no such turn");
+      throw new Conflict("This answer cannot be tried again: it goes on, or others came after it");
+    }
+    await sql`delete from conversation_steps where turn_id = ${turnId} and message is null`;
+    // Whether it ran nobody knows, and the model is told so: a second call could do it twice.
+    await sql`
+      update conversation_calls set state = 'failed', told = ${MAY_HAVE_RUN}
+      where turn_id = ${turnId} and state = 'running'`;
+  });
+}
+
+const MAY_HAVE_RUN =
+  "The connection was lost while the tool was at work. It may have run: check before calling it again.";
+
+/**
+ * Allows or denies a call that waits for a person.
+ *
+ * @returns whether it was the last one waited for: the turn is the worker's then, who has to work on it
+ * @throws {NotFound}
+ * @throws {Conflict} it waits no longer
+ */
+export async function decideCall(
+  db: Database,
+  user: User,
+  conversationId: string,
+  callId: string,
+  { allow, worker }: { allow: boolean; worker: string },
+): Promise<{ turnId: string; isLast: boolean }> {
+  return await db.asUser(user, async (sql) => {
+    const [turn] = await sql`
+      select t.id, t.state from conversation_turns t
+      join conversation_calls c on c.turn_id = t.id
+      where c.id = ${callId} and t.conversation_id = ${conversationId} for update of t`;
+    if (!turn) throw new NotFound("There is no such call");
+    const { count } = await sql`
+      update conversation_calls set state = ${allow ? "allowed" : "denied"},
+        told = ${allow ? null : "The person did not allow this call"}
+      where id = ${callId} and state = 'asked'`;
+    if (count === 0) throw new Conflict("This call waits for nobody's word any more");
+    // While the step's other calls are at work their worker looks again by itself.
+    const { count: resumed } = await sql`
+      update conversation_turns set state = 'running', holder = ${worker}, seen_at = now()
+      where id = ${turn.id} and state = 'waiting'
+        and not exists (select from conversation_calls where turn_id = ${turn.id} and state = 'asked')`;
+    return { turnId: turn.id, isLast: resumed > 0 };
+  });
+}
+
+/** A new question ends what was left waiting or was lost: one answer at a time. */
+async function closeAbandoned(sql: Sql, conversationId: string) {
+  const ended = await sql`
+    update conversation_turns set state = 'stopped', ended_at = now()
+    where conversation_id = ${conversationId} and (state = 'waiting' or ${
+    isLost(sql)
+  }) returning id`;
+  await sql`
+    update conversation_calls set state = 'stopped', told = 'The person went on without it'
+    where turn_id = any(${ended.map(({ id }) => id)}) and state in ('asked', 'allowed', 'running')`;
+}
+
+function isLost(sql: Sql) {
+  return sql`(state = 'running' and seen_at < now() - ${LOST_AFTER_S} * interval '1 second')`;
+}
+
+async function forMembers(change: () => Promise<unknown>) {
+  try {
+    await change();
+  } catch (error) {
+    if (isDenied(error)) throw new Forbidden("Only members of the workspace talk to its agents");
+    throw error;
+  }
+}
+
+/** The beginning of what was said. */
+function titleOf(text: string): string {
+  const line = withoutNul(text).trim().replace(/\s+/g, " ") || "Conversation";
+  return line.length <= TITLE_LIMIT ? line : `${line.slice(0, TITLE_LIMIT - 1).toWellFormed()}…`;
+}
+
+async function readConversation(sql: Sql, id: string): Promise<Conversation> {
+  const [conversation] = await readConversations(sql, sql`c.id = ${id}`);
+  if (!conversation) throw new NotFound("There is no such conversation");
+  return conversation;
+}
+
+async function readConversations(sql: Sql, which: ReturnType<Sql>): Promise<Conversation[]> {
+  return await sql<Conversation[]>`
+    select c.id, c.workspace_id as "workspaceId", c.title, c.agent_id as "agentId",
+      a.name as "agentName", c.created_at as "createdAt", c.updated_at as "updatedAt"
+    from conversations c left join agents a on a.id = c.agent_id
+    where ${which} order by c.updated_at desc, c.id desc limit ${CONVERSATIONS_LIMIT}`;
+}
+
+/** Turns as they are shown; the model's own messages come along for who works on one. */
+export async function readTurns(sql: Sql, which: ReturnType<Sql>): Promise<Turn[]> {
+  const turns = await sql<Omit<Turn, "steps">[]>`
+    select id, text, attachments, case when ${
+    isLost(sql)
+  } then 'lost' else state end as state, trouble,
+      stop_asked as "stopAsked", started_at as "startedAt", ended_at as "endedAt"
+    from conversation_turns where ${which} order by id`;
+  const ids = turns.map(({ id }) => id);
+  const steps = await sql<(Omit<Step, "calls"> & { turnId: string })[]>`
+    select turn_id as "turnId", n, reasoning, text, message, input_tokens as "inputTokens",
+      output_tokens as "outputTokens"
+    from conversation_steps where turn_id = any(${ids}) order by turn_id, n`;
+  const calls = await sql<(ToolCall & { turnId: string; step: number })[]>`
+    select turn_id as "turnId", step, id, call_id as "callId", tool, arguments, state, told,
+      case when octet_length(result) <= ${SHOWN_RESULT_BYTES} then result end as result,
+      octet_length(result) as "resultBytes", started_at as "startedAt", duration_ms as "durationMs"
+    from conversation_calls where turn_id = any(${ids}) order by turn_id, step, n`;
+  return turns.map((turn) => ({
+    ...turn,
+    steps: steps.filter(({ turnId }) => turnId === turn.id).map(({ turnId, ...step }) => ({
+      ...step,
+      calls: calls.filter((call) => call.turnId === turnId && call.step === step.n),
+    })),
+  }));
+}

@@ -1,0 +1,51 @@
+/**
+ * The chat as a Supabase Edge Function: the same code that the app mounts, by itself, so that long answers are
+ * not the app's. It is told by its secrets where the database and the app are.
+ */
+import { Hono } from "hono";
+import { chatFunction } from "../../../chat/function.ts";
+import { Changes } from "../../../models/changes.ts";
+import { connect } from "../../../models/db.ts";
+import { createLog } from "../../../models/log.ts";
+import { openModelReach } from "../../../models/model_reach.ts";
+import { bearerOfToken } from "../../../models/personal_tokens.ts";
+import { secretsKeyFrom } from "../../../models/secrets.ts";
+
+function needed(name: string): string {
+  const value = Deno.env.get(name);
+  if (!value) throw new Error(`The function needs the secret ${name}`);
+  return value;
+}
+
+const db = connect({
+  url: needed("DATABASE_URL"),
+  pooled: Deno.env.get("DATABASE_POOLED") !== "off",
+  max: 4,
+});
+const deps = {
+  db,
+  changes: new Changes(db),
+  log: createLog("json"),
+  secretsKey: await secretsKeyFrom(needed("SECRETS_KEY")),
+  models: openModelReach({
+    privateHosts: Deno.env.get("MODEL_PRIVATE_HOSTS")?.split(/ *, */) ?? [],
+  }),
+  // The app is another function: the bridge is asked over the network.
+  bridge: { url: new URL(needed("BASE_URL")), fetch },
+  version: "0.1.0",
+};
+
+const chat = chatFunction(deps, async (token) => {
+  const bearer = await bearerOfToken(db, token);
+  if (!bearer?.scopes.includes("tools:call")) return null;
+  return { ...bearer.user, within: bearer.workspace.id };
+}, (work) => {
+  const { EdgeRuntime } = globalThis as {
+    EdgeRuntime?: { waitUntil(work: Promise<unknown>): void };
+  };
+  EdgeRuntime?.waitUntil(work);
+});
+
+// Paths carry the function's name.
+const app = new Hono().route("/chat", chat);
+Deno.serve({ port: Number(Deno.env.get("PORT") ?? 8000) }, app.fetch);

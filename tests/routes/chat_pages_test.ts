@@ -1,0 +1,144 @@
+/** The chat's pages without script, over a real MCP server and the scripted model. */
+import assert from "node:assert/strict";
+import { openModelReach } from "../../models/model_reach.ts";
+import { openModelServer } from "../chat/model_server.ts";
+import { serverEverything } from "../dtma/stdio_server.ts";
+import { openTrials } from "./trial_world.ts";
+
+const options = { sanitizeResources: false, sanitizeOps: false };
+
+Deno.test({
+  name:
+    "a conversation on its pages: a model is named, calls are asked for, it goes on after a reload",
+  ...options,
+  async fn(t) {
+    await using model = openModelServer(({ results, said }) =>
+      /sum please|another sum/.test(said) && results.length === 0
+        ? { calls: [{ name: "everything__get-sum", args: { a: 2, b: 40 } }] }
+        : { text: `**Done:** <b>${results.at(-1) ?? "nothing"}</b> \`code\`` }
+    );
+    const models = openModelReach({ privateHosts: [model.host] });
+    await using world = await openTrials(await serverEverything(), null, {
+      models,
+      slug: "everything",
+    });
+    const { cookie } = await world.person("bea@example.com", "admin");
+    const { agentId } = world;
+    const ask = (path: string, form?: Record<string, string>, at: 1 | 2 = 1) =>
+      world.ask(cookie, path, form, at);
+    const html = async (path: string, at: 1 | 2 = 1) => {
+      const response = await ask(path, undefined, at);
+      assert.equal(response.status, 200, path);
+      return await response.text();
+    };
+    /** Looks until a page says it, as a person without script would. */
+    const until = async (path: string, says: RegExp, at: 1 | 2 = 1) => {
+      for (;;) {
+        const text = await html(path, at);
+        if (says.test(text)) return text;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    };
+
+    await t.step("without a model it says where one is named", async () => {
+      assert.match(await html("/chat"), /No model yet[\s\S]*href="\/workspace#chat-model"/);
+    });
+
+    await t.step("a model that is not on the internet is refused, unless it is named", async () => {
+      const form = { provider: "openai-compatible", model: "scripted", key: "sk-secret-of-bea" };
+      const refused = await ask("/workspace/model", { ...form, baseUrl: "http://127.0.0.1:1/v1" });
+      assert.equal(refused.status, 422);
+      const text = await refused.text();
+      assert.match(text, /is not asked without https/);
+      assert.ok(!text.includes("sk-secret-of-bea"), "a key is never sent back");
+      const saved = await ask("/workspace/model", { ...form, baseUrl: model.base });
+      assert.equal(saved.status, 303);
+      const page = await html("/workspace");
+      assert.match(page, /A key is kept, sealed/);
+      assert.ok(!page.includes("sk-secret-of-bea"));
+    });
+
+    await t.step("the key goes to no other host than it was given for", async () => {
+      const elsewhere = {
+        provider: "openai-compatible",
+        model: "x",
+        baseUrl: "https://example.com",
+      };
+      const refused = await ask("/workspace/model", elsewhere);
+      assert.equal(refused.status, 422);
+    });
+
+    let path = "";
+    await t.step("an agent has instructions, and asks for calls as its page says", async () => {
+      const form = { instructions: "Speak like a sailor", asks: "always" };
+      assert.equal((await ask(`/agents/${agentId}/conversing`, form)).status, 303);
+      assert.match(await html(`/agents/${agentId}`), /Speak like a sailor/);
+    });
+
+    await t.step("what is said is answered, and the agent asks before it calls", async () => {
+      const sent = await ask("/chat", { agentId, text: "the sum please <script>" });
+      assert.equal(sent.status, 303);
+      path = sent.headers.get("location")!.split("#")[0];
+      // At the other replica: nothing of it is in the first one's memory.
+      const page = await until(path, /waits for your word/, 2);
+      assert.match(page, /May the agent call this\?/);
+      assert.ok(!page.includes("<script>please"), "text is text");
+      assert.match(page, /&lt;script&gt;/);
+      const call = /\/calls\/([0-9a-f-]{36})"/.exec(page)![1];
+      const allowed = await ask(`${path}/calls/${call}`, { decision: "allow" }, 2);
+      assert.equal(allowed.status, 303);
+      const answered = await until(path, /<strong>Done:<\/strong>/);
+      assert.match(answered, /&lt;b&gt;The sum of 2 and 40 is 42/, "HTML of a model is text");
+      assert.equal(model.asked[0].system, "Speak like a sailor");
+      assert.match(answered, /✓<\/span> <code>everything__get-sum<\/code>/);
+      assert.equal((await ask(`${path}/calls/${call}`, { decision: "deny" })).status, 409);
+      const result = await ask(`${path}/calls/${call}/result`);
+      assert.match(await result.text(), /42/);
+    });
+
+    await t.step("a call that is denied is told to the model", async () => {
+      await ask(`${path}/messages`, { text: "another sum" });
+      const page = await until(path, /waits for your word/);
+      const call = /\/calls\/([0-9a-f-]{36})"/.exec(page)![1];
+      await ask(`${path}/calls/${call}`, { decision: "deny" });
+      await until(path, /&lt;b&gt;The person did not allow this call&lt;/);
+    });
+
+    await t.step("resources and prompts are attached", async () => {
+      const form = { text: "kept text", act: "attach" };
+      const offered = await (await ask(`${path}/messages`, form)).text();
+      assert.match(offered, /kept text/);
+      const resource = /name="(resource\.[^"]+)"/.exec(offered)![1];
+      const prompt = /name="(prompt\.[^"]*simple[^"]*)"/.exec(offered)![1];
+      const sent = await ask(`${path}/messages`, {
+        text: "look at this",
+        attaching: "true",
+        [resource]: "true",
+        [prompt]: "true",
+      });
+      assert.equal(sent.status, 303);
+      const page = await until(path, /Attached resource[\s\S]*nothing/);
+      assert.match(page, /Attached prompt/);
+      assert.match(model.asked.at(-1)!.said, /<attached resource=[\s\S]*look at this/);
+    });
+
+    await t.step("nobody else sees it, and a viewer does not talk", async () => {
+      const other = await world.person("cem@example.com");
+      const denied = await world.ask(other.cookie, path);
+      assert.equal(denied.status, 404);
+      assert.ok(!(await (await world.ask(other.cookie, "/chat")).text()).includes(path));
+      const viewer = await world.person("vic@example.com", "viewer");
+      assert.match(await (await world.ask(viewer.cookie, "/chat")).text(), /You are a viewer here/);
+      const sent = await world.ask(viewer.cookie, "/chat", { agentId, text: "hello" });
+      assert.equal(sent.status, 403);
+    });
+
+    await t.step("it is renamed and deleted", async () => {
+      assert.equal((await ask(`${path}/rename`, { title: " " })).status, 422);
+      await ask(`${path}/rename`, { title: "Sums" });
+      assert.match(await html("/chat"), /Sums/);
+      await ask(`${path}/delete`, {});
+      assert.equal((await ask(path)).status, 404);
+    });
+  },
+});

@@ -1,0 +1,215 @@
+import type { Step, ToolCall, Turn } from "../models/conversations.ts";
+import { Contents } from "./content.tsx";
+import { Markdown } from "./markdown.tsx";
+import { Form } from "./form.tsx";
+import { bytes, count, duration } from "./parts.tsx";
+import { useUrl } from "./url.ts";
+import { visibleText } from "./visible_text.ts";
+
+export interface ChatTurnProps {
+  conversationId: string;
+  turn: Turn;
+  agentName: string;
+  /** Only the last one can be taken up again. */
+  isLast: boolean;
+}
+
+/** What a person said, and the answer as far as it is. */
+export function ChatTurn(props: ChatTurnProps) {
+  const { turn, agentName, conversationId } = props;
+  return (
+    <article id={`turn-${turn.id}`} class="turn">
+      <div class="asked">
+        <h2 class="hidden">You</h2>
+        <p class="pre">{visibleText(turn.text)}</p>
+        {turn.attachments.map(({ kind, name, text }) => (
+          <details>
+            <summary>
+              Attached {kind}: {visibleText(name)}
+            </summary>
+            <pre tabindex={0}>{visibleText(text.slice(0, 20_000))}</pre>
+          </details>
+        ))}
+      </div>
+      <div class="answered">
+        <h2 class="hidden">{visibleText(agentName)}</h2>
+        {turn.steps.map((step) => (
+          <ChatStep conversationId={conversationId} turnId={turn.id} step={step} />
+        ))}
+        <TurnState {...props} />
+      </div>
+    </article>
+  );
+}
+
+function ChatStep(
+  { conversationId, turnId, step }: { conversationId: string; turnId: string; step: Step },
+) {
+  const id = `step-${turnId}-${step.n}`;
+  return (
+    <div id={id}>
+      {step.reasoning && (
+        <details class="reasoning">
+          <summary>Thought</summary>
+          <p class="pre">{visibleText(step.reasoning)}</p>
+        </details>
+      )}
+      {step.text && <Markdown text={step.text} id={id} />}
+      {step.calls.map((call) => <Call conversationId={conversationId} call={call} />)}
+    </div>
+  );
+}
+
+/** What a call is at, with its sign: colour is never the only difference. */
+const CALLS: Record<ToolCall["state"], { sign: string; says: string }> = {
+  asked: { sign: "?", says: "asks you" },
+  allowed: { sign: "○", says: "is next" },
+  running: { sign: "◐", says: "is at work" },
+  done: { sign: "✓", says: "answered" },
+  failed: { sign: "▲", says: "failed" },
+  denied: { sign: "■", says: "was not allowed" },
+  stopped: { sign: "■", says: "was stopped" },
+};
+
+function Call({ conversationId, call }: { conversationId: string; call: ToolCall }) {
+  const { sign, says } = CALLS[call.state];
+  const { name, args } = calledBy(call);
+  return (
+    <details class={`call ${call.state}`} id={`call-${call.id}`} open={call.state === "asked"}>
+      <summary>
+        <span aria-hidden="true">{sign}</span> <code>{visibleText(name)}</code> {says}{" "}
+        {call.durationMs !== null && <small>after {duration(call.durationMs)}</small>}
+      </summary>
+      <h3>Arguments</h3>
+      <pre tabindex={0}>{visibleText(pretty(args).slice(0, 20_000))}</pre>
+      {call.state === "asked" && (
+        <Decision conversationId={conversationId} call={call} name={name} />
+      )}
+      <Answer conversationId={conversationId} call={call} />
+    </details>
+  );
+}
+
+function Decision(
+  { conversationId, call, name }: { conversationId: string; call: ToolCall; name: string },
+) {
+  const url = useUrl();
+  return (
+    <Form action={url(`/chat/${conversationId}/calls/${call.id}`)} class="decision">
+      <p>
+        <strong>May the agent call this?</strong> Nothing happens until you say.
+      </p>
+      <p class="acts">
+        <button name="decision" value="allow" aria-label={`Allow the call of ${visibleText(name)}`}>
+          Allow
+        </button>
+        <button
+          class="quiet"
+          name="decision"
+          value="deny"
+          aria-label={`Deny the call of ${visibleText(name)}`}
+        >
+          Deny
+        </button>
+      </p>
+    </Form>
+  );
+}
+
+function Answer({ conversationId, call }: { conversationId: string; call: ToolCall }) {
+  const url = useUrl();
+  if (call.told === null) return null;
+  const content = contentOf(call);
+  return (
+    <>
+      <h3>Answer</h3>
+      {content
+        ? <Contents blocks={content} />
+        : <pre tabindex={0}>{visibleText(call.told.slice(0, 20_000))}</pre>}
+      {call.resultBytes !== null && (
+        <p>
+          <a href={url(`/chat/${conversationId}/calls/${call.id}/result`)} download>
+            All of it, as JSON
+          </a>{" "}
+          <small>{bytes(call.resultBytes)}</small>
+        </p>
+      )}
+    </>
+  );
+}
+
+/** The blocks of an answer that came along. */
+function contentOf({ result }: ToolCall): unknown[] | null {
+  if (result === null) return null;
+  const { content } = JSON.parse(result) as { content?: unknown };
+  return Array.isArray(content) && content.length > 0 ? content : null;
+}
+
+/** With tool search the tool is named within. */
+function calledBy({ tool, arguments: text }: ToolCall): { name: string; args: unknown } {
+  const args = parsed(text) as { name?: unknown; arguments?: unknown } | undefined;
+  if (tool !== "call_tool" || typeof args?.name !== "string") {
+    return { name: tool, args: args ?? text };
+  }
+  return { name: args.name, args: args.arguments ?? {} };
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function pretty(value: unknown): string {
+  return typeof value === "string" ? value : JSON.stringify(value, null, 2);
+}
+
+function TurnState({ conversationId, turn, isLast }: ChatTurnProps) {
+  const url = useUrl();
+  const path = url(`/chat/${conversationId}/turns/${turn.id}`);
+  const waiting = turn.steps.flatMap(({ calls }) => calls).filter(({ state }) => state === "asked");
+  const used = turn.steps.reduce(
+    (sum, { inputTokens, outputTokens }) => sum + (inputTokens ?? 0) + (outputTokens ?? 0),
+    0,
+  );
+  const isOpen = turn.state === "running" || turn.state === "waiting";
+  const canRetry = isLast && ["failed", "lost", "stopped"].includes(turn.state);
+  return (
+    <div class="turn-state">
+      <p role="status">
+        {turn.state === "running" && (turn.stopAsked ? "◐ Stopping…" : "◐ Answering…")}
+        {turn.state === "waiting" &&
+          `? ${count(waiting.length, "call")} ${
+            waiting.length === 1 ? "waits" : "wait"
+          } for your word.`}
+        {turn.state === "failed" && `▲ ${visibleText(turn.trouble ?? "It failed")}.`}
+        {turn.state === "lost" &&
+          "▲ Whatever worked on this answer is gone. What it had is above; try again to go on from there."}
+        {turn.state === "stopped" && "■ Stopped."}
+        {turn.state === "done" && turn.trouble && visibleText(`▲ ${turn.trouble}.`)}
+        {turn.state === "done" && !turn.trouble && (
+          <small>{used > 0 ? `✓ ${used.toLocaleString("en")} tokens` : "✓"}</small>
+        )}
+      </p>
+      {isOpen && !turn.stopAsked && (
+        <Form action={`${path}/stop`}>
+          <button class="quiet">Stop</button>
+        </Form>
+      )}
+      {canRetry && (
+        <Form action={`${path}/retry`}>
+          <button class="quiet">{turn.state === "stopped" ? "Go on" : "Try again"}</button>
+        </Form>
+      )}
+      {turn.state === "running" && (
+        <noscript>
+          <p>
+            <a href={url(`/chat/${conversationId}`)}>Look again</a> for how far it is.
+          </p>
+        </noscript>
+      )}
+    </div>
+  );
+}
