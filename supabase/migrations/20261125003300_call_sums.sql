@@ -45,6 +45,7 @@ begin
       using (workspace_id in (select mooring.workspaces_as(''viewer'')))', t);
   end loop;
 end $$;
+revoke all on sequence public.call_series_id_seq from public, anon, authenticated;
 
 -- In the very order that pages have, ids too: without statistics, as in the embedded database, Postgres
 -- sorted all calls of a day to show the last fifty.
