@@ -3,6 +3,7 @@ import { z } from "zod";
 import { readBillOfMaterials } from "../mcp/server_records.ts";
 import { allowHost, disallowHost, dismissDenial } from "../models/egress_denials.ts";
 import { Invalid } from "../models/errors.ts";
+import { rollBackServer } from "../models/generations.ts";
 import { digestsBy } from "../models/image_digests.ts";
 import { actOnServers, SERVER_ACTS, whatGoesAlong } from "../models/server_acts.ts";
 import { needsOf, searchServers, ServerFilter } from "../models/server_search.ts";
@@ -11,7 +12,6 @@ import {
   getServer,
   removeServer,
   restartServer,
-  rollBackServer,
   runServer,
   stopServer,
 } from "../models/servers.ts";

@@ -207,6 +207,9 @@ Deno.test({
       const changed = await json(["servers", "set", "github", "--memory", "512"]);
       assert.equal(changed.generation, 2);
       assert.deepEqual(changed.secrets, [TOKEN]);
+      const diff = await mooring(["servers", "diff", "github", "1"]);
+      assert.match(diff.out, /Going back to it would change:\n {2}Memory: 512 MiB -> 256 MiB\n/);
+      assert.equal((await mooring(["servers", "diff", "github", "one"])).code, 2);
       assert.equal((await json(["servers", "rollback", "github", "1"])).options.memoryMiB, 256);
       assert.match((await mooring(["servers", "generations", "github"])).out, /^3\t.*Memory/m);
       assert.match((await mooring(["servers", "events", "github"])).out, /Deployed/);
