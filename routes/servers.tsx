@@ -85,7 +85,8 @@ export function serverRoutes(deps: Deps) {
       live(
         c,
         deps,
-        ({ workspace }) => workspace === c.get("workspace").id,
+        ({ table, workspace }) =>
+          workspace === c.get("workspace").id && LISTED_TABLES.includes(table),
         async () => [
           { target: "#results", content: <ServerResults {...await search(c)} /> },
         ],
@@ -178,6 +179,18 @@ export function serverRoutes(deps: Deps) {
     return searchFor(c, filterOf(c.req.query()));
   }
 }
+
+/** Whose changes may be ones of the list: not what its servers are measured at, and are called. */
+const LISTED_TABLES = [
+  "definitions",
+  "egress_denials",
+  // Of a sign-in that ended or was renewed.
+  "events",
+  "observations",
+  "servers",
+  "toolboxes",
+  "tools",
+];
 
 const ServerActs = z.enum(SERVER_ACTS);
 

@@ -200,6 +200,8 @@ Deno.test({
       const [{ tokens }] = await json(["agents", "list"]);
       assert.equal((await mooring(["agents", "revoke", "Claude", tokens[0].id])).code, 0);
       assert.match((await mooring(["agents", "get", "Claude"])).out, /github \(2 tools\)/);
+      const mapped = await mooring(["agents", "connections", "--agent", "claude"]);
+      assert.match(mapped.out, /^Claude\tgithub\tThis machine\tconnected\t1\t\d+\t/);
       assert.equal((await mooring(["agents", "disconnect", "Claude", "github"])).code, 0);
     });
 

@@ -159,6 +159,8 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     visit("trial-run", "/servers/:id/tools/:name/runs/:run", runPath),
     visit("oauth-callback", "/oauth/callback", "/oauth/callback?state=unknown&code=x", 404),
     visit("agents", "/agents"),
+    visit("connections", "/agents/connections"),
+    visit("connections-agent", "/agents/connections", `/agents/connections?agent=${agentId}`),
     visit("agent", "/agents/:id", agent),
     visit("connection", "/agents/:id/connections/:server", connection),
     visit(

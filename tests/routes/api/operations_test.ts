@@ -222,6 +222,9 @@ Deno.test({
       const picked = await does("connect_server", { agent, server, picked: [tool.name] });
       assert.deepEqual(picked.picked, [tool.name]);
       assert.equal((await does("list_connections", { agent })).items.length, 1);
+      const [mapped] = (await does("map_connections", { agent })).items;
+      assert.deepEqual([mapped.serverId, mapped.agentId], [server, agent]);
+      assert.equal((await does("map_connections", { agent: v7() })).items.length, 0);
       const as = await does("change_tool", {
         agent,
         server,
