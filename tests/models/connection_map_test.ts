@@ -68,8 +68,8 @@ for (const kind of KINDS) {
         assert.deepEqual([fresh.given, fresh.withheld], [0, 2]);
         assert.match(fresh.detail, /approved as it is now/);
         assert.deepEqual(map.toolboxes.map(({ name, isOnline }) => [name, isOnline]), [
-          ["cellar", false],
           ["This machine", true],
+          ["cellar", false],
         ]);
         assert.deepEqual(map.agents.map(({ name }) => name), ["Editor", "Idle"]);
       });
