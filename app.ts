@@ -21,6 +21,7 @@ import { ownTools } from "./routes/api/own_tools.ts";
 import { apiRoutes } from "./routes/api/routes.ts";
 import { apiDocsRoutes } from "./routes/api_docs.tsx";
 import { catalogScheduleRoutes, catalogSourceRoutes } from "./routes/catalog_sources.tsx";
+import { connectionMapRoutes } from "./routes/connection_map.tsx";
 import { connectionRoutes } from "./routes/connections.tsx";
 import { callRoutes } from "./routes/calls.tsx";
 import { chatFunctionRoutes } from "./routes/chat_function.ts";
@@ -162,6 +163,7 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
     .route("/", authorizationRoutes(deps))
     .route("/", serverRoutes(deps))
     .route("/", serverTabRoutes(deps))
+    .route("/", connectionMapRoutes(deps))
     .route("/", agentRoutes(deps))
     .route("/", connectionRoutes(deps))
     .route("/", wishRoutes(deps))

@@ -1,6 +1,6 @@
-import type { AgentShape } from "../routes/api/agents.ts";
+import type { AgentShape, Mapped } from "../routes/api/agents.ts";
 import { type Command, numberIn } from "./command.ts";
-import { agentId, serverId } from "./find.ts";
+import { agentId, serverId, toolboxId } from "./find.ts";
 import { ago } from "./output.ts";
 import { confirm } from "./prompt.ts";
 
@@ -36,6 +36,35 @@ export const agentCommands: Command[] = [
           `${name} (${id}, used ${ago(lastUsedAt)})`
         ).join(", "),
       });
+    },
+  },
+  {
+    words: "agents connections",
+    summary: "List who is connected to what, and whether it holds",
+    options: {
+      agent: { value: "AGENT", help: "Only those of an agent" },
+      toolbox: { value: "TOOLBOX", help: "Only those to servers of a toolbox" },
+      state: {
+        value: "STATE",
+        help: "Only connected, withheld, server_down, toolbox_offline; trouble: any but connected",
+      },
+    },
+    async run({ client, output, value }) {
+      const agent = value("agent"), toolbox = value("toolbox");
+      const asked = new URLSearchParams();
+      if (agent) asked.set("agent", await agentId(client, agent));
+      if (toolbox) asked.set("toolbox", await toolboxId(client, toolbox));
+      if (value("state")) asked.set("state", value("state")!);
+      const { items } = await client.get<{ items: Mapped[] }>(`/connections?${asked}`);
+      output.list(items, {
+        agent: ({ agentName }) => agentName,
+        server: ({ serverSlug }) => serverSlug,
+        toolbox: ({ toolboxName }) => toolboxName,
+        state: ({ state }) => state,
+        tools: ({ tools }) => tools.given,
+        tokens: ({ tokens }) => tokens,
+        detail: ({ detail }) => detail,
+      }, "No agent is connected to a server so. Connect one with `agents connect`.");
     },
   },
   {

@@ -5,6 +5,7 @@ import type {
   ListedServer,
   ServerShape,
   ServerSummary,
+  WayBack,
 } from "../routes/api/servers.ts";
 import type { UpdateShape } from "../routes/api/updates.ts";
 import { type Client, Exit } from "./client.ts";
@@ -231,17 +232,47 @@ export const serverCommands: Command[] = [
     words: "servers generations",
     summary: "List what a server's generations changed",
     arguments: ["<server>"],
-    async run({ client, output, args: [name] }) {
+    options: { limit: { value: "N", help: "How many; else 50" } },
+    async run(line) {
+      const { client, output, args: [name] } = line;
       const path = `/servers/${await serverId(client, name)}/generations`;
-      const { items } = await client.get<{ items: Generation[] }>(path);
-      output.list(items, {
+      const all = await client.list<Generation>(path, {}, numberIn(line, "limit") ?? 50);
+      output.list(all, {
         generation: ({ generation }) => generation,
         made: ({ createdAt }) => ago(createdAt),
         by: ({ createdByName, rolledBackTo }) =>
           createdByName ?? (rolledBackTo ? `back to ${rolledBackTo}` : ""),
         ready: ({ readyAt }) => readyAt ? "yes" : "no",
         changed: ({ changes }) => changes.map(({ name }) => name).join(", "),
+        why: ({ reason }) => reason ?? "",
       }, "");
+    },
+  },
+  {
+    words: "servers diff",
+    summary: "Show what a generation changed, and what going back to it would change now",
+    arguments: ["<server>", "<generation>"],
+    async run({ client, output, args: [name, generation] }) {
+      const id = await serverId(client, name);
+      const row = await client.get<WayBack>(`/servers/${id}/generations/${numbered(generation)}`);
+      const lines = (title: string, changes: WayBack["changes"]) => [
+        title,
+        ...changes.map(({ name, before, after }) =>
+          `  ${name}: ${before ?? "(not there)"} -> ${after ?? "(not there)"}`
+        ),
+        ...(changes.length === 0 ? ["  nothing"] : []),
+      ];
+      output.text(
+        row,
+        [
+          ...lines(`Generation ${generation} changed:`, row.changes),
+          ...lines("Going back to it would change:", row.changesNow),
+          ...(row.lostSecrets.length > 0
+            ? [`There is no way back: ${row.lostSecrets.join(", ")} of then is kept no longer`]
+            : []),
+          "",
+        ].join("\n"),
+      );
     },
   },
   {
@@ -251,9 +282,8 @@ export const serverCommands: Command[] = [
     options: { wait: SETTINGS.wait },
     async run(line) {
       const { client, output, args: [name, generation] } = line;
-      if (!/^\d{1,9}$/.test(generation)) throw new UsageError("<generation> is a number");
+      const body = { generation: numbered(generation) };
       const id = await serverId(client, name);
-      const body = { generation: Number(generation) };
       const made = await client.post<ServerShape>(`/servers/${id}/rollback`, body);
       return await settled(line, made, `${made.slug} has the settings of ${generation}`, output);
     },
@@ -430,4 +460,10 @@ function packageOf({ package: given }: Pick<ServerSummary, "package">): string {
     default:
       return `${given.registry} ${given.name}@${given.version}`;
   }
+}
+
+/** @throws {UsageError} */
+function numbered(generation: string): number {
+  if (!/^\d{1,9}$/.test(generation)) throw new UsageError("<generation> is a number");
+  return Number(generation);
 }

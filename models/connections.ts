@@ -46,6 +46,18 @@ export async function listConnections(
   return await db.asUser(user, (sql) => readConnections(sql, sql`c.agent_id = ${agentId}`));
 }
 
+/** All connections of a workspace, by the server's name. */
+export async function listWorkspaceConnections(
+  db: Database,
+  user: User,
+  workspaceId: string,
+): Promise<Connection[]> {
+  return await db.asUser(
+    user,
+    (sql) => readConnections(sql, sql`c.workspace_id = ${workspaceId}`),
+  );
+}
+
 /** @throws {NotFound} */
 export async function getConnection(
   db: Database,
@@ -209,19 +221,20 @@ async function readConnections(sql: Sql, which: ReturnType<Sql>): Promise<Connec
       md5(c.options::text) as version
     from connections c join agents a on a.id = c.agent_id join servers s on s.id = c.server_id
     where ${which} order by lower(s.name), s.id`;
-  const ids = connections.map(({ serverId }) => serverId);
+  const ids = [...new Set(connections.map(({ serverId }) => serverId))];
   const tools = await sql<
     (Pick<ConnectionTool, "name" | "definition" | "state"> & { serverId: string })[]
   >`
     select server_id as "serverId", name, definition, case when approved_hash is null then 'waiting'
       when approved_hash = hash then 'approved' else 'changed' end as state
     from tools where server_id = any(${ids}) and present order by name`;
+  const byServer = Map.groupBy(tools, ({ serverId }) => serverId);
   return connections.map(({ options: given, ...connection }) => {
     const options = ConnectionOptions.parse(given);
     return {
       ...connection,
       picked: options.tools,
-      tools: tools.filter(({ serverId }) => serverId === connection.serverId)
+      tools: (byServer.get(connection.serverId) ?? [])
         .map(({ name, definition, state }) => {
           const change = Object.hasOwn(options.changes, name) ? options.changes[name] : {};
           const shown = { ...changedDefinition(definition, change), name: change.name ?? name };

@@ -9,6 +9,8 @@ export interface Event {
   layer: "request" | "image" | "container" | "handshake" | "tools" | "toolbox" | "workspace";
   level: "info" | "warning" | "error";
   message: string;
+  /** Of its server; null: it is about none in particular. */
+  generation: number | null;
   /** The person who caused it, if one did. */
   actorName: string | null;
 }
@@ -26,7 +28,7 @@ export async function listEvents(
   return await db.asUser(user, async (sql) =>
     await sql<Event[]>`
       select e.id, e.server_id as "serverId", e.at, e.layer, e.level, e.message,
-        coalesce(nullif(p.name, ''), p.email) as "actorName"
+        e.generation, coalesce(nullif(p.name, ''), p.email) as "actorName"
       from events e left join profiles p on p.user_id = e.actor
       where ${
       "serverId" in of
@@ -41,7 +43,10 @@ export async function listEvents(
       order by e.id desc limit ${limit}`);
 }
 
-/** Writes a person's event, in the transaction that makes it true. */
+/**
+ * Writes a person's event, in the transaction that makes it true. One that makes a generation of the server
+ * is the event's too (mooring.note_generation).
+ */
 export async function recordEvent(
   sql: Sql,
   user: User,
@@ -65,8 +70,8 @@ export async function recordEvent(
 export async function recordReportedEvents(sql: Sql, events: ReportedEvent[]): Promise<void> {
   for (const event of events) {
     await sql`
-      insert into events (workspace_id, server_id, at, layer, level, message)
-      select s.workspace_id, s.id, ${event.at}, ${event.layer}, ${event.level}, ${
+      insert into events (workspace_id, server_id, generation, at, layer, level, message)
+      select s.workspace_id, s.id, ${event.generation}, ${event.at}, ${event.layer}, ${event.level}, ${
       withoutNul(event.message)
     }
       from servers s where s.id = ${event.serverId}`;

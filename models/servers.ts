@@ -19,7 +19,6 @@ import { recordEvent } from "./events.ts";
 import { digestFor, exactEntry, Origin, originOf } from "./exact_entry.ts";
 import type { DigestOf } from "./image_digests.ts";
 import { sealSecret, type SecretsKey } from "./secrets.ts";
-import { type Change, changesBetween } from "./server_changes.ts";
 import { missingConsent, readForm, readOptions } from "./server_form.ts";
 import { ServerOptions } from "./server_options.ts";
 import { type HostLayer, hostLayer, type ShownLayer, shownLayers } from "./server_host.ts";
@@ -379,26 +378,6 @@ export async function restartServer(db: Database, user: User, serverId: string):
   });
 }
 
-/**
- * Gives a server the settings of an earlier generation again, secrets too, as its next one.
- * @throws {NotFound} no such generation
- */
-export async function rollBackServer(
-  db: Database,
-  user: User,
-  serverId: string,
-  generation: number,
-): Promise<void> {
-  await changing(db, user, serverId, async (sql, server) => {
-    const [row] = await sql<{ config: unknown }[]>`
-      select config from server_generations
-      where server_id = ${serverId} and generation = ${generation} and generation < ${server.generation}`;
-    if (!row) throw new NotFound(`The server has no earlier generation ${generation}`);
-    await nextGeneration(sql, user, server, ServerConfig.parse(row.config));
-    await sayRequest(sql, user, server, `Went back to the settings of generation ${generation}`);
-  });
-}
-
 /** Stops a server until it is run again. */
 export async function stopServer(db: Database, user: User, serverId: string): Promise<void> {
   await changing(db, user, serverId, async (sql, server) => {
@@ -427,46 +406,6 @@ export async function removeServer(
       where id = ${server.id}`;
     await sayRequest(sql, user, server, "Asked to be removed");
   });
-}
-
-export interface Generation {
-  generation: number;
-  createdAt: Date;
-  createdByName: string | null;
-  config: ServerConfig;
-  /** Null: it never got ready. */
-  readyAt: Date | null;
-  /** Made by the app: whose settings it has. */
-  rolledBackTo: number | null;
-  /** Why it was gone back from, and what it wrote last. */
-  failure: string | null;
-  failureLog: string[];
-  /** From the generation before. */
-  changes: Change[];
-}
-
-/** A server's generations, newest first. */
-export async function listGenerations(
-  db: Database,
-  user: User,
-  serverId: string,
-): Promise<Generation[]> {
-  const rows = await db.asUser(
-    user,
-    (sql) =>
-      sql<(Omit<Generation, "config" | "changes"> & { config: unknown })[]>`
-      select g.generation, g.created_at as "createdAt", g.config, g.ready_at as "readyAt",
-        g.rolled_back_to as "rolledBackTo", g.failure, coalesce(g.failure_log, '[]') as "failureLog",
-        coalesce(nullif(p.name, ''), p.email) as "createdByName"
-      from server_generations g left join profiles p on p.user_id = g.created_by
-      where g.server_id = ${serverId} order by g.generation desc limit 50`,
-  );
-  const configs = rows.map((row) => ServerConfig.parse(row.config));
-  return rows.map((row, index) => ({
-    ...row,
-    config: configs[index],
-    changes: configs[index + 1] ? changesBetween(configs[index + 1], configs[index]) : [],
-  }));
 }
 
 /** Runs a change on a server as a person, for other models of servers; a viewer, whose rows no update reaches, is refused. */

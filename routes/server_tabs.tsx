@@ -11,7 +11,8 @@ import { listEvents } from "../models/events.ts";
 import { listSamples } from "../models/samples.ts";
 import { readScans } from "../models/scans.ts";
 import { digestsBy } from "../models/image_digests.ts";
-import { getServer, listGenerations, reconfigureServer, type Server } from "../models/servers.ts";
+import { getGeneration, listGenerations } from "../models/generations.ts";
+import { getServer, reconfigureServer, type Server } from "../models/servers.ts";
 import { listTools } from "../models/tools.ts";
 import { readServerTrust } from "../models/trust.ts";
 import { getUpdate, skipUpdate, updateServer, type UpdateStatus } from "../models/updates.ts";
@@ -29,7 +30,7 @@ import {
 } from "../views/server.tsx";
 import { type ConfigurationProps, ConfigurationTab } from "../views/server_configuration.tsx";
 import { EventsTab, ServerEvents } from "../views/server_events.tsx";
-import { Generations } from "../views/server_generations.tsx";
+import { GenerationPage, Generations } from "../views/server_generations.tsx";
 import { LogTab, ServerLog } from "../views/server_log.tsx";
 import { NetworkNow, ServerNetwork } from "../views/server_network.tsx";
 import {
@@ -54,7 +55,7 @@ interface TabContent {
   parts: Part[];
 }
 
-const EVENTS_OF_OVERVIEW = 10, EVENTS_A_PAGE = 100;
+const EVENTS_OF_OVERVIEW = 10, EVENTS_A_PAGE = 100, GENERATIONS_A_PAGE = 20;
 
 /** What is typed there, live news must not take away. */
 function hasFields({ offer }: UpdateStatus): boolean {
@@ -138,6 +139,20 @@ export function serverTabRoutes(deps: Deps) {
     .get("/servers/:id/network", (c) => show(c, "network"))
     .get("/servers/:id/configuration", (c) => show(c, "configuration"))
     .get("/servers/:id/events", (c) => show(c, "events"))
+    .get("/servers/:id/generations/:generation", async (c) => {
+      const server = await getServer(db, c.get("user"), idOf(c));
+      const number = /^[1-9]\d{0,8}$/.exec(c.req.param("generation"))?.[0];
+      if (!number) throw new NotFound("There is no such generation");
+      const row = await getGeneration(db, c.get("user"), server.id, Number(number));
+      const name = `Generation ${number}`;
+      return page(
+        c,
+        `${name} of ${server.name}`,
+        <ServerFrame server={server} at="configuration" below={name}>
+          <GenerationPage server={server} row={row} />
+        </ServerFrame>,
+      );
+    })
     .get("/servers/:id/live", (c) => {
       const id = idOf(c), user = c.get("user");
       const tab = SERVER_TABS.find((tab) => tab === c.req.query("tab")) ?? "overview";
@@ -292,12 +307,18 @@ export function serverTabRoutes(deps: Deps) {
     server: Server,
     again: Partial<ConfigurationProps> = {},
   ): Promise<TabContent> {
-    const generations = await listGenerations(db, c.get("user"), server.id);
-    const props = { server, generations, asked: askedInputs(server.config.entry), ...again };
+    const before = Number(/^[1-9]\d{0,8}$/.exec(c.req.query("before") ?? "")?.[0]);
+    const found = await listGenerations(db, c.get("user"), server.id, {
+      limit: GENERATIONS_A_PAGE + 1,
+      before: before || undefined,
+    });
+    const generations = found.slice(0, GENERATIONS_A_PAGE);
+    const older = found.length > GENERATIONS_A_PAGE ? generations.at(-1)!.generation : null;
+    const props = { server, generations, older, asked: askedInputs(server.config.entry), ...again };
     return {
       content: <ConfigurationTab {...props} />,
       // Not the form: somebody types in it.
-      parts: [{ target: "#generations", content: <Generations {...{ server, generations }} /> }],
+      parts: before ? [] : [{ target: "#generations", content: <Generations {...props} /> }],
     };
   }
 }

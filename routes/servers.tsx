@@ -3,6 +3,7 @@ import { z } from "zod";
 import { readBillOfMaterials } from "../mcp/server_records.ts";
 import { allowHost, disallowHost, dismissDenial } from "../models/egress_denials.ts";
 import { Invalid } from "../models/errors.ts";
+import { rollBackServer } from "../models/generations.ts";
 import { digestsBy } from "../models/image_digests.ts";
 import { actOnServers, SERVER_ACTS, whatGoesAlong } from "../models/server_acts.ts";
 import { needsOf, searchServers, ServerFilter } from "../models/server_search.ts";
@@ -11,7 +12,6 @@ import {
   getServer,
   removeServer,
   restartServer,
-  rollBackServer,
   runServer,
   stopServer,
 } from "../models/servers.ts";
@@ -86,7 +86,8 @@ export function serverRoutes(deps: Deps) {
       live(
         c,
         deps,
-        ({ workspace }) => workspace === c.get("workspace").id,
+        ({ table, workspace }) =>
+          workspace === c.get("workspace").id && LISTED_TABLES.includes(table),
         async () => [
           { target: "#results", content: <ServerResults {...await search(c)} /> },
         ],
@@ -187,6 +188,18 @@ export function serverRoutes(deps: Deps) {
     return searchFor(c, filterOf(c.req.query()));
   }
 }
+
+/** Whose changes may be ones of the list: not what its servers are measured at, and are called. */
+const LISTED_TABLES = [
+  "definitions",
+  "egress_denials",
+  // Of a sign-in that ended or was renewed.
+  "events",
+  "observations",
+  "servers",
+  "toolboxes",
+  "tools",
+];
 
 const ServerActs = z.enum(SERVER_ACTS);
 

@@ -21,7 +21,14 @@ export function Agents(
   const url = useUrl();
   return (
     <>
-      <h1>Agents</h1>
+      <div class="head">
+        <h1>Agents</h1>
+        {agents.length > 0 && (
+          <p class="acts">
+            <a href={url("/agents/connections")}>Picture of all connections</a>
+          </p>
+        )}
+      </div>
       <p class="lead">
         Whoever calls tools: a chat, an editor, a program. Each gets the tools of the servers it is
         connected to.
@@ -99,6 +106,7 @@ export function AgentPage(props: AgentProps) {
       <div class="head">
         <h1>{agent.name}</h1>
         <div class="acts">
+          <a href={url(`/agents/connections?agent=${agent.id}`)}>Picture of its connections</a>
           <Confirm
             label="Remove"
             title={`Remove ${agent.name}?`}

@@ -145,3 +145,8 @@ export function costOf(
 ): number {
   return tokensOf({ ...shown, name: `${serverSlug}__${shown.name}` });
 }
+
+/** What the tools that an agent is given of a server cost a model. */
+export function costOfConnection(connection: Connection, given = givenTools(connection)): number {
+  return given.reduce((sum, tool) => sum + costOf(connection, tool), 0);
+}

@@ -37,9 +37,18 @@ export function tabTitle(server: Server, tab: ServerTab): string {
   return TABS[tab].title(server.name);
 }
 
-/** What every tab of a server's page begins with: what it is and how it is, and the way to the other tabs. */
+/**
+ * What every tab of a server's page begins with: what it is and how it is, and the way to the other tabs.
+ *
+ * @param below what the page is called that lies below the tab
+ */
 export function ServerFrame(
-  { server, at, children }: { server: Server; at: ServerTab; children?: Child },
+  { server, at, below, children }: {
+    server: Server;
+    at: ServerTab;
+    below?: string;
+    children?: Child;
+  },
 ) {
   const url = useUrl();
   return (
@@ -47,13 +56,21 @@ export function ServerFrame(
       <p class="crumbs">
         <a href={url("/servers")}>Servers</a> / {at === "overview" ? server.name : (
           <>
-            <a href={url(`/servers/${server.id}`)}>{server.name}</a> / {TABS[at].name}
+            <a href={url(`/servers/${server.id}`)}>{server.name}</a> / {below
+              ? (
+                <>
+                  <a href={url(tabPath(server.id, at))}>{TABS[at].name}</a> / {below}
+                </>
+              )
+              : TABS[at].name}
           </>
         )}
       </p>
-      <div hx-sse:connect={url(`/servers/${server.id}/live?tab=${at}`)} hx-swap="none"></div>
+      {!below && (
+        <div hx-sse:connect={url(`/servers/${server.id}/live?tab=${at}`)} hx-swap="none"></div>
+      )}
       <ServerHead server={server} />
-      <ServerTabs server={server} at={at} />
+      {below ? <ServerTabs server={server} below={at} /> : <ServerTabs server={server} at={at} />}
       {children}
     </>
   );

@@ -1,11 +1,11 @@
 import type { AskedInput } from "../models/catalog_entries.ts";
-import type { Generation, Server } from "../models/servers.ts";
+import type { Server } from "../models/servers.ts";
 import { InputFields } from "./deploy_form.tsx";
 import { Form } from "./form.tsx";
 import { TierField } from "./isolation.tsx";
 import { isElsewhere } from "./package.tsx";
 import { Field, Mistake } from "./parts.tsx";
-import { Generations } from "./server_generations.tsx";
+import { Generations, type GenerationsProps } from "./server_generations.tsx";
 import { TransportFields } from "./transport.tsx";
 import { useUrl } from "./url.ts";
 
@@ -20,12 +20,12 @@ export interface ConfigurationProps {
 
 /** The tab: what it is given, and every generation that it was given something else. */
 export function ConfigurationTab(
-  { generations, ...props }: ConfigurationProps & { generations: Generation[] },
+  props: ConfigurationProps & GenerationsProps,
 ) {
   return (
     <div class="columns">
       <Configuration {...props} />
-      <Generations server={props.server} generations={generations} />
+      <Generations {...props} />
     </div>
   );
 }

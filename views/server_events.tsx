@@ -2,6 +2,7 @@ import type { Event } from "../models/events.ts";
 import type { Server } from "../models/servers.ts";
 import { Empty, Time } from "./parts.tsx";
 import { tabPath } from "./server.tsx";
+import { generationPath } from "./server_generations.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
@@ -12,7 +13,7 @@ export function ServerEvents({ server, events }: { server: Server; events: Event
     <section class="card" id="events" aria-labelledby="events-title">
       <h2 id="events-title">Events</h2>
       <ol class="events">
-        {events.map((event) => <EventRow event={event} />)}
+        {events.map((event) => <EventRow server={server} event={event} />)}
       </ol>
       <p>
         <a href={url(tabPath(server.id, "events"))}>All events</a>
@@ -46,7 +47,7 @@ export function EventsTab(
         )
         : (
           <ol class="events whole">
-            {events.map((event) => <EventRow event={event} />)}
+            {events.map((event) => <EventRow server={server} event={event} />)}
           </ol>
         )}
       {(older || !isFirst) && (
@@ -59,7 +60,8 @@ export function EventsTab(
   );
 }
 
-function EventRow({ event }: { event: Event }) {
+function EventRow({ server, event }: { server: Server; event: Event }) {
+  const url = useUrl();
   return (
     <li class={event.level}>
       <Time at={event.at} relative />
@@ -68,6 +70,14 @@ function EventRow({ event }: { event: Event }) {
         </strong>} {visibleText(event.message)}{" "}
         {event.actorName && <small>by {event.actorName}</small>}
       </span>
+      {event.generation !== null && (
+        <a
+          href={url(generationPath(server.id, event.generation))}
+          aria-label={`Generation ${event.generation}`}
+        >
+          <small>generation {event.generation}</small>
+        </a>
+      )}
     </li>
   );
 }

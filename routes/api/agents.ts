@@ -19,7 +19,9 @@ import {
 } from "../../models/connection_secrets.ts";
 import { managementGrant } from "../../models/management_grants.ts";
 import { getServer } from "../../models/servers.ts";
+import { EDGE_STATES, mapConnections, MapFilter } from "../../models/connection_map.ts";
 import { changeTool, getConnection, listConnections, pickTools } from "../../models/connections.ts";
+import { costOfConnection } from "../../views/connection.tsx";
 import { part } from "./cursor.ts";
 import { type Asked, operation, paging, partOf } from "./operation.ts";
 import { fieldsOf } from "./servers.ts";
@@ -106,6 +108,24 @@ const options = {
   instructions: AgentShape.shape.instructions.max(20_000).optional(),
   asks: AgentShape.shape.asks.optional(),
 };
+
+const Mapped = z.object({
+  agentId: z.uuid(),
+  agentName: z.string(),
+  serverId: z.uuid(),
+  serverName: z.string(),
+  serverSlug: z.string(),
+  toolboxId: z.uuid(),
+  toolboxName: z.string(),
+  state: z.enum(EDGE_STATES).describe("withheld: the agent is given none of its tools"),
+  detail: z.string().describe("One sentence for it"),
+  tools: z.object({
+    given: z.int(),
+    withheld: z.int().describe("That it would get were they approved as they are now"),
+  }),
+  tokens: z.int().describe("What the given tools cost a model: an estimate"),
+}).meta({ id: "MappedConnection" });
+export type Mapped = z.infer<typeof Mapped>;
 
 export const agentOperations = [
   operation({
@@ -194,6 +214,40 @@ export const agentOperations = [
     summary: "Revoke an agent's token: from the next request on it opens nothing",
     input: z.strictObject({ ...agent, token: z.uuid() }),
     run: ({ deps: { db }, bearer }, { agent, token }) => revokeToken(db, bearer.user, agent, token),
+  }),
+  operation({
+    name: "map_connections",
+    method: "GET",
+    path: "/connections",
+    scopes: ["read"],
+    summary: "List who is connected to what in the workspace, and whether it holds",
+    input: z.strictObject({
+      agent: z.uuid().optional(),
+      toolbox: z.uuid().optional(),
+      state: z.enum([...EDGE_STATES, "trouble"]).optional().describe("trouble: any but connected"),
+    }),
+    output: z.object({ items: z.array(Mapped) }),
+    run: async ({ deps: { db }, bearer: { user, workspace } }, asked) => {
+      const filter = MapFilter.parse(asked);
+      const map = await mapConnections(db, user, workspace.id, filter, { limit: Infinity });
+      const servers = new Map(map.servers.map((server) => [server.id, server]));
+      return {
+        items: map.edges.map(({ serverId, connection, given, withheld, ...edge }) => {
+          const { name, slug, toolboxId, toolboxName } = servers.get(serverId)!;
+          return {
+            ...edge,
+            agentName: connection.agentName,
+            serverId,
+            serverName: name,
+            serverSlug: slug,
+            toolboxId,
+            toolboxName,
+            tools: { given, withheld },
+            tokens: costOfConnection(connection),
+          };
+        }),
+      };
+    },
   }),
   operation({
     name: "list_connections",

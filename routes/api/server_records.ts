@@ -24,6 +24,7 @@ const EventShape = z.object({
   layer: z.enum(["request", "image", "container", "handshake", "tools", "toolbox", "workspace"]),
   level: z.enum(["info", "warning", "error"]),
   message: z.string(),
+  generation: z.int().nullable().describe("Of its server, that it is about"),
   actorName: z.string().nullable().describe("The person who caused it, if one did"),
 }).meta({ id: "Event" });
 export type EventShape = z.infer<typeof EventShape>;

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { AgentInstance, Health, LAYERS, Sandbox, Tier, Transport } from "../../dtma/protocol.ts";
 import { type AskedInput, askedInputs, findCatalogEntry } from "../../models/catalog_entries.ts";
 import { Invalid } from "../../models/errors.ts";
+import { getGeneration, listGenerations, rollBackServer } from "../../models/generations.ts";
 import {
   headerNameField,
   mustTakeAccount,
@@ -23,19 +24,17 @@ import {
   deployEntry,
   deployServer,
   getServer,
-  listGenerations,
   listServers,
   reconfigureServer,
   removeServer,
   restartServer,
-  rollBackServer,
   runServer,
   type Server,
   stopServer,
 } from "../../models/servers.ts";
 import { listUpdates } from "../../models/updates.ts";
 import { EntryShape, PackageShape } from "./catalog.ts";
-import { part } from "./cursor.ts";
+import { cursorOf, part, placeIn } from "./cursor.ts";
 import { type Asked, Int, operation, paging, partOf } from "./operation.ts";
 
 const LayerShape = z.object({
@@ -100,19 +99,29 @@ export const ServerShape = ServerSummary.extend({
 export type ServerSummary = z.infer<typeof ServerSummary>;
 export type ServerShape = z.infer<typeof ServerShape>;
 
+const changes = z.array(z.object({
+  name: z.string(),
+  before: z.string().nullable(),
+  after: z.string().nullable(),
+}));
 const Generation = z.object({
   generation: z.int(),
   createdAt: z.iso.datetime(),
   createdByName: z.string().nullable(),
+  reason: z.string().nullable().describe("What was asked for"),
   readyAt: z.iso.datetime().nullable().describe("Null: it never got ready"),
   rolledBackTo: z.int().nullable().describe("Made by Mooring: whose settings it has"),
-  changes: z.array(z.object({
-    name: z.string(),
-    before: z.string().nullable(),
-    after: z.string().nullable(),
-  })).describe("From the generation before"),
+  changes: changes.describe("From the generation before; of secrets only that they changed"),
+  lostSecrets: z.array(z.string()).describe(
+    "Secrets whose values of then are kept no longer: with any there is no way back to it",
+  ),
 }).meta({ id: "Generation" });
 export type Generation = z.infer<typeof Generation>;
+
+const WayBack = Generation.extend({
+  changesNow: changes.describe("What going back to it would change now"),
+}).meta({ id: "WayBack" });
+export type WayBack = z.infer<typeof WayBack>;
 
 export const serverId = { server: z.uuid().describe("A server's id") };
 
@@ -344,13 +353,32 @@ export const serverOperations = [
     method: "GET",
     path: "/servers/{server}/generations",
     scopes: ["read"],
-    summary: "List a server's 50 newest generations, with what each changed",
-    input: z.strictObject(serverId),
-    output: z.object({ items: z.array(Generation) }),
-    run: async ({ deps: { db }, bearer }, { server }) => {
+    summary:
+      "List a server's generations, newest first, with who made each, why, and what it changed",
+    input: z.strictObject({ ...serverId, ...paging }),
+    output: partOf(Generation),
+    run: async ({ deps: { db }, bearer }, { server, limit, cursor }) => {
       await getServer(db, bearer.user, server);
-      return { items: await listGenerations(db, bearer.user, server) };
+      const before = placeIn(cursor, Int.min(1));
+      const found = await listGenerations(db, bearer.user, server, { limit: limit + 1, before });
+      const items = found.slice(0, limit);
+      const isLast = found.length <= limit;
+      return { items, nextCursor: isLast ? null : cursorOf(items.at(-1)!.generation) };
     },
+  }),
+  operation({
+    name: "get_generation",
+    method: "GET",
+    path: "/servers/{server}/generations/{generation}",
+    scopes: ["read"],
+    summary: "Read a server's generation, and what going back to it would change now",
+    input: z.strictObject({
+      ...serverId,
+      generation: z.string().regex(/^[1-9]\d{0,8}$/).describe("Its number"),
+    }),
+    output: WayBack,
+    run: ({ deps: { db }, bearer }, { server, generation }) =>
+      getGeneration(db, bearer.user, server, Number(generation)),
   }),
   operation({
     name: "roll_back_server",

@@ -29,9 +29,20 @@ export async function measurePages(count: number): Promise<void> {
     const paths = {
       "overview": "/",
       "servers": "/servers",
+      "servers, filtered": "/servers?needs=any&q=server&sort=-status",
       "a server": `/servers/${servers[0]}`,
+      ...Object.fromEntries(
+        ["tools", "try", "log", "network", "configuration", "events"]
+          .map((tab) => [`a server's ${tab}`, `/servers/${servers[0]}/${tab}`]),
+      ),
+      "a generation": `/servers/${servers[0]}/generations/1`,
+      "removing 50 servers": `/servers/remove?${
+        servers.slice(0, 50).map((id) => `server=${id}`).join("&")
+      }`,
       "a tool": `/servers/${servers[0]}/tools/tool0`,
       "agents": "/agents",
+      "all connections": "/agents/connections",
+      "an agent's connections": `/agents/connections?agent=${agents[0]}`,
       "an agent": `/agents/${agents[0]}`,
       "a connection": `/agents/${agents[0]}/connections/${servers[0]}`,
       "calls, the last day": "/calls",

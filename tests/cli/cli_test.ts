@@ -203,6 +203,8 @@ Deno.test({
       const [{ tokens }] = await json(["agents", "list"]);
       assert.equal((await mooring(["agents", "revoke", "Claude", tokens[0].id])).code, 0);
       assert.match((await mooring(["agents", "get", "Claude"])).out, /github \(2 tools\)/);
+      const mapped = await mooring(["agents", "connections", "--agent", "claude"]);
+      assert.match(mapped.out, /^Claude\tgithub\tThis machine\tconnected\t1\t\d+\t/);
       assert.equal((await mooring(["agents", "disconnect", "Claude", "github"])).code, 0);
     });
 
@@ -238,6 +240,9 @@ Deno.test({
       const changed = await json(["servers", "set", "github", "--memory", "512"]);
       assert.equal(changed.generation, 2);
       assert.deepEqual(changed.secrets, [TOKEN]);
+      const diff = await mooring(["servers", "diff", "github", "1"]);
+      assert.match(diff.out, /Going back to it would change:\n {2}Memory: 512 MiB -> 256 MiB\n/);
+      assert.equal((await mooring(["servers", "diff", "github", "one"])).code, 2);
       assert.equal((await json(["servers", "rollback", "github", "1"])).options.memoryMiB, 256);
       assert.match((await mooring(["servers", "generations", "github"])).out, /^3\t.*Memory/m);
       assert.match((await mooring(["servers", "events", "github"])).out, /Deployed/);

@@ -227,11 +227,14 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     ...["tools", "try", "log", "network", "configuration", "events"].map((tab) =>
       visit(`server-${tab}`, `/servers/:id/${tab}`, `${server}/${tab}`)
     ),
+    visit("generation", "/servers/:id/generations/:generation", `${server}/generations/1`),
     visit("server-account", "/servers/:id/account", `${server}/account`),
     visit("trial", "/servers/:id/tools/:name", `${server}/tools/mirror`),
     visit("trial-run", "/servers/:id/tools/:name/runs/:run", runPath),
     visit("oauth-callback", "/oauth/callback", "/oauth/callback?state=unknown&code=x", 404),
     visit("agents", "/agents"),
+    visit("connections", "/agents/connections"),
+    visit("connections-agent", "/agents/connections", `/agents/connections?agent=${agentId}`),
     visit("agent", "/agents/:id", agent),
     visit("connection", "/agents/:id/connections/:server", connection),
     visit(

@@ -288,7 +288,7 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
     await page.getByLabel("Keep thoughts out of the log").uncheck();
     await page.getByRole("button", { name: "Save and redeploy" }).click();
     await page.getByText("Saved. The server is being redeployed.").waitFor();
-    await page.getByText("Generation 2 by Ann").waitFor();
+    await page.getByText("Changed the configuration by Ann").first().waitFor();
     assert.ok(!await page.getByLabel("Keep thoughts out of the log").isChecked());
     await eventually("the new generation's container is there", async () => {
       const now = await containerOf(docker, toolboxId, thinkingUrl);

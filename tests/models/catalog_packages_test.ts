@@ -10,12 +10,8 @@ import {
 import { Invalid } from "../../models/errors.ts";
 import { listEvents } from "../../models/events.ts";
 import { missingConsent } from "../../models/server_form.ts";
-import {
-  deployServer,
-  getServer,
-  reconfigureServer,
-  rollBackServer,
-} from "../../models/servers.ts";
+import { rollBackServer } from "../../models/generations.ts";
+import { deployServer, getServer, reconfigureServer } from "../../models/servers.ts";
 import { desiredOf } from "../../models/toolboxes.ts";
 import { KINDS, openWorld, testKey } from "./databases.ts";
 import { MADE_ENTRIES, madeEntry } from "./made_entries.ts";

@@ -3,12 +3,8 @@ import { connectServer, createAgent } from "../../models/agents.ts";
 import { changeConnectionSecrets, listConnectionSecrets } from "../../models/connection_secrets.ts";
 import { Forbidden, Invalid, NotFound } from "../../models/errors.ts";
 import { listEvents } from "../../models/events.ts";
-import {
-  deployServer,
-  getServer,
-  reconfigureServer,
-  rollBackServer,
-} from "../../models/servers.ts";
+import { rollBackServer } from "../../models/generations.ts";
+import { deployServer, getServer, reconfigureServer } from "../../models/servers.ts";
 import { toolbeltOf } from "../../models/toolbelts.ts";
 import { acceptReport, desiredOf, enrolToolbox, touchToolbox } from "../../models/toolboxes.ts";
 import { v7 } from "uuid";

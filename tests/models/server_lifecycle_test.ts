@@ -7,16 +7,15 @@ import {
   dismissDenial,
   listDenials,
 } from "../../models/egress_denials.ts";
-import { Forbidden, Invalid, NotFound } from "../../models/errors.ts";
+import { Conflict, Forbidden, Invalid, NotFound } from "../../models/errors.ts";
 import { listEvents } from "../../models/events.ts";
+import { getGeneration, listGenerations, rollBackServer } from "../../models/generations.ts";
 import { listSamples } from "../../models/samples.ts";
 import {
   deployServer,
-  listGenerations,
   reconfigureServer,
   removeServer,
   restartServer,
-  rollBackServer,
   runServer,
   stopServer,
 } from "../../models/servers.ts";
@@ -82,6 +81,13 @@ for (const kind of KINDS) {
         const [third, second, first] = await listGenerations(db, user, id);
         assert.deepEqual([third.rolledBackTo, second.rolledBackTo], [1, null]);
         assert.deepEqual([first.readyAt !== null, second.readyAt], [true, null]);
+        assert.match(first.reason!, /^Deployed /);
+        assert.equal(second.reason, "Changed the configuration");
+        assert.match(
+          third.reason!,
+          /^Generation 2 did not get ready, so the settings of generation 1/,
+        );
+        assert.deepEqual([second.createdByName, third.createdByName], ["ann", null]);
         const events = await listEvents(db, user, { serverId: id });
         assert.ok(
           events.some(({ message, level }) =>
@@ -111,6 +117,56 @@ for (const kind of KINDS) {
         assert.deepEqual([spec.generation, Object.values(spec.secrets)], [3, ["first"]]);
         await assert.rejects(rollBackServer(db, user, id, 3), NotFound);
         await assert.rejects(rollBackServer(db, user, id, 99), NotFound);
+      });
+
+      await t.step("an event of a person's wish is of the generation that it made", async () => {
+        const id = await deploy();
+        await restartServer(db, user, id);
+        await stopServer(db, user, id);
+        await report({
+          events: [{
+            serverId: id,
+            generation: 1,
+            at: new Date().toISOString(),
+            layer: "image",
+            level: "info",
+            message: "Built",
+          }],
+        });
+        const events = await listEvents(db, user, { serverId: id });
+        assert.deepEqual(
+          events.map(({ message, generation }) => [message.split(" ")[0], generation]).toReversed(),
+          [["Deployed", 1], ["Asked", 2], ["Stopped", null], ["Built", 1]],
+        );
+        const { changes, changesNow } = await getGeneration(db, user, id, 2);
+        const restarts = { name: "Restarts asked for", before: "0", after: "1" };
+        assert.deepEqual([changes, changesNow], [[restarts], []]);
+        const { changesNow: back } = await getGeneration(db, user, id, 1);
+        assert.deepEqual(back, [{ ...restarts, before: "1", after: "0" }]);
+        const older = await listGenerations(db, user, id, { before: 2, limit: 5 });
+        assert.deepEqual(older.map(({ generation }) => generation), [1]);
+
+        const stranger = await makeUser(world, `eve-${id}@example.com`);
+        assert.deepEqual(await listGenerations(db, stranger, id), []);
+        await assert.rejects(getGeneration(db, stranger, id, 1), NotFound);
+        await assert.rejects(getGeneration(db, user, id, 3), NotFound);
+      });
+
+      await t.step("there is no way back to a secret that is not kept any more", async () => {
+        const id = await deploy();
+        for (let n = 1; n <= 22; n++) {
+          const form = { [SECRET]: `value ${n}` };
+          await reconfigureServer(db, user, id, { form, baseGeneration: n }, testKey);
+        }
+        const all = await listGenerations(db, user, id);
+        const lost = all.filter(({ lostSecrets }) => lostSecrets.length > 0);
+        assert.deepEqual(lost.at(-1)!.lostSecrets, ["GITHUB_PERSONAL_ACCESS_TOKEN"]);
+        await assert.rejects(rollBackServer(db, user, id, lost[0].generation), Conflict);
+        const kept = all.at(-1 - lost.length)!;
+        await rollBackServer(db, user, id, kept.generation);
+        assert.deepEqual(Object.values((await specOf(id)).secrets), [
+          `value ${kept.generation - 1}`,
+        ]);
       });
 
       await t.step("options of how it runs are kept, checked and sent", async () => {

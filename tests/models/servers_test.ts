@@ -3,10 +3,10 @@ import { v7 } from "uuid";
 import builtin from "../../models/catalog_builtin.json" with { type: "json" };
 import { Conflict, Forbidden, Invalid, NotFound } from "../../models/errors.ts";
 import { listEvents } from "../../models/events.ts";
+import { listGenerations } from "../../models/generations.ts";
 import {
   deployServer,
   getServer,
-  listGenerations,
   listServers,
   reconfigureServer,
   removeServer,

@@ -4,12 +4,8 @@ import { v7 } from "uuid";
 import { HostFacts, type ImageScan, ServerSpec } from "../../dtma/protocol.ts";
 import { Invalid } from "../../models/errors.ts";
 import { readScans } from "../../models/scans.ts";
-import {
-  deployServer,
-  getServer,
-  listGenerations,
-  reconfigureServer,
-} from "../../models/servers.ts";
+import { listGenerations } from "../../models/generations.ts";
+import { deployServer, getServer, reconfigureServer } from "../../models/servers.ts";
 import { acceptReport, desiredOf, enrolToolbox, touchToolbox } from "../../models/toolboxes.ts";
 import { ServerVulnerabilities } from "../../views/server_vulnerabilities.tsx";
 import { KINDS, openWorld, testKey } from "./databases.ts";

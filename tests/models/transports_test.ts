@@ -4,12 +4,8 @@ import builtin from "../../models/catalog_builtin.json" with { type: "json" };
 import { HostFacts, ServerSpec } from "../../dtma/protocol.ts";
 import { putBuiltinCatalog } from "../../models/catalog_entries.ts";
 import { Invalid } from "../../models/errors.ts";
-import {
-  deployServer,
-  getServer,
-  listGenerations,
-  reconfigureServer,
-} from "../../models/servers.ts";
+import { listGenerations } from "../../models/generations.ts";
+import { deployServer, getServer, reconfigureServer } from "../../models/servers.ts";
 import { desiredOf, enrolToolbox, touchToolbox } from "../../models/toolboxes.ts";
 import { KINDS, openWorld, testKey } from "./databases.ts";
 import { MADE_ENTRIES } from "./made_entries.ts";

@@ -423,6 +423,15 @@ Deno.test({
     await t.step("generations tell what they changed, and lead back", async () => {
       const before = await (await get(`/servers/${serverId}/configuration`)).text();
       assert.match(before, /<ins>api\.x\.com:443<\/ins>/);
+      assert.match(before, /Allowed it to reach api\.x\.com:443/);
+      const back = await (await get(`/servers/${serverId}/generations/1`)).text();
+      assert.match(back, /Deployed /);
+      assert.match(back, /Go back to generation 1/);
+      const events = await (await get(`/servers/${serverId}/events`)).text();
+      assert.match(events, new RegExp(`href="/servers/${serverId}/generations/1"`));
+      for (const no of ["0", "99", "x", "-1"]) {
+        assert.equal((await get(`/servers/${serverId}/generations/${no}`)).status, 404);
+      }
       const { generation } = await getServer(db, bea, serverId);
       const response = await post(`/servers/${serverId}/rollback`, { generation: "1" });
       assert.equal(response.status, 303);

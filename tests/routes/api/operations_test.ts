@@ -267,6 +267,13 @@ Deno.test({
         generations.items[0].changes.map(({ name }: { name: string }) => name),
         ["Memory"],
       );
+      assert.equal(generations.items[0].reason, "Changed the configuration");
+      const [newest] = (await does("list_generations", { server, limit: 1 })).items;
+      assert.equal(newest.generation, 2);
+      const first = await does("get_generation", { server, generation: 1 });
+      assert.deepEqual(first.changesNow, [{ name: "Memory", before: "512 MiB", after: "256 MiB" }]);
+      assert.match(first.reason, /^Deployed/);
+      assert.equal((await ask("get_generation", { server, generation: 9 })).status, 404);
       assert.equal((await does("roll_back_server", { server, generation: 1 })).generation, 3);
       assert.equal((await ask("roll_back_server", { server, generation: 9 })).status, 404);
     });
@@ -379,6 +386,9 @@ Deno.test({
       const picked = await does("connect_server", { agent, server, picked: [tool.name] });
       assert.deepEqual(picked.picked, [tool.name]);
       assert.equal((await does("list_connections", { agent })).items.length, 1);
+      const [mapped] = (await does("map_connections", { agent })).items;
+      assert.deepEqual([mapped.serverId, mapped.agentId], [server, agent]);
+      assert.equal((await does("map_connections", { agent: v7() })).items.length, 0);
       const as = await does("change_tool", {
         agent,
         server,
