@@ -86,13 +86,26 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     select slug from public.catalog_entries where source_id = ${sourceId}`;
   const [{ toolbox_id: toolboxId }] = await owner<{ toolbox_id: string }[]>`
     select toolbox_id from public.servers where id = ${serverId}`;
-  await deployServer(db, bea, {
+  const { serverId: memoryId } = await deployServer(db, bea, {
     workspaceId,
     toolboxId,
     slug: "memory",
+    name: "What we know",
     form: {},
     idempotencyKey: crypto.randomUUID(),
   }, testKey);
+  await owner`update public.catalog_entries set updated_at = now(), entry = entry || ${
+    JSON.stringify({
+      package: {
+        registry: "npm",
+        name: "@modelcontextprotocol/server-memory",
+        version: "9999.1.1",
+        installScripts: true,
+      },
+      network: { hosts: ["api.example.com:443"] },
+      environment: [{ name: "API_KEY", label: "API key", isSecret: true, isRequired: true }],
+    })
+  }::text::jsonb where slug = 'memory'`;
   await trials.report([...tools, {
     name: "newcomer",
     description: "It came with the last version and waits for somebody's approval",
@@ -135,8 +148,10 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     visit("overview", "/"),
     visit("marketplace", "/marketplace"),
     visit("marketplace-filters", "/marketplace", "/marketplace?q=file&sort=name"),
+    visit("marketplace-verified", "/marketplace", "/marketplace?verified=yes&runtime=npm"),
     visit("marketplace-nothing", "/marketplace", "/marketplace?q=nothing-of-the-kind"),
     visit("entry", "/marketplace/:slug", "/marketplace/filesystem"),
+    visit("entry-deployed", "/marketplace/:slug", "/marketplace/memory"),
     visit("entry-secret", "/marketplace/:slug", "/marketplace/github"),
     visit("entry-source", "/marketplace/:slug", `/marketplace/${slug}`),
     visit("sources", "/marketplace/sources"),
@@ -148,6 +163,7 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     visit("servers", "/servers"),
     visit("remote-server", "/servers/remote"),
     visit("server", "/servers/:id", server),
+    visit("server-update", "/servers/:id", `/servers/${memoryId}`),
     visit("server-log", "/servers/:id/log", `${server}/log`),
     visit("server-account", "/servers/:id/account", `${server}/account`),
     visit("trial", "/servers/:id/tools/:name", `${server}/tools/mirror`),
