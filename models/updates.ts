@@ -236,7 +236,9 @@ export async function skipUpdate(
 
 /** An update in a few words, such as `from 1.2.0 to 1.3.0`. */
 function spoken({ from, to, kind }: Offer): string {
-  return kind === "revised" ? `to what is now said of ${to || "it"}` : `from ${from} to ${to}`;
+  return kind === "revised"
+    ? `to what is now said of ${to || "it"}`
+    : `from ${from || "an earlier version"} to ${to || "another"}`;
 }
 
 function wasTaken({ config }: Server, update: string): boolean {
@@ -333,7 +335,7 @@ function orderOf(
   after: ListedEntry,
   ...[was, is]: [string, string]
 ): number | null {
-  const ofEntry = was && is ? compareVersions(is, was) : null;
+  const ofEntry = was === is ? 0 : was && is ? compareVersions(is, was) : null;
   if (!isSamePackage(before.package, after.package)) return ofEntry || null;
   // A package's own version says more than that of the entry which describes it.
   const [one, other] = [before, after].map(versionOf);

@@ -2,8 +2,8 @@ import type { Server } from "../models/servers.ts";
 import type { Offer } from "../models/updates.ts";
 import { packageTitle } from "./package.tsx";
 import { count, Empty, Status, Time } from "./parts.tsx";
+import { offerTitle } from "./update.tsx";
 import { useUrl } from "./url.ts";
-import { visibleText } from "./visible_text.ts";
 
 export interface ServersProps {
   servers: Server[];
@@ -88,7 +88,7 @@ function UpdateBadge({ server, offer }: { server: Server; offer: Offer | undefin
     <>
       {" "}
       <a class="badge" href={url(`/servers/${server.id}#update`)}>
-        {offer.kind === "revised" ? "revised entry" : `update to ${visibleText(offer.to)}`}
+        {offerTitle(offer)}
       </a>
     </>
   );

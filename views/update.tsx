@@ -52,7 +52,17 @@ export function ServerUpdate(props: UpdateProps) {
 }
 
 function titleOf({ kind, to }: Offer): string {
-  return kind === "revised" ? "Its entry was revised" : `Update to ${visibleText(to)}`;
+  return kind === "revised" ? "Its entry was revised" : `Update to ${versionTitle(to)}`;
+}
+
+/** Of an entry that names none, such as one of a remote server, another word. */
+function versionTitle(version: string): string {
+  return visibleText(version) || "another version";
+}
+
+/** What an offer is called where there is room for a few words. */
+export function offerTitle({ kind, to }: Offer): string {
+  return kind === "revised" ? "revised entry" : `update to ${versionTitle(to)}`;
 }
 
 function OfferForm(
@@ -96,7 +106,7 @@ function OfferForm(
             ? "Try it again"
             : offer.kind === "revised"
             ? "Take it over"
-            : `Update to ${visibleText(offer.to)}`}
+            : `Update to ${versionTitle(offer.to)}`}
         </button>
       </form>
       <form method="post" action={`${path}/skip`} class="inline">
@@ -136,7 +146,7 @@ function OfferInWords({ offer }: { offer: Offer }) {
   }
   return (
     <>
-      It runs {numbers}; its catalog has <code>{visibleText(to)}</code> of <Time at={at} />.{" "}
+      It runs {numbers}; its catalog has <code>{versionTitle(to)}</code> of <Time at={at} />.{" "}
       {kind === "later" &&
         "Their names do not tell which one is newer: this one came to the catalog later. "}
       {offer.isPrerelease && "It is a pre-release, says its number. "}
@@ -201,7 +211,7 @@ function Skipped({ server, offer }: { server: Server; offer: Offer }) {
     <form method="post" action={url(`/servers/${server.id}/update/skip`)} class="inline">
       <input type="hidden" name="update" value="" />
       <span>
-        You skipped {offer.kind === "revised" ? "what is said of it now" : visibleText(offer.to)}.
+        You skipped {offer.kind === "revised" ? "what is said of it now" : versionTitle(offer.to)}.
       </span>{" "}
       <button class="quiet small">Offer it again</button>
     </form>
@@ -228,10 +238,12 @@ export function DeployedFrom({ servers }: { servers: DeployedServer[] }) {
               <>
                 {" "}
                 <a class="badge" href={url(`/servers/${id}#update`)}>
-                  {update.offer.kind === "revised"
-                    ? "revised entry"
-                    : `update to ${visibleText(update.offer.to)}`}
+                  {offerTitle(update.offer)}
                 </a>
+                <details>
+                  <summary>What changes</summary>
+                  <OfferChanges offer={update.offer} />
+                </details>
               </>
             )}
             {update.state === "older" && " (newer than what is listed here)"}
