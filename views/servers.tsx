@@ -1,5 +1,5 @@
 import type { Server } from "../models/servers.ts";
-import type { Offer } from "../models/updates.ts";
+import type { Offer } from "../models/offers.ts";
 import { packageTitle } from "./package.tsx";
 import { count, Empty, Status, Time } from "./parts.tsx";
 import { offerTitle } from "./update.tsx";

@@ -1,6 +1,7 @@
 import type { EntryChange } from "../models/entry_changes.ts";
 import type { Server } from "../models/servers.ts";
-import type { DeployedServer, Offer, UpdateStatus } from "../models/updates.ts";
+import type { Offer } from "../models/offers.ts";
+import type { DeployedServer, UpdateStatus } from "../models/updates.ts";
 import { BuildConsent, InputFields } from "./deploy_form.tsx";
 import { Mistake, Time } from "./parts.tsx";
 import { Failure } from "./server_generations.tsx";
@@ -20,7 +21,8 @@ export interface UpdateProps {
 export function ServerUpdate(props: UpdateProps) {
   const { server, update } = props;
   const isShown = server.removedAt === null &&
-    (update.offer !== null || update.failed !== null || update.state === "listed_only");
+    (update.offer !== null || update.failed !== null ||
+      update.state === "listed_only" || update.state === "older");
   if (!isShown) return <section id="update" hidden></section>;
   const { offer, failed } = update;
   return (
@@ -43,6 +45,13 @@ export function ServerUpdate(props: UpdateProps) {
         <p>
           Its catalog has {visibleText(update.listed || "another version")}{" "}
           now, which cannot be deployed here: {visibleText(update.obstacle ?? "")}.
+        </p>
+      )}
+      {update.state === "older" && (
+        <p>
+          Its catalog has {visibleText(update.listed || "another version")}{" "}
+          now, which is older than what runs: perhaps the newer one was taken back. It is not
+          offered.
         </p>
       )}
       {update.state === "available" && offer && <OfferForm {...props} offer={offer} />}
