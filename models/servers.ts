@@ -14,6 +14,7 @@ import {
 import type { Authorization } from "./authorizations.ts";
 import { buildCodeOf, CatalogEntry, hashOfEntry, readCatalogEntry } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
+import { isSamePackage, titleOf } from "./entry_changes.ts";
 import { Conflict, Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
 import { recordEvent } from "./events.ts";
 import { digestFor, exactEntry, Origin, originOf } from "./exact_entry.ts";
@@ -528,10 +529,23 @@ export async function nextGeneration(
 ) {
   if (server.removedAt) throw new Conflict("The server is being removed: deploy another one");
   await mustKeepInstances(sql, server.id, config);
+  mustKeepHost(server, config);
   const generation = server.generation + 1;
   await writeGeneration(sql, user, server, generation, config);
   await sql`
     update servers set generation = ${generation}, running = ${running} where id = ${server.id}`;
+}
+
+/** What a person signed in for at one host is never sent to another one, nor by a way back. */
+function mustKeepHost(server: Server, config: ServerConfig): void {
+  const before = server.config.entry.package;
+  if (server.authorization === null || isSamePackage(before, config.entry.package)) return;
+  throw new Invalid(
+    `It is called with an account at ${
+      titleOf(before)
+    }, and would be at another host then: disconnect the ` +
+      "account first, on the server's page",
+  );
 }
 
 /** Agents with credentials of their own have instances of their own (connection_secrets.ts). */

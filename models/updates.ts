@@ -3,27 +3,13 @@
  * taking it, which is a next generation like any other and is gone back from like any other.
  */
 import canonicalize from "canonicalize";
-import {
-  type AskedInput,
-  askedInputs,
-  type BuildCode,
-  buildCodeOf,
-  type CatalogEntry,
-  type CatalogRow,
-  type ListedEntry,
-  readEntryRow,
-} from "./catalog_entries.ts";
+import { askedInputs, type CatalogEntry, readEntryRow } from "./catalog_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
-import {
-  counterparts,
-  type EntryChange,
-  entryChanges,
-  isSamePackage,
-  titleOf,
-} from "./entry_changes.ts";
+import { counterparts, isSamePackage, titleOf } from "./entry_changes.ts";
 import { Conflict, Invalid, NotFound } from "./errors.ts";
 import { exactEntry, originOf } from "./exact_entry.ts";
 import type { DigestOf } from "./image_digests.ts";
+import { carry, idOf, type Offer, offerOf, standingOf, versionOf, wouldRun } from "./offers.ts";
 import type { SecretsKey } from "./secrets.ts";
 import { missingConsent, readForm, readOptions, secretName } from "./server_form.ts";
 import {
@@ -36,32 +22,6 @@ import {
   ServerConfig,
   writeSecrets,
 } from "./servers.ts";
-import { compareVersions, isPrerelease } from "./versions.ts";
-
-/** A newer version of a server's entry, and what it would mean. */
-export interface Offer {
-  /** What a person says yes to: of an entry that changes meanwhile it is another one. */
-  id: string;
-  from: string;
-  to: string;
-  /**
-   * `newer` by its number; `revised`: the same version, described otherwise; `later`: which one is newer
-   * cannot be told from their numbers, but the catalog has had this one since.
-   */
-  kind: "newer" | "revised" | "later";
-  isPrerelease: boolean;
-  /** Since when its source, or else this catalog, has it. */
-  at: Date;
-  changes: EntryChange[];
-  /** Whether its catalog names tools at all. */
-  namesTools: boolean;
-  /** What has to be given first. */
-  asks: AskedInput[];
-  /** What its build runs of its own, which nobody agreed to yet. */
-  asksConsent: BuildCode | null;
-  /** What goes on as it is, by form field. */
-  values: Record<string, string>;
-}
 
 export interface UpdateStatus {
   /**
@@ -236,17 +196,15 @@ export async function skipUpdate(
 
 /** An update in a few words, such as `from 1.2.0 to 1.3.0`. */
 function spoken({ from, to, kind }: Offer): string {
-  return kind === "revised" ? `to what is now said of ${to || "it"}` : `from ${from} to ${to}`;
+  return kind === "revised"
+    ? `to what is now said of ${to || "it"}`
+    : `from ${from || "an earlier version"} to ${to || "another"}`;
 }
 
 function wasTaken({ config }: Server, update: string): boolean {
   const { origin } = config;
   return origin !== null &&
     [origin.version, idOf(origin.version, new Date(origin.updatedAt))].includes(update);
-}
-
-function idOf(version: string, at: Date): string {
-  return `${version} of ${at.toISOString()}`.trim();
 }
 
 async function readUpdate(sql: Sql, serverId: string) {
@@ -301,183 +259,6 @@ function failedUpdate(
 }
 
 /**
- * How what a catalog has stands to what a server has: an older version is never an update, whatever else
- * is said of it, and where the numbers do not tell, only what the catalog has had since is one.
- *
- * @param since when the server's generation was made, for one that does not know what its catalog had
- */
-export function standingOf(
-  config: ServerConfig,
-  listed: ListedRow,
-  since: Date,
-): Offer["kind"] | "current" | "older" {
-  const before = asListed(config), after = wouldRun(listed, config);
-  const { origin } = config;
-  // The image that a tag stands for is another one in each version of its entry.
-  const isRetagged = after.package.registry === "image" && origin !== null &&
-    origin.version !== listed.version;
-  if (runsAlike(before, after) && !isRetagged) return "current";
-  const isLater = origin?.publishedAt && listed.publishedAt &&
-      origin.publishedAt !== listed.publishedAt.toISOString()
-    ? listed.publishedAt > new Date(origin.publishedAt)
-    : listed.updatedAt > (origin ? new Date(origin.updatedAt) : since);
-  const order = orderOf(before, after, origin?.version ?? "", listed.version);
-  if (order === 0) return isLater ? "revised" : "current";
-  if (order === null) return isLater ? "later" : "current";
-  return order > 0 ? "newer" : "older";
-}
-
-/** Above 0: `after` is the newer; null: that cannot be told. */
-function orderOf(
-  before: ListedEntry,
-  after: ListedEntry,
-  ...[was, is]: [string, string]
-): number | null {
-  const ofEntry = was && is ? compareVersions(is, was) : null;
-  if (!isSamePackage(before.package, after.package)) return ofEntry || null;
-  // A package's own version says more than that of the entry which describes it.
-  const [one, other] = [before, after].map(versionOf);
-  const isTag = after.package.registry === "image" && one === other;
-  const ofPackage = one && other && !isTag ? compareVersions(other, one) : null;
-  return ofPackage || (ofEntry ?? ofPackage);
-}
-
-/** What a package calls its version itself; empty where it has none that a person would know. */
-function versionOf({ package: wanted }: ListedEntry): string {
-  switch (wanted.registry) {
-    case "npm":
-    case "pypi":
-    case "nuget":
-      return wanted.version;
-    case "image":
-      return wanted.tag;
-    case "oci":
-      return wanted.digest.slice(0, 19);
-    case "source":
-      return wanted.revision.slice(0, 12);
-    case "remote":
-    case "openapi":
-    case "other":
-      return "";
-  }
-}
-
-/** What a server runs, as its catalog would name it: an image by the tag whose digest it has. */
-function asListed({ entry, origin }: ServerConfig): ListedEntry {
-  const { package: wanted } = entry;
-  if (wanted.registry !== "oci" || !origin?.tag) return entry;
-  return { ...entry, package: { registry: "image", image: wanted.image, tag: origin.tag } };
-}
-
-/** What would run: with the URL filled in as it was, where that still holds. */
-function wouldRun(listed: ListedRow, { origin }: ServerConfig): ListedEntry {
-  const { entry } = listed;
-  if (entry.package.registry !== "remote" || !entry.urlVariables) return entry;
-  try {
-    return exactEntry(listed, origin?.url ?? {}, null);
-  } catch (error) {
-    if (error instanceof Invalid) return entry;
-    throw error;
-  }
-}
-
-/** Whether two entries would run the same, whatever else they say of themselves. */
-function runsAlike(one: ListedEntry, other: ListedEntry): boolean {
-  const runs = (entry: ListedEntry) => {
-    const { network, volumes, memoryMiB, instances, tier, transport, urlVariables } = entry;
-    const inputs = askedInputs(entry).map(({ field, input }) => ({ field, ...input }));
-    const fixed = [...entry.arguments, ...entry.environment].map((
-      { name, value },
-    ) => [name, value]);
-    return canonicalize({
-      package: entry.package,
-      inputs: inputs.map(({ label: _, description: __, placeholder: ___, ...asked }) => asked),
-      fixed,
-      ...{ network, volumes, memoryMiB, instances, tier, transport, urlVariables },
-    });
-  };
-  return runs(one) === runs(other);
-}
-
-function offerOf(
-  config: ServerConfig,
-  listed: ListedRow,
-  kind: Offer["kind"],
-  installed: string,
-  tools: string[],
-): Offer {
-  const before = asListed(config), after = wouldRun(listed, config);
-  const { form, secrets, lost } = carry(config, after);
-  const to = listed.version || versionOf(after);
-  const code = buildCodeOf(after);
-  const isAgreed = code === buildCodeOf(before) && isSamePackage(before.package, after.package);
-  const needed = neededFields(after, form, Object.keys(secrets));
-  return {
-    id: kind === "newer" ? to : idOf(to, listed.updatedAt),
-    from: installed,
-    to,
-    kind,
-    isPrerelease: isPrerelease(to),
-    at: listed.publishedAt ?? listed.updatedAt,
-    changes: entryChanges(before, after, config.options, {
-      listed: tools,
-      named: listed.tools.map(({ name }) => name),
-    }),
-    namesTools: listed.tools.length > 0,
-    asks: askedInputs(after).filter(({ field }) => needed.includes(field) || lost.has(field)),
-    asksConsent: isAgreed ? null : code,
-    values: form,
-  };
-}
-
-function neededFields(
-  entry: ListedEntry,
-  form: Record<string, string>,
-  keptSecrets: string[],
-): string[] {
-  try {
-    readForm(entry, form, keptSecrets);
-    return [];
-  } catch (error) {
-    if (error instanceof Invalid) return Object.keys(error.fields);
-    throw error;
-  }
-}
-
-/**
- * What a server was given, as another version of its entry asks for it. Secrets go to the same package
- * alone: whoever owns another one, or another host, is somebody else.
- *
- * @returns the form's fields; ids of secrets by their new names; fields whose secrets do not go along
- */
-function carry(
-  { entry, values, secrets, origin }: ServerConfig,
-  after: ListedEntry,
-): { form: Record<string, string>; secrets: Record<string, string>; lost: Set<string> } {
-  const known = counterparts(entry, after);
-  const isSame = isSamePackage(entry.package, after.package);
-  const form: Record<string, string> = { ...origin?.url };
-  const kept: Record<string, string> = {};
-  const lost = new Set<string>();
-  for (const { field, secret, input } of askedInputs(after)) {
-    const earlier = known.get(field);
-    if (earlier?.input.isSecret) {
-      const id = secrets[earlier.secret];
-      if (!id) continue;
-      if (isSame && input.isSecret) kept[secret] = id;
-      else lost.add(field);
-      continue;
-    }
-    const value = earlier && values[earlier.field];
-    // As the deploy form has it filled in for a new input; one that was left empty stays so.
-    const isPreset = !earlier || input.isRequired;
-    const preset = !isPreset || input.isSecret ? undefined : input.default;
-    if (value ?? preset) form[field] = (value ?? preset)!;
-  }
-  return { form, secrets: kept, lost };
-}
-
-/**
  * Agents' own values are kept by what their server calls the secret: under another version of the entry
  * that name must not be another secret's.
  */
@@ -504,9 +285,3 @@ async function mustKeepTheirOwn(sql: Sql, server: Server, after: CatalogEntry): 
     );
   }
 }
-
-/** What of an entry's row an update is told by. */
-export type ListedRow = Pick<
-  CatalogRow,
-  "entry" | "version" | "obstacle" | "tools" | "publishedAt" | "updatedAt"
->;

@@ -1,7 +1,7 @@
 import type { Acted, ServerAct } from "../models/server_acts.ts";
 import type { ServerFilter, ServerNeed, ServerPage } from "../models/server_search.ts";
 import type { Server } from "../models/servers.ts";
-import type { Offer } from "../models/updates.ts";
+import type { Offer } from "../models/offers.ts";
 import { Form, useMay } from "./form.tsx";
 import { packageTitle } from "./package.tsx";
 import { count, Empty, STATUS, Status, Time } from "./parts.tsx";
@@ -14,6 +14,7 @@ import {
   SortHeading,
 } from "./server_filters.tsx";
 import { tabPath } from "./server.tsx";
+import { offerTitle } from "./update.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
@@ -272,9 +273,7 @@ function Row(
             ))}
             {server.offer && (
               <a class="badge" href={url(`/servers/${server.id}#update`)}>
-                <span class="hidden">{server.name}:</span> {server.offer.kind === "revised"
-                  ? "revised entry"
-                  : `update to ${visibleText(server.offer.to)}`}
+                <span class="hidden">{server.name}:</span> {offerTitle(server.offer)}
               </a>
             )}
           </span>

@@ -1,6 +1,7 @@
 import type { EntryChange } from "../models/entry_changes.ts";
 import type { Server } from "../models/servers.ts";
-import type { DeployedServer, Offer, UpdateStatus } from "../models/updates.ts";
+import type { Offer } from "../models/offers.ts";
+import type { DeployedServer, UpdateStatus } from "../models/updates.ts";
 import { BuildConsent, InputFields } from "./deploy_form.tsx";
 import { Form } from "./form.tsx";
 import { Mistake, Time } from "./parts.tsx";
@@ -21,7 +22,8 @@ export interface UpdateProps {
 export function ServerUpdate(props: UpdateProps) {
   const { server, update } = props;
   const isShown = server.removedAt === null &&
-    (update.offer !== null || update.failed !== null || update.state === "listed_only");
+    (update.offer !== null || update.failed !== null ||
+      update.state === "listed_only" || update.state === "older");
   if (!isShown) return <section id="update" hidden></section>;
   const { offer, failed } = update;
   return (
@@ -46,6 +48,13 @@ export function ServerUpdate(props: UpdateProps) {
           now, which cannot be deployed here: {visibleText(update.obstacle ?? "")}.
         </p>
       )}
+      {update.state === "older" && (
+        <p>
+          Its catalog has {visibleText(update.listed || "another version")}{" "}
+          now, which is older than what runs: perhaps the newer one was taken back. It is not
+          offered.
+        </p>
+      )}
       {update.state === "available" && offer && <OfferForm {...props} offer={offer} />}
       {update.state === "skipped" && offer && <Skipped server={server} offer={offer} />}
     </section>
@@ -53,7 +62,17 @@ export function ServerUpdate(props: UpdateProps) {
 }
 
 function titleOf({ kind, to }: Offer): string {
-  return kind === "revised" ? "Its entry was revised" : `Update to ${visibleText(to)}`;
+  return kind === "revised" ? "Its entry was revised" : `Update to ${versionTitle(to)}`;
+}
+
+/** Of an entry that names none, such as one of a remote server, another word. */
+function versionTitle(version: string): string {
+  return visibleText(version) || "another version";
+}
+
+/** What an offer is called where there is room for a few words. */
+export function offerTitle({ kind, to }: Offer): string {
+  return kind === "revised" ? "revised entry" : `update to ${versionTitle(to)}`;
 }
 
 function OfferForm(
@@ -97,7 +116,7 @@ function OfferForm(
             ? "Try it again"
             : offer.kind === "revised"
             ? "Take it over"
-            : `Update to ${visibleText(offer.to)}`}
+            : `Update to ${versionTitle(offer.to)}`}
         </button>
       </Form>
       <Form action={`${path}/skip`} class="inline">
@@ -137,7 +156,7 @@ function OfferInWords({ offer }: { offer: Offer }) {
   }
   return (
     <>
-      It runs {numbers}; its catalog has <code>{visibleText(to)}</code> of <Time at={at} />.{" "}
+      It runs {numbers}; its catalog has <code>{versionTitle(to)}</code> of <Time at={at} />.{" "}
       {kind === "later" &&
         "Their names do not tell which one is newer: this one came to the catalog later. "}
       {offer.isPrerelease && "It is a pre-release, says its number. "}
@@ -202,7 +221,7 @@ function Skipped({ server, offer }: { server: Server; offer: Offer }) {
     <Form action={url(`/servers/${server.id}/update/skip`)} class="inline">
       <input type="hidden" name="update" value="" />
       <span>
-        You skipped {offer.kind === "revised" ? "what is said of it now" : visibleText(offer.to)}.
+        You skipped {offer.kind === "revised" ? "what is said of it now" : versionTitle(offer.to)}.
       </span>{" "}
       <button class="quiet small">Offer it again</button>
     </Form>
@@ -229,10 +248,12 @@ export function DeployedFrom({ servers }: { servers: DeployedServer[] }) {
               <>
                 {" "}
                 <a class="badge" href={url(`/servers/${id}#update`)}>
-                  {update.offer.kind === "revised"
-                    ? "revised entry"
-                    : `update to ${visibleText(update.offer.to)}`}
+                  {offerTitle(update.offer)}
                 </a>
+                <details>
+                  <summary>What changes</summary>
+                  <OfferChanges offer={update.offer} />
+                </details>
               </>
             )}
             {update.state === "older" && " (newer than what is listed here)"}

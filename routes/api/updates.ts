@@ -1,17 +1,12 @@
 import { z } from "zod";
 import { type AskedInput, findCatalogEntry } from "../../models/catalog_entries.ts";
 import { digestsBy } from "../../models/image_digests.ts";
+import type { Offer } from "../../models/offers.ts";
 import { readScans } from "../../models/scans.ts";
 import { BUILD_CONSENT } from "../../models/server_form.ts";
 import { getServer } from "../../models/servers.ts";
 import { readEntryTrust, readServerTrust, type Trust } from "../../models/trust.ts";
-import {
-  getUpdate,
-  type Offer,
-  skipUpdate,
-  updateServer,
-  type UpdateStatus,
-} from "../../models/updates.ts";
+import { getUpdate, skipUpdate, updateServer, type UpdateStatus } from "../../models/updates.ts";
 import { operation } from "./operation.ts";
 import { fieldsOf, inputs, readServer, serverId, ServerShape, Value } from "./servers.ts";
 

@@ -75,6 +75,9 @@ begin
   where g.server_id = server and g.generation < failed and g.ready_at is not null
   order by g.generation desc limit 1;
   if not found or last_good.config = given_up.config then return null; end if;
+  -- An account that was connected meanwhile is for the host of now, and never sent to another.
+  if last_good.config #> '{entry,package,url}' is distinct from given_up.config #> '{entry,package,url}'
+    and exists (select from public.authorizations a where a.server_id = server) then return null; end if;
   select o.* into seen from public.observations o where o.server_id = server and o.generation = failed;
   select left(concat_ws('. ', nullif(l.state ->> 'detail', ''), nullif(l.state ->> 'nextStep', '')), 4000) into reason
   from jsonb_each(seen.layers::jsonb) l (name, state) where l.state ->> 'state' = 'failed'

@@ -123,14 +123,27 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     select slug from public.catalog_entries where source_id = ${sourceId}`;
   const [{ toolbox_id: toolboxId }] = await owner<{ toolbox_id: string }[]>`
     select toolbox_id from public.servers where id = ${serverId}`;
-  await deployServer(db, bea, {
+  const { serverId: memoryId } = await deployServer(db, bea, {
     workspaceId,
     toolboxId,
     slug: "memory",
+    name: "What we know",
     form: {},
     idempotencyKey: crypto.randomUUID(),
   }, testKey);
   const { documentId, newerId, largeId, bareId } = await withApis(db, bea, workspaceId, toolboxId);
+  await owner`update public.catalog_entries set updated_at = now(), entry = entry || ${
+    JSON.stringify({
+      package: {
+        registry: "npm",
+        name: "@modelcontextprotocol/server-memory",
+        version: "9999.1.1",
+        installScripts: true,
+      },
+      network: { hosts: ["api.example.com:443"] },
+      environment: [{ name: "API_KEY", label: "API key", isSecret: true, isRequired: true }],
+    })
+  }::text::jsonb where slug = 'memory'`;
   await trials.report([...tools, {
     name: "newcomer",
     description: "It came with the last version and waits for somebody's approval",
@@ -204,8 +217,10 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     visit("overview", "/"),
     visit("marketplace", "/marketplace"),
     visit("marketplace-filters", "/marketplace", "/marketplace?q=file&sort=name"),
+    visit("marketplace-verified", "/marketplace", "/marketplace?verified=yes&runtime=npm"),
     visit("marketplace-nothing", "/marketplace", "/marketplace?q=nothing-of-the-kind"),
     visit("entry", "/marketplace/:slug", "/marketplace/filesystem"),
+    visit("entry-deployed", "/marketplace/:slug", "/marketplace/memory"),
     visit("entry-secret", "/marketplace/:slug", "/marketplace/github"),
     visit("entry-source", "/marketplace/:slug", `/marketplace/${slug}`),
     visit("sources", "/marketplace/sources"),
@@ -228,6 +243,7 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
       visit(`server-${tab}`, `/servers/:id/${tab}`, `${server}/${tab}`)
     ),
     visit("generation", "/servers/:id/generations/:generation", `${server}/generations/1`),
+    visit("server-update", "/servers/:id", `/servers/${memoryId}`),
     visit("server-account", "/servers/:id/account", `${server}/account`),
     visit("trial", "/servers/:id/tools/:name", `${server}/tools/mirror`),
     visit("trial-run", "/servers/:id/tools/:name/runs/:run", runPath),

@@ -17,6 +17,7 @@ import {
   getServer,
   listGenerations,
   reconfigureServer,
+  rollBackServer,
   stopServer,
 } from "../../models/servers.ts";
 import { acceptReport, desiredOf } from "../../models/toolboxes.ts";
@@ -425,6 +426,82 @@ for (const kind of KINDS) {
         await set("bbbb", new Date(Date.now() - 86_400_000), { package: second });
         assert.equal((await getUpdate(db, user, id)).state, "current");
       });
+
+      await t.step("a remote server's URL stays filled in as it was", async () => {
+        const remote = (changes: object) => ({
+          ...base,
+          slug: "elsewhere",
+          package: { registry: "remote", url: "https://{region}.example.com/mcp" },
+          arguments: [],
+          environment: [],
+          urlVariables: { region: { name: "region", isRequired: true } },
+          network: { hosts: [] },
+          ...changes,
+        } as unknown as Entry);
+        await list(remote({}));
+        const id = await deployed({ "url.region": "eu" }, "elsewhere");
+        assert.equal((await getUpdate(db, user, id)).state, "current");
+        await list(remote({ environment: [{ name: "KEY", isSecret: true }] }));
+        const { offer } = await getUpdate(db, user, id);
+        assert.deepEqual([offer!.kind, offer!.asks], ["revised", []]);
+        await update(id);
+        const { package: wanted, network } = await spec(id);
+        assert.equal("url" in wanted && wanted.url, "https://eu.example.com/mcp");
+        assert.deepEqual(network.hosts, ["eu.example.com:443"]);
+        // Another host is somebody else, who is given nothing that was not given to them.
+        await list(remote({
+          package: { registry: "remote", url: "https://{region}.example.net/mcp" },
+          environment: [{ name: "KEY", isSecret: true }],
+        }));
+        const other = (await getUpdate(db, user, id)).offer!;
+        assert.deepEqual([other.changes[0].name, other.changes[0].widens], ["Another host", true]);
+        await owner`
+          insert into public.authorizations (server_id, workspace_id, state) values (${id}, ${workspaceId}, 'waiting')`;
+        await assert.rejects(update(id), /called with an account at https:\/\/eu\.example\.com/);
+        assert.equal((await getServer(db, user, id)).generation, 2);
+        await owner`delete from public.authorizations where server_id = ${id}`;
+        await update(id);
+        await owner`
+          insert into public.authorizations (server_id, workspace_id, state) values (${id}, ${workspaceId}, 'waiting')`;
+        await assert.rejects(rollBackServer(db, user, id, 2), /disconnect the account first/);
+      });
+
+      await t.step(
+        "an image by a tag is looked up anew when its entry has another version",
+        async () => {
+          await list(entry({ slug: "tagged", arguments: [], environment: [] }));
+          const tagged = (version: string) =>
+            owner`update public.catalog_entries set version = ${version}, updated_at = now(),
+            entry = jsonb_set(entry, '{package}', ${
+              JSON.stringify({ registry: "image", image: "docker.io/made/up", tag: "latest" })
+            }::text::jsonb) where slug = 'tagged'`;
+          const digest = (letter: string) => () => Promise.resolve(`sha256:${letter.repeat(64)}`);
+          await tagged("0a1b2c");
+          const { serverId: id } = await deployServer(
+            db,
+            user,
+            {
+              workspaceId,
+              toolboxId,
+              slug: "tagged",
+              form: {},
+              idempotencyKey: crypto.randomUUID(),
+            },
+            testKey,
+            digest("a"),
+          );
+          assert.equal((await getUpdate(db, user, id)).state, "current");
+          await tagged("9f8e7d");
+          const { offer } = await getUpdate(db, user, id);
+          assert.deepEqual([offer!.kind, offer!.from, offer!.to], ["later", "0a1b2c", "9f8e7d"]);
+          assert.deepEqual(offer!.changes.map(({ name }) => name), ["Its digest"]);
+          await assert.rejects(update(id), /could not be looked up/);
+          await updateServer(db, user, id, { update: offer!.id, form: {} }, testKey, digest("b"));
+          const { package: wanted } = await spec(id);
+          assert.equal("digest" in wanted && wanted.digest, `sha256:${"b".repeat(64)}`);
+          assert.equal((await getUpdate(db, user, id)).state, "current");
+        },
+      );
 
       await t.step(
         "an entry is verified by a checked name, or by having run here as it is",
