@@ -79,6 +79,11 @@ export function sentAs({ place, name, scheme }: Omit<ApiScheme, "id" | "descript
     : `Sent as the cookie ${name}.`;
 }
 
+/** Where a form's own credential is sent; none: it has none, or one that does not hold. */
+export function ownCredential(form: Record<string, string>): Pick<ApiScheme, "place" | "name">[] {
+  return [ownScheme(form, {}) ?? []].flat();
+}
+
 /** What `own.kind` and `own.name` say; null: nothing is sent in a way of its own. */
 function ownScheme(
   form: Record<string, string>,

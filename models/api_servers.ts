@@ -1,8 +1,8 @@
 /** Servers that are REST APIs: their OpenAPI documents, and the operations that are chosen from them. */
 import canonicalize from "canonicalize";
 import { v7 } from "uuid";
-import type { ApiTool } from "../dtma/protocol.ts";
-import { apiEntry, readPlan, withTools } from "./api_entries.ts";
+import type { ApiCredential, ApiPlan, ApiTool } from "../dtma/protocol.ts";
+import { apiEntry, ownCredential, readPlan, withTools } from "./api_entries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
 import { withoutNul } from "./events.ts";
@@ -202,12 +202,11 @@ async function readRow(sql: Sql, id: string): Promise<ApiDocumentRow> {
 async function chosenTools(
   sql: Sql,
   id: string,
-  keys: string[],
-  tellsShape: boolean,
+  { keys, ...options }: ApiChoice & { credentials: Pick<ApiCredential, "place" | "name">[] },
 ): Promise<ApiTool[]> {
   const [{ document }] = await sql<{ document: string }[]>`
     select document from api_documents where id = ${id}`;
-  return toolsOf(JSON.parse(document), keys, { tellsShape });
+  return toolsOf(JSON.parse(document), keys, options);
 }
 
 /** The document that a server's operations are chosen from; null: none is kept, as of an imported server. */
@@ -244,13 +243,34 @@ export async function deployApi(
 ): Promise<{ serverId: string; created: boolean }> {
   const { row, tools } = await db.asUser(user, async (sql) => ({
     row: await readRow(sql, documentId),
-    tools: await chosenTools(sql, documentId, keys, tellsShape),
+    tools: await chosenTools(sql, documentId, {
+      keys,
+      tellsShape,
+      credentials: ownCredential(request.form),
+    }),
   }));
   if (row.workspaceId !== request.workspaceId) throw new NotFound("There is no such document");
   const entry = apiEntry(row, tools, request.form);
   const made = await deployEntry(db, user, { ...request, entry }, secretsKey);
-  if (made.created) await db.asUser(user, (sql) => use(sql, documentId, made.serverId));
+  if (made.created) {
+    await db.asUser(
+      user,
+      async (sql) =>
+        await use(sql, row.serverId === null ? documentId : await copy(sql, row), made.serverId),
+    );
+  }
   return made;
+}
+
+/** Of a document that another server has meanwhile, as of a form that was open twice. */
+async function copy(sql: Sql, { id }: ApiDocumentRow): Promise<string> {
+  const own = v7();
+  await sql`
+    insert into api_documents (id, workspace_id, source_url, title, version, openapi, description, document,
+      summary)
+    select ${own}, workspace_id, source_url, title, version, openapi, description, document, summary
+    from api_documents where id = ${id}`;
+  return own;
 }
 
 /** Of the documents that a server had only the one of now is kept. */
@@ -285,7 +305,11 @@ export async function changeApi(
     const entry = withTools(
       server.config.entry,
       row,
-      await chosenTools(sql, documentId, keys, tellsShape),
+      await chosenTools(sql, documentId, {
+        keys,
+        tellsShape,
+        credentials: planOf(server).credentials,
+      }),
     );
     const isSame = canonicalize(entry) === canonicalize(server.config.entry);
     if (!isSame) {
@@ -317,12 +341,13 @@ export async function operationsOf(
   server: Server,
   documentId: string,
 ): Promise<ServerOperations> {
-  const { package: from } = server.config.entry;
-  if (from.registry !== "openapi") throw new NotFound("The server is no REST API");
-  const { tools } = readPlan(from.plan);
+  const { tools, credentials } = planOf(server);
   const keys = tools.map(toolKey);
   const tellsShape = tools.some(({ definition }) => definition.outputSchema !== undefined);
-  const now = await db.asUser(user, (sql) => chosenTools(sql, documentId, keys, tellsShape));
+  const now = await db.asUser(
+    user,
+    (sql) => chosenTools(sql, documentId, { keys, tellsShape, credentials }),
+  );
   const changes = tools.flatMap((tool): OperationChange[] => {
     const key = toolKey(tool), { name } = tool.definition;
     const other = now.find((each) => toolKey(each) === key);
@@ -331,6 +356,11 @@ export async function operationsOf(
     return parts.length > 0 ? [{ key, name, state: "changed", parts }] : [];
   });
   return { keys, tellsShape, changes };
+}
+
+function planOf({ config: { entry: { package: from } } }: Server): ApiPlan {
+  if (from.registry !== "openapi") throw new NotFound("The server is no REST API");
+  return readPlan(from.plan);
 }
 
 function differingParts(one: ApiTool, other: ApiTool): string[] {

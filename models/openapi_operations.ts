@@ -1,6 +1,13 @@
 /** The operations of an OpenAPI document, as the tools that they would be and how those are asked for. */
 import { createHash } from "node:crypto";
-import type { ApiBody, ApiField, ApiParameter, ApiTool, ToolDefinition } from "../dtma/protocol.ts";
+import type {
+  ApiBody,
+  ApiCredential,
+  ApiField,
+  ApiParameter,
+  ApiTool,
+  ToolDefinition,
+} from "../dtma/protocol.ts";
 import {
   isObject,
   type JsonObject,
@@ -25,6 +32,9 @@ const DESCRIPTION_LIMIT = 1500;
 /** Of a tool's arguments; a larger one would be most of a model's context. */
 const INPUT_LIMIT = 64 * 1024;
 const OUTPUT_LIMIT = 32 * 1024;
+
+/** Where a credential is sent. */
+type Sent = Pick<ApiCredential, "place" | "name">;
 
 /** Where one operation stands in its document. */
 interface Place {
@@ -69,7 +79,11 @@ export function listOperations(document: JsonObject): ApiOperation[] {
       isDeprecated: operation.deprecated === true,
     };
     try {
-      const { definition } = toolOf(document, place, name, { budget, tellsShape: false });
+      const { definition } = toolOf(document, place, name, {
+        budget,
+        tellsShape: false,
+        credentials: [],
+      });
       return { ...known, definition: JSON.stringify(definition), obstacle: null };
     } catch (error) {
       return { ...known, definition: "", obstacle: obstacleOf(error) };
@@ -83,17 +97,18 @@ export function listOperations(document: JsonObject): ApiOperation[] {
  * @param keys of operations ({@link ApiOperation}); those that are not there, or cannot be tools, are
  *   left out
  * @param options.tellsShape with output schemas
+ * @param options.credentials sent besides those of the document's schemes: they are no arguments either
  */
 export function toolsOf(
   document: JsonObject,
   keys: string[],
-  { tellsShape }: { tellsShape: boolean },
+  { tellsShape, credentials = [] }: { tellsShape: boolean; credentials?: Sent[] },
 ): ApiTool[] {
   const places = placesOf(document), names = namesOf(places), chosen = new Set(keys);
   const budget = { left: DOCUMENT_BUDGET };
   return places.filter((place) => chosen.has(keyOf(place))).flatMap((place) => {
     try {
-      return [toolOf(document, place, names.get(place)!, { budget, tellsShape })];
+      return [toolOf(document, place, names.get(place)!, { budget, tellsShape, credentials })];
     } catch (error) {
       obstacleOf(error);
       return [];
@@ -169,7 +184,11 @@ function toolOf(
   document: JsonObject,
   place: Place,
   name: string,
-  { budget, tellsShape }: { budget: { left: number }; tellsShape: boolean },
+  { budget, tellsShape, credentials }: {
+    budget: { left: number };
+    tellsShape: boolean;
+    credentials: Sent[];
+  },
 ): ApiTool {
   const { method, path, item, operation } = place;
   refuseElsewhere(document, place);
@@ -178,7 +197,7 @@ function toolOf(
   }
   const schemas = new Schemas(document, { direction: "request", budget });
   const asked = new Arguments();
-  const parameters = parametersOf(document, item, operation).flatMap((parameter) =>
+  const parameters = parametersOf(document, item, operation, credentials).flatMap((parameter) =>
     argumentOf(parameter, schemas, asked)
   );
   const inPath = new Set(
@@ -247,11 +266,12 @@ function refuseElsewhere(document: JsonObject, { item, operation }: Place): void
   }
 }
 
-/** The path's and the operation's own, of which the latter override. */
+/** The path's and the operation's own, of which the latter override; less those that are credentials. */
 function parametersOf(
   document: JsonObject,
   item: JsonObject,
   operation: JsonObject,
+  others: Sent[],
 ): JsonObject[] {
   const found = new Map<string, JsonObject>();
   for (const given of [...listOf(item.parameters), ...listOf(operation.parameters)]) {
@@ -261,8 +281,8 @@ function parametersOf(
   if (found.size > PARAMETERS_LIMIT) {
     throw new OperationError(`It has more than ${PARAMETERS_LIMIT} parameters`);
   }
-  const credentials = schemesOf(document).map((scheme) =>
-    `${scheme.place} ${scheme.name}`.toLowerCase()
+  const credentials = [...schemesOf(document), ...others].map(({ place, name }) =>
+    `${place} ${name}`.toLowerCase()
   );
   return [...found].filter(([key]) => !credentials.includes(key.toLowerCase())).map(([, each]) =>
     each

@@ -85,8 +85,8 @@ export function ApiOperations(props: ApiOperationsProps) {
                 type="checkbox"
                 label="Tools say in which shape they answer"
                 value={String(props.tellsShape)}
-                help={"Programs that call tools like to know. Without it, if the API answers otherwise " +
-                  "than its document says. It costs a model nothing."}
+                help={"Programs that call tools like to know, and it costs a model nothing. Untick it if the " +
+                  "API answers otherwise than its document says."}
               />
               <button>{server ? "Save and redeploy" : "Deploy"}</button>
             </section>

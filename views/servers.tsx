@@ -43,6 +43,7 @@ export function Servers({ acted = {}, ...props }: ServersProps & { acted?: Acted
         <h1>Servers</h1>
         <p class="acts">
           <a href={url("/servers/remote")}>Add a remote server</a>
+          <a href={url("/servers/api")}>Add a REST API</a>
           <a class="button" href={url("/marketplace")}>Deploy a server</a>
         </p>
       </div>

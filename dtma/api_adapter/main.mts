@@ -51,7 +51,7 @@ async function serve(line: string): Promise<void> {
   } catch {
     return void process.stderr.write("A line that is not JSON was left out\n");
   }
-  const { id, method, params = {} } = message ?? {};
+  const { id, method } = message ?? {}, params = message?.params ?? {};
   if (method === "notifications/cancelled") underWay.get(params.requestId)?.abort();
   if (id === undefined || method === undefined) return;
   if (params._meta?.[REVISION_META] !== REVISION) {
@@ -76,8 +76,8 @@ async function serve(line: string): Promise<void> {
 async function call(id: string | number, params: NonNullable<Message["params"]>): Promise<void> {
   const tool = plan.tools.find(({ definition }) => definition.name === params.name);
   if (!tool) return fail(id, -32602, `Unknown tool: ${String(params.name).slice(0, 100)}`);
-  const { arguments: args = {} } = params;
-  if (typeof args !== "object" || args === null || Array.isArray(args)) {
+  const args = params.arguments ?? {};
+  if (typeof args !== "object" || Array.isArray(args)) {
     return fail(id, -32602, "The arguments are no object");
   }
   const cancel = new AbortController();

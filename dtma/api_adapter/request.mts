@@ -129,10 +129,11 @@ function membersOf(argument: string, value: unknown): [string, unknown][] {
 }
 
 function bytesOf(name: string, value: unknown): Uint8Array<ArrayBuffer> {
-  if (typeof value !== "string" || !/^[A-Za-z0-9+/_\s-]*={0,2}\s*$/.test(value)) {
+  const text = typeof value === "string" ? value.replaceAll(/\s/g, "") : null;
+  if (text === null || !/^[A-Za-z0-9+/_-]*={0,2}$/.test(text)) {
     throw new ArgumentError(`${name} must be base64`);
   }
-  return Uint8Array.from(Buffer.from(value, "base64"));
+  return Uint8Array.from(Buffer.from(text, "base64"));
 }
 
 /**

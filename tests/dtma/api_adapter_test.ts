@@ -399,6 +399,30 @@ Deno.test("answers of every kind become results, and numbers keep their digits",
   assert.equal((large.structuredContent as { text: string }).text.length, 2.5 * 1024 * 1024);
 });
 
+Deno.test("a request that does not hold is an error, and the next one is served", async () => {
+  const tools = toolsFor({ "/a": { get: { operationId: "a" } } });
+  await using target = api();
+  const _meta = { "io.modelcontextprotocol/protocolVersion": "2026-07-28" };
+  const request = (id: number, method: string, params?: unknown) => ({
+    jsonrpc: "2.0",
+    id,
+    method,
+    params,
+  });
+  const lines = await rawAnswers({ url: target.url, tools }, [
+    request(1, "initialize", { protocolVersion: "2025-11-25" }),
+    request(2, "tools/list", null),
+    request(3, "tools/call", { name: "none", _meta }),
+    request(4, "tools/call", { name: "a", arguments: [], _meta }),
+    request(5, "nonsense", { _meta }),
+    request(6, "tools/call", { name: "a", arguments: null, _meta }),
+  ]);
+  const errors = lines.map((line) => JSON.parse(line)).toSorted((a, b) => a.id - b.id)
+    .map(({ error }) => error?.code);
+  assert.deepEqual(errors, [-32022, -32022, -32602, -32602, -32601, undefined]);
+  assert.equal(target.seen.length, 1);
+});
+
 Deno.test("numbers beyond JavaScript's reach the API as they were given", async () => {
   const tools = toolsFor({
     "/n/{id}": {

@@ -93,8 +93,15 @@ export function serverEverything(): Promise<string> {
   return npmServer("@modelcontextprotocol/server-everything", "2026.8.31");
 }
 
-/** The script of a server's npm package, installed once under `.cache/`. */
+/** The script of a server's npm package. */
 export async function npmServer(name: string, version: string): Promise<string> {
+  const root = await npmPackage(name, version);
+  const { bin } = JSON.parse(await Deno.readTextFile(`${root}/package.json`));
+  return `${root}/${typeof bin === "string" ? bin : Object.values(bin)[0]}`;
+}
+
+/** The directory of an npm package, installed once under `.cache/`. */
+export async function npmPackage(name: string, version: string): Promise<string> {
   const directory = new URL(`${name.split("/").at(-1)}-${version}/`, CACHE).pathname;
   const root = `${directory}node_modules/${name}`;
   try {
@@ -119,8 +126,7 @@ export async function npmServer(name: string, version: string): Promise<string> 
     if (!success) throw new Error(`npm install failed: ${new TextDecoder().decode(stderr)}`);
     await Deno.rename(made, directory).catch(() => Deno.remove(made, { recursive: true }));
   }
-  const { bin } = JSON.parse(await Deno.readTextFile(`${root}/package.json`));
-  return `${root}/${typeof bin === "string" ? bin : Object.values(bin)[0]}`;
+  return root;
 }
 
 /** A `tools/call` of the waist. */

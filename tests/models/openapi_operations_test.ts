@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import fc from "npm:fast-check@4.10.2";
+import { Ajv2020 } from "npm:ajv@8.20.0/dist/2020.js";
 import { Invalid } from "../../models/errors.ts";
 import { readApiDocument } from "../../models/openapi_document.ts";
 import { listOperations, schemesOf, serversOf, toolsOf } from "../../models/openapi_operations.ts";
@@ -336,4 +338,51 @@ Deno.test("paths that lead elsewhere are no tools", () => {
   }
   const { document } = readApiDocument(withOperation({}, {}, "/a/{id}"));
   assert.match(listOperations(document)[0].obstacle!, /does not declare/);
+});
+
+Deno.test("whatever stands where in a document, it is refused with a sentence or read", () => {
+  const whole = readApiDocument(PETS).document;
+  const junk = fc.oneof(
+    fc.jsonValue({ maxDepth: 2 }),
+    fc.constantFrom({ $ref: "#/paths" }, { $ref: "#/components/schemas/Pet" }, { $ref: "#" }),
+    fc.constantFrom({ type: {} }, { allOf: [null] }, { properties: { a: null } }, { items: 1 }),
+  );
+  /** The n-th place of a value, from its top. */
+  const replaced = (value: unknown, at: { left: number }, by: unknown): unknown => {
+    if (at.left-- === 0) return by;
+    if (Array.isArray(value)) return value.map((each) => replaced(each, at, by));
+    if (typeof value !== "object" || value === null) return value;
+    return Object.fromEntries(
+      Object.entries(value).map(([name, each]) => [name, replaced(each, at, by)]),
+    );
+  };
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 330 }), junk, fc.boolean(), (left, by, isOld) => {
+      const changed = replaced(whole, { left }, by) as object;
+      const text = JSON.stringify({ ...changed, openapi: isOld ? "3.0.3" : "3.1.0" });
+      try {
+        const { document } = readApiDocument(text);
+        const operations = listOperations(document);
+        for (
+          const tool of toolsOf(document, operations.map(({ key }) => key), { tellsShape: true })
+        ) {
+          assert.match(tool.definition.name, /^[A-Za-z0-9_-]{1,50}$/);
+          assert.equal(tool.definition.inputSchema.type, "object");
+        }
+        serversOf(document);
+        schemesOf(document);
+      } catch (error) {
+        if (!(error instanceof Invalid)) throw error;
+      }
+    }),
+    { numRuns: 1500 },
+  );
+});
+
+Deno.test("every input schema is one that clients can compile, and refers to nothing that is not there", () => {
+  for (const { definition } of tools(PETS)) {
+    for (const schema of [definition.inputSchema, definition.outputSchema]) {
+      if (schema) new Ajv2020({ strict: false, validateFormats: false }).compile(schema);
+    }
+  }
 });

@@ -180,3 +180,23 @@ Deno.test("nothingFits gives the reasons and a way out", () => {
     /^No toolbox has the label site=office: give it to one on its page/,
   );
 });
+
+Deno.test("a REST API goes where the DTMA has the adapter for it", () => {
+  const box = {
+    name: "Old",
+    isLocal: false,
+    isEnrolled: true,
+    isOnline: true,
+    drainedAt: null,
+    revokedAt: null,
+    servers: 0,
+    promisedMiB: 0,
+    labels: {},
+  };
+  const old = { ...box, id: "old", facts: facts(4096) };
+  const fresh = { ...box, id: "new", servers: 3, facts: { ...facts(4096), knowsApis: true } };
+  const wish = { memoryMiB: 192, registry: "openapi" };
+  assert.equal(place([old, fresh], wish).toolboxId, "new");
+  assert.equal(place([old, fresh], { memoryMiB: 192, registry: "remote" }).toolboxId, "old");
+  assert.match(nothingFits([old], wish), /Old has a DTMA that is too old for REST APIs/);
+});

@@ -120,6 +120,13 @@ Deno.test({
       },
     );
 
+    await t.step("of a form that was open twice a second server has the document too", async () => {
+      const other = (await asked(choosing, { ...form(), server: "0" })).at!;
+      assert.notEqual(other, server);
+      assert.notEqual((await app.get(`${other}/api`)).headers.get("location"), choosing);
+      assert.equal((await app.get(`${server}/api`)).headers.get("location"), choosing);
+    });
+
     await t.step("checked again, it says what is another one and what is gone", async () => {
       const { at } = await asked(`${choosing}/check`, {});
       assert.match(await (await app.get(at!)).text(), /are in this document as they are now/);
