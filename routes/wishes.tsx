@@ -84,7 +84,7 @@ export function wishRoutes(deps: Deps) {
     const all = await listWishes(db, user, workspaceId, { isOpen: true, limit: 1000 });
     const open = await wishesNow(db, user, all.slice(0, SHOWN));
     return {
-      open: open.map((wish) => ({ wish, isOneClick: isOneClick(wish) })),
+      open: open.map((wish) => ({ wish, first: beforeApproving(wish) })),
       total: all.length,
       hasMore: all.length > SHOWN,
       ended: await listWishes(db, user, workspaceId, { isOpen: false }),
@@ -122,9 +122,15 @@ export function wishRoutes(deps: Deps) {
   }
 }
 
-/** Nothing is to be given, agreed to or read first. */
-function isOneClick({ asked, row, server, isChanged }: WishNow): boolean {
-  if (asked.operation === "connect_server") return server !== null;
-  return row !== null && row.obstacle === null && !isChanged && buildCodeOf(row.entry) === null &&
-    secretsOf(row.entry).every(({ input }) => !input.isRequired);
+/** What a person has to see, give or agree to before they approve it, as sentences. */
+function beforeApproving({ asked, row, server, isChanged }: WishNow): string[] {
+  if (asked.operation === "connect_server") return server ? [] : ["The server is gone."];
+  if (!row) return ["The marketplace does not have the entry any more."];
+  const { entry, obstacle } = row;
+  return [
+    obstacle !== null && "It cannot be deployed here.",
+    isChanged && "Its entry was changed since.",
+    secretsOf(entry).some(({ input }) => input.isRequired) && "It needs secrets, which you give.",
+    buildCodeOf(entry) !== null && "Code runs while its image is built, to which you agree.",
+  ].filter((sentence) => sentence !== false);
 }

@@ -1,4 +1,4 @@
-import type { AskedInput, BuildCode } from "../models/catalog_entries.ts";
+import type { AskedInput, BuildCode, ListedEntry } from "../models/catalog_entries.ts";
 import type { Placement } from "../models/placement.ts";
 import type { Toolbox } from "../models/toolboxes.ts";
 import type { Wish, WishNow, WishState } from "../models/wishes.ts";
@@ -12,10 +12,11 @@ import { count, Empty, Field, Mistake, Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
-/** A wish in the list, and whether it can be approved there: with nothing to add, to read or to agree to. */
+/** A wish in the list. */
 export interface ListedWish {
   wish: WishNow;
-  isOneClick: boolean;
+  /** What a person has to see, give or agree to first, as sentences; with none they approve it in the list. */
+  first: string[];
 }
 
 export interface WishListProps {
@@ -55,17 +56,17 @@ export function OpenWishes({ open, hasMore }: WishListProps) {
             </p>
           </Empty>
         )
-        : open.map(({ wish, isOneClick }) => (
+        : open.map(({ wish, first }) => (
           <section class="card wish" aria-labelledby={`wish-${wish.id}`}>
             <h2 id={`wish-${wish.id}`}>
               <a href={url(`/requests/${wish.id}`)}>{titleOf(wish)}</a>
             </h2>
             <Reason of={wish} />
             <p class="help">
-              Asked <Time at={wish.createdAt} relative />. <Brief wish={wish} />
+              Asked <Time at={wish.createdAt} relative />. <Brief wish={wish} /> {first.join(" ")}
             </p>
             <div class="acts">
-              {isOneClick && (
+              {first.length === 0 && (
                 <Form action={url(`/requests/${wish.id}/approve`)}>
                   <input type="hidden" name="version" value={wish.version} />
                   <button aria-label={`Approve: ${titleOf(wish)}`}>Approve</button>
@@ -89,11 +90,9 @@ export function OpenWishes({ open, hasMore }: WishListProps) {
 /** What it would be allowed, in a line. */
 function Brief({ wish: { asked, row, server } }: { wish: WishNow }) {
   if (asked.operation === "connect_server") {
-    return server
-      ? <>It would get {count(server.approvedTools.length, "approved tool")} of it.</>
-      : <>The server is gone.</>;
+    return server && <>It would get {count(server.approvedTools.length, "approved tool")} of it.</>;
   }
-  if (!row) return <>The marketplace does not have the entry any more.</>;
+  if (!row) return null;
   const { hosts } = row.entry.network;
   return (
     <>
@@ -271,15 +270,6 @@ function Deploys({ wish, asked, buildCode }: WishProps) {
   const given = Object.entries(wish.asked.values);
   return (
     <>
-      {wish.isChanged && "entry" in basis && (
-        <div class="notice">
-          <p>
-            <strong>The entry was changed since the agent asked.</strong>{" "}
-            What you approve is what it is now.
-          </p>
-          <Difference title="When it asked" approved={basis.entry} now={entry} />
-        </div>
-      )}
       {row.obstacle !== null && (
         <p class="notice bad">It cannot be deployed here: {visibleText(row.obstacle)}.</p>
       )}
@@ -289,6 +279,7 @@ function Deploys({ wish, asked, buildCode }: WishProps) {
         in the marketplace ({visibleText(row.sourceName)}), as you. Its tools wait for approval as
         any server's.
       </p>
+      {wish.isChanged && "entry" in basis && <Changed before={basis.entry} now={entry} />}
       <p class="prose">{visibleText(entry.summary)}</p>
       <dl class="facts">
         <PackageFacts of={entry.package} />
@@ -309,6 +300,26 @@ function Deploys({ wish, asked, buildCode }: WishProps) {
       <h3>What it will be allowed</h3>
       <Allowances entry={entry} buildCode={buildCode} />
     </>
+  );
+}
+
+/** What of an entry is other than when the agent asked. */
+function Changed({ before, now }: { before: ListedEntry; now: ListedEntry }) {
+  const differing = (Object.keys({ ...before, ...now }) as (keyof ListedEntry)[])
+    .filter((member) => JSON.stringify(before[member]) !== JSON.stringify(now[member]));
+  const membersOf = (entry: ListedEntry) =>
+    Object.fromEntries(
+      differing.filter((member) => entry[member] !== undefined)
+        .map((member) => [member, entry[member]]),
+    );
+  return (
+    <div class="notice">
+      <p>
+        <strong>The entry was changed since the agent asked.</strong>{" "}
+        What you approve is what it is now.
+      </p>
+      <Difference title="When it asked" approved={membersOf(before)} now={membersOf(now)} />
+    </div>
   );
 }
 

@@ -124,6 +124,9 @@ const readingTools = Object.entries(READING).map(([name, output]): OwnTool => {
 
 const deployServer: OwnTool = {
   ...toolOf(BY_NAME.get("deploy_server")!),
+  description:
+    "Deploy a catalog entry. Where a person has to approve it, the answer is the request " +
+    "that waits for them; what is there already is answered as it is",
   // No options and no consent: what loosens a sandbox or runs code at a build is a person's to say.
   input: z.strictObject({
     entry: z.string().min(1).max(63).describe("The catalog entry's slug"),
@@ -187,7 +190,9 @@ const Connected = z.object({
 const connectServer: OwnTool = {
   ...toolOf(BY_NAME.get("connect_server")!),
   title: "Connect yourself to a server",
-  description: "Connect yourself to a server of this workspace: you get its approved tools",
+  description:
+    "Connect yourself to a server of this workspace: you get its approved tools. Where a " +
+    "person has to approve it, the answer is the request that waits for them",
   input: z.strictObject({ ...server, ...reason }),
   output: orAsked(Connected),
   async run(deps, caller, input) {

@@ -170,17 +170,24 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     scopes: ["read", "servers:write", "agents:write"],
     asks: ["servers:write", "agents:write"],
   });
-  const wish = async (slug: string, values: Record<string, string>, reason: string) => {
+  const wish = async (
+    slug: string,
+    values: Record<string, string>,
+    reason: string,
+    before: { summary?: string } = {},
+  ) => {
     const { entry } = await findCatalogEntry(db, bea, slug);
     return await makeWish(db, { agentId, workspaceId }, {
       asked: { operation: "deploy_server", entry: slug, name: entry.title, values },
-      basis: { entry: { ...entry, summary: "What it said before" } },
+      basis: { entry: { ...entry, ...before } },
       wants: `deploy ${entry.title}`,
       reason,
     });
   };
   const simple = await wish("filesystem", { "arg.0": "/work/notes" }, "I keep notes there.");
-  const secret = await wish("github", {}, "To read the issue that you\u202e asked about.");
+  const secret = await wish("github", {}, "To read the issue that you\u202e asked about.", {
+    summary: "What its catalog said before",
+  });
   const rejected = await wish("time", {}, "To know what time it is where you are.");
   await rejectWish(db, bea, rejected.id, "Your client tells you that already.");
   await makeWish(db, { agentId, workspaceId }, {

@@ -114,7 +114,10 @@ Deno.test({
         where slug = 'everything'`;
       const late = await post(`/requests/${id}/approve`, { version });
       assert.equal(late.status, 409);
-      assert.match(await late.text(), /<mark>[^<]*evil\.example/);
+      const html = await late.text();
+      assert.match(html, /<mark>[^<]*evil\.example/);
+      assert.doesNotMatch(html, /&quot;summary&quot;/, "what is the same is left out");
+      assert.match(await get("/requests"), /Its entry was changed since/);
       assert.doesNotMatch(await get("/requests"), new RegExp(`action="/requests/${id}/approve"`));
       const now = versionIn(await get(`/requests/${id}`));
       assert.equal((await post(`/requests/${id}/approve`, { version: now })).status, 303);
