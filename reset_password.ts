@@ -29,7 +29,9 @@ export async function resetPassword(words: string[]): Promise<void> {
   unlock();
   if (mails.length === 0) throw new StartError(`There is no account with the address ${email}`);
   const link = mails[0].text.split("\n").find((line) => line.startsWith("http"));
-  console.log(`Open this within an hour to choose a new password for ${email}. It works once:\n${link}`);
+  console.log(
+    `Open this within an hour to choose a new password for ${email}. It works once:\n${link}`,
+  );
   if (!config.databaseUrl) console.log("Start Mooring again first: deno task start");
 }
 

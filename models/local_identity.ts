@@ -1,4 +1,4 @@
-import { type BetterAuthPlugin, betterAuth } from "better-auth";
+import { betterAuth, type BetterAuthPlugin } from "better-auth";
 import { createAuthEndpoint, sensitiveSessionMiddleware } from "better-auth/api";
 import { twoFactor } from "better-auth/plugins/two-factor";
 import { Kysely } from "kysely";
@@ -284,7 +284,10 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
   /** Sends in the background: how long it takes would tell whether an address has an account. */
   function post(mail: Mail): void {
     sendMail?.(mail).catch((error) =>
-      options.log?.error("A mail could not be sent", { subject: mail.subject, ...errorFields(error) })
+      options.log?.error("A mail could not be sent", {
+        subject: mail.subject,
+        ...errorFields(error),
+      })
     );
   }
 
