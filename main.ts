@@ -11,7 +11,6 @@ import { dial } from "./dtma/dial.ts";
 import { ensureEngine } from "./engine.ts";
 import { offerEnrolment } from "./local_enrolment.ts";
 import { startLocalToolbox } from "./local_toolbox.ts";
-import { openMailer } from "./mailer.ts";
 import { links as openLinks } from "./mcp/links.ts";
 import { BodyKeeper } from "./models/call_bodies.ts";
 import { CallRecorder } from "./models/calls.ts";
@@ -53,7 +52,8 @@ async function start() {
   const { db } = database;
   await putBuiltinCatalog(db, builtinCatalog);
 
-  const sendMail = config.mail && openMailer(config.mail);
+  // Not before it is needed: it takes a tenth of a second of each start.
+  const sendMail = config.mail && (await import("./mailer.ts")).openMailer(config.mail);
   const { baseUrl } = config;
   const identity = localIdentity(db, { secret: authSecret, baseUrl, sendMail, log });
   // The first account becomes the owner of the workspace that is there.

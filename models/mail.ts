@@ -30,9 +30,8 @@ export function passwordChangedMail(to: string): Mail {
   return {
     to,
     subject: "Your password for Mooring was changed",
-    text:
-      `The password of your account at Mooring was changed by a link that was sent to this address,
-and you were signed out everywhere.
+    text: `The password of your account at Mooring was changed by a link to a new one, and you were
+signed out everywhere.
 
 If it was not you, ask for a new password now, and look who else reads your mail.
 `,
@@ -44,8 +43,7 @@ export function addressChangedMail(to: string, now: string): Mail {
   return {
     to,
     subject: "Your address at Mooring was changed",
-    text:
-      `Your account at Mooring is signed in to with ${now} from now on, and no more with this address.
+    text: `You sign in to Mooring with ${now} from now on, and no more with this address.
 
 If it was not you, tell whoever runs your Mooring.
 `,
@@ -58,6 +56,7 @@ export function invitationMail(
   invitation: { invitedBy: string; workspace: string; role: string; days: number; link: string },
 ): Mail {
   const { role, days, link } = invitation;
+  const waits = days === 1 ? "a day" : `${days} days`;
   const invitedBy = oneLine(invitation.invitedBy), workspace = oneLine(invitation.workspace);
   return {
     to,
@@ -66,10 +65,8 @@ export function invitationMail(
 
 ${link}
 
-The link lets one person in, once, within ${
-      days === 1 ? "a day" : `${days} days`
-    }. If you do not know
-what this is about, leave this mail alone.
+The link lets one person in, once, within ${waits}.
+If you do not know what this is about, leave this mail alone.
 `,
   };
 }

@@ -2,7 +2,7 @@ import type { Context } from "hono";
 import { raw } from "hono/html";
 import type { Child } from "hono/jsx";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
-import { Eyes } from "../views/form.tsx";
+import { Eyes, WORKSPACE_FIELD } from "../views/form.tsx";
 import { Layout } from "../views/layout.tsx";
 import { BasePath } from "../views/url.ts";
 import type { Env } from "./deps.ts";
@@ -145,6 +145,8 @@ export async function formOf(c: Context<Env>): Promise<Record<string, string>> {
   const body = await c.req.parseBody({ all: true });
   const form: Record<string, string> = Object.create(null);
   for (const [name, value] of Object.entries(body)) {
+    // Looked at where the workspace is found (workspace_of_request.tsx).
+    if (name === WORKSPACE_FIELD) continue;
     const last = Array.isArray(value) ? value.at(-1) : value;
     if (typeof last === "string") form[name] = last.replaceAll("\r\n", "\n");
   }

@@ -80,7 +80,7 @@ export function Account({ person, sendsMail, values = {}, mistakes = {} }: Accou
               required
               autocomplete="current-password"
               mistake={mistakes.password}
-              help="A session that was left open shall not be enough."
+              help="So that an open session alone does not change it."
             />
             <button>Change the address</button>
           </Form>

@@ -113,9 +113,9 @@ function Row(
         <a
           class="button quiet"
           href={url(`${path}/tools/${encodeURIComponent(name)}`)}
-          aria-label={`Change ${visibleText(name)}`}
+          aria-label={`${mayPick ? "Change" : "Look at"} ${visibleText(name)}`}
         >
-          {Object.keys(change).length > 0 ? "Changed" : "Change"}
+          {Object.keys(change).length > 0 ? "Changed" : mayPick ? "Change" : "Look"}
         </a>
       </div>
     </li>

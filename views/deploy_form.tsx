@@ -21,7 +21,10 @@ export function DeployForm(props: EntryProps) {
     );
   }
   return (
-    <Form action={url("/servers")}>
+    <Form
+      action={url("/servers")}
+      instead="Members of the workspace deploy servers: ask one of them."
+    >
       <Mistake>{props.mistake}</Mistake>
       {props.nothingFits && !(props.mistake && props.nothingFits.includes(props.mistake)) && (
         <p class="notice">

@@ -33,6 +33,8 @@ type FormProps = Omit<JSX.IntrinsicElements["form"], "method" | "action"> & {
   action: string;
   /** It is a list as well: whoever may not send it sees that, without {@link Sending}'s buttons and boxes. */
   isList?: boolean;
+  /** Said to whoever may not send it, where its place would be empty without. */
+  instead?: string;
 };
 
 const IsSent = createContext(true);
@@ -57,9 +59,10 @@ export function Picked({ id, label, children }: { id: string; label: Child; chil
  * A form that changes something. Whose role does not reach is given no form at all, whatever page it is
  * on. A view writes no `<form method="post">` of its own.
  */
-export function Form({ action, isList, children, ...rest }: FormProps) {
+export function Form({ action, isList, instead, children, ...rest }: FormProps) {
   const eyes = useContext(Eyes);
   if (!useMay()(action)) {
+    if (instead) return <p class="help">{instead}</p>;
     return isList
       ? (
         <div class={rest.class}>

@@ -35,7 +35,11 @@ export function RemoteServer(props: RemoteServerProps) {
           </p>
         )
         : (
-          <Form action={url("/servers/remote")} class="card">
+          <Form
+            action={url("/servers/remote")}
+            class="card"
+            instead="Members of the workspace add servers: ask one of them."
+          >
             <Mistake>{message}</Mistake>
             {props.nothingFits && props.nothingFits !== message && (
               <p class="notice">{props.nothingFits}. The server starts once one answers.</p>

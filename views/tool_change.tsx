@@ -64,6 +64,7 @@ export function ToolChangeForm(props: ToolChangeProps) {
   return (
     <div class="columns" id="tool-change">
       <Form
+        instead="Members of the workspace change how an agent sees a tool."
         class="card"
         action={action}
         hx-post={action}

@@ -1,6 +1,6 @@
 import type { Server } from "../models/servers.ts";
 import type { Tool } from "../models/tools.ts";
-import { Form } from "./form.tsx";
+import { Form, useMay } from "./form.tsx";
 import { count, Empty, tokens } from "./parts.tsx";
 import { Approvals, Described, Pinned, PinRow } from "./pins.tsx";
 import { tokensOf } from "./token_cost.ts";
@@ -60,6 +60,8 @@ function pickOf({ hash, name }: Tool): string {
 function ToolRow({ tool, serverId, canTry }: { tool: Tool; serverId: string; canTry: boolean }) {
   const url = useUrl();
   const { title } = tool.definition;
+  const trial = url(`/servers/${serverId}/tools/${encodeURIComponent(tool.name)}`);
+  const mayTry = useMay()(trial);
   return (
     <PinRow
       pin={tool}
@@ -74,10 +76,10 @@ function ToolRow({ tool, serverId, canTry }: { tool: Tool; serverId: string; can
       aside={
         <>
           {tool.state !== "gone" && <small>{tokens(tokensOf(tool.definition))}</small>}
-          {tool.state === "approved" && canTry && (
+          {tool.state === "approved" && canTry && mayTry && (
             <a
               class="button quiet"
-              href={url(`/servers/${serverId}/tools/${encodeURIComponent(tool.name)}`)}
+              href={trial}
             >
               Try it
             </a>

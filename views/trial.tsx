@@ -76,6 +76,7 @@ export function Trial(props: TrialProps) {
       <section class="card" aria-labelledby="trial-title">
         <h2 id="trial-title">Arguments</h2>
         <Form
+          instead="Members of the workspace try tools."
           enctype="multipart/form-data"
           action={url(action)}
           hx-post={url(action)}

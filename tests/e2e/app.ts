@@ -15,9 +15,11 @@ const UNSET = [
   "DATABASE_URL",
   "HOST",
   "LOG_FORMAT",
+  "MAIL_FROM",
   "OWNER_EMAIL",
   "OWNER_PASSWORD",
   "SECRETS_KEY",
+  "SMTP_URL",
 ];
 
 export interface StartOptions {

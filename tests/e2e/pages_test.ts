@@ -43,6 +43,8 @@ const NOT_PAGES = [
   /^\/marketplace\/:slug\/raw$/,
   /^\/servers\/:id\/bom$/,
   /^\/chat\/:id\/calls\/:call\/result$/,
+  // Where /account/tokens once was.
+  /^\/profile$/,
 ];
 
 interface Visit {
@@ -218,6 +220,8 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
   const outside = [
     visit("sign-in", "/sign-in"),
     visit("sign-in-code", "/sign-in/code"),
+    visit("forgotten-password", "/new-password"),
+    visit("new-password", "/new-password", "/new-password?token=made-up"),
     visit("invitation-sign-up", "/join", `/join?token=${invitation}`),
   ];
   const inside = [
@@ -278,12 +282,22 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     visit("workspace", "/workspace"),
     visit("workspaces", "/workspaces"),
     visit("account", "/account"),
-    visit("profile", "/profile"),
+    visit("account-security", "/account/security"),
+    visit("account-tokens", "/account/tokens"),
     visit("api", "/api"),
     visit("invitation", "/join", `/join?token=${invitation}`),
     visit("invitation-ended", "/join", "/join?token=mwi_unknown", 410),
     visit("not-found", "404", "/nowhere", 404),
     visit("refused", "422", "/calls?before=x", 422),
+  ];
+  const viewer = await trials.person("vi@example.com");
+  await owner`update public.members set role = 'viewer' where user_id = ${viewer.userId}`;
+  const looking = [
+    visit("viewer-server", "/servers/:id", server),
+    visit("viewer-agent", "/agents/:id", agent),
+    visit("viewer-connection", "/agents/:id/connections/:server", connection),
+    visit("viewer-toolbox", "/toolboxes/:id", `/toolboxes/${toolboxId}`),
+    visit("viewer-workspace", "/workspace"),
   ];
   const stranger = await trials.identity.createAccount("eve@example.com", "Eve", trials.PASSWORD);
   const nowhere = [visit("not-allowed", "403", "/servers", 403)];
@@ -293,6 +307,7 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     groups: [
       { cookie: null, visits: outside },
       { cookie, visits: inside },
+      { cookie: viewer.cookie, visits: looking },
       { cookie: stranger.getSetCookie()[0].split(";")[0], visits: nowhere },
     ],
   };

@@ -3,6 +3,7 @@
  * authenticator is Chromium's own virtual one (WebDriver's extension of WebAuthn): nobody has a finger here.
  */
 import assert from "node:assert/strict";
+import axe from "npm:axe-core@4.10.3";
 import type { CDPSession, Page } from "npm:playwright-core@1.65.1";
 import { localIdentity } from "../../models/local_identity.ts";
 import { freePort } from "../free_port.ts";
@@ -44,6 +45,7 @@ Deno.test({
       await t.step("signs in by password without a passkey, as ever", async () => {
         await page.goto(`${baseUrl}/sign-in`);
         await photograph(page, "sign-in-passkey");
+        assert.deepEqual(await violations(page), []);
         await signInByPassword(page);
         await page.waitForURL(`${baseUrl}/**`);
       });
@@ -64,7 +66,24 @@ Deno.test({
         assert.equal(made.rpId, "localhost");
         assert.equal(made.isResidentCredential, true);
         await photograph(page, "account-passkeys");
+        assert.deepEqual(await violations(page), []);
       });
+
+      await t.step(
+        "a second factor's key is shown as a picture, as text and as codes",
+        async () => {
+          const form = page.locator("form[action$='/second-factor']");
+          await form.getByLabel("Your password").fill(PASSWORD);
+          await form.getByRole("button", { name: "Set it up" }).click();
+          await page.getByRole("img", { name: /QR code/ }).waitFor();
+          await photograph(page, "account-second-factor");
+          assert.deepEqual(await violations(page), []);
+          const download = page.waitForEvent("download");
+          await page.getByRole("link", { name: "Download them" }).click();
+          assert.equal((await download).suggestedFilename(), "mooring-backup-codes.txt");
+          await page.goto(`${baseUrl}/account/security`);
+        },
+      );
 
       await t.step("the same authenticator is told that it has one", async () => {
         await addPasskey(page, "Again", PASSWORD);
@@ -160,6 +179,15 @@ Deno.test({
     }
   },
 });
+
+async function violations(page: Page): Promise<string[]> {
+  await page.evaluate(axe.source);
+  // deno-lint-ignore no-explicit-any
+  const found = await page.evaluate(() => (globalThis as any).axe.run());
+  return found.violations.map(({ id, nodes }: { id: string; nodes: { html: string }[] }) =>
+    `${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(" | ")}`
+  );
+}
 
 /** @param unlocks whether it asks who holds it for a PIN or the like, and is told */
 async function addAuthenticator(cdp: CDPSession, unlocks: boolean): Promise<string> {

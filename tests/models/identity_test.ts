@@ -101,6 +101,64 @@ for (const kind of KINDS) {
         assert.doesNotMatch(cookie, /Domain=/i);
       });
 
+      await t.step("a passkey is its person's own, and the last way in stays", async () => {
+        const at = new URL("https://mooring.example");
+        const { createAccount, passkeys, userOf } = localIdentity(db, {
+          secret: "s".repeat(40),
+          baseUrl: at,
+        });
+        const person = async (email: string) => {
+          const cookies = cookieOf(await createAccount(email, "Eve", PASSWORD));
+          return { cookies, userId: (await userOf(cookies))!.userId };
+        };
+        const eve = await person("eve@example.com"), fay = await person("fay@example.com");
+        const keep = async (userId: string) => {
+          const id = crypto.randomUUID();
+          await owner`
+            insert into auth.passkeys (id, "userId", name, "publicKey", "credentialID", counter,
+              "deviceType", "backedUp", "createdAt")
+            values (${id}, ${userId}, 'A key', 'x', ${id}, 0, 'singleDevice', false, now())`;
+          return id;
+        };
+        const first = await keep(eve.userId), second = await keep(eve.userId);
+        await passkeys!.remove(fay.cookies, first);
+        await passkeys!.rename(fay.cookies, first, "Mine now");
+        assert.deepEqual((await passkeys!.list(fay.cookies)).length, 0);
+        assert.deepEqual((await passkeys!.list(eve.cookies)).map(({ name }) => name), [
+          "A key",
+          "A key",
+        ]);
+        await owner`update auth.accounts set password = null where "userId" = ${eve.userId}`;
+        await passkeys!.remove(eve.cookies, first);
+        await assert.rejects(passkeys!.remove(eve.cookies, second), /last way into your account/);
+        assert.equal((await passkeys!.list(eve.cookies)).length, 1);
+        await assert.rejects(passkeys!.add(eve.cookies, "x", {}, FROM), SignInRefused);
+        await assert.rejects(
+          passkeys!.beginAdding(fay.cookies, "wrong wrong wrong", FROM),
+          SignInRefused,
+        );
+        const { options, cookies } = await passkeys!.beginAdding(fay.cookies, PASSWORD, FROM);
+        assert.equal((options as { rp: { id: string } }).rp.id, "mooring.example");
+        assert.match(cookies.getSetCookie()[0], /^__Host-mooring_passkey=.*HttpOnly/i);
+        await assert.rejects(passkeys!.signIn(new Headers(), { id: first }, FROM), SignInRefused);
+      });
+
+      await t.step("passkeys need a name and, but for localhost, TLS", () => {
+        const has = (url: string) =>
+          localIdentity(db, { secret: "s".repeat(40), baseUrl: new URL(url) }).passkeys !== null;
+        for (const url of ["https://mooring.example", "http://localhost:4680"]) {
+          assert.ok(has(url), url);
+        }
+        for (
+          const url of [
+            "http://127.0.0.1:4680",
+            "https://127.0.0.1",
+            "https://[::1]",
+            "http://mooring.example",
+          ]
+        ) assert.ok(!has(url), url);
+      });
+
       await t.step("migrate is recorded where the Supabase CLI looks, and done once", async () => {
         const migrations = await readMigrations();
         if (kind.name === "server") {
