@@ -103,7 +103,12 @@ async function answer(deps: ChatDeps, user: User, work: Work, signal: AbortSigna
   const { db, secretsKey } = deps;
   const settings = await modelOfTurn(db, secretsKey, work.turnId, work.worker);
   if (!settings) throw new Trouble("The workspace has no model. Name one on the workspace's page");
-  let told = await readWork(db, user, work);
+  const read = async () => {
+    const told = await readWork(db, user, work);
+    if (!told) throw new Trouble("The agent of this conversation is removed");
+    return told;
+  };
+  let told = await read();
   const { workspaceId, agent } = told;
   const { id: tokenId, token } = await takeToken(db, user, { workspaceId, agentId: agent.id });
   const { bridge, version } = deps;
@@ -115,7 +120,7 @@ async function answer(deps: ChatDeps, user: User, work: Work, signal: AbortSigna
         deps.log.error("The bridge could not be reached from the chat", errorFields(error));
         throw new Trouble("The agent's tools could not be reached. Try again");
       });
-    for (let taken = 0, isCutShort = false;; told = await readWork(db, user, work)) {
+    for (let taken = 0, isCutShort = false;; told = await read()) {
       const last = told.turns.at(-1)!.steps.at(-1);
       const isWhole = last !== undefined && last.message !== null;
       if (isWhole && last.calls.length === 0) {
