@@ -6,6 +6,7 @@ import { generateSigningKey, type Observation } from "../../../dtma/protocol.ts"
 import { CallRecorder } from "../../../models/calls.ts";
 import { Changes } from "../../../models/changes.ts";
 import { createLog } from "../../../models/log.ts";
+import type { ModelReach } from "../../../models/model_reach.ts";
 import { openOutside } from "../../../models/outside.ts";
 import { createPersonalToken, Scope } from "../../../models/personal_tokens.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../../models/secrets.ts";
@@ -43,7 +44,7 @@ export interface Reply {
   body: any;
 }
 
-export async function openApi() {
+export async function openApi(models?: ModelReach) {
   const world = await openWorld(KINDS[0]);
   const { db, owner, user, workspaceId, toolboxId, enrolmentToken, identity } = world;
   const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
@@ -104,6 +105,7 @@ export async function openApi() {
     secretsKey: testKey,
     appSigningKey,
     outside: openOutside(),
+    models,
     changes,
     links: null,
     calls,
