@@ -5,8 +5,8 @@ import type { User } from "../models/db.ts";
 import { Invalid } from "../models/errors.ts";
 import { errorFields } from "../models/log.ts";
 import { cut } from "./result_text.ts";
-import { Toolbelt } from "./toolbelt.ts";
-import type { ChatDeps } from "./turn.ts";
+import type { Toolbelt } from "./toolbelt.ts";
+import { type ChatDeps, loadToolbelt } from "./turn.ts";
 
 type Of = Pick<Conversation, "workspaceId" | "agentId">;
 
@@ -92,6 +92,7 @@ async function withToolbelt<T>(
   work: (belt: Toolbelt) => Promise<T>,
 ): Promise<T> {
   const { db, bridge, version } = deps;
+  const { Toolbelt } = await loadToolbelt();
   const { id, token } = await takeToken(db, user, { workspaceId, agentId: agentId! });
   try {
     const belt = await Toolbelt.open({ ...bridge, version, token, transport: "streamable_http" });

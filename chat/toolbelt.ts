@@ -74,9 +74,13 @@ const CALL_TIMEOUT_MS = 5 * 60_000;
 const CALL_LIMIT_MS = 30 * 60_000;
 
 export class Toolbelt {
-  private constructor(readonly client: Client) {}
+  private constructor(private client: Client, private readonly address: BridgeAddress) {}
 
   static async open(address: BridgeAddress, signal?: AbortSignal): Promise<Toolbelt> {
+    return new Toolbelt(await Toolbelt.#connect(address, signal), address);
+  }
+
+  static async #connect(address: BridgeAddress, signal?: AbortSignal): Promise<Client> {
     const { url, token, transport: kind, version } = address;
     const base = url.href.replace(/\/+$/, "");
     const requestInit = { headers: { authorization: `Bearer ${token}` } };
@@ -90,12 +94,20 @@ export class Toolbelt {
       ? new SSEClientTransport(new URL(`${base}/sse`), options)
       : new StreamableHTTPClientTransport(new URL(`${base}/mcp`), options);
     await client.connect(transport, { signal, timeout: LIST_TIMEOUT_MS });
-    return new Toolbelt(client);
+    return client;
   }
 
   /** All tools as they are now: asked anew each time, since one may have been approved just before. */
   async tools(signal?: AbortSignal): Promise<Definition[]> {
-    return await this.#all("tools/list", "tools", Definition, signal);
+    try {
+      return await this.#all("tools/list", "tools", Definition, signal);
+    } catch {
+      signal?.throwIfAborted();
+      // A session ends with its replica or its stream; with another one it goes on.
+      await this.close();
+      this.client = await Toolbelt.#connect(this.address, signal);
+      return await this.#all("tools/list", "tools", Definition, signal);
+    }
   }
 
   async resources(signal?: AbortSignal): Promise<Resource[]> {

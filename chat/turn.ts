@@ -29,9 +29,8 @@ import { errorFields, type Log } from "../models/log.ts";
 import type { ModelReach } from "../models/model_reach.ts";
 import type { SecretsKey } from "../models/secrets.ts";
 import { messagesOf } from "./messages.ts";
-import { isPassing, modelStep, openModel, troubleOf } from "./model.ts";
 import { cut, resultText } from "./result_text.ts";
-import { type BridgeAddress, type Definition, Toolbelt } from "./toolbelt.ts";
+import type { BridgeAddress, Definition, Toolbelt } from "./toolbelt.ts";
 
 export interface ChatDeps {
   db: Database;
@@ -43,6 +42,11 @@ export interface ChatDeps {
   bridge: Pick<BridgeAddress, "url" | "fetch">;
   version: string;
 }
+
+// When they are first needed: the AI SDK and MCP's client take a quarter of a second to load, which who shows
+// pages alone is spared.
+const loadModel = () => import("./model.ts");
+export const loadToolbelt = () => import("./toolbelt.ts");
 
 /** So many steps a turn may have; a person can have it go on. */
 export const STEPS_LIMIT = 40;
@@ -103,19 +107,26 @@ async function answer(deps: ChatDeps, user: User, work: Work, signal: AbortSigna
   const { db, secretsKey } = deps;
   const settings = await modelOfTurn(db, secretsKey, work.turnId, work.worker);
   if (!settings) throw new Trouble("The workspace has no model. Name one on the workspace's page");
-  let told = await readWork(db, user, work);
+  const read = async () => {
+    const told = await readWork(db, user, work);
+    if (!told) throw new Trouble("The agent of this conversation is removed");
+    return told;
+  };
+  let told = await read();
   const { workspaceId, agent } = told;
   const { id: tokenId, token } = await takeToken(db, user, { workspaceId, agentId: agent.id });
   const { bridge, version } = deps;
   let belt: Toolbelt | null = null;
   try {
-    belt = await Toolbelt.open({ ...bridge, version, token, transport: settings.transport }, signal)
+    const { Toolbelt } = await loadToolbelt();
+    const { transport } = settings;
+    belt = await Toolbelt.open({ ...bridge, version, token, transport }, signal)
       .catch((error) => {
         signal.throwIfAborted();
         deps.log.error("The bridge could not be reached from the chat", errorFields(error));
         throw new Trouble("The agent's tools could not be reached. Try again");
       });
-    for (let taken = 0, isCutShort = false;; told = await readWork(db, user, work)) {
+    for (let taken = 0, isCutShort = false;; told = await read()) {
       const last = told.turns.at(-1)!.steps.at(-1);
       const isWhole = last !== undefined && last.message !== null;
       if (isWhole && last.calls.length === 0) {
@@ -157,6 +168,7 @@ async function takeStep(
   },
 ): Promise<boolean> {
   const { db, models } = deps;
+  const { isPassing, modelStep, openModel, troubleOf } = await loadModel();
   for (let attempt = 1;; attempt++) {
     // Anew for each step: a server that was deployed since, or a tool that was approved, is there.
     const tools = await belt.tools(signal).catch((error) => {
@@ -166,34 +178,35 @@ async function takeStep(
     });
     await beginStep(db, user, work, n);
     const written = new StepWriter((more) => appendStep(db, user, work, n, more));
+    let outcome;
     try {
-      const outcome = await modelStep(openModel(settings, models.fetch), {
+      outcome = await modelStep(openModel(settings, models.fetch), {
         instructions: told.agent.instructions,
         messages: messagesOf(told.turns),
         tools,
         signal,
         onDelta: (delta) => written.add(delta),
       });
-      await written.finish();
-      const { message, inputTokens, outputTokens } = outcome;
-      const calls = outcome.calls.map((call): AskedCall => ({
-        callId: call.callId,
-        tool: call.tool,
-        arguments: typeof call.input === "string" ? call.input : JSON.stringify(call.input ?? {}),
-        ...call.mistake === null
-          ? { state: asks(told, tools, call) ? "asked" : "allowed", told: null }
-          : { state: "failed", told: call.mistake },
-      }));
-      await endStep(db, user, work, n, { message, calls, inputTokens, outputTokens });
-      return outcome.isCutShort;
     } catch (error) {
-      await written.finish().catch(() => {});
+      await written.finish();
       signal.throwIfAborted();
-      if (error instanceof NotHeld || error instanceof Trouble) throw error;
       if (attempt < STEP_TRIES && isPassing(error)) continue;
-      deps.log.warn("A model gave no answer", { trouble: troubleOf(error, settings) });
-      throw new Trouble(troubleOf(error, settings));
+      const trouble = troubleOf(error, settings);
+      deps.log.warn("A model gave no answer", { trouble });
+      throw new Trouble(trouble);
     }
+    await written.finish();
+    const { message, inputTokens, outputTokens } = outcome;
+    const calls = outcome.calls.map((call): AskedCall => ({
+      callId: call.callId,
+      tool: call.tool,
+      arguments: typeof call.input === "string" ? call.input : JSON.stringify(call.input ?? {}),
+      ...call.mistake === null
+        ? { state: asks(told, tools, call) ? "asked" : "allowed", told: null }
+        : { state: "failed", told: call.mistake },
+    }));
+    await endStep(db, user, work, n, { message, calls, inputTokens, outputTokens });
+    return outcome.isCutShort;
   }
 }
 

@@ -34,14 +34,14 @@ export interface Told {
   turns: Turn[];
 }
 
-/** @throws {NotHeld} */
-export async function readWork(db: Database, user: User, work: Work): Promise<Told> {
+/** Null: the agent is removed. @throws {NotHeld} */
+export async function readWork(db: Database, user: User, work: Work): Promise<Told | null> {
   return await db.asUser(user, async (sql) => {
     await held(sql, work);
     const [row] = await sql`
       select c.workspace_id as "workspaceId", a.id, a.instructions, a.asks
       from conversations c join agents a on a.id = c.agent_id where c.id = ${work.conversationId}`;
-    if (!row) throw new NotHeld("The agent is removed");
+    if (!row) return null;
     const { workspaceId, ...agent } = row;
     return {
       workspaceId,

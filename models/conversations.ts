@@ -29,6 +29,8 @@ export interface Turn {
   state: TurnState;
   trouble: string | null;
   stopAsked: boolean;
+  /** None was begun since: it can be taken up again. */
+  isLast: boolean;
   startedAt: Date;
   endedAt: Date | null;
   steps: Step[];
@@ -235,7 +237,7 @@ export async function stopTurn(db: Database, user: User, conversationId: string,
     if (count === 0) return;
     await sql`
       update conversation_calls set state = 'stopped', told = 'The person stopped it'
-      where turn_id = ${turnId} and state in ('asked', 'allowed')`;
+      where turn_id = ${turnId} and state in ('asked', 'allowed', 'running')`;
   });
 }
 
@@ -361,8 +363,10 @@ export async function readTurns(sql: Sql, which: ReturnType<Sql>): Promise<Turn[
     select id, text, attachments, case when ${
     isLost(sql)
   } then 'lost' else state end as state, trouble,
-      stop_asked as "stopAsked", started_at as "startedAt", ended_at as "endedAt"
-    from conversation_turns where ${which} order by id`;
+      stop_asked as "stopAsked", started_at as "startedAt", ended_at as "endedAt",
+      not exists (select from conversation_turns later
+        where later.conversation_id = t.conversation_id and later.id > t.id) as "isLast"
+    from conversation_turns t where ${which} order by id`;
   const ids = turns.map(({ id }) => id);
   const steps = await sql<(Omit<Step, "calls"> & { turnId: string })[]>`
     select turn_id as "turnId", n, reasoning, text, message, input_tokens as "inputTokens",

@@ -59,6 +59,8 @@ export const AgentInFile = z.strictObject({
   name: z.string().min(1).max(80),
   deniesByDefault: z.boolean(),
   presents: z.enum(["tools", "search"]),
+  instructions: z.string().max(20_000).default(""),
+  asks: z.enum(["never", "writes", "always"]).default("writes"),
   connections: z.array(z.strictObject({
     server: Slug,
     /** ConnectionOptions of connection_options.ts, which reads them. */
@@ -142,10 +144,12 @@ export async function exportWorkspace(
     exportedAt: new Date().toISOString(),
     workspace: workspace.name,
     servers: [],
-    agents: agents.map(({ id, name, deniesByDefault, presents }) => ({
+    agents: agents.map(({ id, name, deniesByDefault, presents, instructions, asks }) => ({
       name,
       deniesByDefault,
       presents,
+      instructions,
+      asks,
       connections: options.filter(({ agentId, serverId }) => agentId === id && slugs.has(serverId))
         .map(({ serverId, options }) => ({ server: slugs.get(serverId)!, options: { ...options } }))
         .toSorted((a, b) => a.server < b.server ? -1 : 1),

@@ -246,7 +246,7 @@ async function agentSteps(
   servers: Server[],
 ): Promise<ImportStep[]> {
   const { deps: { db }, user, request } = importing;
-  const { name, deniesByDefault, presents } = agent;
+  const { name, deniesByDefault, presents, instructions, asks } = agent;
   const step = (action: ImportStep["action"], detail: string): ImportStep => (
     { kind: "agent", name, action, detail }
   );
@@ -263,7 +263,7 @@ async function agentSteps(
   } else {
     own = await attempted(step, async () => {
       const id = await createAgent(db, user, request.workspaceId, name);
-      await setAgentOptions(db, user, id, { deniesByDefault, presents });
+      await setAgentOptions(db, user, id, { deniesByDefault, presents, instructions, asks });
       return "Made, without tokens";
     });
     found = named(await listAgents(db, user, request.workspaceId));

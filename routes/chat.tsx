@@ -46,21 +46,16 @@ export function chatRoutes(deps: AppDeps) {
       return goTo(c, at(id, await say(c, id, text)));
     })
     .get("/chat/:id", (c) => conversationPage(c, c.req.param("id")))
-    .get("/chat/:id/live", (c) => {
-      const id = c.req.param("id"), turnId = c.req.query("turn") ?? "";
+    .get("/chat/:id/live", async (c) => {
+      const id = c.req.param("id"), turnId = c.req.query("turn") ?? "", user = c.get("user");
+      const { agentName } = await getConversation(db, user, id);
       return live(c, deps, ({ conversation }) => conversation === id, async () => {
-        const turn = await getTurn(db, c.get("user"), id, turnId).catch((error) => {
+        const turn = await getTurn(db, user, id, turnId).catch((error) => {
           if (error instanceof NotFound) return null;
           throw error;
         });
         if (!turn) return null;
-        const { agentName, turns } = await getConversation(db, c.get("user"), id);
-        const shown = {
-          conversationId: id,
-          turn,
-          agentName: agentName ?? "Agent",
-          isLast: turns.at(-1)!.id === turn.id,
-        };
+        const shown = { conversationId: id, turn, agentName: agentName ?? "Agent" };
         return [{ target: `#turn-${turn.id}`, content: <ChatTurn {...shown} /> }];
       });
     })

@@ -163,7 +163,6 @@ export function ConversationPage(props: ConversationProps) {
           conversationId={id}
           turn={turn}
           agentName={agentName ?? "Agent"}
-          isLast={turn === last}
         />
       ))}
       {!agentId

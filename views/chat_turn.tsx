@@ -10,8 +10,6 @@ export interface ChatTurnProps {
   conversationId: string;
   turn: Turn;
   agentName: string;
-  /** Only the last one can be taken up again. */
-  isLast: boolean;
 }
 
 /** What a person said, and the answer as far as it is. */
@@ -166,7 +164,7 @@ function pretty(value: unknown): string {
   return typeof value === "string" ? value : JSON.stringify(value, null, 2);
 }
 
-function TurnState({ conversationId, turn, isLast }: ChatTurnProps) {
+function TurnState({ conversationId, turn }: ChatTurnProps) {
   const url = useUrl();
   const path = url(`/chat/${conversationId}/turns/${turn.id}`);
   const waiting = turn.steps.flatMap(({ calls }) => calls).filter(({ state }) => state === "asked");
@@ -175,7 +173,7 @@ function TurnState({ conversationId, turn, isLast }: ChatTurnProps) {
     0,
   );
   const isOpen = turn.state === "running" || turn.state === "waiting";
-  const canRetry = isLast && ["failed", "lost", "stopped"].includes(turn.state);
+  const canRetry = turn.isLast && ["failed", "lost", "stopped"].includes(turn.state);
   return (
     <div class="turn-state">
       <p role="status">

@@ -321,7 +321,8 @@ function Deletion({ workspace, holdings, values, mistakes }: WorkspaceProps) {
     >
       <p>
         With it go {count(agents, "agent")}{" "}
-        with their tokens, all calls and events, invitations and access tokens, and{" "}
+        with their tokens, all conversations, calls and events, invitations and access tokens, and
+        {" "}
         {count(members, "member")} lose it. Their accounts stay. This cannot be undone.
       </p>
       <Field

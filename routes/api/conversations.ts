@@ -20,7 +20,6 @@ import {
   sendMessage,
   stopTurn,
 } from "../../models/conversations.ts";
-import { NotFound } from "../../models/errors.ts";
 import { keepAlive } from "../keep_alive.ts";
 import { part } from "./cursor.ts";
 import { type Asked, operation, paging, partOf } from "./operation.ts";
@@ -95,12 +94,10 @@ export const conversationOperations = [
     scopes: ["read"],
     summary: "Read which model the chat talks with",
     input: z.strictObject({}),
-    output: Model,
-    run: async ({ deps: { db }, bearer: { user, workspace } }) => {
-      const model = await getChatModel(db, user, workspace.id);
-      if (!model) throw new NotFound("The workspace has no model");
-      return model;
-    },
+    output: z.object({ model: Model.nullable() }),
+    run: async ({ deps: { db }, bearer: { user, workspace } }) => ({
+      model: await getChatModel(db, user, workspace.id),
+    }),
   }),
   operation({
     name: "set_model",

@@ -181,8 +181,8 @@ begin
   else
     select t.conversation_id into conversation from public.conversation_turns t where t.id = changed.turn_id;
   end if;
-  perform pg_notify('mooring', json_build_object('table', tg_table_name, 'workspace', changed.workspace_id,
-    'server', null, 'toolbox', null, 'agent', null, 'conversation', conversation)::text);
+  perform pg_notify('mooring', json_build_object('table', tg_table_name, 'workspace', null, 'server', null,
+    'toolbox', null, 'agent', null, 'conversation', conversation)::text);
   return null;
 end $$;
 create trigger wake after insert or delete or update of title on public.conversations

@@ -7,6 +7,7 @@ import { BodyKeeper } from "../../../models/call_bodies.ts";
 import { CallRecorder } from "../../../models/calls.ts";
 import { Changes } from "../../../models/changes.ts";
 import { createLog } from "../../../models/log.ts";
+import type { ModelReach } from "../../../models/model_reach.ts";
 import { openOutside } from "../../../models/outside.ts";
 import { createPersonalToken, Scope } from "../../../models/personal_tokens.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../../models/secrets.ts";
@@ -45,7 +46,7 @@ export interface Reply {
   body: any;
 }
 
-export async function openApi() {
+export async function openApi(models?: ModelReach) {
   const world = await openWorld(KINDS[0]);
   const { db, owner, user, workspaceId, toolboxId, enrolmentToken, identity } = world;
   const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
@@ -106,6 +107,7 @@ export async function openApi() {
     secretsKey: testKey,
     appSigningKey,
     outside: openOutside(),
+    models,
     changes,
     links: null,
     calls,

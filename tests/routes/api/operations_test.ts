@@ -5,6 +5,8 @@ import { grantManagement } from "../../../models/management_grants.ts";
 import { makeWish } from "../../../models/wishes.ts";
 import type { OpenApi } from "../../../routes/api/openapi.ts";
 import { OPERATIONS } from "../../../routes/api/operations.ts";
+import { openModelReach } from "../../../models/model_reach.ts";
+import { openModelServer } from "../../chat/model_server.ts";
 import { openApi, type Reply } from "./app.ts";
 import { judge, operationsOf } from "./schema.ts";
 
@@ -15,7 +17,12 @@ Deno.test({
   sanitizeResources: false,
   sanitizeOps: false,
   async fn(t) {
-    await using api = await openApi();
+    await using model = openModelServer(({ results }) =>
+      results.length === 0
+        ? { text: "I look.", calls: [{ name: "no_such_tool", args: {} }] }
+        : { text: "word ".repeat(100), pauseMs: 30 }
+    );
+    await using api = await openApi(openModelReach({ privateHosts: [model.host] }));
     const document = (await api.send(null, "GET", "/openapi.json")).body as OpenApi;
     const described = operationsOf(document);
     const judged = judge(document);
@@ -487,6 +494,60 @@ Deno.test({
         "viewer",
       ]);
       assert.deepEqual((await does("list_invitations")).items, []);
+    });
+
+    await t.step("conversations are held, stopped, taken up and deleted", async () => {
+      const { id: agent } = await does("create_agent", { name: "Talker", asks: "always" });
+      const named = { provider: "openai-compatible", baseUrl: model.base, model: "scripted" };
+      assert.equal((await does("get_model")).model, null);
+      const bad = await ask("set_model", { ...named, baseUrl: "http://10.0.0.1/v1" });
+      assert.equal(bad.status, 422);
+      const made = await does("set_model", { ...named, key: "sk-hidden" });
+      assert.equal(made.hasKey, true);
+      assert.ok(!JSON.stringify(await does("get_model")).includes("sk-hidden"));
+
+      const { id: conversation } = await does("create_conversation", { agent, text: "Look" });
+      assert.equal((await does("list_conversations")).items[0].id, conversation);
+      const until = async (holds: (turn: { state: string; steps: unknown[] }) => boolean) => {
+        for (;;) {
+          const { turns } = await does("get_conversation", { conversation });
+          if (holds(turns.at(-1))) return turns.at(-1);
+          await new Promise((resolve) => setTimeout(resolve, 50));
+        }
+      };
+      const { id: turn } = await until(({ steps }) => steps.length === 2);
+      const said = { conversation, text: "And?" };
+      assert.equal((await ask("send_message", said)).status, 409, "one answer at a time");
+      await does("stop_turn", { conversation, turn });
+      const stopped = await until(({ state }) => state === "stopped");
+      assert.equal(stopped.steps[0].calls[0].state, "failed");
+      await does("retry_turn", { conversation, turn });
+      await until(({ state }) => state === "done");
+      await does("send_message", said);
+      await until(({ state }) => state === "done");
+      await does("rename_conversation", { conversation, title: "Looked" });
+
+      // A tool that there is without a toolbox: one of Mooring's own.
+      await grantManagement(api.db, api.user, agent, {
+        scopes: ["read"],
+        asks: [],
+      });
+      model.play(({ results }) =>
+        results.length === 0
+          ? { calls: [{ name: "mooring__search_catalog", args: { query: "git" } }] }
+          : { text: "Found" }
+      );
+      await does("send_message", { conversation, text: "Search" });
+      const waiting = await until(({ state }) => state === "waiting");
+      const call = waiting.steps[0].calls[0].id;
+      assert.equal((await ask("get_call_result", { conversation, call })).status, 404);
+      await does("decide_call", { conversation, call, allow: true });
+      await until(({ state }) => state === "done");
+      const { result } = await does("get_call_result", { conversation, call });
+      assert.match(JSON.stringify(result.content), /git/);
+      await does("delete_conversation", { conversation });
+      await does("remove_model");
+      assert.equal((await ask("get_conversation", { conversation })).status, 404);
     });
 
     await t.step("toolboxes are added, changed, revoked and removed", async () => {
