@@ -9,6 +9,8 @@ import { syncDueSources } from "../../models/catalog_sync.ts";
 import { createLog } from "../../models/log.ts";
 import { openOutside } from "../../models/outside.ts";
 import { createPersonalToken } from "../../models/personal_tokens.ts";
+import { keepBodies } from "../../models/retention.ts";
+import { listCalls } from "../../models/calls.ts";
 import { createWorkspace } from "../../models/workspaces.ts";
 import { testKey } from "../models/databases.ts";
 import { openTrials } from "../routes/trial_world.ts";
@@ -35,6 +37,25 @@ const NOT_PAGES = [
   /^\/marketplace\/:slug\/raw$/,
   /^\/servers\/:id\/bom$/,
 ];
+
+/** What an agent said in its calls, and what it was answered: every kind that a page shows. */
+const PIXEL =
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
+const SAID = {
+  arguments: JSON.stringify({
+    path: "/work/reports/2026/the-third-quarter-of-the-year-with-a-long-name.md",
+    options: { encoding: "utf-8", lines: [1, 20] },
+    api_key: "hunter2",
+  }),
+  result: JSON.stringify({
+    content: [
+      { type: "text", text: "# The third quarter\n\nIt went well." },
+      { type: "image", mimeType: "image/png", data: PIXEL },
+      { type: "resource_link", uri: "https://example.com/report", name: "The report" },
+    ],
+    structuredContent: { pages: 12, authors: ["Ann", "Bea"] },
+  }),
+};
 
 interface Visit {
   /** Of the pictures. */
@@ -98,6 +119,7 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     description: "It came with the last version and waits for somebody's approval",
     inputSchema: { type: "object", properties: { path: { type: "string" } } },
   }]);
+  await keepBodies(db, bea, workspaceId, { isOn: true, days: 7 });
   for (let i = 0; i < 70; i++) {
     calls.record({
       workspaceId,
@@ -112,9 +134,11 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
       error: i % 9 ? null : "The server's disk is full",
       requestBytes: 120,
       responseBytes: 900,
+      said: calls.said(workspaceId, SAID.arguments, { kind: "result", text: SAID.result }),
     });
   }
   await calls.flush();
+  const [said] = await listCalls(db, bea, { workspaceId }, { limit: 1 });
   const run = await trials.ask(cookie, `/servers/${serverId}/tools/shows`, {});
   const runPath = run.headers.get("location")!.replace(/[?#].*/, "");
   const server = `/servers/${serverId}`, agent = `/agents/${agentId}`;
@@ -163,6 +187,7 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     ),
     visit("calls", "/calls"),
     visit("calls-by-tool", "/calls", "/calls?by=tool"),
+    visit("call", "/calls/:id", `/calls/${said.id}`),
     visit("toolboxes", "/toolboxes"),
     visit("toolbox", "/toolboxes/:id", `/toolboxes/${toolboxId}`),
     visit("workspace", "/workspace"),
