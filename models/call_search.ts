@@ -137,13 +137,16 @@ export async function summarizeCalls(
     const [{ from, until }] = await sql<{ from: Date; until: Date }[]>`
       select now() as until, ${
       hours === null
-        ? sql`coalesce((select at from call_sums
-            where workspace_id = ${workspaceId} and span_seconds = ${spanSeconds}
-            order by workspace_id, span_seconds, at limit 1), ${beginning(sql, spanSeconds, 0)})`
+        ? sql`date_bin('1 day', coalesce(least(
+            (select at from call_sums
+              where workspace_id = ${workspaceId} and span_seconds = ${spanSeconds}
+              order by workspace_id, span_seconds, at limit 1),
+            (select min(at) from call_tail where workspace_id = ${workspaceId})), now()), 'epoch')`
         : beginning(sql, spanSeconds, hours)
     } as from`;
     const rows = await sql<Counted[]>`
       ${countedAhead(sql, workspaceId, filter, by)}`;
+    const late = await sql<Counted[]>`${countedLately(sql, workspaceId, filter, by)}`;
     const byError = filter.text === "" ? [] : await sql<Counted[]>`
       ${countedByError(sql, workspaceId, filter, by)}`;
 
@@ -151,7 +154,7 @@ export async function summarizeCalls(
     const spans = Math.ceil((until.getTime() - from.getTime()) / spanMs);
     const partMs = Math.ceil(spans / BUCKETS) * spanMs;
     const total = new Tally(), parts = new Map<number, Tally>(), groups = new Map<string, Group>();
-    for (const row of [...rows, ...byError]) {
+    for (const row of [...rows, ...late, ...byError]) {
       if (row.at !== null) {
         total.add(row);
         const part = Math.floor((row.at * 1000 - from.getTime()) / partMs);
@@ -284,6 +287,19 @@ function countedAhead(sql: Sql, workspaceId: string, filter: CallFilter, by: Gro
     group by g.id, g.name, g.outcome, g.bucket`;
 }
 
+/** What was recorded in the last seconds, and is not among the sums yet. */
+function countedLately(sql: Sql, workspaceId: string, filter: CallFilter, by: GroupBy) {
+  const { hours, spanSeconds } = PERIODS[filter.period];
+  return sql`
+    select extract(epoch from c.at)::float8 as at, ${groupOf(sql, by)}, c.outcome, c.bucket,
+      sum(c.calls)::int as calls
+    from call_tail c left join agents a on a.id = c.agent_id left join servers s on s.id = c.server_id
+    where ${ofSeries(sql, workspaceId, filter)} and ${
+    filter.text ? named(sql, filter) : sql`true`
+  } and ${hours === null ? sql`true` : sql`c.at >= ${beginning(sql, spanSeconds, hours)}`}
+    group by 1, 2, 3, 4, 5`;
+}
+
 /** Calls that match by what their error says, which nothing counts ahead. */
 function countedByError(sql: Sql, workspaceId: string, filter: CallFilter, by: GroupBy) {
   return sql`
@@ -352,6 +368,9 @@ function named(sql: Sql, filter: CallFilter) {
 function isNamed(sql: Sql, workspaceId: string, filter: CallFilter) {
   return sql`(c.server_slug, c.tool) in (
     select c.server_slug, c.tool from call_series c
+    where ${ofSeries(sql, workspaceId, filter)} and ${named(sql, filter)}
+    union all
+    select c.server_slug, c.tool from call_tail c
     where ${ofSeries(sql, workspaceId, filter)} and ${named(sql, filter)})`;
 }
 

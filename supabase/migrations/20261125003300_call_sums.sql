@@ -1,4 +1,4 @@
--- What calls sum up to, kept up as they are recorded: a page over 100,000 calls reads a few thousand small
+-- What calls sum up to, counted as they are recorded: a page over 100,000 calls reads a few thousand small
 -- rows, and the sums stay when the calls are removed.
 --
 -- A series is all calls of one agent with one tool that ended alike. Its calls are counted in spans of a
@@ -33,10 +33,34 @@ create table public.call_sums (
   -- Room for the next value on the same page, since the newest rows change with each batch.
 ) with (fillfactor = 70);
 
+-- What was recorded in the last seconds and is not among the sums yet: pages read it beside them.
+create table public.call_tail (
+  workspace_id uuid not null,
+  agent_id uuid,
+  server_id uuid,
+  server_slug text not null,
+  tool text not null,
+  via text not null,
+  outcome text not null,
+  -- Its minute.
+  at timestamptz not null,
+  bucket smallint not null,
+  calls integer not null
+);
+
+-- One row: when that is counted among the sums next, by whoever records calls then.
+create table mooring.call_folding (
+  is_one boolean primary key default true check (is_one),
+  due_at timestamptz not null default now()
+);
+insert into mooring.call_folding default values;
+alter table mooring.call_folding enable row level security;
+alter table mooring.call_folding force row level security;
+
 do $$
 declare t text;
 begin
-  foreach t in array array['call_series', 'call_sums'] loop
+  foreach t in array array['call_series', 'call_sums', 'call_tail'] loop
     execute format('revoke all on public.%I from public, anon, authenticated', t);
     execute format('alter table public.%I enable row level security', t);
     execute format('alter table public.%I force row level security', t);
@@ -75,36 +99,60 @@ create function mooring.call_spans() returns table (seconds integer, kept interv
   values (60, interval '2 hours'), (3600, interval '2 days'), (21600, interval '9 days'), (86400, interval '2 years')
 $$;
 
--- Adds calls that were not counted yet.
-create function mooring.sum_calls(added public.calls[]) returns void language plpgsql set search_path = '' as $$
+-- Counts what was recorded lately among the sums, where it waited some seconds.
+create function mooring.fold_call_tail(workspace uuid) returns void language plpgsql set search_path = '' as $$
+declare tail public.call_tail[];
 begin
+  with gone as (delete from public.call_tail t where t.workspace_id = workspace returning t.*)
+  select array_agg(gone::public.call_tail) into tail from gone;
   insert into public.call_series (workspace_id, agent_id, server_id, server_slug, tool, via, outcome, key)
   select n.* from (
     select distinct c.workspace_id, c.agent_id, c.server_id, c.server_slug, c.tool, c.via, c.outcome,
       mooring.series_key(c.agent_id, c.server_id, c.server_slug, c.tool, c.via, c.outcome) as key
-    from unnest(added) c) n
+    from unnest(tail) c) n
   where not exists (select from public.call_series s where s.workspace_id = n.workspace_id and s.key = n.key)
-  -- In one order, so that two batches never wait for each other in a circle.
-  order by n.workspace_id, n.key
+  -- In one order, so that two that fold never wait for each other in a circle.
+  order by n.key
   on conflict do nothing;
   insert into public.call_sums (workspace_id, span_seconds, at, series_id, outcome, bucket, calls)
-  select c.workspace_id, p.seconds, date_bin(make_interval(secs => p.seconds), c.started_at, 'epoch'), s.id,
-    s.outcome, mooring.duration_bucket(c.duration_ms), count(*)
-  from unnest(added) c
+  select c.workspace_id, p.seconds, date_bin(make_interval(secs => p.seconds), c.at, 'epoch'), s.id,
+    s.outcome, c.bucket, sum(c.calls)
+  from unnest(tail) c
   join public.call_series s on s.workspace_id = c.workspace_id
     and s.key = mooring.series_key(c.agent_id, c.server_id, c.server_slug, c.tool, c.via, c.outcome)
-  join mooring.call_spans() p on c.started_at > now() - p.kept
+  join mooring.call_spans() p on c.at > now() - p.kept
   group by 1, 2, 3, 4, 5, 6 order by 1, 2, 3, 4, 6
   on conflict (workspace_id, span_seconds, at, series_id, bucket)
     do update set calls = public.call_sums.calls + excluded.calls;
+end $$;
+
+-- Counts calls that were not counted yet: beside the sums at first, where a batch is a few rows without an
+-- index, and among them once some have come together.
+create function mooring.count_calls(added public.calls[]) returns void language plpgsql set search_path = '' as $$
+declare workspace uuid;
+begin
+  insert into public.call_tail (workspace_id, agent_id, server_id, server_slug, tool, via, outcome, at, bucket, calls)
+  select c.workspace_id, c.agent_id, c.server_id, c.server_slug, c.tool, c.via, c.outcome,
+    date_bin('1 minute', c.started_at, 'epoch'), mooring.duration_bucket(c.duration_ms), count(*)
+  from unnest(added) c group by 1, 2, 3, 4, 5, 6, 7, 8, 9;
+  if not exists (select from mooring.call_folding f where f.due_at <= now()) then return; end if;
+  update mooring.call_folding set due_at = now() + interval '10 seconds' where due_at <= now();
+  if not found then return; end if;
+  for workspace in select distinct t.workspace_id from public.call_tail t order by 1 loop
+    perform mooring.fold_call_tail(workspace);
+  end loop;
 end $$;
 
 -- Counts a workspace anew, from the calls that are kept.
 create function mooring.recount_calls(workspace uuid) returns void language plpgsql set search_path = '' as $$
 begin
   delete from public.call_sums s where s.workspace_id = workspace;
-  perform mooring.sum_calls(array_agg(c)) from public.calls c where c.workspace_id = workspace
-    group by date_bin('1 day', c.started_at, 'epoch');
+  delete from public.call_tail t where t.workspace_id = workspace;
+  insert into public.call_tail (workspace_id, agent_id, server_id, server_slug, tool, via, outcome, at, bucket, calls)
+  select c.workspace_id, c.agent_id, c.server_id, c.server_slug, c.tool, c.via, c.outcome,
+    date_bin('1 minute', c.started_at, 'epoch'), mooring.duration_bucket(c.duration_ms), count(*)
+  from public.calls c where c.workspace_id = workspace group by 1, 2, 3, 4, 5, 6, 7, 8, 9;
+  perform mooring.fold_call_tail(workspace);
 end $$;
 select mooring.recount_calls(w.id) from public.workspaces w;
 
@@ -128,7 +176,7 @@ begin
     on conflict (id) do nothing
     returning *
   ) select array_agg(new::public.calls) into added from new;
-  perform mooring.sum_calls(added);
+  perform mooring.count_calls(added);
   -- One wake-up an agent and server, not one a call.
   perform pg_notify('mooring', json_build_object('table', 'calls', 'workspace', c.workspace_id,
     'server', c.server_id, 'toolbox', null, 'agent', c.agent_id)::text)
@@ -143,6 +191,7 @@ begin
     when 'workspaces' then
       delete from public.calls c using gone where c.workspace_id = gone.id;
       delete from public.call_sums s using gone where s.workspace_id = gone.id;
+      delete from public.call_tail t using gone where t.workspace_id = gone.id;
       delete from public.call_series s using gone where s.workspace_id = gone.id;
     when 'agents' then
       update public.calls c set agent_id = null from gone where c.agent_id = gone.id;
@@ -155,7 +204,8 @@ end $$;
 do $$
 declare f text;
 begin
-  foreach f in array array['series_key', 'duration_bucket', 'call_spans', 'sum_calls', 'recount_calls'] loop
+  foreach f in array array['series_key', 'duration_bucket', 'call_spans', 'fold_call_tail', 'count_calls',
+    'recount_calls'] loop
     execute format('revoke all on function mooring.%I from public', f);
   end loop;
 end $$;

@@ -1,8 +1,10 @@
 /**
  * The pages of a large workspace: 200 servers with 2,000 tools, 20 agents and 100,000 calls. How long each
- * takes in the app, on the embedded Postgres and on a server, and what it weighs. The marketplace with
- * 10,000 entries is catalog.ts's.
+ * takes in the app, on the embedded Postgres and on a server, what of it is this process's work (the embedded
+ * database's too, and whatever else the machine does, not), and what it weighs. The marketplace with 10,000
+ * entries is catalog.ts's.
  */
+import process from "node:process";
 import { v7 } from "uuid";
 import { connectServer, createAgent } from "../../models/agents.ts";
 import { deployServer } from "../../models/servers.ts";
@@ -66,26 +68,33 @@ export async function measurePages(count: number): Promise<void> {
       } tools, ${AGENTS} agents, ${CALLS} calls on the ${kind.name} database; ms, each ${count} times`,
     );
     console.log(
-      `${"".padEnd(22)}${"p50".padStart(9)}${"p95".padStart(9)}${"KiB, compressed".padStart(18)}`,
+      `${"".padEnd(22)}${"p50".padStart(9)}${"p95".padStart(9)}${"CPU p50".padStart(9)}${
+        "KiB, compressed".padStart(18)
+      }`,
     );
     const all: number[] = [];
     for (const [name, path] of Object.entries(paths)) {
-      const measured: number[] = [];
+      const measured: number[] = [], cpu: number[] = [];
       let bytes = 0;
       for (let n = -1; n < count; n++) {
-        const started = performance.now();
+        const started = performance.now(), used = process.cpuUsage();
         const response = await app.request(ORIGIN + path, {
           headers: { cookie, "accept-encoding": "gzip" },
         });
         bytes = (await response.arrayBuffer()).byteLength;
         if (response.status !== 200) throw new Error(`${path}: ${response.status}`);
         // The first one compiles and plans.
-        if (n >= 0) measured.push(performance.now() - started);
+        if (n < 0) continue;
+        measured.push(performance.now() - started);
+        const { user, system } = process.cpuUsage(used);
+        cpu.push((user + system) / 1000);
       }
       all.push(...measured);
-      const at = (q: number) => quantile(measured, q).toFixed(1).padStart(9);
+      const at = (q: number, of = measured) => quantile(of, q).toFixed(1).padStart(9);
       console.log(
-        `${name.padEnd(22)}${at(0.5)}${at(0.95)}${(bytes / 1024).toFixed(1).padStart(18)}`,
+        `${name.padEnd(22)}${at(0.5)}${at(0.95)}${at(0.5, cpu)}${
+          (bytes / 1024).toFixed(1).padStart(18)
+        }`,
       );
     }
     console.log(

@@ -17,6 +17,8 @@ import { findCatalogEntry } from "../../models/catalog_entries.ts";
 import { grantManagement } from "../../models/management_grants.ts";
 import { makeWish, rejectWish } from "../../models/wishes.ts";
 import { createPersonalToken } from "../../models/personal_tokens.ts";
+import { keepBodies } from "../../models/retention.ts";
+import { listCalls } from "../../models/calls.ts";
 import { createWorkspace } from "../../models/workspaces.ts";
 import { testKey } from "../models/databases.ts";
 import { openTrials } from "../routes/trial_world.ts";
@@ -46,6 +48,25 @@ const NOT_PAGES = [
   // Where /account/tokens once was.
   /^\/profile$/,
 ];
+
+/** What an agent said in its calls, and what it was answered: every kind that a page shows. */
+const PIXEL =
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
+const SAID = {
+  arguments: JSON.stringify({
+    path: "/work/reports/2026/the-third-quarter-of-the-year-with-a-long-name.md",
+    options: { encoding: "utf-8", lines: [1, 20] },
+    api_key: "hunter2",
+  }),
+  result: JSON.stringify({
+    content: [
+      { type: "text", text: "# The third quarter\n\nIt went well." },
+      { type: "image", mimeType: "image/png", data: PIXEL },
+      { type: "resource_link", uri: "https://example.com/report", name: "The report" },
+    ],
+    structuredContent: { pages: 12, authors: ["Ann", "Bea"] },
+  }),
+};
 
 interface Visit {
   /** Of the pictures. */
@@ -151,6 +172,7 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     description: "It came with the last version and waits for somebody's approval",
     inputSchema: { type: "object", properties: { path: { type: "string" } } },
   }]);
+  await keepBodies(db, bea, workspaceId, { isOn: true, days: 7 });
   for (let i = 0; i < 70; i++) {
     calls.record({
       workspaceId,
@@ -165,6 +187,7 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
       error: i % 9 ? null : "The server's disk is full",
       requestBytes: 120,
       responseBytes: 900,
+      said: calls.said(workspaceId, SAID.arguments, { kind: "result", text: SAID.result }),
     });
   }
   await calls.flush();
@@ -206,6 +229,7 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     key: "k",
   });
   const conversation = await answered(db, bea, workspaceId, agentId);
+  const [said] = await listCalls(db, bea, { workspaceId }, { limit: 1 });
   const run = await trials.ask(cookie, `/servers/${serverId}/tools/shows`, {});
   const runPath = run.headers.get("location")!.replace(/[?#].*/, "");
   const server = `/servers/${serverId}`, agent = `/agents/${agentId}`;
@@ -277,6 +301,7 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     visit("conversation", "/chat/:id", `/chat/${conversation}`),
     visit("calls", "/calls"),
     visit("calls-by-tool", "/calls", "/calls?by=tool"),
+    visit("call", "/calls/:id", `/calls/${said.id}`),
     visit("toolboxes", "/toolboxes"),
     visit("toolbox", "/toolboxes/:id", `/toolboxes/${toolboxId}`),
     visit("workspace", "/workspace"),

@@ -14,6 +14,7 @@ import {
   type ToolDefinition,
 } from "../../dtma/protocol.ts";
 import { connectServer, createAgent, createToken } from "../../models/agents.ts";
+import { BodyKeeper } from "../../models/call_bodies.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import { approveDefinitions, listDefinitions } from "../../models/definitions.ts";
@@ -80,7 +81,7 @@ async function openShared() {
 
   const logged: string[] = [];
   const log = createLog("text", (line) => logged.push(line));
-  const calls = new CallRecorder(db, log);
+  const calls = new CallRecorder(db, log, new BodyKeeper(db, testKey));
   const replicas = [1, 2].map(() => {
     const changes = new Changes(db);
     let app = new Hono();

@@ -191,6 +191,21 @@ for (const kind of KINDS) {
         }
       });
 
+      await t.step("summarizeCalls counts the same before and after they are folded", async () => {
+        const before = await summarizeCalls(db, user, workspaceId, filter(), "tool");
+        const waiting = await owner`select from public.call_tail`;
+        assert.ok(waiting.length > 0);
+        await owner`update mooring.call_folding set due_at = now()`;
+        record({});
+        await recorder.flush();
+        assert.deepEqual([...await owner`select from public.call_tail`], [], "by the next batch");
+        const after = await summarizeCalls(db, user, workspaceId, filter(), "tool");
+        assert.equal(after.total.calls, before.total.calls + 1);
+        assert.equal(after.groups.length, before.groups.length);
+        record({});
+        await recorder.flush();
+      });
+
       await t.step("a batch that is tried again is counted once", async () => {
         const row = {
           id: v7(),

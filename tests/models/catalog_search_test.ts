@@ -111,6 +111,28 @@ for (const kind of KINDS) {
         }
       });
 
+      await t.step("what is counted ahead is what there is, whatever is written", async () => {
+        const { owner } = world;
+        const differences = () =>
+          owner`
+            (select workspace_id, category, runtime, source, needs_secret, uses_network, deployable,
+              count(*)::int from public.catalog_entries group by 1, 2, 3, 4, 5, 6, 7
+            except all select * from mooring.catalog_counts where entries <> 0)
+            union all
+            (select * from mooring.catalog_counts where entries <> 0
+            except all select workspace_id, category, runtime, source, needs_secret, uses_network,
+              deployable, count(*)::int from public.catalog_entries group by 1, 2, 3, 4, 5, 6, 7)`;
+        assert.deepEqual([...await differences()], []);
+        await owner`update public.catalog_entries set obstacle = 'x' where slug like '%e%'`;
+        await owner`update public.catalog_entries set seen_in = 1`;
+        await owner`delete from public.catalog_entries where slug like '%a%'`;
+        assert.deepEqual([...await differences()], []);
+        await owner`delete from public.catalog_sources`;
+        assert.deepEqual([...await differences()], []);
+        const { total, rows } = await searchCatalog(db, user, { workspaceId, limit: 1000 });
+        assert.equal(total, rows.length);
+      });
+
       await world.close();
     },
   });

@@ -87,6 +87,7 @@ for (const kind of KINDS) {
       await t.step("sums are kept as long as pages ask for them", async () => {
         await record(1 / 24);
         await record(5 / 24);
+        await owner`select mooring.fold_call_tail(${workspaceId})`;
         await owner`
           insert into public.call_sums
           select workspace_id, 60, now() - interval '3 hours', series_id, outcome, bucket, 1

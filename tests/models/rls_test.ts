@@ -182,6 +182,7 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
   calls: { select: PEOPLE, insert: [], update: [], delete: [] },
   call_series: { select: PEOPLE, insert: [], update: [], delete: [] },
   call_sums: { select: PEOPLE, insert: [], update: [], delete: [] },
+  call_tail: { select: PEOPLE, insert: [], update: [], delete: [] },
   // What was said is for owners and admins.
   call_bodies: { select: ["owner"], insert: [], update: [], delete: [] },
 };
@@ -369,6 +370,11 @@ for (const kind of [...KINDS, SUPABASE]) {
         }])
       })`;
 
+      // Some among the sums, and some that wait.
+      await owner`select mooring.recount_calls(${workspaceId})`;
+      await owner`
+        insert into public.call_tail (workspace_id, server_slug, tool, via, outcome, at, bucket, calls)
+        values (${workspaceId}, 'x', 'x', 'bridge', 'ok', now(), 1, 1)`;
       await owner`
         insert into public.call_bodies (call_id, workspace_id, at, key_id, iv, ciphertext)
         select id, workspace_id, started_at, 'k', '\\x00', '\\x00' from public.calls`;
@@ -447,6 +453,7 @@ for (const kind of [...KINDS, SUPABASE]) {
             connections: "server_id",
             management_grants: "agent_id",
             call_sums: "series_id",
+            call_tail: "tool",
             call_bodies: "call_id",
             conversation_steps: "turn_id",
             catalog_documents: "source_id",
@@ -749,6 +756,16 @@ for (const kind of [...KINDS, SUPABASE]) {
           at: new Date(),
           series_id: 1,
           outcome: "ok",
+          bucket: 1,
+          calls: 1,
+        }),
+        call_tail: () => ({
+          workspace_id: workspaceId,
+          server_slug: "x",
+          tool: "x",
+          via: "bridge",
+          outcome: "ok",
+          at: new Date(),
           bucket: 1,
           calls: 1,
         }),
