@@ -10,6 +10,7 @@ export interface Deadline {
   cancel(): void;
 }
 
+/** By their length. Of lengths there are few, so a queue stays when it is empty. */
 const queues = new Map<number, Queue>();
 
 /** Calls `act` after `ms` milliseconds, unless the deadline is cancelled before. */
@@ -40,7 +41,7 @@ class Queue {
   cancel(waiting: Waiting): void {
     if (!this.#waiting.delete(waiting.id) || this.#waiting.size > 0) return;
     clearTimeout(this.#timer);
-    queues.delete(this.#ms);
+    this.#timer = undefined;
   }
 
   #look(): void {
