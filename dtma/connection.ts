@@ -3,6 +3,7 @@
  * progress token of our own, so that no caller can touch or see another's. Knows of MCP what says
  * whose a message is: progress tokens, ids of subscriptions, `notifications/cancelled`.
  */
+import { BriefMap } from "./brief_map.ts";
 import { after } from "./deadlines.ts";
 import { type Frame, FrameWriter, readFrames, type SentFrame } from "./frames.ts";
 import { objectMembers, objectText } from "./json_text.ts";
@@ -153,7 +154,7 @@ export class Connection {
   readonly closed: Promise<string>;
   readonly #writer: FrameWriter;
   readonly #receiver: Receiver;
-  readonly #open = new Map<string, OpenRequest>();
+  readonly #open = new BriefMap<string, OpenRequest>();
   /** Given up and not answered, the oldest first. */
   readonly #abandoned = new Map<string, { caller: Caller; atMs: number }>();
   /** Random, so that an answer to an earlier connection's request is not taken for one to ours. */

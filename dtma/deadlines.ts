@@ -2,6 +2,7 @@
  * Timeouts of which many are set and nearly none comes: those of one length are a queue with one timer,
  * where a timer of the runtime for each costs a call several microseconds.
  */
+import { BriefMap } from "./brief_map.ts";
 
 /** A timeout that was set; see {@link after}. */
 export interface Deadline {
@@ -9,6 +10,7 @@ export interface Deadline {
   cancel(): void;
 }
 
+/** By their length. Of lengths there are few, so a queue stays when it is empty. */
 const queues = new Map<number, Queue>();
 
 /** Calls `act` after `ms` milliseconds, unless the deadline is cancelled before. */
@@ -21,7 +23,8 @@ export function after(ms: number, act: () => void): Deadline {
 /** Those of one length, which come in the order in which they were set. */
 class Queue {
   readonly #ms: number;
-  readonly #waiting = new Set<Waiting>();
+  readonly #waiting = new BriefMap<number, Waiting>();
+  #lastId = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(ms: number) {
@@ -29,22 +32,22 @@ class Queue {
   }
 
   add(act: () => void): Deadline {
-    const waiting = new Waiting(this, act, performance.now() + this.#ms);
-    this.#waiting.add(waiting);
+    const waiting = new Waiting(this, ++this.#lastId, act, performance.now() + this.#ms);
+    this.#waiting.set(waiting.id, waiting);
     this.#timer ??= setTimeout(() => this.#look(), this.#ms);
     return waiting;
   }
 
   cancel(waiting: Waiting): void {
-    if (!this.#waiting.delete(waiting) || this.#waiting.size > 0) return;
+    if (!this.#waiting.delete(waiting.id) || this.#waiting.size > 0) return;
     clearTimeout(this.#timer);
-    queues.delete(this.#ms);
+    this.#timer = undefined;
   }
 
   #look(): void {
     this.#timer = undefined;
     const nowMs = performance.now();
-    for (const waiting of this.#waiting) {
+    for (let waiting = this.#first(); waiting; waiting = this.#first()) {
       // A timer of the runtime may come a moment early.
       if (waiting.atMs > nowMs + 1) {
         this.#timer ??= setTimeout(() => this.#look(), waiting.atMs - nowMs);
@@ -54,10 +57,19 @@ class Queue {
       waiting.act();
     }
   }
+
+  #first(): Waiting | undefined {
+    return this.#waiting.values().next().value;
+  }
 }
 
 class Waiting implements Deadline {
-  constructor(readonly queue: Queue, readonly act: () => void, readonly atMs: number) {}
+  constructor(
+    readonly queue: Queue,
+    readonly id: number,
+    readonly act: () => void,
+    readonly atMs: number,
+  ) {}
 
   cancel(): void {
     this.queue.cancel(this);

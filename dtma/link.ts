@@ -27,6 +27,7 @@
  * Runs on an edge isolate too; who dials or accepts brings the socket.
  */
 import { setImmediate } from "node:timers";
+import { BriefMap } from "./brief_map.ts";
 
 /** Longest piece of a message in one frame, in UTF-16 code units. */
 export const PIECE = 64 * 1024;
@@ -272,9 +273,9 @@ export class Link {
   readonly closed: Promise<string>;
   readonly #socket: LinkSocket;
   readonly #options: LinkOptions;
-  readonly #streams = new Map<number, Stream>();
+  readonly #streams = new BriefMap<number, Stream>();
   /** Streams with something to send that their window lets pass, in turn. */
-  readonly #ready = new Set<Stream>();
+  #ready = new Set<Stream>();
   /** Streams in the midst of receiving a message of several pieces, the one begun first in front. */
   readonly #halves = new Set<Stream>();
   readonly #pinging: ReturnType<typeof setInterval>;
@@ -516,6 +517,8 @@ export class Link {
         message = "";
       }
     }
+    // Not emptied but made anew, for the reason that BriefMap has.
+    if (this.#ready.size === 0) this.#ready = new Set();
     if (message !== "") this.#socket.send(message);
     if (this.#socket.unsent > UNSENT_LIMIT_BYTES) {
       return this.#close(SILENT, `${this.#options.peer} does not read`);
@@ -608,7 +611,7 @@ export class Link {
 
   #grant(stream: Stream, length: number): void {
     stream.owed += length;
-    if (stream.owed < GRANT || !this.#streams.has(stream.id)) return;
+    if (stream.owed < GRANT || !this.#streams.get(stream.id)) return;
     this.#say("w", stream.id, stream.owed.toString(36));
     stream.owed = 0;
   }
