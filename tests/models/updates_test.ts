@@ -12,14 +12,8 @@ import { connectServer } from "../../models/agents.ts";
 import { changeConnectionSecrets } from "../../models/connection_secrets.ts";
 import { Conflict, Forbidden, Invalid } from "../../models/errors.ts";
 import { listEvents } from "../../models/events.ts";
-import {
-  deployServer,
-  getServer,
-  listGenerations,
-  reconfigureServer,
-  rollBackServer,
-  stopServer,
-} from "../../models/servers.ts";
+import { listGenerations, rollBackServer } from "../../models/generations.ts";
+import { deployServer, getServer, reconfigureServer, stopServer } from "../../models/servers.ts";
 import { acceptReport, desiredOf } from "../../models/toolboxes.ts";
 import { getUpdate, listUpdates, skipUpdate, updateServer } from "../../models/updates.ts";
 import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
