@@ -24,6 +24,7 @@ create index on public.api_documents (server_id, used_at desc);
 create index on public.api_documents (workspace_id, created_at);
 alter table public.api_documents enable row level security;
 alter table public.api_documents force row level security;
+-- What a Supabase project grants by default on each new table.
 revoke all on public.api_documents from public, anon, authenticated;
 grant select, insert, delete on public.api_documents to authenticated;
 grant update (server_id, used_at) on public.api_documents to authenticated;
