@@ -66,8 +66,10 @@ export async function readEntryTrust(
     .filter(({ input }) => input.isSecret && !isFile(entry, input.name))
     .map(({ input }) => input.label ?? input.name);
   const options = ServerOptions.parse({});
+  // What another version lists says nothing of this one.
+  const tools = known.proof?.isSame ? known.tools : null;
   return {
-    ...trustOf(known, entry),
+    ...trustOf({ ...known, tools }, entry),
     facts: [
       ...commonFacts(entry, known),
       {

@@ -197,8 +197,8 @@ export function Entry(props: EntryProps) {
               <Allowances entry={entry} buildCode={props.buildCode} />
             </>
           )}
-          {props.row.obstacle === null && <TrustPanel trust={props.trust} />}
           <DeployedFrom servers={props.deployed} />
+          {props.row.obstacle === null && <TrustPanel trust={props.trust} />}
           <EntryOrigin row={props.row} versions={props.versions} />
         </section>
         <section class="card" aria-labelledby="deploy">

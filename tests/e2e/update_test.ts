@@ -125,6 +125,11 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
     await page.goto(`${app.url}/servers`);
     await page.getByRole("link", { name: `update to ${SECOND}` }).waitFor();
     await photograph(page, "servers-update");
+    await page.goto(`${app.url}/marketplace?q=everything+of+ours`);
+    await page.getByRole("link", { name: "Everything of ours" }).click();
+    await page.getByText("What changes").click();
+    await page.locator(".changes", { hasText: `${PACKAGE}@${SECOND}` }).waitFor();
+    await photograph(page, "entry-update");
     await page.goto(serverUrl);
     await page.locator("#update", { hasText: `${PACKAGE}@${FIRST}` }).waitFor();
     await page.locator("#update", { hasText: `${PACKAGE}@${SECOND}` }).waitFor();

@@ -15,6 +15,7 @@ import { listEvents } from "../../models/events.ts";
 import { listGenerations, rollBackServer } from "../../models/generations.ts";
 import { deployServer, getServer, reconfigureServer, stopServer } from "../../models/servers.ts";
 import { acceptReport, desiredOf } from "../../models/toolboxes.ts";
+import { readEntryTrust } from "../../models/trust.ts";
 import { getUpdate, listUpdates, skipUpdate, updateServer } from "../../models/updates.ts";
 import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
 import { observation } from "./observation.ts";
@@ -539,6 +540,48 @@ for (const kind of KINDS) {
             }),
           );
           assert.equal(await verified("remote"), false);
+        },
+      );
+
+      await t.step(
+        "of other catalogs the official registry alone makes an entry verified",
+        async () => {
+          const sources = {
+            official: "https://registry.modelcontextprotocol.io",
+            lookalike: "https://registry.modelcontextprotocol.io.example.com",
+            other: "https://registry.example.com",
+          };
+          for (const [slug, url] of Object.entries(sources)) {
+            const id = v7();
+            await owner`insert into public.catalog_sources (id, workspace_id, slug, name, kind, url)
+            values (${id}, ${workspaceId}, ${slug}, ${slug}, 'registry', ${url})`;
+            for (
+              const wanted of [base.package, {
+                registry: "image",
+                image: "docker.io/a/b",
+                tag: "1",
+              }]
+            ) {
+              const name = `${slug}--${wanted.registry}`;
+              await owner`insert into public.catalog_entries (id, workspace_id, source_id, source, slug, name, version,
+                hash, entry) values (${v7()}, ${workspaceId}, ${id}, ${slug}, ${name}, ${name}, '1', 'x',
+                ${JSON.stringify({ ...base, slug: name, package: wanted })}::text::jsonb)`;
+            }
+          }
+          const { rows } = await searchCatalog(db, user, {
+            query: "made",
+            workspaceId,
+            verified: "yes",
+            limit: 200,
+          });
+          const found = rows.map(({ entry }) => entry.slug).filter((slug) => slug.includes("--"));
+          assert.deepEqual(found, ["official--npm"]);
+          for (const slug of ["official--npm", "official--image", "lookalike--npm", "other--npm"]) {
+            const row = await findCatalogEntry(db, user, slug, workspaceId);
+            assert.equal(row.isVerified, slug === "official--npm", slug);
+            const trust = await readEntryTrust(db, user, workspaceId, row);
+            assert.equal(trust.isVerified, row.isVerified, slug);
+          }
         },
       );
 
