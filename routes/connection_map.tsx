@@ -1,9 +1,9 @@
 import { type Context, Hono } from "hono";
 import { mapConnections, MapFilter } from "../models/connection_map.ts";
-import { ConnectionMapPage, Connections } from "../views/connection_map.tsx";
+import { ConnectionMapPage, Connections, mapPath } from "../views/connection_map.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { live } from "./live.ts";
-import { page } from "./render.tsx";
+import { basePathOf, page } from "./render.tsx";
 
 /** Whose changes may be ones of the picture. */
 const MAPPED_TABLES = [
@@ -18,10 +18,13 @@ const MAPPED_TABLES = [
 /** A picture of who is connected to what. */
 export function connectionMapRoutes(deps: Deps) {
   return new Hono<Env>()
-    .get(
-      "/agents/connections",
-      async (c) => page(c, "Connections", <ConnectionMapPage {...await load(c)} />),
-    )
+    .get("/agents/connections", async (c) => {
+      const props = await load(c);
+      if (c.req.header("hx-request")) {
+        c.header("hx-push-url", basePathOf(c) + mapPath(props.filter));
+      }
+      return page(c, "Connections", <ConnectionMapPage {...props} />);
+    })
     .get("/agents/connections/live", (c) =>
       live(
         c,

@@ -44,8 +44,7 @@ export function ConnectionMapPage(props: MapProps) {
         hx-trigger="change"
         hx-target="#main"
         hx-select="#main"
-        hx-swap="outerHTML"
-        hx-push-url="true"
+        hx-swap="outerMorph"
       >
         <div class="filters">
           <Choice
@@ -75,7 +74,9 @@ export function ConnectionMapPage(props: MapProps) {
         </div>
         <button class="no-script">Show</button>
       </form>
+      {/* Another one for another question: of the same a morph would keep the stream. */}
       <div
+        id={["live", filter.agent, filter.toolbox, filter.state].join("-")}
         hx-sse:connect={url(mapPath(filter).replace("connections", "connections/live"))}
         hx-swap="none"
       >

@@ -63,6 +63,7 @@ export function Servers({ acted = {}, ...props }: ServersProps & { acted?: Acted
 /** What can be done with all that are ticked. Apart from the list, which live updates make anew. */
 function Acts({ filter }: { filter: ServerFilter }) {
   const url = useUrl();
+  const path = serversPath(filter);
   return (
     <Form
       id="acts"
@@ -75,7 +76,7 @@ function Acts({ filter }: { filter: ServerFilter }) {
     >
       <a
         class="button quiet"
-        href={url(`${serversPath(filter)}${serversPath(filter).includes("?") ? "&" : "?"}tick=all`)}
+        href={url(`${path}${path.includes("?") ? "&" : "?"}tick=all`)}
         data-tick="server"
       >
         Select all on this page

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import type { Page } from "npm:playwright-core@1.65.1";
 import { v7 } from "uuid";
-import { deployServer, getServer } from "../../models/servers.ts";
+import { connectServer, createAgent } from "../../models/agents.ts";
+import { deployServer, getServer, runServer, stopServer } from "../../models/servers.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
 import { observation } from "../models/observation.ts";
@@ -143,6 +144,32 @@ Deno.test({
         await page.context().close();
       });
 
+      await t.step("the picture of connections is narrowed down, and follows changes", async () => {
+        const agentId = await createAgent(db, user, workspaceId, "Editor");
+        for (const id of servers.slice(10, 13)) await connectServer(db, user, agentId, id);
+        const watched = await WatchedPage.open(await open());
+        const { page } = watched;
+        await page.goto(`${origin}/agents`);
+        await page.getByRole("link", { name: "Picture of all connections" }).click();
+        const node = page.locator("svg a.node");
+        await node.filter({ hasText: "Server n20" }).waitFor();
+        assert.equal(await node.count(), 5, "an agent, three servers, a toolbox");
+        await page.getByLabel("State").focus();
+        await page.getByLabel("State").selectOption("server_down");
+        await page.waitForURL(/\?state=server_down$/);
+        await node.filter({ hasText: "Server n20" }).waitFor({ state: "detached" });
+        const focused = await page.evaluate(() => document.activeElement!.id);
+        assert.equal(focused, "filter-state", "the focus stays");
+        await runServer(db, user, servers[11]);
+        await stopServer(db, user, servers[10]);
+        await node.filter({ hasText: "Server n20" }).filter({ hasText: "Stopped" }).waitFor();
+        await tabToNode(page, "Server n20");
+        await page.keyboard.press("Enter");
+        await page.waitForURL(`${origin}/servers/${servers[10]}`);
+        watched.assertClean();
+        await page.context().close();
+      });
+
       await t.step("a list in an address or a form leads to this list alone", async () => {
         const post = (form: Record<string, string>) =>
           app.request(`${ORIGIN}/servers/acts`, {
@@ -168,3 +195,12 @@ Deno.test({
     }
   },
 });
+
+async function tabToNode(page: Page, name: string) {
+  const target = page.locator("svg a.node").filter({ hasText: name });
+  for (let presses = 0; presses < 100; presses++) {
+    await page.keyboard.press("Tab");
+    if (await target.evaluate((node) => node === document.activeElement)) return;
+  }
+  assert.fail(`${name} is not reached with the Tab key`);
+}

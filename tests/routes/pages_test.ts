@@ -4,6 +4,7 @@ import { createApp } from "../../app.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import type { Outcome } from "../../models/calls.ts";
+import { connectServer, createAgent } from "../../models/agents.ts";
 import { createLog } from "../../models/log.ts";
 import { openOutside } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
@@ -217,9 +218,19 @@ Deno.test({
           pick: `${tool.hash} ${tool.name}`,
         });
         await report(`${HOSTILE} changed \u200b`);
+        await connectServer(
+          db,
+          bea,
+          await createAgent(db, bea, workspaceId, `${HOSTILE}\u202e`),
+          serverId,
+        );
         const paths = [
           "/",
           "/servers",
+          `/servers?q=${encodeURIComponent(HOSTILE)}`,
+          `/servers/remove?server=${serverId}`,
+          `/servers/${serverId}/generations/1`,
+          "/agents/connections",
           ...["", "/tools", "/try", "/log", "/network", "/configuration", "/events"]
             .map((tab) => `/servers/${serverId}${tab}`),
           `/servers/${serverId}/tools/${encodeURIComponent(tool.name)}`,
