@@ -7,6 +7,11 @@ import { isMigrated, migrate, type Migration } from "./models/migrations.ts";
 export interface OpenDatabase {
   db: Database;
   isMigrated(): Promise<boolean>;
+  /**
+   * Takes back the room of rows that are gone, and looks anew at what tables hold. Null where a server does
+   * that by itself: the embedded Postgres has no autovacuum.
+   */
+  tidy: (() => Promise<void>) | null;
   close(): Promise<void>;
 }
 
@@ -27,6 +32,9 @@ export async function openDatabase(
   try {
     const applied = await migrate(owner, migrations, await read("models/supabase_compat.sql"));
     if (applied.length > 0) progress(`Applied ${applied.length} migration(s)`);
+    if (embedded) {
+      await owner`grant maintain on all tables in schema public, mooring to mooring_app`;
+    }
   } catch (error) {
     throw isUnreachable(error)
       ? new TypeError(
@@ -42,11 +50,20 @@ export async function openDatabase(
   return {
     db,
     isMigrated: () => isMigrated(db.asApp, migrations),
+    tidy: embedded ? () => tidy(db) : null,
     async close() {
       await db.close();
       await embedded?.close();
     },
   };
+}
+
+/** Table by table, since the embedded database does nothing else meanwhile. */
+async function tidy({ asApp }: Database): Promise<void> {
+  const tables = await asApp<{ name: string }[]>`
+    select format('%I.%I', schemaname, relname) as name from pg_stat_user_tables
+    where schemaname in ('public', 'mooring') and (n_dead_tup > 1000 or n_mod_since_analyze > 1000)`;
+  for (const { name } of tables) await asApp.unsafe(`vacuum (analyze) ${name}`);
 }
 
 /** Not there, not let in (class 28) or no such database (3D000): a person's to mend. */

@@ -5,7 +5,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { createApp } from "./app.ts";
 import { readConfig } from "./config.ts";
-import { openDatabase } from "./database.ts";
+import { type OpenDatabase, openDatabase } from "./database.ts";
 import { keyFile, lock, prepareDirectory, StartError } from "./data_directory.ts";
 import { dial } from "./dtma/dial.ts";
 import { ensureEngine } from "./engine.ts";
@@ -114,7 +114,7 @@ async function start() {
     offerEnrolment({ db, file: config.localToolboxTokenFile, log }, stopping.signal);
 
   const syncing = syncSources({ db, changes, outside, log }, stopping.signal);
-  const removing = removeOld({ db, log }, stopping.signal);
+  const removing = removeOld({ ...database, log }, stopping.signal);
 
   let stoppingSince: number | null = null;
   const stop = async () => {
@@ -163,11 +163,15 @@ async function syncSources(
 }
 
 /** Removes what is kept no longer; the database says when that is due, and whose turn it is. */
-async function removeOld({ db, log }: { db: Database; log: Log }, signal: AbortSignal) {
-  while (!signal.aborted) {
+async function removeOld(
+  { db, tidy, log }: Pick<OpenDatabase, "db" | "tidy"> & { log: Log },
+  signal: AbortSignal,
+) {
+  for (let minute = 1; !signal.aborted; minute++) {
     try {
       const removed = await removeExpired({ db }, { signal });
       if (removed > 0) log.info("Removed what is kept no longer", { rows: removed });
+      if (removed > 0 || minute % 10 === 0) await tidy?.();
     } catch (error) {
       log.error("What is kept no longer could not be removed", errorFields(error));
     }
