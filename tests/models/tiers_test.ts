@@ -11,7 +11,6 @@ import {
   reconfigureServer,
 } from "../../models/servers.ts";
 import { acceptReport, desiredOf, enrolToolbox, touchToolbox } from "../../models/toolboxes.ts";
-import { htmlOf } from "../../routes/render.tsx";
 import { ServerVulnerabilities } from "../../views/server_vulnerabilities.tsx";
 import { KINDS, openWorld, testKey } from "./databases.ts";
 import { observation } from "./observation.ts";
@@ -151,7 +150,7 @@ for (const kind of KINDS) {
       const page = async () => {
         const server = await getServer(db, user, serverId);
         const scans = await readScans(db, user, serverId);
-        return await htmlOf("", ServerVulnerabilities({ server, scans }));
+        return String(await ServerVulnerabilities({ server, scans })!.toString());
       };
 
       await t.step("a page without a scan says why there is none", async () => {
