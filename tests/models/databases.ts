@@ -23,6 +23,7 @@ export interface Kind {
   open: () => Promise<TestDatabase>;
 }
 
+const hosted = Deno.readTextFileSync(new URL("hosted_supabase.sql", import.meta.url));
 const compat = Deno.readTextFileSync(new URL("../../models/supabase_compat.sql", import.meta.url));
 
 async function openTestEmbedded(): Promise<TestDatabase> {
@@ -62,11 +63,18 @@ export const KINDS: (Kind & { ignore: boolean })[] = [
   { name: "embedded", open: openTestEmbedded, ignore: false },
   { name: "server", open: openTestServer, ignore: binaries === null },
 ];
+/** A stand-in for a Supabase project: for what its grants and roles may break (hosted_supabase.sql). */
+export const SUPABASE: Kind & { ignore: boolean } = {
+  name: "Supabase-like",
+  open: openTestSupabase,
+  ignore: binaries === null,
+};
 if (!binaries) {
   console.log("skipped: tests on a Postgres server, since /usr/lib/postgresql/*/bin is missing");
 }
 
 let cluster: Promise<number> | null = null;
+let supabaseCluster: Promise<number> | null = null;
 let databases = 0;
 
 async function openTestServer(): Promise<TestDatabase> {
@@ -90,8 +98,37 @@ async function openTestServer(): Promise<TestDatabase> {
   };
 }
 
+/**
+ * As a project is set up: migrations run as its `postgres`, which is no superuser there, and the app
+ * signs in as `mooring_app`, as it must behind the transaction pooler.
+ */
+async function openTestSupabase(): Promise<TestDatabase> {
+  supabaseCluster ??= startCluster(binaries!, "supabase_admin");
+  const port = await supabaseCluster;
+  const name = `project_${++databases}`;
+  const url = (user: string, database = name) => `postgres://${user}@127.0.0.1:${port}/${database}`;
+  const admin = connectAsOwner({ url: url("supabase_admin", "postgres") });
+  await admin.unsafe(`create database ${name}`);
+  await admin.end();
+  const owner = connectAsOwner({ url: url("supabase_admin") });
+  await owner.unsafe(hosted).simple();
+  const migrator = connectAsOwner({ url: url("postgres") });
+  await migrate(migrator, await readMigrations(), compat);
+  await migrator`alter role mooring_app login`;
+  await migrator.end();
+  const db = connect({ url: url("mooring_app"), pooled: true, max: 8 });
+  return {
+    db,
+    owner,
+    async close() {
+      await db.close();
+      await owner.end();
+    },
+  };
+}
+
 /** Starts a Postgres server for this process; returns its port on the loopback address. */
-async function startCluster(bin: string): Promise<number> {
+async function startCluster(bin: string, superuser = "postgres"): Promise<number> {
   const port = freePort();
   const directory = await Deno.makeTempDir({ prefix: "mooring-pg-" });
   const asUser = Deno.uid() === 0 ? ["runuser", "-u", "postgres", "--"] : [];
@@ -102,7 +139,7 @@ async function startCluster(bin: string): Promise<number> {
     "-D",
     `${directory}/data`,
     "-U",
-    "postgres",
+    superuser,
     "-A",
     "trust",
     "-N",
@@ -181,11 +218,13 @@ export async function makeUser(
   first = false,
 ): Promise<{ userId: string }> {
   const userId = crypto.randomUUID();
-  await owner`insert into auth.users (id, name, email) values (${userId}, ${
-    email.split("@")[0]
-  }, ${email})`;
+  const [{ isLocal }] = await owner`select to_regclass('auth.accounts') is not null as "isLocal"`;
+  const [name] = email.split("@");
+  if (isLocal) {
+    await owner`insert into auth.users (id, name, email) values (${userId}, ${name}, ${email})`;
+  } else await owner`insert into auth.users (id, email) values (${userId}, ${email})`;
   if (first) {
-    await db.asApp`select mooring.put_profile(${userId}, ${email}, ${email.split("@")[0]})`;
+    await db.asApp`select mooring.put_profile(${userId}, ${email}, ${name})`;
   }
   return { userId };
 }

@@ -15,7 +15,7 @@ import { grantManagement } from "../../models/management_grants.ts";
 import { openSession } from "../../models/sessions.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { startTrialRun } from "../../models/trial_runs.ts";
-import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
+import { addMember, KINDS, makeUser, openWorld, SUPABASE, testKey } from "./databases.ts";
 import { observation } from "./observation.ts";
 
 /** Who asks. `own` ones belong to the workspace whose rows are looked for; `other` ones to another. */
@@ -175,7 +175,7 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
   calls: { select: PEOPLE, insert: [], update: [], delete: [] },
 };
 
-for (const kind of KINDS) {
+for (const kind of [...KINDS, SUPABASE]) {
   Deno.test({
     name: `row level security, on the ${kind.name} database`,
     ignore: kind.ignore,
@@ -820,6 +820,34 @@ for (const kind of KINDS) {
             );
           }
         }
+      });
+
+      // Beside rows: TRUNCATE passes row level security by, and whatever is in public is in a
+      // Supabase project's API, where its default grants open each new thing to everybody.
+      await t.step("roles of an API have no grant that no row is checked for", async () => {
+        const API = ["anon", "authenticated", "mooring_agent", "mooring_toolbox"];
+        const grants = await owner`
+          select grantee, table_name, privilege_type from information_schema.role_table_grants
+          where table_schema = 'public' and (grantee = 'anon' or grantee = any(${API})
+            and privilege_type not in ('SELECT', 'INSERT', 'UPDATE', 'DELETE'))`;
+        assert.deepEqual([...grants], []);
+        const sealed = await owner`
+          select r.rolname, a.attrelid::regclass::text as table, a.attname from pg_attribute a
+          join pg_class c on c.oid = a.attrelid and c.relkind in ('r', 'p', 'v', 'm')
+          cross join pg_roles r
+          where c.relnamespace = 'public'::regnamespace and a.attnum > 0
+            and (a.atttypid = 'bytea'::regtype or a.attname ~ '(token|enrolment|key)_hash$')
+            -- A toolbox's own secrets are opened in its name, for its DTMA.
+            and r.rolname = any(${API}) and r.rolname <> 'mooring_toolbox' and has_column_privilege(r.oid, c.oid, a.attnum, 'select')`;
+        assert.deepEqual([...sealed], []);
+        const others = await owner`
+          select relname as name from pg_class
+          where relnamespace = 'public'::regnamespace and relkind in ('v', 'm', 'f', 'S')
+            and (relkind <> 'S' or has_sequence_privilege('anon', oid, 'usage'))
+          union all
+          select p.proname from pg_proc p where p.pronamespace = 'public'::regnamespace
+            and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')`;
+        assert.deepEqual([...others], []);
       });
 
       await t.step("the app itself sees no row of any table", async () => {

@@ -1,0 +1,58 @@
+-- A stand-in for a new Supabase project's database, since none can be had here: its roles, its auth
+-- schema and, above all, its default grants, by which every new table, function and sequence in public
+-- is open to the API roles. After supabase/postgres's own scripts (init-scripts/00000000000000, …01,
+-- demote-postgres, alter_api_roles_for_inherit). Run by the cluster's superuser, supabase_admin.
+do $$ begin
+  if not exists (select from pg_roles where rolname = 'anon') then
+    create role postgres createdb createrole login replication bypassrls;
+    create role anon nologin;
+    create role authenticated nologin;
+    create role service_role nologin bypassrls;
+    create role authenticator login noinherit;
+    grant anon, authenticated, service_role to authenticator;
+    create role supabase_auth_admin noinherit login;
+    if current_setting('server_version_num')::int >= 160000 then
+      execute 'grant anon, authenticated, service_role to postgres with admin option';
+    end if;
+  end if;
+  execute format('grant all on database %I to postgres', current_database());
+end $$;
+
+create schema extensions;
+grant all on schema extensions to postgres;
+grant usage on schema extensions to anon, authenticated, service_role;
+
+grant all on schema public to postgres;
+grant usage on schema public to anon, authenticated, service_role;
+alter default privileges for role postgres in schema public
+  grant all on tables to postgres, anon, authenticated, service_role;
+alter default privileges for role postgres in schema public
+  grant all on functions to postgres, anon, authenticated, service_role;
+alter default privileges for role postgres in schema public
+  grant all on sequences to postgres, anon, authenticated, service_role;
+
+create schema auth;
+grant all on schema auth to supabase_auth_admin, postgres;
+grant usage on schema auth to anon, authenticated, service_role;
+create table auth.users (
+  instance_id uuid,
+  id uuid primary key,
+  aud varchar(255),
+  role varchar(255),
+  email varchar(255) unique,
+  encrypted_password varchar(255),
+  email_confirmed_at timestamptz,
+  raw_app_meta_data jsonb,
+  raw_user_meta_data jsonb,
+  created_at timestamptz,
+  updated_at timestamptz
+);
+alter table auth.users enable row level security;
+alter table auth.users owner to supabase_auth_admin;
+grant all on all tables in schema auth to postgres;
+create function auth.uid() returns uuid language sql stable as $$
+  select coalesce(
+    nullif(current_setting('request.jwt.claim.sub', true), ''),
+    nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub'
+  )::uuid
+$$;
