@@ -23,6 +23,7 @@
 import { z } from "zod";
 
 export { boundedBody } from "./body.ts";
+export { BriefMap } from "./brief_map.ts";
 export { after, type Deadline } from "./deadlines.ts";
 export { DEPTH_LIMIT, objectMembers, objectText, outline } from "./json_text.ts";
 export {
