@@ -33,7 +33,11 @@ export class BriefMap<K, V> {
     return this.#map.delete(key);
   }
 
-  /** In the order of their adding. Nothing may be added while they are gone through. */
+  keys(): IterableIterator<K> {
+    return this.#map.keys();
+  }
+
+  /** In the order of their adding, as keys are. Nothing may be added while they are gone through. */
   values(): IterableIterator<V> {
     return this.#map.values();
   }

@@ -31,6 +31,7 @@ export type {
   ApiTool,
 } from "./api_adapter/plan.mts";
 export { boundedBody } from "./body.ts";
+export { BriefMap } from "./brief_map.ts";
 export { after, type Deadline } from "./deadlines.ts";
 export { DEPTH_LIMIT, objectMembers, objectText, outline } from "./json_text.ts";
 export {

@@ -2,6 +2,7 @@
  * Sessions as one replica knows them: a cache of their rows, and words from replica to replica about
  * what is under way in them. The tables are the truth; a wake-up says where to look.
  */
+import { BriefMap } from "../dtma/protocol.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
 import { errorFields, type Log } from "../models/log.ts";
@@ -91,7 +92,11 @@ export function sessions(
   { db, changes, log }: { db: Database; changes: Changes; log: Log },
 ): Sessions {
   const remembered = new Map<string, Remembered>();
-  const listening = new Map<string, { listeners: Set<WordListener>; after: number }>();
+  /** Each request of a session listens while it is under way. */
+  const listening = new BriefMap<
+    string,
+    { listeners: BriefMap<WordListener, WordListener>; after: number }
+  >();
   let looking: ReturnType<typeof setTimeout> | null = null;
 
   changes.watch(({ table }) => table === "mcp_sessions", (change) => {
@@ -207,9 +212,9 @@ export function sessions(
 
   function listen(sessionId: string, listener: WordListener): () => void {
     let entry = listening.get(sessionId);
-    if (!entry) listening.set(sessionId, entry = { listeners: new Set(), after: 0 });
+    if (!entry) listening.set(sessionId, entry = { listeners: new BriefMap(), after: 0 });
     startLooking();
-    entry.listeners.add(listener);
+    entry.listeners.set(listener, listener);
     return () => {
       entry.listeners.delete(listener);
       if (entry.listeners.size === 0 && listening.get(sessionId) === entry) {
@@ -220,7 +225,7 @@ export function sessions(
 
   /** @returns whether somebody here waited for it */
   function spread(sessionId: string, ...said: Parameters<WordListener>): boolean {
-    const listeners = listening.get(sessionId)?.listeners ?? [];
+    const listeners = listening.get(sessionId)?.listeners.values() ?? [];
     return [...listeners].map((listener) => listener(...said)).some(Boolean);
   }
 
