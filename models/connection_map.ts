@@ -1,7 +1,7 @@
 /** Who is connected to what, and whether it holds: agents, their servers, and the toolboxes of those. */
 import { z } from "zod";
-import { type Agent, listAgents } from "./agents.ts";
-import { type Connection, listWorkspaceConnections } from "./connections.ts";
+import type { Agent } from "./agents.ts";
+import { type Connection, listConnections, listWorkspaceConnections } from "./connections.ts";
 import type { Database, User } from "./db.ts";
 import { listServers, type Server } from "./servers.ts";
 import { listToolboxes, type Toolbox } from "./toolboxes.ts";
@@ -32,9 +32,11 @@ export interface Edge {
   connection: Connection;
 }
 
+export type MappedAgent = Pick<Agent, "id" | "name" | "presents">;
+
 export interface ConnectionMap {
   /** Those that match, with those of them that are connected to nothing. */
-  agents: Agent[];
+  agents: MappedAgent[];
   servers: Server[];
   toolboxes: Pick<Toolbox, "id" | "name" | "isOnline">[];
   edges: Edge[];
@@ -42,9 +44,9 @@ export interface ConnectionMap {
   toolbelts: Map<string, Connection[]>;
   /** How many servers match in all: at most {@link SERVERS_SHOWN} of them are here. */
   matching: number;
-  /** Servers that no agent is connected to. */
-  unconnected: number;
-  all: { agents: Agent[]; toolboxes: Pick<Toolbox, "id" | "name">[] };
+  /** Servers that no agent is connected to; null where one agent alone was asked for. */
+  unconnected: number | null;
+  all: { agents: MappedAgent[]; toolboxes: Pick<Toolbox, "id" | "name">[] };
 }
 
 /** More than so many lines in a picture are a tangle. */
@@ -58,18 +60,26 @@ export async function mapConnections(
   filter: MapFilter,
   { limit = SERVERS_SHOWN }: { limit?: number } = {},
 ): Promise<ConnectionMap> {
-  const [agents, servers, toolboxes, connections] = await Promise.all([
-    listAgents(db, user, workspaceId),
-    listServers(db, user, workspaceId),
+  const { agent } = filter;
+  const [agents, toolboxes, connections] = await Promise.all([
+    db.asUser(user, (sql) =>
+      sql<MappedAgent[]>`
+        select id, name, presents from agents where workspace_id = ${workspaceId}
+        order by lower(name), id`),
     listToolboxes(db, user, workspaceId),
-    listWorkspaceConnections(db, user, workspaceId),
+    agent === null
+      ? listWorkspaceConnections(db, user, workspaceId)
+      : listConnections(db, user, agent),
   ]);
+  const connected = new Set(connections.map(({ serverId }) => serverId));
+  const servers = await listServers(db, user, workspaceId, {
+    only: agent === null ? undefined : [...connected],
+  });
   const byId = new Map(servers.map((server) => [server.id, server]));
   const edges = connections.flatMap((connection) => {
     const server = byId.get(connection.serverId);
     return server ? [edgeOf(connection, server)] : [];
   }).filter((edge) =>
-    (filter.agent === null || edge.agentId === filter.agent) &&
     (filter.toolbox === null || byId.get(edge.serverId)!.toolboxId === filter.toolbox) &&
     (filter.state === null || edge.state === filter.state ||
       filter.state === "trouble" && edge.state !== "connected")
@@ -79,19 +89,18 @@ export async function mapConnections(
   const left = edges.filter(({ serverId }) => isShown.has(serverId));
   const withAgents = new Set(left.map(({ agentId }) => agentId));
   const boxes = new Set(shown.map(({ toolboxId }) => toolboxId));
-  const connected = new Set(connections.map(({ serverId }) => serverId));
-  const isWhole = filter.toolbox === null && filter.state === null;
+  const toolbelts = Map.groupBy(connections, ({ agentId }) => agentId);
+  const isWhole = agent === null && filter.toolbox === null && filter.state === null;
   return {
-    agents: agents.filter(({ id, connections }) =>
-      withAgents.has(id) || filter.agent === id || isWhole && filter.agent === null &&
-        connections.length === 0
+    agents: agents.filter(({ id }) =>
+      withAgents.has(id) || id === agent || isWhole && !toolbelts.has(id)
     ),
     servers: shown,
     toolboxes: toolboxes.filter(({ id }) => boxes.has(id)),
     edges: left,
-    toolbelts: Map.groupBy(connections, ({ agentId }) => agentId),
+    toolbelts,
     matching: new Set(edges.map(({ serverId }) => serverId)).size,
-    unconnected: servers.filter(({ id }) => !connected.has(id)).length,
+    unconnected: agent === null ? servers.filter(({ id }) => !connected.has(id)).length : null,
     all: { agents, toolboxes },
   };
 }
@@ -122,7 +131,7 @@ function whyNone({ tools }: Connection, withheld: number): string {
 }
 
 /** The servers of the edges, each near its agents, so that few lines cross. */
-function placed(edges: Edge[], agents: Agent[], byId: Map<string, Server>): Server[] {
+function placed(edges: Edge[], agents: MappedAgent[], byId: Map<string, Server>): Server[] {
   const order = new Map(agents.map(({ id }, index) => [id, index]));
   const places = new Map<string, { sum: number; count: number }>();
   for (const { agentId, serverId } of edges) {

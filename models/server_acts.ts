@@ -108,8 +108,7 @@ async function chosenServers(
   if (ids.size > ACTS_LIMIT) {
     throw new Invalid(`Select at most ${ACTS_LIMIT} servers at once`);
   }
-  const servers = await listServers(db, user, workspaceId);
-  const found = servers.filter(({ id }) => ids.has(id));
+  const found = await listServers(db, user, workspaceId, { only: [...ids] });
   return new Map<string, Server | null>([
     ...found.map((server) => [server.id, server] as const),
     ...[...ids].filter((id) => !found.some((server) => server.id === id))

@@ -120,13 +120,24 @@ export interface Server {
   authorization: Pick<Authorization, "state" | "trouble"> | null;
 }
 
-/** The servers of a workspace, by name. */
+/**
+ * The servers of a workspace, by name.
+ * @param only by id; without it all
+ */
 export async function listServers(
   db: Database,
   user: User,
   workspaceId: string,
+  { only }: { only?: string[] } = {},
 ): Promise<Server[]> {
-  return await db.asUser(user, (sql) => readServers(sql, sql`s.workspace_id = ${workspaceId}`));
+  return await db.asUser(
+    user,
+    (sql) =>
+      readServers(
+        sql,
+        sql`s.workspace_id = ${workspaceId} and ${only ? sql`s.id = any(${only})` : sql`true`}`,
+      ),
+  );
 }
 
 /** @throws {NotFound} */

@@ -138,12 +138,20 @@ export function givenTools({ tools }: Connection): ConnectionTool[] {
   return tools.filter(({ state, isAllowed }) => state === "approved" && isAllowed);
 }
 
+/** Of definitions as their server has them, which many agents are given alike: each is counted once. */
+const OWN_COSTS = new WeakMap<ConnectionTool["definition"], number>();
+
 /** What a tool costs a model, under the name that the agent sees. */
 export function costOf(
   { serverSlug }: Connection,
-  { shown }: ConnectionTool,
+  { shown, definition, change }: ConnectionTool,
 ): number {
-  return tokensOf({ ...shown, name: `${serverSlug}__${shown.name}` });
+  const isOwn = Object.keys(change).length === 0;
+  const known = isOwn ? OWN_COSTS.get(definition) : undefined;
+  if (known !== undefined) return known;
+  const cost = tokensOf({ ...shown, name: `${serverSlug}__${shown.name}` });
+  if (isOwn) OWN_COSTS.set(definition, cost);
+  return cost;
 }
 
 /** What the tools that an agent is given of a server cost a model. */

@@ -136,7 +136,7 @@ export function Connections({ filter, map }: MapProps) {
             are shown: choose an agent, a toolbox or a state to see the others.{" "}
           </strong>
         )}
-        {map.unconnected > 0 && (
+        {map.unconnected !== null && map.unconnected > 0 && (
           <>
             {count(map.unconnected, "server")} {map.unconnected === 1 ? "is" : "are"}{" "}
             connected to no agent.
