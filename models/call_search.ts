@@ -67,9 +67,17 @@ export async function searchCalls(
       }
       order by c.started_at desc, c.id desc limit ${limit + 1}`;
     // Names and errors apart: the names that there are are few, and errors have an index of their own.
-    const found = filter.text === "" ? newest(sql`true`) : sql`
-      (${newest(isNamed(sql, workspaceId, filter))}) union all
-      (${newest(sql`${failedSo(sql, filter)} and not ${isNamed(sql, workspaceId, filter)}`)})`;
+    const names = namesLike(sql, workspaceId, filter);
+    const isNamed = sql`(c.server_slug, c.tool) in (${names})`;
+    const isSome = filter.text !== "" &&
+      (await sql`select exists (${names}) as found`)[0].found;
+    const found = filter.text === ""
+      ? newest(sql`true`)
+      // Where no name has the text, all calls would be read to find none of them.
+      : !isSome
+      ? newest(failedSo(sql, filter))
+      : sql`(${newest(isNamed)}) union all
+        (${newest(sql`${failedSo(sql, filter)} and not ${isNamed}`)})`;
     return await sql<(Call & { startedText: string })[]>`
       select ${columns(sql)}, c.started_at::text as "startedText"
       from (${found}) c left join agents a on a.id = c.agent_id
@@ -364,14 +372,14 @@ function named(sql: Sql, filter: CallFilter) {
   return sql`(c.tool ilike ${likeOf(filter)} or c.server_slug ilike ${likeOf(filter)})`;
 }
 
-/** {@link named}, for calls: looked up among the few names that there are. */
-function isNamed(sql: Sql, workspaceId: string, filter: CallFilter) {
-  return sql`(c.server_slug, c.tool) in (
+/** What has the text in its name, of the few names that there are: of calls it is looked up here. */
+function namesLike(sql: Sql, workspaceId: string, filter: CallFilter) {
+  return sql`
     select c.server_slug, c.tool from call_series c
     where ${ofSeries(sql, workspaceId, filter)} and ${named(sql, filter)}
     union all
     select c.server_slug, c.tool from call_tail c
-    where ${ofSeries(sql, workspaceId, filter)} and ${named(sql, filter)})`;
+    where ${ofSeries(sql, workspaceId, filter)} and ${named(sql, filter)}`;
 }
 
 function failedSo(sql: Sql, filter: CallFilter) {
