@@ -91,6 +91,30 @@ export async function searchCalls(
   };
 }
 
+/** What calls can be narrowed to, by name. */
+export interface CallChoices {
+  agents: { id: string; name: string }[];
+  servers: { id: string; name: string }[];
+}
+
+/** The agents and servers that there are, without all else that is known of them. */
+export async function callChoices(
+  db: Database,
+  user: User,
+  workspaceId: string,
+): Promise<CallChoices> {
+  return await db.asUser(user, async (sql) => {
+    const rows = await sql<{ kind: "agents" | "servers"; id: string; name: string }[]>`
+      select 'agents' as kind, id, name from agents where workspace_id = ${workspaceId}
+      union all
+      select 'servers', id, name from servers where workspace_id = ${workspaceId}
+      order by 1, 3, 2`;
+    const of = (wanted: string) =>
+      rows.filter(({ kind }) => kind === wanted).map(({ id, name }) => ({ id, name }));
+    return { agents: of("agents"), servers: of("servers") };
+  });
+}
+
 /** How the calls of one tool, server or agent went; times are at most 5 % off. */
 export interface CallGroup extends CallFigures {
   /** A server's or an agent's id; null of a tool, of one that is gone, and of what people tried. */
