@@ -67,9 +67,17 @@ export async function searchCalls(
       }
       order by c.started_at desc, c.id desc limit ${limit + 1}`;
     // Names and errors apart: the names that there are are few, and errors have an index of their own.
-    const found = filter.text === "" ? newest(sql`true`) : sql`
-      (${newest(isNamed(sql, workspaceId, filter))}) union all
-      (${newest(sql`${failedSo(sql, filter)} and not ${isNamed(sql, workspaceId, filter)}`)})`;
+    const names = namesLike(sql, workspaceId, filter);
+    const isNamed = sql`(c.server_slug, c.tool) in (${names})`;
+    const isSome = filter.text !== "" &&
+      (await sql`select exists (${names}) as found`)[0].found;
+    const found = filter.text === ""
+      ? newest(sql`true`)
+      // Where no name has the text, all calls would be read to find none of them.
+      : !isSome
+      ? newest(failedSo(sql, filter))
+      : sql`(${newest(isNamed)}) union all
+        (${newest(sql`${failedSo(sql, filter)} and not ${isNamed}`)})`;
     return await sql<(Call & { startedText: string })[]>`
       select ${columns(sql)}, c.started_at::text as "startedText"
       from (${found}) c left join agents a on a.id = c.agent_id
@@ -81,6 +89,30 @@ export async function searchCalls(
     calls: calls.map(({ startedText: _, ...call }) => call),
     next: last && rows.length > limit ? `${last.startedText}_${last.id}` : null,
   };
+}
+
+/** What calls can be narrowed to, by name. */
+export interface CallChoices {
+  agents: { id: string; name: string }[];
+  servers: { id: string; name: string }[];
+}
+
+/** The agents and servers that there are, without all else that is known of them. */
+export async function callChoices(
+  db: Database,
+  user: User,
+  workspaceId: string,
+): Promise<CallChoices> {
+  return await db.asUser(user, async (sql) => {
+    const rows = await sql<{ kind: "agents" | "servers"; id: string; name: string }[]>`
+      select 'agents' as kind, id, name from agents where workspace_id = ${workspaceId}
+      union all
+      select 'servers', id, name from servers where workspace_id = ${workspaceId}
+      order by 1, 3, 2`;
+    const of = (wanted: string) =>
+      rows.filter(({ kind }) => kind === wanted).map(({ id, name }) => ({ id, name }));
+    return { agents: of("agents"), servers: of("servers") };
+  });
 }
 
 /** How the calls of one tool, server or agent went; times are at most 5 % off. */
@@ -364,14 +396,14 @@ function named(sql: Sql, filter: CallFilter) {
   return sql`(c.tool ilike ${likeOf(filter)} or c.server_slug ilike ${likeOf(filter)})`;
 }
 
-/** {@link named}, for calls: looked up among the few names that there are. */
-function isNamed(sql: Sql, workspaceId: string, filter: CallFilter) {
-  return sql`(c.server_slug, c.tool) in (
+/** What has the text in its name, of the few names that there are: of calls it is looked up here. */
+function namesLike(sql: Sql, workspaceId: string, filter: CallFilter) {
+  return sql`
     select c.server_slug, c.tool from call_series c
     where ${ofSeries(sql, workspaceId, filter)} and ${named(sql, filter)}
     union all
     select c.server_slug, c.tool from call_tail c
-    where ${ofSeries(sql, workspaceId, filter)} and ${named(sql, filter)})`;
+    where ${ofSeries(sql, workspaceId, filter)} and ${named(sql, filter)}`;
 }
 
 function failedSo(sql: Sql, filter: CallFilter) {

@@ -1,10 +1,8 @@
 import { type Context, Hono } from "hono";
-import { listAgents } from "../models/agents.ts";
 import { readCallBody } from "../models/call_bodies.ts";
-import { CallFilter, searchCalls, summarizeCalls } from "../models/call_search.ts";
+import { callChoices, CallFilter, searchCalls, summarizeCalls } from "../models/call_search.ts";
 import { getCall } from "../models/calls.ts";
 import { getRetention } from "../models/retention.ts";
-import { listServers } from "../models/servers.ts";
 import { CallPage } from "../views/call.tsx";
 import { type CallQuery, CallResults, Calls, GROUPS, queryOf } from "../views/calls.tsx";
 import type { Deps, Env } from "./deps.ts";
@@ -25,8 +23,7 @@ export function callRoutes(deps: Deps) {
         <Calls
           {...results}
           retention={await getRetention(db, user, workspaceId)}
-          agents={await listAgents(db, user, workspaceId)}
-          servers={await listServers(db, user, workspaceId)}
+          {...await callChoices(db, user, workspaceId)}
         />,
       );
     })

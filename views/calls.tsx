@@ -1,8 +1,12 @@
-import type { Agent } from "../models/agents.ts";
-import type { CallFilter, CallPage, CallSummary, GroupBy } from "../models/call_search.ts";
+import type {
+  CallChoices,
+  CallFilter,
+  CallPage,
+  CallSummary,
+  GroupBy,
+} from "../models/call_search.ts";
 import type { Call, CallFigures } from "../models/calls.ts";
 import type { Retention } from "../models/retention.ts";
-import type { Server } from "../models/servers.ts";
 import { bytes, count, duration, Empty, Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -55,7 +59,7 @@ export function queryOf({ filter, by, cursor }: CallQuery): URLSearchParams {
 }
 
 export function Calls(
-  props: CallResultsProps & { agents: Agent[]; servers: Server[]; retention: Retention },
+  props: CallResultsProps & CallChoices & { retention: Retention },
 ) {
   const url = useUrl();
   const { filter, by } = props.query;

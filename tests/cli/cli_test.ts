@@ -187,7 +187,24 @@ Deno.test({
       const piped = await json(["call", "github", "echo", "-"], { input: '{"text":"piped"}' });
       assert.equal(piped.result.content[0].text, "piped");
       await api.calls.flush();
-      assert.equal((await json(["calls", "--server", "github", "--limit", "1"])).length, 1);
+      const [made] = await json(["calls", "--server", "github", "--limit", "1"]);
+      const searched = ["calls", made.tool, "--via", "trial", "--period", "hour"];
+      assert.equal((await json(searched))[0].id, made.id);
+      assert.deepEqual(await json(["calls", "nothing-like-it"]), []);
+      assert.equal((await mooring(["calls", "--outcome", "great"])).code, 2);
+      assert.equal((await mooring(["calls", "body", made.id])).code, 3, "nothing of it is kept");
+    });
+
+    await t.step("says what is kept, and changes it", async () => {
+      assert.equal((await json(["retention"])).callsKeptDays, 90);
+      assert.deepEqual(await json(["retention", "--calls", "30", "--bodies", "1"]), {
+        callsKeptDays: 30,
+        keepsBodies: true,
+        bodiesKeptDays: 1,
+      });
+      assert.match((await mooring(["retention"])).out, /30 days/);
+      assert.equal((await json(["retention", "--no-bodies"])).keepsBodies, false);
+      assert.equal((await mooring(["retention", "--calls", "3"])).code, 2);
       assert.match(
         (await mooring(["servers", "logs", "github", "--search", "error"])).out,
         /an Error/,

@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
 import { setAgentOptions } from "../../models/agents.ts";
 import { changeTool, pickTools } from "../../models/connections.ts";
+import { readCallBody } from "../../models/call_bodies.ts";
+import { listCalls } from "../../models/calls.ts";
+import { keepBodies } from "../../models/retention.ts";
+import { testKey } from "../models/databases.ts";
 import { modern, openBridge } from "./world.ts";
 
 Deno.test({
@@ -100,5 +104,38 @@ Deno.test({
       );
       assert.equal(error.code, -32602);
     });
+
+    await t.step(
+      "what is said is kept where an owner wants it, as the server heard it",
+      async () => {
+        const { workspaceId } = bridge;
+        const newest = async () => {
+          await bridge.calls.flush();
+          const [made] = await listCalls(db, user, { workspaceId }, { limit: 1 });
+          return await readCallBody({ db, secretsKey: testKey }, user, made.id);
+        };
+        await keepBodies(db, user, workspaceId, { isOn: true, days: 1 });
+        const notes = (args: string) =>
+          ask(
+            "tools/call",
+            { name: "call_tool", arguments: {} },
+            `{"name":"demo__notes","arguments":${args}}`,
+          );
+        // Earlier calls were kept nowhere, which is believed for ten seconds.
+        let body = null;
+        while (!body) {
+          await notes(`{"big":1,"password":"hunter2"}`);
+          body = await newest();
+          if (!body) await new Promise((resolve) => setTimeout(resolve, 500));
+        }
+        const { big, password, path } = body.arguments.value as Record<string, unknown>;
+        assert.deepEqual([big, password, path], [1, "•••", "/notes"]);
+        assert.equal(body.answer?.kind, "result");
+        assert.doesNotMatch(JSON.stringify(body), /hunter2/);
+        await keepBodies(db, user, workspaceId, { isOn: false, days: 1 });
+        await ask("tools/call", { name, arguments: {} });
+        assert.equal(await newest(), null);
+      },
+    );
   },
 });
