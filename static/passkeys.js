@@ -49,14 +49,15 @@ document.addEventListener("submit", async (event) => {
   if (!form.dataset.passkey || form.elements.answer.value) return;
   event.preventDefault();
   form.querySelector("[role=alert]").textContent = "";
-  event.submitter.disabled = true;
+  const button = form.querySelector("button");
+  button.disabled = true;
   try {
     offered.abort();
     send(form, await ways[form.dataset.passkey](await questionOf(form)));
   } catch (error) {
     say(form, error);
   } finally {
-    event.submitter.disabled = false;
+    button.disabled = false;
   }
 });
 
