@@ -3,7 +3,6 @@ import { v7 } from "uuid";
 import { z } from "zod";
 import type { Database, User } from "./db.ts";
 import { Forbidden, Invalid, isDenied } from "./errors.ts";
-import { recordEvent } from "./events.ts";
 import type { ModelReach } from "./model_reach.ts";
 import { openSecret, type SealedSecret, sealSecret, type SecretsKey } from "./secrets.ts";
 
@@ -98,8 +97,6 @@ export async function setChatModel(
       };
       if (row) await sql`update chat_models set ${sql(columns)} where id = ${id}`;
       else await sql`insert into chat_models ${sql({ id, workspace_id: workspaceId, ...columns })}`;
-      const message = `Named ${given.model} at ${new URL(baseUrl).host} for the chat`;
-      await recordEvent(sql, user, { workspaceId, layer: "workspace", message });
     })
   );
 }
@@ -111,9 +108,6 @@ export async function removeChatModel(db: Database, user: User, workspaceId: str
       const had = await sql`select from chat_models where workspace_id = ${workspaceId}`;
       const { count } = await sql`delete from chat_models where workspace_id = ${workspaceId}`;
       if (had.length > count) throw new Forbidden(ADMINS_ONLY);
-      if (count === 0) return;
-      const message = "Forgot the model of the chat, and its key";
-      await recordEvent(sql, user, { workspaceId, layer: "workspace", message });
     })
   );
 }
