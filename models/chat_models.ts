@@ -76,31 +76,27 @@ export async function setChatModel(
   const baseUrl = given.baseUrl.replace(/\/+$/, "");
   const refusal = await models.refusalOf(new URL(baseUrl));
   if (refusal) throw new Invalid("One field needs attention", { baseUrl: refusal });
-  const before = await getChatModel(db, user, workspaceId);
-  if (before?.hasKey && key === "" && new URL(before.baseUrl).host !== new URL(baseUrl).host) {
-    const mistake = "The key that is kept goes to another host: give the key for this one";
-    throw new Invalid("One field needs attention", { key: mistake });
-  }
   await forAdmins(() =>
     db.asUser(user, async (sql) => {
-      const [row] =
-        await sql`select id from chat_models where workspace_id = ${workspaceId} for update`;
+      const [row] = await sql`
+        select id, base_url as "baseUrl", has_key as "hasKey"
+        from chat_models where workspace_id = ${workspaceId} for update`;
+      if (row?.hasKey && key === "" && new URL(row.baseUrl).host !== new URL(baseUrl).host) {
+        const mistake = "The key that is kept goes to another host: give the key for this one";
+        throw new Invalid("One field needs attention", { key: mistake });
+      }
       const id: string = row?.id ?? v7();
       const sealed = key === "" ? null : await sealSecret(secretsKey, id, key);
-      const said = { ...given, base_url: baseUrl, updated_at: new Date() };
       const columns = {
-        provider: said.provider,
-        base_url: said.base_url,
-        model: said.model,
-        transport: said.transport,
-        updated_at: said.updated_at,
+        provider: given.provider,
+        base_url: baseUrl,
+        model: given.model,
+        transport: given.transport,
+        updated_at: new Date(),
         ...(sealed && { key_id: sealed.keyId, iv: sealed.iv, ciphertext: sealed.ciphertext }),
       };
-      if (!row) {
-        await sql`insert into chat_models ${sql({ id, workspace_id: workspaceId, ...columns })}`;
-        return;
-      }
-      await sql`update chat_models set ${sql(columns)} where id = ${id}`;
+      if (row) await sql`update chat_models set ${sql(columns)} where id = ${id}`;
+      else await sql`insert into chat_models ${sql({ id, workspace_id: workspaceId, ...columns })}`;
     })
   );
 }

@@ -41,6 +41,23 @@ create policy admin_updates on public.chat_models for update to authenticated
 create policy admin_deletes on public.chat_models for delete to authenticated
   using (workspace_id in (select mooring.workspaces_as('admin')));
 
+-- Who named it, and who it is that answers from now on, stands among the workspace's events.
+create function mooring.tell_chat_model() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  if tg_op <> 'DELETE' then
+    perform mooring.say_in_workspace(new.workspace_id, 'Named ' || new.model || ' at '
+      || coalesce(substring(new.base_url from '^https?://([^/]+)'), '?') || ' for the chat');
+  -- With the workspace goes everything: there is nobody to tell.
+  elsif exists (select from public.workspaces where id = old.workspace_id) then
+    perform mooring.say_in_workspace(old.workspace_id, 'Forgot the model of the chat, and its key');
+  end if;
+  return null;
+end $$;
+revoke all on function mooring.tell_chat_model from public;
+create trigger tell after insert or update or delete on public.chat_models
+  for each row execute function mooring.tell_chat_model();
+
 -- A conversation is its person's own: nobody else sees it, whatever they are in the workspace.
 create table public.conversations (
   id uuid primary key,

@@ -6,6 +6,7 @@
  *   links    its way from app to DTMA alone, over a fetch, a direct link and a tunnel (no Docker)
  *   start    a container under the policy up to `initialize`, beside `docker run` of its image
  *   deploys  from the click to the tools being listed, image present
+ *   discovery  from a deploy within an agent's turn to the model's step that is given its tools
  *   catalog  searches and pages of a marketplace with 10,000 entries (no Docker)
  *   pages    every page of a workspace with 200 servers and 100,000 calls (no Docker)
  *   many     fifty servers deployed at once, and what each costs the DTMA
@@ -21,6 +22,7 @@
 import { parseArgs } from "node:util";
 import { ensureEngine } from "../../engine.ts";
 import { serverEverything } from "../dtma/stdio_server.ts";
+import { measureDiscovery } from "../chat/agents.ts";
 import { type Caller, forwarder, pipe } from "./direct.ts";
 import { measureCatalog } from "./catalog.ts";
 import { measureLinks } from "./links.ts";
@@ -32,7 +34,7 @@ import { measurePeers } from "./peers.ts";
 import { measureStart } from "./start.ts";
 import { measureToolbelts, TOOLBELT_PARTS } from "./toolbelts.ts";
 
-const CONTAINER_PARTS = ["calls", "start", "deploys", "sandbox", "many"] as const;
+const CONTAINER_PARTS = ["calls", "start", "deploys", "sandbox", "many", "discovery"] as const;
 const PARTS = [
   ...CONTAINER_PARTS,
   "links",
@@ -82,6 +84,12 @@ if (isAsked("calls") || isAsked("deploys") || isAsked("many")) {
   if (isAsked("calls")) await calls(mooring);
   if (isAsked("deploys")) await deploys(mooring, isQuick ? 4 : 12);
   if (isAsked("many")) await many(mooring, isQuick ? 10 : 50);
+}
+
+if (isAsked("discovery")) {
+  const found = await measureDiscovery(isQuick ? 4 : 12);
+  console.log("\ndiscovery: a deploy within a turn to the step that has its tools, image present");
+  printTimes({ "deploy, approval, next step": found });
 }
 
 /** The same call by three ways, and what the processes hold after the load. */

@@ -31,8 +31,25 @@ export interface Report {
 // deno-lint-ignore no-explicit-any -- what the API answers
 type Answer = any;
 
-/** Runs the tasks whose names match. */
-export async function runAgents(say: (line: string) => void, only = /./): Promise<Report> {
+/**
+ * How long it is from a deploy within a turn, its image present, to the step of the model that is given its
+ * tools, in ms: with the approval of all of them, the connection, and the looking of the program that does it.
+ */
+export async function measureDiscovery(count: number): Promise<number[]> {
+  const servers = { everything: SERVERS.everything };
+  const asked = { only: /^$/, servers, discoveries: count };
+  return (await runAgents(() => {}, asked)).discoveredMs;
+}
+
+/** Runs the tasks whose names match, and then deploys so many servers within turns. */
+export async function runAgents(
+  say: (line: string) => void,
+  { only = /./, servers = SERVERS, discoveries = DISCOVERIES }: {
+    only?: RegExp;
+    servers?: Record<string, string>;
+    discoveries?: number;
+  } = {},
+): Promise<Report> {
   const report: Report = { passed: [], failed: [], discoveredMs: [] };
   await withDataDirectory(async (dataDirectory) => {
     await using model = openModelServer(() => ({ text: "Nothing is scripted" }));
@@ -108,8 +125,8 @@ export async function runAgents(say: (line: string) => void, only = /./): Promis
         transport: (transport) => api("PUT", "/workspace/model", { ...named, transport }),
       };
 
-      for (const [name, entry] of Object.entries(SERVERS)) await deploy(name, entry);
-      say(`${Object.keys(SERVERS).length} servers run in containers`);
+      for (const [name, entry] of Object.entries(servers)) await deploy(name, entry);
+      say(`${Object.keys(servers).length} servers run in containers`);
 
       for (const task of TASKS.filter(({ name }) => only.test(name))) {
         const started = performance.now();
@@ -128,10 +145,10 @@ export async function runAgents(say: (line: string) => void, only = /./): Promis
           `${trouble === null ? "✓" : "✗"} ${task.name} (${ms} ms)${trouble ? `: ${trouble}` : ""}`,
         );
       }
-      if (only.test("discovery")) {
-        for (let n = 0; n < DISCOVERIES; n++) {
-          report.discoveredMs.push(await discovery(api, agent.id, model, faults, `new-${n}`));
-        }
+      for (let n = 0; n < discoveries; n++) {
+        report.discoveredMs.push(await discovery(api, agent.id, model, faults, `new-${n}`));
+      }
+      if (discoveries > 0) {
         const sorted = report.discoveredMs.toSorted((a, b) => a - b);
         say(`Deployed to given in a next step, ms: ${sorted.map(Math.round).join(", ")}`);
       }
@@ -226,8 +243,8 @@ if (import.meta.main) {
     console.log(`0 passed, 0 failed, ${TASKS.length} skipped`);
     Deno.exit(1);
   }
-  const only = Deno.args[0] ? new RegExp(Deno.args[0]) : undefined;
-  const { passed, failed } = await runAgents((line) => console.log(line), only);
+  const some = Deno.args[0] ? { only: new RegExp(Deno.args[0]), discoveries: 0 } : {};
+  const { passed, failed } = await runAgents((line) => console.log(line), some);
   const share = passed.length / (passed.length + failed.length);
   console.log(`Carried through: ${(share * 100).toFixed(1)} %`);
   console.log(`${passed.length} passed, ${failed.length} failed, 0 skipped`);

@@ -55,6 +55,7 @@ Deno.test({
       assert.equal(saved.status, 303);
       const page = await html("/workspace");
       assert.match(page, /A key is kept, sealed/);
+      assert.match(page, /Named scripted at 127\.0\.0\.1/, "it stands among the events");
       assert.ok(!page.includes("sk-secret-of-bea"));
     });
 
