@@ -40,6 +40,7 @@ const NOT_PAGES = [
   /^\/(static|api\/v1|functions\/v1|toolbox|schedule)\//,
   /^\/(healthz|readyz)$/,
   /^\/oauth\/client\.json$/,
+  /^\/\.well-known\//,
   /\/live$/,
   /\/results$/,
   /^\/marketplace\/:slug\/raw$/,
