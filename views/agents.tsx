@@ -380,8 +380,8 @@ function Clients({ agent }: AgentProps) {
   const url = useUrl();
   const clients = agent.tokens.filter(({ clientHost }) => clientHost !== null);
   return (
-    <section class="card" aria-labelledby="clients">
-      <h2 id="clients">Connected clients</h2>
+    <section class="card" aria-labelledby="connected-clients">
+      <h2 id="connected-clients">Connected clients</h2>
       {clients.length === 0
         ? (
           <p class="help">

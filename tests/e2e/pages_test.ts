@@ -84,6 +84,20 @@ function pagesOf(app: { routes: { method: string; path: string }[] }): string[] 
   return [...new Set(paths)].filter((path) => !NOT_PAGES.some((each) => each.test(path)));
 }
 
+/** The page on which a client asks to be let in. */
+async function consentPath({ app, origin }: Awaited<ReturnType<typeof openTrials>>) {
+  const redirect_uri = "https://client.example/callback";
+  const client = { client_name: "An editor of example.com", redirect_uris: [redirect_uri] };
+  const response = await app.request(`${origin}/oauth/register`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(client),
+  });
+  const { client_id } = await response.json();
+  const asked = { response_type: "code", client_id, redirect_uri, code_challenge_method: "S256" };
+  return `/oauth/authorize?${new URLSearchParams({ ...asked, code_challenge: "c".repeat(43) })}`;
+}
+
 /** A conversation whose agent waits for a word on a call. */
 async function answered(db: Database, user: User, workspaceId: string, agentId: string) {
   const title = "What does the demo show?";
@@ -284,6 +298,8 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     visit("trial", "/servers/:id/tools/:name", `${server}/tools/mirror`),
     visit("trial-run", "/servers/:id/tools/:name/runs/:run", runPath),
     visit("oauth-callback", "/oauth/callback", "/oauth/callback?state=unknown&code=x", 404),
+    visit("client-consent", "/oauth/authorize", await consentPath(trials)),
+    visit("client-refused", "/oauth/authorize", "/oauth/authorize?client_id=unknown", 422),
     visit("agents", "/agents"),
     visit("connections", "/agents/connections"),
     visit("connections-agent", "/agents/connections", `/agents/connections?agent=${agentId}`),
