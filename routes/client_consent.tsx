@@ -9,6 +9,7 @@ import {
 import { listWorkspaceConnections } from "../models/connections.ts";
 import { Invalid } from "../models/errors.ts";
 import { SignInRefused } from "../models/identity.ts";
+import { managementGrant } from "../models/management_grants.ts";
 import { BackToClient, ClientConsent, ClientRefusedPage } from "../views/client_consent.tsx";
 import { sourceOf } from "./account.tsx";
 import type { Deps, Env } from "./deps.ts";
@@ -72,9 +73,12 @@ export function clientConsentRoutes({ db, identity }: Deps): Hono<Env> {
     typed: { agent?: string; name?: string; mistake?: string } = {},
   ) {
     const user = c.get("user"), { id } = c.get("workspace");
+    const agents = await listAgents(db, user, id);
+    const grants = await Promise.all(agents.map(({ id }) => managementGrant(db, user, id)));
     const props = {
       client,
-      agents: await listAgents(db, user, id),
+      agents,
+      managers: agents.filter((_, index) => grants[index]).map(({ id }) => id),
       connections: await listWorkspaceConnections(db, user, id),
       action: `/oauth/authorize${new URL(c.req.url).search}`,
       workspaceName: c.get("workspace").name,

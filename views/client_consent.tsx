@@ -8,23 +8,29 @@ import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
 /** Who asks, which agent it shall be, and what tools that gives it. */
-export function ClientConsent({ client, agents, connections, action, workspaceName, ...typed }: {
-  client: Client;
-  agents: Agent[];
-  connections: Connection[];
-  /** With all that the client asked. */
-  action: string;
-  workspaceName: string;
-  agent?: string;
-  name?: string;
-  mistake?: string;
-}) {
+export function ClientConsent(
+  { client, agents, managers, connections, action, workspaceName, ...typed }: {
+    client: Client;
+    agents: Agent[];
+    /** The ids of those that may manage Mooring. */
+    managers: string[];
+    connections: Connection[];
+    /** With all that the client asked. */
+    action: string;
+    workspaceName: string;
+    agent?: string;
+    name?: string;
+    mistake?: string;
+  },
+) {
   const url = useUrl();
   const chosen = typed.agent ?? agents[0]?.id ?? "new";
   return (
     <section class="card door">
       <h1>
-        Let <q>{visibleText(client.name)}</q> use your tools?
+        <span>
+          Let <q>{visibleText(client.name)}</q> use your tools?
+        </span>
       </h1>
       <dl class="facts">
         <dt>Answers go to</dt>
@@ -61,6 +67,7 @@ export function ClientConsent({ client, agents, connections, action, workspaceNa
             <AgentChoice
               agent={agent}
               connections={connections.filter(({ agentId }) => agentId === agent.id)}
+              isManager={managers.includes(agent.id)}
               isChosen={chosen === agent.id}
             />
           ))}
@@ -91,9 +98,10 @@ export function ClientConsent({ client, agents, connections, action, workspaceNa
   );
 }
 
-function AgentChoice({ agent, connections, isChosen }: {
+function AgentChoice({ agent, connections, isManager, isChosen }: {
   agent: Agent;
   connections: Connection[];
+  isManager: boolean;
   isChosen: boolean;
 }) {
   const id = `agent-${agent.id}`;
@@ -109,6 +117,7 @@ function AgentChoice({ agent, connections, isChosen }: {
           {count(tools.length, "tool")}
           {connections.length > 0 &&
             ` of ${connections.map(({ serverName }) => serverName).join(", ")}`}
+          {isManager && ", and those that manage Mooring"}
         </small>
       </label>
       {tools.length > 0 && (
