@@ -21,6 +21,8 @@ import { ownTools } from "./routes/api/own_tools.ts";
 import { apiRoutes } from "./routes/api/routes.ts";
 import { apiDocsRoutes } from "./routes/api_docs.tsx";
 import { catalogScheduleRoutes, catalogSourceRoutes } from "./routes/catalog_sources.tsx";
+import { clientConsentRoutes } from "./routes/client_consent.tsx";
+import { clientSignInRoutes } from "./routes/client_sign_in.ts";
 import { connectionMapRoutes } from "./routes/connection_map.tsx";
 import { connectionRoutes } from "./routes/connections.tsx";
 import { callRoutes } from "./routes/calls.tsx";
@@ -91,7 +93,14 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
   const app: Hono<Env> = new Hono<Env>()
     .basePath(basePath)
     // Calls first: what pages need costs more than the rest of a call.
-    .route("/", mcpRoutes({ ...deps, ownTools: ownTools(deps) }))
+    .route(
+      "/",
+      mcpRoutes({
+        ...deps,
+        ownTools: ownTools(deps),
+        clientsSignIn: deps.identity.authorizationServer !== undefined,
+      }),
+    )
     .use(requestId({ headerName: "" }))
     .use(async (c, next) => {
       c.set("assets", assets);
@@ -128,6 +137,7 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
     // Machines first: they bring their own proof with each request, and no cookies.
     .route("/", healthRoutes(deps))
     .route("/", staticFiles)
+    .route("/", clientSignInRoutes(deps))
     .route("/", apiRoutes(deps))
     .route("/functions/v1/chat", chatFunctionRoutes(deps))
     .route("/", toolboxRoutes(deps))
@@ -165,6 +175,7 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
     .route("/", serverTabRoutes(deps))
     .route("/", connectionMapRoutes(deps))
     .route("/", agentRoutes(deps))
+    .route("/", clientConsentRoutes(deps))
     .route("/", connectionRoutes(deps))
     .route("/", wishRoutes(deps))
     .route("/", chatRoutes(deps))

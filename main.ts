@@ -55,7 +55,11 @@ async function start() {
   // Not before it is needed: it takes a tenth of a second of each start.
   const sendMail = config.mail && (await import("./mailer.ts")).openMailer(config.mail);
   const { baseUrl } = config;
-  const identity = localIdentity(db, { secret: authSecret, baseUrl, sendMail, log });
+  const outside = openOutside({
+    privateHosts: config.oauthPrivateHosts,
+    isProxied: config.isProxied,
+  });
+  const identity = localIdentity(db, { secret: authSecret, baseUrl, sendMail, log, outside });
   // The first account becomes the owner of the workspace that is there.
   await putLocalToolbox(db, { enrol: false });
   const setup = await firstRun(identity, config.owner);
@@ -63,10 +67,6 @@ async function start() {
   const calls = new CallRecorder(db, log, new BodyKeeper(db, secretsKey));
   const { replicaAddress } = config;
   const links = openLinks({ db, changes, appSigningKey, log, dial, replicaAddress });
-  const outside = openOutside({
-    privateHosts: config.oauthPrivateHosts,
-    isProxied: config.isProxied,
-  });
   const models = openModelReach({
     privateHosts: config.modelPrivateHosts,
     isProxied: config.isProxied,

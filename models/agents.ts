@@ -1,4 +1,5 @@
 import { v7 } from "uuid";
+import { ACCESS_TOKEN_PREFIX, type Client } from "./authorization_server.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
 import { withoutNul } from "./events.ts";
@@ -12,6 +13,8 @@ export interface AgentToken {
   expiresAt: Date | null;
   revokedAt: Date | null;
   lastUsedAt: Date | null;
+  /** Of a client that signed a person in: where answers to it went. Null of a token that was made by hand. */
+  clientHost: string | null;
 }
 
 export interface Agent {
@@ -144,6 +147,33 @@ export async function createToken(
   return { id, token: text };
 }
 
+/**
+ * Lets a client act as an agent: a token of the agent's whose text nobody has. The client's own tokens
+ * stand for it, as long as the person may make tokens here.
+ *
+ * @returns the grant's id, among the agent's tokens
+ */
+export async function grantClient(
+  db: Database,
+  user: User,
+  agentId: string,
+  { id: clientId, name, host }: Client,
+): Promise<string> {
+  const id = v7();
+  const hash = await tokenHash(newToken("mag"));
+  await changing(
+    db,
+    user,
+    agentId,
+    (sql, agent) =>
+      sql`insert into agent_tokens
+        (id, workspace_id, agent_id, name, token_hash, client_id, client_host, granted_by)
+      values (${id}, ${agent.workspaceId}, ${agentId}, ${name}, ${hash}, ${clientId}, ${host},
+        ${user.userId})`,
+  );
+  return id;
+}
+
 /** Ends a token; from the next request on it opens nothing. */
 export async function revokeToken(db: Database, user: User, agentId: string, tokenId: string) {
   await changing(db, user, agentId, (sql) =>
@@ -184,15 +214,23 @@ export async function disconnectServer(
   );
 }
 
+/** Whom a bearer token stands for. */
+export interface TokenHolder {
+  tokenId: string;
+  agentId: string;
+  workspaceId: string;
+  expiresAt: Date | null;
+  /** What a client's token is good for; null of an agent's own, which is good for all. */
+  limits: { resources: string[]; scopes: string[] } | null;
+}
+
 /** The agent a bearer token stands for, or null when it is unknown, revoked or expired. */
-export async function agentOfToken(
-  db: Database,
-  token: string,
-): Promise<
-  { tokenId: string; agentId: string; workspaceId: string; expiresAt: Date | null } | null
-> {
-  if (!/^mag_[A-Za-z0-9_-]{43}$/.test(token)) return null;
-  const [row] = await db.asApp`select * from mooring.agent_of_token(${await tokenHash(token)})`;
+export async function agentOfToken(db: Database, token: string): Promise<TokenHolder | null> {
+  const [, prefix, rest] = /^(mag_|moa_)([A-Za-z0-9_-]{43})$/.exec(token) ?? [];
+  if (!prefix) return null;
+  const [row] = prefix === ACCESS_TOKEN_PREFIX
+    ? await db.asApp`select * from mooring.agent_of_client_token(${await tokenHash(rest)})`
+    : await db.asApp`select * from mooring.agent_of_token(${await tokenHash(token)})`;
   if (!row) return null;
   await db.asApp`select mooring.token_was_used(${row.token_id})`;
   return {
@@ -200,6 +238,9 @@ export async function agentOfToken(
     agentId: row.agent_id,
     workspaceId: row.workspace_id,
     expiresAt: row.expires_at,
+    limits: prefix === ACCESS_TOKEN_PREFIX
+      ? { resources: row.resources ?? [], scopes: row.scopes }
+      : null,
   };
 }
 
@@ -245,7 +286,7 @@ async function readAgents(sql: Sql, which: ReturnType<Sql>): Promise<Agent[]> {
   const ids = agents.map((agent) => agent.id);
   const tokens = await sql<(AgentToken & { agentId: string })[]>`
     select agent_id as "agentId", id, name, created_at as "createdAt", expires_at as "expiresAt",
-      revoked_at as "revokedAt", last_used_at as "lastUsedAt"
+      revoked_at as "revokedAt", last_used_at as "lastUsedAt", client_host as "clientHost"
     from agent_tokens where agent_id = any(${ids}) order by created_at desc`;
   const connections = await sql<(Agent["connections"][number] & { agentId: string })[]>`
     select c.agent_id as "agentId", s.id as "serverId", s.name as "serverName", s.slug as "serverSlug",

@@ -2,6 +2,7 @@
  * Who is signed in. One interface; self-hosted it is better-auth over the app's own database
  * (local_identity.ts), on Supabase it will be Supabase Auth.
  */
+import type { AuthorizationServer } from "./authorization_server.ts";
 
 export interface Person {
   userId: string;
@@ -104,6 +105,9 @@ export interface Identity {
 
   /** Null where the app's address can have no passkeys. */
   passkeys: Passkeys | null;
+
+  /** What signs MCP clients in; left out where nothing does, and clients bring an agent's token. */
+  authorizationServer?: AuthorizationServer;
 }
 
 /**

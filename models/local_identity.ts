@@ -15,6 +15,7 @@ import {
   type SignInSource,
 } from "./identity.ts";
 import { CHALLENGE, localPasskeys, mayHavePasskeys, passkeyPlugin } from "./local_passkeys.ts";
+import { authorizationPlugins, localAuthorizationServer } from "./local_authorization_server.ts";
 import { errorFields, type Log } from "./log.ts";
 import {
   addressChangedMail,
@@ -23,6 +24,7 @@ import {
   passwordLinkMail,
   type SendMail,
 } from "./mail.ts";
+import type { Outside } from "./outside.ts";
 
 /** Between this file and better-auth alone: no request from outside reaches its handler. */
 const CLIENT_IP_HEADER = "x-client-ip";
@@ -39,6 +41,8 @@ export interface LocalIdentityOptions {
   sendMail?: SendMail | null;
   /** Told when a mail could not be sent. */
   log?: Log;
+  /** To the metadata of clients that are known by its address; without it none are. */
+  outside?: Outside;
 }
 
 /** Sign-in by email and password, or by a passkey, through better-auth. */
@@ -108,6 +112,7 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
       }),
       passkeyPlugin(baseUrl),
       CONFIRM_PASSWORD,
+      ...authorizationPlugins(db),
     ],
     telemetry: { enabled: false },
     logger: { disabled: true },
@@ -279,6 +284,13 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
         onlyCookies,
       })
       : null,
+
+    authorizationServer: localAuthorizationServer({
+      db,
+      baseUrl,
+      outside: options.outside,
+      counted,
+    }),
   };
 
   /** Sends in the background: how long it takes would tell whether an address has an account. */
@@ -306,17 +318,18 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
     { clientIp, userAgent }: SignInSource,
     cookie = "",
   ): Promise<Response> {
+    const isForm = body instanceof URLSearchParams;
     const response = await auth.handler(
       new Request(`${baseUrl.origin}/api/auth${path}`, {
         method: body ? "POST" : "GET",
         headers: {
-          ...(body ? { "content-type": "application/json" } : {}),
+          ...(body && !isForm ? { "content-type": "application/json" } : {}),
           origin: baseUrl.origin,
           [CLIENT_IP_HEADER]: clientIp,
           "user-agent": userAgent,
           ...(cookie ? { cookie } : {}),
         },
-        body: body && JSON.stringify(body),
+        body: isForm ? body : body && JSON.stringify(body),
       }),
     );
     // An account that is locked for its wrong codes is answered with 429 as well, and no time.

@@ -1,10 +1,18 @@
 /**
- * The bridge's endpoints, for agents with a bearer token: `/mcp` over Streamable HTTP, `/sse` and `/messages`
- * over HTTP+SSE, each for all of the agent's servers or, with a server's slug behind it, for that one.
+ * The bridge's endpoints, for agents with a bearer token and clients that signed a person in: `/mcp` over
+ * Streamable HTTP, `/sse` and `/messages` over HTTP+SSE, each for all of the agent's servers or, with a
+ * server's slug behind it, for that one.
  */
 import { type Context, Hono } from "hono";
-import { bridge, type BridgeDeps, type Caller, type HttpRequest } from "../mcp/bridge.ts";
-import { agentOfToken } from "../models/agents.ts";
+import { bridge, type BridgeDeps, type HttpRequest } from "../mcp/bridge.ts";
+import { agentOfToken, type TokenHolder } from "../models/agents.ts";
+import {
+  isFor,
+  resourceMetadataAddress,
+  resourceOf,
+  SCOPE,
+  siteAddress,
+} from "../models/authorization_server.ts";
 import { errorFields } from "../models/log.ts";
 
 /**
@@ -21,10 +29,16 @@ const SAFE_HEADERS = {
   "cross-origin-resource-policy": "same-origin",
 };
 
+export interface McpDeps extends BridgeDeps {
+  /** There is an authorization server: a client without a token is told where to sign a person in. */
+  clientsSignIn?: boolean;
+}
+
 /** To be mounted ahead of what pages need: of a call's time the middleware of pages took a fifth. */
-export function mcpRoutes(deps: BridgeDeps): Hono {
+export function mcpRoutes(deps: McpDeps): Hono {
   const { streamable, sse } = bridge(deps);
   const callerOf = callers(deps);
+  const site = siteAddress(deps.baseUrl);
   const safeHeaders = Object.entries({
     ...SAFE_HEADERS,
     ...(deps.baseUrl.protocol === "https:" && { "strict-transport-security": "max-age=31536000" }),
@@ -50,35 +64,80 @@ export function mcpRoutes(deps: BridgeDeps): Hono {
   };
 
   /** Serves who has a token, and comes from no page of another site. */
-  const guarded = (serve: (asked: HttpRequest) => Promise<Response>) =>
+  const guarded = (at: "/mcp" | "/sse", serve: (asked: HttpRequest) => Promise<Response>) =>
     answering(async (c) => {
       const stranger = strangeness(c, deps.baseUrl);
       if (stranger) return refused(403, stranger);
       const token = /^Bearer ([^\s]+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
       const caller = token ? await callerOf(token) : null;
-      if (!caller) {
-        return refused(
-          401,
-          token
-            ? "The token is not valid: it is unknown, revoked or expired. Make a new one on the agent's page"
-            : "Send an agent's token: Authorization: Bearer mag_…",
-          { "www-authenticate": token ? 'Bearer error="invalid_token"' : "Bearer" },
-        );
-      }
+      const server = c.req.param("server") ?? null;
+      const refusal = refusalOf(caller, server ? `${at}/${server}` : at, token !== undefined);
+      if (refusal) return refusal;
       return await serve({
         request: c.req.raw,
-        caller,
-        scope: c.req.param("server") ?? null,
+        caller: caller!,
+        scope: server,
         stillHolds: async () => await callerOf(token!) !== null,
       });
     });
 
+  /**
+   * Why a caller is not served at an endpoint (2026-07-28, basic/authorization): a client's token is good
+   * for the addresses and in the scope that its person agreed to.
+   */
+  function refusalOf(
+    caller: TokenHolder | null,
+    endpoint: string,
+    broughtOne: boolean,
+  ): Response | null {
+    const refuse = (status: 401 | 403, error: string | null, message: string) => {
+      const parameters = {
+        ...(error && { error }),
+        ...(deps.clientsSignIn && {
+          scope: SCOPE,
+          // What is no server's slug, quotes among it, names no resource.
+          resource_metadata: resourceMetadataAddress(
+            deps.baseUrl,
+            resourceOf(deps.baseUrl, site + endpoint) ? endpoint : "",
+          ),
+        }),
+      };
+      const said = Object.entries(parameters).map(([name, value]) => `${name}="${value}"`);
+      return refused(status, message, {
+        "www-authenticate": ["Bearer", said.join(", ")].filter(Boolean).join(" "),
+      });
+    };
+    if (!caller) {
+      return broughtOne
+        ? refuse(
+          401,
+          "invalid_token",
+          "The token is not valid: it is unknown, revoked or expired. " +
+            (deps.clientsSignIn ? "Sign in again, or make" : "Make") +
+            " a new one on the agent's page",
+        )
+        : refuse(
+          401,
+          null,
+          `${deps.clientsSignIn ? "Sign in, or send" : "Send"} an agent's token: ` +
+            "Authorization: Bearer mag_…",
+        );
+    }
+    if (caller.limits && !isFor(caller.limits.resources, site + endpoint)) {
+      return refuse(401, "invalid_token", "The token is for another address than this one");
+    }
+    if (caller.limits && !caller.limits.scopes.includes(SCOPE)) {
+      return refuse(403, "insufficient_scope", `The token is not for tools: ask for ${SCOPE}`);
+    }
+    return null;
+  }
+
   return new Hono()
-    .post("/mcp/:server?", guarded(streamable.post))
-    .get("/mcp/:server?", guarded(streamable.get))
-    .delete("/mcp/:server?", guarded(streamable.delete))
-    .get("/sse/:server?", guarded(sse.get))
-    .post("/messages/:server?", guarded(sse.post));
+    .post("/mcp/:server?", guarded("/mcp", streamable.post))
+    .get("/mcp/:server?", guarded("/mcp", streamable.get))
+    .delete("/mcp/:server?", guarded("/mcp", streamable.delete))
+    .get("/sse/:server?", guarded("/sse", sse.get))
+    .post("/messages/:server?", guarded("/sse", sse.post));
 }
 
 /**
@@ -109,7 +168,7 @@ interface Verdict {
 }
 
 /** Tokens' verdicts: a cache with an expiry. */
-function callers({ db, changes }: BridgeDeps): (token: string) => Promise<Caller | null> {
+function callers({ db, changes }: BridgeDeps): (token: string) => Promise<TokenHolder | null> {
   const cached = new Map<string, Verdict>();
   changes.watch(({ table }) => table === "agent_tokens" || table === "agents", (change) => {
     for (const [token, { agentId }] of cached) {

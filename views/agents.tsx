@@ -7,9 +7,10 @@ import { CallTable } from "./calls.tsx";
 import { ClientConfiguration } from "./client_configuration.tsx";
 import { costOf, givenTools } from "./connection.tsx";
 import { Form } from "./form.tsx";
-import { Confirm, Copy, count, Empty, Field, tokens } from "./parts.tsx";
+import { Confirm, Copy, count, Empty, Field, Time, tokens } from "./parts.tsx";
 import { isLive, TokenRow } from "./token_row.tsx";
 import { useUrl } from "./url.ts";
+import { visibleText } from "./visible_text.ts";
 
 export function Agents(
   { agents, mistakes = {}, name }: {
@@ -124,6 +125,7 @@ export function AgentPage(props: AgentProps) {
           <Options agent={agent} />
           <Conversing {...props} />
           <Management {...props} />
+          <Clients {...props} />
           <Tokens {...props} />
         </div>
         <ClientConfiguration {...props} />
@@ -373,9 +375,42 @@ function Management({ agent, grant, mayGrant }: AgentProps) {
   );
 }
 
+/** The clients that signed a person in and were let act as it. */
+function Clients({ agent }: AgentProps) {
+  const url = useUrl();
+  const clients = agent.tokens.filter(({ clientHost }) => clientHost !== null);
+  return (
+    <section class="card" aria-labelledby="connected-clients">
+      <h2 id="connected-clients">Connected clients</h2>
+      {clients.length === 0
+        ? (
+          <p class="help">
+            None yet. A client that is given the bridge's address alone has you sign in, and you
+            choose the agent it shall be.
+          </p>
+        )
+        : (
+          <ul class="rows">
+            {clients.map((client) => (
+              <TokenRow
+                token={{ ...client, name: visibleText(client.name) }}
+                revoke={url(`/agents/${agent.id}/tokens/${client.id}/revoke`)}
+              >
+                {`at ${visibleText(client.clientHost ?? "")}, let in `}
+                <Time at={client.createdAt} relative />
+                {", "}
+              </TokenRow>
+            ))}
+          </ul>
+        )}
+    </section>
+  );
+}
+
 function Tokens({ agent, newToken, mistakes = {} }: AgentProps) {
   const url = useUrl();
   const path = url(`/agents/${agent.id}/tokens`);
+  const own = agent.tokens.filter(({ clientHost }) => clientHost === null);
   return (
     <section class="card" aria-labelledby="tokens">
       <h2 id="tokens">Tokens</h2>
@@ -387,11 +422,9 @@ function Tokens({ agent, newToken, mistakes = {} }: AgentProps) {
           <Copy id="new-token" text={newToken} label="the token" />
         </div>
       )}
-      {agent.tokens.length > 0 && (
+      {own.length > 0 && (
         <ul class="rows">
-          {agent.tokens.map((token) => (
-            <TokenRow token={token} revoke={`${path}/${token.id}/revoke`} />
-          ))}
+          {own.map((token) => <TokenRow token={token} revoke={`${path}/${token.id}/revoke`} />)}
         </ul>
       )}
       <Form action={path} class="inline">

@@ -40,6 +40,7 @@ const NOT_PAGES = [
   /^\/(static|api\/v1|functions\/v1|toolbox|schedule)\//,
   /^\/(healthz|readyz)$/,
   /^\/oauth\/client\.json$/,
+  /^\/\.well-known\//,
   /\/live$/,
   /\/results$/,
   /^\/marketplace\/:slug\/raw$/,
@@ -81,6 +82,20 @@ interface Visit {
 function pagesOf(app: { routes: { method: string; path: string }[] }): string[] {
   const paths = app.routes.filter(({ method }) => method === "GET").map(({ path }) => path);
   return [...new Set(paths)].filter((path) => !NOT_PAGES.some((each) => each.test(path)));
+}
+
+/** The page on which a client asks to be let in. */
+async function consentPath({ app, origin }: Awaited<ReturnType<typeof openTrials>>) {
+  const redirect_uri = "https://client.example/callback";
+  const client = { client_name: "An editor of example.com", redirect_uris: [redirect_uri] };
+  const response = await app.request(`${origin}/oauth/register`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(client),
+  });
+  const { client_id } = await response.json();
+  const asked = { response_type: "code", client_id, redirect_uri, code_challenge_method: "S256" };
+  return `/oauth/authorize?${new URLSearchParams({ ...asked, code_challenge: "c".repeat(43) })}`;
 }
 
 /** A conversation whose agent waits for a word on a call. */
@@ -283,6 +298,8 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     visit("trial", "/servers/:id/tools/:name", `${server}/tools/mirror`),
     visit("trial-run", "/servers/:id/tools/:name/runs/:run", runPath),
     visit("oauth-callback", "/oauth/callback", "/oauth/callback?state=unknown&code=x", 404),
+    visit("client-consent", "/oauth/authorize", await consentPath(trials)),
+    visit("client-refused", "/oauth/authorize", "/oauth/authorize?client_id=unknown", 422),
     visit("agents", "/agents"),
     visit("connections", "/agents/connections"),
     visit("connections-agent", "/agents/connections", `/agents/connections?agent=${agentId}`),

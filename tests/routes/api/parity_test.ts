@@ -19,6 +19,9 @@ const WHO_IS_IN = {
     "who is in a workspace, and as what, is for people who are signed in to say: a token could " +
     "let others in, or take its owner's place",
 };
+const LETTING_IN = {
+  none: "a person lets a client in, signed in and before their eyes; a program has a token",
+};
 const ONE_WORKSPACE = { none: "a token is of one workspace" };
 const RUNS = {
   none: "a run is what a page waits with and asks questions on; call_tool answers the call itself",
@@ -72,6 +75,7 @@ const FORMS: Record<string, Counterpart> = {
   "/marketplace/sources/write": ["write_catalog_entry"],
   "/new-password": SIGNING_IN,
   "/new-password/link": SIGNING_IN,
+  "/oauth/authorize": LETTING_IN,
   "/requests/:id/approve": ["approve_request"],
   "/requests/:id/reject": ["reject_request"],
   "/servers": ["deploy_server"],
@@ -156,6 +160,7 @@ const PAGES: Record<string, Counterpart> = {
   "/marketplace/sources": ["list_catalog_sources", "get_catalog_source"],
   "/marketplace/sources/:id/broken": ["list_broken_entries"],
   "/new-password": SIGNING_IN,
+  "/oauth/authorize": LETTING_IN,
   "/oauth/callback": SIGNING_IN,
   "/profile": { none: "it leads to /account/tokens, where it was" },
   "/requests": ["list_requests"],
@@ -207,7 +212,8 @@ const NOT_PAGES = [
   /^\/(mcp|sse|messages)(\/|$)/,
   /^\/(static|api\/v1|toolbox|schedule)\//,
   /^\/(healthz|readyz)$/,
-  /^\/oauth\/client\.json$/,
+  /^\/oauth\/(client\.json|register|token|revoke)$/,
+  /^\/\.well-known\//,
   /\/live$/,
   /\/results$/,
 ];
@@ -218,7 +224,7 @@ const OPERATION_NAMES = new Set(
 
 /** The paths that the app answers a method at, as its routes name them. */
 async function pathsOf(method: string): Promise<string[]> {
-  const changes = { watch: () => {} }, identity = { passkeys: {} };
+  const changes = { watch: () => {} }, identity = { passkeys: {}, authorizationServer: {} };
   const nothing = { baseUrl: new URL("http://localhost"), changes, identity };
   const { routes } = await createApp({ ...nothing, appSigningKey: {} } as unknown as Deps);
   const paths = routes.filter((route) => route.method === method).map(({ path }) => path);

@@ -1,0 +1,292 @@
+/**
+ * The authorization server through better-auth's OAuth provider, for local_identity.ts. better-auth checks
+ * requests, keeps codes and rotates tokens; which clients there are, what they may be for and what a
+ * person is asked is Mooring's.
+ */
+import { oauthProvider } from "@better-auth/oauth-provider";
+import { createAuthEndpoint } from "better-auth/api";
+import { AsyncLocalStorage } from "node:async_hooks";
+import type { BetterAuthPlugin } from "better-auth";
+import { v7 } from "uuid";
+import { z } from "zod";
+import {
+  ACCESS_TOKEN_PREFIX,
+  type Asked,
+  type AuthorizationServer,
+  ClientRefused,
+  REFRESH_TOKEN_PREFIX,
+  resourceOf,
+  SCOPE,
+  SCOPES,
+  siteAddress,
+} from "./authorization_server.ts";
+import type { Database } from "./db.ts";
+import type { SignInSource } from "./identity.ts";
+import { described, findClient, registerClient } from "./oauth_clients.ts";
+import type { Outside } from "./outside.ts";
+import { newToken, tokenHash } from "./tokens.ts";
+
+/** Which grant a consent is given under: better-auth asks for it without saying of which request. */
+const granting = new AsyncLocalStorage<string>();
+
+/** Pages that better-auth would send a browser to; here they are where it stands. */
+const LOGIN = "/login", CONSENT = "/consent";
+
+const A_DAY_S = 24 * 60 * 60;
+
+export function authorizationPlugins(db: Database): BetterAuthPlugin[] {
+  const provider = oauthProvider({
+    loginPage: LOGIN,
+    consentPage: CONSENT,
+    scopes: SCOPES,
+    grantTypes: ["authorization_code", "refresh_token"],
+    // Each request of a client looks its token up anyway, to see a revocation: a signature adds nothing.
+    disableJwtPlugin: true,
+    accessTokenExpiresIn: 60 * 60,
+    refreshTokenExpiresIn: 60 * A_DAY_S,
+    codeExpiresIn: 60,
+    // Two windows of one client renew at once, and answers are lost: not each replay is a thief's.
+    refreshTokenReuseInterval: 10,
+    // What a token is for is asked of each request; that a client may name it, of nobody.
+    enforcePerClientResources: false,
+    storeTokens: { hash: (token) => tokenHash(token) },
+    generateOpaqueAccessToken: () => withoutPrefix(newToken("moa")),
+    generateRefreshToken: () => withoutPrefix(newToken("mor")),
+    prefix: { opaqueAccessToken: ACCESS_TOKEN_PREFIX, refreshToken: REFRESH_TOKEN_PREFIX },
+    postLogin: {
+      page: LOGIN,
+      shouldRedirect: () => false,
+      consentReferenceId: () => granting.getStore(),
+    },
+    // Many people's clients share an address: an office's, or that of a chat's own servers.
+    rateLimit: { token: { window: 60, max: 300 }, authorize: { window: 60, max: 120 } },
+    schema: {
+      oauthClient: { modelName: "auth.oauth_clients" },
+      oauthResource: { modelName: "auth.oauth_resources" },
+      oauthClientResource: { modelName: "auth.oauth_client_resources" },
+      oauthRefreshToken: { modelName: "auth.oauth_refresh_tokens" },
+      oauthAccessToken: { modelName: "auth.oauth_access_tokens" },
+      oauthConsent: { modelName: "auth.oauth_consents" },
+      oauthClientAssertion: { modelName: "auth.oauth_client_assertions" },
+    },
+  });
+  // Its own registration refuses apps' schemes without a dot (Cursor's), and this computer to clients
+  // that do not call themselves native (all before MCP 2026-07-28). In better-auth for its counting.
+  const registration = {
+    id: "client-registration",
+    endpoints: {
+      registerOAuthClient: createAuthEndpoint(REGISTER, {
+        method: "POST",
+        body: z.unknown(),
+      }, async (c) => {
+        try {
+          return c.json({ registered: await registerClient(db, c.body) });
+        } catch (error) {
+          if (!(error instanceof ClientRefused)) throw error;
+          return c.json({ refused: { message: error.message, code: error.code } });
+        }
+      }),
+    },
+    rateLimit: [{ pathMatcher: (path: string) => path === REGISTER, window: 60, max: 20 }],
+  } satisfies BetterAuthPlugin;
+  return [provider as BetterAuthPlugin, registration];
+}
+
+const REGISTER = "/clients/register";
+
+/** What of local_identity.ts this is made with. */
+interface Parts {
+  db: Database;
+  baseUrl: URL;
+  outside: Outside | undefined;
+  /** Asks better-auth; tries are counted. With `body` by POST, and a form as a form. */
+  counted(
+    path: string,
+    body: object | null,
+    from: SignInSource,
+    cookie?: string,
+  ): Promise<Response>;
+}
+
+export function localAuthorizationServer(parts: Parts): AuthorizationServer {
+  const { db, baseUrl, outside, counted } = parts;
+  const issuer = siteAddress(baseUrl);
+
+  return {
+    knowsMetadataAddresses: outside !== undefined,
+
+    async register(metadata, from) {
+      const isObject = typeof metadata === "object" && metadata !== null;
+      const answer = await (await counted(REGISTER, isObject ? metadata : {}, from)).json();
+      if (answer.refused) throw new ClientRefused(answer.refused.message, answer.refused.code);
+      return answer.registered;
+    },
+
+    async ask(headers, request, from) {
+      const { asked, wrong } = await begin(headers, request, from);
+      return wrong ? outcome(wrong) : asked;
+    },
+
+    allow: (headers, request, grantId, from) =>
+      granting.run(grantId, () => decide(headers, request, true, from)),
+
+    deny: (headers, request, from) => decide(headers, request, false, from),
+
+    async token(form, from) {
+      const known = only(form, TOKEN_FIELDS);
+      for (const named of known.getAll("resource")) {
+        const resource = resourceOf(baseUrl, named);
+        if (!resource) return refused("invalid_target", "That is no address of this bridge");
+        known.set("resource", resource);
+      }
+      const answer = await counted("/oauth2/token", known, from);
+      const body = await answer.json();
+      if (answer.ok) await forgetExpired(body.access_token);
+      return Response.json(body, { status: answer.status, headers: NO_STORE });
+    },
+
+    async revoke(clientId, token) {
+      if (!/^mo[ar]_/.test(token)) return;
+      const hash = await tokenHash(withoutPrefix(token));
+      await db.asApp`select mooring.revoke_client_grant(${hash}, ${clientId})`;
+    },
+  };
+
+  /**
+   * Has better-auth look at a request: `wrong` is where it would say what does not hold; where all does it
+   * is null, and better-auth takes a consent with `signedQuery`.
+   */
+  async function begin(headers: Headers, request: URLSearchParams, from: SignInSource) {
+    const [clientId, redirectUri] = [request.get("client_id"), request.get("redirect_uri")];
+    if (!clientId || !redirectUri) {
+      throw new ClientRefused("The request names no client, or no address to answer at");
+    }
+    const client = await findClient(db, outside, clientId);
+    const known = only(request, AUTHORIZE_FIELDS);
+    const wanted = (request.get("scope") ?? "").split(" ").filter((scope) =>
+      SCOPES.includes(scope)
+    );
+    const scopes = new Set(wanted.length > 0 ? wanted : [SCOPE]);
+    // A client that is not told to ask for it would have its person sign in each hour.
+    scopes.add("offline_access");
+    known.set("scope", [...scopes].join(" "));
+    // The person chooses an agent each time, so what they consented to before answers nothing.
+    known.set("prompt", "consent");
+    const named = request.getAll("resource");
+    // Clients before 2025-06-18 name none: theirs is the bridge.
+    const resource = named.length === 0 ? issuer : resourceOf(baseUrl, named[0]);
+    if (resource) {
+      known.set("resource", resource);
+      await db.asApp`insert into auth.oauth_resources (id, identifier, name)
+        values (${v7()}, ${resource}, 'Mooring') on conflict do nothing`;
+    }
+    const path = `/oauth2/authorize?${known}`;
+    const response = await counted(path, null, from, headers.get("cookie") ?? "");
+    const text = response.headers.get("location");
+    if (!text) {
+      const { error_description } = await response.json();
+      throw new ClientRefused(error_description ?? "The client's request does not hold");
+    }
+    await response.body?.cancel();
+    const location = new URL(text, baseUrl.origin);
+    const isHere = location.origin === baseUrl.origin;
+    if (isHere && location.pathname !== CONSENT) throw new ClientRefused(refusalOf(location));
+    // Not before better-auth knows the address as the client's own.
+    const wrong = !isHere
+      ? location
+      : resource
+      ? null
+      : wrongTarget(redirectUri, known.get("state"));
+    const asked: Asked = {
+      client: described(clientId, client, redirectUri),
+      resource: resource ?? issuer,
+    };
+    return { asked, wrong, signedQuery: location.search.slice(1) };
+  }
+
+  /** RFC 8707, section 2. */
+  function wrongTarget(redirectUri: string, state: string | null): URL {
+    const location = new URL(redirectUri);
+    location.searchParams.set("error", "invalid_target");
+    location.searchParams.set("error_description", "That is no address of this bridge");
+    if (state !== null) location.searchParams.set("state", state);
+    location.searchParams.set("iss", issuer);
+    return location;
+  }
+
+  async function decide(
+    headers: Headers,
+    request: URLSearchParams,
+    accept: boolean,
+    from: SignInSource,
+  ): Promise<URL> {
+    const { wrong, signedQuery } = await begin(headers, request, from);
+    if (wrong) return outcome(wrong);
+    const body = { accept, oauth_query: signedQuery };
+    const response = await counted("/oauth2/consent", body, from, headers.get("cookie") ?? "");
+    const { url, error_description } = await response.json();
+    if (!url) throw new ClientRefused(error_description ?? "That was refused");
+    return outcome(new URL(url, baseUrl.origin));
+  }
+
+  /** An answer to the client, who knows this server by the app's address (RFC 9207). */
+  function outcome(location: URL): URL {
+    if (location.searchParams.has("iss")) location.searchParams.set("iss", issuer);
+    return location;
+  }
+
+  /** Of the grant that was just used: its tokens that are over. */
+  async function forgetExpired(token: string) {
+    const hash = await tokenHash(withoutPrefix(token));
+    await db.asApp`
+      with used as (select "referenceId" as id from auth.oauth_access_tokens where token = ${hash}),
+      gone as (
+        delete from auth.oauth_refresh_tokens
+        where "referenceId" in (select id from used) and "expiresAt" < now())
+      delete from auth.oauth_access_tokens
+      where "referenceId" in (select id from used) and "expiresAt" < now()`;
+  }
+}
+
+const AUTHORIZE_FIELDS = [
+  "response_type",
+  "client_id",
+  "redirect_uri",
+  "state",
+  "code_challenge",
+  "code_challenge_method",
+];
+const TOKEN_FIELDS = [
+  "grant_type",
+  "client_id",
+  "code",
+  "redirect_uri",
+  "code_verifier",
+  "refresh_token",
+  "scope",
+  "resource",
+];
+const NO_STORE = { "cache-control": "no-store" };
+
+function only(given: URLSearchParams, names: string[]): URLSearchParams {
+  return new URLSearchParams([...given].filter(([name]) => names.includes(name)));
+}
+
+function withoutPrefix(token: string): string {
+  return token.slice(4);
+}
+
+function refused(error: string, error_description: string): Response {
+  return Response.json({ error, error_description }, { status: 400, headers: NO_STORE });
+}
+
+/** Why better-auth sends a browser nowhere but to a page of errors, in Mooring's words. */
+function refusalOf({ searchParams }: URL): string {
+  const code = searchParams.get("error") ?? "";
+  return REFUSALS[code] ?? "The client's request does not hold";
+}
+
+const REFUSALS: Record<string, string> = {
+  invalid_redirect: "The client wants to be answered at an address that is not its own",
+  unsupported_response_type: "The client asks for something other than a code",
+};

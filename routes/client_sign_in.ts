@@ -1,0 +1,85 @@
+/**
+ * Where MCP clients find out how to sign a person in, register and ask for tokens; the page on which a
+ * person lets one in is client_consent.tsx. Programs call these, without cookies.
+ */
+import { type Context, Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import {
+  ClientRefused,
+  resourceMetadata,
+  resourceOf,
+  serverMetadata,
+  siteAddress,
+} from "../models/authorization_server.ts";
+import { SignInRefused } from "../models/identity.ts";
+import { sourceOf } from "./account.tsx";
+import type { Deps, Env } from "./deps.ts";
+
+const BODY_LIMIT_BYTES = 64 * 1024;
+const CACHED = { "cache-control": "public, max-age=300" };
+const NO_STORE = { "cache-control": "no-store" };
+
+/** Nothing, where nothing signs clients in. */
+export function clientSignInRoutes({ identity, baseUrl }: Deps): Hono<Env> {
+  const server = identity.authorizationServer;
+  if (!server) return new Hono<Env>();
+  const limit = bodyLimit({
+    maxSize: BODY_LIMIT_BYTES,
+    onError: () => refused(413, "invalid_request", "That is too long"),
+  });
+
+  const metadataOf = (c: Context<Env>) => {
+    const path = `/${c.req.param("kind")}${
+      c.req.param("server") ? `/${c.req.param("server")}` : ""
+    }`;
+    return resourceOf(baseUrl, siteAddress(baseUrl) + path)
+      ? c.json(resourceMetadata(baseUrl, path), 200, CACHED)
+      : c.json({ error: "not_found" }, 404);
+  };
+
+  return new Hono<Env>()
+    .get(
+      "/.well-known/oauth-protected-resource",
+      (c) => c.json(resourceMetadata(baseUrl, ""), 200, CACHED),
+    )
+    .get("/.well-known/oauth-protected-resource/:kind", metadataOf)
+    .get("/.well-known/oauth-protected-resource/:kind/:server", metadataOf)
+    .get(
+      "/.well-known/oauth-authorization-server",
+      (c) => c.json(serverMetadata(baseUrl, server), 200, CACHED),
+    )
+    .post("/oauth/register", limit, (c) =>
+      answering(c, async () => {
+        const metadata = await c.req.json().catch(() => null);
+        return c.json(await server.register(metadata, sourceOf(c)), 201, NO_STORE);
+      }))
+    .post("/oauth/token", limit, (c) =>
+      answering(
+        c,
+        async () => await server.token(new URLSearchParams(await c.req.text()), sourceOf(c)),
+      ))
+    .post("/oauth/revoke", limit, (c) =>
+      answering(c, async () => {
+        const form = new URLSearchParams(await c.req.text());
+        const clientId = form.get("client_id"), token = form.get("token");
+        if (!clientId || !token) throw new ClientRefused("Give client_id and token");
+        await server.revoke(clientId, token);
+        return c.body(null, 200, NO_STORE);
+      }));
+}
+
+/** Says to a program what is wrong (RFC 6749, section 5.2; RFC 7591, section 3.2.2). */
+async function answering(c: Context<Env>, answer: () => Promise<Response>): Promise<Response> {
+  try {
+    return await answer();
+  } catch (error) {
+    if (error instanceof ClientRefused) return refused(400, error.code, error.message);
+    if (!(error instanceof SignInRefused) || !error.retryAfterS) throw error;
+    c.header("retry-after", String(error.retryAfterS));
+    return c.json({ error: "temporarily_unavailable", error_description: error.message }, 429);
+  }
+}
+
+function refused(status: number, error: string, error_description: string): Response {
+  return Response.json({ error, error_description }, { status, headers: NO_STORE });
+}

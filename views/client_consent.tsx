@@ -1,0 +1,177 @@
+import type { Agent } from "../models/agents.ts";
+import type { Client } from "../models/authorization_server.ts";
+import type { Connection } from "../models/connections.ts";
+import { givenTools } from "./connection.tsx";
+import { Form } from "./form.tsx";
+import { count, Field, Mistake } from "./parts.tsx";
+import { useUrl } from "./url.ts";
+import { visibleText } from "./visible_text.ts";
+
+/** Who asks, which agent it shall be, and what tools that gives it. */
+export function ClientConsent(
+  { client, agents, managers, connections, action, workspaceName, ...typed }: {
+    client: Client;
+    agents: Agent[];
+    /** The ids of those that may manage Mooring. */
+    managers: string[];
+    connections: Connection[];
+    /** With all that the client asked. */
+    action: string;
+    workspaceName: string;
+    agent?: string;
+    name?: string;
+    mistake?: string;
+  },
+) {
+  const url = useUrl();
+  const chosen = typed.agent ?? agents[0]?.id ?? "new";
+  return (
+    <section class="card door">
+      <h1>
+        <span>
+          Let <q>{visibleText(client.name)}</q> use your tools?
+        </span>
+      </h1>
+      <dl class="facts">
+        <dt>Answers go to</dt>
+        <dd>
+          <strong>{visibleText(client.host)}</strong>
+        </dd>
+        {client.id.startsWith("https://") && (
+          <>
+            <dt>Described at</dt>
+            <dd>{visibleText(client.id)}</dd>
+          </>
+        )}
+        {client.uri && (
+          <>
+            <dt>Its page, it says</dt>
+            <dd>{visibleText(client.uri)}</dd>
+          </>
+        )}
+        <dt>Workspace</dt>
+        <dd>{workspaceName}</dd>
+      </dl>
+      <p class="notice">
+        The name is what the client calls itself, and nobody verified it. Go on only if you have
+        just connected it yourself.
+      </p>
+      <Mistake>{typed.mistake}</Mistake>
+      <Form
+        action={url(action)}
+        instead="You may look at this workspace, and let no client in. Ask an admin for another role."
+      >
+        <fieldset>
+          <legend>It shall be</legend>
+          {agents.map((agent) => (
+            <AgentChoice
+              agent={agent}
+              connections={connections.filter(({ agentId }) => agentId === agent.id)}
+              isManager={managers.includes(agent.id)}
+              isChosen={chosen === agent.id}
+            />
+          ))}
+          <div class="choice">
+            <input
+              type="radio"
+              name="agent"
+              value="new"
+              id="agent-new"
+              checked={chosen === "new"}
+            />
+            <label for="agent-new">
+              A new agent <small>without tools, until you connect it to servers</small>
+            </label>
+          </div>
+          <Field name="name" label="Name of the new agent" value={typed.name ?? client.name} />
+        </fieldset>
+        <p class="help">
+          It gets the agent's tools, also those that you give the agent later, until you revoke it
+          on the agent's page.
+        </p>
+        <p class="acts">
+          <button name="decision" value="allow">Allow</button>
+          <button name="decision" value="deny" class="quiet">Deny</button>
+        </p>
+      </Form>
+    </section>
+  );
+}
+
+function AgentChoice({ agent, connections, isManager, isChosen }: {
+  agent: Agent;
+  connections: Connection[];
+  isManager: boolean;
+  isChosen: boolean;
+}) {
+  const id = `agent-${agent.id}`;
+  const tools = connections.flatMap((connection) =>
+    givenTools(connection).map(({ shown }) => `${connection.serverSlug}__${shown.name}`)
+  );
+  return (
+    <div class="choice">
+      <input type="radio" name="agent" value={agent.id} id={id} checked={isChosen} />
+      <label for={id}>
+        {agent.name}{" "}
+        <small>
+          {count(tools.length, "tool")}
+          {connections.length > 0 &&
+            ` of ${connections.map(({ serverName }) => serverName).join(", ")}`}
+          {isManager && ", and those that manage Mooring"}
+        </small>
+      </label>
+      {tools.length > 0 && (
+        <details>
+          <summary>Its tools</summary>
+          <ul>
+            {tools.map((tool) => (
+              <li>
+                <code>{visibleText(tool)}</code>
+              </li>
+            ))}
+          </ul>
+        </details>
+      )}
+    </div>
+  );
+}
+
+/** What is left in the browser once the client has its answer. */
+export function BackToClient({ client, to, isAllowed }: {
+  client: Client;
+  to: string;
+  isAllowed: boolean;
+}) {
+  return (
+    <section class="card door">
+      <h1>{isAllowed ? "Allowed" : "Denied"}</h1>
+      <p>
+        {isAllowed
+          ? "The client is told, and goes on. You can close this page."
+          : "The client is told, and gets nothing. You can close this page."}
+      </p>
+      <p class="acts">
+        <a class="button quiet" href={to}>Go back to {visibleText(client.name)}</a>
+      </p>
+    </section>
+  );
+}
+
+export function ClientRefusedPage({ message, to }: {
+  message: string;
+  /** Where the client would be told. */
+  to?: string;
+}) {
+  return (
+    <section class="card door">
+      <h1>The client cannot connect</h1>
+      <p class="notice bad">{visibleText(message)}.</p>
+      <p>Nothing was given to it. Try it again from the client.</p>
+      {to && (
+        <p class="acts">
+          <a class="button quiet" href={to}>Tell the client</a>
+        </p>
+      )}
+    </section>
+  );
+}
