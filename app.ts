@@ -35,6 +35,7 @@ import { marketplaceRoutes } from "./routes/marketplace.tsx";
 import { mcpRoutes } from "./routes/mcp.ts";
 import { openModelReach } from "./models/model_reach.ts";
 import { newPasswordRoutes } from "./routes/new_password.tsx";
+import { renewSession } from "./routes/renew_session.ts";
 import { requireUser, requireWorkspace } from "./routes/require_user.tsx";
 import { remoteServerRoutes } from "./routes/remote_servers.tsx";
 import { serverRoutes } from "./routes/servers.tsx";
@@ -144,6 +145,7 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
     )
     .use(compress({ encoding: "gzip" }))
     .route("/", clientMetadataRoutes(deps))
+    .use(renewSession(deps))
     .route("/", sessionRoutes(deps))
     .route("/", newPasswordRoutes(deps))
     .route("/", invitationRoutes(deps))
