@@ -37,6 +37,9 @@ export interface SupabaseIdentityOptions {
 /** An access token that ends within this time is renewed; the library counts so too. */
 const RENEW_BEFORE_MS = 90_000;
 
+/** How long a request waits for that; after it the session stays what it is, and the next one tries again. */
+const RENEW_WITHIN_MS = 5000;
+
 /** How long what the project is set to may be remembered. */
 const SETTINGS_TTL_MS = 60_000;
 
@@ -109,7 +112,9 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
       const stored = await storedSession(headers);
       if (!stored || stored.expires_at * 1000 - Date.now() > RENEW_BEFORE_MS) return null;
       const { auth, cookies } = open(headers);
-      const { error } = await auth.getSession();
+      // The library itself goes on trying for half a minute; meanwhile the page would stand still.
+      const renewing = auth.getSession().catch((error: unknown) => ({ error }));
+      const { error } = await within(RENEW_WITHIN_MS, renewing);
       if (error) log.warn("A session could not be renewed", errorFields(error));
       const changed = cookies();
       return { cookies: changed, headers: withCookiesOf(headers, changed) };
@@ -427,6 +432,17 @@ function linkRefusal(error: AuthError): SignInRefused {
   return new SignInRefused(
     "The link was used, is too old, or was asked for in another browser. Ask for another one here",
   );
+}
+
+async function within<T>(ms: number, work: Promise<T>): Promise<T | { error: Error }> {
+  const { promise: late, resolve } = Promise.withResolvers<{ error: Error }>();
+  const error = new Error(`Supabase Auth did not answer within ${ms / 1000} s`);
+  const timer = setTimeout(() => resolve({ error }), ms);
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Reads at most once in a while; a failure is not remembered. */

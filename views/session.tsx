@@ -147,7 +147,9 @@ function SignInElsewhere(
           <a
             class="button quiet"
             rel="nofollow"
-            href={`${url(`/sign-in/with/${encodeURIComponent(id)}`)}?next=${encodeURIComponent(next)}`}
+            href={`${url(`/sign-in/with/${encodeURIComponent(id)}`)}?next=${
+              encodeURIComponent(next)
+            }`}
           >
             Sign in with {name}
           </a>

@@ -9,7 +9,11 @@ export function asReached(request: Request, baseUrl: URL): Request {
   const isReached = base === "" || pathname === base || pathname.startsWith(`${base}/`);
   const isInside = pathname === inside || pathname.startsWith(`${inside}/`);
   const path = isReached ? pathname : base + (isInside ? pathname.slice(inside.length) : pathname);
-  return new Request(new URL(path + search, baseUrl), request);
+  const url = new URL(baseUrl);
+  // Set, not resolved: a path of `//elsewhere` would name another host.
+  url.pathname = path;
+  url.search = search;
+  return new Request(url, request);
 }
 
 /** Whose request it is: the gateway puts the client's address first. */
