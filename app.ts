@@ -89,7 +89,8 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
   const basePath = deps.baseUrl.pathname.replace(/\/+$/, "");
   const { routes: staticFiles, assets } = await staticRoutes(basePath);
 
-  const app: Hono<Env> = new Hono<Env>()
+  // Not strict: below a path of its own the overview is at the path, with and without a slash at its end.
+  const app: Hono<Env> = new Hono<Env>({ strict: false })
     .basePath(basePath)
     // Calls first: what pages need costs more than the rest of a call.
     .route("/", mcpRoutes({ ...deps, ownTools: ownTools(deps) }))
