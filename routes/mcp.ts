@@ -6,6 +6,7 @@ import { type Context, Hono } from "hono";
 import { bridge, type BridgeDeps, type Caller, type HttpRequest } from "../mcp/bridge.ts";
 import { agentOfToken } from "../models/agents.ts";
 import { errorFields } from "../models/log.ts";
+import { keepAlive } from "./keep_alive.ts";
 
 /**
  * How long a token's verdict serves where it is not known that no change was missed, and where it is. A
@@ -23,7 +24,7 @@ const SAFE_HEADERS = {
 
 /** To be mounted ahead of what pages need: of a call's time the middleware of pages took a fifth. */
 export function mcpRoutes(deps: BridgeDeps): Hono {
-  const { streamable, sse } = bridge(deps);
+  const { streamable, sse } = bridge({ keepAlive, ...deps });
   const callerOf = callers(deps);
   const safeHeaders = Object.entries({
     ...SAFE_HEADERS,

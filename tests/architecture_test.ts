@@ -26,7 +26,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   static: [],
   // Of the API its types alone: it speaks to it over HTTP.
   cli: ["cli"],
-  supabase: ["supabase", "app.ts", "chat", "models"],
+  supabase: ["supabase", "app.ts", "chat", "models", "routes/keep_alive.ts"],
   "app.ts": ["routes", "models/model_reach.ts"],
 };
 

@@ -78,6 +78,8 @@ Deno.test({
     const right = { email: "ann@example.com", password: PASSWORD, next: "/servers" };
     assert.equal((await visit("/sign-in", right)).location, "/functions/v1/app/servers");
     assert.equal((await visit("/servers")).status, 200);
+    assert.equal((await visit("/")).status, 200, "the overview, below a path of its own");
+    assert.equal((await visit("")).status, 200);
 
     const security = await visit("/account/security");
     assert.equal(security.status, 200);

@@ -119,7 +119,11 @@ export async function startAuthServer(options: AuthServerOptions) {
     return await sessionAnswer(account, session);
   }
 
-  async function sessionAnswer(account: Account, session: string, token = crypto.randomUUID()) {
+  async function sessionAnswer(
+    account: Account,
+    session: string,
+    token: string = crypto.randomUUID(),
+  ) {
     refreshTokens.set(token, { session });
     const claims = claimsOf(account, session);
     return {

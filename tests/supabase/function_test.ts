@@ -3,6 +3,8 @@ import { readMigrations } from "../../database.ts";
 import { readEdgeConfig } from "../../supabase/functions/app/config.ts";
 import { NEWEST_MIGRATION } from "../../supabase/functions/app/newest_migration.ts";
 import { asReached, clientIpOf } from "../../supabase/functions/app/request.ts";
+import { CallRecorder } from "../../models/calls.ts";
+import { createLog } from "../../models/log.ts";
 import { putBuiltinCatalogOnce } from "../../models/catalog_entries.ts";
 import builtin from "../../models/catalog_builtin.json" with { type: "json" };
 import { SUPABASE } from "../models/databases.ts";
@@ -66,6 +68,42 @@ Deno.test("asReached puts a request at the address that the app is reached at", 
     headers: { "x-forwarded-for": "192.0.2.7, 10.0.0.1" },
   });
   assert.equal(clientIpOf(forwarded), "192.0.2.7");
+});
+
+Deno.test({
+  name: "an isolate is told of calls that are not written yet, until they are",
+  ignore: SUPABASE.ignore,
+  async fn() {
+    const { db, close } = await SUPABASE.open();
+    try {
+      const works: Promise<void>[] = [];
+      const log = createLog("text", () => {});
+      const calls = new CallRecorder(db, log, null, (work) => works.push(work));
+      const call = {
+        workspaceId: crypto.randomUUID(),
+        agentId: null,
+        serverId: null,
+        serverSlug: "demo",
+        tool: "echo",
+        via: "bridge" as const,
+        startedAt: new Date(),
+        durationMs: 1,
+        outcome: "ok" as const,
+        error: null,
+        requestBytes: 1,
+        responseBytes: 1,
+      };
+      calls.record(call);
+      calls.record(call);
+      assert.equal(works.length, 1, "of each batch once");
+      await works[0];
+      calls.record(call);
+      assert.equal(works.length, 2);
+      await works[1];
+    } finally {
+      await close();
+    }
+  },
 });
 
 Deno.test({

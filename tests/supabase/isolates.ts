@@ -82,7 +82,8 @@ export async function startIsolates(options: IsolatesOptions) {
   }
 
   async function read(stream: ReadableStream<Uint8Array>): Promise<void> {
-    for await (const text of stream.pipeThrough(new TextDecoderStream())) stderr.push(text);
+    const decoder = new TextDecoder();
+    for await (const bytes of stream) stderr.push(decoder.decode(bytes, { stream: true }));
   }
 
   await Promise.all(Array.from({ length: count }, start));

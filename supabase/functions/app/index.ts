@@ -1,7 +1,7 @@
 /**
  * The app as a Supabase Edge Function: the same pages, API and bridge over the project's own database and
  * accounts. An isolate lives for minutes beside others, so it keeps nothing: it opens no links to toolboxes,
- * hears of changes by looking, and writes what it recorded before its request is over.
+ * hears of changes by looking, and says what it still writes behind its answers.
  */
 import { createApp } from "../../../app.ts";
 import { BodyKeeper } from "../../../models/call_bodies.ts";
@@ -16,6 +16,7 @@ import { openModelReach } from "../../../models/model_reach.ts";
 import { openOutside } from "../../../models/outside.ts";
 import { derivedSecrets, secretsKeyFrom } from "../../../models/secrets.ts";
 import { supabaseIdentity } from "../../../models/supabase_identity.ts";
+import { keepAlive } from "../../../routes/keep_alive.ts";
 import { readEdgeConfig } from "./config.ts";
 import { NEWEST_MIGRATION } from "./newest_migration.ts";
 import { asReached, clientIpOf } from "./request.ts";
@@ -25,7 +26,7 @@ const log = createLog("json");
 // Few: many isolates share what the pooler has.
 const db = connect({ url: config.databaseUrl, pooled: true, max: 4 });
 const secretsKey = await secretsKeyFrom(config.secretsKey);
-const calls = new CallRecorder(db, log, new BodyKeeper(db, secretsKey));
+const calls = new CallRecorder(db, log, new BodyKeeper(db, secretsKey), keepAlive);
 const app = await createApp({
   db,
   identity: supabaseIdentity(db, { ...config, log }),
@@ -49,17 +50,7 @@ keepAlive(
   ),
 );
 
-Deno.serve({ port: Number(Deno.env.get("PORT") ?? 8000) }, async (request) => {
+Deno.serve({ port: Number(Deno.env.get("PORT") ?? 8000) }, (request) => {
   const clientIp = clientIpOf(request);
-  const response = await app.fetch(asReached(request, config.baseUrl), { clientIp });
-  keepAlive(calls.flush());
-  return response;
+  return app.fetch(asReached(request, config.baseUrl), { clientIp });
 });
-
-/** Keeps the isolate until the work is done; elsewhere than on the Edge Runtime nothing ends it. */
-function keepAlive(work: Promise<unknown>): void {
-  const { EdgeRuntime } = globalThis as {
-    EdgeRuntime?: { waitUntil(work: Promise<unknown>): void };
-  };
-  EdgeRuntime?.waitUntil(work);
-}
