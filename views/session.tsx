@@ -124,6 +124,19 @@ function SignInElsewhere(
   const url = useUrl();
   return (
     <>
+      {elsewhere.providers.map(({ id, name }) => (
+        <p>
+          <a
+            class="button quiet"
+            rel="nofollow"
+            href={`${url(`/sign-in/with/${encodeURIComponent(id)}`)}?next=${
+              encodeURIComponent(next)
+            }`}
+          >
+            Sign in with {name}
+          </a>
+        </p>
+      ))}
       {elsewhere.byEmail && (
         <details>
           <summary>Sign in by a link in a mail</summary>
@@ -142,19 +155,6 @@ function SignInElsewhere(
           </Form>
         </details>
       )}
-      {elsewhere.providers.map(({ id, name }) => (
-        <p>
-          <a
-            class="button quiet"
-            rel="nofollow"
-            href={`${url(`/sign-in/with/${encodeURIComponent(id)}`)}?next=${
-              encodeURIComponent(next)
-            }`}
-          >
-            Sign in with {name}
-          </a>
-        </p>
-      ))}
       {!elsewhere.byEmail && elsewhere.providers.length === 0 && (
         <p>Signing in is turned off in this Supabase project: its owner turns a way on there.</p>
       )}
