@@ -37,6 +37,7 @@ import { marketplaceRoutes } from "./routes/marketplace.tsx";
 import { mcpRoutes } from "./routes/mcp.ts";
 import { openModelReach } from "./models/model_reach.ts";
 import { newPasswordRoutes } from "./routes/new_password.tsx";
+import { renewSession } from "./routes/renew_session.ts";
 import { requireUser, requireWorkspace } from "./routes/require_user.tsx";
 import { remoteServerRoutes } from "./routes/remote_servers.tsx";
 import { serverRoutes } from "./routes/servers.tsx";
@@ -90,7 +91,8 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
   const basePath = deps.baseUrl.pathname.replace(/\/+$/, "");
   const { routes: staticFiles, assets } = await staticRoutes(basePath);
 
-  const app: Hono<Env> = new Hono<Env>()
+  // Not strict: below a path of its own the overview is at the path, with and without a slash at its end.
+  const app: Hono<Env> = new Hono<Env>({ strict: false })
     .basePath(basePath)
     // Calls first: what pages need costs more than the rest of a call.
     .route(
@@ -154,6 +156,7 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
     )
     .use(compress({ encoding: "gzip" }))
     .route("/", clientMetadataRoutes(deps))
+    .use(renewSession(deps))
     .route("/", sessionRoutes(deps))
     .route("/", newPasswordRoutes(deps))
     .route("/", invitationRoutes(deps))

@@ -18,6 +18,8 @@ export type { Caller } from "./sessions.ts";
 export interface BridgeDeps extends ServingDeps {
   /** Where the app is reached; its path is the prefix of all links. */
   baseUrl: URL;
+  /** Told of work that goes on behind an answer, where the process may end once it has answered. */
+  keepAlive?: (work: Promise<void>) => void;
 }
 
 type Handler = (asked: HttpRequest) => Promise<Response>;
@@ -38,10 +40,10 @@ export function bridge(deps: BridgeDeps): Bridge {
     limits: limits(),
     log: deps.log,
   };
-  const { db, changes, baseUrl } = deps;
+  const { db, changes, baseUrl, keepAlive } = deps;
   const basePath = baseUrl.pathname.replace(/\/+$/, "");
   return {
     streamable: streamableHttp(shared),
-    sse: httpSse({ ...shared, db, changes, basePath }),
+    sse: httpSse({ ...shared, db, changes, basePath, keepAlive }),
   };
 }

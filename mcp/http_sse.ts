@@ -37,6 +37,7 @@ export interface HttpSseDeps extends TransportDeps {
   changes: Changes;
   /** What the paths of the app begin with. */
   basePath: string;
+  keepAlive?: (work: Promise<void>) => void;
 }
 
 export function httpSse(deps: HttpSseDeps) {
@@ -125,10 +126,11 @@ export function httpSse(deps: HttpSseDeps) {
           done();
           throw error;
         });
-        serve(asked, session, message, () => {
+        const served = serve(asked, session, message, () => {
           finished();
           done();
         });
+        deps.keepAlive?.(served);
       }
       return new Response("Accepted", { status: 202 });
     } catch (error) {

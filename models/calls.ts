@@ -125,11 +125,15 @@ export class CallRecorder {
   #writing: Promise<void> = Promise.resolve();
   #wroteAtMs = -Infinity;
 
-  /** @param bodies without it nothing that was said is kept */
+  /**
+   * @param bodies without it nothing that was said is kept
+   * @param keepAlive told of each batch that waits to be written, where the process may end before
+   */
   constructor(
     readonly db: Database,
     readonly log: Log,
     readonly bodies: BodyKeeper | null = null,
+    readonly keepAlive: (work: Promise<void>) => void = () => {},
   ) {}
 
   /** What was said in a call, for its record; undefined where nobody wants it. */
@@ -145,10 +149,13 @@ export class CallRecorder {
       if (said) this.bodies?.letGo(said);
       this.log.warn("A call's record was dropped: the database does not take them");
     }
-    this.#timer ??= setTimeout(
-      () => this.flush(),
+    if (this.#timer !== null) return;
+    const written = Promise.withResolvers<void>();
+    this.#timer = setTimeout(
+      () => written.resolve(this.flush()),
       Math.max(BATCH_MS, this.#wroteAtMs + BUSY_BATCH_MS - performance.now()),
     );
+    this.keepAlive(written.promise);
   }
 
   /** Writes all that waits; resolves when it is written, or kept for the next try. */

@@ -454,6 +454,19 @@ export async function putBuiltinCatalog(db: Database, entries: unknown): Promise
   await db.asApp`select mooring.refresh_catalog_words(null)`;
 }
 
+/**
+ * {@link putBuiltinCatalog} where another version is in the tables, or none: of many short-lived processes
+ * the first writes it. Two at once write the same.
+ */
+export async function putBuiltinCatalogOnce(db: Database, entries: unknown): Promise<void> {
+  const version = await tokenHash(JSON.stringify(entries));
+  const [{ differs }] = await db.asApp`
+    select mooring.builtin_catalog_differs(${version}) as differs`;
+  if (!differs) return;
+  await putBuiltinCatalog(db, entries);
+  await db.asApp`select mooring.note_builtin_catalog(${version})`;
+}
+
 /** The words that a person typed, without what has a meaning to `to_tsquery`. */
 function wordsOf(typed: string): string[] {
   return typed.slice(0, 200).toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];

@@ -1,6 +1,6 @@
 /**
  * Who is signed in. One interface; self-hosted it is better-auth over the app's own database
- * (local_identity.ts), on Supabase it will be Supabase Auth.
+ * (local_identity.ts), on Supabase it is Supabase Auth (supabase_identity.ts).
  */
 import type { AuthorizationServer } from "./authorization_server.ts";
 
@@ -13,6 +13,8 @@ export interface Person {
 export interface Identity {
   /** The person whose session the request's cookies carry, or null. */
   userOf(headers: Headers): Promise<Person | null>;
+  /** Renews the session of the request's cookies where its time is nearly over; null where it is not. */
+  renew(headers: Headers): Promise<Renewal | null>;
   /** False until the first account is made: then the set-up page is open. */
   hasAccounts(): Promise<boolean>;
   /**
@@ -36,6 +38,7 @@ export interface Identity {
    * Makes an account and signs it in; the first of all becomes the owner of the first workspace.
    *
    * @throws {SignInRefused} with what is wrong with the address or the password
+   * @throws {ConfirmationNeeded} nobody is signed in before the address is shown to be theirs
    */
   createAccount(email: string, name: string, password: string): Promise<Headers>;
   /** Changes the name of whoever the request's cookies are of. */
@@ -44,13 +47,14 @@ export interface Identity {
    * Changes the address that they sign in with. The one before is told where mail is sent, and a link
    * that was sent there to choose a new password opens nothing any more.
    *
+   * @returns `asked` where it changes only once the new address is shown to be theirs
    * @throws {SignInRefused} the password is wrong, too many tries, or another account has the address
    */
   changeEmail(
     headers: Headers,
     wish: { email: string; password: string },
     from: SignInSource,
-  ): Promise<void>;
+  ): Promise<"changed" | "asked">;
   /**
    * Changes the password, and ends every other session: whoever knew the old one is out.
    * Returns the `Set-Cookie` headers to answer with.
@@ -62,14 +66,14 @@ export interface Identity {
     passwords: { present: string; next: string },
     from: SignInSource,
   ): Promise<Headers>;
-  /** The sessions of whoever the request's cookies are of, the one in use last first. */
-  listSessions(headers: Headers): Promise<Session[]>;
+  /** The sessions of whoever the request's cookies are of, the one in use last first; null: not to be had. */
+  listSessions(headers: Headers): Promise<Session[] | null>;
   /** Ends a session of theirs; an unknown one, or another person's, is left alone. */
   endSession(headers: Headers, sessionId: string): Promise<void>;
   /** Ends all of their sessions, this one too. Returns the `Set-Cookie` headers to answer with. */
   endAllSessions(headers: Headers): Promise<Headers>;
-  /** Whether the account of the request's cookies asks for a code at sign-in. */
-  hasSecondFactor(headers: Headers): Promise<boolean>;
+  /** Whether the account of the request's cookies asks for a code at sign-in; null where none can. */
+  hasSecondFactor(headers: Headers): Promise<boolean | null>;
   /**
    * Makes a key for an authenticator app; nothing asks for its codes before {@link turnOnSecondFactor}.
    *
@@ -91,23 +95,67 @@ export interface Identity {
   sendsMail: boolean;
   /**
    * Sends a link to choose a new password, good for an hour and once. Whether the address has an account
-   * is told to its owner alone.
+   * is told to its owner alone. Returns the `Set-Cookie` headers to answer with.
    *
    * @throws {SignInRefused} too many tries
    */
-  sendPasswordLink(email: string, from: SignInSource): Promise<void>;
+  sendPasswordLink(email: string, from: SignInSource): Promise<Headers>;
   /**
    * Sets a new password by a link's token, and ends all sessions of the account.
    *
+   * @param headers with the cookies that came when the link was asked for
    * @throws {SignInRefused} the link was used or is too old, the password does not hold, too many tries
    */
-  resetPassword(token: string, password: string, from: SignInSource): Promise<void>;
+  resetPassword(
+    headers: Headers,
+    token: string,
+    password: string,
+    from: SignInSource,
+  ): Promise<void>;
 
   /** Null where the app's address can have no passkeys. */
   passkeys: Passkeys | null;
 
   /** What signs MCP clients in; left out where nothing does, and clients bring an agent's token. */
   authorizationServer?: AuthorizationServer;
+  /** Null where a password and passkeys are all that there is. */
+  elsewhere: SignInElsewhere | null;
+}
+
+/** Sign-in that leads through a mailbox or another site, and ends in the browser that it began in. */
+export interface SignInElsewhere {
+  /** What there is, as it is set now. */
+  offers(): Promise<SignInOffers>;
+  /**
+   * Sends a link that signs in. Whether the address has an account is told to its owner alone. Returns the
+   * `Set-Cookie` headers to answer with.
+   *
+   * @param next the path to go on to
+   * @throws {SignInRefused} too many tries
+   */
+  sendLink(email: string, next: string): Promise<Headers>;
+  /** Where another site signs in. @throws {SignInRefused} it is none of those on offer */
+  begin(provider: string, next: string): Promise<{ url: string; cookies: Headers }>;
+  /**
+   * Signs in whoever comes back. Returns the `Set-Cookie` headers to answer with.
+   *
+   * @throws {SignInRefused} it was given up, is too old, or began in another browser
+   */
+  finish(headers: Headers, query: URLSearchParams): Promise<Headers>;
+}
+
+export interface SignInOffers {
+  /** By password and by a link, both of which go by an address. */
+  byEmail: boolean;
+  providers: { id: string; name: string }[];
+}
+
+/** A session that goes on. */
+export interface Renewal {
+  /** The `Set-Cookie` headers to answer with. */
+  cookies: Headers;
+  /** The request's, with the cookies of now. */
+  headers: Headers;
 }
 
 /**
@@ -185,6 +233,15 @@ export class SecondFactorNeeded extends Error {
   /** @param cookies the `Set-Cookie` headers to ask with */
   constructor(readonly cookies: Headers) {
     super("Sign-in needs a code as well");
+  }
+}
+
+/** The account is made; its person confirms the address by a link that was sent there, and signs in. */
+export class ConfirmationNeeded extends Error {
+  override name = "ConfirmationNeeded";
+  /** @param cookies the `Set-Cookie` headers to answer with */
+  constructor(readonly cookies: Headers) {
+    super("The address needs to be confirmed");
   }
 }
 

@@ -126,6 +126,9 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
         { userId: session.user.id, email: session.user.email, name: session.user.name };
     },
 
+    // better-auth renews a session as it reads it, in the table: the cookie stays.
+    renew: () => Promise.resolve(null),
+
     async hasAccounts() {
       const [{ found }] = await db.asApp`select exists (select from auth.users) as found`;
       return found;
@@ -185,7 +188,7 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
     async changeEmail(headers, { email, password }, from) {
       const { user } = await confirmPassword(headers, password, from);
       const address = email.toLowerCase();
-      if (address === user.email) return;
+      if (address === user.email) return "changed";
       try {
         await db.asApp`update auth.users set email = ${address}, "emailVerified" = false,
           "updatedAt" = now() where id = ${user.id}`;
@@ -196,6 +199,7 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
       await db.asApp`select mooring.put_profile(${user.id}, ${address}, ${user.name})`;
       await db.asApp`delete from auth.verifications where value = ${user.id}`;
       post(addressChangedMail(user.email, address));
+      return "changed";
     },
 
     async changePassword(headers, { present, next }, from) {
@@ -264,9 +268,10 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
       const response = await counted("/request-password-reset", { email }, from);
       if (!response.ok) throw await refusalOf(response);
       await response.body?.cancel();
+      return new Headers();
     },
 
-    async resetPassword(token, password, from) {
+    async resetPassword(_headers, token, password, from) {
       const body = { token, newPassword: password };
       const response = await counted("/reset-password", body, from);
       if (!response.ok) throw await refusalOf(response);
@@ -291,6 +296,7 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
       outside: options.outside,
       counted,
     }),
+    elsewhere: null,
   };
 
   /** Sends in the background: how long it takes would tell whether an address has an account. */

@@ -71,7 +71,10 @@ export async function migrate(
 }
 
 /** True when every migration is in the database's record. */
-export async function isMigrated(sql: postgres.Sql, migrations: Migration[]): Promise<boolean> {
+export async function isMigrated(
+  sql: postgres.Sql,
+  migrations: Pick<Migration, "version">[],
+): Promise<boolean> {
   const rows = await sql<{ version: string }[]>`
     select version from supabase_migrations.schema_migrations`;
   const versions = new Set(rows.map((row) => row.version));

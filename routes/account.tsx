@@ -36,8 +36,8 @@ export function accountRoutes({ identity, baseUrl }: Deps) {
       if (!address.success) return again({ email: "Give an email address" });
       try {
         const wish = { email: address.data, password };
-        await identity.changeEmail(c.req.raw.headers, wish, sourceOf(c));
-        return goTo(c, "/account", "email-changed");
+        const change = await identity.changeEmail(c.req.raw.headers, wish, sourceOf(c));
+        return goTo(c, "/account", change === "asked" ? "email-asked" : "email-changed");
       } catch (error) {
         const { message, status } = refusal(c, error);
         return again({ [/address/.test(message) ? "email" : "password"]: message }, status);
@@ -151,6 +151,7 @@ export function accountRoutes({ identity, baseUrl }: Deps) {
     const headers = c.req.raw.headers;
     const props = {
       sessions: await identity.listSessions(headers),
+      offersPasskeys: identity.elsewhere === null,
       passkeys: await passkeys?.list(headers) ?? null,
       hasSecondFactor: await identity.hasSecondFactor(headers),
       baseUrl: baseUrl.href.replace(/\/$/, ""),

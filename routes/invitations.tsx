@@ -1,7 +1,7 @@
 import { type Context, Hono } from "hono";
 import { z } from "zod";
 import { Conflict } from "../models/errors.ts";
-import { PASSWORD_MIN_LENGTH, SignInRefused } from "../models/identity.ts";
+import { ConfirmationNeeded, PASSWORD_MIN_LENGTH, SignInRefused } from "../models/identity.ts";
 import {
   acceptInvitation,
   INVITATION_OVER,
@@ -10,6 +10,7 @@ import {
 } from "../models/invitations.ts";
 import { workspacesOf } from "../models/workspaces.ts";
 import { Join, type JoinProps } from "../views/invitation.tsx";
+import { withCookies } from "./account.tsx";
 import { chooseWorkspace } from "./chosen_workspace.ts";
 import type { Deps, Env } from "./deps.ts";
 import { showProblem } from "./problem.tsx";
@@ -57,11 +58,12 @@ export function invitationRoutes({ db, identity, baseUrl }: Deps) {
             throw error;
           });
           if (joined) chooseWorkspace(c, baseUrl, joined);
-          const response = goTo(c, "/", joined ? "joined" : undefined);
-          for (const each of cookies.getSetCookie()) response.headers.append("set-cookie", each);
-          return response;
+          return withCookies(cookies, goTo(c, "/", joined ? "joined" : undefined));
         });
       } catch (error) {
+        if (error instanceof ConfirmationNeeded) {
+          return withCookies(error.cookies, goTo(c, "/sign-in", "confirm-address"));
+        }
         if (!(error instanceof SignInRefused)) throw error;
         return joinPage(c, token, { values, mistakes: {}, mistake: error.message });
       }

@@ -14,6 +14,7 @@ import {
   siteAddress,
 } from "../models/authorization_server.ts";
 import { errorFields } from "../models/log.ts";
+import { keepAlive } from "./keep_alive.ts";
 
 /**
  * How long a token's verdict serves where it is not known that no change was missed, and where it is. A
@@ -36,7 +37,7 @@ export interface McpDeps extends BridgeDeps {
 
 /** To be mounted ahead of what pages need: of a call's time the middleware of pages took a fifth. */
 export function mcpRoutes(deps: McpDeps): Hono {
-  const { streamable, sse } = bridge(deps);
+  const { streamable, sse } = bridge({ keepAlive, ...deps });
   const callerOf = callers(deps);
   const site = siteAddress(deps.baseUrl);
   const safeHeaders = Object.entries({

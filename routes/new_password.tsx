@@ -1,18 +1,18 @@
 import { Hono } from "hono";
 import { ForgottenPassword, NewPassword } from "../views/new_password.tsx";
-import { passwordMistake, refusal, sourceOf } from "./account.tsx";
+import { passwordMistake, refusal, sourceOf, withCookies } from "./account.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { formOf, goTo, page } from "./render.tsx";
 
 /**
  * The way back in for whoever forgot their password. A link's token stands in the query, which the log
- * leaves out, and is spent by a POST alone: mail programs open links to look at them.
+ * leaves out, and is spent by a POST alone: mail programs open links to look at them. Supabase calls it `code`.
  */
 export function newPasswordRoutes({ identity }: Deps) {
   const { sendsMail } = identity;
   return new Hono<Env>()
     .get("/new-password", (c) => {
-      const token = c.req.query("token");
+      const token = c.req.query("token") ?? c.req.query("code");
       return token
         ? page(c, "A new password", <NewPassword token={token} />)
         : page(c, "Forgotten password", <ForgottenPassword sendsMail={sendsMail} />);
@@ -20,8 +20,8 @@ export function newPasswordRoutes({ identity }: Deps) {
     .post("/new-password/link", async (c) => {
       const { email = "" } = await formOf(c);
       try {
-        await identity.sendPasswordLink(email.trim(), sourceOf(c));
-        return goTo(c, "/sign-in", "password-link-sent");
+        const cookies = await identity.sendPasswordLink(email.trim(), sourceOf(c));
+        return withCookies(cookies, goTo(c, "/sign-in", "password-link-sent"));
       } catch (error) {
         const { message, status } = refusal(c, error);
         const props = { sendsMail, email, mistake: message };
@@ -35,7 +35,7 @@ export function newPasswordRoutes({ identity }: Deps) {
       const mistake = passwordMistake(password);
       if (mistake) return again({ password: mistake });
       try {
-        await identity.resetPassword(token, password, sourceOf(c));
+        await identity.resetPassword(c.req.raw.headers, token, password, sourceOf(c));
         return goTo(c, "/sign-in", "password-set");
       } catch (error) {
         const { message, status } = refusal(c, error);

@@ -59,6 +59,11 @@ const SAID: Record<string, string> = {
   "name-changed": "Your name is changed.",
   "password-changed": "Your password is changed. You are signed out everywhere else.",
   "email-changed": "You sign in with the new address from now on.",
+  "email-asked":
+    "Open the link that was sent to the new address. You sign in with it from then on.",
+  "sign-in-link-sent": "If the address has an account, a link that signs in is on its way to it.",
+  "confirm-address":
+    "Open the link that was sent to you, here in this browser. Then open your invitation again.",
   "passkey-added": "The passkey signs you in from now on.",
   "passkey-renamed": "The passkey has another name now.",
   "passkey-removed": "The passkey signs nobody in any more.",

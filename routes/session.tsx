@@ -20,14 +20,17 @@ const CODE_TRIES = 100;
 
 /** Set up, sign in, sign out. */
 export function sessionRoutes({ identity, setup }: Deps) {
-  const { passkeys } = identity;
+  const { passkeys, elsewhere } = identity;
   let triesLeft = CODE_TRIES;
 
-  const signInPage = (
+  const signInPage = async (
     c: Context<Env>,
-    more: Omit<SignInProps, "hasPasskeys">,
+    more: Omit<SignInProps, "hasPasskeys" | "elsewhere">,
     status: 200 | 422 | 429 = 200,
-  ) => page(c, "Sign in", <SignIn hasPasskeys={passkeys !== null} {...more} />, status);
+  ) => {
+    const props = { hasPasskeys: passkeys !== null, elsewhere: await elsewhere?.offers() ?? null };
+    return page(c, "Sign in", <SignIn {...props} {...more} />, status);
+  };
 
   return new Hono<Env>()
     .get("/setup", async (c) => {
@@ -88,6 +91,40 @@ export function sessionRoutes({ identity, setup }: Deps) {
       } catch (error) {
         const { message, status } = refusal(c, error);
         return signInPage(c, { passkeyMistake: message, next: localPath(next) }, status);
+      }
+    })
+    .post("/sign-in/link", async (c) => {
+      const { linkEmail = "", next } = await formOf(c);
+      if (!elsewhere) return goTo(c, "/sign-in");
+      try {
+        const cookies = await elsewhere.sendLink(linkEmail.trim(), localPath(next));
+        return withCookies(cookies, goTo(c, "/sign-in", "sign-in-link-sent"));
+      } catch (error) {
+        const { message, status } = refusal(c, error);
+        return signInPage(c, { mistake: message, email: linkEmail, next: localPath(next) }, status);
+      }
+    })
+    // A link and no form: the policy of our pages lets no form lead to another site.
+    .get("/sign-in/with/:provider", async (c) => {
+      const next = localPath(c.req.query("next"));
+      if (!elsewhere) return goTo(c, "/sign-in");
+      try {
+        const { url, cookies } = await elsewhere.begin(c.req.param("provider"), next);
+        return withCookies(cookies, c.redirect(url, 303));
+      } catch (error) {
+        const { message, status } = refusal(c, error);
+        return signInPage(c, { mistake: message, next }, status);
+      }
+    })
+    .get("/sign-in/callback", async (c) => {
+      const next = localPath(c.req.query("next"));
+      if (!elsewhere) return goTo(c, "/sign-in");
+      try {
+        const { searchParams } = new URL(c.req.url);
+        return withCookies(await elsewhere.finish(c.req.raw.headers, searchParams), goTo(c, next));
+      } catch (error) {
+        const { message, status } = refusal(c, error);
+        return signInPage(c, { mistake: message, next }, status);
       }
     })
     .get(

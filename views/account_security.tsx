@@ -8,12 +8,15 @@ import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
 export interface SecurityProps {
-  sessions: Session[];
+  /** Null where they are not to be had; signing out everywhere is. */
+  sessions: Session[] | null;
+  offersPasskeys: boolean;
   /** Null where this address can have none. */
   passkeys: Passkey[] | null;
   /** Where the app is reached. */
   baseUrl: string;
-  hasSecondFactor: boolean;
+  /** Null where there is none to be had. */
+  hasSecondFactor: boolean | null;
   /** A key made just now: the one time it is shown. */
   secondFactor?: Made;
   /** Made anew just now, and shown this once. */
@@ -26,10 +29,12 @@ export function Security(props: SecurityProps) {
   return (
     <AccountPages at="/account/security">
       <div class="columns">
-        <div>
-          <PasskeyList {...props} />
-          <SecondFactor {...props} />
-        </div>
+        {(props.offersPasskeys || props.hasSecondFactor !== null) && (
+          <div>
+            {props.offersPasskeys && <PasskeyList {...props} />}
+            {props.hasSecondFactor !== null && <SecondFactor {...props} />}
+          </div>
+        )}
         <div>
           <Password mistakes={props.mistakes} />
           <Sessions sessions={props.sessions} />
@@ -69,35 +74,43 @@ function Password({ mistakes = {} }: Pick<SecurityProps, "mistakes">) {
   );
 }
 
-function Sessions({ sessions }: { sessions: Session[] }) {
+function Sessions({ sessions }: Pick<SecurityProps, "sessions">) {
   const url = useUrl();
   return (
     <section class="card" aria-labelledby="sessions">
       <h2 id="sessions">Where you are signed in</h2>
-      <ul class="rows people">
-        {sessions.map((session) => (
-          <li>
-            <span>
-              <strong>{deviceOf(session.userAgent)}</strong> {session.isThis && "(here)"}
-              <small>
-                {session.clientIp && `from ${visibleText(session.clientIp)}, `}
-                since <Time at={session.since} />; ends <Time at={session.expiresAt} />{" "}
-                unless you come back
-              </small>
-            </span>
-            {!session.isThis && (
-              <Form action={url(`/account/sessions/${session.id}/end`)} class="inline">
-                <button
-                  class="quiet"
-                  aria-label={`Sign out of ${deviceOf(session.userAgent)}`}
-                >
-                  Sign out
-                </button>
-              </Form>
-            )}
-          </li>
-        ))}
-      </ul>
+      {sessions === null
+        ? (
+          <p class="help">
+            Supabase keeps your sessions, and does not tell which browsers they are of.
+          </p>
+        )
+        : (
+          <ul class="rows people">
+            {sessions.map((session) => (
+              <li>
+                <span>
+                  <strong>{deviceOf(session.userAgent)}</strong> {session.isThis && "(here)"}
+                  <small>
+                    {session.clientIp && `from ${visibleText(session.clientIp)}, `}
+                    since <Time at={session.since} />; ends <Time at={session.expiresAt} />{" "}
+                    unless you come back
+                  </small>
+                </span>
+                {!session.isThis && (
+                  <Form action={url(`/account/sessions/${session.id}/end`)} class="inline">
+                    <button
+                      class="quiet"
+                      aria-label={`Sign out of ${deviceOf(session.userAgent)}`}
+                    >
+                      Sign out
+                    </button>
+                  </Form>
+                )}
+              </li>
+            ))}
+          </ul>
+        )}
       <Confirm
         label="Sign out everywhere"
         title="Sign out everywhere?"

@@ -1,3 +1,4 @@
+import type { SignInOffers } from "../models/identity.ts";
 import { Form } from "./form.tsx";
 import { useUrl } from "./url.ts";
 import { Mark } from "./layout.tsx";
@@ -66,18 +67,30 @@ export interface SignInProps {
   email?: string;
   next: string;
   hasPasskeys: boolean;
+  /** Through a mailbox or another site; null where there is no such way. */
+  elsewhere: SignInOffers | null;
   /** Why a passkey was not taken. */
   passkeyMistake?: string;
 }
 
 export function SignIn(props: SignInProps) {
-  const url = useUrl();
+  const { elsewhere } = props;
   return (
     <section class="card door">
       <h1>
         <Mark /> Sign in to Mooring
       </h1>
       <Mistake>{props.mistake}</Mistake>
+      {(!elsewhere || elsewhere.byEmail) && <PasswordSignIn {...props} />}
+      {elsewhere && <SignInElsewhere {...props} elsewhere={elsewhere} />}
+    </section>
+  );
+}
+
+function PasswordSignIn(props: SignInProps) {
+  const url = useUrl();
+  return (
+    <>
       <Form action={url("/sign-in")}>
         <input type="hidden" name="next" value={props.next} />
         <Field
@@ -101,7 +114,51 @@ export function SignIn(props: SignInProps) {
       <p>
         <a href={url("/new-password")}>Forgotten your password?</a>
       </p>
-    </section>
+    </>
+  );
+}
+
+function SignInElsewhere(
+  { elsewhere, next, email }: SignInProps & { elsewhere: SignInOffers },
+) {
+  const url = useUrl();
+  return (
+    <>
+      {elsewhere.providers.map(({ id, name }) => (
+        <p>
+          <a
+            class="button quiet"
+            rel="nofollow"
+            href={`${url(`/sign-in/with/${encodeURIComponent(id)}`)}?next=${
+              encodeURIComponent(next)
+            }`}
+          >
+            Sign in with {name}
+          </a>
+        </p>
+      ))}
+      {elsewhere.byEmail && (
+        <details>
+          <summary>Sign in by a link in a mail</summary>
+          <Form action={url("/sign-in/link")}>
+            <input type="hidden" name="next" value={next} />
+            <Field
+              name="linkEmail"
+              label="Your email address"
+              type="email"
+              required
+              autocomplete="email"
+              value={email}
+              help="Open the link in this browser."
+            />
+            <button class="quiet">Send me a link</button>
+          </Form>
+        </details>
+      )}
+      {!elsewhere.byEmail && elsewhere.providers.length === 0 && (
+        <p>Signing in is turned off in this Supabase project: its owner turns a way on there.</p>
+      )}
+    </>
   );
 }
 

@@ -46,6 +46,8 @@ const NOT_PAGES = [
   /^\/marketplace\/:slug\/raw$/,
   /^\/servers\/:id\/bom$/,
   /^\/chat\/:id\/calls\/:call\/result$/,
+  // To another site's sign-in and back: supabase_test.ts.
+  /^\/sign-in\/(with\/:provider|callback)$/,
   // Where /account/tokens once was.
   /^\/profile$/,
 ];

@@ -46,7 +46,8 @@ Deno.test.afterAll(closeWorld);
 async function openShared() {
   const world = await openWorld(kind);
   const { db, toolboxId } = world;
-  const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
+  const secretsKeyText = newSecretsKeyText();
+  const { appSigningKey } = await derivedSecrets(secretsKeyText);
   const routes = new Map<string, Route>();
   const ended: string[] = [];
   const dtma = Deno.serve(
@@ -106,6 +107,7 @@ async function openShared() {
     routes,
     calls,
     appSigningKey,
+    secretsKeyText,
     logged,
     toolboxAddress: facts.address!,
     ended,
@@ -226,6 +228,8 @@ export async function openBridge(
     ...server,
     db,
     owner: world.owner,
+    databaseUrl: world.url,
+    secretsKeyText: world.secretsKeyText,
     user,
     url,
     baseUrls,

@@ -15,6 +15,8 @@ export interface TestDatabase {
   db: Database;
   /** A superuser's connection to the same database, for what no role of the app may do. */
   owner: postgres.Sql;
+  /** Where other processes reach it as the app; of a stand-in for a Supabase project alone. */
+  url?: string;
   close(): Promise<void>;
 }
 
@@ -120,6 +122,7 @@ async function openTestSupabase(): Promise<TestDatabase> {
   return {
     db,
     owner,
+    url: url("mooring_app"),
     async close() {
       await db.close();
       await owner.end();

@@ -47,7 +47,18 @@ create table auth.users (
   created_at timestamptz,
   updated_at timestamptz
 );
+create table auth.sessions (
+  id uuid primary key,
+  user_id uuid not null references auth.users (id) on delete cascade,
+  created_at timestamptz,
+  updated_at timestamptz,
+  not_after timestamptz,
+  user_agent text,
+  ip inet
+);
 alter table auth.users enable row level security;
+alter table auth.sessions enable row level security;
+alter table auth.sessions owner to supabase_auth_admin;
 alter table auth.users owner to supabase_auth_admin;
 grant all on all tables in schema auth to postgres;
 create function auth.uid() returns uuid language sql stable as $$

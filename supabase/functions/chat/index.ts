@@ -10,6 +10,7 @@ import { createLog } from "../../../models/log.ts";
 import { openModelReach } from "../../../models/model_reach.ts";
 import { bearerOfToken } from "../../../models/personal_tokens.ts";
 import { secretsKeyFrom } from "../../../models/secrets.ts";
+import { keepAlive } from "../../../routes/keep_alive.ts";
 
 function needed(name: string): string {
   const value = Deno.env.get(name);
@@ -39,12 +40,7 @@ const chat = chatFunction(deps, async (token) => {
   const bearer = await bearerOfToken(db, token);
   if (!bearer?.scopes.includes("tools:call")) return null;
   return { ...bearer.user, within: bearer.workspace.id };
-}, (work) => {
-  const { EdgeRuntime } = globalThis as {
-    EdgeRuntime?: { waitUntil(work: Promise<unknown>): void };
-  };
-  EdgeRuntime?.waitUntil(work);
-});
+}, keepAlive);
 
 // Paths carry the function's name.
 const app = new Hono().route("/chat", chat);

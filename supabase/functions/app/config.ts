@@ -1,0 +1,80 @@
+/** The function's configuration: its secrets, checked as it starts, all mistakes told at once. */
+import { z } from "zod";
+
+export interface EdgeConfig {
+  /** Through the transaction pooler, as `mooring_app`. */
+  databaseUrl: string;
+  secretsKey: string;
+  /** Where the app is reached; its path is the prefix of all links. */
+  baseUrl: URL;
+  supabaseUrl: URL;
+  publishableKey: string;
+  ownerEmail: string | null;
+  oauthPrivateHosts: string[];
+  modelPrivateHosts: string[];
+}
+
+const optional = <T extends z.ZodType>(schema: T) =>
+  z.preprocess((value) => value === "" ? undefined : value, schema.optional());
+
+const names = (text: string | undefined) => text?.split(",").map((name) => name.trim()) ?? [];
+
+/** What a project's functions are given besides: which keys there are, and their values, as JSON. */
+const PublishableKeys = z.string().transform((text, context) => {
+  try {
+    return z.record(z.string(), z.string()).parse(JSON.parse(text)).default ?? "";
+  } catch {
+    context.addIssue("must be a JSON object with the key named default");
+    return z.NEVER;
+  }
+});
+
+const Environment = z.object({
+  // Supabase keeps names that begin with SUPABASE_ to itself, and sets SUPABASE_DB_URL to one that is too strong.
+  DATABASE_URL: z.string("is needed").regex(
+    /^postgres(ql)?:\/\/mooring_app[.:@]/,
+    "must start with postgres://mooring_app, the role that sees no row by itself",
+  ),
+  SECRETS_KEY: z.string("is needed").regex(
+    /^[A-Za-z0-9_-]+:[A-Za-z0-9+/=_-]{43,44}(,[A-Za-z0-9_-]+:[A-Za-z0-9+/=_-]{43,44})*$/,
+    "must be id:base64-of-32-bytes, older keys after commas",
+  ),
+  BASE_URL: z.url({ protocol: /^https?$/, error: "must be an http or https URL" })
+    .refine((url) => !/[?#]/.test(url), "must not have a query"),
+  SUPABASE_URL: z.url({ protocol: /^https?$/, error: "must be an http or https URL" }),
+  SUPABASE_PUBLISHABLE_KEY: optional(z.string()),
+  SUPABASE_PUBLISHABLE_KEYS: optional(PublishableKeys),
+  SUPABASE_ANON_KEY: optional(z.string()),
+  OWNER_EMAIL: optional(z.email("must be an email address")),
+  OAUTH_PRIVATE_HOSTS: optional(z.string().toLowerCase()),
+  MODEL_PRIVATE_HOSTS: optional(z.string().toLowerCase()),
+});
+
+/**
+ * Reads the configuration.
+ *
+ * @throws {TypeError} whose message lists every secret that is wrong, without its value
+ */
+export function readEdgeConfig(environment: Record<string, string>): EdgeConfig {
+  const parsed = Environment.safeParse(environment);
+  const mistakes = parsed.error?.issues.map(({ path, message }) => `${String(path[0])} ${message}`);
+  const env = parsed.data;
+  const publishableKey = env?.SUPABASE_PUBLISHABLE_KEY || env?.SUPABASE_PUBLISHABLE_KEYS ||
+    env?.SUPABASE_ANON_KEY;
+  if (!env || !publishableKey) {
+    const all = mistakes ?? ["SUPABASE_PUBLISHABLE_KEY is needed, or SUPABASE_ANON_KEY"];
+    throw new TypeError(
+      `The function's secrets are wrong:\n${all.map((line) => `  ${line}`).join("\n")}`,
+    );
+  }
+  return {
+    databaseUrl: env.DATABASE_URL,
+    secretsKey: env.SECRETS_KEY,
+    baseUrl: new URL(env.BASE_URL),
+    supabaseUrl: new URL(env.SUPABASE_URL),
+    publishableKey,
+    ownerEmail: env.OWNER_EMAIL ?? null,
+    oauthPrivateHosts: names(env.OAUTH_PRIVATE_HOSTS),
+    modelPrivateHosts: names(env.MODEL_PRIVATE_HOSTS),
+  };
+}
