@@ -183,6 +183,7 @@ export function agentRoutes(deps: Deps) {
       mayGrant: ["admin", "owner"].includes(c.get("workspace").role),
       calls: await listCalls(db, user, { agentId: id }),
       bridgeUrl: `${deps.baseUrl.href.replace(/\/$/, "")}/mcp`,
+      clientsSignIn: deps.identity.authorizationServer !== undefined,
       newToken,
       instructions,
       mistakes,

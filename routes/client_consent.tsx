@@ -82,6 +82,7 @@ export function clientConsentRoutes({ db, identity }: Deps): Hono<Env> {
       connections: await listWorkspaceConnections(db, user, id),
       action: `/oauth/authorize${new URL(c.req.url).search}`,
       workspaceName: c.get("workspace").name,
+      hasOthers: c.get("workspaces").length > 1,
       ...typed,
     };
     return page(c, TITLE, <ClientConsent {...props} />, typed.mistake ? 422 : 200);

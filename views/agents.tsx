@@ -88,6 +88,8 @@ export interface AgentProps {
   mayGrant: boolean;
   /** The bridge's address, as clients reach it. */
   bridgeUrl: string;
+  /** A client may have a person sign in. */
+  clientsSignIn: boolean;
   /** A token that was made just now: the one time it is shown. */
   newToken: string | null;
   /** Instructions that were typed and do not hold. */
@@ -125,7 +127,7 @@ export function AgentPage(props: AgentProps) {
           <Options agent={agent} />
           <Conversing {...props} />
           <Management {...props} />
-          <Clients {...props} />
+          {props.clientsSignIn && <Clients {...props} />}
           <Tokens {...props} />
         </div>
         <ClientConfiguration {...props} />

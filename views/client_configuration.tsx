@@ -6,7 +6,11 @@ import { Copy } from "./parts.tsx";
  * is open at a time, by `details` of one name, so it needs no script.
  */
 export function ClientConfiguration(
-  { bridgeUrl, newToken }: { bridgeUrl: string; newToken: string | null },
+  { bridgeUrl, newToken, clientsSignIn }: {
+    bridgeUrl: string;
+    newToken: string | null;
+    clientsSignIn: boolean;
+  },
 ) {
   const bridge = { url: bridgeUrl, token: newToken ?? TOKEN_PLACEHOLDER };
   return (
@@ -19,6 +23,13 @@ export function ClientConfiguration(
           </>
         )}
       </p>
+      {clientsSignIn && (
+        <p class="help">
+          Or give the client nothing but the address,{" "}
+          <code>{bridgeUrl}</code>: one that speaks OAuth has you sign in, and you choose this
+          agent.
+        </p>
+      )}
       {KINDS.map((kind) => (
         <>
           <h3>{kind}</h3>

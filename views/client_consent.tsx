@@ -9,7 +9,7 @@ import { visibleText } from "./visible_text.ts";
 
 /** Who asks, which agent it shall be, and what tools that gives it. */
 export function ClientConsent(
-  { client, agents, managers, connections, action, workspaceName, ...typed }: {
+  { client, agents, managers, connections, action, workspaceName, hasOthers, ...typed }: {
     client: Client;
     agents: Agent[];
     /** The ids of those that may manage Mooring. */
@@ -18,6 +18,8 @@ export function ClientConsent(
     /** With all that the client asked. */
     action: string;
     workspaceName: string;
+    /** The person is in others, too. */
+    hasOthers: boolean;
     agent?: string;
     name?: string;
     mistake?: string;
@@ -50,7 +52,18 @@ export function ClientConsent(
           </>
         )}
         <dt>Workspace</dt>
-        <dd>{workspaceName}</dd>
+        <dd>
+          {workspaceName}
+          {hasOthers && (
+            <>
+              {" "}
+              <small>
+                (for an agent of another one <a href={url("/workspaces")}>switch</a>{" "}
+                first, and connect again)
+              </small>
+            </>
+          )}
+        </dd>
       </dl>
       <p class="notice">
         The name is what the client calls itself, and nobody verified it. Go on only if you have

@@ -411,7 +411,7 @@ export const CLIENTS: Client[] = [
     ],
     note:
       "It calls from OpenAI's machines, so Mooring needs an https address that the internet reaches. " +
-      "Where its dialog offers nothing but OAuth it cannot be connected yet; OpenAI's API can.",
+      "Where its dialog offers OAuth, the address alone is enough.",
   },
   {
     id: "goose",

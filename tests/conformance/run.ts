@@ -7,6 +7,7 @@
  * `--keep=DIR` keeps the suite's own results there; `--only=TEXT` runs the pairings with it in their name.
  */
 import { closeWorld } from "../mcp/world.ts";
+import { runAuthorization } from "./authorization.ts";
 import { CLIENT_SCENARIOS_LEFT_OUT, runClientPairings } from "./client_pairings.ts";
 import { KNOWN } from "./known.ts";
 import { runPairings } from "./pairings.ts";
@@ -24,6 +25,7 @@ const pairings = [
   ...await runPairings(directory, wanted),
   ...await runClientPairings(directory, wanted),
 ];
+const authorization = only ? [] : await runAuthorization(`${directory}/authorization`);
 await closeWorld();
 if (!keep) await Deno.remove(directory, { recursive: true });
 
@@ -51,11 +53,18 @@ section(
   broken,
   (lost) => `${lost.check}: ${lost.message ?? "no message"}`,
 );
+const unauthorized = authorization.filter(({ status }) => status === "FAILURE");
+section(
+  "Failing at Mooring's own authorization server",
+  unauthorized,
+  ({ check, message }) => `${check}: ${message ?? "no message"}`,
+);
 say();
 say(`SKIPPED: ${CLIENT_SCENARIOS_LEFT_OUT}`);
 
-const kept = pairings.reduce((sum, pairing) => sum + pairing.kept, 0);
-const failed = unknown.length + unnecessary.length + broken.length;
+const kept = pairings.reduce((sum, pairing) => sum + pairing.kept, 0) +
+  authorization.filter(({ status }) => status === "SUCCESS").length;
+const failed = unknown.length + unnecessary.length + broken.length + unauthorized.length;
 say(`${kept} passed, ${failed} failed, ${known.length + 1} skipped`);
 Deno.exit(failed > 0 ? 1 : 0);
 

@@ -23,17 +23,19 @@ const LOCK = new URL("deno.lock", import.meta.url).pathname;
  * @param version the suite's
  * @param args its command, `server` or `client`, and what it is to do
  * @param directory where its own results and output are kept
+ * @param hear is told what it has said so far, for a scenario that asks something of a person
  */
 export async function runSuite(
   version: string,
   args: string[],
   directory: string,
+  hear: (said: string) => void = () => {},
 ): Promise<Results> {
   // What an earlier run left there is not this run's.
   await Deno.remove(directory, { recursive: true }).catch(() => {});
   await Deno.mkdir(directory, { recursive: true });
   // Under Deno, since it crashes on Node 20.
-  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+  const suite = new Deno.Command(Deno.execPath(), {
     args: [
       "run",
       "--quiet",
@@ -46,13 +48,20 @@ export async function runSuite(
     ],
     env: { NO_COLOR: "1" },
     stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
     signal: AbortSignal.timeout(HANGS_AFTER_MS),
-  }).output();
-  await Deno.writeFile(`${directory}/output.txt`, new Uint8Array([...stdout, ...stderr]));
+  }).spawn();
+  let said = "";
+  const wrongs = new Response(suite.stderr).text();
+  for await (const text of suite.stdout.pipeThrough(new TextDecoderStream())) hear(said += text);
+  const stderr = await wrongs;
+  await suite.status;
+  await Deno.writeTextFile(`${directory}/output.txt`, said + stderr);
   const results = await readResults(directory);
   // It exits with 1 for a failed check as for a crash of its own.
   if (results.size === 0) {
-    throw new Error(`The suite ${version} left no results: ${new TextDecoder().decode(stderr)}`);
+    throw new Error(`The suite ${version} left no results: ${stderr}`);
   }
   return results;
 }

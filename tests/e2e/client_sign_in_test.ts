@@ -10,6 +10,7 @@ import {
   StreamableHTTPClientTransport,
 } from "npm:@modelcontextprotocol/client@2.4.0";
 import { Client as ClientV1 } from "npm:@modelcontextprotocol/sdk@1.32.2/client/index.js";
+import { StdioClientTransport as StdioV1 } from "npm:@modelcontextprotocol/sdk@1.32.2/client/stdio.js";
 import { SSEClientTransport as SseV1 } from "npm:@modelcontextprotocol/sdk@1.32.2/client/sse.js";
 import { StreamableHTTPClientTransport as TransportV1 } from "npm:@modelcontextprotocol/sdk@1.32.2/client/streamableHttp.js";
 import type { Page } from "npm:playwright-core@1.65.1";
@@ -21,6 +22,7 @@ import { addMember, KINDS, openWorld } from "../models/databases.ts";
 import { openPageApp } from "../routes/page_app.ts";
 import { CHROMIUM, hasChromium, openBrowser, photograph, WatchedPage } from "./browser.ts";
 
+const MCP_REMOTE = "mcp-remote@0.15.1";
 const PASSWORD = "a long enough password";
 const reason = await hasChromium() ? null : `there is no Chromium at ${CHROMIUM}`;
 if (reason) console.warn(`SKIPPED, clients' sign-in in the browser: ${reason}`);
@@ -79,6 +81,7 @@ Deno.test({
       return new Response("Back at the client");
     });
     const redirectUrl = `http://127.0.0.1:${callback.addr.port}/callback`;
+    const home = await Deno.makeTempDir({ prefix: "mooring-client-" });
     const browser = await openBrowser();
     const watched = await WatchedPage.open(await browser.newContext({ reducedMotion: "reduce" }));
     const { page } = watched;
@@ -156,6 +159,44 @@ Deno.test({
         });
       }
 
+      await t.step(
+        "mcp-remote, before a client on stdio, leads its person there as well",
+        async () => {
+          const transport = new StdioV1({
+            command: "npx",
+            args: [
+              "-y",
+              MCP_REMOTE,
+              `${baseUrl}/mcp`,
+              String(freePort()),
+              "--transport",
+              "http-only",
+            ],
+            // Its tokens are kept under the home directory, and the person's browser is the test's.
+            env: { PATH: Deno.env.get("PATH")!, HOME: home, BROWSER: "true" },
+            stderr: "pipe",
+          });
+          const asked = Promise.withResolvers<URL>();
+          let said = "";
+          // deno-lint-ignore no-explicit-any -- node's own stream
+          (transport.stderr as any).on("data", (bytes: Uint8Array) => {
+            said += new TextDecoder().decode(bytes);
+            const [address] = /http:\S+\/oauth\/authorize\S+(?=\s)/.exec(said) ?? [];
+            if (address) asked.resolve(new URL(address));
+          });
+          const client = new ClientV1({ name: "test", version: "1" });
+          const connected = client.connect(transport);
+          connected.catch((error: unknown) => asked.reject(new Error(`${error}: ${said}`)));
+          await page.goto((await asked.promise).href);
+          await page.getByRole("radio", { name: "Bea's editor" }).check();
+          await page.getByRole("button", { name: "Allow" }).click();
+          await connected;
+          const { tools } = await client.listTools();
+          assert.ok(tools.some(({ name }: { name: string }) => /search_catalog/.test(name)));
+          await client.close();
+        },
+      );
+
       await t.step("the person sees who asks, light and dark, wide and narrow", async () => {
         const keeper = new Keeper(
           redirectUrl,
@@ -180,7 +221,7 @@ Deno.test({
       await t.step("its clients stand on the agent's page, until they are revoked", async () => {
         await page.goto(`${baseUrl}/agents/${agentId}`);
         const section = page.getByRole("region", { name: "Connected clients" });
-        assert.equal(await section.getByRole("listitem").count(), clients.length);
+        assert.equal(await section.getByRole("listitem").count(), clients.length + 1);
         await photograph(page, "agent-clients");
         assert.deepEqual(await violations(page), []);
         await section.getByRole("listitem").first().getByText("Revoke").first().click();
@@ -197,6 +238,7 @@ Deno.test({
       await callback.shutdown();
       await close();
       await world.close();
+      await Deno.remove(home, { recursive: true });
     }
   },
 });

@@ -57,12 +57,13 @@ export async function decide(
   cookie: string,
   path: string,
   form: Record<string, string>,
+  origin = ORIGIN,
 ): Promise<URL> {
-  const response = await app.request(`${ORIGIN}${path}`, {
+  const response = await app.request(`${origin}${path}`, {
     method: "POST",
     headers: {
       cookie,
-      origin: ORIGIN,
+      origin,
       "content-type": "application/x-www-form-urlencoded",
     },
     body: new URLSearchParams({ decision: "allow", ...form }).toString(),

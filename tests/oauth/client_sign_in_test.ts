@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createAgent, getAgent, revokeToken } from "../../models/agents.ts";
 import { KINDS, openWorld } from "../models/databases.ts";
 import { openPageApp, ORIGIN, signedIn } from "../routes/page_app.ts";
+import { totp } from "../routes/totp.ts";
 import {
   CALLBACK,
   clientId,
@@ -327,6 +328,44 @@ for (const kind of KINDS) {
           body: `decision=allow&agent=${agentId}`,
         });
         assert.equal(refused.status, 403);
+      });
+
+      await t.step("a sign-in with a second factor leads back to the request", async () => {
+        const from = { clientIp: "10.1.0.1", userAgent: "" }, password = "a long enough password";
+        const headers = new Headers({ cookie });
+        const { key } = await world.identity.makeSecondFactor(headers, password, from);
+        await world.identity.turnOnSecondFactor(headers, await totp(key), from);
+        const path = await request(await clientId(app));
+        const post = async (to: string, cookie: string, form: Record<string, string>) =>
+          await app.request(ORIGIN + to, {
+            method: "POST",
+            headers: {
+              cookie,
+              origin: ORIGIN,
+              "content-type": "application/x-www-form-urlencoded",
+            },
+            body: new URLSearchParams(form).toString(),
+          });
+        const asked = await post("/sign-in", "", {
+          email: "bea@example.com",
+          password,
+          next: path,
+        });
+        const location = new URL(asked.headers.get("location")!, ORIGIN);
+        assert.equal(location.pathname, "/sign-in/code");
+        assert.equal(location.searchParams.get("next"), path);
+        const challenge = asked.headers.getSetCookie().map((each) => each.split(";")[0]).join("; ");
+        const form = await (await get(location.pathname + location.search)).text();
+        assert.match(form, /name="next"/);
+        const signedIn = await post("/sign-in/code", challenge, {
+          code: await totp(key),
+          next: path,
+        });
+        assert.equal(signedIn.headers.get("location"), path);
+        const session = signedIn.headers.getSetCookie().map((each) => each.split(";")[0]).join(
+          "; ",
+        );
+        assert.equal((await get(path, { cookie: session })).status, 200);
       });
 
       await close();

@@ -7,25 +7,11 @@ import { openOutside } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import type { Role } from "../../models/workspaces.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
+import { totp } from "./totp.ts";
 
 const ORIGIN = "http://127.0.0.1:4680";
 const HOSTILE = `<img src=x onerror=alert(2)>"'\u202e`;
 const PASSWORD = "a long enough password";
-
-/** The code of now, as an authenticator app makes it (RFC 6238). */
-async function totp(key: string): Promise<string> {
-  const bits = [...key].map((each) =>
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(each).toString(2).padStart(5, "0")
-  ).join("");
-  const bytes = Uint8Array.from(bits.match(/.{8}/g)!, (each) => parseInt(each, 2));
-  const counter = new DataView(new ArrayBuffer(8));
-  counter.setBigUint64(0, BigInt(Math.floor(Date.now() / 30_000)));
-  const hmac = { name: "HMAC", hash: "SHA-1" };
-  const secret = await crypto.subtle.importKey("raw", bytes, hmac, false, ["sign"]);
-  const mac = new DataView(await crypto.subtle.sign("HMAC", secret, counter.buffer));
-  const code = mac.getUint32(mac.getUint8(19) & 15) & 0x7fffffff;
-  return String(code % 1_000_000).padStart(6, "0");
-}
 
 Deno.test({
   name: "the pages of workspaces and of the account",

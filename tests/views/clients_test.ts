@@ -135,7 +135,7 @@ Deno.test("mcp-remote is allowed plain http where it would refuse it, and nowher
 
 Deno.test("ClientConfiguration shows each configuration as text, with or without a token", () => {
   const page = (newToken: string | null) =>
-    String(ClientConfiguration({ bridgeUrl: BRIDGE.url, newToken }));
+    String(ClientConfiguration({ bridgeUrl: BRIDGE.url, newToken, clientsSignIn: true }));
   const hostile = page(HOSTILE[1].token);
   assert.doesNotMatch(hostile, /<\/script>|<b>/);
   assert.equal(hostile.match(/<pre /g)!.length, CLIENTS.flatMap(({ ways }) => ways(BRIDGE)).length);
