@@ -108,6 +108,8 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
       return stored && await personOf(stored.access_token);
     },
 
+    personOf,
+
     async renew(headers) {
       const stored = await storedSession(headers);
       if (!stored || stored.expires_at * 1000 - Date.now() > RENEW_BEFORE_MS) return null;

@@ -105,6 +105,7 @@ const FORMS: Record<string, Counterpart> = {
   "/setup": SIGNING_IN,
   "/sign-in": SIGNING_IN,
   "/sign-in/code": SIGNING_IN,
+  "/sign-in/link": SIGNING_IN,
   "/sign-in/passkey": SIGNING_IN,
   "/sign-in/passkey/options": SIGNING_IN,
   "/sign-out": SIGNING_IN,
@@ -187,7 +188,9 @@ const PAGES: Record<string, Counterpart> = {
   "/servers/remove": { none: "it asks whether: remove_server does it" },
   "/setup": SIGNING_IN,
   "/sign-in": SIGNING_IN,
+  "/sign-in/callback": SIGNING_IN,
   "/sign-in/code": SIGNING_IN,
+  "/sign-in/with/:provider": SIGNING_IN,
   "/toolboxes": ["list_toolboxes"],
   "/toolboxes/:id": ["get_toolbox", "list_toolbox_events"],
   "/workspace": [
