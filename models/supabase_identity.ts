@@ -48,6 +48,7 @@ const Claims = z.object({
   sub: z.uuid(),
   session_id: z.uuid(),
   role: z.literal("authenticated"),
+  aal: z.string().default("aal1"),
   email: z.string().default(""),
   is_anonymous: z.literal(false).optional(),
   user_metadata: z.object({ name: z.string().optional(), full_name: z.string().optional() })
@@ -309,12 +310,12 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
     if (isAuthRetryableFetchError(error)) throw error;
     const claims = Claims.safeParse(data?.claims);
     if (!claims.success) return null;
-    const { sub, session_id, email, user_metadata } = claims.data;
+    const { sub, session_id, aal, email, user_metadata } = claims.data;
     const name = user_metadata.name ?? user_metadata.full_name ?? email.split("@")[0];
     const owner = await mayOwn(email) ? ownerEmail : null;
     const [person] = await db.asApp<{ email: string; name: string }[]>`
-      select email, name from mooring.supabase_person(${sub}, ${session_id}, ${name.slice(0, 80)},
-        ${owner})`;
+      select email, name from mooring.supabase_person(${sub}, ${session_id}, ${aal},
+        ${name.slice(0, 80)}, ${owner})`;
     return person ? { userId: sub, ...person } : null;
   }
 
