@@ -29,12 +29,13 @@ const Watched = z.strictObject({ conversation: z.uuid(), turn: z.uuid() });
 export type Asker = User & { within: string };
 
 /**
- * @param askerOf whose a bearer token is; null: nobody's, or it may not call tools
+ * @param askerOf whose a bearer token is, in the workspace that the request names if it names one; null:
+ *   nobody's, or it may not call tools
  * @param keepAlive told of work that goes on behind the answer
  */
 export function chatFunction(
   deps: ChatDeps,
-  askerOf: (token: string) => Promise<Asker | null>,
+  askerOf: (token: string, workspaceId?: string) => Promise<Asker | null>,
   keepAlive: (work: Promise<void>) => void,
 ): Hono {
   const { db, log } = deps;
@@ -73,7 +74,7 @@ export function chatFunction(
 
   async function authenticated(c: Context): Promise<Asker | null> {
     const token = /^Bearer ([^\s]+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
-    return token ? await askerOf(token) : null;
+    return token ? await askerOf(token, c.req.header("mooring-workspace")) : null;
   }
 
   /** Does what was asked for, and has the turn that came of it worked on. */

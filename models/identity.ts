@@ -13,6 +13,8 @@ export interface Person {
 export interface Identity {
   /** The person whose session the request's cookies carry, or null. */
   userOf(headers: Headers): Promise<Person | null>;
+  /** The person of an access token that programs send as a bearer; null where accounts have none such. */
+  personOf(accessToken: string): Promise<Person | null>;
   /** Renews the session of the request's cookies where its time is nearly over; null where it is not. */
   renew(headers: Headers): Promise<Renewal | null>;
   /** False until the first account is made: then the set-up page is open. */

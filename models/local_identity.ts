@@ -126,6 +126,8 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
         { userId: session.user.id, email: session.user.email, name: session.user.name };
     },
 
+    personOf: () => Promise.resolve(null),
+
     // better-auth renews a session as it reads it, in the table: the cookie stays.
     renew: () => Promise.resolve(null),
 

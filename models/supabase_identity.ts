@@ -10,7 +10,7 @@ import {
   serializeCookieHeader,
   stringFromBase64URL,
 } from "@supabase/ssr";
-import { type AuthError, createClient, isAuthRetryableFetchError } from "@supabase/supabase-js";
+import { createClient, isAuthRetryableFetchError } from "@supabase/supabase-js";
 import { z } from "zod";
 import type { Database } from "./db.ts";
 import {
@@ -21,6 +21,7 @@ import {
   SignInRefused,
 } from "./identity.ts";
 import { errorFields, type Log } from "./log.ts";
+import { linkRefusal, refusalOf } from "./supabase_refusal.ts";
 
 export interface SupabaseIdentityOptions {
   /** The project's address. */
@@ -48,6 +49,7 @@ const Claims = z.object({
   sub: z.uuid(),
   session_id: z.uuid(),
   role: z.literal("authenticated"),
+  aal: z.string().default("aal1"),
   email: z.string().default(""),
   is_anonymous: z.literal(false).optional(),
   user_metadata: z.object({ name: z.string().optional(), full_name: z.string().optional() })
@@ -107,6 +109,8 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
       const stored = await storedSession(headers);
       return stored && await personOf(stored.access_token);
     },
+
+    personOf,
 
     async renew(headers) {
       const stored = await storedSession(headers);
@@ -307,12 +311,12 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
     if (isAuthRetryableFetchError(error)) throw error;
     const claims = Claims.safeParse(data?.claims);
     if (!claims.success) return null;
-    const { sub, session_id, email, user_metadata } = claims.data;
+    const { sub, session_id, aal, email, user_metadata } = claims.data;
     const name = user_metadata.name ?? user_metadata.full_name ?? email.split("@")[0];
     const owner = await mayOwn(email) ? ownerEmail : null;
     const [person] = await db.asApp<{ email: string; name: string }[]>`
-      select email, name from mooring.supabase_person(${sub}, ${session_id}, ${name.slice(0, 80)},
-        ${owner})`;
+      select email, name from mooring.supabase_person(${sub}, ${session_id}, ${aal},
+        ${name.slice(0, 80)}, ${owner})`;
     return person ? { userId: sub, ...person } : null;
   }
 
@@ -391,47 +395,6 @@ function withCookiesOf(headers: Headers, changed: Headers): Headers {
 
 function hasFactors(user: { factors?: { status: string }[] }): boolean {
   return user.factors?.some(({ status }) => status === "verified") ?? false;
-}
-
-/** What Supabase Auth refused, in words for a person; its own only where they help. */
-function refusalOf(
-  error: AuthError,
-  wrongPassword = "The email address or the password is wrong",
-): SignInRefused {
-  if (isAuthRetryableFetchError(error)) {
-    return new SignInRefused("Supabase Auth does not answer just now. Try it again in a minute");
-  }
-  if (error.status === 429) {
-    return new SignInRefused("Too many tries. Wait a minute and try again", 60);
-  }
-  switch (error.code) {
-    case "invalid_credentials":
-      return new SignInRefused(wrongPassword);
-    case "email_not_confirmed":
-      return new SignInRefused("Confirm your address first: open the link that was sent to it");
-    case "email_exists":
-    case "user_already_exists":
-      return new SignInRefused("Another account has this address");
-    case "same_password":
-      return new SignInRefused("That is your password already");
-    case "signup_disabled":
-      return new SignInRefused(
-        "This Supabase project lets nobody sign up. Ask its owner for an account",
-      );
-    case "reauthentication_needed":
-    case "session_not_found":
-    case "session_expired":
-      return new SignInRefused("Your sign-in is too old for that. Sign out, sign in and try again");
-    default:
-      return new SignInRefused(error.message.slice(0, 300));
-  }
-}
-
-function linkRefusal(error: AuthError): SignInRefused {
-  if (isAuthRetryableFetchError(error) || error.status === 429) return refusalOf(error);
-  return new SignInRefused(
-    "The link was used, is too old, or was asked for in another browser. Ask for another one here",
-  );
 }
 
 async function within<T>(ms: number, work: Promise<T>): Promise<T | { error: Error }> {

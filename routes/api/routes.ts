@@ -4,7 +4,8 @@ import { v4, v5 } from "uuid";
 import type { z } from "zod";
 import { boundedBody, DEPTH_LIMIT, outline } from "../../dtma/protocol.ts";
 import { limits } from "../../mcp/limits.ts";
-import { bearerOfToken, type TokenBearer } from "../../models/personal_tokens.ts";
+import { bearerOf } from "../../models/bearer.ts";
+import type { TokenBearer } from "../../models/personal_tokens.ts";
 import { onceFor } from "../../models/repeatable_requests.ts";
 import type { AppDeps, Env } from "../deps.ts";
 import { answerOf, needsBasis, type Operation } from "./operation.ts";
@@ -14,6 +15,9 @@ import { ApiProblem, invalidInput, problemOf } from "./problems.ts";
 
 /** Largest request, in bytes: an import of a whole workspace. */
 const BODY_LIMIT_BYTES = 8 * 1024 * 1024;
+
+/** Names the workspace for a sign-in's own token, whose person may be in several. */
+const WORKSPACE_HEADER = "mooring-workspace";
 
 /** Where uuids are made of a person's Idempotency-Keys (RFC 9562, section 5.5). */
 const KEYS = "5b9a3b0e-7f0f-4c4e-9a9e-1d4f2f6c2a11";
@@ -41,7 +45,8 @@ export function apiRoutes(deps: AppDeps): Hono<ApiEnv> {
   // Before what is looked for, so that a stranger learns nothing of what there is.
   api.use(async (c, next) => {
     const token = /^Bearer ([^\s]+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
-    const bearer = token ? await bearerOfToken(deps.db, token) : null;
+    const workspace = c.req.header(WORKSPACE_HEADER);
+    const bearer = token ? await bearerOf(deps, token, workspace) : null;
     if (!bearer) {
       throw new ApiProblem(
         "unauthenticated",

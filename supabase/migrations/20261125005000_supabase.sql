@@ -33,7 +33,9 @@ $$;
 --
 -- Anybody may sign up where a project lets them, so nobody becomes an owner by being first: that is the
 -- person of `owner_address` alone, once Supabase has its proof that the address is theirs.
-create function mooring.supabase_person(person uuid, session uuid, full_name text, owner_address text)
+--
+-- An account with a second factor is nobody's by a password alone (`level` is the token's `aal`).
+create function mooring.supabase_person(person uuid, session uuid, level text, full_name text, owner_address text)
 returns table (email text, name text)
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -41,6 +43,10 @@ declare
 begin
   select u.email, u.email_confirmed_at into address, confirmed from auth.users u where u.id = person;
   if not found or not exists (select from auth.sessions s where s.id = session and s.user_id = person) then
+    return;
+  end if;
+  if level is distinct from 'aal2'
+    and exists (select from auth.mfa_factors f where f.user_id = person and f.status = 'verified') then
     return;
   end if;
   insert into public.profiles as p (user_id, email, name) values (person, coalesce(address, ''), full_name)

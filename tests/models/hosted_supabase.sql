@@ -56,6 +56,14 @@ create table auth.sessions (
   user_agent text,
   ip inet
 );
+create table auth.mfa_factors (
+  id uuid primary key,
+  user_id uuid not null references auth.users (id) on delete cascade,
+  factor_type text not null,
+  status text not null
+);
+alter table auth.mfa_factors enable row level security;
+alter table auth.mfa_factors owner to supabase_auth_admin;
 alter table auth.users enable row level security;
 alter table auth.sessions enable row level security;
 alter table auth.sessions owner to supabase_auth_admin;

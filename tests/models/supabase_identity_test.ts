@@ -305,10 +305,17 @@ Deno.test({
     await using world = await open();
     const { identity, auth } = world;
     const factors = [{ id: crypto.randomUUID(), status: "verified", factor_type: "totp" }];
-    await auth.addAccount({ email: "mfa@example.com", password: PASSWORD, factors });
+    const mfa = { email: "mfa@example.com", password: PASSWORD, factors };
+    const account = await auth.addAccount(mfa);
     await assert.rejects(identity.signIn("mfa@example.com", PASSWORD, FROM), /second factor/);
     const [{ open: sessions }] = await world.owner`select count(*)::int as open from auth.sessions`;
     assert.equal(sessions, 0, "and its session is not left behind");
+    // The password gives a token elsewhere; it opens nothing here before the factor was asked for as well.
+    const { access_token } = await auth.openSession(account);
+    assert.equal(await identity.personOf(access_token), null);
+    const session = JSON.parse(atob(access_token.split(".")[1])).session_id;
+    const asked = await auth.sign({ ...auth.claimsOf(account, session), aal: "aal2" });
+    assert.equal((await identity.personOf(asked))?.userId, account.id);
 
     auth.state.isBusy = true;
     const busy = await identity.signIn("a@example.com", PASSWORD, FROM).catch((e) => e);

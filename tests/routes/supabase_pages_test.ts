@@ -41,6 +41,7 @@ async function open(accessTokenS?: number) {
   return {
     ...database,
     auth,
+    app: pages.app,
     jar,
     visit,
     async [Symbol.asyncDispose]() {
@@ -158,6 +159,42 @@ Deno.test({
     assert.match((await visit(`/join?token=${invitation}`)).html, /signed in as bea@example.com/);
     assert.match((await visit("/join", { token: invitation })).location, /workspace\?said=joined$/);
     assert.ok(jar.size > 0);
+  },
+});
+
+Deno.test({
+  name: "the API takes a sign-in's own token, in the workspace that is named or the oldest",
+  ignore: SUPABASE.ignore,
+  async fn() {
+    await using world = await open();
+    const { auth, visit } = world;
+    const account = await auth.addAccount({ email: "ann@example.com", password: PASSWORD });
+    await visit("/sign-in", { email: "ann@example.com", password: PASSWORD, next: "/" });
+    const { access_token } = await auth.openSession(account);
+    const ask = async (token: string, workspace?: string) => {
+      const response = await world.app.request(`${BASE}/api/v1/me`, {
+        headers: {
+          authorization: `Bearer ${token}`,
+          ...(workspace ? { "mooring-workspace": workspace } : {}),
+        },
+      });
+      return { status: response.status, body: await response.json() };
+    };
+    const bob = await auth.addAccount({ email: "bob@example.com", password: PASSWORD });
+    const stranger = await auth.openSession(bob);
+    assert.equal((await ask(stranger.access_token)).status, 401, "they are in no workspace");
+    const { status, body } = await ask(access_token);
+    assert.equal(status, 200);
+    assert.equal(body.person.email, "ann@example.com");
+    assert.equal(body.workspace.name, "My workspace");
+    assert.ok(body.scopes.includes("tools:call"));
+    assert.equal((await ask(access_token, body.workspace.id)).status, 200);
+    assert.equal((await ask(stranger.access_token, body.workspace.id)).status, 401);
+    assert.equal((await ask(access_token, crypto.randomUUID())).status, 401);
+    assert.equal((await ask(`${access_token}x`)).status, 401);
+    assert.equal((await ask(PUBLISHABLE_KEY)).status, 401);
+    await visit("/account/sessions/end", {});
+    assert.equal((await ask(access_token)).status, 401, "signed out everywhere");
   },
 });
 

@@ -72,6 +72,10 @@ export async function startAuthServer(options: AuthServerOptions) {
     await owner`insert into auth.users (id, email, email_confirmed_at, aud, role)
       values (${account.id}, ${account.email}, ${account.isConfirmed ? new Date() : null},
         'authenticated', 'authenticated')`;
+    for (const { id, status, factor_type } of account.factors) {
+      await owner`insert into auth.mfa_factors (id, user_id, status, factor_type)
+        values (${id}, ${account.id}, ${status}, ${factor_type})`;
+    }
     return account;
   }
 

@@ -19,16 +19,6 @@ const optional = <T extends z.ZodType>(schema: T) =>
 
 const names = (text: string | undefined) => text?.split(",").map((name) => name.trim()) ?? [];
 
-/** What a project's functions are given besides: which keys there are, and their values, as JSON. */
-const PublishableKeys = z.string().transform((text, context) => {
-  try {
-    return z.record(z.string(), z.string()).parse(JSON.parse(text)).default ?? "";
-  } catch {
-    context.addIssue("must be a JSON object with the key named default");
-    return z.NEVER;
-  }
-});
-
 const Environment = z.object({
   // Supabase keeps names that begin with SUPABASE_ to itself, and sets SUPABASE_DB_URL to one that is too strong.
   DATABASE_URL: z.string("is needed").regex(
@@ -42,9 +32,6 @@ const Environment = z.object({
   BASE_URL: z.url({ protocol: /^https?$/, error: "must be an http or https URL" })
     .refine((url) => !/[?#]/.test(url), "must not have a query"),
   SUPABASE_URL: z.url({ protocol: /^https?$/, error: "must be an http or https URL" }),
-  SUPABASE_PUBLISHABLE_KEY: optional(z.string()),
-  SUPABASE_PUBLISHABLE_KEYS: optional(PublishableKeys),
-  SUPABASE_ANON_KEY: optional(z.string()),
   OWNER_EMAIL: optional(z.email("must be an email address")),
   OAUTH_PRIVATE_HOSTS: optional(z.string().toLowerCase()),
   MODEL_PRIVATE_HOSTS: optional(z.string().toLowerCase()),
@@ -59,8 +46,7 @@ export function readEdgeConfig(environment: Record<string, string>): EdgeConfig 
   const parsed = Environment.safeParse(environment);
   const mistakes = parsed.error?.issues.map(({ path, message }) => `${String(path[0])} ${message}`);
   const env = parsed.data;
-  const publishableKey = env?.SUPABASE_PUBLISHABLE_KEY || env?.SUPABASE_PUBLISHABLE_KEYS ||
-    env?.SUPABASE_ANON_KEY;
+  const publishableKey = publishableKeyOf(environment);
   if (!env || !publishableKey) {
     const all = mistakes ?? ["SUPABASE_PUBLISHABLE_KEY is needed, or SUPABASE_ANON_KEY"];
     throw new TypeError(
@@ -77,4 +63,20 @@ export function readEdgeConfig(environment: Record<string, string>): EdgeConfig 
     oauthPrivateHosts: names(env.OAUTH_PRIVATE_HOSTS),
     modelPrivateHosts: names(env.MODEL_PRIVATE_HOSTS),
   };
+}
+
+/** The key that opens nothing by itself: given, or as a project's functions have it, new or legacy. */
+export function publishableKeyOf(environment: Record<string, string>): string | null {
+  const { SUPABASE_PUBLISHABLE_KEY, SUPABASE_PUBLISHABLE_KEYS, SUPABASE_ANON_KEY } = environment;
+  const byName = z.record(z.string(), z.string())
+    .safeParse(jsonIn(SUPABASE_PUBLISHABLE_KEYS ?? "")).data;
+  return SUPABASE_PUBLISHABLE_KEY || byName?.default || SUPABASE_ANON_KEY || null;
+}
+
+function jsonIn(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }

@@ -4,13 +4,15 @@
  */
 import { Hono } from "hono";
 import { chatFunction } from "../../../chat/function.ts";
+import { bearerOf } from "../../../models/bearer.ts";
 import { Changes } from "../../../models/changes.ts";
 import { connect } from "../../../models/db.ts";
 import { createLog } from "../../../models/log.ts";
 import { openModelReach } from "../../../models/model_reach.ts";
-import { bearerOfToken } from "../../../models/personal_tokens.ts";
 import { secretsKeyFrom } from "../../../models/secrets.ts";
+import { supabaseIdentity } from "../../../models/supabase_identity.ts";
 import { keepAlive } from "../../../routes/keep_alive.ts";
+import { publishableKeyOf } from "../app/config.ts";
 
 function needed(name: string): string {
   const value = Deno.env.get(name);
@@ -36,8 +38,20 @@ const deps = {
   version: "0.1.0",
 };
 
-const chat = chatFunction(deps, async (token) => {
-  const bearer = await bearerOfToken(db, token);
+// Beside a self-hosted app there is no Supabase Auth, and so no token of its own.
+const publishableKey = publishableKeyOf(Deno.env.toObject());
+const identity = publishableKey
+  ? supabaseIdentity(db, {
+    supabaseUrl: new URL(needed("SUPABASE_URL")),
+    publishableKey,
+    baseUrl: deps.bridge.url,
+    ownerEmail: null,
+    log: deps.log,
+  })
+  : { personOf: () => Promise.resolve(null) };
+
+const chat = chatFunction(deps, async (token, workspace) => {
+  const bearer = await bearerOf({ db, identity }, token, workspace);
   if (!bearer?.scopes.includes("tools:call")) return null;
   return { ...bearer.user, within: bearer.workspace.id };
 }, keepAlive);
