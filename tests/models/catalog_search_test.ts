@@ -115,13 +115,15 @@ for (const kind of KINDS) {
         const { owner } = world;
         const differences = () =>
           owner`
-            (select workspace_id, category, runtime, source, needs_secret, uses_network, deployable,
-              count(*)::int from public.catalog_entries group by 1, 2, 3, 4, 5, 6, 7
+            (select workspace_id, category, runtime, source, source_id, needs_secret, uses_network,
+              deployable, is_pinned, count(*)::int
+            from public.catalog_entries group by 1, 2, 3, 4, 5, 6, 7, 8, 9
             except all select * from mooring.catalog_counts where entries <> 0)
             union all
             (select * from mooring.catalog_counts where entries <> 0
-            except all select workspace_id, category, runtime, source, needs_secret, uses_network,
-              deployable, count(*)::int from public.catalog_entries group by 1, 2, 3, 4, 5, 6, 7)`;
+            except all select workspace_id, category, runtime, source, source_id, needs_secret,
+              uses_network, deployable, is_pinned, count(*)::int
+            from public.catalog_entries group by 1, 2, 3, 4, 5, 6, 7, 8, 9)`;
         assert.deepEqual([...await differences()], []);
         await owner`update public.catalog_entries set obstacle = 'x' where slug like '%e%'`;
         await owner`update public.catalog_entries set seen_in = 1`;
@@ -129,8 +131,22 @@ for (const kind of KINDS) {
         assert.deepEqual([...await differences()], []);
         await owner`delete from public.catalog_sources`;
         assert.deepEqual([...await differences()], []);
-        const { total, rows } = await searchCatalog(db, user, { workspaceId, limit: 1000 });
-        assert.equal(total, rows.length);
+        // What ran here is verified, whatever is counted of its catalog.
+        await owner`
+          insert into public.catalog_proofs (workspace_id, entry_id, package, ready_at)
+          select ${workspaceId}, id, entry -> 'package', now() from public.catalog_entries
+          where deployable order by is_pinned, id limit 3`;
+        for (const verified of ["", "yes", "no"] as const) {
+          for (const query of ["", "server"]) {
+            const found = await searchCatalog(db, user, {
+              workspaceId,
+              query,
+              verified,
+              limit: 1000,
+            });
+            assert.equal(found.total, found.rows.length, `${query} ${verified}`);
+          }
+        }
       });
 
       await world.close();
