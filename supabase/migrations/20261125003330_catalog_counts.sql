@@ -60,9 +60,11 @@ create trigger count_gone after delete on public.catalog_entries
 create trigger count_changed after update on public.catalog_entries
   referencing new table as added old table as gone for each statement execute function mooring.count_catalog_entries();
 
--- As before, what is found: groups, how many entries there are of each combination of what is filtered by; and
+-- As before, and with `verified` among what is found by: deployable, and either pinned and of a catalog that
+-- checked whose package it is, or ready here once as it is now. What is found: groups, how many entries there are of each combination of what is filtered by; and
 -- ids, those of the page that is asked. Words are letters and digits alone, the last one a beginning.
-create or replace function mooring.search_catalog(in_workspace uuid, words text[], of_category text, of_runtime text,
+drop function mooring.search_catalog;
+create function mooring.search_catalog(in_workspace uuid, words text[], of_category text, of_runtime text,
   of_source text, secrets boolean, network boolean, is_deployable boolean, is_verified boolean, sorted_by text,
   page_size integer, page_offset integer) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
@@ -165,3 +167,5 @@ begin
         limit least(page_size, 200) offset page_offset) o) p));
 end $$;
 revoke all on function mooring.count_catalog_entries from public;
+revoke all on function mooring.search_catalog from public;
+grant execute on function mooring.search_catalog to authenticated;
