@@ -60,6 +60,8 @@ export async function openDatabase(
 
 /** Table by table, since the embedded database does nothing else meanwhile. */
 async function tidy({ asApp }: Database): Promise<void> {
+  // Of what was done within the last second the statistics may not know yet.
+  await asApp`select pg_stat_force_next_flush()`;
   const tables = await asApp<{ name: string }[]>`
     select format('%I.%I', schemaname, relname) as name from pg_stat_user_tables
     where schemaname in ('public', 'mooring') and (n_dead_tup > 1000 or n_mod_since_analyze > 1000)`;

@@ -46,13 +46,13 @@ export function WorkspacePage(props: WorkspaceProps) {
       <div class="columns wide-left">
         <div>
           <Members {...props} />
+          <Kept {...props} />
           <WorkspaceEvents {...props} />
         </div>
         <div>
           {mayManage && <Invitations {...props} />}
           <ModelOfChat {...props} />
           {mayManage && <Name {...props} />}
-          <Kept {...props} />
           <End {...props} />
         </div>
       </div>
