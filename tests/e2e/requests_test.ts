@@ -101,6 +101,7 @@ Deno.test({
           await page.getByRole("button", { name: "Approve and deploy" }).click();
           await page.getByText("Approved, and done").waitFor();
           await page.locator(".verdict .status.running").waitFor({ timeout: DEPLOY_TIMEOUT_MS });
+          await page.locator("#server-tabs").getByRole("link", { name: /^Tools/ }).click();
           await page.locator("#tools").getByRole("button", { name: /^Approve all/ }).click();
           await page.getByText("All are approved").waitFor();
         });

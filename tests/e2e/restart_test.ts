@@ -35,6 +35,7 @@ Deno.test({
         const findsEverything = async () => {
           await page.goto(serverUrl); // signed in still, or this were the sign-in page
           await isRunning(page);
+          await page.goto(`${serverUrl}/tools`);
           await page.locator("#tools .tool").first().waitFor();
           assert.deepEqual(await onlyContainer(docker, toolboxId), before);
         };
@@ -64,6 +65,7 @@ Deno.test({
           app = await start();
           await page.goto(building);
           await isRunning(page);
+          await page.goto(`${building}/tools`);
           await page.locator("#tools .tool").first().waitFor();
         });
       } finally {

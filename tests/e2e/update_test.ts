@@ -156,7 +156,7 @@ async function story(t: Deno.TestContext, app: App, docker: Docker, watched: Wat
     await isUp(SECOND);
     assert.equal(await page.locator("#update").isVisible(), false);
     [{ id: container }] = await running();
-    await page.goto(serverUrl);
+    await page.goto(`${serverUrl}/tools`);
     await page.locator("#tools input[type=checkbox]").first().waitFor();
     await echoesAfterApproval();
   });
