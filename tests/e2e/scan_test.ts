@@ -88,6 +88,7 @@ async function story(app: App, { page }: WatchedPage) {
   await page.locator("#facts", { hasText: "Locked down on the toolbox's own kernel" }).waitFor();
   await photograph(page, "server-vulnerabilities");
 
+  await page.locator("#server-tabs").getByRole("link", { name: "Configuration" }).click();
   await page.getByText("How it runs").click();
   assert.equal(await page.getByLabel("How far you trust it").inputValue(), "standard");
   const remove = page.locator(".confirm", { hasText: "Remove" });
