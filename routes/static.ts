@@ -9,8 +9,9 @@ import type { Env } from "./deps.ts";
 
 const FILES: Record<string, { text: string; type: string }> = {
   "app.css": { text: css, type: "text/css; charset=utf-8" },
-  "htmx.js": { text: htmx, type: "text/javascript; charset=utf-8" },
-  "hx-sse.js": { text: sse, type: "text/javascript; charset=utf-8" },
+  // One file with its extension: htmx looks at the page in a task of its own, which came before the
+  // extension where that arrived later, and then the page was never live.
+  "htmx.js": { text: `${htmx}\n${sse}`, type: "text/javascript; charset=utf-8" },
   // Before app.js: a form that it holds back is not taken for one that is sent.
   "passkeys.js": { text: passkeys, type: "text/javascript; charset=utf-8" },
   "app.js": { text: js, type: "text/javascript; charset=utf-8" },
@@ -38,7 +39,7 @@ export async function staticRoutes(
       });
     });
   }
-  const scripts = ["htmx.js", "hx-sse.js", "passkeys.js", "app.js"].map((name) => address[name]);
+  const scripts = ["htmx.js", "passkeys.js", "app.js"].map((name) => address[name]);
   return { routes, assets: { css: address["app.css"], scripts } };
 }
 

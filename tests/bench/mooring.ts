@@ -191,7 +191,7 @@ async function watch(browser: Browser, id: string, isThere: (html: string) => bo
 
 /** Approves all tools, and makes an agent with a token that is connected to the server. */
 async function agentFor(browser: Browser, serverId: string): Promise<string> {
-  const page = await browser.get(`/servers/${serverId}`);
+  const page = await browser.get(`/servers/${serverId}/tools`);
   // Of the tools: prompts and the like are approved by another form.
   const form = /<form [^>]*action="[^"]*\/tools">[^]*?<\/form>/.exec(page)![0];
   const waiting = [...form.matchAll(/name="waiting" value="([^"]+)"/g)].map(([, value]) => value);

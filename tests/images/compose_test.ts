@@ -305,7 +305,9 @@ async function deploy(browser: Browser): Promise<() => Promise<string>> {
     150_000,
   );
   const waiting = [
-    ...toolsForm(await browser.get(location)).matchAll(/name="waiting" value="([^"]+)"/g),
+    ...toolsForm(await browser.get(`${location}/tools`)).matchAll(
+      /name="waiting" value="([^"]+)"/g,
+    ),
   ]
     .map(([, value]) => value);
   await browser.post(`${location}/tools`, { act: "approve-all", waiting });
