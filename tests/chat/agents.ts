@@ -5,12 +5,11 @@
 import { Docker } from "../../dtma/docker.ts";
 import { Label } from "../../dtma/policy.ts";
 import { absent } from "../dtma/engine.ts";
-import { App, eventually, withDataDirectory } from "../e2e/app.ts";
+import { App, eventually, OWNER, personalToken, withDataDirectory } from "../e2e/app.ts";
 import { freePort } from "../free_port.ts";
 import { openModelServer } from "./model_server.ts";
 import { type Faults, type Task, TASKS } from "./tasks.ts";
 
-const OWNER = { OWNER_EMAIL: "ann@example.com", OWNER_PASSWORD: "a long enough password" };
 const SERVERS = {
   files: "filesystem",
   memory: "memory",
@@ -59,7 +58,7 @@ export async function runAgents(
     const docker = new Docker();
     try {
       await app.toolboxId();
-      const token = await tokenOf(app.url);
+      const token = await personalToken(app.url);
       const api = async (method: string, path: string, body?: unknown): Promise<Answer> => {
         const response = await fetch(`${app.url}/api/v1${path}`, {
           method,
@@ -212,29 +211,6 @@ async function discovery(
   const task = { name: `discover ${name}`, answer: /seen/, script: () => () => ({}) };
   await carry(api, agentId, task);
   return found === 0 ? Infinity : found - began;
-}
-
-/** As a person makes it, with a browser that runs no script. */
-async function tokenOf(url: string): Promise<string> {
-  const post = (path: string, form: [string, string][], cookie = "") =>
-    fetch(url + path, {
-      method: "POST",
-      body: new URLSearchParams(form),
-      headers: { origin: url, cookie },
-      redirect: "manual",
-    });
-  const signedIn = await post("/sign-in", [
-    ["email", OWNER.OWNER_EMAIL],
-    ["password", OWNER.OWNER_PASSWORD],
-  ]);
-  await signedIn.body?.cancel();
-  const cookie = signedIn.headers.getSetCookie().map((each) => each.split(";")[0]).join("; ");
-  const scopes = ["read", "servers:write", "tools:approve", "tools:call", "agents:write"];
-  const made = await post("/profile/tokens", [
-    ["name", "agents"],
-    ...scopes.map((scope): [string, string] => ["scope", scope]),
-  ], cookie);
-  return /mpt_[A-Za-z0-9_-]{43}/.exec(await made.text())![0];
 }
 
 if (import.meta.main) {

@@ -22,6 +22,12 @@ const UNSET = [
   "SMTP_URL",
 ];
 
+/** Who an app is started for, by its environment. */
+export const OWNER = {
+  OWNER_EMAIL: "ann@example.com",
+  OWNER_PASSWORD: "a long enough password",
+};
+
 export interface StartOptions {
   dataDirectory: string;
   port: number;
@@ -219,4 +225,27 @@ async function childrenOf(pid: number): Promise<number[]> {
 async function isAlive(pid: number): Promise<boolean> {
   const stat = await Deno.readTextFile(`/proc/${pid}/stat`).catch(() => null);
   return stat !== null && !/\) [ZX] /.test(stat);
+}
+
+/** A personal access token of {@link OWNER}, as they make it with a browser that runs no script. */
+export async function personalToken(url: string): Promise<string> {
+  const post = (path: string, form: [string, string][], cookie = "") =>
+    fetch(url + path, {
+      method: "POST",
+      body: new URLSearchParams(form),
+      headers: { origin: url, cookie },
+      redirect: "manual",
+    });
+  const signedIn = await post("/sign-in", [
+    ["email", OWNER.OWNER_EMAIL],
+    ["password", OWNER.OWNER_PASSWORD],
+  ]);
+  await signedIn.body?.cancel();
+  const cookie = signedIn.headers.getSetCookie().map((each) => each.split(";")[0]).join("; ");
+  const scopes = ["read", "servers:write", "tools:approve", "tools:call", "agents:write"];
+  const made = await post("/account/tokens", [
+    ["name", "laptop"],
+    ...scopes.map((scope): [string, string] => ["scope", scope]),
+  ], cookie);
+  return /mpt_[A-Za-z0-9_-]{43}/.exec(await made.text())![0];
 }

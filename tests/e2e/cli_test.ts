@@ -2,10 +2,9 @@
 import assert from "node:assert/strict";
 import { absent } from "../dtma/engine.ts";
 import { freePort } from "../free_port.ts";
-import { App, withDataDirectory } from "./app.ts";
+import { App, OWNER, personalToken, withDataDirectory } from "./app.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
-const OWNER = { OWNER_EMAIL: "ann@example.com", OWNER_PASSWORD: "a long enough password" };
 
 if (absent) console.warn(`SKIPPED, the command line on a real container: ${absent}`);
 
@@ -47,7 +46,7 @@ async function story(app: App, home: string) {
     return out + err;
   };
 
-  await done(["login", app.url], `${await tokenFromProfile(app.url)}\n`);
+  await done(["login", app.url], `${await personalToken(app.url)}\n`);
   assert.match(await done(["whoami"]), /ann@example\.com/);
   assert.match(await done(["catalog", "search", "everything"]), /^everything\t/m);
   const deployed = await done(["servers", "deploy", "everything", "--name", "Demo", "--wait"]);
@@ -94,27 +93,4 @@ async function story(app: App, home: string) {
   }
   await done(["logout"]);
   assert.equal((await mooring(["whoami"])).code, 2);
-}
-
-/** As a person makes it, with a browser that runs no script. */
-async function tokenFromProfile(url: string): Promise<string> {
-  const post = (path: string, form: [string, string][], cookie = "") =>
-    fetch(url + path, {
-      method: "POST",
-      body: new URLSearchParams(form),
-      headers: { origin: url, cookie },
-      redirect: "manual",
-    });
-  const signedIn = await post("/sign-in", [
-    ["email", OWNER.OWNER_EMAIL],
-    ["password", OWNER.OWNER_PASSWORD],
-  ]);
-  await signedIn.body?.cancel();
-  const cookie = signedIn.headers.getSetCookie().map((each) => each.split(";")[0]).join("; ");
-  const scopes = ["read", "servers:write", "tools:approve", "tools:call", "agents:write"];
-  const made = await post("/account/tokens", [
-    ["name", "laptop"],
-    ...scopes.map((scope): [string, string] => ["scope", scope]),
-  ], cookie);
-  return /mpt_[A-Za-z0-9_-]{43}/.exec(await made.text())![0];
 }
