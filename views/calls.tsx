@@ -7,7 +7,7 @@ import type {
 } from "../models/call_search.ts";
 import type { Call, CallFigures } from "../models/calls.ts";
 import type { Retention } from "../models/retention.ts";
-import { bytes, count, duration, Empty, Time } from "./parts.tsx";
+import { bytes, count, duration, Empty, SearchForm, Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
@@ -77,26 +77,7 @@ export function Calls(
         Calls are kept for {callsKeptDays} days, what they sum up to for two years:{" "}
         <a href={url("/workspace#kept")}>What is kept</a>. Times of many calls are at most 5 % off.
       </p>
-      <form
-        method="get"
-        action={url("/calls")}
-        role="search"
-        class="search"
-        hx-get={url("/calls/results")}
-        hx-target="#results"
-        hx-swap="outerHTML"
-        hx-trigger="input delay:200ms, change"
-      >
-        <label for="q" class="hidden">Search</label>
-        <input
-          id="q"
-          type="search"
-          name="q"
-          value={filter.text}
-          maxlength={200}
-          placeholder="Tool, server or error"
-          autocomplete="off"
-        />
+      <SearchForm at="/calls" text={filter.text} placeholder="Tool, server or error">
         <Choice name="period" label="When" of={PERIOD_NAMES} chosen={filter.period} />
         <Choice
           name="agent"
@@ -127,8 +108,7 @@ export function Calls(
           chosen={filter.via}
         />
         {by !== "tool" && <input type="hidden" name="by" value={by} />}
-        <button class="no-script">Search</button>
-      </form>
+      </SearchForm>
       <CallResults {...props} />
     </>
   );

@@ -1,6 +1,7 @@
 import type { Child } from "hono/jsx";
 import type { ServerStatus } from "../models/server_status.ts";
 import { Form, useMay } from "./form.tsx";
+import { useUrl } from "./url.ts";
 
 /** What a status is called, and its sign: colour is never the only difference. */
 export const STATUS: Record<string, { name: string; sign: string }> = {
@@ -208,4 +209,46 @@ export function count(n: number, noun: string): string {
 /** What a model pays for a definition: an estimate, and said to be one. */
 export function tokens(n: number): string {
   return `about ${n.toLocaleString("en")} token${n === 1 ? "" : "s"}`;
+}
+
+/**
+ * A list's search by words and by what stands in it; the results follow as one types. Without script its
+ * button sends it.
+ *
+ * @param at the list's path; its results alone are at `<at>/results`
+ */
+export function SearchForm(
+  { at, text, placeholder, children }: {
+    at: string;
+    text: string;
+    placeholder: string;
+    children?: Child;
+  },
+) {
+  const url = useUrl();
+  return (
+    <form
+      method="get"
+      action={url(at)}
+      role="search"
+      class="search"
+      hx-get={url(`${at}/results`)}
+      hx-target="#results"
+      hx-swap="outerHTML"
+      hx-trigger="input delay:200ms, change"
+    >
+      <label for="q" class="hidden">Search</label>
+      <input
+        id="q"
+        type="search"
+        name="q"
+        value={text}
+        maxlength={200}
+        placeholder={placeholder}
+        autocomplete="off"
+      />
+      {children}
+      <button class="no-script">Search</button>
+    </form>
+  );
 }

@@ -1,6 +1,6 @@
 import type { ServerFilter, ServerNeed, ServerPage, ServerSort } from "../models/server_search.ts";
 import { registryName } from "./package.tsx";
-import { STATUS } from "./parts.tsx";
+import { SearchForm, STATUS } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
@@ -32,32 +32,11 @@ export function isFiltered({ text, status, toolbox, kind, needs }: ServerFilter)
 export function ServerSearch(
   { filter, facets }: { filter: ServerFilter; facets: ServerPage["facets"] },
 ) {
-  const url = useUrl();
   return (
-    <form
-      method="get"
-      action={url("/servers")}
-      role="search"
-      class="search"
-      hx-get={url("/servers/results")}
-      hx-target="#results"
-      hx-swap="outerHTML"
-      hx-trigger="input delay:200ms, change"
-    >
-      <label for="q" class="hidden">Search</label>
-      <input
-        id="q"
-        type="search"
-        name="q"
-        value={filter.text}
-        maxlength={200}
-        placeholder="Name, package or toolbox"
-        autocomplete="off"
-      />
+    <SearchForm at="/servers" text={filter.text} placeholder="Name, package or toolbox">
       <ServerChoices filter={filter} facets={facets} />
       {filter.sort !== "name" && <input type="hidden" name="sort" value={filter.sort} />}
-      <button class="no-script">Search</button>
-    </form>
+    </SearchForm>
   );
 }
 
