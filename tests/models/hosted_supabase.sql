@@ -75,3 +75,34 @@ create function auth.uid() returns uuid language sql stable as $$
     nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub'
   )::uuid
 $$;
+
+-- Supabase Vault, as its extension makes it (supabase/vault, sql/supabase_vault--0.3.0.sql) and as Supabase
+-- grants it: to `postgres` and `service_role`, to no role of the API that people have. A stand-in: it keeps what
+-- it is given as it is, where the real one has it encrypted.
+create schema vault;
+create table vault.secrets (
+  id uuid primary key default gen_random_uuid(),
+  name text,
+  description text not null default '',
+  secret text not null,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now()
+);
+create unique index on vault.secrets (name) where name is not null;
+create view vault.decrypted_secrets as
+  select id, name, description, secret, secret as decrypted_secret, created_at, updated_at from vault.secrets;
+create function vault.create_secret(new_secret text, new_name text default null, new_description text default '',
+  new_key_id uuid default null) returns uuid
+language sql security definer set search_path = '' as $$
+  insert into vault.secrets (secret, name, description) values (new_secret, new_name, new_description) returning id
+$$;
+create function vault.update_secret(secret_id uuid, new_secret text default null, new_name text default null,
+  new_description text default null, new_key_id uuid default null) returns void
+language sql security definer set search_path = '' as $$
+  update vault.secrets s set secret = coalesce(new_secret, s.secret), name = coalesce(new_name, s.name),
+    description = coalesce(new_description, s.description), updated_at = now() where s.id = secret_id
+$$;
+revoke all on function vault.create_secret, vault.update_secret from public;
+grant usage on schema vault to postgres, service_role;
+grant select, delete on vault.secrets, vault.decrypted_secrets to postgres, service_role;
+grant execute on function vault.create_secret, vault.update_secret to postgres, service_role;

@@ -42,7 +42,7 @@ Deno.test("readEdgeConfig tells all that is wrong with the secrets, and no value
   });
   const { SUPABASE_ANON_KEY: _, ...keyless } = SECRETS;
   assert.throws(() => readEdgeConfig(keyless), /SUPABASE_PUBLISHABLE_KEY is needed/);
-  assert.throws(() => readEdgeConfig({}), /DATABASE_URL is needed\n.*SECRETS_KEY is needed/);
+  assert.throws(() => readEdgeConfig({}), /DATABASE_URL is needed\n.*BASE_URL must be/);
 });
 
 Deno.test("asReached puts a request at the address that the app is reached at", async () => {

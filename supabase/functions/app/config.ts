@@ -1,10 +1,12 @@
 /** The function's configuration: its secrets, checked as it starts, all mistakes told at once. */
 import { z } from "zod";
+import { SECRETS_KEY } from "./secrets_key.ts";
 
 export interface EdgeConfig {
   /** Through the transaction pooler, as `mooring_app`. */
   databaseUrl: string;
-  secretsKey: string;
+  /** Null: Supabase Vault has it. */
+  secretsKey: string | null;
   /** Where the app is reached; its path is the prefix of all links. */
   baseUrl: URL;
   supabaseUrl: URL;
@@ -25,9 +27,8 @@ const Environment = z.object({
     /^postgres(ql)?:\/\/mooring_app[.:@]/,
     "must start with postgres://mooring_app, the role that sees no row by itself",
   ),
-  SECRETS_KEY: z.string("is needed").regex(
-    /^[A-Za-z0-9_-]+:[A-Za-z0-9+/=_-]{43,44}(,[A-Za-z0-9_-]+:[A-Za-z0-9+/=_-]{43,44})*$/,
-    "must be id:base64-of-32-bytes, older keys after commas",
+  SECRETS_KEY: optional(
+    z.string().regex(SECRETS_KEY, "must be id:base64-of-32-bytes, older keys after commas"),
   ),
   BASE_URL: z.url({ protocol: /^https?$/, error: "must be an http or https URL" })
     .refine((url) => !/[?#]/.test(url), "must not have a query"),
@@ -55,7 +56,7 @@ export function readEdgeConfig(environment: Record<string, string>): EdgeConfig 
   }
   return {
     databaseUrl: env.DATABASE_URL,
-    secretsKey: env.SECRETS_KEY,
+    secretsKey: env.SECRETS_KEY ?? null,
     baseUrl: new URL(env.BASE_URL),
     supabaseUrl: new URL(env.SUPABASE_URL),
     publishableKey,

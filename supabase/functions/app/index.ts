@@ -20,19 +20,21 @@ import { keepAlive } from "../../../routes/keep_alive.ts";
 import { readEdgeConfig } from "./config.ts";
 import { NEWEST_MIGRATION } from "./newest_migration.ts";
 import { asReached, clientIpOf } from "./request.ts";
+import { secretsKeyText } from "./secrets_key.ts";
 
 const config = readEdgeConfig(Deno.env.toObject());
 const log = createLog("json");
 // Few: many isolates share what the pooler has.
 const db = connect({ url: config.databaseUrl, pooled: true, max: 4 });
-const secretsKey = await secretsKeyFrom(config.secretsKey);
+const keyText = await secretsKeyText(db, config.secretsKey);
+const secretsKey = await secretsKeyFrom(keyText);
 const calls = new CallRecorder(db, log, new BodyKeeper(db, secretsKey), keepAlive);
 const app = await createApp({
   db,
   identity: supabaseIdentity(db, { ...config, log }),
   setup: null,
   secretsKey,
-  appSigningKey: (await derivedSecrets(config.secretsKey)).appSigningKey,
+  appSigningKey: (await derivedSecrets(keyText)).appSigningKey,
   outside: openOutside({ privateHosts: config.oauthPrivateHosts }),
   models: openModelReach({ privateHosts: config.modelPrivateHosts }),
   changes: new Changes(db),

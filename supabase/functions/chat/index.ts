@@ -13,6 +13,7 @@ import { secretsKeyFrom } from "../../../models/secrets.ts";
 import { supabaseIdentity } from "../../../models/supabase_identity.ts";
 import { keepAlive } from "../../../routes/keep_alive.ts";
 import { publishableKeyOf } from "../app/config.ts";
+import { secretsKeyText } from "../app/secrets_key.ts";
 
 function needed(name: string): string {
   const value = Deno.env.get(name);
@@ -29,7 +30,7 @@ const deps = {
   db,
   changes: new Changes(db),
   log: createLog("json"),
-  secretsKey: await secretsKeyFrom(needed("SECRETS_KEY")),
+  secretsKey: await secretsKeyFrom(await secretsKeyText(db, Deno.env.get("SECRETS_KEY") || null)),
   models: openModelReach({
     privateHosts: Deno.env.get("MODEL_PRIVATE_HOSTS")?.split(/ *, */) ?? [],
   }),
