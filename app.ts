@@ -33,6 +33,7 @@ import { problem, showProblem } from "./routes/problem.tsx";
 import { healthRoutes } from "./routes/health.ts";
 import { homeRoutes } from "./routes/home.tsx";
 import { invitationRoutes } from "./routes/invitations.tsx";
+import { mailLinkRoutes } from "./routes/mail_links.tsx";
 import { marketplaceRoutes } from "./routes/marketplace.tsx";
 import { mcpRoutes } from "./routes/mcp.ts";
 import { openModelReach } from "./models/model_reach.ts";
@@ -159,6 +160,7 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
     .use(renewSession(deps))
     .route("/", sessionRoutes(deps))
     .route("/", newPasswordRoutes(deps))
+    .route("/", mailLinkRoutes(deps))
     .route("/", invitationRoutes(deps))
     .use(requireUser(deps))
     .route("/", accountRoutes(deps))

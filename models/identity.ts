@@ -27,8 +27,8 @@ export interface Identity {
    */
   signIn(email: string, password: string, from: SignInSource): Promise<Headers>;
   /**
-   * Signs in whom {@link SecondFactorNeeded} asked for a code: one of their app's, or a backup code,
-   * which serves once. Returns the `Set-Cookie` headers to answer with.
+   * Signs in whom {@link SecondFactorNeeded} asked for a code: one of their app's, or a backup code (where
+   * there are such), which serves once. Returns the `Set-Cookie` headers to answer with.
    *
    * @param headers with the cookies that came with the question
    * @throws {SignInRefused} a wrong code, too many tries, or the question is too old
@@ -90,8 +90,14 @@ export interface Identity {
   turnOnSecondFactor(headers: Headers, code: string, from: SignInSource): Promise<Headers>;
   /** Sign-in asks for no code any more. Returns cookies. @throws {SignInRefused} a wrong password */
   turnOffSecondFactor(headers: Headers, password: string, from: SignInSource): Promise<Headers>;
-  /** Other backup codes; those before serve no more. @throws {SignInRefused} a wrong password */
-  renewBackupCodes(headers: Headers, password: string, from: SignInSource): Promise<string[]>;
+  /**
+   * Other backup codes; those before serve no more. Null where there are none.
+   *
+   * @throws {SignInRefused} a wrong password
+   */
+  renewBackupCodes:
+    | ((headers: Headers, password: string, from: SignInSource) => Promise<string[]>)
+    | null;
 
   /** Whether {@link sendPasswordLink} sends anything. */
   sendsMail: boolean;
@@ -103,17 +109,14 @@ export interface Identity {
    */
   sendPasswordLink(email: string, from: SignInSource): Promise<Headers>;
   /**
-   * Sets a new password by a link's token, and ends all sessions of the account.
+   * Sets a new password by a link, and ends all sessions of the account. Returns the `Set-Cookie` headers to
+   * answer with.
    *
-   * @param headers with the cookies that came when the link was asked for
+   * @param headers with the cookies that came when the link was asked for, or with the question for a code
    * @throws {SignInRefused} the link was used or is too old, the password does not hold, too many tries
+   * @throws {SecondFactorNeeded} the link is right, and spent; the account asks for a code as well
    */
-  resetPassword(
-    headers: Headers,
-    token: string,
-    password: string,
-    from: SignInSource,
-  ): Promise<void>;
+  resetPassword(headers: Headers, wish: PasswordWish, from: SignInSource): Promise<Headers>;
 
   /** Null where the app's address can have no passkeys. */
   passkeys: Passkeys | null;
@@ -142,8 +145,43 @@ export interface SignInElsewhere {
    * Signs in whoever comes back. Returns the `Set-Cookie` headers to answer with.
    *
    * @throws {SignInRefused} it was given up, is too old, or began in another browser
+   * @throws {SecondFactorNeeded} the account asks for a code as well
    */
   finish(headers: Headers, query: URLSearchParams): Promise<Headers>;
+  /**
+   * Signs in by a link that any browser may open; who was signed in here is signed out. Returns the
+   * `Set-Cookie` headers to answer with.
+   *
+   * @throws {SignInRefused} it was used, is too old, or of another account than it says
+   * @throws {SecondFactorNeeded} the account asks for a code as well
+   */
+  confirm(headers: Headers, link: MailLink): Promise<Headers>;
+  /**
+   * Changes an address by the link that was sent to it; signs nobody in.
+   *
+   * @returns `asked` where the link that was sent to the other address is to be opened as well
+   * @throws {SignInRefused} it was used or is too old
+   */
+  confirmEmail(link: MailLink): Promise<"changed" | "asked">;
+}
+
+/** What a link in a mail holds. */
+export interface MailLink {
+  token: string;
+  /** What the link is for; left out of one that opens in the browser alone that asked for it. */
+  type?: MailLinkType;
+  /** Whose it says it is: anybody can write that, so it is held against the account before it counts. */
+  email?: string;
+}
+
+export const MAIL_LINK_TYPES = ["email", "invite", "recovery", "email_change"] as const;
+export type MailLinkType = typeof MAIL_LINK_TYPES[number];
+
+export interface PasswordWish {
+  link: MailLink;
+  password: string;
+  /** Given once {@link SecondFactorNeeded} asked for it: the link was spent then, and does not count any more. */
+  code?: string;
 }
 
 export interface SignInOffers {
@@ -207,6 +245,7 @@ export interface SecondFactor {
   uri: string;
   /** The key in base32, to type. */
   key: string;
+  /** None where there are no such codes. */
   backupCodes: string[];
 }
 
@@ -229,7 +268,7 @@ export class SignInRefused extends Error {
   }
 }
 
-/** The password was right; nobody is signed in before {@link Identity.signInWithCode}. */
+/** The first proof was right; nobody is signed in before {@link Identity.signInWithCode}. */
 export class SecondFactorNeeded extends Error {
   override name = "SecondFactorNeeded";
   /** @param cookies the `Set-Cookie` headers to ask with */

@@ -273,11 +273,12 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
       return new Headers();
     },
 
-    async resetPassword(_headers, token, password, from) {
-      const body = { token, newPassword: password };
+    async resetPassword(_headers, { link, password }, from) {
+      const body = { token: link.token, newPassword: password };
       const response = await counted("/reset-password", body, from);
       if (!response.ok) throw await refusalOf(response);
       await response.body?.cancel();
+      return new Headers();
     },
 
     passkeys: mayHavePasskeys(baseUrl)

@@ -16,12 +16,19 @@ import type { Database } from "./db.ts";
 import {
   ConfirmationNeeded,
   type Identity,
+  type MailLink,
   type Person,
   type SignInOffers,
   SignInRefused,
 } from "./identity.ts";
 import { errorFields, type Log } from "./log.ts";
 import { linkRefusal, refusalOf } from "./supabase_refusal.ts";
+import {
+  admitted,
+  type OpenedAuth,
+  passSecondFactor,
+  supabaseSecondFactor,
+} from "./supabase_second_factor.ts";
 
 export interface SupabaseIdentityOptions {
   /** The project's address. */
@@ -77,11 +84,6 @@ const PROVIDER_NAMES: Record<string, string> = {
   workos: "WorkOS",
 };
 
-const SECOND_FACTOR_NEEDED =
-  "This account has a second factor, which Mooring does not ask for on Supabase yet: nobody is let in without it";
-
-const NOT_HERE = "There are no codes of authenticator apps on Supabase yet";
-
 /** Sign-in through Supabase Auth. */
 export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions): Identity {
   const { publishableKey, ownerEmail, log } = options;
@@ -96,6 +98,8 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
     sameSite: "lax" as const,
     path: "/",
   };
+  /** A link to a new password is a session of its own, which signs nobody in. */
+  const recovery = { ...cookie, name: `${secure ? "__Host-" : ""}mooring_recovery` };
   /** Holds no session: it proves tokens, and keeps the keys that it proves them by. */
   const verifier = createClient(supabaseUrl, publishableKey, {
     auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
@@ -128,14 +132,10 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
     hasAccounts: () => Promise.resolve(true),
 
     async signIn(email, password) {
-      const { auth, cookies } = open();
-      const { data, error } = await auth.signInWithPassword({ email, password });
+      const opened = open();
+      const { data, error } = await opened.auth.signInWithPassword({ email, password });
       if (error) throw refusalOf(error);
-      if (hasFactors(data.user)) {
-        await auth.signOut({ scope: "local" });
-        throw new SignInRefused(SECOND_FACTOR_NEEDED);
-      }
-      return cookies();
+      return await admitted(opened, data.user);
     },
 
     async signOut(headers) {
@@ -190,17 +190,18 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
       return await end(headers, "global");
     },
 
-    hasSecondFactor: () => Promise.resolve(null),
-    signInWithCode: () => Promise.reject(new SignInRefused(NOT_HERE)),
-    makeSecondFactor: () => Promise.reject(new SignInRefused(NOT_HERE)),
-    turnOnSecondFactor: () => Promise.reject(new SignInRefused(NOT_HERE)),
-    turnOffSecondFactor: () => Promise.reject(new SignInRefused(NOT_HERE)),
-    renewBackupCodes: () => Promise.reject(new SignInRefused(NOT_HERE)),
+    ...supabaseSecondFactor({
+      db,
+      open,
+      signedIn,
+      confirmPassword,
+      issuer: `Mooring at ${options.baseUrl.host}`,
+    }),
 
     sendsMail: true,
 
     async sendPasswordLink(email) {
-      const { auth, cookies } = open();
+      const { auth, cookies } = open(new Headers(), recovery);
       const { error } = await auth.resetPasswordForEmail(email, {
         redirectTo: `${base}/new-password`,
       });
@@ -208,10 +209,11 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
       return cookies();
     },
 
-    async resetPassword(headers, token, password) {
-      const { auth } = open(headers);
-      const { error: over } = await auth.exchangeCodeForSession(token);
-      if (over) throw linkRefusal(over);
+    async resetPassword(headers, { link, password, code }) {
+      const opened = open(headers, recovery);
+      const { auth, cookies } = opened;
+      if (code === undefined) await admitted(opened, await redeem(opened, link));
+      else await passSecondFactor(auth, code);
       const { error } = await auth.updateUser({ password });
       // Of the link, which is spent, nothing stays open either way.
       const { error: unended } = await auth.signOut({ scope: error ? "local" : "global" });
@@ -219,6 +221,7 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
         throw new SignInRefused(`${refusalOf(error).message}. The link is spent: ask for another`);
       }
       if (unended) throw refusalOf(unended);
+      return cookies();
     },
 
     passkeys: null,
@@ -266,33 +269,72 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
         const code = query.get("code");
         // Its own words come from outside (`error_description`): they are not shown.
         if (!code) throw new SignInRefused("The sign-in was not finished. Begin it again");
-        const { auth, cookies } = open(headers);
-        const { data, error } = await auth.exchangeCodeForSession(code);
+        const opened = open(headers);
+        return await admitted(opened, await redeem(opened, { token: code }));
+      },
+
+      async confirm(headers, link) {
+        const opened = open(headers);
+        const before = open(headers);
+        const isSignedIn = await storedSession(headers) !== null;
+        const user = await redeem(opened, link);
+        // Only now: a link that opens nothing signs nobody out.
+        if (isSignedIn) await before.auth.signOut({ scope: "local" });
+        return await admitted(opened, user);
+      },
+
+      async confirmEmail({ token }) {
+        const { auth } = open();
+        const { data, error } = await auth.verifyOtp({ token_hash: token, type: "email_change" });
         if (error) throw linkRefusal(error);
-        if (hasFactors(data.user)) {
-          await auth.signOut({ scope: "local" });
-          throw new SignInRefused(SECOND_FACTOR_NEEDED);
-        }
-        return cookies();
+        // Of two links, to the address of before and to the new one, this was the first.
+        if (!data.session) return "asked";
+        await auth.signOut({ scope: "local" });
+        return "changed";
       },
     },
   };
 
   /** The library over one request's cookies, and the `Set-Cookie` headers that came of it. */
-  function open(headers = new Headers()) {
-    const answer = new Headers();
+  function open(headers = new Headers(), options = cookie): OpenedAuth {
+    const changed: Parameters<typeof serializeCookieHeader>[] = [];
     const { auth } = createServerClient(supabaseUrl, publishableKey, {
-      cookieOptions: cookie,
+      cookieOptions: options,
       cookies: {
         getAll: () => cookiesIn(headers),
-        setAll: (changed) => {
-          for (const { name, value, options } of changed) {
-            answer.append("set-cookie", serializeCookieHeader(name, value, options));
-          }
+        setAll: (cookies) => {
+          for (const { name, value, options } of cookies) changed.push([name, value, options]);
         },
       },
     });
-    return { auth, cookies: () => answer };
+    return {
+      auth,
+      cookies: (maxAgeS) => {
+        const answer = new Headers();
+        for (const [name, value, options] of changed) {
+          const ends = maxAgeS !== undefined && value !== "" ? { maxAge: maxAgeS } : {};
+          answer.append("set-cookie", serializeCookieHeader(name, value, { ...options, ...ends }));
+        }
+        return answer;
+      },
+    };
+  }
+
+  /** The session of a link, or of what another site brought back. @throws {SignInRefused} */
+  async function redeem({ auth }: OpenedAuth, { token, type, email }: MailLink) {
+    if (!type) {
+      const { data, error } = await auth.exchangeCodeForSession(token);
+      if (error) throw linkRefusal(error);
+      return data.user;
+    }
+    const { data, error } = await auth.verifyOtp({ token_hash: token, type });
+    if (error) throw linkRefusal(error);
+    // Whoever is sent a link of somebody else's account shall not end up in it unawares.
+    if (!data.user?.email || data.user.email.toLowerCase() !== email?.toLowerCase()) {
+      await auth.signOut({ scope: "local" });
+      throw new SignInRefused("The link is of another account than it says, so it opened nothing");
+    }
+    return data.user;
   }
 
   async function storedSession(headers: Headers) {
@@ -391,10 +433,6 @@ function withCookiesOf(headers: Headers, changed: Headers): Headers {
   const text = [...cookies].map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
   next.set("cookie", text.join("; "));
   return next;
-}
-
-function hasFactors(user: { factors?: { status: string }[] }): boolean {
-  return user.factors?.some(({ status }) => status === "verified") ?? false;
 }
 
 async function within<T>(ms: number, work: Promise<T>): Promise<T | { error: Error }> {

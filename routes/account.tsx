@@ -73,7 +73,8 @@ export function accountRoutes({ identity, baseUrl }: Deps) {
     .post("/account/second-factor/codes", async (c) => {
       const { codes = "" } = await formOf(c);
       return await take(c, "codes", async () => {
-        const backupCodes = await identity.renewBackupCodes(c.req.raw.headers, codes, sourceOf(c));
+        const { headers } = c.req.raw;
+        const backupCodes = await identity.renewBackupCodes?.(headers, codes, sourceOf(c));
         return await securityPage(c, { backupCodes });
       });
     })
@@ -154,6 +155,7 @@ export function accountRoutes({ identity, baseUrl }: Deps) {
       offersPasskeys: identity.elsewhere === null,
       passkeys: await passkeys?.list(headers) ?? null,
       hasSecondFactor: await identity.hasSecondFactor(headers),
+      hasBackupCodes: identity.renewBackupCodes !== null,
       baseUrl: baseUrl.href.replace(/\/$/, ""),
       ...more,
     };

@@ -1,20 +1,23 @@
 import { Hono } from "hono";
-import { ForgottenPassword, NewPassword } from "../views/new_password.tsx";
+import { type MailLink, SecondFactorNeeded } from "../models/identity.ts";
+import { ForgottenPassword, NewPassword, type NewPasswordProps } from "../views/new_password.tsx";
 import { passwordMistake, refusal, sourceOf, withCookies } from "./account.tsx";
 import type { Deps, Env } from "./deps.ts";
+import { mailLinkOf } from "./mail_links.tsx";
 import { formOf, goTo, page } from "./render.tsx";
 
 /**
  * The way back in for whoever forgot their password. A link's token stands in the query, which the log
- * leaves out, and is spent by a POST alone: mail programs open links to look at them. Supabase calls it `code`.
+ * leaves out, and is spent by a POST alone: mail programs open links to look at them. Supabase calls it `code`,
+ * or `token_hash` in one that any browser may open.
  */
 export function newPasswordRoutes({ identity }: Deps) {
   const { sendsMail } = identity;
   return new Hono<Env>()
     .get("/new-password", (c) => {
-      const token = c.req.query("token") ?? c.req.query("code");
-      return token
-        ? page(c, "A new password", <NewPassword token={token} />)
+      const link = linkOf(c.req.query(), c.req.query("token") ?? c.req.query("code"));
+      return link
+        ? page(c, "A new password", <NewPassword link={link} />)
         : page(c, "Forgotten password", <ForgottenPassword sendsMail={sendsMail} />);
     })
     .post("/new-password/link", async (c) => {
@@ -29,17 +32,28 @@ export function newPasswordRoutes({ identity }: Deps) {
       }
     })
     .post("/new-password", async (c) => {
-      const { token = "", password = "" } = await formOf(c);
-      const again = (mistakes: Record<string, string>, status: 422 | 429 = 422) =>
-        page(c, "A new password", <NewPassword token={token} mistakes={mistakes} />, status);
+      const form = await formOf(c);
+      const { password = "", code } = form;
+      const link = linkOf(form, form.token) ?? { token: "" };
+      const asksForCode = code !== undefined;
+      const again = (more: Partial<NewPasswordProps>, status: 200 | 422 | 429 = 422) =>
+        page(c, "A new password", <NewPassword {...{ link, asksForCode, ...more }} />, status);
       const mistake = passwordMistake(password);
-      if (mistake) return again({ password: mistake });
+      if (mistake) return again({ mistakes: { password: mistake } });
       try {
-        await identity.resetPassword(c.req.raw.headers, token, password, sourceOf(c));
-        return goTo(c, "/sign-in", "password-set");
+        const wish = { link, password, code };
+        const cookies = await identity.resetPassword(c.req.raw.headers, wish, sourceOf(c));
+        return withCookies(cookies, goTo(c, "/sign-in", "password-set"));
       } catch (error) {
+        if (error instanceof SecondFactorNeeded) {
+          return withCookies(error.cookies, await again({ asksForCode: true }, 200));
+        }
         const { message, status } = refusal(c, error);
-        return again({ link: message }, status);
+        return again({ mistakes: { [asksForCode ? "code" : "link"]: message } }, status);
       }
     });
+}
+
+function linkOf(fields: Record<string, string | undefined>, token?: string): MailLink | null {
+  return mailLinkOf(fields) ?? (token ? { token } : null);
 }

@@ -61,6 +61,7 @@ const SAID: Record<string, string> = {
   "email-changed": "You sign in with the new address from now on.",
   "email-asked":
     "Open the link that was sent to the new address. You sign in with it from then on.",
+  "email-half-confirmed": "Confirmed. Open the link that was sent to your other address as well.",
   "sign-in-link-sent": "If the address has an account, a link that signs in is on its way to it.",
   "confirm-address":
     "Open the link that was sent to you, here in this browser. Then open your invitation again.",

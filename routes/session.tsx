@@ -32,6 +32,15 @@ export function sessionRoutes({ identity, setup }: Deps) {
     return page(c, "Sign in", <SignIn {...props} {...more} />, status);
   };
 
+  const codePage = (
+    c: Context<Env>,
+    props: { mistake?: string; next: string },
+    status: 200 | 422 | 429 = 200,
+  ) => {
+    const hasBackupCodes = identity.renewBackupCodes !== null;
+    return page(c, "Your code", <SignInCode hasBackupCodes={hasBackupCodes} {...props} />, status);
+  };
+
   return new Hono<Env>()
     .get("/setup", async (c) => {
       if (!setup || await identity.hasAccounts()) return goTo(c, "/sign-in");
@@ -72,10 +81,7 @@ export function sessionRoutes({ identity, setup }: Deps) {
         const cookies = await identity.signIn(email.trim(), password, sourceOf(c));
         return withCookies(cookies, goTo(c, localPath(next)));
       } catch (error) {
-        if (error instanceof SecondFactorNeeded) {
-          const asked = `/sign-in/code?next=${encodeURIComponent(localPath(next))}`;
-          return withCookies(error.cookies, goTo(c, asked));
-        }
+        if (error instanceof SecondFactorNeeded) return askForCode(c, error, localPath(next));
         const { message, status } = refusal(c, error);
         return signInPage(c, { mistake: message, email, next: localPath(next) }, status);
       }
@@ -123,13 +129,14 @@ export function sessionRoutes({ identity, setup }: Deps) {
         const { searchParams } = new URL(c.req.url);
         return withCookies(await elsewhere.finish(c.req.raw.headers, searchParams), goTo(c, next));
       } catch (error) {
+        if (error instanceof SecondFactorNeeded) return askForCode(c, error, next);
         const { message, status } = refusal(c, error);
         return signInPage(c, { mistake: message, next }, status);
       }
     })
     .get(
       "/sign-in/code",
-      (c) => page(c, "Your code", <SignInCode next={localPath(c.req.query("next"))} />),
+      (c) => codePage(c, { next: localPath(c.req.query("next")) }),
     )
     .post("/sign-in/code", async (c) => {
       const { code = "", next } = await formOf(c);
@@ -138,8 +145,7 @@ export function sessionRoutes({ identity, setup }: Deps) {
         return withCookies(cookies, goTo(c, localPath(next)));
       } catch (error) {
         const { message, status } = refusal(c, error);
-        const again = <SignInCode mistake={message} next={localPath(next)} />;
-        return page(c, "Your code", again, status);
+        return codePage(c, { mistake: message, next: localPath(next) }, status);
       }
     })
     .post(
@@ -149,8 +155,16 @@ export function sessionRoutes({ identity, setup }: Deps) {
     );
 }
 
+export function askForCode(
+  c: Context<Env>,
+  { cookies }: SecondFactorNeeded,
+  next: string,
+): Response {
+  return withCookies(cookies, goTo(c, `/sign-in/code?next=${encodeURIComponent(next)}`));
+}
+
 /** A path on this site to go on to: never another site's (`//evil`, `/\evil`, `https:`). */
-function localPath(next: string | undefined): string {
+export function localPath(next: string | undefined): string {
   return next && /^\/(?![/\\])[\x20-\x7e]*$/.test(next) ? next : "/";
 }
 

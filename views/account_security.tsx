@@ -17,6 +17,8 @@ export interface SecurityProps {
   baseUrl: string;
   /** Null where there is none to be had. */
   hasSecondFactor: boolean | null;
+  /** Where there are none, whoever has the Supabase project is the way back in. */
+  hasBackupCodes: boolean;
   /** A key made just now: the one time it is shown. */
   secondFactor?: Made;
   /** Made anew just now, and shown this once. */
@@ -164,7 +166,7 @@ function NewKey({ uri, key, backupCodes }: Made) {
       </p>
       <p>Or type the key, as one with codes by time:</p>
       <Copy id="second-factor-key" text={key} label="the key" />
-      <BackupCodes codes={backupCodes} />
+      {backupCodes.length > 0 ? <BackupCodes codes={backupCodes} /> : <NoBackupCodes />}
       <TurnOn />
     </>
   );
@@ -192,6 +194,15 @@ function BackupCodes({ codes }: { codes: string[] }) {
   );
 }
 
+function NoBackupCodes() {
+  return (
+    <p class="help">
+      There are no backup codes: keep the key where you find it when the app is lost. Else somebody
+      with the Supabase project removes the factor in its dashboard, under Authentication.
+    </p>
+  );
+}
+
 function TurnOn({ mistake }: { mistake?: string }) {
   const url = useUrl();
   return (
@@ -209,7 +220,7 @@ function TurnOn({ mistake }: { mistake?: string }) {
   );
 }
 
-function TurnedOn({ backupCodes, mistakes = {} }: SecurityProps) {
+function TurnedOn({ hasBackupCodes, backupCodes, mistakes = {} }: SecurityProps) {
   const url = useUrl();
   return (
     <>
@@ -222,22 +233,28 @@ function TurnedOn({ backupCodes, mistakes = {} }: SecurityProps) {
       )}
       <Mistake>{mistakes.password}</Mistake>
       <div class="acts">
-        <Confirm
-          label="Make new backup codes"
-          title="Make new backup codes?"
-          action={url("/account/second-factor/codes")}
-          isOpen={mistakes.codes !== undefined}
-        >
-          <p>Those that you have serve no more from then on.</p>
-          <YourPassword of="codes" mistake={mistakes.codes} />
-        </Confirm>
+        {hasBackupCodes && (
+          <Confirm
+            label="Make new backup codes"
+            title="Make new backup codes?"
+            action={url("/account/second-factor/codes")}
+            isOpen={mistakes.codes !== undefined}
+          >
+            <p>Those that you have serve no more from then on.</p>
+            <YourPassword of="codes" mistake={mistakes.codes} />
+          </Confirm>
+        )}
         <Confirm
           label="Turn it off"
           title="Turn the second factor off?"
           action={url("/account/second-factor/off")}
           isOpen={mistakes.off !== undefined}
         >
-          <p>Your password alone signs in then. The key and the backup codes serve no more.</p>
+          <p>
+            {hasBackupCodes
+              ? "Your password alone signs in then. The key and the backup codes serve no more."
+              : "Your password alone signs in then, at every app of this Supabase project. All second factors of your account are removed from it."}
+          </p>
           <YourPassword of="off" mistake={mistakes.off} />
         </Confirm>
       </div>

@@ -1,7 +1,10 @@
+import type { MailLink } from "../models/identity.ts";
 import { Form } from "./form.tsx";
 import { Mark } from "./layout.tsx";
+import { MailLinkFields } from "./mail_link.tsx";
 import { Field, Mistake } from "./parts.tsx";
 import { useUrl } from "./url.ts";
+import { visibleText } from "./visible_text.ts";
 
 /** The way back in for whoever forgot their password: by mail, or by the machine that Mooring runs on. */
 export function ForgottenPassword(
@@ -52,21 +55,42 @@ export function ForgottenPassword(
   );
 }
 
-/** Where such a link leads. */
-export function NewPassword({ token, mistakes = {} }: {
-  token: string;
+export interface NewPasswordProps {
+  link: MailLink;
+  /** The link was right, and is spent: the account's code is asked for as well. */
+  asksForCode?: boolean;
   mistakes?: Record<string, string>;
-}) {
+}
+
+/** Where such a link leads. */
+export function NewPassword({ link, asksForCode, mistakes = {} }: NewPasswordProps) {
   const url = useUrl();
   return (
     <section class="card door">
       <h1>
         <Mark /> A new password
       </h1>
+      {link.email && (
+        <p>
+          For <strong>{visibleText(link.email)}</strong>.
+        </p>
+      )}
       <p>With it you are signed out everywhere, and sign in anew.</p>
       <Mistake>{mistakes.link}</Mistake>
       <Form action={url("/new-password")}>
-        <input type="hidden" name="token" value={token} />
+        {link.type
+          ? <MailLinkFields link={link} />
+          : <input type="hidden" name="token" value={link.token} />}
+        {asksForCode && (
+          <Field
+            name="code"
+            label="Code"
+            required
+            autocomplete="one-time-code"
+            mistake={mistakes.code}
+            help="Your account asks for it as well: six digits from your authenticator app."
+          />
+        )}
         <Field
           name="password"
           label="New password"

@@ -162,15 +162,17 @@ function SignInElsewhere(
   );
 }
 
-/** Asks for the code beside the password. */
-export function SignInCode(props: { mistake?: string; next: string }) {
+/** Asks for the code beside the password, or whatever else signed in. */
+export function SignInCode(
+  props: { mistake?: string; next: string; hasBackupCodes: boolean },
+) {
   const url = useUrl();
   return (
     <section class="card door">
       <h1>
         <Mark /> One more thing
       </h1>
-      <p>Your password is right. Your account asks for a code as well.</p>
+      <p>So far you are right. Your account asks for a code as well.</p>
       <Mistake>{props.mistake}</Mistake>
       <Form action={url("/sign-in/code")}>
         <input type="hidden" name="next" value={props.next} />
@@ -179,7 +181,9 @@ export function SignInCode(props: { mistake?: string; next: string }) {
           label="Code"
           required
           autocomplete="one-time-code"
-          help="Six digits from your authenticator app, or one of your backup codes."
+          help={props.hasBackupCodes
+            ? "Six digits from your authenticator app, or one of your backup codes."
+            : "Six digits from your authenticator app."}
         />
         <button>Sign in</button>
       </Form>

@@ -22,3 +22,4 @@ language sql stable security definer set search_path = '' as $$
 $$;
 
 revoke all on function mooring.has_second_factor from public, anon, authenticated, service_role;
+grant execute on function mooring.has_second_factor to mooring_app;

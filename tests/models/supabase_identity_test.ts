@@ -1,59 +1,8 @@
 import assert from "node:assert/strict";
 import { ConfirmationNeeded, SignInRefused } from "../../models/identity.ts";
-import { createLog } from "../../models/log.ts";
-import { supabaseIdentity } from "../../models/supabase_identity.ts";
 import { workspacesOf } from "../../models/workspaces.ts";
-import {
-  type AuthServerOptions,
-  PUBLISHABLE_KEY,
-  startAuthServer,
-} from "../supabase/auth_server.ts";
+import { browser, EXAMPLE, follow, FROM, open, PASSWORD } from "../supabase/identity_world.ts";
 import { SUPABASE } from "./databases.ts";
-
-const FROM = { clientIp: "192.0.2.1", userAgent: "test" };
-const PASSWORD = "a long enough password";
-const EXAMPLE = "https://mooring.example/functions/v1/app";
-
-async function open(options: Omit<AuthServerOptions, "owner"> = {}, baseUrl = EXAMPLE) {
-  const database = await SUPABASE.open();
-  const auth = await startAuthServer({ owner: database.owner, ...options });
-  const said: string[] = [];
-  const identity = supabaseIdentity(database.db, {
-    supabaseUrl: new URL(auth.url),
-    publishableKey: PUBLISHABLE_KEY,
-    baseUrl: new URL(baseUrl),
-    ownerEmail: "Owner@example.com",
-    log: createLog("text", (line) => said.push(line)),
-  });
-  return {
-    ...database,
-    auth,
-    identity,
-    said,
-    async [Symbol.asyncDispose]() {
-      await auth.close();
-      await database.close();
-    },
-  };
-}
-
-/** A browser's cookies after what it was answered, as its next request carries them. */
-function browser(...answers: Headers[]): Headers {
-  const cookies = new Map<string, string>();
-  for (const line of answers.flatMap((answer) => answer.getSetCookie())) {
-    const [, name, value] = /^([^=]+)=([^;]*)/.exec(line)!;
-    if (/max-age=0/i.test(line)) cookies.delete(name);
-    else cookies.set(name, value);
-  }
-  return new Headers({ cookie: [...cookies].map((pair) => pair.join("=")).join("; ") });
-}
-
-/** Where a link in a mail leads a browser. */
-async function follow(link: string): Promise<URL> {
-  const response = await fetch(link, { redirect: "manual" });
-  await response.body?.cancel();
-  return new URL(response.headers.get("location")!);
-}
 
 for (const algorithm of ["ES256", "HS256"] as const) {
   Deno.test({
@@ -283,16 +232,21 @@ Deno.test({
     assert.equal(back.origin + back.pathname, `${EXAMPLE}/new-password`);
     const code = back.searchParams.get("code")!;
     const chosen = "the third long password";
-    await assert.rejects(identity.resetPassword(new Headers(), code, chosen, FROM), /browser/);
-    await identity.resetPassword(browser(began), code, chosen, FROM);
+    const chosenWish = { link: { token: code }, password: chosen };
+    await assert.rejects(identity.resetPassword(new Headers(), chosenWish, FROM), /browser/);
+    await identity.resetPassword(browser(began), chosenWish, FROM);
     assert.equal(await identity.userOf(here), null, "signed out everywhere");
-    await assert.rejects(identity.resetPassword(browser(began), code, chosen, FROM), /was used/);
+    await assert.rejects(identity.resetPassword(browser(began), chosenWish, FROM), /was used/);
     await identity.signIn("new@example.com", chosen, FROM);
 
     const weak = await identity.sendPasswordLink("new@example.com", FROM);
     const again = (await follow(auth.mails.at(-1)!.link)).searchParams.get("code")!;
     await assert.rejects(
-      identity.resetPassword(browser(weak), again, "too short", FROM),
+      identity.resetPassword(
+        browser(weak),
+        { link: { token: again }, password: "too short" },
+        FROM,
+      ),
       /Longer, please. The link is spent/,
     );
   },
@@ -304,7 +258,7 @@ Deno.test({
   async fn() {
     await using world = await open();
     const { identity, auth } = world;
-    const factors = [{ id: crypto.randomUUID(), status: "verified", factor_type: "totp" }];
+    const factors = [{ id: crypto.randomUUID(), status: "verified", factor_type: "phone" }];
     const mfa = { email: "mfa@example.com", password: PASSWORD, factors };
     const account = await auth.addAccount(mfa);
     await assert.rejects(identity.signIn("mfa@example.com", PASSWORD, FROM), /second factor/);

@@ -1,8 +1,10 @@
 /**
  * A fake of Supabase Auth, since no project can be had here: its documented wire (settings, token, user,
- * signup, otp, recover, verify, authorize, logout, JWKS), over the stand-in for a project's database.
+ * signup, otp, recover, invite, verify, authorize, factors, logout, JWKS), over the stand-in for a project's
+ * database. What is refused and when is as its source has it (supabase/auth, internal/api/mfa.go, verify.go).
  */
 import type postgres from "postgres";
+import { totp } from "../routes/totp.ts";
 
 export const PUBLISHABLE_KEY = "sb_publishable_for_tests";
 
@@ -13,8 +15,26 @@ interface Account {
   isConfirmed: boolean;
   name: string;
   newEmail?: string;
-  factors: { id: string; status: string; factor_type: string }[];
+  factors: Factor[];
 }
+
+interface Factor {
+  id: string;
+  status: string;
+  factor_type: string;
+  friendly_name?: string;
+  /** Its key, in base32; never answered but once. */
+  secret?: string;
+}
+
+/** Of `supabase/templates`, and the type that its link is of. */
+const TEMPLATES = {
+  magic_link: "email",
+  confirmation: "email",
+  recovery: "recovery",
+  invite: "invite",
+  email_change: "email_change",
+} as const;
 
 /** A code that a redirect brought: whose it is, and what proves that the asker exchanges it. */
 interface Code {
@@ -31,6 +51,10 @@ export interface AuthServerOptions {
   providers?: string[];
   /** How long an access token holds. */
   accessTokenS?: number;
+  /** The project's Site URL. */
+  siteUrl?: string;
+  /** Another address counts once its mail and one to the address of before were both opened. */
+  confirmsChangesTwice?: boolean;
 }
 
 /** Starts it on a free port of the loopback address. */
@@ -39,10 +63,17 @@ export async function startAuthServer(options: AuthServerOptions) {
   const accounts = new Map<string, Account>();
   const sessions = new Map<string, Account>();
   const refreshTokens = new Map<string, { session: string; next?: string }>();
-  const links = new Map<string, Code & { redirectTo: string; confirm: () => Promise<void> }>();
+  /** Those that a code raised to `aal2`, with the factor that it was of. */
+  const raised = new Map<string, string>();
+  const challenges = new Map<string, string>();
+  const links = new Map<
+    string,
+    Code & { type: string; redirectTo: string; confirm: () => Promise<boolean | void> }
+  >();
   const codes = new Map<string, Code>();
   const state = { accessTokenS: options.accessTokenS ?? 3600, isDown: false, isBusy: false };
-  const mails: { to: string; link: string }[] = [];
+  /** `link` is as Supabase's own templates have it, `anyBrowsers` as ours do. */
+  const mails: { to: string; link: string; anyBrowsers: string }[] = [];
   const asked: string[] = [];
   const keys = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, [
     "sign",
@@ -111,7 +142,7 @@ export async function startAuthServer(options: AuthServerOptions) {
       email: account.email,
       session_id: session,
       is_anonymous: false,
-      aal: "aal1",
+      aal: raised.has(session) ? "aal2" : "aal1",
       user_metadata: { name: account.name },
     };
   }
@@ -168,21 +199,49 @@ export async function startAuthServer(options: AuthServerOptions) {
 
   function mail(
     account: Account,
+    template: keyof typeof TEMPLATES,
     body: { code_challenge?: string },
     redirectTo: string,
-    then = () => confirm(account),
+    then: () => Promise<boolean | void> = () => confirm(account),
+    to = account.newEmail ?? account.email,
   ) {
-    const token = crypto.randomUUID();
+    // As Auth's own tokens of a browser that asks with a challenge begin.
+    const token = `${body.code_challenge ? "pkce_" : ""}${crypto.randomUUID()}`;
     links.set(token, {
       account,
       challenge: body.code_challenge ?? "",
+      type: TEMPLATES[template],
       redirectTo,
       confirm: then,
     });
-    mails.push({
-      to: account.newEmail ?? account.email,
-      link: `${url}/auth/v1/verify?token=${token}`,
+    const anyBrowsers = linkIn(template, {
+      SiteURL: options.siteUrl ?? "",
+      TokenHash: token,
+      Email: account.email,
+      NewEmail: account.newEmail ?? "",
+      RedirectTo: redirectTo,
     });
+    mails.push({ to, link: `${url}/auth/v1/verify?token=${token}`, anyBrowsers });
+  }
+
+  /** Somebody with the project's secret key invites an address, as its dashboard does. */
+  async function invite(email: string) {
+    const account = await addAccount({ email, password: crypto.randomUUID(), isConfirmed: false });
+    mail(account, "invite", {}, options.siteUrl ?? "");
+    return account;
+  }
+
+  /** What a code of an authenticator app makes of a session, as `updateMFASessionAndClaims` does. */
+  async function raise(account: Account, session: string, factor: Factor) {
+    raised.set(session, factor.id);
+    if (factor.status !== "verified") {
+      factor.status = "verified";
+      await owner`insert into auth.mfa_factors (id, user_id, status, factor_type)
+        values (${factor.id}, ${account.id}, 'verified', ${factor.factor_type})`;
+    }
+    account.factors = account.factors.filter(({ status }) => status === "verified");
+    await endSessions((id) => sessions.get(id)?.id === account.id && !raised.has(id));
+    return await sessionAnswer(account, session);
   }
 
   function withCode(redirectTo: string, code: Code): Response {
@@ -274,19 +333,28 @@ export async function startAuthServer(options: AuthServerOptions) {
         const { email, password, data } = body;
         const account = known ??
           await addAccount({ email, password, name: data?.name, isConfirmed: false });
-        if (!known) mail(account, body, redirectTo);
+        if (!known) mail(account, "confirmation", body, redirectTo);
         return Response.json(userAnswer(account));
       }
       case "POST /otp": {
         const account = accounts.get(body.email);
         if (!account) return refuse(422, "otp_disabled");
-        mail(account, body, redirectTo);
+        mail(account, "magic_link", body, redirectTo);
         return Response.json({});
       }
       case "POST /recover": {
         const account = accounts.get(body.email);
-        if (account) mail(account, body, redirectTo);
+        if (account) mail(account, "recovery", body, redirectTo);
         return Response.json({});
+      }
+      case "POST /verify": {
+        const link = links.get(body.token_hash);
+        if (!link || link.type !== body.type) return refuse(403, "otp_expired");
+        links.delete(body.token_hash);
+        if (await link.confirm() === false) {
+          return Response.json({ msg: "Confirmation link accepted", code: "200" });
+        }
+        return Response.json(await openSession(link.account));
       }
     }
     const bearer = await bearerOf(request);
@@ -296,6 +364,7 @@ export async function startAuthServer(options: AuthServerOptions) {
       case "GET /user":
         return Response.json(userAnswer(account));
       case "PUT /user":
+        if (hasVerified(account) && !raised.has(session)) return refuse(401, "insufficient_aal");
         if (body.password !== undefined) {
           if (body.password.length < 12) return refuse(422, "weak_password", "Longer, please");
           account.password = body.password;
@@ -303,13 +372,19 @@ export async function startAuthServer(options: AuthServerOptions) {
         if (body.email !== undefined) {
           if (accounts.has(body.email)) return refuse(422, "email_exists");
           account.newEmail = body.email;
-          mail(account, body, redirectTo, async () => {
+          let confirmed = 0;
+          const change = async () => {
+            if (options.confirmsChangesTwice && ++confirmed < 2) return false;
             accounts.delete(account.email);
             account.email = account.newEmail!;
             account.newEmail = undefined;
             accounts.set(account.email, account);
             await owner`update auth.users set email = ${account.email} where id = ${account.id}`;
-          });
+          };
+          mail(account, "email_change", body, redirectTo, change);
+          if (options.confirmsChangesTwice) {
+            mail(account, "email_change", body, redirectTo, change, account.email);
+          }
         }
         return Response.json(userAnswer(account));
       case "POST /logout": {
@@ -320,8 +395,54 @@ export async function startAuthServer(options: AuthServerOptions) {
         );
         return new Response(null, { status: 204 });
       }
+      case "POST /factors": {
+        if (hasVerified(account) && !raised.has(session)) return refuse(403, "insufficient_aal");
+        if (account.factors.some((factor) => factor.friendly_name === body.friendly_name)) {
+          return refuse(422, "mfa_factor_name_conflict");
+        }
+        const letters = [...crypto.getRandomValues(new Uint8Array(32))];
+        const secret = letters.map((n) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[n % 32]).join("");
+        const factor = {
+          id: crypto.randomUUID(),
+          status: "unverified",
+          factor_type: body.factor_type,
+          friendly_name: body.friendly_name,
+          secret,
+        };
+        account.factors.push(factor);
+        const label = `${encodeURIComponent(body.issuer)}:${encodeURIComponent(account.email)}`;
+        const uri = `otpauth://totp/${label}?secret=${secret}&issuer=${
+          encodeURIComponent(body.issuer)
+        }`;
+        const { id, factor_type: type, friendly_name } = factor;
+        return Response.json({ id, type, friendly_name, totp: { qr_code: "<svg/>", secret, uri } });
+      }
     }
-    return refuse(404, "not_found");
+    const [, verb, id, act] =
+      /^(POST|DELETE) \/factors\/([^/]+)(?:\/(challenge|verify))?$/.exec(path) ?? [];
+    const factor = account.factors.find((factor) => factor.id === id);
+    if (!factor) return refuse(404, "not_found");
+    if (verb === "DELETE") {
+      if (factor.status === "verified" && raised.get(session) === undefined) {
+        return refuse(422, "insufficient_aal");
+      }
+      account.factors.splice(account.factors.indexOf(factor), 1);
+      await owner`delete from auth.mfa_factors where id = ${id}`;
+      for (const [raisedSession, by] of raised) if (by === id) raised.delete(raisedSession);
+      return Response.json({ id });
+    }
+    if (act === "challenge") {
+      const challenge = crypto.randomUUID();
+      challenges.set(challenge, id);
+      return Response.json({ id: challenge, type: "totp", expires_at: Date.now() / 1000 + 300 });
+    }
+    if (challenges.get(body.challenge_id) !== id) return refuse(422, "mfa_factor_not_found");
+    const good = await Promise.all(
+      [-1, 0, 1].map((steps) => totp(factor.secret!, Date.now() + steps * 30_000)),
+    );
+    if (!good.includes(body.code)) return refuse(422, "mfa_verification_failed");
+    challenges.delete(body.challenge_id);
+    return Response.json(await raise(account, session, factor));
   }
 
   const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, answer);
@@ -333,6 +454,7 @@ export async function startAuthServer(options: AuthServerOptions) {
     /** What was asked of it, such as `GET /settings`. */
     asked,
     addAccount,
+    invite,
     sign,
     claimsOf,
     openSession,
@@ -353,9 +475,25 @@ function userAnswer({ id, email, name, isConfirmed, newEmail, factors }: Account
     app_metadata: { provider: "email" },
     user_metadata: { name },
     identities: [],
-    factors,
+    factors: factors.map(({ secret: _, ...factor }) => factor),
     created_at: new Date().toISOString(),
   };
+}
+
+function hasVerified({ factors }: Account): boolean {
+  return factors.some(({ status }) => status === "verified");
+}
+
+/** Where the link of one of our templates leads, with its fields as Auth's html/template writes them there. */
+function linkIn(template: keyof typeof TEMPLATES, fields: Record<string, string>): string {
+  const text = Deno.readTextFileSync(
+    new URL(`../../supabase/templates/${template}.html`, import.meta.url),
+  );
+  const [, href] = /href="([^"]+)"/.exec(text)!;
+  return href.replaceAll("&amp;", "&").replaceAll(/\{\{ \.(\w+) \}\}/g, (_, name) => {
+    if (!Object.hasOwn(fields, name)) throw new Error(`Auth knows no ${name} in ${template}.html`);
+    return name === "SiteURL" ? fields[name] : encodeURIComponent(fields[name]);
+  });
 }
 
 function refuse(status: number, code: string, message = code): Response {
