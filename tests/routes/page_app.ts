@@ -7,7 +7,7 @@ import type { User } from "../../models/db.ts";
 import { createLog } from "../../models/log.ts";
 import type { SendMail } from "../../models/mail.ts";
 import { openOutside } from "../../models/outside.ts";
-import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
+import { derivedSecrets, newSecretsKeyText, type SecretsKey } from "../../models/secrets.ts";
 import { addMember, type openWorld, testKey } from "../models/databases.ts";
 
 export const ORIGIN = "http://127.0.0.1:4680";
@@ -21,16 +21,22 @@ type World = Awaited<ReturnType<typeof openWorld>>;
  */
 export async function openPageApp(
   { db, identity }: Pick<World, "db" | "identity">,
-  own: { baseUrl?: string; sendMail?: SendMail; say?: (line: string) => void } = {},
+  own: {
+    baseUrl?: string;
+    sendMail?: SendMail;
+    say?: (line: string) => void;
+    secretsKey?: SecretsKey;
+  } = {},
 ) {
+  const { secretsKey = testKey } = own;
   const log = createLog("text", own.say ?? (() => {}));
-  const calls = new CallRecorder(db, log, new BodyKeeper(db, testKey));
+  const calls = new CallRecorder(db, log, new BodyKeeper(db, secretsKey));
   const changes = new Changes(db);
   const app = await createApp({
     db,
     identity,
     setup: null,
-    secretsKey: testKey,
+    secretsKey,
     appSigningKey: (await derivedSecrets(newSecretsKeyText())).appSigningKey,
     outside: openOutside(),
     changes,
