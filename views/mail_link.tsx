@@ -33,7 +33,7 @@ export function ConfirmLink({ link, signedInAs, next, mistake }: {
       )}
       <p>
         <a href={url(signedInAs ? "/" : "/sign-in")}>
-          {signedInAs ? "Leave it, and stay as you are" : "To signing in"}
+          {signedInAs ? "Leave it, and stay as you are" : "Sign in another way"}
         </a>
       </p>
     </section>

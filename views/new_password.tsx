@@ -75,7 +75,13 @@ export function NewPassword({ link, asksForCode, mistakes = {} }: NewPasswordPro
           For <strong>{visibleText(link.email)}</strong>.
         </p>
       )}
-      <p>With it you are signed out everywhere, and sign in anew.</p>
+      {asksForCode
+        ? (
+          <p>
+            The link is right. Your account asks for a code as well: type the password once more.
+          </p>
+        )
+        : <p>With it you are signed out everywhere, and sign in anew.</p>}
       <Mistake>{mistakes.link}</Mistake>
       <Form action={url("/new-password")}>
         {link.type
@@ -88,7 +94,7 @@ export function NewPassword({ link, asksForCode, mistakes = {} }: NewPasswordPro
             required
             autocomplete="one-time-code"
             mistake={mistakes.code}
-            help="Your account asks for it as well: six digits from your authenticator app."
+            help="Six digits from your authenticator app."
           />
         )}
         <Field

@@ -38,7 +38,15 @@ async function openProject() {
   const port = freePort();
   const origin = `http://127.0.0.1:${port}`;
   const base = `${origin}/functions/v1/app`;
-  const start = async (count: number, lifeMs: [number, number] | null) => {
+  const start = async (
+    count: number,
+    lifeMs: [number, number] | null,
+    keyIn: "environment" | "vault" = "environment",
+  ) => {
+    if (keyIn === "vault") {
+      await bridge.owner`
+        select vault.create_secret(${bridge.secretsKeyText}, 'mooring_secrets_key')`;
+    }
     const isolates = await startIsolates({
       bundle: file,
       name: "app",
@@ -50,7 +58,7 @@ async function openProject() {
       ),
       secrets: {
         DATABASE_URL: bridge.databaseUrl!,
-        SECRETS_KEY: bridge.secretsKeyText,
+        ...(keyIn === "environment" ? { SECRETS_KEY: bridge.secretsKeyText } : {}),
         BASE_URL: base,
         SUPABASE_URL: auth.url,
         SUPABASE_PUBLISHABLE_KEY: PUBLISHABLE_KEY,
@@ -227,11 +235,11 @@ Deno.test({
 });
 
 Deno.test({
-  name: "what a page and a call cost an isolate is told",
+  name: "an isolate whose key is in Vault serves pages and calls, and what they cost is told",
   ...options,
   async fn() {
     await using project = await openProject();
-    const isolates = await project.start(1, null);
+    const isolates = await project.start(1, null, "vault");
     const cookie = await project.signIn();
     const call = await stateless(project);
     const page = (path: string) => async () => {
