@@ -64,7 +64,7 @@ const SAID: Record<string, string> = {
   "email-half-confirmed": "Confirmed. Open the link that was sent to your other address as well.",
   "sign-in-link-sent": "If the address has an account, a link that signs in is on its way to it.",
   "confirm-address":
-    "Open the link that was sent to you, here in this browser. Then open your invitation again.",
+    "Open the link that was sent to you, best in this browser. Then open your invitation again.",
   "passkey-added": "The passkey signs you in from now on.",
   "passkey-renamed": "The passkey has another name now.",
   "passkey-removed": "The passkey signs nobody in any more.",

@@ -149,7 +149,7 @@ function SignInElsewhere(
               required
               autocomplete="email"
               value={email}
-              help="Open the link in this browser."
+              help="The link is best opened in this browser."
             />
             <button class="quiet">Send me a link</button>
           </Form>

@@ -182,5 +182,10 @@ Deno.test({
       (sql) => sql`select 1 from public.workspaces`,
     );
     assert.equal(asUser.length, 1, "the app looked before it asks");
+    const others = await owner<{ table: string }[]>`
+      select tablename as table from pg_policies
+      where 'authenticated' = any(roles) and permissive = 'PERMISSIVE'
+        and coalesce(qual, '') || coalesce(with_check, '') !~ 'workspaces_as'`;
+    assert.deepEqual(others.map(({ table }) => table), ["profiles"], "all else goes by it");
   },
 });

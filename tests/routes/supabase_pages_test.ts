@@ -261,6 +261,13 @@ Deno.test({
     });
     assert.equal(reply.status, 401);
     await reply.body?.cancel();
+    const chat = await world.app.request(`${BASE}/functions/v1/chat`, {
+      method: "POST",
+      body: "{}",
+      headers: { authorization: `Bearer ${access_token}`, "content-type": "application/json" },
+    });
+    assert.equal(chat.status, 401);
+    await chat.body?.cancel();
 
     await visit("/new-password/link", { email: "ann@example.com" });
     const link = auth.mails.at(-1)!.anyBrowsers;

@@ -102,6 +102,11 @@ Deno.test({
         await project`delete from vault.secrets where id = ${id}`;
         await assert.rejects(secretsKeyText(db, null), /is needed/);
       });
+
+      await t.step("before its migrations it says that they are missing", async () => {
+        await owner`drop function mooring.secrets_key`;
+        await assert.rejects(secretsKeyText(db, null), /lacks its migrations \(supabase db push\)/);
+      });
     } finally {
       await project.end();
       await close();

@@ -12,8 +12,7 @@ export const SECRETS_KEY =
  */
 export async function secretsKeyText(db: Database, given: string | null): Promise<string> {
   if (given !== null) return given;
-  const [{ text }] = await db.asApp<{ text: string | null }[]>`
-    select mooring.secrets_key() as text`;
+  const text = await keyInVault(db);
   if (text === null) {
     throw new TypeError(
       "SECRETS_KEY is needed, among the function's secrets or as mooring_secrets_key in Supabase Vault",
@@ -23,4 +22,21 @@ export async function secretsKeyText(db: Database, given: string | null): Promis
     throw new TypeError("mooring_secrets_key in Supabase Vault must be id:base64-of-32-bytes");
   }
   return text.trim();
+}
+
+async function keyInVault(db: Database): Promise<string | null> {
+  try {
+    const [{ text }] = await db.asApp<{ text: string | null }[]>`
+      select mooring.secrets_key() as text`;
+    return text;
+  } catch (error) {
+    // No such schema, or no such function yet.
+    if (!["3F000", "42883"].includes((error as { code?: string }).code ?? "")) throw error;
+    throw new TypeError(
+      "The database lacks its migrations (supabase db push), or give SECRETS_KEY",
+      {
+        cause: error,
+      },
+    );
+  }
 }
