@@ -72,14 +72,15 @@ export function demultiplex(connection: Deno.UnixConn, rest: Uint8Array): Attach
     close: () => {},
   });
 
-  async function deliver(stream: number, payload: Uint8Array): Promise<void> {
-    if (stream === 2) {
-      if ((stderrController.desiredSize ?? 0) > 0) stderrController.enqueue(payload);
-    } else if (!stdoutCancelled) {
-      wanted = Promise.withResolvers();
-      stdoutController.enqueue(payload);
-      if (stdoutController.desiredSize! <= 0) await Promise.race([wanted.promise, closed]);
-    }
+  function deliverStderr(payload: Uint8Array): void {
+    if ((stderrController.desiredSize ?? 0) > 0) stderrController.enqueue(payload);
+  }
+
+  async function deliverStdout(payload: Uint8Array): Promise<void> {
+    if (payload.length === 0 || stdoutCancelled) return;
+    wanted = Promise.withResolvers();
+    stdoutController.enqueue(payload);
+    if (stdoutController.desiredSize! <= 0) await Promise.race([wanted.promise, closed]);
   }
 
   async function pump(): Promise<void> {
@@ -88,6 +89,9 @@ export function demultiplex(connection: Deno.UnixConn, rest: Uint8Array): Attach
     const buffer = new Uint8Array(BUFFER_BYTES);
     let chunk = rest;
     for (;;) {
+      // A server writes each answer by itself, and a read has many: to pass on one costs as much as all.
+      const stdout = new Uint8Array(chunk.length);
+      let stdoutLength = 0;
       while (chunk.length > 0) {
         if (remaining === 0) {
           const part = chunk.subarray(0, 8 - headerLength);
@@ -100,11 +104,16 @@ export function demultiplex(connection: Deno.UnixConn, rest: Uint8Array): Attach
           remaining = new DataView(header.buffer).getUint32(4);
           continue;
         }
-        const payload = chunk.slice(0, remaining);
+        const payload = chunk.subarray(0, remaining);
         remaining -= payload.length;
         chunk = chunk.subarray(payload.length);
-        await deliver(stream, payload);
+        if (stream === 2) deliverStderr(payload.slice());
+        else {
+          stdout.set(payload, stdoutLength);
+          stdoutLength += payload.length;
+        }
       }
+      await deliverStdout(stdout.subarray(0, stdoutLength));
       const count = await connection.read(buffer);
       if (count === null) return;
       chunk = buffer.subarray(0, count);

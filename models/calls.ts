@@ -118,9 +118,14 @@ const BATCH_ROWS = 1000;
 /** Most calls that wait for a database that does not answer; beyond, the oldest are dropped aloud. */
 const WAITING_LIMIT = 10_000;
 
+interface Waiting {
+  id: string;
+  call: NewCall;
+}
+
 /** Writes calls in batches beside the path of the call, which never waits for the database. */
 export class CallRecorder {
-  #waiting: (NewCall & { id: string })[] = [];
+  #waiting: Waiting[] = [];
   #timer: ReturnType<typeof setTimeout> | null = null;
   #writing: Promise<void> = Promise.resolve();
   #wroteAtMs = -Infinity;
@@ -143,9 +148,9 @@ export class CallRecorder {
   }
 
   record(call: NewCall): void {
-    this.#waiting.push({ id: v7(), ...call });
+    this.#waiting.push({ id: v7(), call });
     if (this.#waiting.length > WAITING_LIMIT) {
-      const { said } = this.#waiting.shift()!;
+      const { said } = this.#waiting.shift()!.call;
       if (said) this.bodies?.letGo(said);
       this.log.warn("A call's record was dropped: the database does not take them");
     }
@@ -176,11 +181,12 @@ export class CallRecorder {
   }
 
   /** What cannot be kept is not tried again: the calls themselves are recorded. */
-  async #keepBodies(batch: (NewCall & { id: string })[]) {
-    const bodies = batch.flatMap(({ id, workspaceId, said }) =>
+  async #keepBodies(batch: Waiting[]) {
+    if (!this.bodies) return;
+    const bodies = batch.flatMap(({ id, call: { workspaceId, said } }) =>
       said ? [{ id, workspaceId, said }] : []
     );
-    if (!this.bodies || bodies.length === 0) return;
+    if (bodies.length === 0) return;
     try {
       await this.bodies.keep(bodies);
     } catch (error) {
@@ -189,24 +195,22 @@ export class CallRecorder {
     for (const { said } of bodies) this.bodies.letGo(said);
   }
 
-  async #writeBatch(batch: (NewCall & { id: string })[]): Promise<boolean> {
-    const rows = batch.map((call) => ({
-      id: call.id,
-      workspace_id: call.workspaceId,
-      agent_id: call.agentId,
-      server_id: call.serverId,
-      server_slug: call.serverSlug,
-      tool: storable(call.tool, 1024),
-      via: call.via,
-      started_at: call.startedAt.toISOString(),
-      duration_ms: call.durationMs,
-      outcome: call.outcome,
-      error: call.error === null ? null : storable(call.error, 2000),
-      request_bytes: call.requestBytes,
-      response_bytes: call.responseBytes,
-    }));
+  async #writeBatch(batch: Waiting[]): Promise<boolean> {
+    const { series, calls } = bySeries(batch);
+    const column = (valueOf: (each: Waiting) => unknown) => `{${calls.map(valueOf).join()}}`;
+    const errors = calls.some(({ call }) => call.error !== null)
+      ? calls.map(({ call }) => call.error === null ? null : storable(call.error, 2000))
+      : [];
     try {
-      await this.db.asApp`select mooring.record_calls(${this.db.asApp.json(rows)})`;
+      // Texts of arrays, since the driver would look at each value by itself.
+      await this.db.asApp`select mooring.record_calls(
+        ${this.db.asApp.json(series)},
+        ${column(({ id }) => id)}::text::uuid[],
+        ${column(({ call }) => call.startedAt.getTime())}::text::bigint[],
+        ${column(({ call }) => Math.round(call.durationMs * 1000))}::text::bigint[],
+        ${column(({ call }) => call.requestBytes)}::text::integer[],
+        ${column(({ call }) => call.responseBytes)}::text::integer[],
+        ${errors}::text[])`;
       await this.#keepBodies(batch);
       return true;
     } catch (error) {
@@ -216,6 +220,35 @@ export class CallRecorder {
       return false;
     }
   }
+}
+
+/** A batch as the database takes it: what is the same of many calls, and from which to which it holds. */
+function bySeries(batch: Waiting[]) {
+  const groups = new Map<string, Waiting[]>();
+  for (const each of batch) {
+    const { workspaceId, agentId, serverId, serverSlug, tool, via, outcome } = each.call;
+    // The tool last: it may hold anything.
+    const key = `${workspaceId}|${agentId}|${serverId}|${serverSlug}|${via}|${outcome}|${tool}`;
+    const group = groups.get(key);
+    if (group) group.push(each);
+    else groups.set(key, [each]);
+  }
+  let last = 0;
+  const series = [...groups.values()].map((group) => {
+    const { call } = group[0];
+    return {
+      first: last + 1,
+      last: last += group.length,
+      workspace_id: call.workspaceId,
+      agent_id: call.agentId,
+      server_id: call.serverId,
+      server_slug: call.serverSlug,
+      tool: storable(call.tool, 1024),
+      via: call.via,
+      outcome: call.outcome,
+    };
+  });
+  return { series, calls: [...groups.values()].flat() };
 }
 
 /** For jsonb, which refuses U+0000 and half a surrogate pair: one such call would hold up all others. */

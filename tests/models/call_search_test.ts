@@ -4,6 +4,7 @@ import { createAgent, removeAgent } from "../../models/agents.ts";
 import { BUCKETS, CallFilter, searchCalls, summarizeCalls } from "../../models/call_search.ts";
 import { CallRecorder, type NewCall } from "../../models/calls.ts";
 import { Invalid } from "../../models/errors.ts";
+import type { Database } from "../../models/db.ts";
 import { createLog } from "../../models/log.ts";
 import { KINDS, makeUser, openWorld } from "./databases.ts";
 
@@ -43,8 +44,8 @@ for (const kind of KINDS) {
       ];
       const serverId = v7();
       const now = Date.now();
-      const record = (change: Partial<NewCall>) =>
-        recorder.record({
+      const record = (change: Partial<NewCall>, by = recorder) =>
+        by.record({
           workspaceId,
           agentId: agents[0],
           serverId,
@@ -226,6 +227,43 @@ for (const kind of KINDS) {
         const { total } = await summarizeCalls(db, user, workspaceId, asked, "tool");
         assert.equal(total.calls, 1);
       });
+
+      await t.step(
+        "a batch whose answer was lost is counted once, with what came since",
+        async () => {
+          let isLost = true;
+          const asApp = Object.assign(async (...query: Parameters<typeof db.asApp>) => {
+            const rows = await db.asApp(...query);
+            if (isLost) throw new Error("the connection broke");
+            return rows;
+          }, { json: db.asApp.json });
+          const warned: string[] = [];
+          const patient = new CallRecorder(
+            { ...db, asApp } as unknown as Database,
+            createLog("json", (line) => warned.push(line)),
+          );
+          const lost = (change: Partial<NewCall>) => record({ tool: "lost", ...change }, patient);
+          lost({});
+          lost({ outcome: "tool_error", error: 'It, {broke} "here"' });
+          lost({ durationMs: 3_000_000.25 });
+          await patient.flush();
+          assert.match(warned[0], /tried again/);
+          isLost = false;
+          lost({});
+          await patient.flush();
+          const { total } = await summarizeCalls(
+            db,
+            user,
+            workspaceId,
+            filter({ text: "lost" }),
+            "tool",
+          );
+          assert.equal(total.calls, 4);
+          assert.equal(total.toolErrors, 1);
+          const found = await find({ text: "lost" });
+          assert.equal(found.length, 4);
+        },
+      );
 
       await t.step("sums outlive their calls, and agents that are removed", async () => {
         const before = await summarizeCalls(db, user, workspaceId, filter(), "agent");

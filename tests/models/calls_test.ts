@@ -28,10 +28,16 @@ const call = (change: Partial<NewCall> = {}): NewCall => ({
 function fakeDatabase(failures = 0) {
   const batches: { id: string; tool: string }[][] = [];
   let tries = 0;
+  type Series = { first: number; last: number; tool: string };
   const asApp = Object.assign(
-    (_: TemplateStringsArray, rows: { id: string; tool: string }[]) => {
+    (_: TemplateStringsArray, series: Series[], ids: string) => {
       if (++tries <= failures) return Promise.reject(new Error("the database is away"));
-      batches.push(rows);
+      const written = ids.slice(1, -1).split(",");
+      batches.push(
+        series.flatMap(({ first, last, tool }) =>
+          written.slice(first - 1, last).map((id) => ({ id, tool }))
+        ),
+      );
       return Promise.resolve([]);
     },
     { json: (value: unknown) => value },
