@@ -85,7 +85,7 @@ export function streamableHttp(deps: TransportDeps) {
         requests,
         isBatch,
         takesStream: (request.headers.get("accept") ?? "").includes("text/event-stream"),
-        gone: request.signal,
+        gone: () => request.signal,
         onOver: done,
       }, async (each, outlet, signal) => {
         if (each.refusal) throw each.refusal;
