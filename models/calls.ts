@@ -112,9 +112,10 @@ export function columns(sql: Sql) {
 
 /** How long a call waits for others to be written with it. */
 const BATCH_MS = 200;
-/** While calls come without end: a row in a batch of fifty costs twice what one of a thousand does. */
+/** While calls come without end: a row in a batch of fifty costs twice what one of five hundred does. */
 const BUSY_BATCH_MS = 1000;
-const BATCH_ROWS = 1000;
+/** Written at once when so many wait: more together would hold up what else the machine does. */
+const BATCH_ROWS = 500;
 /** Most calls that wait for a database that does not answer; beyond, the oldest are dropped aloud. */
 const WAITING_LIMIT = 10_000;
 
@@ -129,6 +130,7 @@ export class CallRecorder {
   #timer: ReturnType<typeof setTimeout> | null = null;
   #writing: Promise<void> = Promise.resolve();
   #wroteAtMs = -Infinity;
+  #tellWritten: ((writing: Promise<void>) => void) | null = null;
 
   /**
    * @param bodies without it nothing that was said is kept
@@ -154,20 +156,27 @@ export class CallRecorder {
       if (said) this.bodies?.letGo(said);
       this.log.warn("A call's record was dropped: the database does not take them");
     }
-    if (this.#timer !== null) return;
-    const written = Promise.withResolvers<void>();
-    this.#timer = setTimeout(
-      () => written.resolve(this.flush()),
-      Math.max(BATCH_MS, this.#wroteAtMs + BUSY_BATCH_MS - performance.now()),
-    );
-    this.keepAlive(written.promise);
+    if (this.#timer === null) {
+      const written = Promise.withResolvers<void>();
+      this.#tellWritten = written.resolve;
+      this.#timer = setTimeout(
+        () => this.flush(),
+        Math.max(BATCH_MS, this.#wroteAtMs + BUSY_BATCH_MS - performance.now()),
+      );
+      this.keepAlive(written.promise);
+    }
+    // Just then: while the database takes none, more are there, and it is tried again after a while.
+    if (this.#waiting.length === BATCH_ROWS) this.flush();
   }
 
   /** Writes all that waits; resolves when it is written, or kept for the next try. */
   flush(): Promise<void> {
     if (this.#timer) clearTimeout(this.#timer);
     this.#timer = null;
-    return this.#writing = this.#writing.then(() => this.#write());
+    this.#writing = this.#writing.then(() => this.#write());
+    this.#tellWritten?.(this.#writing);
+    this.#tellWritten = null;
+    return this.#writing;
   }
 
   async #write() {

@@ -69,6 +69,34 @@ Deno.test("CallRecorder writes by itself after a short while", async () => {
   assert.deepEqual(batches.map(({ length }) => length), [1]);
 });
 
+Deno.test("CallRecorder writes at once when many wait, and tells who keeps the process alive", async () => {
+  const { db, batches } = fakeDatabase();
+  const kept: Promise<void>[] = [];
+  const recorder = new CallRecorder(db, keptLog().log, null, (work) => kept.push(work));
+  for (let i = 0; i < 1100; i++) recorder.record(call());
+  await kept[0];
+  assert.deepEqual(batches.map(({ length }) => length), [500, 500, 100]);
+  await Promise.all(kept);
+});
+
+Deno.test("CallRecorder does not press a database that fails", async () => {
+  let tries = 0;
+  const asApp = Object.assign(() => {
+    tries++;
+    return Promise.reject(new Error("the database is away"));
+  }, { json: (value: unknown) => value });
+  const recorder = new CallRecorder({ asApp } as unknown as Database, keptLog().log);
+  for (let i = 0; i < 3000; i++) {
+    recorder.record(call());
+    if (i % 100 === 0) await null;
+  }
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.equal(tries, 1);
+  // So that its timer does not outlive the test.
+  Object.assign(recorder, { db: fakeDatabase().db });
+  await recorder.flush();
+});
+
 Deno.test("CallRecorder keeps its calls, in order, while the database fails", async () => {
   const { db, batches } = fakeDatabase(1);
   const { log, lines } = keptLog();
