@@ -1,3 +1,4 @@
+import type { Child } from "hono/jsx";
 import type { Agent } from "../models/agents.ts";
 import type { Client, ToolScope } from "../models/authorization_server.ts";
 import type { Connection, ConnectionTool } from "../models/connections.ts";
@@ -111,38 +112,13 @@ export function ClientConsent(
         </fieldset>
         <fieldset>
           <legend>It may use</legend>
-          <div class="choice">
-            <input
-              type="radio"
-              name="scope"
-              value="tools:read"
-              id="scope-read"
-              checked={scope === "tools:read"}
-            />
-            <label for="scope-read">
-              The tools that only read{" "}
-              <small>
-                as their approved annotations say, with prompts and resources. When it calls another
-                one, you are asked again{asked === "tools:read" && "; that is what it asks for"}
-              </small>
-            </label>
-          </div>
-          <div class="choice">
-            <input
-              type="radio"
-              name="scope"
-              value="tools"
-              id="scope-all"
-              checked={scope === "tools"}
-            />
-            <label for="scope-all">
-              All of the agent's tools{" "}
-              <small>
-                also those that write, send or delete
-                {asked === "tools" && "; that is what it asks for"}
-              </small>
-            </label>
-          </div>
+          <ScopeChoice value="tools:read" {...{ asked, scope }} title="The tools that only read">
+            as their approved annotations say, with prompts and resources; you are asked again when
+            it calls another
+          </ScopeChoice>
+          <ScopeChoice value="tools" {...{ asked, scope }} title="All of the agent's tools">
+            also those that write, send or delete
+          </ScopeChoice>
         </fieldset>
         <p class="help">
           That goes for tools that you give the agent later as well, until you revoke it on the
@@ -154,6 +130,26 @@ export function ClientConsent(
         </p>
       </Form>
     </section>
+  );
+}
+
+function ScopeChoice({ value, asked, scope, title, children }: {
+  value: ToolScope;
+  asked: ToolScope;
+  /** The chosen one. */
+  scope: string;
+  title: string;
+  children: Child;
+}) {
+  const id = `scope-${value.replace(":", "-")}`;
+  return (
+    <div class="choice">
+      <input type="radio" name="scope" value={value} id={id} checked={scope === value} />
+      <label for={id}>
+        {title}
+        {value === asked && ", which it asks for"} <small>{children}</small>
+      </label>
+    </div>
   );
 }
 

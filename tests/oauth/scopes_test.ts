@@ -110,7 +110,7 @@ for (const kind of KINDS) {
         assert.equal((await writes(first.access_token)).status, 403);
         const page = await consentPage(client, "tools:read tools");
         assert.match(page, /It called one that may change something/);
-        assert.match(page, /value="tools" id="scope-all" checked/);
+        assert.match(page, /value="tools" id="scope-tools" checked/);
         const before = (await grants()).length;
         const second = await signIn(client, "tools:read tools", "tools");
         assert.deepEqual(second.scope.split(" "), ["tools:read", "tools", "offline_access"]);
@@ -120,6 +120,17 @@ for (const kind of KINDS) {
         assert.equal(grant.wantedMoreAt, null);
         assert.equal((await writes(second.access_token)).status, 200);
         assert.equal((await writes(first.access_token)).status, 403, "a token stays what it was");
+      });
+
+      await t.step("nobody steps up in what another person granted", async () => {
+        const client = await clientId(app);
+        const first = await signIn(client, "tools:read", "tools:read");
+        assert.equal((await writes(first.access_token)).status, 403);
+        await world.owner`update public.agent_tokens set granted_by = gen_random_uuid()
+          where client_id = ${client}`;
+        await signIn(client, "tools", "tools");
+        const theirs = (await grants()).filter(({ clientId }) => clientId === client);
+        assert.deepEqual(theirs.map(({ scope }) => scope).toSorted(), ["tools", "tools:read"]);
       });
 
       await t.step("less can be granted than was asked, and more", async () => {
@@ -138,9 +149,9 @@ for (const kind of KINDS) {
 
       await t.step("what is asked for is chosen beforehand, and said in words", async () => {
         const client = await clientId(app);
-        assert.match(await consentPage(client, "tools:read"), /id="scope-read" checked/);
+        assert.match(await consentPage(client, "tools:read"), /id="scope-tools-read" checked/);
         for (const asked of ["", "tools", "tools:read tools", "unknown"]) {
-          assert.match(await consentPage(client, asked), /id="scope-all" checked/, asked);
+          assert.match(await consentPage(client, asked), /id="scope-tools" checked/, asked);
         }
       });
 
