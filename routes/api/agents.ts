@@ -104,7 +104,7 @@ const Credentials = z.object({
 });
 
 const agent = { agent: z.uuid().describe("An agent's id") };
-const connection = { ...agent, server: z.uuid().describe("A server's id") };
+export const connection = { ...agent, server: z.uuid().describe("A server's id") };
 
 const version = z.string().max(64).optional().describe(
   "The connection's version that the change was made from; left out: whatever it is",
