@@ -149,6 +149,7 @@ function AccountActs({ authorization, asksForInstances = false, children, ...of 
           {asksForInstances && (
             <Field
               name="instancePerAgent"
+              id="account-instances"
               label="Run an instance of the server for each agent"
               type="checkbox"
               required
