@@ -6,7 +6,7 @@ import type { HostFacts, Observation } from "../../dtma/protocol.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import { createLog } from "../../models/log.ts";
-import { openOutside, type OutsideOptions } from "../../models/outside.ts";
+import { openOutside, type Outside, type OutsideOptions } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { acceptReport, desiredOf, enrolToolbox, touchToolbox } from "../../models/toolboxes.ts";
 import { addMember, type Kind, KINDS, openWorld, testKey } from "../models/databases.ts";
@@ -34,7 +34,8 @@ export interface AppOptions {
   facts?: HostFacts;
   /** Of the toolbox. */
   publicKey?: string;
-  outside: OutsideOptions;
+  /** The way out, or what is special about it. */
+  outside: OutsideOptions | Outside;
 }
 
 /** The app with an owner signed in, over a database of its own. */
@@ -44,7 +45,7 @@ export async function openApp(
     baseUrl = "http://127.0.0.1:4680",
     facts = FACTS,
     publicKey = "k".repeat(43),
-    outside: outsideOptions,
+    outside: given,
   }: AppOptions,
 ) {
   const world = await openWorld(kind);
@@ -65,7 +66,7 @@ export async function openApp(
   await touchToolbox(db, toolboxId, facts);
   const logged: string[] = [];
   const log = createLog("text", (line) => logged.push(line));
-  const outside = openOutside(outsideOptions);
+  const outside = typeof given === "function" ? given : openOutside(given);
   const changes = new Changes(db);
   const calls = new CallRecorder(db, log);
   const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
