@@ -44,13 +44,13 @@ export function authorizationRoutes(deps: Deps) {
       const { account, failure } = await finishSignIn(deps, user, returned, token);
       if (!failure) return goTo(c, pageOf(account), "account-connected");
       const props = { ...await whose(c, deps, account), message: failure.message };
-      return page(c, TITLE, <SignInFailedPage {...props} />, 422);
+      return page(c, titleOf(props), <SignInFailedPage {...props} />, 422);
     });
 
   async function clientPage(c: Context<Env>, account: AccountOf) {
     const { redirectUri } = siteOf(deps.baseUrl);
     const props = { ...await whose(c, deps, account), redirectUri, values: {} };
-    return page(c, TITLE, <ClientPage {...props} />);
+    return page(c, titleOf(props), <ClientPage {...props} />);
   }
 
   async function forget(c: Context<Env>, account: AccountOf) {
@@ -104,18 +104,18 @@ export async function signInPage(
       maxAge: 600,
     });
     const of = await whose(c, deps, account);
-    return page(c, TITLE, <SignInPage {...of} url={url.href} scope={scope} />);
+    return page(c, titleOf(of), <SignInPage {...of} url={url.href} scope={scope} />);
   } catch (error) {
     if (!(error instanceof SignInFailed || error instanceof Invalid)) throw error;
     const of = await whose(c, deps, account);
     const { message } = error;
     if (!(error instanceof ClientNeeded)) {
       const mayRetry = error instanceof SignInFailed;
-      return page(c, TITLE, <SignInFailedPage {...{ ...of, message, mayRetry }} />, 422);
+      return page(c, titleOf(of), <SignInFailedPage {...{ ...of, message, mayRetry }} />, 422);
     }
     const { redirectUri } = siteOf(deps.baseUrl);
     const props = { ...of, message, redirectUri, values: form };
-    return page(c, TITLE, <ClientPage {...props} />, 422);
+    return page(c, titleOf(of), <ClientPage {...props} />, 422);
   }
 }
 
@@ -124,4 +124,6 @@ function cookieName({ baseUrl }: Deps): string {
   return baseUrl.protocol === "https:" ? "__Host-mooring_sign_in" : "mooring_sign_in";
 }
 
-const TITLE = "Connect an account";
+function titleOf({ agent }: AccountProps): string {
+  return agent ? `Connect an account for ${agent.name}` : "Connect an account";
+}
