@@ -46,7 +46,7 @@ interface Recipe {
 export class AgentInstances {
   readonly #host: Host;
   readonly #reporting: Reporting;
-  readonly #onRefused: Watcher["refused"];
+  readonly #onRefused: (params: unknown, key: string) => void;
   readonly #entries = new Map<string, Entry>();
   /** What is being removed: the next of its key has the same name, and waits for it. */
   readonly #ending = new Map<string, Promise<void>>();
@@ -55,7 +55,11 @@ export class AgentInstances {
   #recipe: Recipe | null = null;
 
   /** @param onRefused told what a remote server refused an adapter */
-  constructor(host: Host, reporting: Reporting, onRefused: Watcher["refused"]) {
+  constructor(
+    host: Host,
+    reporting: Reporting,
+    onRefused: (params: unknown, key: string) => void,
+  ) {
     this.#host = host;
     this.#reporting = reporting;
     this.#onRefused = onRefused;
@@ -77,13 +81,14 @@ export class AgentInstances {
     }
   }
 
-  /** What the adapters of a remote server send from now on. */
-  setHeaders(headers: Record<string, string>): void {
+  /** What the adapters of a remote server send from now on, by a spec that is the same but for that. */
+  setHeaders(spec: ServerSpec): void {
     if (!this.#recipe) return;
-    const spec = { ...this.#recipe.spec, headers };
-    this.#recipe = { ...this.#recipe, spec };
+    const { headers, instanceInputs } = spec;
+    this.#recipe = { ...this.#recipe, spec: { ...this.#recipe.spec, headers, instanceInputs } };
     for (const [key, { instance }] of this.#entries) {
-      instance?.setHeaders(instanceSpec(spec, key).headers ?? headers);
+      const own = instanceSpec(spec, key).headers;
+      if (own) instance?.setHeaders(own);
     }
   }
 
@@ -125,7 +130,7 @@ export class AgentInstances {
   adopt(found: ContainerSummary, spec: ServerSpec): void {
     const key = found.Labels[Label.instance];
     if (this.#entries.has(key)) return;
-    const adopt = () => Instance.adopt(this.#host, this.#watcher(), found, spec);
+    const adopt = () => Instance.adopt(this.#host, this.#watcher(key), found, spec);
     this.#add(key, found.Labels[Label.spec], adopt);
   }
 
@@ -207,7 +212,8 @@ export class AgentInstances {
     signal.throwIfAborted();
     const { image, sandbox } = recipe;
     const start = { image, sandbox, hash: hashOf(recipe, key), key, signal };
-    return await Instance.start(this.#host, this.#watcher(), instanceSpec(recipe.spec, key), start);
+    const spec = instanceSpec(recipe.spec, key);
+    return await Instance.start(this.#host, this.#watcher(key), spec, start);
   }
 
   /** Until it goes down or nobody calls it any more. */
@@ -260,7 +266,7 @@ export class AgentInstances {
   }
 
   /** Tools and layers are the shared instance's to tell. */
-  #watcher(): Watcher {
+  #watcher(key: string): Watcher {
     const { log } = this.#reporting;
     const nothing = () => {};
     return {
@@ -272,7 +278,7 @@ export class AgentInstances {
       prompts: nothing,
       templates: nothing,
       health: nothing,
-      refused: this.#onRefused,
+      refused: (params) => this.#onRefused(params, key),
     };
   }
 }

@@ -227,7 +227,7 @@ export class Reporter {
   #denials = new Map<string, Denial>();
   /** By server. */
   #scans = new Map<string, ImageScan>();
-  /** By server. */
+  /** By server, or by the account of an instance. */
   #refusals = new Map<string, Refusal>();
   #dropped = 0;
   #changed = Promise.withResolvers<void>();
@@ -253,7 +253,9 @@ export class Reporter {
   removed(serverId: string): void {
     this.#observations.delete(serverId);
     this.#scans.delete(serverId);
-    this.#refusals.delete(serverId);
+    for (const [key, refusal] of this.#refusals) {
+      if (refusal.serverId === serverId) this.#refusals.delete(key);
+    }
     this.#removed.add(serverId);
     this.#changed.resolve();
   }
@@ -270,9 +272,9 @@ export class Reporter {
     this.#changed.resolve();
   }
 
-  /** A remote server refused a request; of each server the newest counts. */
+  /** A remote server refused a request; of each account the newest counts. */
   refused(refusal: Refusal): void {
-    this.#refusals.set(refusal.serverId, refusal);
+    this.#refusals.set(refusal.account ?? refusal.serverId, refusal);
     this.#changed.resolve();
   }
 
@@ -371,7 +373,7 @@ export class Reporter {
       .map(([serverId, scan]) => ({ serverId, scan }));
     for (const { serverId } of scans) this.#scans.delete(serverId);
     const refusals = [...this.#refusals.values()].slice(0, REFUSALS_PER_REPORT);
-    for (const { serverId } of refusals) this.#refusals.delete(serverId);
+    for (const { serverId, account } of refusals) this.#refusals.delete(account ?? serverId);
     const size = observations.length + events.length + removed.length + samples.length +
       denials.length + scans.length + refusals.length;
     if (size === 0) return null;

@@ -21,6 +21,7 @@ export async function hostFacts(
     knowsTransports: true,
     knowsHeaders: true,
     knowsInstanceInputs: true,
+    knowsInstanceAccounts: true,
     knowsApis: true,
     ...own,
     engine: await engineFacts(docker, sandboxes),

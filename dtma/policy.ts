@@ -270,8 +270,11 @@ function hasSecretFiles(spec: ServerSpec): boolean {
 /** In place of an image, which is not of the hash. */
 const NO_IMAGE: BuiltImage = { id: "", command: [], hasLauncher: true, workingDirectory: null };
 
-/** A spec as one instance has it: an agent's may have inputs of its own. */
-export function instanceSpec<T extends ServerSpec>(spec: T, key: string | null): T {
+/** A spec as one instance has it: an agent's may have inputs of its own, and an account. */
+export function instanceSpec<T extends ServerSpec>(
+  spec: T,
+  key: string | null,
+): T & { account?: string } {
   const own = key === null || spec.instances === "shared" ? undefined : spec.instanceInputs?.[key];
   return own ? { ...spec, ...own } : spec;
 }
@@ -282,12 +285,13 @@ export function instanceSpec<T extends ServerSpec>(spec: T, key: string | null):
  * seen; a rebuilt image, a generation that changes nothing and another allow list, which the egress
  * proxy takes over as it runs, are not (in a sandbox another list is: see {@link knownHosts}). Keyed
  * because secrets are among it, labels are not secret, and a plain hash of a short secret can be guessed.
- * Of headers only that there are some: they change as it runs, and an adapter of before knows of none.
+ * Of headers only that there are some: they change as it runs, and an adapter of before knows of none; and
+ * whose they are, so that nothing goes on at a remote server under another account.
  *
  * @param sandbox what the container runs in; the tier is not of the hash, only what came of it
  */
 export async function specHash(
-  spec: ServerSpec,
+  spec: ServerSpec & { account?: string },
   key: CryptoKey,
   sandbox: Sandbox | null = null,
 ): Promise<string> {
@@ -300,6 +304,7 @@ export async function specHash(
     sandbox,
   });
   const { package: from, secrets, secretFiles, restart, instances, headers, transport } = spec;
+  const account = spec.account === undefined ? {} : { account: spec.account };
   const hasHeaders = headers ? { hasHeaders: true } : {};
   const adapter = transport.type === "stdio" ? {} : {
     adapter: adapterConfig({ id: "", name: "", serverId: spec.serverId }, {
@@ -311,6 +316,7 @@ export async function specHash(
   const body = canonicalize({
     ...{ from, made, secrets, secretFiles, restart, instances },
     ...hasHeaders,
+    ...account,
     ...adapter,
   });
   const mac = await crypto.subtle.sign("HMAC", key, new TextEncoder().encode(body));

@@ -365,8 +365,14 @@ export const ServerSpec = z.object({
   package: Package,
   ...Inputs.shape,
   /** By an agent's id: what its own instance is started with in place of the inputs above. */
-  instanceInputs: z.record(InstanceKey, Inputs.extend({ headers: LiveHeaders.optional() }))
-    .optional(),
+  instanceInputs: z.record(
+    InstanceKey,
+    Inputs.extend({
+      headers: LiveHeaders.optional(),
+      /** Whose the headers are, if they are of an account of its own: with another one it is another instance. */
+      account: Id.optional(),
+    }),
+  ).optional(),
   /**
    * Of a remote server: sent to it with each request, such as an access token, which is renewed while
    * the adapter runs on. So they are told to it over its stdio, and are no part of what it is known by.
@@ -404,6 +410,8 @@ export const HostFacts = z.object({
   knowsHeaders: z.boolean().optional(),
   /** It knows the inputs of instances: without it an agent would get the credentials of all. */
   knowsInstanceInputs: z.boolean().optional(),
+  /** It knows the accounts of instances: without it one would go on at its server under another account. */
+  knowsInstanceAccounts: z.boolean().optional(),
   /** It knows {@link ApiPackage}: without it such a server is refused for a spec that does not hold. */
   knowsApis: z.boolean().optional(),
   /** What scans images for vulnerabilities; null: nothing does. Not there: DTMA cannot. */
@@ -709,6 +717,8 @@ export type ImageScan = z.infer<typeof ImageScan>;
  */
 export const Refusal = z.object({
   serverId: Id,
+  /** Of the instance that was refused, where it is called with one of its own. */
+  account: Id.optional(),
   status: z.union([z.literal(401), z.literal(403)]),
   /** From its challenge (RFC 6750, section 3). */
   error: z.string().max(100).optional(),
@@ -729,7 +739,7 @@ export const Report = z.object({
   denials: z.array(Denial).max(1000).optional(),
   /** Of each server the newest scan of its image. */
   scans: z.array(z.object({ serverId: Id, scan: ImageScan })).max(100).optional(),
-  /** Of each server the newest. */
+  /** Of each server, and of each account of an instance, the newest. */
   refusals: z.array(Refusal).max(1000).optional(),
 });
 export type Report = z.infer<typeof Report>;

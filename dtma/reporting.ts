@@ -48,7 +48,7 @@ export class Reporting {
     for (const { secrets, secretFiles } of [spec, ...Object.values(spec.instanceInputs ?? {})]) {
       this.log.maskValues([...Object.values(secrets), ...Object.values(secretFiles)]);
     }
-    if (spec.headers) this.maskHeaders(spec.headers);
+    this.maskHeaders(spec);
     const since = new Date().toISOString();
     const before = this.observation;
     this.observation = {
@@ -81,8 +81,10 @@ export class Reporting {
   }
 
   /** What is sent to a remote server is shown no more than a secret; nor is what follows a scheme's name. */
-  maskHeaders(headers: Record<string, string>): void {
-    const values = Object.values(headers);
+  maskHeaders({ headers, instanceInputs = {} }: ServerSpec): void {
+    const values = [headers, ...Object.values(instanceInputs).map(({ headers }) => headers)]
+      .flatMap((each) => Object.values(each ?? {}));
+    if (values.length === 0) return;
     this.log.maskRenewed([...values, ...values.map((value) => value.replace(/^\S+ /, ""))]);
   }
 

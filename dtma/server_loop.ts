@@ -137,7 +137,11 @@ export class ServerLoop {
     this.#deletesVolumes = deletesVolumes;
     this.#logFile = new LogFile(toolbox.logDirectory, serverId);
     this.#reporting = new Reporting(toolbox, (line) => this.#logFile.add(line));
-    this.#agents = new AgentInstances(toolbox, this.#reporting, (params) => this.#refused(params));
+    this.#agents = new AgentInstances(
+      toolbox,
+      this.#reporting,
+      (params, key) => this.#refused(params, key),
+    );
     this.ended = this.#run();
   }
 
@@ -195,9 +199,7 @@ export class ServerLoop {
     this.#deletesVolumes = deletesVolumes;
     this.#wanted = spec;
     if (JSON.stringify(spec) === JSON.stringify(before)) return;
-    if (spec?.headers && before?.headers && isSameBut(spec, before)) {
-      if (this.#takesHeaders(spec.headers)) return;
-    }
+    if (spec && before && isSameBut(spec, before) && this.#takesHeaders(spec)) return;
     this.#superseded.abort(new DOMException("Another generation is wanted", "AbortError"));
   }
 
@@ -205,23 +207,28 @@ export class ServerLoop {
    * Gives what runs the headers of now. What sleeps gets them when it is woken.
    * @returns false when nothing is up: perhaps for want of them, so it is tried anew
    */
-  #takesHeaders(headers: Record<string, string>): boolean {
+  #takesHeaders(spec: WantedServer): boolean {
     if (!this.#primary?.reachable && !this.#wake) return false;
-    this.#reporting.maskHeaders(headers);
-    this.#primary?.setHeaders(headers);
-    this.#agents.setHeaders(headers);
+    this.#reporting.maskHeaders(spec);
+    if (spec.headers) this.#primary?.setHeaders(spec.headers);
+    this.#agents.setHeaders(spec);
     return true;
   }
 
-  /** An adapter's word on what its remote server refused: the app may renew what it sends. */
-  #refused(params: unknown): void {
+  /**
+   * An adapter's word on what its remote server refused: the app may renew what it sends.
+   * @param key of an agent's or a session's
+   */
+  #refused(params: unknown, key: string | null = null): void {
     if (this.#wanted?.package.registry !== "remote") return;
-    const refusal = Refusal.safeParse({ ...params as object, serverId: this.#serverId });
+    const { account } = instanceSpec(this.#wanted, key);
+    const refusal = Refusal.safeParse({ ...params as object, serverId: this.#serverId, account });
     if (refusal.success) this.#toolbox.refused(refusal.data);
   }
 
   /** A spec as it was begun with, with the headers of now. */
   #current(spec: WantedServer): WantedServer {
+    if (this.#wanted && isSameBut(spec, this.#wanted)) return this.#wanted;
     return this.#wanted?.headers ? { ...spec, headers: this.#wanted.headers } : spec;
   }
 
@@ -581,7 +588,7 @@ export class ServerLoop {
     observation.servingGeneration = spec.generation;
     observation.gaveUp = false;
     // What runs on may have others than those that came with this spec.
-    if (this.#wanted?.headers) this.#takesHeaders(this.#wanted.headers);
+    if (this.#wanted) this.#takesHeaders(this.#wanted);
     this.#reporting.handshake(instance.serverInfo);
     this.#reporting.toolsReady();
     this.#releaseSlot();
@@ -937,9 +944,13 @@ function notAtHome({ layer, reason, nextStep, kind }: Failure, spec: ServerSpec,
   return new Failure(layer, reason, advice, kind);
 }
 
-/** Whether two specs say the same but for their headers. */
-function isSameBut(spec: WantedServer, other: WantedServer | null): boolean {
-  const without = (of: WantedServer | null) => JSON.stringify({ ...of, headers: undefined });
+/** Whether two specs say the same but for what their headers are; that there are some is said by both. */
+function isSameBut(spec: WantedServer, other: WantedServer): boolean {
+  const without = ({ instanceInputs, headers, ...rest }: WantedServer) => {
+    const own = Object.entries(instanceInputs ?? {})
+      .map(([key, { headers, ...inputs }]) => [key, headers !== undefined, inputs]);
+    return JSON.stringify([rest, headers !== undefined, own]);
+  };
   return without(spec) === without(other);
 }
 

@@ -71,6 +71,7 @@ export function withOwnServer(toolbelt: Toolbelt, tools: ToolDefinition[]): Tool
     address: null,
     instances: "shared",
     knowsInstanceInputs: false,
+    knowsInstanceAccounts: false,
     capabilities: { tools: {} },
     instructions:
       "Finds, deploys and connects MCP servers. A person approves a new server's tools; " +

@@ -68,6 +68,8 @@ export const RpcCode = {
   methodNotFound: -32601,
   invalidParams: -32602,
   internalError: -32603,
+  /** Of no specification: clients show the message. */
+  refused: -32001,
   /** No such resource, before 2026-07-28. */
   resourceNotFound: -32002,
   headerMismatch: -32020,

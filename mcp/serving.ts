@@ -6,6 +6,7 @@ import {
   TASKS_EXTENSION,
   WAIST_REVISION,
 } from "../dtma/protocol.ts";
+import { permits, SCOPE } from "../models/authorization_server.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
 import { errorFields, type Log } from "../models/log.ts";
@@ -359,6 +360,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
         200,
       );
     }
+    checkScope(client.caller, tool);
     if (params.arguments !== undefined && !isObject(params.arguments)) {
       throw new RpcError(RpcCode.invalidParams, "params.arguments must be an object", 200);
     }
@@ -738,6 +740,10 @@ function pagesOf(named: NamedToolbelt): Map<string, Answer> {
   return of;
 }
 
+/** The only answer with status 403. */
+export const BEYOND_SCOPE =
+  `This tool is not known to only read, and this client was let use those that do: ask for ${SCOPE}`;
+
 const LISTS = {
   "tools/list": { what: "tools", member: "tools" },
   "prompts/list": { what: "prompts", member: "prompts" },
@@ -780,6 +786,23 @@ function notServed(method: string, isModern: boolean): RpcError {
     `Mooring does not serve the method "${method.slice(0, 100)}" to this agent`,
     isModern ? 404 : 200,
   );
+}
+
+/**
+ * Holds a call to what a client's person let it do. @throws {RpcError} the one that is answered with 403, to
+ * which routes/mcp.ts adds the challenge
+ */
+function checkScope(
+  { limits }: Caller,
+  { definition }: { definition: { annotations?: unknown } },
+): void {
+  if (!limits || permits(limits.scopes, SCOPE)) return;
+  const { annotations } = definition;
+  if (isObject(annotations) && annotations.readOnlyHint === true) return;
+  throw new RpcError(RpcCode.refused, BEYOND_SCOPE, 403, {
+    error: "insufficient_scope",
+    scope: SCOPE,
+  });
 }
 
 function serverOf(named: NamedToolbelt, serverId: string): ToolbeltServer {

@@ -24,6 +24,8 @@ export interface Caller {
   tokenId: string;
   agentId: string;
   workspaceId: string;
+  /** What a client's token is good for; absent or null of an agent's own, which is good for all. */
+  limits?: { scopes: string[] } | null;
 }
 
 /**

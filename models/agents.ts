@@ -1,5 +1,5 @@
 import { v7 } from "uuid";
-import { ACCESS_TOKEN_PREFIX, type Client } from "./authorization_server.ts";
+import { ACCESS_TOKEN_PREFIX, type Client, SCOPE, type ToolScope } from "./authorization_server.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
 import { withoutNul } from "./events.ts";
@@ -15,6 +15,12 @@ export interface AgentToken {
   lastUsedAt: Date | null;
   /** Of a client that signed a person in: where answers to it went. Null of a token that was made by hand. */
   clientHost: string | null;
+  /** What such a client is known by. */
+  clientId: string | null;
+  /** How far such a client may go; null: as far as the agent. */
+  scope: ToolScope | null;
+  /** When such a client last called a tool beyond its scope. */
+  wantedMoreAt: Date | null;
 }
 
 export interface Agent {
@@ -149,29 +155,35 @@ export async function createToken(
 
 /**
  * Lets a client act as an agent: a token of the agent's whose text nobody has. The client's own tokens
- * stand for it, as long as the person may make tokens here.
+ * stand for it, as long as the person may make tokens here. A client that is the agent already, and asked for
+ * more than it was let, steps up in the grant that it has.
  *
- * @returns the grant's id, among the agent's tokens
+ * @returns the grant, among the agent's tokens
  */
 export async function grantClient(
   db: Database,
   user: User,
   agentId: string,
   { id: clientId, name, host }: Client,
-): Promise<string> {
-  const id = v7();
+  scope: ToolScope = SCOPE,
+): Promise<{ id: string; isNew: boolean }> {
   const hash = await tokenHash(newToken("mag"));
-  await changing(
-    db,
-    user,
-    agentId,
-    (sql, agent) =>
-      sql`insert into agent_tokens
-        (id, workspace_id, agent_id, name, token_hash, client_id, client_host, granted_by)
-      values (${id}, ${agent.workspaceId}, ${agentId}, ${name}, ${hash}, ${clientId}, ${host},
-        ${user.userId})`,
-  );
-  return id;
+  let grant = { id: v7(), isNew: true };
+  await changing(db, user, agentId, async (sql, agent) => {
+    const [known] = await sql`
+      select mooring.step_up_client_grant(${agentId}, ${clientId}, ${scope}) as id`;
+    if (known) return void (grant = { id: known.id, isNew: false });
+    await sql`insert into agent_tokens
+        (id, workspace_id, agent_id, name, token_hash, client_id, client_host, granted_by, scope)
+      values (${grant.id}, ${agent.workspaceId}, ${agentId}, ${name}, ${hash}, ${clientId}, ${host},
+        ${user.userId}, ${scope})`;
+  });
+  return grant;
+}
+
+/** Keeps that a client called a tool beyond its scope; of its grant nothing changes. */
+export async function clientWantedMore(db: Database, tokenId: string) {
+  await db.asApp`select mooring.client_wanted_more(${tokenId})`;
 }
 
 /** Ends a token; from the next request on it opens nothing. */
@@ -286,7 +298,8 @@ async function readAgents(sql: Sql, which: ReturnType<Sql>): Promise<Agent[]> {
   const ids = agents.map((agent) => agent.id);
   const tokens = await sql<(AgentToken & { agentId: string })[]>`
     select agent_id as "agentId", id, name, created_at as "createdAt", expires_at as "expiresAt",
-      revoked_at as "revokedAt", last_used_at as "lastUsedAt", client_host as "clientHost"
+      revoked_at as "revokedAt", last_used_at as "lastUsedAt", client_host as "clientHost",
+      client_id as "clientId", scope, wanted_more_at as "wantedMoreAt"
     from agent_tokens where agent_id = any(${ids}) order by created_at desc`;
   const connections = await sql<(Agent["connections"][number] & { agentId: string })[]>`
     select c.agent_id as "agentId", s.id as "serverId", s.name as "serverName", s.slug as "serverSlug",

@@ -6,11 +6,26 @@
 import type { SignInSource } from "./identity.ts";
 
 /**
- * What a client may ask for: the tools that the agent is given. `offline_access` is that it need not ask
- * the person again when its token expires.
+ * How far a client may go as the agent, the least first; each is all of those before it, and more:
+ * `tools:read` lists all, reads prompts and resources, and calls the tools that say in their approved
+ * annotations that they only read; `tools` calls all that the agent is given.
  */
-export const SCOPE = "tools";
-export const SCOPES = [SCOPE, "offline_access"];
+export const TOOL_SCOPES = ["tools:read", "tools"] as const;
+export type ToolScope = (typeof TOOL_SCOPES)[number];
+export const [READ_SCOPE, SCOPE] = TOOL_SCOPES;
+
+/** All that may be asked for. `offline_access` is that a token is renewed without the person. */
+export const SCOPES = [...TOOL_SCOPES, "offline_access"];
+
+/** The scopes that are in one, itself among them: a client that asked for a lesser one finds it granted. */
+export function scopesIn(scope: ToolScope): ToolScope[] {
+  return TOOL_SCOPES.slice(0, TOOL_SCOPES.indexOf(scope) + 1);
+}
+
+/** Whether a token is good for what a scope is for (MCP 2026-07-28, step-up: hierarchies count). */
+export function permits(granted: string[], needed: ToolScope): boolean {
+  return TOOL_SCOPES.slice(TOOL_SCOPES.indexOf(needed)).some((scope) => granted.includes(scope));
+}
 
 /** How a client's tokens start, the short-lived one and what renews it; behind it is what is hashed. */
 export const ACCESS_TOKEN_PREFIX = "moa_";
@@ -32,7 +47,7 @@ export interface AuthorizationServer {
   allow(
     headers: Headers,
     request: URLSearchParams,
-    grantId: string,
+    grant: { id: string; scope: ToolScope },
     from: SignInSource,
   ): Promise<URL>;
   /** Where to send the browser with their no. @throws {ClientRefused} */
@@ -47,6 +62,8 @@ export interface Asked {
   client: Client;
   /** Which of the bridge's addresses the token will be good for. */
   resource: string;
+  /** How far it wants to go: its person may grant less, or more. */
+  scope: ToolScope;
 }
 
 /** A client, as it describes itself: nothing of it is proven but where answers to it go. */
@@ -109,7 +126,8 @@ export function resourceMetadata(baseUrl: URL, path: string) {
   return {
     resource: site + path,
     authorization_servers: [site],
-    scopes_supported: [SCOPE],
+    // What is enough to begin with; a call that needs more says so (2026-07-28, scope selection).
+    scopes_supported: [READ_SCOPE],
     bearer_methods_supported: ["header"],
     resource_name: "Mooring",
   };

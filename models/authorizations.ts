@@ -1,10 +1,13 @@
 /**
  * That Mooring may act at a remote server for a person who signed in there: how they sign in, what is
  * kept of it, and how it is renewed. The toolbox gets the access token; the refresh token stays here,
- * sealed.
+ * sealed. A server is called with one account for all, and may be called with another for one agent, whose
+ * instance of it is then its own.
  */
+import { v7 } from "uuid";
 import { z } from "zod";
 import type { Refusal } from "../dtma/protocol.ts";
+import { letHaveInstances } from "./connection_secrets.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Invalid, NotFound } from "./errors.ts";
 import {
@@ -21,7 +24,7 @@ import {
 import { discover, scopeOf, scopesOf } from "./oauth_provider.ts";
 import type { Outside } from "./outside.ts";
 import { openSecret, type SealedSecret, sealSecret, type SecretsKey } from "./secrets.ts";
-import { changing, sayRequest, type Server } from "./servers.ts";
+import { changing, instancesOf, sayRequest, type Server } from "./servers.ts";
 import { SignInFailed } from "./sign_in_failed.ts";
 import { newToken, tokenHash } from "./tokens.ts";
 
@@ -45,11 +48,17 @@ export interface SignInDeps {
   outside: Outside;
 }
 
-/** The authorization of a server; null: it has none. */
+/** Whose account at a remote server: one agent's, or with null the one that it is called with for all. */
+export interface AccountOf {
+  serverId: string;
+  agentId: string | null;
+}
+
+/** An account; null: there is none. */
 export async function getAuthorization(
   db: Database,
   user: User,
-  serverId: string,
+  { serverId, agentId }: AccountOf,
 ): Promise<Authorization | null> {
   const [row] = await db.asUser(user, (sql) =>
     sql<Authorization[]>`
@@ -57,7 +66,7 @@ export async function getAuthorization(
         a.signed_in_at as "signedInAt", a.renewed_at as "renewedAt",
         coalesce(nullif(p.name, ''), p.email) as "signedInByName"
       from authorizations a left join profiles p on p.user_id = a.signed_in_by
-      where a.server_id = ${serverId}`);
+      where a.server_id = ${serverId} and a.agent_id is not distinct from ${agentId}::uuid`);
   return row ?? null;
 }
 
@@ -78,13 +87,14 @@ export interface SignIn {
 
 /**
  * Begins a sign-in at a remote server: asks who signs people in there, and makes Mooring known.
- * @param form `clientId` and `clientSecret` of a client that a person registered; may be left out
+ * @param form `clientId` and `clientSecret` of a client that a person registered, may be left out; for an
+ *   agent's own account `instancePerAgent`, where the server has one instance for all
  * @throws {SignInFailed} with what a person can do; {@link ClientNeeded} when they have to give a client
  */
 export async function beginSignIn(
   { db, secretsKey, outside }: SignInDeps,
   user: User,
-  serverId: string,
+  account: AccountOf,
   { form, baseUrl, browserToken: held }: {
     form: Record<string, string>;
     baseUrl: URL;
@@ -95,19 +105,23 @@ export async function beginSignIn(
   const typed = TypedClient.safeParse(form);
   if (!typed.success) throw new Invalid(`The client's id ${typed.error.issues[0].message}`);
   const { clientId: id, clientSecret: secret = "" } = typed.data;
-  const server = await changeable(db, user, serverId);
+  const { serverId, agentId } = account;
+  const server = await changeable(db, user, account);
   const url = remoteUrl(server);
+  if (agentId !== null) mustHaveInstances(server, form);
   const site = siteOf(baseUrl);
 
   const { provider, scope } = await discover(outside, url);
-  const before = await openGrant(db, secretsKey, server);
+  // An agent's first sign-in is by the client that the server's own account made known there.
+  const before = await openGrant(db, secretsKey, server, agentId) ??
+    await openGrant(db, secretsKey, server, null);
   // Credentials are one authorization server's alone (2026-07-28, #authorization-server-binding).
   const isSame = before?.provider.metadata.issuer === provider.metadata.issuer;
   const client = await clientAt(outside, provider, site, {
     typed: id ? { id, secret } : null,
     before: isSame ? before!.client : null,
   });
-  const kept = isSame ? await getAuthorization(db, user, serverId) : null;
+  const kept = isSame ? await getAuthorization(db, user, account) : null;
   const asked = scopesOf(scope, kept?.scope ?? "", kept?.wantedScope ?? "");
   const { url: at, state, attempt } = await authorizationUrl(provider, client, asked);
 
@@ -120,7 +134,7 @@ export async function beginSignIn(
   );
   await db.asApp`select mooring.put_authorization_request(${stateHash}, ${await tokenHash(
     browserToken,
-  )}, ${user.userId}, ${serverId}, ${keyId}, ${iv}, ${ciphertext})`;
+  )}, ${user.userId}, ${serverId}, ${keyId}, ${iv}, ${ciphertext}, ${agentId})`;
   return { url: at, browserToken, scope: attempt.scope };
 }
 
@@ -134,11 +148,11 @@ export async function finishSignIn(
   user: User,
   returned: URLSearchParams,
   browserToken: string,
-): Promise<{ serverId: string; failure: SignInFailed | null }> {
+): Promise<{ account: AccountOf; failure: SignInFailed | null }> {
   const { db, secretsKey, outside } = deps;
   const state = returned.get("state") ?? "", stateHash = await tokenHash(state);
-  const [taken] = await db.asApp<({ serverId: string } & SealedSecret)[]>`
-    select server_id as "serverId", key_id as "keyId", iv, ciphertext
+  const [taken] = await db.asApp<(AccountOf & SealedSecret)[]>`
+    select server_id as "serverId", agent_id as "agentId", key_id as "keyId", iv, ciphertext
     from mooring.take_authorization_request(${stateHash}, ${await tokenHash(
     browserToken,
   )}, ${user.userId})`;
@@ -147,14 +161,15 @@ export async function finishSignIn(
       "This sign-in was not begun here, was ended before, or took longer than ten minutes: begin it again on the server's page",
     );
   }
-  const { serverId } = taken;
+  const { serverId, agentId } = taken;
+  const account = { serverId, agentId };
   const attempt = Attempt.parse(JSON.parse(await openSecret(secretsKey, stateHash, taken)));
   try {
     const tokens = await tokensFor(outside, attempt, returned, state);
-    await keepGrant(deps, user, serverId, attempt, tokens);
-    return { serverId, failure: null };
+    await keepGrant(deps, user, account, attempt, tokens);
+    return { account, failure: null };
   } catch (error) {
-    if (error instanceof SignInFailed) return { serverId, failure: error };
+    if (error instanceof SignInFailed) return { account, failure: error };
     throw error;
   }
 }
@@ -163,18 +178,23 @@ export async function finishSignIn(
 async function keepGrant(
   { db, secretsKey }: SignInDeps,
   user: User,
-  serverId: string,
+  { serverId, agentId }: AccountOf,
   { provider, client, scope }: Attempt,
   tokens: Tokens,
 ): Promise<void> {
   const { accessToken, refreshToken } = tokens;
   const grant: Grant = { provider, client, accessToken, refreshToken };
-  const { keyId, iv, ciphertext } = await sealSecret(secretsKey, serverId, JSON.stringify(grant));
+  // Another one each time: what an agent's instance began at the server under one account ends with it.
+  const id = agentId === null ? serverId : v7();
+  const { keyId, iv, ciphertext } = await sealSecret(secretsKey, id, JSON.stringify(grant));
   const { issuer } = provider.metadata;
   await changing(db, user, serverId, async (sql, server) => {
     if (server.removedAt) throw new Conflict("The server is being removed");
+    const agent = agentId === null ? null : await connectedAgent(sql, serverId, agentId);
+    if (agent) await letHaveInstances(sql, user, server, { instancePerAgent: "true" });
     const renewInS = renewalDueS(tokens.expiresInS, refreshToken !== null);
     const row = {
+      id,
       state: "signed_in",
       trouble: null,
       issuer,
@@ -188,31 +208,37 @@ async function keepGrant(
     };
     await sql`
       insert into authorizations ${
-      sql({ ...row, server_id: serverId, workspace_id: server.workspaceId })
+      sql({ ...row, server_id: serverId, agent_id: agentId, workspace_id: server.workspaceId })
     }
-      on conflict (server_id) do update set ${sql(row)}`;
+      on conflict (server_id, agent_id) do update set ${sql(row)}`;
     await sql`
       update authorizations set version = version + 1, signed_in_at = now(), renewed_at = now(),
         renew_at = now() + ${renewInS} * interval '1 second'
-      where server_id = ${serverId}`;
-    await sayRequest(sql, user, server, `Connected an account at ${new URL(issuer).host}`);
+      where id = ${id}`;
+    const whose = agent ? `the agent "${agent.name}" with an account of its own` : "an account";
+    await sayRequest(sql, user, server, `Connected ${whose} at ${new URL(issuer).host}`);
   });
 }
 
 /**
- * Forgets a server's authorization, and tells its authorization server where that takes it. A server
- * that has no other credentials will refuse calls from then on.
+ * Forgets an account, and tells its authorization server where that takes it. A server that has no other
+ * credentials will refuse calls from then on; an agent is served with the server's own again.
  */
 export async function disconnect(
   { db, secretsKey, outside }: SignInDeps,
   user: User,
-  serverId: string,
+  account: AccountOf,
 ): Promise<void> {
-  const server = await changeable(db, user, serverId);
-  const grant = await openGrant(db, secretsKey, server);
+  const { serverId, agentId } = account;
+  const server = await changeable(db, user, account);
+  const grant = await openGrant(db, secretsKey, server, agentId);
   await changing(db, user, serverId, async (sql, server) => {
-    const { count } = await sql`delete from authorizations where server_id = ${serverId}`;
-    if (count > 0) await sayRequest(sql, user, server, "Disconnected the account");
+    const agent = agentId === null ? null : await connectedAgent(sql, serverId, agentId);
+    const { count } = await sql`
+      delete from authorizations
+      where server_id = ${serverId} and agent_id is not distinct from ${agentId}::uuid`;
+    const whose = agent ? `the agent "${agent.name}" from its own account` : "the account";
+    if (count > 0) await sayRequest(sql, user, server, `Disconnected ${whose}`);
   });
   // Forgotten in any case: the tokens are nowhere any more.
   if (grant) await revoke(outside, grant).catch(() => {});
@@ -227,29 +253,36 @@ const RETRY_S = 30;
 /** An access token that is refused so soon is not renewed again: the next would be refused too. */
 const FRESH_S = 60;
 
+/** An account as it is when its renewal begins. */
+interface Renewing {
+  id: string;
+  version: string;
+}
+
 /**
  * Renews what is due of a toolbox's servers; of several replicas one does. Where the authorization
- * server refuses for good, the person has to sign in again, and the server is stopped until then.
+ * server refuses for good, the person has to sign in again, and the server is stopped until then; of an
+ * agent's own account the agent alone waits.
  */
 export async function renewAuthorizations(deps: SignInDeps, toolboxId: string): Promise<void> {
   const { db, secretsKey, outside } = deps;
   const due = await db.asToolbox(
     toolboxId,
     (sql) =>
-      sql<({ serverId: string; version: string } & SealedSecret)[]>`
+      sql<(Renewing & SealedSecret)[]>`
       update authorizations set renewing_until = now() + ${LEASE_S} * interval '1 second'
       where state = 'signed_in' and renew_at <= now()
         and (renewing_until is null or renewing_until < now())
-      returning server_id as "serverId", version::text, key_id as "keyId", iv, ciphertext`,
+      returning id, version::text, key_id as "keyId", iv, ciphertext`,
   );
-  await Promise.all(due.map(async ({ serverId, version, ...sealed }) => {
-    const grant = Grant.parse(JSON.parse(await openSecret(secretsKey, serverId, sealed)));
+  await Promise.all(due.map(async ({ id, version, ...sealed }) => {
+    const grant = Grant.parse(JSON.parse(await openSecret(secretsKey, id, sealed)));
     try {
       const tokens = await renewedTokens(outside, grant);
-      await keepRenewal(deps, toolboxId, { serverId, version }, grant, tokens);
+      await keepRenewal(deps, toolboxId, { id, version }, grant, tokens);
     } catch (error) {
       if (!(error instanceof SignInFailed)) throw error;
-      await keepFailure(db, toolboxId, { serverId, version }, error);
+      await keepFailure(db, toolboxId, { id, version }, error);
     }
   }));
 }
@@ -257,7 +290,7 @@ export async function renewAuthorizations(deps: SignInDeps, toolboxId: string): 
 async function keepRenewal(
   { db, secretsKey }: SignInDeps,
   toolboxId: string,
-  { serverId, version }: { serverId: string; version: string },
+  { id, version }: Renewing,
   grant: Grant,
   { accessToken, refreshToken, expiresInS }: Tokens,
 ): Promise<void> {
@@ -267,20 +300,20 @@ async function keepRenewal(
     accessToken,
     refreshToken: refreshToken ?? grant.refreshToken,
   };
-  const { keyId, iv, ciphertext } = await sealSecret(secretsKey, serverId, JSON.stringify(renewed));
+  const { keyId, iv, ciphertext } = await sealSecret(secretsKey, id, JSON.stringify(renewed));
   const renewInS = renewalDueS(expiresInS, renewed.refreshToken !== null);
   await db.asToolbox(toolboxId, (sql) =>
     sql`
       update authorizations set trouble = null, key_id = ${keyId}, iv = ${iv}, ciphertext = ${ciphertext},
         version = version + 1, renewed_at = now(), renewing_until = null,
         renew_at = now() + ${renewInS} * interval '1 second'
-      where server_id = ${serverId} and version = ${version}`);
+      where id = ${id} and version = ${version}`);
 }
 
 async function keepFailure(
   db: Database,
   toolboxId: string,
-  { serverId, version }: { serverId: string; version: string },
+  { id, version }: Renewing,
   { message, isFinal }: SignInFailed,
 ): Promise<void> {
   const trouble = message.slice(0, 1000);
@@ -289,17 +322,20 @@ async function keepFailure(
       await sql`
         update authorizations set trouble = ${trouble}, renewing_until = null,
           renew_at = now() + ${RETRY_S} * interval '1 second'
-        where server_id = ${serverId} and version = ${version}`;
+        where id = ${id} and version = ${version}`;
       return;
     }
-    const { count } = await sql`
+    const [gone] = await sql`
       update authorizations set state = 'signed_out', trouble = ${trouble}, renewing_until = null,
         renew_at = null
-      where server_id = ${serverId} and version = ${version}`;
-    if (count === 0) return;
+      where id = ${id} and version = ${version}
+      returning workspace_id, server_id, agent_id`;
+    if (!gone) return;
+    const whose = gone.agent_id === null ? "The account" : "An agent's own account";
     await sql`
       insert into events (workspace_id, server_id, at, layer, level, message)
-      select workspace_id, id, now(), 'handshake', 'error', ${`The account has to be signed in again: ${trouble}`} from servers where id = ${serverId}`;
+      values (${gone.workspace_id}, ${gone.server_id}, now(), 'handshake', 'error',
+        ${`${whose} has to be signed in again: ${trouble}`})`;
   });
 }
 
@@ -312,17 +348,19 @@ function renewalDueS(expiresInS: number | null, isRenewable: boolean): number | 
 
 /** Takes note of what remote servers refused, as their toolbox: a token, or a call for want of scope. */
 export async function noteRefusals(sql: Sql, refusals: Refusal[]): Promise<void> {
-  for (const { serverId, status, error, scope } of refusals) {
+  for (const { serverId, account, status, error, scope } of refusals) {
+    const id = account ?? serverId;
     if (status === 401) {
       await sql`
         update authorizations set renew_at = now()
-        where server_id = ${serverId} and state = 'signed_in'
+        where id = ${id} and server_id = ${serverId} and state = 'signed_in'
           and renewed_at < now() - ${FRESH_S} * interval '1 second'`;
     } else if (error === "insufficient_scope" && scope) {
       // 2026-07-28, authorization#step-up-authorization-flow
       await sql`
         update authorizations set wanted_scope = ${scopeOf(scope)}
-        where server_id = ${serverId} and wanted_scope is distinct from ${scopeOf(scope)}`;
+        where id = ${id} and server_id = ${serverId}
+          and wanted_scope is distinct from ${scopeOf(scope)}`;
     }
   }
 }
@@ -330,30 +368,58 @@ export async function noteRefusals(sql: Sql, refusals: Refusal[]): Promise<void>
 /** What requests to a signed-in server are authorized by: for its toolbox alone. */
 export async function authorizationHeaders(
   secretsKey: SecretsKey,
-  serverId: string,
+  id: string,
   sealed: SealedSecret,
 ): Promise<Record<string, string>> {
-  const { accessToken } = Grant.parse(JSON.parse(await openSecret(secretsKey, serverId, sealed)));
+  const { accessToken } = Grant.parse(JSON.parse(await openSecret(secretsKey, id, sealed)));
   return { authorization: `Bearer ${accessToken}` };
 }
 
 async function openGrant(
   db: Database,
   secretsKey: SecretsKey,
-  { id, toolboxId }: Server,
+  { id: serverId, toolboxId }: Server,
+  agentId: string | null,
 ): Promise<Grant | null> {
-  const [sealed] = await db.asToolbox(toolboxId, (sql) =>
-    sql<SealedSecret[]>`
-      select key_id as "keyId", iv, ciphertext from authorizations
-      where server_id = ${id} and ciphertext is not null`);
-  return sealed ? Grant.parse(JSON.parse(await openSecret(secretsKey, id, sealed))) : null;
+  const [row] = await db.asToolbox(toolboxId, (sql) =>
+    sql<({ id: string } & SealedSecret)[]>`
+      select id, key_id as "keyId", iv, ciphertext from authorizations
+      where server_id = ${serverId} and agent_id is not distinct from ${agentId}::uuid
+        and ciphertext is not null`);
+  return row ? Grant.parse(JSON.parse(await openSecret(secretsKey, row.id, row))) : null;
 }
 
-/** @throws {Forbidden} for viewers, {@link changing} */
-async function changeable(db: Database, user: User, serverId: string): Promise<Server> {
+/** @throws {Forbidden} for viewers, {@link changing}; {NotFound} of an agent that is not connected */
+async function changeable(
+  db: Database,
+  user: User,
+  { serverId, agentId }: AccountOf,
+): Promise<Server> {
   let found: Server;
-  await changing(db, user, serverId, (_, server) => Promise.resolve(void (found = server)));
+  await changing(db, user, serverId, async (sql, server) => {
+    if (agentId !== null) await connectedAgent(sql, serverId, agentId);
+    found = server;
+  });
   return found!;
+}
+
+async function connectedAgent(
+  sql: Sql,
+  serverId: string,
+  agentId: string,
+): Promise<{ name: string }> {
+  const [agent] = await sql<{ name: string }[]>`
+    select a.name from connections c join agents a on a.id = c.agent_id
+    where c.agent_id = ${agentId} and c.server_id = ${serverId}`;
+  if (!agent) throw new NotFound("The agent is not connected to such a server");
+  return agent;
+}
+
+/** Said before a person goes to sign in; the server gets them when there is an account. */
+function mustHaveInstances({ config }: Server, { instancePerAgent }: Record<string, string>): void {
+  if (instancesOf(config) === "agent" || instancePerAgent === "true") return;
+  const mistake = "The server needs an instance for each agent: tick this, or connect no account";
+  throw new Invalid(mistake, { instancePerAgent: mistake });
 }
 
 function remoteUrl({ config: { entry }, removedAt }: Server): URL {

@@ -87,8 +87,8 @@ export async function changeConnectionSecrets(
   });
 }
 
-/** An agent's own values need an instance of its own. */
-async function letHaveInstances(
+/** What is an agent's own needs an instance of its own. @throws {Invalid} where that was not agreed to */
+export async function letHaveInstances(
   sql: Sql,
   user: User,
   server: Server,

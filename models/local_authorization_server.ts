@@ -14,11 +14,14 @@ import {
   type Asked,
   type AuthorizationServer,
   ClientRefused,
+  READ_SCOPE,
   REFRESH_TOKEN_PREFIX,
   resourceOf,
   SCOPE,
   SCOPES,
+  scopesIn,
   siteAddress,
+  type ToolScope,
 } from "./authorization_server.ts";
 import type { Database } from "./db.ts";
 import type { SignInSource } from "./identity.ts";
@@ -127,10 +130,10 @@ export function localAuthorizationServer(parts: Parts): AuthorizationServer {
       return wrong ? outcome(wrong) : asked;
     },
 
-    allow: (headers, request, grantId, from) =>
-      granting.run(grantId, () => decide(headers, request, true, from)),
+    allow: (headers, request, { id, scope }, from) =>
+      granting.run(id, () => decide(headers, request, scope, from)),
 
-    deny: (headers, request, from) => decide(headers, request, false, from),
+    deny: (headers, request, from) => decide(headers, request, null, from),
 
     async token(form, from) {
       const known = only(form, TOKEN_FIELDS);
@@ -138,6 +141,12 @@ export function localAuthorizationServer(parts: Parts): AuthorizationServer {
         const resource = resourceOf(baseUrl, named);
         if (!resource) return refused("invalid_target", "That is no address of this bridge");
         known.set("resource", resource);
+      }
+      if (await asksForMore(known)) {
+        return refused(
+          "server_error",
+          `The client was told to ask its person for ${SCOPE}, which renewing gives nobody`,
+        );
       }
       const answer = await counted("/oauth2/token", known, from);
       const body = await answer.json();
@@ -163,13 +172,9 @@ export function localAuthorizationServer(parts: Parts): AuthorizationServer {
     }
     const client = await findClient(db, outside, clientId);
     const known = only(request, AUTHORIZE_FIELDS);
-    const wanted = (request.get("scope") ?? "").split(" ").filter((scope) =>
-      SCOPES.includes(scope)
-    );
-    const scopes = new Set(wanted.length > 0 ? wanted : [SCOPE]);
-    // A client that is not told to ask for it would have its person sign in each hour.
-    scopes.add("offline_access");
-    known.set("scope", [...scopes].join(" "));
+    // As far as its person may let it go, whatever it asks: what is granted is said with the consent. A client
+    // that is not told to ask for offline_access would have its person sign in each hour.
+    known.set("scope", SCOPES.join(" "));
     // The person chooses an agent each time, so what they consented to before answers nothing.
     known.set("prompt", "consent");
     const named = request.getAll("resource");
@@ -200,6 +205,7 @@ export function localAuthorizationServer(parts: Parts): AuthorizationServer {
     const asked: Asked = {
       client: described(clientId, client, redirectUri),
       resource: resource ?? issuer,
+      scope: askedScope(request.get("scope") ?? ""),
     };
     return { asked, wrong, signedQuery: location.search.slice(1) };
   }
@@ -217,12 +223,13 @@ export function localAuthorizationServer(parts: Parts): AuthorizationServer {
   async function decide(
     headers: Headers,
     request: URLSearchParams,
-    accept: boolean,
+    granted: ToolScope | null,
     from: SignInSource,
   ): Promise<URL> {
     const { wrong, signedQuery } = await begin(headers, request, from);
     if (wrong) return outcome(wrong);
-    const body = { accept, oauth_query: signedQuery };
+    const scope = granted && [...scopesIn(granted), "offline_access"].join(" ");
+    const body = { accept: scope !== null, oauth_query: signedQuery, ...(scope && { scope }) };
     const response = await counted("/oauth2/consent", body, from, headers.get("cookie") ?? "");
     const { url, error_description } = await response.json();
     if (!url) throw new ClientRefused(error_description ?? "That was refused");
@@ -233,6 +240,20 @@ export function localAuthorizationServer(parts: Parts): AuthorizationServer {
   function outcome(location: URL): URL {
     if (location.searchParams.has("iss")) location.searchParams.set("iss", issuer);
     return location;
+  }
+
+  /**
+   * Whether a client renews its token since a call was beyond its scope. The SDKs 1.x do so, are given what
+   * they had, and give up; told that it failed they ask their person, which is what is wanted of them.
+   */
+  async function asksForMore(form: URLSearchParams): Promise<boolean> {
+    const token = form.get("refresh_token") ?? "";
+    if (form.get("grant_type") !== "refresh_token" || !token.startsWith(REFRESH_TOKEN_PREFIX)) {
+      return false;
+    }
+    const [{ wants }] = await db.asApp`
+      select mooring.client_wants_more(${await tokenHash(withoutPrefix(token))}) as wants`;
+    return wants;
   }
 
   /** Of the grant that was just used: its tokens that are over. */
@@ -270,6 +291,12 @@ const NO_STORE = { "cache-control": "no-store" };
 
 function only(given: URLSearchParams, names: string[]): URLSearchParams {
   return new URLSearchParams([...given].filter(([name]) => names.includes(name)));
+}
+
+/** A client that names none knows of none, and so of no step to more. */
+function askedScope(scopes: string): ToolScope {
+  const wanted = scopes.split(" ");
+  return wanted.includes(READ_SCOPE) && !wanted.includes(SCOPE) ? READ_SCOPE : SCOPE;
 }
 
 function withoutPrefix(token: string): string {

@@ -119,7 +119,7 @@ export async function clientAt(
       through(outside),
     );
     const { client_id, client_secret } = await oauth.processDynamicClientRegistrationResponse(
-      response,
+      await withExpiry(response),
     );
     return Client.parse({
       clientId: client_id,
@@ -135,6 +135,13 @@ export async function clientAt(
         `yourself, with ${redirectUri} as its redirect URI, and give the client's id`,
     );
   }
+}
+
+/** Many say a secret and not when it expires, which RFC 7591 (section 3.2.1) wants of them: never, then. */
+async function withExpiry(response: Response): Promise<Response> {
+  const said = response.ok ? await response.clone().json().catch(() => null) : null;
+  if (!said?.client_secret || said.client_secret_expires_at !== undefined) return response;
+  return Response.json({ ...said, client_secret_expires_at: 0 }, { status: response.status });
 }
 
 function isLoopback({ hostname }: URL): boolean {
@@ -258,8 +265,21 @@ function authentication({ metadata }: Provider, { clientSecret }: Client): oauth
   // RFC 8414, section 2: basic where nothing is said.
   const methods = metadata.token_endpoint_auth_methods_supported ?? ["client_secret_basic"];
   return methods.includes("client_secret_basic")
-    ? oauth.ClientSecretBasic(clientSecret)
+    ? basic(clientSecret)
     : oauth.ClientSecretPost(clientSecret);
+}
+
+/**
+ * RFC 6749, section 2.3.1, with no more encoded than a form needs: many servers decode nothing, and
+ * oauth4webapi writes even `-` otherwise.
+ */
+function basic(secret: string): oauth.ClientAuth {
+  const encoded = (text: string) => new URLSearchParams({ "": text }).toString().slice(1);
+  return (_server, client, _body, headers) =>
+    headers.set(
+      "authorization",
+      `Basic ${btoa(`${encoded(client.client_id)}:${encoded(secret)}`)}`,
+    );
 }
 
 function tokensIn(given: oauth.TokenEndpointResponse, host: string): Tokens {

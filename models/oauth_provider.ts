@@ -70,33 +70,39 @@ export async function discover(outside: Outside, server: URL): Promise<Discovere
   return { provider: { metadata, resource }, scope: scopeOf(wanted) };
 }
 
-/** Asks without a token, which a protected server refuses with what a client has to know. */
+/**
+ * Asks without a token, which a protected server refuses with what a client has to know. Some let anybody
+ * begin, and refuse the first use.
+ */
 async function challengeOf(outside: Outside, server: URL) {
-  const response = await outside(server, {
-    method: "POST",
-    headers: {
-      "content-type": "application/json",
-      accept: "application/json, text/event-stream",
-    },
-    body: JSON.stringify({
-      jsonrpc: "2.0",
-      id: 1,
-      method: "initialize",
-      params: {
-        protocolVersion: "2025-11-25",
-        capabilities: {},
-        clientInfo: { name: "mooring", version: "0" },
-      },
-    }),
-  }).catch((error) => {
-    throw failed("The remote server", error);
+  const first = await unauthorized(outside, server, "initialize", {
+    protocolVersion: "2025-11-25",
+    capabilities: {},
+    clientInfo: { name: "mooring", version: "0" },
   });
+  const response = first.status === 401
+    ? first
+    : await unauthorized(outside, server, "tools/list", {});
   const text = (response.headers.get("www-authenticate") ?? "").slice(0, 8192);
   return {
     isThere: response.status === 401,
     metadataUrl: parameterOf(text, "resource_metadata"),
     scope: parameterOf(text, "scope"),
   };
+}
+
+async function unauthorized(outside: Outside, server: URL, method: string, params: object) {
+  return await outside(server, {
+    method: "POST",
+    headers: {
+      "content-type": "application/json",
+      accept: "application/json, text/event-stream",
+      "mcp-protocol-version": "2025-11-25",
+    },
+    body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
+  }).catch((error) => {
+    throw failed("The remote server", error);
+  });
 }
 
 function parameterOf(challenge: string, name: string): string | null {

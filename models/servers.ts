@@ -540,7 +540,7 @@ export async function nextGeneration(
 ) {
   if (server.removedAt) throw new Conflict("The server is being removed: deploy another one");
   await mustKeepInstances(sql, server.id, config);
-  mustKeepHost(server, config);
+  await mustKeepHost(sql, server, config);
   const generation = server.generation + 1;
   await writeGeneration(sql, user, server, generation, config);
   await sql`
@@ -548,23 +548,28 @@ export async function nextGeneration(
 }
 
 /** What a person signed in for at one host is never sent to another one, nor by a way back. */
-function mustKeepHost(server: Server, config: ServerConfig): void {
+async function mustKeepHost(sql: Sql, server: Server, config: ServerConfig): Promise<void> {
   const before = server.config.entry.package;
-  if (server.authorization === null || isSamePackage(before, config.entry.package)) return;
+  if (isSamePackage(before, config.entry.package)) return;
+  const [own] = server.authorization ? [] : await sql`
+    select from authorizations where server_id = ${server.id} limit 1`;
+  if (!server.authorization && !own) return;
   throw new Invalid(
     `It is called with an account at ${
       titleOf(before)
     }, and would be at another host then: disconnect the ` +
-      "account first, on the server's page",
+      `account first, on ${own ? "the page of the agent that it is of" : "the server's page"}`,
   );
 }
 
-/** Agents with credentials of their own have instances of their own (connection_secrets.ts). */
+/** Agents with credentials of their own have instances of their own (connection_secrets.ts, authorizations.ts). */
 async function mustKeepInstances(sql: Sql, serverId: string, config: ServerConfig): Promise<void> {
   if (instancesOf(config) === "agent") return;
   const agents = await sql<{ name: string }[]>`
-    select distinct a.name from connection_secrets x join agents a on a.id = x.agent_id
-    where x.server_id = ${serverId} order by 1 limit 3`;
+    select a.name from agents a where a.id in (
+      select agent_id from connection_secrets where server_id = ${serverId}
+      union all select agent_id from authorizations where server_id = ${serverId})
+    order by 1 limit 3`;
   if (agents.length === 0) return;
   const names = agents.map(({ name }) => `"${name}"`).join(", ");
   const mistake =
@@ -654,7 +659,7 @@ async function readServers(sql: Sql, which: ReturnType<Sql>): Promise<Server[]> 
       coalesce((t.facts ->> 'knowsTransports')::boolean, false) as "knowsTransports",
       coalesce((t.facts ->> 'knowsHeaders')::boolean, false) as "knowsHeaders",
       (select json_build_object('state', a.state, 'trouble', a.trouble)
-       from authorizations a where a.server_id = s.id) as authorization,
+       from authorizations a where a.server_id = s.id and a.agent_id is null) as authorization,
       o.server_info as "serverInfo", coalesce(o.log_tail, '[]') as "logTail",
       o.observed_at as "observedAt",
       g.created_at as "generationAt", t.facts, t.last_seen_at as "lastSeenAt",

@@ -54,6 +54,8 @@ export interface ToolbeltServer {
   instances: ServerSpec["instances"];
   /** Its toolbox starts an agent's instance with the agent's own credentials. */
   knowsInstanceInputs: boolean;
+  /** … and with the agent's own account. */
+  knowsInstanceAccounts: boolean;
   /** As the server said in the handshake; null when that is not known. */
   capabilities: Record<string, unknown> | null;
   /** What the server says of itself to models, as it was approved. */
@@ -80,9 +82,10 @@ export async function toolbeltOf(db: Database, agentId: string): Promise<Toolbel
     const servers = await readToolbeltServers(sql, sql`s.removed_at is null`);
     const connections = await sql<{ serverId: string; options: unknown }[]>`
       select server_id as "serverId", options from connections where agent_id = ${agentId}`;
-    const own = await sql<{ serverId: string }[]>`
-      select distinct server_id as "serverId" from connection_secrets where agent_id = ${agentId}`;
-    const withOwn = new Set(own.map(({ serverId }) => serverId));
+    const own = await sql<Own[]>`
+      select server_id as "serverId", null as account from connection_secrets where agent_id = ${agentId}
+      union all
+      select server_id, state from authorizations where agent_id = ${agentId}`;
     const options = new Map(
       connections.map((row) => [row.serverId, ConnectionOptions.parse(row.options)]),
     );
@@ -98,7 +101,7 @@ export async function toolbeltOf(db: Database, agentId: string): Promise<Toolbel
         ...each,
         instructions: said.get(each.serverId) ?? null,
         unavailable: each.unavailable ??
-          (withOwn.has(each.serverId) ? whyNotItsOwn(each) : null),
+          whyNotItsOwn(each, own.filter(({ serverId }) => serverId === each.serverId)),
       })),
       tools: shownTools(tools, options, agent?.deniesByDefault ?? true),
       prompts: others.prompts,
@@ -204,7 +207,7 @@ async function readToolbeltServers(sql: Sql, which: ReturnType<Sql>): Promise<To
       o.generation as "observedGeneration", o.serving_generation as "servingGeneration",
       extract(epoch from now() - t.last_seen_at)::float8 as "silentS",
       t.revoked_at is not null as "isToolboxRevoked", s.instances,
-      (select a.state from authorizations a where a.server_id = s.id) as "signIn",
+      (select a.state from authorizations a where a.server_id = s.id and a.agent_id is null) as "signIn",
       o.server_info -> 'capabilities' as capabilities
     from servers s join toolboxes t on t.id = s.toolbox_id left join observations o on o.server_id = s.id
     where ${which} order by s.slug, s.id`;
@@ -217,19 +220,35 @@ async function readToolbeltServers(sql: Sql, which: ReturnType<Sql>): Promise<To
     address: usableAddress(seen.facts, seen.isLocal),
     instances: seen.instances,
     knowsInstanceInputs: seen.facts?.knowsInstanceInputs ?? false,
+    knowsInstanceAccounts: seen.facts?.knowsInstanceAccounts ?? false,
     capabilities: asObject(seen.capabilities),
     instructions: null,
     unavailable: whyUnavailable(seen),
   }));
 }
 
+/** What an agent has of its own at a server: values of secrets, or with a state an account. */
+interface Own {
+  serverId: string;
+  account: Authorization["state"] | null;
+}
+
 /** Why an agent with credentials of its own cannot be served: those of all are not for it. */
-function whyNotItsOwn({ name, instances, knowsInstanceInputs }: ToolbeltServer): string | null {
+function whyNotItsOwn(
+  { name, instances, knowsInstanceInputs, knowsInstanceAccounts }: ToolbeltServer,
+  own: Own[],
+): string | null {
+  if (own.length === 0) return null;
+  const account = own.find(({ account }) => account !== null)?.account;
+  if (account && account !== "signed_in") {
+    return `This agent's own account at the server "${name}" waits for a person to sign in again, on the ` +
+      "agent's page of that server";
+  }
   if (instances !== "agent") {
     return `This agent has credentials of its own for the server "${name}", which has no instance for each ` +
       "agent any more: a person has to change one of the two";
   }
-  return knowsInstanceInputs
+  return (account ? knowsInstanceAccounts : knowsInstanceInputs)
     ? null
     : `This agent has credentials of its own for the server "${name}", and the ` +
       "DTMA of its toolbox is too old to use them: update Mooring there";

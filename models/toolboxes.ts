@@ -222,8 +222,10 @@ export async function desiredOf(
           knowsTiers: boolean | null;
           knowsHeaders: boolean | null;
           knowsTransports: boolean | null;
+          knowsInstanceAccounts: boolean | null;
           servers: ServerRow[] | null;
           sealed: SecretRow[] | null;
+          accounts: AccountRow[] | null;
           ownSealed: (SecretRow & { agentId: string })[] | null;
           removing: { serverId: string; deleteVolumes: boolean }[] | null;
         }[]
@@ -232,12 +234,13 @@ export async function desiredOf(
         (t.facts ->> 'knowsTiers')::boolean as "knowsTiers",
         (t.facts ->> 'knowsHeaders')::boolean as "knowsHeaders",
         (t.facts ->> 'knowsTransports')::boolean as "knowsTransports",
+        (t.facts ->> 'knowsInstanceAccounts')::boolean as "knowsInstanceAccounts",
         (select json_agg(json_build_object('id', s.id, 'slug', s.slug, 'generation', s.generation,
             'running', s.running, 'config', g.config, 'authorization', case when a.server_id is not null then
               json_build_object('state', a.state, 'keyId', a.key_id, 'iv', encode(a.iv, 'base64'),
                 'ciphertext', encode(a.ciphertext, 'base64')) end) order by s.id)
           from servers s join server_generations g on g.server_id = s.id and g.generation = s.generation
-          left join authorizations a on a.server_id = s.id
+          left join authorizations a on a.server_id = s.id and a.agent_id is null
           where s.toolbox_id = t.id and s.removed_at is null) as servers,
         (select json_agg(json_build_object('id', x.id, 'serverId', x.server_id, 'name', x.name,
             'keyId', x.key_id, 'iv', encode(x.iv, 'base64'), 'ciphertext', encode(x.ciphertext, 'base64')))
@@ -245,6 +248,9 @@ export async function desiredOf(
         (select json_agg(json_build_object('id', x.id, 'serverId', x.server_id, 'agentId', x.agent_id, 'name', x.name,
             'keyId', x.key_id, 'iv', encode(x.iv, 'base64'), 'ciphertext', encode(x.ciphertext, 'base64')))
           from connection_secrets x) as "ownSealed",
+        (select json_agg(json_build_object('id', a.id, 'serverId', a.server_id, 'agentId', a.agent_id, 'state', a.state,
+            'keyId', a.key_id, 'iv', encode(a.iv, 'base64'), 'ciphertext', encode(a.ciphertext, 'base64')))
+          from authorizations a where a.agent_id is not null) as accounts,
         (select json_agg(json_build_object('serverId', s.id, 'deleteVolumes', s.delete_volumes))
           from servers s where s.toolbox_id = t.id and s.removed_at is not null) as removing
       from toolboxes t`;
@@ -255,15 +261,17 @@ export async function desiredOf(
         knowsTiers: row.knowsTiers ?? false,
         knowsHeaders: row.knowsHeaders ?? false,
         knowsTransports: row.knowsTransports ?? false,
+        knowsInstanceAccounts: row.knowsInstanceAccounts ?? false,
         servers: row.servers ?? [],
         sealed: row.sealed ?? [],
         ownSealed: row.ownSealed ?? [],
+        accounts: row.accounts ?? [],
         removing: row.removing ?? [],
       };
     },
   );
   const { version, servers, sealed, ownSealed, removing, rotateKey } = wanted;
-  const { knowsTiers, knowsHeaders, knowsTransports } = wanted;
+  const { knowsTiers, knowsHeaders, knowsTransports, knowsInstanceAccounts, accounts } = wanted;
   return {
     version,
     removing,
@@ -284,8 +292,14 @@ export async function desiredOf(
       const tier = tierOf(config);
       const transport = transportOf(config);
       const instances = instancesOf(config);
-      const own = instances === "agent" ? ownSealed.filter((each) => each.serverId === row.id) : [];
-      const instanceInputs = await ownInputs(secretsKey, config, secrets, own, headers !== null);
+      const isOwn = ({ serverId }: { serverId: string }) =>
+        instances === "agent" && serverId === row.id;
+      const own = ownSealed.filter(isOwn), ownAccounts = accounts.filter(isOwn);
+      const instanceInputs = await ownInputs(secretsKey, config, secrets, own, {
+        hasShared: headers !== null,
+        own: ownAccounts,
+        areKnown: knowsInstanceAccounts,
+      });
       return {
         serverId: row.id,
         generation: row.generation,
@@ -307,7 +321,7 @@ export async function desiredOf(
         tier,
         transport,
         ...resolveInputs(config.entry, config.values, secrets),
-        ...(own.length > 0 && { instanceInputs }),
+        ...(own.length + ownAccounts.length > 0 && { instanceInputs }),
       };
     })),
   };
@@ -319,22 +333,35 @@ async function ownInputs(
   { entry, values }: ServerConfig,
   shared: Record<string, string>,
   sealed: (SecretRow & { agentId: string })[],
-  hasAccount: boolean,
+  accounts: { hasShared: boolean; own: AccountRow[]; areKnown: boolean },
 ): Promise<NonNullable<ServerSpec["instanceInputs"]>> {
   const own: Record<string, Record<string, string>> = {};
+  for (const { agentId } of accounts.own) own[agentId] = {};
   for (const { agentId, ...secret } of sealed) {
     own[agentId] ??= {};
     own[agentId][secret.name] = await openSecret(secretsKey, secret.id, unpacked(secret));
   }
+  const headersOf = async (agentId: string, secrets: Record<string, string>) => {
+    const account = accounts.own.find((each) => each.agentId === agentId);
+    if (!account) {
+      // The server's account would take the place of the agent's own header.
+      return accounts.hasShared && givesAuthorization(entry, secrets) ? { headers: {} } : {};
+    }
+    // Nor is it ever called with that of all, once it had its own.
+    if (account.state !== "signed_in" || !accounts.areKnown) return { headers: {} };
+    const headers = await authorizationHeaders(secretsKey, account.id, unpacked(account));
+    return { headers, account: account.id };
+  };
   return Object.fromEntries(
-    Object.entries(own).map(([agentId, secrets]) => [
-      agentId,
-      {
-        ...resolveInputs(entry, values, { ...shared, ...secrets }),
-        // The server's account would take the place of the agent's own header.
-        ...(hasAccount && givesAuthorization(entry, secrets) && { headers: {} }),
-      },
-    ]),
+    await Promise.all(
+      Object.entries(own).map(async ([agentId, secrets]) => [
+        agentId,
+        {
+          ...resolveInputs(entry, values, { ...shared, ...secrets }),
+          ...await headersOf(agentId, secrets),
+        },
+      ]),
+    ),
   );
 }
 
@@ -463,6 +490,9 @@ interface ServerRow {
   /** Null where it is called with no account; sealed while signed in. */
   authorization: (Pick<SecretRow, "keyId" | "iv" | "ciphertext"> & { state: string }) | null;
 }
+
+/** An agent's own account; sealed while signed in. */
+type AccountRow = Omit<SecretRow, "name"> & { agentId: string; state: string };
 
 interface SecretRow {
   id: string;

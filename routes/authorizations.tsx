@@ -1,11 +1,17 @@
 import { type Context, Hono } from "hono";
 import { getCookie, setCookie } from "hono/cookie";
-import { beginSignIn, disconnect, finishSignIn } from "../models/authorizations.ts";
+import { getAgent } from "../models/agents.ts";
+import { type AccountOf, beginSignIn, disconnect, finishSignIn } from "../models/authorizations.ts";
 import { Invalid } from "../models/errors.ts";
 import { clientMetadata, siteOf } from "../models/oauth.ts";
 import { getServer } from "../models/servers.ts";
 import { ClientNeeded, SignInFailed } from "../models/sign_in_failed.ts";
-import { ClientPage, SignInFailedPage, SignInPage } from "../views/authorization.tsx";
+import {
+  type AccountProps,
+  ClientPage,
+  SignInFailedPage,
+  SignInPage,
+} from "../views/authorization.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { formOf, goTo, page } from "./render.tsx";
 
@@ -17,31 +23,59 @@ export function clientMetadataRoutes({ baseUrl }: Deps) {
   });
 }
 
-/** Accounts at remote servers: connect, come back from signing in, disconnect. */
+const OF_AGENT = "/agents/:agent/connections/:server/account";
+
+/** Accounts at remote servers, of servers and of single agents: connect, come back from signing in, disconnect. */
 export function authorizationRoutes(deps: Deps) {
   return new Hono<Env>()
-    .get("/servers/:id/account", async (c) => {
-      const server = await getServer(deps.db, c.get("user"), c.req.param("id"));
-      const { redirectUri } = siteOf(deps.baseUrl);
-      return page(c, TITLE, <ClientPage server={server} redirectUri={redirectUri} values={{}} />);
-    })
+    .get("/servers/:server/account", async (c) => await clientPage(c, accountIn(c)))
+    .get(OF_AGENT, async (c) => await clientPage(c, accountIn(c)))
     .post(
-      "/servers/:id/account",
-      async (c) => await signInPage(c, deps, c.req.param("id"), await formOf(c)),
+      "/servers/:server/account",
+      async (c) => await signInPage(c, deps, accountIn(c), await formOf(c)),
     )
-    .post("/servers/:id/account/disconnect", async (c) => {
-      await disconnect(deps, c.get("user"), c.req.param("id"));
-      return goTo(c, `/servers/${c.req.param("id")}`, "account-disconnected");
-    })
+    .post(OF_AGENT, async (c) => await signInPage(c, deps, accountIn(c), await formOf(c)))
+    .post("/servers/:server/account/disconnect", async (c) => await forget(c, accountIn(c)))
+    .post(`${OF_AGENT}/disconnect`, async (c) => await forget(c, accountIn(c)))
     .get("/oauth/callback", async (c) => {
       const returned = new URL(c.req.url).searchParams;
       const user = c.get("user");
       const token = getCookie(c, cookieName(deps)) ?? "";
-      const { serverId, failure } = await finishSignIn(deps, user, returned, token);
-      if (!failure) return goTo(c, `/servers/${serverId}`, "account-connected");
-      const server = await getServer(deps.db, user, serverId);
-      return page(c, TITLE, <SignInFailedPage server={server} message={failure.message} />, 422);
+      const { account, failure } = await finishSignIn(deps, user, returned, token);
+      if (!failure) return goTo(c, pageOf(account), "account-connected");
+      const props = { ...await whose(c, deps, account), message: failure.message };
+      return page(c, titleOf(props), <SignInFailedPage {...props} />, 422);
     });
+
+  async function clientPage(c: Context<Env>, account: AccountOf) {
+    const { redirectUri } = siteOf(deps.baseUrl);
+    const props = { ...await whose(c, deps, account), redirectUri, values: {} };
+    return page(c, titleOf(props), <ClientPage {...props} />);
+  }
+
+  async function forget(c: Context<Env>, account: AccountOf) {
+    await disconnect(deps, c.get("user"), account);
+    return goTo(c, pageOf(account), "account-disconnected");
+  }
+}
+
+function accountIn(c: Context<Env>): AccountOf {
+  return { serverId: c.req.param("server")!, agentId: c.req.param("agent") ?? null };
+}
+
+/** Where an account stands. */
+function pageOf({ serverId, agentId }: AccountOf): string {
+  return agentId === null ? `/servers/${serverId}` : `/agents/${agentId}/connections/${serverId}`;
+}
+
+async function whose(
+  c: Context<Env>,
+  { db }: Deps,
+  { serverId, agentId }: AccountOf,
+): Promise<AccountProps> {
+  const user = c.get("user");
+  const server = await getServer(db, user, serverId);
+  return { server, agent: agentId === null ? null : await getAgent(db, user, agentId) };
 }
 
 /**
@@ -51,12 +85,12 @@ export function authorizationRoutes(deps: Deps) {
 export async function signInPage(
   c: Context<Env>,
   deps: Deps,
-  serverId: string,
+  account: AccountOf,
   form: Record<string, string>,
 ) {
   const user = c.get("user");
   try {
-    const { url, scope, browserToken } = await beginSignIn(deps, user, serverId, {
+    const { url, scope, browserToken } = await beginSignIn(deps, user, account, {
       form,
       baseUrl: deps.baseUrl,
       browserToken: getCookie(c, cookieName(deps)),
@@ -69,18 +103,19 @@ export async function signInPage(
       path: "/",
       maxAge: 600,
     });
-    const server = await getServer(deps.db, user, serverId);
-    return page(c, TITLE, <SignInPage server={server} url={url.href} scope={scope} />);
+    const of = await whose(c, deps, account);
+    return page(c, titleOf(of), <SignInPage {...of} url={url.href} scope={scope} />);
   } catch (error) {
     if (!(error instanceof SignInFailed || error instanceof Invalid)) throw error;
-    const server = await getServer(deps.db, user, serverId);
+    const of = await whose(c, deps, account);
     const { message } = error;
     if (!(error instanceof ClientNeeded)) {
-      return page(c, TITLE, <SignInFailedPage server={server} message={message} />, 422);
+      const mayRetry = error instanceof SignInFailed;
+      return page(c, titleOf(of), <SignInFailedPage {...{ ...of, message, mayRetry }} />, 422);
     }
     const { redirectUri } = siteOf(deps.baseUrl);
-    const props = { server, message, redirectUri, values: form };
-    return page(c, TITLE, <ClientPage {...props} />, 422);
+    const props = { ...of, message, redirectUri, values: form };
+    return page(c, titleOf(of), <ClientPage {...props} />, 422);
   }
 }
 
@@ -89,4 +124,6 @@ function cookieName({ baseUrl }: Deps): string {
   return baseUrl.protocol === "https:" ? "__Host-mooring_sign_in" : "mooring_sign_in";
 }
 
-const TITLE = "Connect an account";
+function titleOf({ agent }: AccountProps): string {
+  return agent ? `Connect an account for ${agent.name}` : "Connect an account";
+}

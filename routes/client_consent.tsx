@@ -5,6 +5,8 @@ import {
   type Asked,
   type AuthorizationServer,
   ClientRefused,
+  READ_SCOPE,
+  SCOPE,
 } from "../models/authorization_server.ts";
 import { listWorkspaceConnections } from "../models/connections.ts";
 import { Invalid } from "../models/errors.ts";
@@ -52,31 +54,34 @@ export function clientConsentRoutes({ db, identity }: Deps): Hono<Env> {
     c: Context<Env>,
     server: AuthorizationServer,
     { client }: Asked,
-    { agent = NEW, name = "" }: Record<string, string>,
+    { agent = NEW, name = "", scope = "" }: Record<string, string>,
   ): Promise<URL> {
     const user = c.get("user");
     const agentId = agent === NEW
       ? await createAgent(db, user, c.get("workspace").id, name)
       : agent;
-    const grantId = await grantClient(db, user, agentId, client);
+    const granted = scope === SCOPE ? SCOPE : READ_SCOPE;
+    const { id, isNew } = await grantClient(db, user, agentId, client, granted);
     try {
-      return await server.allow(c.req.raw.headers, requestOf(c), grantId, sourceOf(c));
+      const grant = { id, scope: granted };
+      return await server.allow(c.req.raw.headers, requestOf(c), grant, sourceOf(c));
     } catch (error) {
-      await revokeToken(db, user, agentId, grantId);
+      if (isNew) await revokeToken(db, user, agentId, id);
       throw error;
     }
   }
 
   async function consent(
     c: Context<Env>,
-    { client }: Asked,
-    typed: { agent?: string; name?: string; mistake?: string } = {},
+    { client, scope }: Asked,
+    typed: { agent?: string; name?: string; scope?: string; mistake?: string } = {},
   ) {
     const user = c.get("user"), { id } = c.get("workspace");
     const agents = await listAgents(db, user, id);
     const grants = await Promise.all(agents.map(({ id }) => managementGrant(db, user, id)));
     const props = {
       client,
+      asked: scope,
       agents,
       managers: agents.filter((_, index) => grants[index]).map(({ id }) => id),
       connections: await listWorkspaceConnections(db, user, id),

@@ -1,11 +1,11 @@
 import { type Context, Hono } from "hono";
+import { getAuthorization } from "../models/authorizations.ts";
 import { changeConnectionSecrets, listConnectionSecrets } from "../models/connection_secrets.ts";
 import type { ToolChange } from "../models/connection_options.ts";
 import { changeTool, getConnection, pickTools } from "../models/connections.ts";
 import { Invalid, NotFound } from "../models/errors.ts";
 import { getServer, instancesOf } from "../models/servers.ts";
-import { ConnectionPage } from "../views/connection.tsx";
-import type { ConnectionSecretsProps } from "../views/connection_secrets.tsx";
+import { ConnectionPage, type ConnectionPageProps } from "../views/connection.tsx";
 import {
   type ArgumentField,
   modeField,
@@ -25,7 +25,7 @@ const TOOL = `${CONNECTION}/tools/:name` as const;
 export function connectionRoutes({ db, secretsKey }: Deps) {
   return new Hono<Env>()
     .get(CONNECTION, async (c) => {
-      const props = await loadSecrets(c);
+      const props = await loadPage(c);
       return page(c, titleOf(props.connection), <ConnectionPage {...props} />);
     })
     .post(`${CONNECTION}/secrets`, async (c) => {
@@ -37,7 +37,7 @@ export function connectionRoutes({ db, secretsKey }: Deps) {
         return goTo(c, `/agents/${agentId}/connections/${serverId}`, "credentials-saved");
       } catch (error) {
         if (!(error instanceof Invalid)) throw error;
-        const props = await loadSecrets(c);
+        const props = await loadPage(c);
         const again = { values: form, mistakes: error.fields, mistake: error.message };
         return page(c, titleOf(props.connection), <ConnectionPage {...props} {...again} />, 422);
       }
@@ -83,14 +83,16 @@ export function connectionRoutes({ db, secretsKey }: Deps) {
       return goTo(c, `/agents/${id}/connections/${server}`, "belt-saved");
     });
 
-  async function loadSecrets(
+  async function loadPage(
     c: Context<Env, typeof CONNECTION | `${typeof CONNECTION}/secrets`>,
-  ): Promise<ConnectionSecretsProps> {
+  ): Promise<ConnectionPageProps> {
     const { id, server: serverId } = c.req.param(), user = c.get("user");
     const connection = await getConnection(db, user, id, serverId);
     const server = await getServer(db, user, serverId);
     return {
       connection,
+      server,
+      account: await getAuthorization(db, user, { serverId, agentId: id }),
       secrets: await listConnectionSecrets(db, user, id, server),
       hasInstances: instancesOf(server.config) === "agent",
     };

@@ -5,13 +5,18 @@
  */
 import { type Context, Hono } from "hono";
 import { bridge, type BridgeDeps, type HttpRequest } from "../mcp/bridge.ts";
-import { agentOfToken, type TokenHolder } from "../models/agents.ts";
+import { RpcCode } from "../mcp/revisions.ts";
+import { BEYOND_SCOPE } from "../mcp/serving.ts";
+import { agentOfToken, clientWantedMore, type TokenHolder } from "../models/agents.ts";
 import {
   isFor,
+  permits,
+  READ_SCOPE,
   resourceMetadataAddress,
   resourceOf,
   SCOPE,
   siteAddress,
+  type ToolScope,
 } from "../models/authorization_server.ts";
 import { errorFields } from "../models/log.ts";
 import { keepAlive } from "./keep_alive.ts";
@@ -72,15 +77,45 @@ export function mcpRoutes(deps: McpDeps): Hono {
       const token = /^Bearer ([^\s]+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
       const caller = token ? await callerOf(token) : null;
       const server = c.req.param("server") ?? null;
-      const refusal = refusalOf(caller, server ? `${at}/${server}` : at, token !== undefined);
+      const endpoint = server ? `${at}/${server}` : at;
+      const refusal = refusalOf(caller, endpoint, token !== undefined);
       if (refusal) return refusal;
-      return await serve({
+      const response = await serve({
         request: c.req.raw,
         caller: caller!,
         scope: server,
         stillHolds: async () => await callerOf(token!) !== null,
       });
+      if (response.status === 403) {
+        await clientWantedMore(deps.db, caller!.tokenId);
+        const challenge = challengeOf(endpoint, SCOPE, "insufficient_scope", BEYOND_SCOPE);
+        response.headers.set("www-authenticate", challenge);
+      }
+      return response;
     });
+
+  /** What a client is told to ask its person for (RFC 6750, section 3; RFC 9728, section 5.1). */
+  function challengeOf(
+    endpoint: string,
+    scope: ToolScope,
+    error: string | null,
+    error_description?: string,
+  ): string {
+    const parameters = {
+      ...(error && { error }),
+      ...(deps.clientsSignIn && {
+        scope,
+        // What is no server's slug, quotes among it, names no resource.
+        resource_metadata: resourceMetadataAddress(
+          deps.baseUrl,
+          resourceOf(deps.baseUrl, site + endpoint) ? endpoint : "",
+        ),
+      }),
+      ...(error_description && { error_description }),
+    };
+    const said = Object.entries(parameters).map(([name, value]) => `${name}="${value}"`);
+    return ["Bearer", said.join(", ")].filter(Boolean).join(" ");
+  }
 
   /**
    * Why a caller is not served at an endpoint (2026-07-28, basic/authorization): a client's token is good
@@ -91,23 +126,10 @@ export function mcpRoutes(deps: McpDeps): Hono {
     endpoint: string,
     broughtOne: boolean,
   ): Response | null {
-    const refuse = (status: 401 | 403, error: string | null, message: string) => {
-      const parameters = {
-        ...(error && { error }),
-        ...(deps.clientsSignIn && {
-          scope: SCOPE,
-          // What is no server's slug, quotes among it, names no resource.
-          resource_metadata: resourceMetadataAddress(
-            deps.baseUrl,
-            resourceOf(deps.baseUrl, site + endpoint) ? endpoint : "",
-          ),
-        }),
-      };
-      const said = Object.entries(parameters).map(([name, value]) => `${name}="${value}"`);
-      return refused(status, message, {
-        "www-authenticate": ["Bearer", said.join(", ")].filter(Boolean).join(" "),
+    const refuse = (status: 401 | 403, error: string | null, message: string) =>
+      refused(status, message, {
+        "www-authenticate": challengeOf(endpoint, READ_SCOPE, error),
       });
-    };
     if (!caller) {
       return broughtOne
         ? refuse(
@@ -127,8 +149,8 @@ export function mcpRoutes(deps: McpDeps): Hono {
     if (caller.limits && !isFor(caller.limits.resources, site + endpoint)) {
       return refuse(401, "invalid_token", "The token is for another address than this one");
     }
-    if (caller.limits && !caller.limits.scopes.includes(SCOPE)) {
-      return refuse(403, "insufficient_scope", `The token is not for tools: ask for ${SCOPE}`);
+    if (caller.limits && !permits(caller.limits.scopes, READ_SCOPE)) {
+      return refuse(403, "insufficient_scope", `The token is not for tools: ask for ${READ_SCOPE}`);
     }
     return null;
   }
@@ -194,7 +216,6 @@ function callers({ db, changes }: BridgeDeps): (token: string) => Promise<TokenH
 }
 
 function refused(status: number, message: string, headers: Record<string, string> = {}): Response {
-  // -32001 stands in SDKs' range for "request refused"; clients show the message.
-  const body = { jsonrpc: "2.0", id: null, error: { code: -32001, message } };
+  const body = { jsonrpc: "2.0", id: null, error: { code: RpcCode.refused, message } };
   return Response.json(body, { status, headers: { ...headers, "cache-control": "no-store" } });
 }

@@ -36,7 +36,7 @@ export function remoteServerRoutes(deps: Deps) {
         const request = { ...parsed.data, workspaceId, entry, form, awaitsSignIn };
         const { serverId } = await deployEntry(db, c.get("user"), request, secretsKey);
         return awaitsSignIn
-          ? await signInPage(c, deps, serverId, {})
+          ? await signInPage(c, deps, { serverId, agentId: null }, {})
           : goTo(c, `/servers/${serverId}`);
       } catch (error) {
         if (!(error instanceof Invalid)) throw error;

@@ -31,7 +31,7 @@ const SAID: Record<string, string> = {
   "toolbox-revoked": "Revoked. The toolbox's key is refused from now on.",
   "toolbox-removed": "The toolbox and its servers are removed.",
   "runs-cleared": "Forgotten. Your runs of this tool are deleted.",
-  "account-connected": "The account is connected. The server is called with it now.",
+  "account-connected": "The account is connected. Calls are made with it now.",
   "account-disconnected": "The account is disconnected.",
   "source-asked": "It is synced now. You can leave the page.",
   "source-read": "Read. Its entries are in the marketplace.",

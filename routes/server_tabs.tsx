@@ -269,7 +269,7 @@ export function serverTabRoutes(deps: Deps) {
       listSamples(db, user, serverId),
       callFigures(db, user, serverId),
       readScans(db, user, serverId),
-      getAuthorization(db, user, serverId),
+      getAuthorization(db, user, { serverId, agentId: null }),
       getUpdate(db, user, serverId),
     ]);
     const trust = await readServerTrust(db, user, server, scans);

@@ -400,6 +400,13 @@ function Clients({ agent }: AgentProps) {
               >
                 {`at ${visibleText(client.clientHost ?? "")}, let in `}
                 <Time at={client.createdAt} relative />
+                {client.scope === "tools:read" ? ", for tools that only read" : ""}
+                {client.wantedMoreAt && (
+                  <>
+                    {"; called another "}
+                    <Time at={client.wantedMoreAt} relative />
+                  </>
+                )}
                 {", "}
               </TokenRow>
             ))}

@@ -1,3 +1,4 @@
+import type { Child } from "hono/jsx";
 import type { Authorization } from "../models/authorizations.ts";
 import type { Server } from "../models/servers.ts";
 import { Form } from "./form.tsx";
@@ -10,41 +11,80 @@ export function ServerAccount({ server, authorization }: {
   server: Server;
   authorization: Authorization | null;
 }) {
-  const { package: wanted } = server.config.entry;
-  const takesOne = wanted.registry === "remote" && wanted.url.startsWith("https:") &&
-    server.removedAt === null;
   return (
     <div id="account">
-      {takesOne && (
+      {takesAccount(server) && (
         <section class="card" aria-labelledby="account-title">
           <h2 id="account-title">Account</h2>
-          <AccountState authorization={authorization} />
-          <AccountActs server={server} authorization={authorization} />
+          {!authorization
+            ? (
+              <p>
+                No account is connected. If the server asks for a sign-in (401), connect one: you
+                sign in there, and Mooring keeps the sign-in renewed.
+              </p>
+            )
+            : authorization.state === "waiting"
+            ? <p>The server is not run before you connect an account to it.</p>
+            : <AccountState authorization={authorization} without="the server is not run" />}
+          <AccountActs server={server} agent={null} authorization={authorization}>
+            The server runs on without it, and may refuse calls.
+          </AccountActs>
         </section>
       )}
     </div>
   );
 }
 
-function AccountState({ authorization }: { authorization: Authorization | null }) {
-  if (!authorization) {
-    return (
-      <p>
-        No account is connected. If the server asks for a sign-in (401), connect one: you sign in
-        there, and Mooring keeps the sign-in renewed.
-      </p>
-    );
-  }
+/** The account that a remote server is called with for one agent. Nothing for other servers. */
+export function AgentAccount({ server, agent, authorization, hasInstances }: AccountProps & {
+  agent: { id: string; name: string };
+  authorization: Authorization | null;
+  /** The server has an instance for each agent. */
+  hasInstances: boolean;
+}) {
+  if (!takesAccount(server)) return null;
+  const name = visibleText(agent.name);
+  return (
+    <section class="card" id="account" aria-labelledby="account-title">
+      <h2 id="account-title">Account of its own</h2>
+      {authorization
+        ? <AccountState authorization={authorization} without={`${name} gets no answers from it`} />
+        : (
+          <p>
+            {name}{" "}
+            is served with the server's own account, as all agents are that have none. Sign in for
+            it, and its calls alone are made with that account, by an instance of the server that is
+            its own.
+          </p>
+        )}
+      <AccountActs
+        server={server}
+        agent={agent}
+        authorization={authorization}
+        asksForInstances={!hasInstances}
+      >
+        From then on {name} is served with the server's own account again.
+      </AccountActs>
+    </section>
+  );
+}
+
+function takesAccount({ config, removedAt }: Server): boolean {
+  const { package: wanted } = config.entry;
+  return wanted.registry === "remote" && wanted.url.startsWith("https:") && removedAt === null;
+}
+
+/** @param props.without what is so until the person has signed in again */
+function AccountState({ authorization, without }: {
+  authorization: Authorization;
+  without: string;
+}) {
   const { state, trouble, issuer, scope, wantedScope } = authorization;
-  if (state === "waiting") {
-    return <p>The server is not run before you connect an account to it.</p>;
-  }
   return (
     <>
       {state === "signed_out" && (
         <p class="notice bad">
-          Sign in again:{" "}
-          {visibleText(trouble ?? "the sign-in has ended")}. Until then the server is not run.
+          Sign in again: {visibleText(trouble ?? "the sign-in has ended")}. Until then {without}.
         </p>
       )}
       {state === "signed_in" && trouble && (
@@ -91,18 +131,31 @@ function AccountState({ authorization }: { authorization: Authorization | null }
   );
 }
 
-function AccountActs({ server, authorization }: {
-  server: Server;
+function AccountActs({ authorization, asksForInstances = false, children, ...of }: AccountProps & {
   authorization: Authorization | null;
+  /** The server has to be given an instance for each agent first. */
+  asksForInstances?: boolean;
+  /** What is so once it is disconnected. */
+  children: Child;
 }) {
   const url = useUrl();
-  const path = url(`/servers/${server.id}/account`);
+  const path = url(`${pageOf(of)}/account`);
   const isFirst = !authorization || authorization.state === "waiting";
   const isUrgent = authorization?.state !== "signed_in" || authorization.wantedScope !== null;
   return (
     <>
       <div class="acts">
         <Form action={path}>
+          {asksForInstances && (
+            <Field
+              name="instancePerAgent"
+              id="account-instances"
+              label="Run an instance of the server for each agent"
+              type="checkbox"
+              required
+              help="It runs one for all agents now, which has one account. Each instance takes memory of its own."
+            />
+          )}
           <button class={isUrgent ? undefined : "quiet"}>
             {isFirst ? "Connect an account" : "Sign in again"}
           </button>
@@ -118,10 +171,7 @@ function AccountActs({ server, authorization }: {
             title="Disconnect the account?"
             action={`${path}/disconnect`}
           >
-            <p>
-              Mooring forgets the sign-in, and has it revoked where that is offered. The server runs
-              on without it, and may refuse calls.
-            </p>
+            <p>Mooring forgets the sign-in, and has it revoked where that is offered. {children}</p>
           </Confirm>
         )}
       </div>
@@ -132,22 +182,40 @@ function AccountActs({ server, authorization }: {
   );
 }
 
-/** Where signing in leads, before one goes. */
-export function SignInPage({ server, url: href, scope }: {
+/** Whose account it is. */
+export interface AccountProps {
   server: Server;
+  /** Null: the server's own, for all agents. */
+  agent: { id: string; name: string } | null;
+}
+
+function pageOf({ server, agent }: AccountProps): string {
+  return agent ? `/agents/${agent.id}/connections/${server.id}` : `/servers/${server.id}`;
+}
+
+/** Where signing in leads, before one goes. */
+export function SignInPage({ server, agent, url: href, scope }: AccountProps & {
   url: string;
   scope: string;
 }) {
   const host = hostOf(href);
   return (
     <>
-      <Crumbs server={server} />
+      <Crumbs server={server} agent={agent} />
       <h1>Connect an account</h1>
       <p class="lead">
         You sign in at <strong>{visibleText(host)}</strong>, which {visibleText(server.name)}{" "}
         names for it, and come back here. Mooring gets no password: it gets a sign-in for this one
-        server, which every agent that is connected to the server then works with.
+        server, which {agent
+          ? `${visibleText(agent.name)} alone then works with`
+          : "every agent that is connected to the server then works with"}.
       </p>
+      {agent && (
+        <p>
+          You may be signed in there already, with another account than the one that the agent is to
+          have: sign out there first, then.
+        </p>
+      )}
       {scope && (
         <p>
           It asks for these rights: <code>{visibleText(scope)}</code>
@@ -162,8 +230,7 @@ export function SignInPage({ server, url: href, scope }: {
 }
 
 /** For authorization servers that take no clients by themselves. */
-export function ClientPage({ server, message, redirectUri, values }: {
-  server: Server;
+export function ClientPage({ message, redirectUri, values, ...of }: AccountProps & {
   message?: string;
   redirectUri: string;
   values: Record<string, string>;
@@ -171,9 +238,10 @@ export function ClientPage({ server, message, redirectUri, values }: {
   const url = useUrl();
   return (
     <>
-      <Crumbs server={server} />
+      <Crumbs {...of} />
       <h1>Connect an account</h1>
-      <Form action={url(`/servers/${server.id}/account`)} class="card">
+      <Form action={url(`${pageOf(of)}/account`)} class="card">
+        <Agreed {...of} />
         <Mistake>{message && visibleText(message)}</Mistake>
         <p>
           Where its authorization server does not take Mooring by itself, register a client there by
@@ -200,25 +268,47 @@ export function ClientPage({ server, message, redirectUri, values }: {
 }
 
 /** Why it came to nothing, and the way back. */
-export function SignInFailedPage({ server, message }: { server: Server; message: string }) {
+export function SignInFailedPage({ message, mayRetry = true, ...of }: AccountProps & {
+  message: string;
+  mayRetry?: boolean;
+}) {
   const url = useUrl();
   return (
     <>
-      <Crumbs server={server} />
+      <Crumbs {...of} />
       <h1>No account was connected</h1>
       <p class="notice bad" role="alert">{visibleText(message)}.</p>
       <div class="acts">
-        <Form action={url(`/servers/${server.id}/account`)}>
-          <button>Try again</button>
-        </Form>
-        <a class="button quiet" href={url(`/servers/${server.id}`)}>Back to the server</a>
+        {mayRetry && (
+          <Form action={url(`${pageOf(of)}/account`)}>
+            <Agreed {...of} />
+            <button>Try again</button>
+          </Form>
+        )}
+        <a class="button quiet" href={url(pageOf(of))}>
+          {of.agent ? "Back to the agent's page of it" : "Back to the server"}
+        </a>
       </div>
     </>
   );
 }
 
-function Crumbs({ server }: { server: Server }) {
+/** An account of an agent's own takes an instance for each agent, which was said on the page before. */
+function Agreed({ agent }: AccountProps) {
+  return agent && <input type="hidden" name="instancePerAgent" value="true" />;
+}
+
+function Crumbs({ server, agent }: AccountProps) {
   const url = useUrl();
+  if (agent) {
+    return (
+      <p class="crumbs">
+        <a href={url("/agents")}>Agents</a> / <a href={url(`/agents/${agent.id}`)}>{agent.name}</a>
+        {" "}
+        / <a href={url(pageOf({ server, agent }))}>{server.name}</a>
+      </p>
+    );
+  }
   return (
     <p class="crumbs">
       <a href={url("/servers")}>Servers</a> /{" "}

@@ -1,6 +1,7 @@
+import type { Child } from "hono/jsx";
 import type { Agent } from "../models/agents.ts";
-import type { Client } from "../models/authorization_server.ts";
-import type { Connection } from "../models/connections.ts";
+import type { Client, ToolScope } from "../models/authorization_server.ts";
+import type { Connection, ConnectionTool } from "../models/connections.ts";
 import { givenTools } from "./connection.tsx";
 import { Form } from "./form.tsx";
 import { count, Field, Mistake } from "./parts.tsx";
@@ -9,8 +10,10 @@ import { visibleText } from "./visible_text.ts";
 
 /** Who asks, which agent it shall be, and what tools that gives it. */
 export function ClientConsent(
-  { client, agents, managers, connections, action, workspaceName, hasOthers, ...typed }: {
+  { client, asked, agents, managers, connections, action, workspaceName, hasOthers, ...typed }: {
     client: Client;
+    /** How far it wants to go. */
+    asked: ToolScope;
     agents: Agent[];
     /** The ids of those that may manage Mooring. */
     managers: string[];
@@ -22,11 +25,14 @@ export function ClientConsent(
     hasOthers: boolean;
     agent?: string;
     name?: string;
+    scope?: string;
     mistake?: string;
   },
 ) {
   const url = useUrl();
-  const chosen = typed.agent ?? agents[0]?.id ?? "new";
+  const known = agents.find(({ tokens }) => tokens.some(wantsMore(client)));
+  const chosen = typed.agent ?? known?.id ?? agents[0]?.id ?? "new";
+  const scope = typed.scope ?? asked;
   return (
     <section class="card door">
       <h1>
@@ -69,6 +75,12 @@ export function ClientConsent(
         The name is what the client calls itself, and nobody verified it. Go on only if you have
         just connected it yourself.
       </p>
+      {known && (
+        <p class="notice">
+          It is <strong>{known.name}</strong>{" "}
+          already, and uses the tools that only read. It called one that may change something.
+        </p>
+      )}
       <Mistake>{typed.mistake}</Mistake>
       <Form
         action={url(action)}
@@ -98,9 +110,19 @@ export function ClientConsent(
           </div>
           <Field name="name" label="Name of the new agent" value={typed.name ?? client.name} />
         </fieldset>
+        <fieldset>
+          <legend>It may use</legend>
+          <ScopeChoice value="tools:read" {...{ asked, scope }} title="The tools that only read">
+            as their approved annotations say, with prompts and resources; you are asked again when
+            it calls another
+          </ScopeChoice>
+          <ScopeChoice value="tools" {...{ asked, scope }} title="All of the agent's tools">
+            also those that write, send or delete
+          </ScopeChoice>
+        </fieldset>
         <p class="help">
-          It gets the agent's tools, also those that you give the agent later, until you revoke it
-          on the agent's page.
+          That goes for tools that you give the agent later as well, until you revoke it on the
+          agent's page.
         </p>
         <p class="acts">
           <button name="decision" value="allow">Allow</button>
@@ -108,6 +130,26 @@ export function ClientConsent(
         </p>
       </Form>
     </section>
+  );
+}
+
+function ScopeChoice({ value, asked, scope, title, children }: {
+  value: ToolScope;
+  asked: ToolScope;
+  /** The chosen one. */
+  scope: string;
+  title: string;
+  children: Child;
+}) {
+  const id = `scope-${value.replace(":", "-")}`;
+  return (
+    <div class="choice">
+      <input type="radio" name="scope" value={value} id={id} checked={scope === value} />
+      <label for={id}>
+        {title}
+        {value === asked && ", which it asks for"} <small>{children}</small>
+      </label>
+    </div>
   );
 }
 
@@ -119,8 +161,12 @@ function AgentChoice({ agent, connections, isManager, isChosen }: {
 }) {
   const id = `agent-${agent.id}`;
   const tools = connections.flatMap((connection) =>
-    givenTools(connection).map(({ shown }) => `${connection.serverSlug}__${shown.name}`)
+    givenTools(connection).map((tool) => ({
+      name: `${connection.serverSlug}__${tool.shown.name}`,
+      onlyReads: onlyReads(tool),
+    }))
   );
+  const reading = tools.filter(({ onlyReads }) => onlyReads).length;
   return (
     <div class="choice">
       <input type="radio" name="agent" value={agent.id} id={id} checked={isChosen} />
@@ -130,6 +176,7 @@ function AgentChoice({ agent, connections, isManager, isChosen }: {
           {count(tools.length, "tool")}
           {connections.length > 0 &&
             ` of ${connections.map(({ serverName }) => serverName).join(", ")}`}
+          {tools.length > 0 && `; ${reading} only ${reading === 1 ? "reads" : "read"}`}
           {isManager && ", and those that manage Mooring"}
         </small>
       </label>
@@ -137,9 +184,9 @@ function AgentChoice({ agent, connections, isManager, isChosen }: {
         <details>
           <summary>Its tools</summary>
           <ul>
-            {tools.map((tool) => (
+            {tools.map(({ name, onlyReads }) => (
               <li>
-                <code>{visibleText(tool)}</code>
+                <code>{visibleText(name)}</code> {onlyReads && <small>only reads</small>}
               </li>
             ))}
           </ul>
@@ -147,6 +194,18 @@ function AgentChoice({ agent, connections, isManager, isChosen }: {
       )}
     </div>
   );
+}
+
+/** Whether a client has this grant, and called a tool beyond it. */
+function wantsMore({ id }: Client) {
+  return ({ clientId, wantedMoreAt, revokedAt }: Agent["tokens"][number]) =>
+    clientId === id && wantedMoreAt !== null && revokedAt === null;
+}
+
+/** By its approved annotations, as the bridge has it. */
+function onlyReads({ definition }: ConnectionTool): boolean {
+  const annotations = definition.annotations as { readOnlyHint?: unknown } | undefined;
+  return annotations?.readOnlyHint === true;
 }
 
 /** What is left in the browser once the client has its answer. */

@@ -1,4 +1,7 @@
 import type { Connection, ConnectionTool } from "../models/connections.ts";
+import type { Authorization } from "../models/authorizations.ts";
+import type { Server } from "../models/servers.ts";
+import { AgentAccount } from "./authorization.tsx";
 import { ConnectionSecrets, type ConnectionSecretsProps } from "./connection_secrets.tsx";
 import { Form, Picked, Sending, useMay } from "./form.tsx";
 import { count, Empty, tokens } from "./parts.tsx";
@@ -6,9 +9,15 @@ import { tokensOf } from "./token_cost.ts";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
+export interface ConnectionPageProps extends ConnectionSecretsProps {
+  server: Server;
+  /** The agent's own. */
+  account: Authorization | null;
+}
+
 /** What an agent gets of one server: which tools, with the way to how it sees each. */
-export function ConnectionPage(props: ConnectionSecretsProps) {
-  const { connection } = props;
+export function ConnectionPage(props: ConnectionPageProps) {
+  const { connection, server, account, hasInstances } = props;
   const url = useUrl();
   const { agentName, serverName, tools } = connection;
   const path = url(`/agents/${connection.agentId}`);
@@ -32,6 +41,12 @@ export function ConnectionPage(props: ConnectionSecretsProps) {
           </Empty>
         )
         : <PickedTools connection={connection} />}
+      <AgentAccount
+        server={server}
+        agent={{ id: connection.agentId, name: agentName }}
+        authorization={account}
+        hasInstances={hasInstances}
+      />
       {props.secrets.length > 0 && <ConnectionSecrets {...props} />}
     </>
   );

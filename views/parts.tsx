@@ -53,6 +53,8 @@ export function Empty({ title, children }: { title: string; children?: Child }) 
 /** One form field with its label, help and mistake, tied together for screen readers. */
 export function Field(props: {
   name: string;
+  /** Where another field of the page has the name too. */
+  id?: string;
   label: string;
   help?: Child;
   mistake?: string;
@@ -66,7 +68,7 @@ export function Field(props: {
   minlength?: number;
   pattern?: string;
 }) {
-  const id = `field-${props.name.replace(/[^A-Za-z0-9_-]/g, "-")}`;
+  const id = props.id ?? `field-${props.name.replace(/[^A-Za-z0-9_-]/g, "-")}`;
   const describedBy = [props.mistake && `${id}-mistake`, props.help && `${id}-help`].filter(
     Boolean,
   );

@@ -1,6 +1,8 @@
 import { z } from "zod";
-import { disconnect, getAuthorization } from "../../models/authorizations.ts";
+import { type AccountOf, disconnect, getAuthorization } from "../../models/authorizations.ts";
+import { getConnection } from "../../models/connections.ts";
 import { getServer } from "../../models/servers.ts";
+import { connection } from "./agents.ts";
 import { type Asked, operation } from "./operation.ts";
 import { serverId } from "./servers.ts";
 
@@ -27,7 +29,7 @@ export const accountOperations = [
     summary: "Read the account that a remote server is called with, and where a person signs in",
     input: z.strictObject(serverId),
     output: Account,
-    run: (asked, { server }) => read(asked, server),
+    run: (asked, { server }) => read(asked, { serverId: server, agentId: null }),
   }),
   operation({
     name: "disconnect_server_account",
@@ -37,16 +39,44 @@ export const accountOperations = [
     summary: "Forget the account that a remote server is called with",
     input: z.strictObject(serverId),
     output: Account,
-    run: async (asked, { server }) => {
-      await disconnect(asked.deps, asked.bearer.user, server);
-      return await read(asked, server);
-    },
+    run: (asked, { server }) => forget(asked, { serverId: server, agentId: null }),
+  }),
+  operation({
+    name: "get_own_account",
+    method: "GET",
+    path: "/agents/{agent}/connections/{server}/account",
+    scopes: ["read"],
+    summary: "Read an agent's own account at a remote server, and where a person signs in for it",
+    input: z.strictObject(connection),
+    output: Account,
+    run: (asked, { agent, server }) => read(asked, { serverId: server, agentId: agent }),
+  }),
+  operation({
+    name: "disconnect_own_account",
+    method: "DELETE",
+    path: "/agents/{agent}/connections/{server}/account",
+    scopes: ["agents:write", "servers:write"],
+    summary: "Forget an agent's own account: it is served with the server's own again",
+    input: z.strictObject(connection),
+    output: Account,
+    run: (asked, { agent, server }) => forget(asked, { serverId: server, agentId: agent }),
   }),
 ];
 
-async function read({ deps: { db, baseUrl }, bearer: { user } }: Asked, server: string) {
-  await getServer(db, user, server);
-  const account = await getAuthorization(db, user, server);
+async function forget(asked: Asked, of: AccountOf) {
+  await disconnect(asked.deps, asked.bearer.user, of);
+  return await read(asked, of);
+}
+
+async function read({ deps: { db, baseUrl }, bearer: { user } }: Asked, of: AccountOf) {
+  const { serverId, agentId } = of;
+  await (agentId === null
+    ? getServer(db, user, serverId)
+    : getConnection(db, user, agentId, serverId));
+  const account = await getAuthorization(db, user, of);
+  const page = agentId === null
+    ? `/servers/${serverId}`
+    : `/agents/${agentId}/connections/${serverId}`;
   return {
     ...account ?? {
       state: "none" as const,
@@ -58,6 +88,6 @@ async function read({ deps: { db, baseUrl }, bearer: { user } }: Asked, server: 
       signedInAt: null,
       renewedAt: null,
     },
-    signInUrl: `${baseUrl.href.replace(/\/$/, "")}/servers/${server}#account`,
+    signInUrl: `${baseUrl.href.replace(/\/$/, "")}${page}#account`,
   };
 }

@@ -11,6 +11,7 @@ import {
   revokeToken,
   setAgentOptions,
 } from "../../models/agents.ts";
+import { TOOL_SCOPES } from "../../models/authorization_server.ts";
 import { secretsOf } from "../../models/catalog_entries.ts";
 import {
   changeConnectionSecrets,
@@ -33,6 +34,13 @@ const Token = z.object({
   expiresAt: z.iso.datetime().nullable(),
   revokedAt: z.iso.datetime().nullable(),
   lastUsedAt: z.iso.datetime().nullable(),
+  clientHost: z.string().nullable().describe(
+    "Of a client that signed a person in: where answers to it go",
+  ),
+  scope: z.enum(TOOL_SCOPES).nullable().describe(
+    "How far such a client may go; null: as far as the agent",
+  ),
+  wantedMoreAt: z.iso.datetime().nullable().describe("When it last called a tool beyond its scope"),
 });
 
 const AgentShape = z.object({
@@ -96,7 +104,7 @@ const Credentials = z.object({
 });
 
 const agent = { agent: z.uuid().describe("An agent's id") };
-const connection = { ...agent, server: z.uuid().describe("A server's id") };
+export const connection = { ...agent, server: z.uuid().describe("A server's id") };
 
 const version = z.string().max(64).optional().describe(
   "The connection's version that the change was made from; left out: whatever it is",

@@ -30,8 +30,6 @@ const SCENARIOS = {
   ],
 };
 type Revision = keyof typeof SCENARIOS;
-export const CLIENT_SCENARIOS_LEFT_OUT =
-  "the suite's client scenarios of authorization: their servers speak http without TLS, and Mooring asks none of those";
 
 /** The pairings of a client with the suite's servers of each revision. */
 export async function runClientPairings(

@@ -66,10 +66,18 @@ export async function runSuite(
   return results;
 }
 
-/** Reads the suite's `<scenario>-<time>/checks.json` files, named `server-…` for servers. */
+/**
+ * Reads the suite's `<scenario>-<time>/checks.json` files, named `server-…` for servers; scenarios of
+ * authorization are below `auth/`.
+ */
 async function readResults(directory: string): Promise<Results> {
   const results: Results = new Map();
   for await (const { name, isDirectory } of Deno.readDir(directory)) {
+    if (isDirectory && name === "auth") {
+      for (const [check, outcome] of await readResults(`${directory}/auth`)) {
+        results.set(`auth/${check}`, outcome);
+      }
+    }
     const scenario = /^(?:server-)?(.+)-\d{4}-\d\d-\d\dT[\dZ-]+$/.exec(name)?.[1];
     if (!isDirectory || !scenario) continue;
     // A scenario that broke off left its directory empty.

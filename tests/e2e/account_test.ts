@@ -97,8 +97,10 @@ Deno.test({
       await connectServer(app.db, app.user, agentId, serverId);
       await page.goto(`${baseUrl}/agents/${agentId}/connections/${serverId}`);
       await page.getByLabel("Header X-Own").fill("the value of Ann's");
-      await page.getByLabel("Run an instance of the server for each agent").check();
-      await page.getByRole("button", { name: "Save" }).click();
+      await photograph(page, "connection-account-none");
+      const credentials = page.getByRole("form", { name: "Credentials of its own" });
+      await credentials.getByLabel("Run an instance of the server for each agent").check();
+      await credentials.getByRole("button", { name: "Save" }).click();
       await page.getByText("It has a value of its own").waitFor();
       await photograph(page, "connection-secrets");
       assert.ok(!(await page.content()).includes("the value of"));
@@ -107,6 +109,24 @@ Deno.test({
       await page.getByLabel(/Take its own Header X-Own back/).check();
       await page.getByRole("button", { name: "Save" }).click();
       await page.getByText("it works with the server's own").waitFor();
+
+      // And with an account of its own.
+      const own = page.getByRole("region", { name: "Account of its own" });
+      await own.getByRole("button", { name: "Connect an account" }).click();
+      const there = page.getByRole("link", { name: /Continue to localhost/ });
+      await there.waitFor();
+      await photograph(page, "agent-account-sign-in");
+      await there.click();
+      await page.getByRole("button", { name: "Continue" }).click();
+      await page.waitForURL(/\/agents\/.*said=account-connected$/);
+      await own.getByText("tools:read").waitFor();
+      await photograph(page, "connection-account");
+      const { account: its } = (await app.desired(serverId)).instanceInputs![agentId];
+      assert.ok(its);
+      await own.locator("summary", { hasText: "Disconnect" }).click();
+      await own.getByRole("button", { name: "Disconnect" }).click();
+      await page.waitForURL(/said=account-disconnected$/);
+      await own.getByText("served with the server's own account").waitFor();
       await page.goto(`${baseUrl}/servers/${serverId}`);
 
       await account.locator("summary", { hasText: "Disconnect" }).click();

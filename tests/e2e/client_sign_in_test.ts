@@ -66,7 +66,10 @@ Deno.test({
     const bea = (await identity.userOf(new Headers({ cookie })))!;
     await addMember(world, workspaceId, bea.userId, "owner");
     const agentId = await createAgent(db, bea, workspaceId, "Bea's editor");
-    await grantManagement(db, bea, agentId, { scopes: ["read"], asks: [] });
+    await grantManagement(db, bea, agentId, {
+      scopes: ["read", "servers:write"],
+      asks: ["servers:write"],
+    });
     const { app, close } = await openPageApp({ db, identity }, { baseUrl });
     // Streams that a page or a client holds open are not waited for.
     const ending = new AbortController();
@@ -87,12 +90,17 @@ Deno.test({
     const { page } = watched;
 
     /** Has the person decide. @returns what the client is told */
-    async function decide(keeper: Keeper, decision: "Allow" | "Deny", agent = "Bea's editor") {
+    async function decide(
+      keeper: Keeper,
+      decision: "Allow" | "Deny",
+      agent: string | null = "Bea's editor",
+    ) {
       returned = Promise.withResolvers();
       await page.goto(keeper.authorizationUrl!.href);
       if (new URL(page.url()).pathname === "/sign-in") await signIn(page);
       await page.getByRole("heading", { name: /use your tools/ }).waitFor();
-      await page.getByRole("radio", { name: agent }).check();
+      if (agent === null) await page.getByText("It is Bea's editor already").waitFor();
+      else await page.getByRole("radio", { name: agent }).check();
       await page.getByRole("button", { name: decision }).click();
       await page.waitForURL(`${redirectUrl}?**`);
       return await returned.promise;
@@ -143,6 +151,27 @@ Deno.test({
           const tool = tools.find(({ name }: { name: string }) => /search_catalog/.test(name));
           const result = await client.callTool({ name: tool.name, arguments: { query: "memory" } });
           assert.match(JSON.stringify(result.content), /memory/i);
+          const change = tools.find(({ name }: { name: string }) => /withdraw_request/.test(name));
+          const changing = () =>
+            client.callTool({ name: change.name, arguments: { request: crypto.randomUUID() } });
+          if (name.includes("SSE")) {
+            // Its answers come on a stream, where nothing but the error itself can say so.
+            await assert.rejects(changing(), /ask for tools/);
+          } else {
+            await t.step(
+              "and a call beyond what it was let leads to its person again",
+              async () => {
+                keeper.authorizationUrl = null;
+                await assert.rejects(changing(), /[Uu]nauthorized/);
+                assert.ok(keeper.authorizationUrl, "it asks its person");
+                const asked = new URL(keeper.authorizationUrl).searchParams.get("scope")!;
+                assert.ok(asked.split(" ").includes("tools"), asked);
+                const told = await decide(keeper, "Allow", null);
+                await client.transport.finishAuth(told.get("code")!, told.get("iss")!);
+                assert.match(JSON.stringify(await changing()), /no such request/i);
+              },
+            );
+          }
           await client.close();
 
           await t.step("and a token that is over is renewed unasked", async () => {

@@ -296,7 +296,12 @@ async function seeded(trials: Awaited<ReturnType<typeof openTrials>>) {
     ),
     visit("generation", "/servers/:id/generations/:generation", `${server}/generations/1`),
     visit("server-update", "/servers/:id", `/servers/${memoryId}`),
-    visit("server-account", "/servers/:id/account", `${server}/account`),
+    visit("server-account", "/servers/:server/account", `${server}/account`),
+    visit(
+      "agent-account",
+      "/agents/:agent/connections/:server/account",
+      `${connection}/account`,
+    ),
     visit("trial", "/servers/:id/tools/:name", `${server}/tools/mirror`),
     visit("trial-run", "/servers/:id/tools/:name/runs/:run", runPath),
     visit("oauth-callback", "/oauth/callback", "/oauth/callback?state=unknown&code=x", 404),

@@ -27,6 +27,7 @@ function server(slug: string, more: Partial<ToolbeltServer> = {}): ToolbeltServe
     address: "http://127.0.0.1:1",
     instances: "shared",
     knowsInstanceInputs: true,
+    knowsInstanceAccounts: true,
     capabilities: { tools: {}, resources: {}, prompts: {} },
     instructions: null,
     unavailable: null,

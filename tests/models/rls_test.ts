@@ -986,6 +986,8 @@ for (const kind of [...KINDS, SUPABASE]) {
             and (p.proname, r.rolname) <> ('roll_back', 'mooring_toolbox')
             -- Tells members alone of their own workspace's forms: servers_test.ts.
             and (p.proname, r.rolname) <> ('server_of_deploy', 'authenticated')
+            -- Of who let the client in alone: tests/oauth/scopes_test.ts.
+            and (p.proname, r.rolname) <> ('step_up_client_grant', 'authenticated')
             -- Each asks who asks, under the workspace's lock: workspaces_test.ts.
             and not (r.rolname = 'authenticated' and p.proname in ('create_workspace', 'delete_workspace',
               'set_role', 'remove_member', 'transfer_workspace', 'invite', 'revoke_invitation',

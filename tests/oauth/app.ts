@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { v7 } from "uuid";
 import { createApp } from "../../app.ts";
-import type { HostFacts } from "../../dtma/protocol.ts";
+import type { HostFacts, Observation } from "../../dtma/protocol.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
 import { createLog } from "../../models/log.ts";
-import { openOutside, type OutsideOptions } from "../../models/outside.ts";
+import { openOutside, type Outside, type OutsideOptions } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { acceptReport, desiredOf, enrolToolbox, touchToolbox } from "../../models/toolboxes.ts";
 import { addMember, type Kind, KINDS, openWorld, testKey } from "../models/databases.ts";
@@ -18,6 +18,7 @@ export const FACTS: HostFacts = {
   knowsTiers: true,
   knowsHeaders: true,
   knowsInstanceInputs: true,
+  knowsInstanceAccounts: true,
   knowsApis: true,
   reach: "direct",
   address: "http://127.0.0.1:1",
@@ -33,7 +34,8 @@ export interface AppOptions {
   facts?: HostFacts;
   /** Of the toolbox. */
   publicKey?: string;
-  outside: OutsideOptions;
+  /** The way out, or what is special about it. */
+  outside: OutsideOptions | Outside;
 }
 
 /** The app with an owner signed in, over a database of its own. */
@@ -43,7 +45,7 @@ export async function openApp(
     baseUrl = "http://127.0.0.1:4680",
     facts = FACTS,
     publicKey = "k".repeat(43),
-    outside: outsideOptions,
+    outside: given,
   }: AppOptions,
 ) {
   const world = await openWorld(kind);
@@ -64,7 +66,7 @@ export async function openApp(
   await touchToolbox(db, toolboxId, facts);
   const logged: string[] = [];
   const log = createLog("text", (line) => logged.push(line));
-  const outside = openOutside(outsideOptions);
+  const outside = typeof given === "function" ? given : openOutside(given);
   const changes = new Changes(db);
   const calls = new CallRecorder(db, log);
   const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
@@ -132,13 +134,22 @@ export async function openApp(
     desired: async (serverId: string) =>
       (await desiredOf(db, toolboxId, testKey)).servers.find((each) => each.serverId === serverId)!,
     row: async (serverId: string) =>
-      (await world.owner`select * from public.authorizations where server_id = ${serverId}`)[0],
+      (await world.owner`
+        select * from public.authorizations where server_id = ${serverId} and agent_id is null`)[0],
     due: async (serverId: string) => {
       await world.owner`
         update public.authorizations set renew_at = now() - interval '1 second', renewed_at = now() - interval '1 hour'
-        where server_id = ${serverId}`;
+        where server_id = ${serverId} and agent_id is null`;
     },
-    report: (refusals: { serverId: string; status: 401 | 403; error?: string; scope?: string }[]) =>
+    report: (
+      refusals: {
+        serverId: string;
+        account?: string;
+        status: 401 | 403;
+        error?: string;
+        scope?: string;
+      }[],
+    ) =>
       acceptReport(db, toolboxId, {
         epoch,
         sequence: ++sequence,
@@ -146,6 +157,14 @@ export async function openApp(
         events: [],
         removed: [],
         refusals,
+      }),
+    observe: (observation: Observation) =>
+      acceptReport(db, toolboxId, {
+        epoch,
+        sequence: ++sequence,
+        observations: [observation],
+        events: [],
+        removed: [],
       }),
     eventsOf: async (serverId: string) =>
       (await world.owner`select message from public.events where server_id = ${serverId}`)
@@ -158,13 +177,13 @@ export async function openApp(
   };
 }
 
-/** The link on a page to sign in, and the server that it is for. */
+/** The link on a page to sign in, and the server that it is for, where it is the server's own account. */
 export async function linkIn(
   response: Response,
 ): Promise<{ link: URL; serverId: string; page: string }> {
   const page = await response.text();
   assert.equal(response.status, 200, page);
   const href = /<a class="button" href="([^"]+)" rel="noreferrer"/.exec(page)![1];
-  const serverId = /href="[^"]*\/servers\/([0-9a-f-]{36})"/.exec(page)![1];
+  const serverId = /href="[^"]*\/servers\/([0-9a-f-]{36})"/.exec(page)?.[1] ?? "";
   return { link: new URL(href.replaceAll("&amp;", "&")), serverId, page };
 }

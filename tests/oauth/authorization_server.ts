@@ -87,7 +87,12 @@ for (const level of ["warn", "info"] as const) {
  * Signs a person in by the pages that an authorization server shows them, as a browser does.
  * @returns where the browser is sent with the answer
  */
-export async function signInThere(at: string, ca: string, callback: string): Promise<string> {
+export async function signInThere(
+  at: string,
+  ca: string,
+  callback: string,
+  login = "ann",
+): Promise<string> {
   using client = Deno.createHttpClient({ caCerts: [ca] });
   const cookies = new Map<string, string>();
   let request: [string, RequestInit] = [at, {}];
@@ -115,7 +120,7 @@ export async function signInThere(at: string, ca: string, callback: string): Pro
     const action = /<form[^>]*action="([^"]*)"/.exec(page)?.[1];
     const prompt = /name="prompt" value="([^"]*)"/.exec(page)?.[1];
     if (!action || !prompt) throw new Error(`No form at ${url}: ${response.status} ${page}`);
-    const body = new URLSearchParams({ prompt, login: "ann", password: "any" });
+    const body = new URLSearchParams({ prompt, login, password: "any" });
     request = [new URL(action, url).href, { method: "POST", body }];
   }
   throw new Error("The sign-in does not end");

@@ -66,7 +66,7 @@ export async function decide(
       origin,
       "content-type": "application/x-www-form-urlencoded",
     },
-    body: new URLSearchParams({ decision: "allow", ...form }).toString(),
+    body: new URLSearchParams({ decision: "allow", scope: "tools", ...form }).toString(),
   });
   const to = /url=(.*)/.exec(response.headers.get("refresh") ?? "")?.[1];
   assert.ok(to, `${response.status} ${await response.clone().text()}`);
@@ -109,6 +109,39 @@ export async function renew(
     client_id: client,
     refresh_token: refreshToken,
     ...more,
+  });
+}
+
+/** A call of a tool over Streamable HTTP; of 2026-07-28, whose requests each stand for themselves. */
+export async function callTool(
+  app: App,
+  accessToken: string,
+  name: string,
+  args: Record<string, unknown> = {},
+  path = "/mcp",
+) {
+  const version = "2026-07-28";
+  const _meta = {
+    "io.modelcontextprotocol/protocolVersion": version,
+    "io.modelcontextprotocol/clientInfo": { name: "test", version: "1" },
+    "io.modelcontextprotocol/clientCapabilities": {},
+  };
+  return await app.request(`${ORIGIN}${path}`, {
+    method: "POST",
+    headers: {
+      authorization: `Bearer ${accessToken}`,
+      "content-type": "application/json",
+      accept: "application/json, text/event-stream",
+      "mcp-protocol-version": version,
+      "mcp-method": "tools/call",
+      "mcp-name": name,
+    },
+    body: JSON.stringify({
+      jsonrpc: "2.0",
+      id: 1,
+      method: "tools/call",
+      params: { name, arguments: args, _meta },
+    }),
   });
 }
 

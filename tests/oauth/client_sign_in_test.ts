@@ -50,7 +50,7 @@ for (const kind of KINDS) {
           const response = await app.request(ORIGIN + path, { method: "POST" });
           assert.equal(response.status, 401);
           const challenge = response.headers.get("www-authenticate")!;
-          assert.match(challenge, /^Bearer scope="tools", resource_metadata="/);
+          assert.match(challenge, /^Bearer scope="tools:read", resource_metadata="/);
           const address = /resource_metadata="([^"]+)"/.exec(challenge)![1];
           assert.equal(address, `${ORIGIN}/.well-known/oauth-protected-resource${of}`);
           const metadata = await (await app.request(address)).json();
@@ -175,13 +175,15 @@ for (const kind of KINDS) {
         assert.match(await page.text(), /error=invalid_target/);
       });
 
-      await t.step("a token without the scope is told to ask for it", async () => {
-        const { access_token } = await signIn({ scope: "offline_access" });
+      await t.step("a token without a scope is told which is the least", async () => {
+        const { client, access_token } = await signIn();
+        await world.db.asApp`update auth.oauth_access_tokens set scopes = '["offline_access"]'
+          where "clientId" = ${client}`;
         const refused = await ping(app, access_token);
         assert.equal(refused.status, 403);
         assert.match(
           refused.headers.get("www-authenticate")!,
-          /error="insufficient_scope", scope="tools", resource_metadata=/,
+          /error="insufficient_scope", scope="tools:read", resource_metadata=/,
         );
       });
 

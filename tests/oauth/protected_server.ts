@@ -20,6 +20,8 @@ export function startProtectedServer(
   { name = "localhost", address = "127.0.0.1" } = {},
 ) {
   const calls: string[] = [];
+  /** Whose accounts they were made with. */
+  const callers: string[] = [];
   /** Authorization headers that it was sent. */
   const sent = new Set<string | null>();
   const handler = createMcpHandler(() => {
@@ -69,6 +71,9 @@ export function startProtectedServer(
         expectedResource: new URL(resource),
       });
       const auth = await gate(request);
+      if (!(auth instanceof Response) && asked.method === "tools/call") {
+        callers.push((await provider.AccessToken.find(auth.token))!.accountId!);
+      }
       return auth instanceof Response ? auth : handler.fetch(request, { authInfo: auth });
     },
   );
@@ -76,6 +81,7 @@ export function startProtectedServer(
   return {
     url: resource,
     calls,
+    callers,
     sent,
     /** Of all tokens that were given so far none is taken any more. */
     async forget() {

@@ -429,6 +429,11 @@ Deno.test({
       const taken = await does("change_own_credentials", { ...own, inputs: { [field]: null } });
       assert.equal(taken.items[0].isOwn, false);
       assert.equal((await does("list_own_credentials", { agent, server })).items[0].isOwn, false);
+      const account = await does("get_own_account", { agent, server });
+      assert.equal(account.state, "none");
+      const page = `${api.baseUrl.origin}/agents/${agent}/connections/${server}#account`;
+      assert.equal(account.signInUrl, page);
+      assert.equal((await does("disconnect_own_account", { agent, server })).state, "none");
       const odd = await ask("change_own_credentials", { ...own, inputs: { nothing: "x" } });
       assert.equal(odd.body.errors[0].pointer, "#/inputs/nothing");
       await does("disconnect_server", { agent, server });

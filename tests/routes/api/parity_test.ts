@@ -79,10 +79,14 @@ const FORMS: Record<string, Counterpart> = {
   "/requests/:id/approve": ["approve_request"],
   "/requests/:id/reject": ["reject_request"],
   "/servers": ["deploy_server"],
-  "/servers/:id/account": {
+  "/agents/:agent/connections/:server/account": {
+    none: "a sign-in ends in the browser that it began in: get_own_account says where that is",
+  },
+  "/servers/:server/account": {
     none: "a sign-in ends in the browser that it began in: get_server_account says where that is",
   },
-  "/servers/:id/account/disconnect": ["disconnect_server_account"],
+  "/servers/:server/account/disconnect": ["disconnect_server_account"],
+  "/agents/:agent/connections/:server/account/disconnect": ["disconnect_own_account"],
   "/servers/:id/api": ["read_api_document"],
   "/servers/:id/configuration": ["change_server"],
   "/servers/:id/definitions": ["approve_definitions", "withdraw_approvals"],
@@ -176,7 +180,8 @@ const PAGES: Record<string, Counterpart> = {
     "read_server_usage",
     "read_vulnerabilities",
   ],
-  "/servers/:id/account": ["get_server_account"],
+  "/servers/:server/account": ["get_server_account"],
+  "/agents/:agent/connections/:server/account": ["get_own_account"],
   "/servers/:id/api": ["get_api_document"],
   "/servers/:id/bom": ["read_bill_of_materials"],
   "/servers/:id/configuration": ["get_server", "list_generations"],
