@@ -9,7 +9,7 @@ import { visibleText } from "./visible_text.ts";
 
 /** Who asks, which agent it shall be, and what tools that gives it. */
 export function ClientConsent(
-  { client, agents, managers, connections, action, workspaceName, hasOthers, ...typed }: {
+  { client, agents, managers, connections, action, workspaceName, hasOthers, note, ...typed }: {
     client: Client;
     agents: Agent[];
     /** The ids of those that may manage Mooring. */
@@ -20,6 +20,8 @@ export function ClientConsent(
     workspaceName: string;
     /** The person is in others, too. */
     hasOthers: boolean;
+    /** What else is given with it. */
+    note?: string;
     agent?: string;
     name?: string;
     mistake?: string;
@@ -102,6 +104,7 @@ export function ClientConsent(
           It gets the agent's tools, also those that you give the agent later, until you revoke it
           on the agent's page.
         </p>
+        {note && <p class="help">{note}</p>}
         <p class="acts">
           <button name="decision" value="allow">Allow</button>
           <button name="decision" value="deny" class="quiet">Deny</button>
@@ -165,6 +168,22 @@ export function BackToClient({ client, to, isAllowed }: {
       </p>
       <p class="acts">
         <a class="button quiet" href={to}>Go back to {visibleText(client.name)}</a>
+      </p>
+    </section>
+  );
+}
+
+/** The same, of a client whose agent was chosen before; who it is, is not told again. */
+export function BackAsBefore({ to }: { to: string }) {
+  return (
+    <section class="card door">
+      <h1>Allowed before</h1>
+      <p>
+        You let this client in before, and it goes on as the agent that you chose then. For another
+        one, revoke it on that agent's page and connect it again. You can close this page.
+      </p>
+      <p class="acts">
+        <a class="button quiet" href={to}>Go back to the client</a>
       </p>
     </section>
   );
