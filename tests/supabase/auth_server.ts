@@ -1,8 +1,10 @@
 /**
  * A fake of Supabase Auth, since no project can be had here: its documented wire (settings, token, user,
- * signup, otp, recover, verify, authorize, logout, JWKS), over the stand-in for a project's database.
+ * signup, otp, recover, verify, authorize, logout, JWKS), over the stand-in for a project's database. Its OAuth
+ * server is oauth_server.ts.
  */
 import type postgres from "postgres";
+import { oauthServer, type OAuthServerOptions } from "./oauth_server.ts";
 
 export const PUBLISHABLE_KEY = "sb_publishable_for_tests";
 
@@ -31,6 +33,8 @@ export interface AuthServerOptions {
   providers?: string[];
   /** How long an access token holds. */
   accessTokenS?: number;
+  /** Its OAuth server, which a new project has turned off. */
+  oauth?: OAuthServerOptions;
 }
 
 /** Starts it on a free port of the loopback address. */
@@ -41,7 +45,12 @@ export async function startAuthServer(options: AuthServerOptions) {
   const refreshTokens = new Map<string, { session: string; next?: string }>();
   const links = new Map<string, Code & { redirectTo: string; confirm: () => Promise<void> }>();
   const codes = new Map<string, Code>();
-  const state = { accessTokenS: options.accessTokenS ?? 3600, isDown: false, isBusy: false };
+  const state = {
+    accessTokenS: options.accessTokenS ?? 3600,
+    isDown: false,
+    isBusy: false,
+    clientClaims: {},
+  };
   const mails: { to: string; link: string }[] = [];
   const asked: string[] = [];
   const keys = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, [
@@ -117,10 +126,15 @@ export async function startAuthServer(options: AuthServerOptions) {
   }
 
   async function openSession(account: Account) {
+    return await sessionAnswer(account, await beginSession(account));
+  }
+
+  async function beginSession(account: Account): Promise<string> {
     const session = crypto.randomUUID();
     sessions.set(session, account);
-    await owner`insert into auth.sessions (id, user_id) values (${session}, ${account.id})`;
-    return await sessionAnswer(account, session);
+    await owner`insert into auth.sessions (id, user_id, created_at)
+      values (${session}, ${account.id}, now())`;
+    return session;
   }
 
   async function sessionAnswer(
@@ -146,6 +160,27 @@ export async function startAuthServer(options: AuthServerOptions) {
       await owner`delete from auth.sessions where id = ${session}`;
     }
   }
+
+  /** Whose clients' sessions are which. */
+  const clientSessions = new Map<string, string>();
+  const oauth = options.oauth && oauthServer(options.oauth, {
+    url: () => url,
+    accessTokenS: () => state.accessTokenS,
+    async open(person, clientId) {
+      const account = [...accounts.values()].find(({ id }) => id === person)!;
+      const session = await beginSession(account);
+      clientSessions.set(session, clientId);
+      return session;
+    },
+    async accessToken(session, clientId) {
+      const account = sessions.get(session);
+      return account
+        ? await sign({ ...claimsOf(account, session), client_id: clientId, ...state.clientClaims })
+        : null;
+    },
+    end: (person, clientId) =>
+      endSessions((id) => sessions.get(id)?.id === person && clientSessions.get(id) === clientId),
+  });
 
   async function bearerOf(request: Request): Promise<{ account: Account; session: string } | null> {
     const token = request.headers.get("authorization")?.replace(/^Bearer /, "") ?? "";
@@ -209,6 +244,11 @@ export async function startAuthServer(options: AuthServerOptions) {
       const account = accounts.get("github@example.com") ??
         await addAccount({ email: "github@example.com", password: "", name: "Gi Thub" });
       return withCode(redirectTo, { account, challenge: searchParams.get("code_challenge")! });
+    }
+    const answered = await oauth?.answerAnybody(request, path);
+    if (answered) return answered;
+    if (path === "GET /.well-known/oauth-authorization-server") {
+      return refuse(404, "feature_disabled");
     }
     if (request.headers.get("apikey") !== PUBLISHABLE_KEY) return refuse(401, "no_authorization");
     if (state.isDown) return new Response("Bad gateway", { status: 502 });
@@ -292,6 +332,8 @@ export async function startAuthServer(options: AuthServerOptions) {
     const bearer = await bearerOf(request);
     if (!bearer) return refuse(403, "session_not_found");
     const { account, session } = bearer;
+    const asPerson = await oauth?.answerPerson(request, path, account.id, body);
+    if (asPerson) return asPerson;
     switch (path) {
       case "GET /user":
         return Response.json(userAnswer(account));
@@ -329,6 +371,7 @@ export async function startAuthServer(options: AuthServerOptions) {
   return {
     url,
     state,
+    oauth,
     mails,
     /** What was asked of it, such as `GET /settings`. */
     asked,
