@@ -44,12 +44,17 @@ export async function agentOfBearer(
 
 async function agentOfClient(
   db: Database,
-  { userId, sessionId, clientId, resources }: ClientSession,
+  { userId, sessionId, clientId, resources, end }: ClientSession,
   expiresAt: Date,
 ): Promise<TokenHolder | null> {
   const [row] = await db.asApp`
     select * from mooring.agent_of_project_client(${userId}, ${sessionId}, ${clientId})`;
   if (!row) return null;
+  if (!row.token_id) {
+    // Else it would renew its token for ever, and be refused each time.
+    await end();
+    return null;
+  }
   await db.asApp`select mooring.token_was_used(${row.token_id})`;
   return {
     tokenId: row.token_id,

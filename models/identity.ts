@@ -19,6 +19,8 @@ export interface ClientSession {
   sessionId: string;
   /** The addresses of the bridge that the token is for; null where it names none. */
   resources: string[] | null;
+  /** Ends its sign-in where it was made, so that it asks its person again; a failure is logged. */
+  end(): Promise<void>;
 }
 
 export interface Identity {

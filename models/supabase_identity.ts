@@ -124,10 +124,8 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
       const expiresAt = new Date(claims.exp * 1000);
       const { client_id: clientId, sub: userId, session_id: sessionId } = claims;
       if (clientId) {
-        return {
-          expiresAt,
-          client: { clientId, userId, sessionId, resources: resourcesOf(claims) },
-        };
+        const resources = resourcesOf(claims), end = () => endClient(accessToken);
+        return { expiresAt, client: { clientId, userId, sessionId, resources, end } };
       }
       const person = await personOfClaims(claims);
       return person && { expiresAt, person };
@@ -349,6 +347,11 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
     const named = [aud].flat();
     if (named.includes("authenticated")) return null;
     return named.flatMap((each) => resourceOf(options.baseUrl, each) ?? []);
+  }
+
+  async function endClient(accessToken: string): Promise<void> {
+    const { error } = await verifier.admin.signOut(accessToken, "local");
+    if (error) log.warn("A client's sign-in could not be ended", errorFields(error));
   }
 
   async function personOfClaims(claims: Claims): Promise<Person | null> {

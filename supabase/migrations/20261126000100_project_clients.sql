@@ -3,21 +3,23 @@
 
 create index on public.agent_tokens (granted_by, client_id) where client_id is not null;
 
--- Which agent a client is for a person, while they may let it be one and its sign-in goes on.
+-- Which agent a client is for a person, while they may let it be one. No row when its sign-in has ended; a row
+-- of nulls when it goes on, and the client is no agent here.
 create function mooring.agent_of_project_client(person uuid, session uuid, client text)
 returns table (token_id uuid, agent_id uuid, workspace_id uuid, expires_at timestamptz)
 language plpgsql stable security definer set search_path = '' as $$
 begin
   return query
   select g.id, g.agent_id, g.workspace_id, g.expires_at
-  from public.agent_tokens g
-  join public.members m on m.workspace_id = g.workspace_id and m.user_id = person
-    and m.role in ('owner', 'admin', 'member')
-  join auth.sessions s on s.id = session and s.user_id = person
-  where g.granted_by = person and g.client_id = client
-    and g.revoked_at is null and (g.expires_at is null or g.expires_at > now())
-    -- What was signed in under an older grant does not come back with a new one. Two clocks are compared.
-    and s.created_at > g.created_at - interval '1 minute'
+  from auth.sessions s
+  left join (public.agent_tokens g
+    join public.members m on m.workspace_id = g.workspace_id and m.user_id = person
+      and m.role in ('owner', 'admin', 'member'))
+    on g.granted_by = person and g.client_id = client
+      and g.revoked_at is null and (g.expires_at is null or g.expires_at > now())
+      -- What was signed in under an older grant does not come back with a new one. Two clocks are compared.
+      and s.created_at > g.created_at - interval '1 minute'
+  where s.id = session and s.user_id = person
   order by g.id desc limit 1;
 end $$;
 
