@@ -209,7 +209,7 @@ function callers(
   });
   return async (token, named) => {
     const isOwn = isAgents(token);
-    const key = isOwn ? token : `${token} ${named.agentId ?? ""} ${named.workspaceId ?? ""}`;
+    const key = isOwn ? token : [token, named.agentId, named.workspaceId].join("\n");
     const known = cached.get(key);
     // That a sign-in of the accounts' ended, or a person's role is another one, is told to nobody.
     const servesMs = isOwn && changes.untoldMs() < VERDICT_MS ? TOLD_VERDICT_MS : VERDICT_MS;

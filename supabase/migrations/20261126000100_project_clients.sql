@@ -65,3 +65,8 @@ begin
   end if;
   return auth.uid();
 end $$;
+
+alter policy person_reads on public.profiles using (
+  mooring.claim('client_id') is null
+  and (user_id = auth.uid() or user_id in (select m.user_id from public.members m))
+);
