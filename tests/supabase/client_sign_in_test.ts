@@ -7,31 +7,10 @@ import {
 } from "npm:@modelcontextprotocol/client@2.4.0";
 import { getAgent, removeAgent, revokeToken } from "../../models/agents.ts";
 import { SUPABASE } from "../models/databases.ts";
+import { Keeper } from "./keeper.ts";
 import { openProject, type Project } from "./project.ts";
 
 const options = { ignore: SUPABASE.ignore, sanitizeOps: false, sanitizeResources: false };
-const CALLBACK = "http://127.0.0.1:9999/callback";
-
-/** What the SDK has a client keep; where its person is to go is kept as well. */
-class Keeper {
-  authorizationUrl: URL | null = null;
-  // deno-lint-ignore no-explicit-any -- the SDK's own
-  kept: Record<string, any> = {};
-  redirectUrl = CALLBACK;
-  clientMetadata = { client_name: "An editor", redirect_uris: [CALLBACK] };
-  clientInformation = () => this.kept.client;
-  saveClientInformation = (client: unknown) => void (this.kept.client = client);
-  tokens = () => this.kept.tokens;
-  saveTokens = (tokens: unknown) => void (this.kept.tokens = tokens);
-  codeVerifier = () => this.kept.verifier;
-  saveCodeVerifier = (verifier: string) => void (this.kept.verifier = verifier);
-  discoveryState = () => this.kept.discovery;
-  saveDiscoveryState = (discovery: unknown) => void (this.kept.discovery = discovery);
-  invalidateCredentials = (which: string) =>
-    void (which === "tokens" || which === "all" ? this.kept.tokens = undefined : null);
-  state = () => "a state";
-  redirectToAuthorization = (url: URL) => void (this.authorizationUrl = url);
-}
 
 const TRANSPORTS = {
   "Streamable HTTP": (base: string, authProvider: Keeper) =>
