@@ -61,9 +61,11 @@ export function supabaseAuthorizationServer(parts: Parts): ForeignAuthorizationS
     // It knows none but OpenID Connect's, and refuses others. `openid` asks for keys that not all projects have.
     scope: "email",
 
+    // GET and PUT /user take any of its tokens: whoever has one can set another password there.
     note:
-      "It also learns your email address, and its sign-in is one of the Supabase project's: other " +
-      "apps of that project may take it for yours.",
+      "It also learns your email address, and it gets a sign-in of the Supabase project, which " +
+      "Supabase itself and other apps of that project take for yours. Let in only what you would " +
+      "trust with your account there.",
 
     async ask(headers, request) {
       // What Supabase remembers of clients that were ended here would let them in unasked, as nobody.

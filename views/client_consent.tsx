@@ -104,7 +104,7 @@ export function ClientConsent(
           It gets the agent's tools, also those that you give the agent later, until you revoke it
           on the agent's page.
         </p>
-        {note && <p class="help">{note}</p>}
+        {note && <p class="notice">{note}</p>}
         <p class="acts">
           <button name="decision" value="allow">Allow</button>
           <button name="decision" value="deny" class="quiet">Deny</button>

@@ -129,10 +129,7 @@ Deno.test({
     stack.defer(() => callback.shutdown());
     const keeper = new Keeper(`http://127.0.0.1:${callback.addr.port}/callback`);
     const transport = () =>
-      new StreamableHTTPClientTransport(new URL(`${base}/mcp`), {
-        // deno-lint-ignore no-explicit-any -- what of the SDK's is not needed is left out
-        authProvider: keeper as any,
-      });
+      new StreamableHTTPClientTransport(new URL(`${base}/mcp`), { authProvider: keeper });
     const open = () => new Client({ name: "test", version: "1" });
     const browser = await openBrowser();
     stack.defer(() => browser.close());

@@ -14,13 +14,9 @@ const options = { ignore: SUPABASE.ignore, sanitizeOps: false, sanitizeResources
 
 const TRANSPORTS = {
   "Streamable HTTP": (base: string, authProvider: Keeper) =>
-    // deno-lint-ignore no-explicit-any -- what of the SDK's is not needed is left out
-    new StreamableHTTPClientTransport(new URL(`${base}/mcp`), {
-      authProvider: authProvider as any,
-    }),
+    new StreamableHTTPClientTransport(new URL(`${base}/mcp`), { authProvider }),
   "HTTP+SSE": (base: string, authProvider: Keeper) =>
-    // deno-lint-ignore no-explicit-any -- as above
-    new SSEClientTransport(new URL(`${base}/sse`), { authProvider: authProvider as any }),
+    new SSEClientTransport(new URL(`${base}/sse`), { authProvider }),
 };
 type Transport = keyof typeof TRANSPORTS;
 type Person = Project["ann"];

@@ -1,5 +1,7 @@
+import type { OAuthClientProvider } from "npm:@modelcontextprotocol/client@2.4.0";
+
 /** What SDK v2 has a client keep of its sign-in; where its person is to go is kept as well. */
-export class Keeper {
+export class Keeper implements OAuthClientProvider {
   authorizationUrl: URL | null = null;
   // deno-lint-ignore no-explicit-any -- the SDK's own
   kept: Record<string, any> = {};
