@@ -75,6 +75,7 @@ export function supabaseAuthorizationServer(parts: Parts): ForeignAuthorizationS
       );
       if (!("authorization_id" in details)) return { letInTo: answeredAt(details) };
       const { client, redirect_uri } = details;
+      answeredAt({ redirect_url: redirect_uri });
       return {
         client: described(
           client.id,
@@ -103,11 +104,11 @@ export function supabaseAuthorizationServer(parts: Parts): ForeignAuthorizationS
       const person = await userOf(headers);
       if (!person) return;
       const { oauth } = authOf(headers);
-      const remembered = answered(await oauth.listGrants());
+      const kept = answered(await oauth.listGrants());
       const rows = await db.asApp<{ id: string }[]>`
         select id from mooring.clients_let_in(${person.userId}) as id`;
       const here = new Set(rows.map(({ id }) => id));
-      for (const { client } of remembered) {
+      for (const { client } of kept) {
         if (!here.has(client.id)) await oauth.revokeGrant({ clientId: client.id });
       }
     },

@@ -123,7 +123,7 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
       if (!claims) return null;
       const expiresAt = new Date(claims.exp * 1000);
       const { client_id: clientId, sub: userId, session_id: sessionId } = claims;
-      if (clientId) {
+      if (clientId !== undefined) {
         const resources = resourcesOf(claims), end = () => endClient(accessToken);
         return { expiresAt, client: { clientId, userId, sessionId, resources, end } };
       }
