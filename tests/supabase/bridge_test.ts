@@ -78,6 +78,18 @@ Deno.test({
       const which = await project.settled(() => ping(token), ({ status }) => status === 400);
       assert.match(which.message, /with the header Mooring-Agent: <id>/);
       assert.ok(which.message.includes(`Editor is ${ann.agentId}, Other is ${other}`));
+      const requestInit = { headers: { authorization: `Bearer ${token}` } };
+      for (const mode of ["auto", "legacy"] as const) {
+        const client = new Client({ name: "test", version: "1" }, { versionNegotiation: { mode } });
+        const transport = new StreamableHTTPClientTransport(new URL(`${base}/mcp`), {
+          requestInit,
+        });
+        await assert.rejects(
+          client.connect(transport),
+          /Mooring-Agent/,
+          `${mode}: a client says it`,
+        );
+      }
       assert.equal((await ping(token, { "mooring-agent": other })).status, 200);
       const both = { "mooring-agent": other, "mooring-workspace": ann.workspaceId };
       assert.equal((await ping(token, both)).status, 200);
