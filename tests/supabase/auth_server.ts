@@ -29,12 +29,12 @@ export interface AuthServerOptions {
   owner: postgres.Sql;
   /** HS256 is the legacy shared secret: then there is no key to prove tokens by. */
   algorithm?: "ES256" | "HS256";
+  /** Its OAuth server, which a new project has turned off. */
+  oauth?: OAuthServerOptions;
   isAutoconfirming?: boolean;
   providers?: string[];
   /** How long an access token holds. */
   accessTokenS?: number;
-  /** Its OAuth server, which a new project has turned off. */
-  oauth?: OAuthServerOptions;
 }
 
 /** Starts it on a free port of the loopback address. */
@@ -45,12 +45,7 @@ export async function startAuthServer(options: AuthServerOptions) {
   const refreshTokens = new Map<string, { session: string; next?: string }>();
   const links = new Map<string, Code & { redirectTo: string; confirm: () => Promise<void> }>();
   const codes = new Map<string, Code>();
-  const state = {
-    accessTokenS: options.accessTokenS ?? 3600,
-    isDown: false,
-    isBusy: false,
-    clientClaims: {},
-  };
+  const state = { accessTokenS: options.accessTokenS ?? 3600, isDown: false, isBusy: false };
   const mails: { to: string; link: string }[] = [];
   const asked: string[] = [];
   const keys = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, [
@@ -172,10 +167,10 @@ export async function startAuthServer(options: AuthServerOptions) {
       clientSessions.set(session, clientId);
       return session;
     },
-    async accessToken(session, clientId) {
+    async accessToken(session, clientId, more) {
       const account = sessions.get(session);
       return account
-        ? await sign({ ...claimsOf(account, session), client_id: clientId, ...state.clientClaims })
+        ? await sign({ ...claimsOf(account, session), client_id: clientId, ...more })
         : null;
     },
     end: (person, clientId) =>

@@ -160,18 +160,18 @@ Deno.test({
     );
 
     await t.step("a token for another address than the bridge's is none", async () => {
-      auth.state.clientClaims = { aud: "https://another.example/api" };
+      auth.oauth!.state.claims = { aud: "https://another.example/api" };
       keeper.kept.tokens.access_token = "over";
       await assert.rejects(open().connect(TRANSPORTS["Streamable HTTP"](base, keeper)));
       const refused = await ping(keeper.kept.tokens.access_token);
       assert.deepEqual([refused.status, /another address/.test(refused.message)], [401, true]);
-      auth.state.clientClaims = { aud: `${base}/mcp` };
+      auth.oauth!.state.claims = { aud: `${base}/mcp` };
       const own = new Keeper();
       await letIn(project, ann, ann.agentId, "Streamable HTTP", own);
       assert.equal((await ping(own.kept.tokens.access_token)).status, 200);
       assert.equal((await ping(own.kept.tokens.access_token, {}, "/mcp/mooring")).status, 200);
       assert.equal((await ping(own.kept.tokens.access_token, {}, "/messages")).status, 401);
-      auth.state.clientClaims = {};
+      auth.oauth!.state.claims = {};
     });
 
     await t.step("another tenant's agent is not to be had", async () => {

@@ -35,7 +35,7 @@ interface Parts {
   /** Opens a session for a client. @returns its id */
   open(person: string, clientId: string): Promise<string>;
   /** An access token of a session that goes on; null once it has ended. */
-  accessToken(session: string, clientId: string): Promise<string | null>;
+  accessToken(session: string, clientId: string, more: object): Promise<string | null>;
   end(person: string, clientId: string): Promise<void>;
 }
 
@@ -46,7 +46,8 @@ export function oauthServer({ siteUrl, authorizationPath }: OAuthServerOptions, 
   const authorizations = new Map<string, Authorization>();
   const consents = new Map<string, { person: string; client: Client; scopes: string[] }>();
   const refreshTokens = new Map<string, { session: string; clientId: string }>();
-  const state = { isEnabled: true };
+  /** What a hook of the project's puts into its tokens. */
+  const state = { isEnabled: true, claims: {} };
 
   const consentKey = (person: string, client: Client) => `${person} ${client.id}`;
 
@@ -153,7 +154,7 @@ export function oauthServer({ siteUrl, authorizationPath }: OAuthServerOptions, 
   }
 
   async function tokens(session: string, clientId: string): Promise<Response> {
-    const access_token = await parts.accessToken(session, clientId);
+    const access_token = await parts.accessToken(session, clientId, state.claims);
     if (!access_token) return wrong("invalid_grant");
     const refresh_token = crypto.randomUUID();
     refreshTokens.set(refresh_token, { session, clientId });
