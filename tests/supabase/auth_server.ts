@@ -1,7 +1,6 @@
 /**
  * A fake of Supabase Auth, since no project can be had here: its documented wire (settings, token, user,
- * signup, otp, recover, verify, authorize, logout, JWKS), over the stand-in for a project's database. Its OAuth
- * server is oauth_server.ts.
+ * signup, otp, recover, verify, authorize, logout, JWKS), over the stand-in for a project's database.
  */
 import type postgres from "postgres";
 import { oauthServer, type OAuthServerOptions } from "./oauth_server.ts";
