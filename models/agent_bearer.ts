@@ -62,7 +62,7 @@ async function agentOfClient(
     workspaceId: row.workspace_id,
     expiresAt: row.expires_at && row.expires_at < expiresAt ? row.expires_at : expiresAt,
     // Such a server has no scopes of ours: the grant is for all that the agent has.
-    limits: resources && { resources, scopes: SCOPES },
+    limits: { resources, scopes: SCOPES },
   };
 }
 

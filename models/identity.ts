@@ -17,8 +17,8 @@ export interface ClientSession {
   clientId: string;
   userId: string;
   sessionId: string;
-  /** The addresses of the bridge that the token is for; null where it names none. */
-  resources: string[] | null;
+  /** The addresses of the bridge that the token is for. */
+  resources: string[];
   /** Ends its sign-in where it was made, so that it asks its person again; a failure is logged. */
   end(): Promise<void>;
 }

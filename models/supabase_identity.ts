@@ -12,7 +12,7 @@ import {
 } from "@supabase/ssr";
 import { createClient, isAuthRetryableFetchError } from "@supabase/supabase-js";
 import { z } from "zod";
-import { resourceOf } from "./authorization_server.ts";
+import { resourceOf, siteAddress } from "./authorization_server.ts";
 import type { Database } from "./db.ts";
 import {
   ConfirmationNeeded,
@@ -343,9 +343,9 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
   }
 
   /** A project names `authenticated` in all of its tokens, unless a hook of its own writes another audience. */
-  function resourcesOf({ aud }: Claims): string[] | null {
+  function resourcesOf({ aud }: Claims): string[] {
     const named = [aud].flat();
-    if (named.includes("authenticated")) return null;
+    if (named.includes("authenticated")) return [siteAddress(options.baseUrl)];
     return named.flatMap((each) => resourceOf(options.baseUrl, each) ?? []);
   }
 
