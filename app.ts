@@ -98,11 +98,7 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
     // Calls first: what pages need costs more than the rest of a call.
     .route(
       "/",
-      mcpRoutes({
-        ...deps,
-        ownTools: ownTools(deps),
-        clientsSignIn: deps.identity.authorizationServer !== undefined,
-      }),
+      mcpRoutes({ ...deps, ownTools: ownTools(deps) }),
     )
     .use(requestId({ headerName: "" }))
     .use(async (c, next) => {

@@ -3,7 +3,7 @@
  * who signs people in for it, and that one hands out tokens that stand for a person's grant: this client
  * may be that agent. Self-hosted it is better-auth (local_authorization_server.ts).
  */
-import type { SignInSource } from "./identity.ts";
+import type { Identity, SignInSource } from "./identity.ts";
 
 /**
  * How far a client may go as the agent, the least first; each is all of those before it, and more:
@@ -56,6 +56,51 @@ export interface AuthorizationServer {
   token(form: URLSearchParams, from: SignInSource): Promise<Response>;
   /** Ends a client's grant by one of its tokens (RFC 7009); an unknown one is none already. */
   revoke(clientId: string, token: string): Promise<void>;
+}
+
+/** What has a person's word from Mooring's page, be it Mooring's own or another. */
+export type ConsentAsker = Pick<ForeignAuthorizationServer, "ask" | "allow" | "deny">;
+
+/**
+ * An authorization server that is not Mooring's: clients register and get their tokens there, and it sends
+ * people to Mooring's page alone. For a person a client is one agent: the grant that it was given last.
+ */
+export interface ForeignAuthorizationServer extends Pick<AuthorizationServer, "allow" | "deny"> {
+  /** What it calls itself (RFC 8414); null while it signs no clients in. */
+  issuer(): Promise<string | null>;
+  /** What clients are to ask it for, of what it knows. */
+  scope: string;
+  /** What a person should know of its tokens before they let a client in. */
+  note: string;
+  /** As {@link AuthorizationServer.ask}; it may know the person's word already. */
+  ask(
+    headers: Headers,
+    request: URLSearchParams,
+    from: SignInSource,
+  ): Promise<Asked | LetInBefore | URL>;
+  /** Has it forget the clients of whoever the request's cookies are of that are no agent here any more. */
+  forgetEnded(headers: Headers): Promise<void>;
+}
+
+/** The person let the client in before: it goes on as the agent that they chose then. */
+export interface LetInBefore {
+  letInTo: URL;
+}
+
+/**
+ * Who signs clients in, as they are told it; null where nobody does, and they bring an agent's token. A scope
+ * is one to ask for in place of Mooring's own.
+ */
+export async function clientSignIn(
+  { authorizationServer, foreignAuthorizationServer: foreign }: Pick<
+    Identity,
+    "authorizationServer" | "foreignAuthorizationServer"
+  >,
+  baseUrl: URL,
+): Promise<{ issuer: string; scope?: string } | null> {
+  if (authorizationServer) return { issuer: siteAddress(baseUrl) };
+  const issuer = await foreign?.issuer();
+  return foreign && issuer ? { issuer, scope: foreign.scope } : null;
 }
 
 export interface Asked {

@@ -2,7 +2,7 @@
  * Who is signed in. One interface; self-hosted it is better-auth over the app's own database
  * (local_identity.ts), on Supabase it is Supabase Auth (supabase_identity.ts).
  */
-import type { AuthorizationServer } from "./authorization_server.ts";
+import type { AuthorizationServer, ForeignAuthorizationServer } from "./authorization_server.ts";
 
 export interface Person {
   userId: string;
@@ -10,11 +10,29 @@ export interface Person {
   name: string;
 }
 
+/** Whose an access token of the accounts' is: a person's own, or a client's that signed one in. */
+export type Sender = { expiresAt: Date } & ({ person: Person } | { client: ClientSession });
+
+export interface ClientSession {
+  clientId: string;
+  userId: string;
+  sessionId: string;
+  /** The addresses of the bridge that the token is for. */
+  resources: string[];
+  /** Ends its sign-in where it was made, so that it asks its person again; a failure is logged. */
+  end(): Promise<void>;
+}
+
 export interface Identity {
   /** The person whose session the request's cookies carry, or null. */
   userOf(headers: Headers): Promise<Person | null>;
   /** The person of an access token that programs send as a bearer; null where accounts have none such. */
   personOf(accessToken: string): Promise<Person | null>;
+  /**
+   * Who brings an access token to the bridge, where clients have such tokens too; null when it opens nothing.
+   * Left out where accounts have no access tokens.
+   */
+  senderOf?(accessToken: string): Promise<Sender | null>;
   /** Renews the session of the request's cookies where its time is nearly over; null where it is not. */
   renew(headers: Headers): Promise<Renewal | null>;
   /** False until the first account is made: then the set-up page is open. */
@@ -123,6 +141,8 @@ export interface Identity {
 
   /** What signs MCP clients in; left out where nothing does, and clients bring an agent's token. */
   authorizationServer?: AuthorizationServer;
+  /** One that is not Mooring's, and has a person's word from Mooring's page; in place of the one above. */
+  foreignAuthorizationServer?: ForeignAuthorizationServer;
   /** Null where a password and passkeys are all that there is. */
   elsewhere: SignInElsewhere | null;
 }

@@ -20,12 +20,17 @@ const UNFIT_SCHEMES =
  * Where an answer may go: over TLS, to this computer (RFC 8252, section 7.3), or to an app by a scheme of
  * its own. Cursor's has no dot, so RFC 8252's reversed domain names are not asked for.
  */
-const RedirectUri = z.string().max(2000).refine((text) => {
+export function mayBeAnsweredAt(text: string): boolean {
   if (!URL.canParse(text) || text.includes("#")) return false;
   const { protocol, hostname, username, password } = new URL(text);
   if (username || password || UNFIT_SCHEMES.test(protocol)) return false;
   return protocol !== "http:" || LOOPBACK.test(hostname);
-}, "is neither https, nor http to this computer, nor an app's own scheme");
+}
+
+const RedirectUri = z.string().max(2000).refine(
+  mayBeAnsweredAt,
+  "is neither https, nor http to this computer, nor an app's own scheme",
+);
 
 const LOOPBACK = /^(localhost|127\.0\.0\.1|\[::1\])$/;
 

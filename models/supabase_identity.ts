@@ -12,6 +12,7 @@ import {
 } from "@supabase/ssr";
 import { createClient, isAuthRetryableFetchError } from "@supabase/supabase-js";
 import { z } from "zod";
+import { resourceOf, siteAddress } from "./authorization_server.ts";
 import type { Database } from "./db.ts";
 import {
   ConfirmationNeeded,
@@ -22,6 +23,8 @@ import {
   SignInRefused,
 } from "./identity.ts";
 import { errorFields, type Log } from "./log.ts";
+import { remembered } from "./remembered.ts";
+import { supabaseAuthorizationServer } from "./supabase_authorization_server.ts";
 import { linkRefusal, refusalOf } from "./supabase_refusal.ts";
 import {
   admitted,
@@ -54,6 +57,10 @@ const SETTINGS_TTL_MS = 60_000;
 /** Of an access token: who it is of. A user without an account (anonymous) is nobody here. */
 const Claims = z.object({
   sub: z.uuid(),
+  exp: z.number(),
+  aud: z.union([z.string(), z.array(z.string())]).default([]),
+  // Of an MCP client's token: then it is no sign-in of the person's own.
+  client_id: z.string().max(200).optional(),
   session_id: z.uuid(),
   role: z.literal("authenticated"),
   aal: z.string().default("aal1"),
@@ -62,6 +69,8 @@ const Claims = z.object({
   user_metadata: z.object({ name: z.string().optional(), full_name: z.string().optional() })
     .catch({}),
 });
+
+type Claims = z.infer<typeof Claims>;
 
 /** What the session's cookies hold, as far as it is looked at before it is proven. */
 const StoredSession = z.object({ access_token: z.string(), expires_at: z.number() });
@@ -109,12 +118,22 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
   const callback = (next: string) => `${base}/sign-in/callback?next=${encodeURIComponent(next)}`;
 
   return {
-    async userOf(headers) {
-      const stored = await storedSession(headers);
-      return stored && await personOf(stored.access_token);
-    },
+    userOf,
 
     personOf,
+
+    async senderOf(accessToken) {
+      const claims = await claimsOf(accessToken);
+      if (!claims) return null;
+      const expiresAt = new Date(claims.exp * 1000);
+      const { client_id: clientId, sub: userId, session_id: sessionId } = claims;
+      if (clientId !== undefined) {
+        const resources = resourcesOf(claims), end = () => endClient(accessToken);
+        return { expiresAt, client: { clientId, userId, sessionId, resources, end } };
+      }
+      const person = await personOfClaims(claims);
+      return person && { expiresAt, person };
+    },
 
     async renew(headers) {
       const stored = await storedSession(headers);
@@ -225,6 +244,12 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
     },
 
     passkeys: null,
+
+    foreignAuthorizationServer: supabaseAuthorizationServer({
+      ...{ db, baseUrl: options.baseUrl, supabaseUrl, publishableKey, log },
+      authOf: (headers) => open(headers).auth,
+      userOf,
+    }),
 
     elsewhere: {
       async offers(): Promise<SignInOffers> {
@@ -348,12 +373,31 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
     }
   }
 
-  async function personOf(accessToken: string): Promise<Person | null> {
+  async function claimsOf(accessToken: string): Promise<Claims | null> {
     const { data, error } = await verifier.getClaims(accessToken);
     if (isAuthRetryableFetchError(error)) throw error;
-    const claims = Claims.safeParse(data?.claims);
-    if (!claims.success) return null;
-    const { sub, session_id, aal, email, user_metadata } = claims.data;
+    return Claims.safeParse(data?.claims).data ?? null;
+  }
+
+  async function personOf(accessToken: string): Promise<Person | null> {
+    const claims = await claimsOf(accessToken);
+    return claims && claims.client_id === undefined ? await personOfClaims(claims) : null;
+  }
+
+  /** A project names `authenticated` in all of its tokens, unless a hook of its own writes another audience. */
+  function resourcesOf({ aud }: Claims): string[] {
+    const named = [aud].flat();
+    if (named.includes("authenticated")) return [siteAddress(options.baseUrl)];
+    return named.flatMap((each) => resourceOf(options.baseUrl, each) ?? []);
+  }
+
+  async function endClient(accessToken: string): Promise<void> {
+    const { error } = await verifier.admin.signOut(accessToken, "local");
+    if (error) log.warn("A client's sign-in could not be ended", errorFields(error));
+  }
+
+  async function personOfClaims(claims: Claims): Promise<Person | null> {
+    const { sub, session_id, aal, email, user_metadata } = claims;
     const name = user_metadata.name ?? user_metadata.full_name ?? email.split("@")[0];
     const owner = await mayOwn(email) ? ownerEmail : null;
     const [person] = await db.asApp<{ email: string; name: string }[]>`
@@ -375,9 +419,13 @@ export function supabaseIdentity(db: Database, options: SupabaseIdentityOptions)
     return false;
   }
 
-  async function signedIn(headers: Headers): Promise<Person> {
+  async function userOf(headers: Headers): Promise<Person | null> {
     const stored = await storedSession(headers);
-    const person = stored && await personOf(stored.access_token);
+    return stored && await personOf(stored.access_token);
+  }
+
+  async function signedIn(headers: Headers): Promise<Person> {
+    const person = await userOf(headers);
     if (!person) throw new SignInRefused("You are signed out. Sign in and try it again");
     return person;
   }
@@ -444,18 +492,4 @@ async function within<T>(ms: number, work: Promise<T>): Promise<T | { error: Err
   } finally {
     clearTimeout(timer);
   }
-}
-
-/** Reads at most once in a while; a failure is not remembered. */
-function remembered<T>(read: () => Promise<T>, ttlMs: number): () => Promise<T> {
-  let known: { value: Promise<T>; atMs: number } | null = null;
-  return () => {
-    if (known && performance.now() - known.atMs < ttlMs) return known.value;
-    const value = read();
-    const mine = known = { value, atMs: performance.now() };
-    value.catch(() => {
-      if (known === mine) known = null;
-    });
-    return value;
-  };
 }

@@ -11,10 +11,12 @@ import {
   revokeToken,
   setAgentOptions,
 } from "../models/agents.ts";
+import { clientSignIn } from "../models/authorization_server.ts";
 import { SEARCH_TOOLS } from "../mcp/search.ts";
 import { listCalls } from "../models/calls.ts";
 import { listConnections } from "../models/connections.ts";
 import { Invalid } from "../models/errors.ts";
+import { errorFields } from "../models/log.ts";
 import { grantManagement, managementGrant } from "../models/management_grants.ts";
 import { listServers } from "../models/servers.ts";
 import { AgentCalls, AgentPage, Agents, AgentToolbelt } from "../views/agents.tsx";
@@ -121,6 +123,7 @@ export function agentRoutes(deps: Deps) {
     })
     .post("/agents/:id/remove", async (c) => {
       await removeAgent(db, c.get("user"), c.req.param("id"));
+      await forgetClients(c);
       return goTo(c, "/agents", "agent-removed");
     })
     .post("/agents/:id/tokens", async (c) => {
@@ -142,6 +145,7 @@ export function agentRoutes(deps: Deps) {
     })
     .post("/agents/:id/tokens/:token/revoke", async (c) => {
       await revokeToken(db, c.get("user"), c.req.param("id"), c.req.param("token"));
+      await forgetClients(c);
       return goTo(c, `/agents/${c.req.param("id")}`, "revoked");
     })
     .post("/agents/:id/connections", async (c) => {
@@ -153,6 +157,15 @@ export function agentRoutes(deps: Deps) {
       await disconnectServer(db, c.get("user"), c.req.param("id"), c.req.param("server"));
       return goTo(c, `/agents/${c.req.param("id")}`, "disconnected");
     });
+
+  /** Another authorization server keeps clients' sign-ins; here they open nothing whether it forgets them or not. */
+  async function forgetClients(c: Context<Env>) {
+    try {
+      await deps.identity.foreignAuthorizationServer?.forgetEnded(c.req.raw.headers);
+    } catch (error) {
+      deps.log.warn("A client's sign-in could not be ended where it was made", errorFields(error));
+    }
+  }
 
   async function toolbelt(c: Context<Env>, id: string) {
     const user = c.get("user");
@@ -183,7 +196,7 @@ export function agentRoutes(deps: Deps) {
       mayGrant: ["admin", "owner"].includes(c.get("workspace").role),
       calls: await listCalls(db, user, { agentId: id }),
       bridgeUrl: `${deps.baseUrl.href.replace(/\/$/, "")}/mcp`,
-      clientsSignIn: deps.identity.authorizationServer !== undefined,
+      clientsSignIn: await clientSignIn(deps.identity, deps.baseUrl) !== null,
       newToken,
       instructions,
       mistakes,

@@ -3,8 +3,9 @@ import { type Context, Hono } from "hono";
 import { createAgent, grantClient, listAgents, revokeToken } from "../models/agents.ts";
 import {
   type Asked,
-  type AuthorizationServer,
   ClientRefused,
+  type ConsentAsker,
+  type LetInBefore,
   READ_SCOPE,
   SCOPE,
 } from "../models/authorization_server.ts";
@@ -12,7 +13,12 @@ import { listWorkspaceConnections } from "../models/connections.ts";
 import { Invalid } from "../models/errors.ts";
 import { SignInRefused } from "../models/identity.ts";
 import { managementGrant } from "../models/management_grants.ts";
-import { BackToClient, ClientConsent, ClientRefusedPage } from "../views/client_consent.tsx";
+import {
+  BackAsBefore,
+  BackToClient,
+  ClientConsent,
+  ClientRefusedPage,
+} from "../views/client_consent.tsx";
 import { sourceOf } from "./account.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { formOf, page } from "./render.tsx";
@@ -23,19 +29,22 @@ const TITLE = "Connect a client";
 const NEW = "new";
 
 export function clientConsentRoutes({ db, identity }: Deps): Hono<Env> {
-  const server = identity.authorizationServer;
+  const { authorizationServer, foreignAuthorizationServer } = identity;
+  const server: ConsentAsker | undefined = authorizationServer ?? foreignAuthorizationServer;
   if (!server) return new Hono<Env>();
 
   return new Hono<Env>()
     .get("/oauth/authorize", (c) =>
       answering(c, async () => {
         const asked = await ask(c, server);
-        return asked instanceof URL ? wrong(c, asked) : await consent(c, asked);
+        if (asked instanceof URL) return wrong(c, asked);
+        return "letInTo" in asked ? backAsBefore(c, asked) : await consent(c, asked);
       }))
     .post("/oauth/authorize", (c) =>
       answering(c, async () => {
         const asked = await ask(c, server);
         if (asked instanceof URL) return wrong(c, asked);
+        if ("letInTo" in asked) return backAsBefore(c, asked);
         const form = await formOf(c);
         if (form.decision !== "allow") {
           const denied = await server.deny(c.req.raw.headers, requestOf(c), sourceOf(c));
@@ -52,7 +61,7 @@ export function clientConsentRoutes({ db, identity }: Deps): Hono<Env> {
   /** Lets the client in. A grant whose client gets no answer is none. */
   async function allow(
     c: Context<Env>,
-    server: AuthorizationServer,
+    server: ConsentAsker,
     { client }: Asked,
     { agent = NEW, name = "", scope = "" }: Record<string, string>,
   ): Promise<URL> {
@@ -88,13 +97,14 @@ export function clientConsentRoutes({ db, identity }: Deps): Hono<Env> {
       action: `/oauth/authorize${new URL(c.req.url).search}`,
       workspaceName: c.get("workspace").name,
       hasOthers: c.get("workspaces").length > 1,
+      note: foreignAuthorizationServer?.note,
       ...typed,
     };
     return page(c, TITLE, <ClientConsent {...props} />, typed.mistake ? 422 : 200);
   }
 }
 
-async function ask(c: Context<Env>, server: AuthorizationServer) {
+async function ask(c: Context<Env>, server: ConsentAsker) {
   return await server.ask(c.req.raw.headers, requestOf(c), sourceOf(c));
 }
 
@@ -109,6 +119,11 @@ function requestOf(c: Context<Env>): URLSearchParams {
 function back(c: Context<Env>, { client }: Asked, to: URL, isAllowed: boolean) {
   c.header("refresh", `0; url=${to.href}`);
   return page(c, TITLE, <BackToClient client={client} to={to.href} isAllowed={isAllowed} />);
+}
+
+function backAsBefore(c: Context<Env>, { letInTo: { href } }: LetInBefore) {
+  c.header("refresh", `0; url=${href}`);
+  return page(c, TITLE, <BackAsBefore to={href} />);
 }
 
 /**

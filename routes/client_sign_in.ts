@@ -6,6 +6,7 @@ import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import {
   ClientRefused,
+  clientSignIn,
   resourceMetadata,
   resourceOf,
   serverMetadata,
@@ -19,31 +20,16 @@ const BODY_LIMIT_BYTES = 64 * 1024;
 const CACHED = { "cache-control": "public, max-age=300" };
 const NO_STORE = { "cache-control": "no-store" };
 
-/** Nothing, where nothing signs clients in. */
+/** Where Mooring signs clients in itself, all of it; else who does, if anybody does. */
 export function clientSignInRoutes({ identity, baseUrl }: Deps): Hono<Env> {
   const server = identity.authorizationServer;
-  if (!server) return new Hono<Env>();
+  if (!server) return resources({ identity, baseUrl });
   const limit = bodyLimit({
     maxSize: BODY_LIMIT_BYTES,
     onError: () => refused(413, "invalid_request", "That is too long"),
   });
 
-  const metadataOf = (c: Context<Env>) => {
-    const path = `/${c.req.param("kind")}${
-      c.req.param("server") ? `/${c.req.param("server")}` : ""
-    }`;
-    return resourceOf(baseUrl, siteAddress(baseUrl) + path)
-      ? c.json(resourceMetadata(baseUrl, path), 200, CACHED)
-      : c.json({ error: "not_found" }, 404);
-  };
-
-  return new Hono<Env>()
-    .get(
-      "/.well-known/oauth-protected-resource",
-      (c) => c.json(resourceMetadata(baseUrl, ""), 200, CACHED),
-    )
-    .get("/.well-known/oauth-protected-resource/:kind", metadataOf)
-    .get("/.well-known/oauth-protected-resource/:kind/:server", metadataOf)
+  return resources({ identity, baseUrl })
     .get(
       "/.well-known/oauth-authorization-server",
       (c) => c.json(serverMetadata(baseUrl, server), 200, CACHED),
@@ -66,6 +52,33 @@ export function clientSignInRoutes({ identity, baseUrl }: Deps): Hono<Env> {
         await server.revoke(clientId, token);
         return c.body(null, 200, NO_STORE);
       }));
+}
+
+/** The metadata of the bridge and of each of its endpoints (RFC 9728). */
+function resources({ identity, baseUrl }: Pick<Deps, "identity" | "baseUrl">): Hono<Env> {
+  const metadataOf = async (c: Context<Env>) => {
+    const { kind, server } = c.req.param() as { kind?: string; server?: string };
+    const path = [kind, server].filter(Boolean).map((part) => `/${part}`).join("");
+    const signIn = await clientSignIn(identity, baseUrl);
+    if (!signIn) {
+      const why = "Nothing signs clients in here: give the client an agent's token";
+      return refused(404, "not_found", why);
+    }
+    if (!resourceOf(baseUrl, siteAddress(baseUrl) + path)) {
+      return refused(404, "not_found", "That is no address of this bridge");
+    }
+    const metadata = {
+      ...resourceMetadata(baseUrl, path),
+      authorization_servers: [signIn.issuer],
+      ...(signIn.scope && { scopes_supported: [signIn.scope] }),
+    };
+    return c.json(metadata, 200, CACHED);
+  };
+
+  return new Hono<Env>()
+    .get("/.well-known/oauth-protected-resource", metadataOf)
+    .get("/.well-known/oauth-protected-resource/:kind", metadataOf)
+    .get("/.well-known/oauth-protected-resource/:kind/:server", metadataOf);
 }
 
 /** Says to a program what is wrong (RFC 6749, section 5.2; RFC 7591, section 3.2.2). */

@@ -1,14 +1,17 @@
 /**
- * The bridge's endpoints, for agents with a bearer token and clients that signed a person in: `/mcp` over
- * Streamable HTTP, `/sse` and `/messages` over HTTP+SSE, each for all of the agent's servers or, with a
- * server's slug behind it, for that one.
+ * The bridge's endpoints, for agents with a bearer token, clients that signed a person in and, where accounts
+ * have access tokens, people who say as which agent they call: `/mcp` over Streamable HTTP, `/sse` and
+ * `/messages` over HTTP+SSE, each for all of the agent's servers or, with a server's slug behind it, for that
+ * one.
  */
 import { type Context, Hono } from "hono";
 import { bridge, type BridgeDeps, type HttpRequest } from "../mcp/bridge.ts";
 import { RpcCode } from "../mcp/revisions.ts";
 import { BEYOND_SCOPE } from "../mcp/serving.ts";
-import { agentOfToken, clientWantedMore, type TokenHolder } from "../models/agents.ts";
+import { agentOfBearer, isAgents, type Named } from "../models/agent_bearer.ts";
+import { clientWantedMore, type TokenHolder } from "../models/agents.ts";
 import {
+  clientSignIn,
   isFor,
   permits,
   READ_SCOPE,
@@ -18,6 +21,8 @@ import {
   siteAddress,
   type ToolScope,
 } from "../models/authorization_server.ts";
+import { Forbidden, Invalid } from "../models/errors.ts";
+import type { Identity } from "../models/identity.ts";
 import { errorFields } from "../models/log.ts";
 import { keepAlive } from "./keep_alive.ts";
 
@@ -36,8 +41,11 @@ const SAFE_HEADERS = {
 };
 
 export interface McpDeps extends BridgeDeps {
-  /** There is an authorization server: a client without a token is told where to sign a person in. */
-  clientsSignIn?: boolean;
+  /** Who signs clients in, and whose access tokens are people's; left out, agents' tokens are all there is. */
+  identity?: Pick<
+    Identity,
+    "senderOf" | "authorizationServer" | "foreignAuthorizationServer"
+  >;
 }
 
 /** To be mounted ahead of what pages need: of a call's time the middleware of pages took a fifth. */
@@ -75,27 +83,41 @@ export function mcpRoutes(deps: McpDeps): Hono {
       const stranger = strangeness(c, deps.baseUrl);
       if (stranger) return refused(403, stranger);
       const token = /^Bearer ([^\s]+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
-      const caller = token ? await callerOf(token) : null;
+      const named = token && !isAgents(token) ? namedIn(c) : NOTHING_NAMED;
+      const caller = token ? await callerOf(token, named) : null;
+      if (caller instanceof Error) {
+        return refused(caller instanceof Forbidden ? 403 : 400, caller.message);
+      }
       const server = c.req.param("server") ?? null;
       const endpoint = server ? `${at}/${server}` : at;
       const refusal = refusalOf(caller, endpoint, token !== undefined);
-      if (refusal) return refusal;
+      if (refusal) return await refusal;
       const response = await serve({
         request: c.req.raw,
         caller: caller!,
         scope: server,
-        stillHolds: async () => await callerOf(token!) !== null,
+        stillHolds: async () => {
+          const now = await callerOf(token!, named);
+          return now !== null && !(now instanceof Error);
+        },
       });
       if (response.status === 403) {
         await clientWantedMore(deps.db, caller!.tokenId);
-        const challenge = challengeOf(endpoint, SCOPE, "insufficient_scope", BEYOND_SCOPE);
-        response.headers.set("www-authenticate", challenge);
+        response.headers.set(
+          "www-authenticate",
+          challengeOf(await signInHere(), endpoint, SCOPE, "insufficient_scope", BEYOND_SCOPE),
+        );
       }
       return response;
     });
 
+  async function signInHere() {
+    return deps.identity ? await clientSignIn(deps.identity, deps.baseUrl) : null;
+  }
+
   /** What a client is told to ask its person for (RFC 6750, section 3; RFC 9728, section 5.1). */
   function challengeOf(
+    signIn: Awaited<ReturnType<typeof signInHere>>,
     endpoint: string,
     scope: ToolScope,
     error: string | null,
@@ -103,8 +125,8 @@ export function mcpRoutes(deps: McpDeps): Hono {
   ): string {
     const parameters = {
       ...(error && { error }),
-      ...(deps.clientsSignIn && {
-        scope,
+      ...(signIn && {
+        scope: signIn.scope ?? scope,
         // What is no server's slug, quotes among it, names no resource.
         resource_metadata: resourceMetadataAddress(
           deps.baseUrl,
@@ -125,26 +147,29 @@ export function mcpRoutes(deps: McpDeps): Hono {
     caller: TokenHolder | null,
     endpoint: string,
     broughtOne: boolean,
-  ): Response | null {
-    const refuse = (status: 401 | 403, error: string | null, message: string) =>
-      refused(status, message, {
-        "www-authenticate": challengeOf(endpoint, READ_SCOPE, error),
+  ): Promise<Response> | null {
+    const refuse = async (
+      status: 401 | 403,
+      error: string | null,
+      message: string,
+      orSignIn = message,
+    ) => {
+      const signIn = await signInHere();
+      return refused(status, signIn ? orSignIn : message, {
+        "www-authenticate": challengeOf(signIn, endpoint, READ_SCOPE, error),
       });
+    };
     if (!caller) {
+      const invalid = "The token is not valid: it is unknown, revoked or expired. ";
+      const send = "an agent's token: Authorization: Bearer mag_…";
       return broughtOne
         ? refuse(
           401,
           "invalid_token",
-          "The token is not valid: it is unknown, revoked or expired. " +
-            (deps.clientsSignIn ? "Sign in again, or make" : "Make") +
-            " a new one on the agent's page",
+          `${invalid}Make a new one on the agent's page`,
+          `${invalid}Sign in again, or make a new one on the agent's page`,
         )
-        : refuse(
-          401,
-          null,
-          `${deps.clientsSignIn ? "Sign in, or send" : "Send"} an agent's token: ` +
-            "Authorization: Bearer mag_…",
-        );
+        : refuse(401, null, `Send ${send}`, `Sign in, or send ${send}`);
     }
     if (caller.limits && !isFor(caller.limits.resources, site + endpoint)) {
       return refuse(401, "invalid_token", "The token is for another address than this one");
@@ -183,36 +208,63 @@ function strangeness(c: Context, baseUrl: URL): string | null {
     : "The Host header names another host than Mooring's: set BASE_URL, or let the proxy pass Host on";
 }
 
+const NOTHING_NAMED: Named = {};
+
+function namedIn(c: Context): Named {
+  return {
+    agentId: c.req.header("mooring-agent"),
+    workspaceId: c.req.header("mooring-workspace"),
+  };
+}
+
+/** Whom a token stands for; null when it opens nothing, and why not when a person's names no agent. */
+type Holder = TokenHolder | Invalid | Forbidden | null;
+
 interface Verdict {
   at: number;
-  verdict: ReturnType<typeof agentOfToken>;
+  verdict: Promise<Holder>;
   /** Missing while the verdict is on its way, and of a token that is nobody's. */
   agentId?: string;
 }
 
 /** Tokens' verdicts: a cache with an expiry. */
-function callers({ db, changes }: BridgeDeps): (token: string) => Promise<TokenHolder | null> {
+function callers(
+  { db, changes, identity }: McpDeps,
+): (token: string, named: Named) => Promise<Holder> {
   const cached = new Map<string, Verdict>();
   changes.watch(({ table }) => table === "agent_tokens" || table === "agents", (change) => {
     for (const [token, { agentId }] of cached) {
       if (!change || !agentId || agentId === change.agent) cached.delete(token);
     }
   });
-  return async (token) => {
-    const known = cached.get(token);
-    const servesMs = changes.untoldMs() < VERDICT_MS ? TOLD_VERDICT_MS : VERDICT_MS;
+  return async (token, named) => {
+    const isOwn = isAgents(token);
+    const key = isOwn ? token : [token, named.agentId, named.workspaceId].join("\n");
+    const known = cached.get(key);
+    // That a sign-in of the accounts' ended, or a person's role is another one, is told to nobody.
+    const servesMs = isOwn && changes.untoldMs() < VERDICT_MS ? TOLD_VERDICT_MS : VERDICT_MS;
     if (known && Date.now() - known.at < servesMs) {
       const agent = await known.verdict;
-      if (!agent?.expiresAt || agent.expiresAt.getTime() > Date.now()) return agent;
+      if (agent instanceof Error || !agent?.expiresAt || agent.expiresAt.getTime() > Date.now()) {
+        return agent;
+      }
     }
-    const verdict = agentOfToken(db, token);
+    const verdict = agentOfBearer({ db, identity }, token, named).catch(asRefusal);
     const entry: Verdict = { at: Date.now(), verdict };
     if (cached.size > 10_000) cached.clear();
     // Before it is known, so that a revocation in between drops it too.
-    cached.set(token, entry);
-    verdict.then((agent) => entry.agentId = agent?.agentId, () => cached.delete(token));
+    cached.set(key, entry);
+    verdict.then((agent) => {
+      if (agent && !(agent instanceof Error)) entry.agentId = agent.agentId;
+    }, () => cached.delete(key));
     return await verdict;
   };
+}
+
+/** A refusal is a verdict too, and is asked for no more often than another. */
+function asRefusal(error: unknown): Invalid | Forbidden {
+  if (error instanceof Invalid || error instanceof Forbidden) return error;
+  throw error;
 }
 
 function refused(status: number, message: string, headers: Record<string, string> = {}): Response {

@@ -127,7 +127,7 @@ export function AgentPage(props: AgentProps) {
           <Options agent={agent} />
           <Conversing {...props} />
           <Management {...props} />
-          {props.clientsSignIn && <Clients {...props} />}
+          {(props.clientsSignIn || hasClients(agent)) && <Clients {...props} />}
           <Tokens {...props} />
         </div>
         <ClientConfiguration {...props} />
@@ -375,6 +375,11 @@ function Management({ agent, grant, mayGrant }: AgentProps) {
         )}
     </section>
   );
+}
+
+/** Also where nothing signs in any more: they can still be revoked. */
+function hasClients({ tokens }: Agent): boolean {
+  return tokens.some(({ clientHost }) => clientHost !== null);
 }
 
 /** The clients that signed a person in and were let act as it. */

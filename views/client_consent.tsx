@@ -10,7 +10,18 @@ import { visibleText } from "./visible_text.ts";
 
 /** Who asks, which agent it shall be, and what tools that gives it. */
 export function ClientConsent(
-  { client, asked, agents, managers, connections, action, workspaceName, hasOthers, ...typed }: {
+  {
+    client,
+    asked,
+    agents,
+    managers,
+    connections,
+    action,
+    workspaceName,
+    hasOthers,
+    note,
+    ...typed
+  }: {
     client: Client;
     /** How far it wants to go. */
     asked: ToolScope;
@@ -23,6 +34,8 @@ export function ClientConsent(
     workspaceName: string;
     /** The person is in others, too. */
     hasOthers: boolean;
+    /** What else is given with it. */
+    note?: string;
     agent?: string;
     name?: string;
     scope?: string;
@@ -124,6 +137,7 @@ export function ClientConsent(
           That goes for tools that you give the agent later as well, until you revoke it on the
           agent's page.
         </p>
+        {note && <p class="notice">{note}</p>}
         <p class="acts">
           <button name="decision" value="allow">Allow</button>
           <button name="decision" value="deny" class="quiet">Deny</button>
@@ -224,6 +238,22 @@ export function BackToClient({ client, to, isAllowed }: {
       </p>
       <p class="acts">
         <a class="button quiet" href={to}>Go back to {visibleText(client.name)}</a>
+      </p>
+    </section>
+  );
+}
+
+/** The same, of a client whose agent was chosen before; who it is, is not told again. */
+export function BackAsBefore({ to }: { to: string }) {
+  return (
+    <section class="card door">
+      <h1>Allowed before</h1>
+      <p>
+        You let this client in before, and it goes on as the agent that you chose then. For another
+        one, revoke it on that agent's page and connect it again. You can close this page.
+      </p>
+      <p class="acts">
+        <a class="button quiet" href={to}>Go back to the client</a>
       </p>
     </section>
   );

@@ -27,6 +27,7 @@ const ASKERS = [
   "viewer",
   "member",
   "owner",
+  "owner's client",
   "own agent",
   "other agent",
   "own toolbox",
@@ -69,7 +70,7 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
   },
   // The built-in catalog, which is everyone's who is signed in as somebody or not.
   catalog_entries: {
-    select: ["nobody", "stranger", ...PEOPLE],
+    select: ["nobody", "stranger", ...PEOPLE, "owner's client"],
     insert: [],
     update: [],
     delete: [],
@@ -385,6 +386,11 @@ for (const kind of [...KINDS, SUPABASE]) {
         const undone = new Error("undone");
         const run = async (sql: Sql) => {
           if (asker === "anon") await sql`select set_config('role', 'anon', true)`;
+          // As PostgREST makes one whom Supabase's OAuth server signed in: its token is its person's as well.
+          if (asker === "owner's client") {
+            const claims = { role: "authenticated", sub: user.userId, client_id: v7() };
+            await sql`select set_config('request.jwt.claims', ${JSON.stringify(claims)}, true)`;
+          }
           result = await work(sql);
           throw undone;
         };
@@ -393,6 +399,7 @@ for (const kind of [...KINDS, SUPABASE]) {
           viewer: viewer.userId,
           member: member.userId,
           owner: user.userId,
+          "owner's client": user.userId,
         };
         const attempt = asker === "own agent"
           ? db.asAgent(agentId, run)

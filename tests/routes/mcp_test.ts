@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { generateSigningKey } from "../../dtma/protocol.ts";
 import { CallRecorder } from "../../models/calls.ts";
 import { Changes } from "../../models/changes.ts";
-import type { Change, Database } from "../../models/db.ts";
+import type { Change, Database, Sql } from "../../models/db.ts";
+import type { Sender } from "../../models/identity.ts";
 import { createLog } from "../../models/log.ts";
 import { mcpRoutes } from "../../routes/mcp.ts";
 
@@ -18,7 +19,11 @@ interface Verdict {
 const GOOD: Verdict = { token_id: "t", agent_id: "a", workspace_id: "w", expires_at: null };
 
 /** `/mcp` in front of a database whose word on tokens, and its time, is the test's. */
-function open(verdict: () => Promise<Verdict | null>) {
+function open(
+  verdict: () => Promise<Verdict | null>,
+  senderOf?: (token: string) => Promise<Sender | null>,
+  agents: object[] = [],
+) {
   let asked = 0;
   let tell: (change: Change) => void = () => {};
   const asApp = async (strings: TemplateStringsArray) => {
@@ -29,6 +34,8 @@ function open(verdict: () => Promise<Verdict | null>) {
   };
   const db = {
     asApp,
+    asUser: (_user: unknown, work: (sql: Sql) => unknown) =>
+      work((() => Promise.resolve(agents)) as unknown as Sql),
     listen: (onChange: (change: Change) => void) => {
       tell = onChange;
       return Promise.resolve(() => Promise.resolve());
@@ -39,6 +46,7 @@ function open(verdict: () => Promise<Verdict | null>) {
   const app = mcpRoutes({
     db,
     log,
+    identity: { senderOf },
     changes: new Changes(db),
     links: null,
     calls: new CallRecorder(db, log),
@@ -179,4 +187,45 @@ Deno.test("mcpRoutes guards every endpoint, in both scopes", async () => {
     }
   }
   assert.equal(mcp.asked(), 0);
+});
+
+/** A person whose agents a query finds; each look-up of a token is counted. */
+function openForPerson(agents: object[], expiresAt = new Date(Date.now() + 3_600_000)) {
+  const asked: string[] = [];
+  const mcp = open(() => Promise.resolve(null), (token) => {
+    asked.push(token);
+    const person = { userId: "p", email: "ann@example.com", name: "Ann" };
+    return Promise.resolve(token.startsWith("eyJ") ? { person, expiresAt } : null);
+  }, agents);
+  const ping = async (headers: Record<string, string> = {}) =>
+    (await mcp.ping({ authorization: "Bearer eyJ.of.ann", ...headers })).status;
+  return { asked, ping };
+}
+
+const AGENT = { agentId: "a", name: "Editor", workspaceId: "w", role: "member" };
+
+Deno.test("mcpRoutes asks once for a person's token that many requests bring, and for each agent", async () => {
+  const { asked, ping } = openForPerson([AGENT]);
+  const statuses = await Promise.all(Array.from({ length: 50 }, () => ping()));
+  assert.deepEqual([...new Set(statuses)], [200]);
+  assert.equal(asked.length, 1);
+  const named = { "mooring-agent": crypto.randomUUID() };
+  await Promise.all(Array.from({ length: 50 }, () => ping(named)));
+  assert.equal(asked.length, 2, "another agent is another verdict");
+  assert.equal(await ping({ authorization: "Bearer unknown" }), 401);
+});
+
+Deno.test("mcpRoutes asks once for what it refuses a person, too", async () => {
+  const several = openForPerson([AGENT, { ...AGENT, agentId: "b" }]);
+  const statuses = await Promise.all(Array.from({ length: 50 }, () => several.ping()));
+  assert.deepEqual([...new Set(statuses)], [400]);
+  assert.equal(several.asked.length, 1);
+  assert.equal(await openForPerson([{ ...AGENT, role: "viewer" }]).ping(), 403);
+});
+
+Deno.test("mcpRoutes looks anew at a person's token that is over", async () => {
+  const over = openForPerson([AGENT], new Date(Date.now() - 1));
+  await over.ping();
+  await over.ping();
+  assert.equal(over.asked.length, 2);
 });

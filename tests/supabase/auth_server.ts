@@ -5,6 +5,7 @@
  */
 import type postgres from "postgres";
 import { totp } from "../routes/totp.ts";
+import { oauthServer, type OAuthServerOptions } from "./oauth_server.ts";
 
 export const PUBLISHABLE_KEY = "sb_publishable_for_tests";
 
@@ -47,6 +48,8 @@ export interface AuthServerOptions {
   owner: postgres.Sql;
   /** HS256 is the legacy shared secret: then there is no key to prove tokens by. */
   algorithm?: "ES256" | "HS256";
+  /** Its OAuth server, which a new project has turned off. */
+  oauth?: OAuthServerOptions;
   isAutoconfirming?: boolean;
   providers?: string[];
   /** How long an access token holds. */
@@ -148,10 +151,15 @@ export async function startAuthServer(options: AuthServerOptions) {
   }
 
   async function openSession(account: Account) {
+    return await sessionAnswer(account, await beginSession(account));
+  }
+
+  async function beginSession(account: Account): Promise<string> {
     const session = crypto.randomUUID();
     sessions.set(session, account);
-    await owner`insert into auth.sessions (id, user_id) values (${session}, ${account.id})`;
-    return await sessionAnswer(account, session);
+    await owner`insert into auth.sessions (id, user_id, created_at)
+      values (${session}, ${account.id}, now())`;
+    return session;
   }
 
   async function sessionAnswer(
@@ -177,6 +185,27 @@ export async function startAuthServer(options: AuthServerOptions) {
       await owner`delete from auth.sessions where id = ${session}`;
     }
   }
+
+  /** Whose clients' sessions are which. */
+  const clientSessions = new Map<string, string>();
+  const oauth = options.oauth && oauthServer(options.oauth, {
+    url: () => url,
+    accessTokenS: () => state.accessTokenS,
+    async open(person, clientId) {
+      const account = [...accounts.values()].find(({ id }) => id === person)!;
+      const session = await beginSession(account);
+      clientSessions.set(session, clientId);
+      return session;
+    },
+    async accessToken(session, clientId, more) {
+      const account = sessions.get(session);
+      return account
+        ? await sign({ ...claimsOf(account, session), client_id: clientId, ...more })
+        : null;
+    },
+    end: (person, clientId) =>
+      endSessions((id) => sessions.get(id)?.id === person && clientSessions.get(id) === clientId),
+  });
 
   async function bearerOf(request: Request): Promise<{ account: Account; session: string } | null> {
     const token = request.headers.get("authorization")?.replace(/^Bearer /, "") ?? "";
@@ -269,6 +298,11 @@ export async function startAuthServer(options: AuthServerOptions) {
         await addAccount({ email: "github@example.com", password: "", name: "Gi Thub" });
       return withCode(redirectTo, { account, challenge: searchParams.get("code_challenge")! });
     }
+    const answered = await oauth?.answerAnybody(request, path);
+    if (answered) return answered;
+    if (path === "GET /.well-known/oauth-authorization-server") {
+      return refuse(404, "feature_disabled");
+    }
     if (request.headers.get("apikey") !== PUBLISHABLE_KEY) return refuse(401, "no_authorization");
     if (state.isDown) return new Response("Bad gateway", { status: 502 });
     if (state.isBusy) return refuse(429, "over_request_rate_limit");
@@ -360,6 +394,8 @@ export async function startAuthServer(options: AuthServerOptions) {
     const bearer = await bearerOf(request);
     if (!bearer) return refuse(403, "session_not_found");
     const { account, session } = bearer;
+    const asPerson = await oauth?.answerPerson(request, path, account.id, body);
+    if (asPerson) return asPerson;
     switch (path) {
       case "GET /user":
         return Response.json(userAnswer(account));
@@ -450,6 +486,7 @@ export async function startAuthServer(options: AuthServerOptions) {
   return {
     url,
     state,
+    oauth,
     mails,
     /** What was asked of it, such as `GET /settings`. */
     asked,

@@ -25,10 +25,11 @@ async function openProject() {
   const bridge = stack.use(await openBridge("echo"));
   const auth = await startAuthServer({ owner: bridge.owner });
   stack.defer(() => auth.close());
-  const { id } = await auth.addAccount({
+  const account = await auth.addAccount({
     email: `${crypto.randomUUID()}@example.com`,
     password: PASSWORD,
   });
+  const { id } = account;
   await addMember(bridge, bridge.workspaceId, id, "owner");
   const [{ email }] = await bridge.owner`select email from auth.users where id = ${id}`;
   const folder = await Deno.makeTempDir({ prefix: "mooring-edge-" });
@@ -88,7 +89,17 @@ async function openProject() {
       },
       body: body ? JSON.stringify(body) : undefined,
     });
-  return { bridge, base, start, signIn, send, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+  /** The account's own access token. */
+  const token = async () => (await auth.openSession(account)).access_token;
+  return {
+    bridge,
+    base,
+    start,
+    signIn,
+    token,
+    send,
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
 }
 
 type Project = Awaited<ReturnType<typeof openProject>>;
@@ -100,10 +111,10 @@ const textOf = (message: Json): string =>
   message?.result?.content?.[0]?.text ?? JSON.stringify(message);
 
 /** 2026-07-28: each request alone. */
-function stateless({ send }: Project): Promise<Call> {
+function stateless({ send }: Project, by: Record<string, string> = {}): Promise<Call> {
   return Promise.resolve(async (text) => {
     const { body, headers } = modern("tools/call", { name: "demo__echo", arguments: { text } });
-    return textOf((await messagesOf(await send("/mcp", body, headers))).at(-1));
+    return textOf((await messagesOf(await send("/mcp", body, { ...headers, ...by }))).at(-1));
   });
 }
 
@@ -242,6 +253,11 @@ Deno.test({
     const isolates = await project.start(1, null, "vault");
     const cookie = await project.signIn();
     const call = await stateless(project);
+    const own = await stateless(project, {
+      authorization: `Bearer ${await project.token()}`,
+      "mooring-agent": project.bridge.agentId,
+    });
+    assert.equal(await own("mine"), "mine");
     const page = (path: string) => async () => {
       const response = await fetch(`${project.base}${path}`, { headers: { cookie } });
       assert.equal(response.status, 200);
@@ -252,6 +268,7 @@ Deno.test({
       "marketplace": page("/marketplace"),
       "servers": page("/servers"),
       "tools/call": () => call("hi"),
+      "tools/call by a person's own token": () => own("hi"),
     };
     const atStart = await isolates.cpuMs();
     const said = [`start ${atStart} ms`];
