@@ -6,6 +6,7 @@ import {
   StreamableHTTPClientTransport,
 } from "npm:@modelcontextprotocol/client@2.4.0";
 import { getAgent, removeAgent, revokeToken } from "../../models/agents.ts";
+import { grantManagement } from "../../models/management_grants.ts";
 import { SUPABASE } from "../models/databases.ts";
 import { Keeper } from "./keeper.ts";
 import { openProject, type Project } from "./project.ts";
@@ -54,6 +55,7 @@ async function letIn(
   agent: string,
   by: Transport,
   keeper: Keeper,
+  scope = "tools",
 ) {
   const transport = await begin(project, keeper, by);
   const page = await pageOf(keeper);
@@ -61,7 +63,7 @@ async function letIn(
   assert.equal(asked.status, 200);
   const html = await asked.text();
   assert.match(html, /Let <q>An editor<\/q>\s+use your tools\?/);
-  const decided = await person.visit(page, { decision: "allow", agent });
+  const decided = await person.visit(page, { decision: "allow", agent, scope });
   assert.equal(decided.status, 200, await decided.clone().text());
   const told = backIn(decided);
   assert.equal(told.searchParams.get("state"), "a state");
@@ -156,6 +158,54 @@ Deno.test({
           union all select id from public.agent_tokens`;
         });
         assert.deepEqual([...seen], []);
+      },
+    );
+
+    await t.step(
+      "its grant says how far it goes, and its person may let it go further",
+      async () => {
+        const agent = await project.makeAgent(ann.user, ann.workspaceId, "Careful");
+        await grantManagement(db, ann.user, agent, {
+          scopes: ["read", "servers:write"],
+          asks: ["servers:write"],
+        });
+        const own = new Keeper();
+        await letIn(project, ann, agent, "Streamable HTTP", own, "tools:read");
+        const withdraw = async () =>
+          await fetch(`${base}/mcp`, {
+            method: "POST",
+            headers: {
+              authorization: `Bearer ${own.kept.tokens.access_token}`,
+              "content-type": "application/json",
+              accept: "application/json, text/event-stream",
+            },
+            body: JSON.stringify({
+              jsonrpc: "2.0",
+              id: 1,
+              method: "tools/call",
+              params: {
+                name: "mooring__withdraw_request",
+                arguments: { request: crypto.randomUUID() },
+              },
+            }),
+          });
+        assert.match(await callTool(base, own, "Streamable HTTP"), /memory/i);
+        const refused = await withdraw();
+        assert.equal(refused.status, 403, await refused.text());
+        // Its own, since the project refuses Mooring's.
+        assert.match(
+          refused.headers.get("www-authenticate")!,
+          /error="insufficient_scope", scope="email"/,
+        );
+        // The client signs in anew, and is not let in as before without a question.
+        delete own.kept.tokens;
+        const html = await letIn(project, ann, agent, "Streamable HTTP", own);
+        assert.match(html, /It called one that may change something/);
+        const answer = await withdraw();
+        assert.equal(answer.status, 200);
+        assert.ok((await answer.json()).result, "that there is no such request says the tool");
+        const { tokens } = await getAgent(db, ann.user, agent);
+        assert.deepEqual(tokens.map(({ scope }) => scope), ["tools"], "one grant, that was raised");
       },
     );
 
