@@ -38,7 +38,7 @@ export const PIECE = 64 * 1024;
 const STREAM_WINDOW = 256 * 1024;
 const LINK_WINDOW = 512 * 1024;
 /** Windows are given back in steps, so that few frames are spent on it. */
-const GRANT = 64 * 1024;
+const GRANT = 128 * 1024, LINK_GRANT = 256 * 1024;
 
 /** Longest message that is put together: a frame of 4 MiB and what its envelope adds. */
 const MESSAGE_LIMIT = 4 * 1024 * 1024 + 64 * 1024;
@@ -284,6 +284,8 @@ interface Stream {
   received: number;
   /** The whole request was handed to the socket. */
   wasOpened: boolean;
+  /** The peer may send all that a message can be. */
+  isGranted: boolean;
   /** Refused: what still comes of its request is not for anybody. */
   isDeaf: boolean;
   receive(kind: string, payload: string | Uint8Array<ArrayBuffer>): unknown;
@@ -450,6 +452,7 @@ export class Link {
       pieces: [],
       received: 0,
       wasOpened: false,
+      isGranted: false,
       isDeaf: false,
       ...way,
     };
@@ -645,7 +648,7 @@ export class Link {
 
   #data(id: number, kind: string, payload: string | Uint8Array<ArrayBuffer>): void {
     this.#owed += payload.length;
-    if (this.#owed >= GRANT) {
+    if (this.#owed >= LINK_GRANT) {
       this.#say("w", 0, this.#owed.toString(36));
       this.#owed = 0;
     }
@@ -661,7 +664,7 @@ export class Link {
     this.#halvesLength += payload.length;
     if (!isLast) {
       stream.owed += payload.length;
-      return this.#grantHalf(stream);
+      return kind === "R" ? this.#grantResult(stream) : this.#grantHalf(stream);
     }
     const whole = wholeOf(stream.pieces);
     this.#forgetHalf(stream);
@@ -691,6 +694,14 @@ export class Link {
   #grantHalf(stream: Stream): void {
     const [first] = this.#halves;
     if (this.#halvesLength <= HALVES_LIMIT || stream === first) this.#grant(stream, 0);
+  }
+
+  /** A result is the last of its stream: its whole window is given at once, where there is room for all of it. */
+  #grantResult(stream: Stream): void {
+    if (stream.isGranted) return;
+    if (this.#halves.size > HALVES_LIMIT / MESSAGE_LIMIT) return this.#grantHalf(stream);
+    stream.isGranted = true;
+    this.#say("w", stream.id, MESSAGE_LIMIT.toString(36));
   }
 
   #forgetHalf(stream: Stream): void {

@@ -9,7 +9,7 @@ import {
   joined,
   keyAt,
   objectMembers,
-  scanJson,
+  skimJson,
   type Span,
 } from "../dtma/protocol.ts";
 import type { Answer } from "./router.ts";
@@ -39,7 +39,7 @@ export class LargeAnswer implements Answer {
     const members = new Map<string, Span>();
     const types: Span[] = [];
     let namesUris = false;
-    const isJson = scanJson(bytes, URI_DEPTH, (depth, keyStart, keyEnd, start, end) => {
+    const isJson = skimJson(bytes, URI_DEPTH, (depth, keyStart, keyEnd, start, end) => {
       if (depth === 1) members.set(keyAt(bytes, keyStart, keyEnd), { start, end });
       else if (depth === BLOCK_DEPTH && isWord(bytes, keyStart, keyEnd, "type")) {
         types.push({ start, end });
