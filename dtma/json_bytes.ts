@@ -28,8 +28,7 @@ export type OnMember = (
   end: number,
 ) => void;
 
-const LINE_FEED = 0x0a,
-  QUOTE = 0x22,
+const QUOTE = 0x22,
   BACKSLASH = 0x5c,
   COLON = 0x3a,
   COMMA = 0x2c,
@@ -220,7 +219,7 @@ function skippedEnd(bytes: Uint8Array, at: number, text: string): number {
 
 /** A character for each byte. */
 function latin1({ buffer, byteOffset, length }: Uint8Array): string {
-  return Buffer.from(buffer as ArrayBuffer, byteOffset, length).latin1Slice();
+  return Buffer.from(buffer as ArrayBuffer, byteOffset, length).toString("latin1");
 }
 
 /** Index after the number or word that begins at `at`; -1 when there is none. */

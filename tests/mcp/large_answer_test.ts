@@ -81,7 +81,7 @@ Deno.test("a large answer is to clients of all revisions what a small one is", (
 Deno.test("a large answer names resources as a small one does", () => {
   const server = { serverId: "one", slug: "one", capabilities: { resources: {} } };
   const other = { ...server, serverId: "other", slug: "other" };
-  const named = { servers: [server, other] } as unknown as NamedToolbelt;
+  const named = { isAggregated: true, servers: [server, other] } as unknown as NamedToolbelt;
   let changed = 0;
   fc.assert(
     fc.property(result, (text) => {
