@@ -28,14 +28,9 @@ export type OnMember = (
   end: number,
 ) => void;
 
-const QUOTE = 0x22,
-  BACKSLASH = 0x5c,
-  COLON = 0x3a,
-  COMMA = 0x2c,
-  MINUS = 0x2d,
-  PLUS = 0x2b;
-const OPEN_OBJECT = 0x7b, OPEN_ARRAY = 0x5b, DOT = 0x2e, ZERO = 0x30, NINE = 0x39, LOWER_E = 0x65;
-const LOWER_F = 0x66, LOWER_N = 0x6e, LOWER_T = 0x74, LOWER_U = 0x75;
+const QUOTE = 0x22, BACKSLASH = 0x5c, COLON = 0x3a, COMMA = 0x2c, OPEN_OBJECT = 0x7b;
+const OPEN_ARRAY = 0x5b, MINUS = 0x2d, PLUS = 0x2b, DOT = 0x2e, ZERO = 0x30, NINE = 0x39;
+const LOWER_E = 0x65, LOWER_F = 0x66, LOWER_N = 0x6e, LOWER_T = 0x74, LOWER_U = 0x75;
 /** From an opening bracket to its closing one. */
 const TO_CLOSE = 2;
 
