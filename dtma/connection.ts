@@ -7,6 +7,7 @@ import { BriefMap } from "./brief_map.ts";
 import { after } from "./deadlines.ts";
 import { type Frame, FrameWriter, readFrames, type SentFrame } from "./frames.ts";
 import { objectMembers, objectText } from "./json_text.ts";
+import { type LargeFrame, LargeResponse } from "./large_response.ts";
 import { ErrorCode } from "./protocol.ts";
 
 export type JsonRpcId = string | number;
@@ -364,6 +365,7 @@ export class Connection {
 
   #receive(frame: Frame): void {
     if (this.#over !== null) return;
+    if (frame.kind === "large") return this.#receiveLarge(frame);
     if (frame.kind !== "message") return this.#receiveBroken(frame);
     const { value, members, text } = frame;
     if (Array.isArray(value)) {
@@ -390,8 +392,17 @@ export class Connection {
       else this.#notification(method, params, textOf);
       return;
     }
+    this.#answered(id, (id) => this.#response(id, message, textOf));
+  }
+
+  #receiveLarge({ id, result, keys }: LargeFrame): void {
+    this.#answered(id, (id) => new LargeResponse(id, [result], keys));
+  }
+
+  /** @param id what the server wrote in its place */
+  #answered(id: unknown, response: (id: string) => JsonRpcResponse): void {
     const open = typeof id === "string" ? this.#open.get(id) : undefined;
-    if (open) this.#end(open, this.#response(open.id, message, textOf));
+    if (open) this.#end(open, response(open.id));
     else if (!this.#abandoned.delete(String(id))) {
       this.#complain(`The server answered a request that is not open: id ${quote(String(id))}`);
     }
@@ -445,7 +456,7 @@ export class Connection {
     return broken(id, "is neither a result nor an error");
   }
 
-  #receiveBroken(frame: Exclude<Frame, { kind: "message" }>): void {
+  #receiveBroken(frame: Extract<Frame, { excerpt: unknown }>): void {
     const what = {
       "oversized": "longer than 4 MiB",
       "invalid-utf8": "not UTF-8",

@@ -14,7 +14,8 @@ import {
 } from "./connection.ts";
 import { isHeldState, lostCall } from "./held_calls.ts";
 import { DEPTH_LIMIT, outline } from "./json_text.ts";
-import { acceptedLink, type Link, type LinkCall, linkSocket } from "./link.ts";
+import { LargeResponse } from "./large_response.ts";
+import { acceptedLink, type Link, type LinkAnswer, type LinkCall, linkSocket } from "./link.ts";
 import {
   BOM_METHOD,
   CALLER_META,
@@ -219,13 +220,18 @@ async function reached(
 }
 
 /** Serves the calls of a link: {@link LinkOptions}'s `serve`. */
-export function linkServing(options: ServingOptions): (call: LinkCall) => Promise<string> {
+export function linkServing(options: ServingOptions): (call: LinkCall) => Promise<LinkAnswer> {
   const serve = serving(options);
-  return async function serveLinkCall({ serverId, instance, text, signal, notify }) {
+  return async function serveLinkCall(
+    { serverId, instance, text, signal, takesResultBytes, notify },
+  ) {
     try {
       const message = parseRequest(text);
       const onNotification = isStreamed(message) ? notify : undefined;
-      return responseText(await serve({ serverId, instance, message, signal, onNotification }));
+      const response = await serve({ serverId, instance, message, signal, onNotification });
+      return takesResultBytes && response instanceof LargeResponse
+        ? response.parts
+        : responseText(response);
     } catch (error) {
       if (error instanceof Refusal) return refusalText(error);
       throw error;

@@ -31,7 +31,7 @@ const CLOSE_MS = 1000;
 /** RFC 6455 section 1.3. */
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-const CONTINUATION = 0, TEXT = 1, CLOSE = 8, PING = 9, PONG = 10;
+const CONTINUATION = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10;
 
 /**
  * Opens a connection and upgrades it.
@@ -119,6 +119,7 @@ function wordsIn(body: string): string {
 
 class Socket implements LinkSocket {
   onMessage: ((text: string) => void) | null = null;
+  onBytes: ((bytes: Uint8Array) => void) | null = null;
   onClose: ((reason: string) => void) | null = null;
   readonly #connection: Deno.Conn;
   #queue: Uint8Array[] = [];
@@ -142,8 +143,10 @@ class Socket implements LinkSocket {
     return this.#unsent;
   }
 
-  send(text: string): void {
-    if (!this.#isClosing) this.#frame(TEXT, Buffer.from(text, "utf8"));
+  send(message: string | Uint8Array): void {
+    if (this.#isClosing) return;
+    if (typeof message === "string") this.#frame(TEXT, Buffer.from(message, "utf8"));
+    else this.#frame(BINARY, message);
   }
 
   close(code: number, reason: string): void {
@@ -188,7 +191,7 @@ class Socket implements LinkSocket {
   async #readAll(first: Uint8Array): Promise<string> {
     let buffer = Buffer.alloc(64 * 1024), start = 0, end = first.length;
     buffer.set(first);
-    let fragments: Uint8Array[] = [], length = 0;
+    let fragments: Uint8Array[] = [], length = 0, kind = TEXT;
     for (;;) {
       const frame = frameIn(buffer, start, end);
       if (typeof frame === "number") {
@@ -207,17 +210,23 @@ class Socket implements LinkSocket {
       const { opcode, isLast, payload } = frame;
       if (opcode === CLOSE) return this.#closed(payload);
       else if (opcode === PING) this.#frame(PONG, payload);
-      else if (opcode === TEXT || opcode === CONTINUATION) {
+      else if (opcode === TEXT || opcode === BINARY || opcode === CONTINUATION) {
+        if (opcode !== CONTINUATION) kind = opcode;
         length += payload.length;
         if (length > MESSAGE_LIMIT_BYTES) return "the other end sent too long a message";
-        if (isLast && fragments.length === 0) this.onMessage?.(payload.toString("utf8"));
+        if (isLast && fragments.length === 0) this.#message(kind, payload);
         else fragments.push(new Uint8Array(payload));
         if (!isLast) continue;
-        if (fragments.length > 0) this.onMessage?.(Buffer.concat(fragments).toString("utf8"));
+        if (fragments.length > 0) this.#message(kind, Buffer.concat(fragments));
         fragments = [];
         length = 0;
       } else if (opcode !== PONG) return "the other end broke the WebSocket protocol";
     }
+  }
+
+  #message(kind: number, payload: Buffer): void {
+    if (kind === TEXT) this.onMessage?.(payload.toString("utf8"));
+    else this.onBytes?.(payload);
   }
 
   #closed(payload: Buffer): string {

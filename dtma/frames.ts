@@ -2,7 +2,9 @@
  * Newline-delimited JSON-RPC over byte streams (MCP 2026-07-28, transports/stdio): a reader that
  * holds no more of a line than it may, and a writer that holds no more than the other side reads.
  */
+import { joined, LARGE_BYTES } from "./json_bytes.ts";
 import { DEPTH_LIMIT, oneLine, type Outline, outline } from "./json_text.ts";
+import { type LargeFrame, largeFrame } from "./large_response.ts";
 import { FRAME_LIMIT_BYTES } from "./protocol.ts";
 
 const NEWLINE = 0x0a;
@@ -16,6 +18,9 @@ const QUEUE_LIMIT = 4 * FRAME_LIMIT_BYTES;
 /** Short messages are written together up to about this many characters: a write costs more. */
 const BATCH_LENGTH = 64 * 1024;
 
+/** A line's pieces of this size are kept as they came, and put together once. */
+const PIECE_BYTES = 16 * 1024;
+
 /** One line of the stream. Blank lines are not reported. */
 export type Frame =
   | {
@@ -25,6 +30,7 @@ export type Frame =
     value: unknown;
     members: Outline["members"];
   }
+  | LargeFrame
   | {
     kind: "oversized" | "invalid-utf8" | "not-json" | "too-deep" | "unfinished";
     /** The beginning and the end of the line, wrong bytes replaced: for its id and for the log. */
@@ -72,7 +78,11 @@ export async function readFrames(
 /** The line under way, as bytes: whole up to the limit, above it the beginning and the end. */
 class LineBuffer {
   readonly #limitBytes: number;
+  /** What came in pieces of some size, and what came in small ones before the last of these. */
+  #pieces: Uint8Array[] = [];
+  /** What came in small pieces since. */
   #bytes = new Uint8Array(0);
+  #filled = 0;
   #length = 0;
   #tail: Uint8Array | null = null;
 
@@ -84,9 +94,7 @@ class LineBuffer {
   finish(last: Uint8Array): Frame | null {
     if (this.#length === 0 && last.length <= this.#limitBytes) return parse(last);
     this.add(last);
-    const frame = this.#tail
-      ? this.#broken("oversized")
-      : parse(this.#bytes.subarray(0, this.#length));
+    const frame = this.#tail ? this.#broken("oversized") : parse(this.#whole());
     this.#reset();
     return frame;
   }
@@ -96,21 +104,30 @@ class LineBuffer {
   }
 
   add(piece: Uint8Array): void {
-    const before = this.#length;
     this.#length += piece.length;
-    if (this.#length <= this.#limitBytes) {
-      this.#grow(this.#length);
-      this.#bytes.set(piece, before);
-      return;
-    }
+    if (this.#length <= this.#limitBytes) return this.#keep(piece);
     if (!this.#tail) {
       // Over the limit from here on: keep the beginning, let go of the rest.
-      const held = this.#bytes.slice(0, before);
-      this.#bytes = concat(held.subarray(0, EXCERPT_BYTES), piece.subarray(0, EXCERPT_BYTES))
-        .slice(0, EXCERPT_BYTES);
+      const held = this.#whole();
+      const head = concat(held.subarray(0, EXCERPT_BYTES), piece.subarray(0, EXCERPT_BYTES));
       this.#tail = held.slice(-EXCERPT_BYTES);
+      this.#pieces = [];
+      this.#bytes = head.slice(0, EXCERPT_BYTES);
+      this.#filled = this.#bytes.length;
     }
     this.#tail = concat(this.#tail, piece.subarray(-EXCERPT_BYTES)).slice(-EXCERPT_BYTES);
+  }
+
+  #keep(piece: Uint8Array): void {
+    if (piece.length >= PIECE_BYTES) {
+      if (this.#filled > 0) this.#pieces.push(this.#bytes.slice(0, this.#filled));
+      this.#filled = 0;
+      this.#pieces.push(piece);
+      return;
+    }
+    this.#grow(this.#filled + piece.length);
+    this.#bytes.set(piece, this.#filled);
+    this.#filled += piece.length;
   }
 
   /** Doubles: a server that writes byte by byte costs no more memory than one that does not. */
@@ -121,13 +138,21 @@ class LineBuffer {
     this.#bytes = larger;
   }
 
+  /** Of a large line a copy, which whoever reads it may keep. */
+  #whole(): Uint8Array {
+    const rest = this.#bytes.subarray(0, this.#filled);
+    const isSmall = this.#pieces.length === 0 && rest.length < LARGE_BYTES;
+    return isSmall ? rest : joined([...this.#pieces, rest]);
+  }
+
   #broken(kind: "oversized" | "unfinished"): Frame {
-    const head = this.#bytes.subarray(0, Math.min(this.#length, this.#bytes.length));
+    const head = this.#tail ? this.#bytes : this.#whole();
     return brokenFrame(kind, head, this.#tail ?? head, this.#length);
   }
 
   #reset(): void {
-    this.#length = 0;
+    this.#pieces = [];
+    this.#filled = this.#length = 0;
     this.#tail = null;
     if (this.#bytes.length > BATCH_LENGTH) this.#bytes = new Uint8Array(0);
   }
@@ -137,7 +162,10 @@ const ENCODER = new TextEncoder();
 const STRICT = new TextDecoder("utf-8", { fatal: true });
 const LENIENT = new TextDecoder();
 
+/** @param bytes kept if they are many, so that nobody may write to them any more */
 function parse(bytes: Uint8Array): Frame | null {
+  const large = largeFrame(bytes);
+  if (large) return large;
   let text: string;
   try {
     text = STRICT.decode(bytes);
@@ -156,7 +184,7 @@ function parse(bytes: Uint8Array): Frame | null {
 }
 
 function brokenFrame(
-  kind: Exclude<Frame["kind"], "message">,
+  kind: Extract<Frame, { excerpt: unknown }>["kind"],
   head: Uint8Array,
   tail: Uint8Array,
   lengthBytes: number,

@@ -19,6 +19,7 @@ import {
 } from "./connection.ts";
 import { failed, notDeclared, outcomeIn, QUESTIONS, QUESTIONS_LIMIT } from "./held_calls.ts";
 import { objectMembers, objectText } from "./json_text.ts";
+import { LargeResponse } from "./large_response.ts";
 import { ErrorCode, TASK_PROGRESS_META, TASKS_EXTENSION, type ToolDefinition } from "./protocol.ts";
 import { sleep } from "./waiting.ts";
 
@@ -119,9 +120,12 @@ export class LegacyTasks {
    * @param token the progress token that the server was given
    */
   created(response: JsonRpcResponse, token: string | undefined): JsonRpcResponse {
+    if (!this.areServed || response instanceof LargeResponse && !response.keys.has("task")) {
+      return response;
+    }
     const { result, text } = response;
     const { task } = result ?? {};
-    if (!this.areServed || !isObject(task) || typeof task.taskId !== "string") return response;
+    if (!isObject(task) || typeof task.taskId !== "string") return response;
     this.#remembered(task.taskId);
     if (token !== undefined) this.#tokens.set(JSON.parse(token), task.taskId);
     const members = objectMembers(text!);
@@ -145,7 +149,7 @@ export class LegacyTasks {
       : method === "tasks/update"
       ? await this.#update(taskText, params.get("inputResponses") ?? "{}", options)
       : await this.#cancel(taskText, options);
-    return { ...response, id };
+    return response instanceof LargeResponse ? response.with(id, {}) : { ...response, id };
   }
 
   /** Takes a question that a task asks. @returns false for one that belongs to none */

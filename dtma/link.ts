@@ -9,10 +9,11 @@
  *
  * | kind | from | payload |
  * | --- | --- | --- |
- * | `h` hello | both, first | JSON: protocol version, clock, challenge of the dialler or proof of the other |
+ * | `h` hello | both, first | JSON: protocol version, clock, challenge of the dialler or proof of the other, whether `r` is taken |
  * | `o` open | app | JSON `[serverId, instance]`, a line feed, the JSON-RPC request |
  * | `n` notification | DTMA | a JSON-RPC notification of the stream's call |
  * | `a` answer | DTMA | the JSON-RPC response, which ends the stream |
+ * | `r` result | DTMA | in place of an answer: the bytes of its `result`, in a binary message |
  * | `f` failure | DTMA | JSON `[mayHaveRun, reason]`, in place of an answer: ends the stream |
  * | `c` cancel | app | none; ends the stream |
  * | `w` window | both | so many units may follow on the stream, or on the whole link for stream 0 |
@@ -20,14 +21,16 @@
  * | `e` end | both | opens come to nothing from now on; the link closes after the last stream |
  *
  * MCP's messages pass as text, unchanged. One over {@link PIECE} goes in pieces, of which all but the
- * last have their kind in upper case, so that a large answer does not hold up others. Only `o`, `n`
- * and `a` use up a window. A stream's window is given back as its reader takes what came, the link's
+ * last have their kind in upper case, so that a large answer does not hold up others. A large result may
+ * come as the bytes that its server wrote, to an app that said so: a WebSocket binary message holds one
+ * such frame, whose length is in bytes. Only `o`, `n`, `a` and `r` use up a window. A stream's window is given back as its reader takes what came, the link's
  * as it arrives: a reader that does not read stops its own stream and no other.
  *
  * Runs on an edge isolate too; who dials or accepts brings the socket.
  */
 import { setImmediate } from "node:timers";
 import { BriefMap } from "./brief_map.ts";
+import { joined, lengthOf } from "./json_bytes.ts";
 
 /** Longest piece of a message in one frame, in UTF-16 code units. */
 export const PIECE = 64 * 1024;
@@ -35,7 +38,7 @@ export const PIECE = 64 * 1024;
 const STREAM_WINDOW = 256 * 1024;
 const LINK_WINDOW = 512 * 1024;
 /** Windows are given back in steps, so that few frames are spent on it. */
-const GRANT = 64 * 1024;
+const GRANT = 128 * 1024, LINK_GRANT = 256 * 1024;
 
 /** Longest message that is put together: a frame of 4 MiB and what its envelope adds. */
 const MESSAGE_LIMIT = 4 * 1024 * 1024 + 64 * 1024;
@@ -68,11 +71,14 @@ export function tunnelPurpose(toolboxId: string): string {
 
 /** A WebSocket as a link needs it. `send` queues. */
 export interface LinkSocket {
-  send(text: string): void;
+  /** A text message, or a binary one, whose bytes are not used any more when it returns. */
+  send(message: string | Uint8Array<ArrayBuffer>): void;
   /** Bytes that were sent and that the connection has not taken. */
   readonly unsent: number;
   close(code: number, reason: string): void;
   onMessage: ((text: string) => void) | null;
+  /** The bytes are the socket's again when it returns. */
+  onBytes: ((bytes: Uint8Array) => void) | null;
   /** Called once, with a reason for a person, however the connection ended. */
   onClose: ((reason: string) => void) | null;
 }
@@ -99,8 +105,13 @@ export interface LinkCall {
   text: string;
   /** Aborted when the caller cancels or the link is lost. */
   signal: AbortSignal;
+  /** The answer may be the bytes of a result. */
+  takesResultBytes: boolean;
   notify(text: string): void;
 }
+
+/** A JSON-RPC response's text; or of one that is a result, the bytes of that, one part after the other. */
+export type LinkAnswer = string | Uint8Array[];
 
 export interface LinkOptions {
   /** {@link PROTOCOL_VERSION} of this side. */
@@ -109,10 +120,10 @@ export interface LinkOptions {
   self: string;
   peer: string;
   /**
-   * Serves a call: its JSON-RPC response. Rejects only when the call's signal is aborted; any other
+   * Serves a call: its answer. Rejects only when the call's signal is aborted; any other
    * rejection reaches the caller as a call that may have run.
    */
-  serve?: (call: LinkCall) => Promise<string>;
+  serve?: (call: LinkCall) => Promise<LinkAnswer>;
   /** The acceptor's proof over the dialler's challenge, and the dialler's check of it. */
   prove?: (challenge: string) => string;
   isProof?: (challenge: string, proof: string) => boolean;
@@ -138,6 +149,8 @@ interface Hello {
   time: number;
   challenge?: string;
   proof?: string;
+  /** Large results may come as bytes, in frames of the kind `r`. */
+  takesResultBytes?: boolean;
 }
 
 /** Makes a link over a socket that was dialled. @throws {LinkError} */
@@ -154,7 +167,7 @@ export async function acceptedLink(socket: LinkSocket, options: LinkOptions): Pr
 export function linkSocket(socket: WebSocket): LinkSocket {
   const adapted: LinkSocket = {
     // A socket that closes meanwhile throws: its close event tells the link.
-    send: (text) => socket.readyState === WebSocket.OPEN && socket.send(text),
+    send: (message) => socket.readyState === WebSocket.OPEN && socket.send(message),
     get unsent() {
       return socket.bufferedAmount;
     },
@@ -164,10 +177,15 @@ export function linkSocket(socket: WebSocket): LinkSocket {
       socket.close(code, shortened.replace(/\uFFFD$/, ""));
     },
     onMessage: null,
+    onBytes: null,
     onClose: null,
   };
   let failure = "";
-  socket.onmessage = ({ data }) => adapted.onMessage?.(typeof data === "string" ? data : "");
+  socket.binaryType = "arraybuffer";
+  socket.onmessage = ({ data }) => {
+    if (typeof data === "string") adapted.onMessage?.(data);
+    else adapted.onBytes?.(new Uint8Array(data));
+  };
   socket.onerror = (event) => failure = (event as ErrorEvent).message ?? "";
   socket.onclose = ({ reason, code }) =>
     adapted.onClose?.(reason || failure || `the connection was closed (${code})`);
@@ -191,7 +209,8 @@ function handshake(socket: LinkSocket, options: LinkOptions, dialled: boolean): 
     reject(new LinkError(reason, false, isRefusal));
   }
   const say = (hello: Hello) => {
-    const text = JSON.stringify(hello);
+    // A side that serves is sent no results.
+    const text = JSON.stringify({ ...hello, takesResultBytes: !options.serve });
     socket.send(frame("h", 0, text));
   };
   socket.onClose = (reason) => {
@@ -215,7 +234,7 @@ function handshake(socket: LinkSocket, options: LinkOptions, dialled: boolean): 
       return fail(`${peer} did not prove with its key that it is ${peer}`, REFUSED, true);
     }
     clearTimeout(timer);
-    const link = new Link(socket, options);
+    const link = new Link(socket, options, hello.takesResultBytes);
     if (dialled) link.measured(performance.now() - sentAt, sentTime, hello.time);
     resolve(link);
   };
@@ -227,10 +246,10 @@ function helloIn(text: string): Hello | null {
   const [, length, json] = /^h0,([0-9a-z]+):(.*)$/s.exec(text) ?? [];
   if (json === undefined || parseInt(length, 36) !== json.length || json.length > 4096) return null;
   try {
-    const { version, time, challenge, proof } = JSON.parse(json);
+    const { version, time, challenge, proof, takesResultBytes } = JSON.parse(json);
     const isText = (value: unknown) => value === undefined || typeof value === "string";
     return Number.isInteger(version) && Number.isFinite(time) && isText(challenge) && isText(proof)
-      ? { version, time, challenge, proof }
+      ? { version, time, challenge, proof, takesResultBytes: takesResultBytes === true }
       : null;
   } catch {
     return null;
@@ -238,16 +257,22 @@ function helloIn(text: string): Hello | null {
 }
 
 function frame(kind: string, stream: number, payload: string): string {
-  return `${kind}${stream.toString(36)},${payload.length.toString(36)}:${payload}`;
+  return `${headOf(kind, stream, payload.length)}${payload}`;
+}
+
+function headOf(kind: string, stream: number, length: number): string {
+  return `${kind}${stream.toString(36)},${length.toString(36)}:`;
 }
 
 const HEAD = /([A-Za-z])([0-9a-z]{1,9}),([0-9a-z]{1,6}):/y;
+/** Longest head, in characters and bytes. */
+const HEAD_LENGTH = 18;
 
 /** One call under way, on either side. */
 interface Stream {
   id: number;
   /** Messages to be sent, the first of them from `sent` on. */
-  queue: { kind: string; text: string }[];
+  queue: { kind: string; payload: string | ByteReader; length: number }[];
   sent: number;
   queued: number;
   /** What the peer lets us send. */
@@ -255,13 +280,15 @@ interface Stream {
   /** What was taken and not yet given back to the peer's window. */
   owed: number;
   /** The message that is being received. */
-  pieces: string[];
+  pieces: (string | Uint8Array)[];
   received: number;
   /** The whole request was handed to the socket. */
   wasOpened: boolean;
+  /** The peer may send all that a message can be. */
+  isGranted: boolean;
   /** Refused: what still comes of its request is not for anybody. */
   isDeaf: boolean;
-  receive(kind: string, text: string): unknown;
+  receive(kind: string, payload: string | Uint8Array<ArrayBuffer>): unknown;
   /** A message over the limit comes in. */
   overflow(): void;
   lost(reason: string): void;
@@ -297,11 +324,17 @@ export class Link {
   #resolveClosed!: (reason: string) => void;
 
   /** After the hello: see {@link dialledLink} and {@link acceptedLink}. */
-  constructor(socket: LinkSocket, options: LinkOptions) {
+  constructor(
+    socket: LinkSocket,
+    options: LinkOptions,
+    /** The peer said that it takes them. */
+    readonly takesResultBytes = false,
+  ) {
     this.#socket = socket;
     this.#options = options;
     this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
     socket.onMessage = (text) => this.#receive(text);
+    socket.onBytes = (bytes) => this.#receiveBytes(bytes);
     socket.onClose = (reason) => this.#end(reason);
     const { pingEveryMs = PING_EVERY_MS, deadAfterMs = DEAD_AFTER_MS } = options;
     this.#pinging = setInterval(() => this.#keepAlive(deadAfterMs), pingEveryMs);
@@ -334,18 +367,22 @@ export class Link {
   }
 
   /**
-   * Makes a call: the JSON-RPC response's text.
+   * Makes a call: the JSON-RPC response's text, or the bytes of its result.
    * @throws {LinkError} when there will be no answer; `mayHaveRun` says whether the call may have run
    * @throws {RangeError} when the answer is over the limit of a frame
    * @throws the signal's reason
    */
-  call(target: LinkTarget, text: string, options: LinkCallOptions = {}): Promise<string> {
+  call(
+    target: LinkTarget,
+    text: string,
+    options: LinkCallOptions = {},
+  ): Promise<string | Uint8Array<ArrayBuffer>> {
     const { signal, onNotification } = options;
     if (signal?.aborted) return Promise.reject(signal.reason);
     const refusal = this.#over ?? (this.#isEnding() ? "The link is being closed" : null) ??
       (this.#isFull() ? "Too much waits to be sent" : null);
     if (refusal !== null) return Promise.reject(new LinkError(refusal));
-    const { promise, resolve, reject } = Promise.withResolvers<string>();
+    const { promise, resolve, reject } = Promise.withResolvers<string | Uint8Array<ArrayBuffer>>();
     const stop = () => {
       this.#cancel(stream);
       reject(signal!.reason);
@@ -356,10 +393,12 @@ export class Link {
       act();
     };
     const stream = this.#open(++this.#lastId, {
-      receive(kind, text) {
+      receive(kind, payload) {
+        if (kind === "a" || kind === "r") return settle(() => resolve(payload));
+        // Bytes are none of these: see #data.
+        const text = payload as string;
         if (kind === "n") return onNotification?.(text);
-        if (kind === "a") settle(() => resolve(text));
-        else settle(() => reject(failureIn(text)));
+        settle(() => reject(failureIn(text)));
       },
       overflow: () => {
         this.#cancel(stream);
@@ -413,6 +452,7 @@ export class Link {
       pieces: [],
       received: 0,
       wasOpened: false,
+      isGranted: false,
       isDeaf: false,
       ...way,
     };
@@ -455,10 +495,11 @@ export class Link {
 
   // ── Sending ────────────────────────────────────────────────────────────────────────────────────
 
-  #send(stream: Stream, kind: string, text: string): void {
-    stream.queue.push({ kind, text });
-    stream.queued += text.length;
-    this.#queued += text.length;
+  #send(stream: Stream, kind: string, payload: string | ByteReader): void {
+    const { length } = payload;
+    stream.queue.push({ kind, payload, length });
+    stream.queued += length;
+    this.#queued += length;
     this.#ready.add(stream);
     this.#schedule();
   }
@@ -485,9 +526,12 @@ export class Link {
     let message = this.#control;
     this.#control = "";
     for (const stream of this.#ready) {
-      const { kind, text } = stream.queue[0];
-      const rest = text.length - stream.sent;
-      const length = pieceOf(text, stream.sent, Math.min(PIECE, stream.window, this.#window));
+      const { kind, payload, length: whole } = stream.queue[0];
+      const rest = whole - stream.sent;
+      const most = Math.min(PIECE, stream.window, this.#window);
+      const length = typeof payload === "string"
+        ? pieceOf(payload, stream.sent, most)
+        : Math.min(rest, Math.max(most, 0));
       if (length === 0 && rest > 0) {
         // Without a window of its own it waits for one; without the link's, all do.
         if (stream.window > 1) break;
@@ -495,10 +539,18 @@ export class Link {
         continue;
       }
       const isLast = length === rest;
-      const piece = isLast && stream.sent === 0
-        ? text
-        : text.slice(stream.sent, stream.sent + length);
-      message += frame(isLast ? kind : kind.toUpperCase(), stream.id, piece);
+      const kindOfPiece = isLast ? kind : kind.toUpperCase();
+      if (typeof payload === "string") {
+        const piece = isLast && stream.sent === 0
+          ? payload
+          : payload.slice(stream.sent, stream.sent + length);
+        message += frame(kindOfPiece, stream.id, piece);
+      } else {
+        // After what the stream sent before.
+        if (message !== "") this.#socket.send(message);
+        message = "";
+        this.#socket.send(payload.piece(headOf(kindOfPiece, stream.id, length), length));
+      }
       stream.window -= length;
       this.#window -= length;
       stream.queued -= length;
@@ -509,7 +561,7 @@ export class Link {
         stream.queue.shift();
         stream.sent = 0;
         if (kind === "o") stream.wasOpened = true;
-        if (kind === "a" || kind === "f") this.#remove(stream);
+        if (kind === "a" || kind === "r" || kind === "f") this.#remove(stream);
       } else stream.sent += length;
       if (stream.queue.length > 0) this.#ready.add(stream);
       if (message.length >= PIECE) {
@@ -545,6 +597,22 @@ export class Link {
     }
   }
 
+  #receiveBytes(message: Uint8Array): void {
+    this.#heardAt = performance.now();
+    if (this.#over !== null) return;
+    HEAD.lastIndex = 0;
+    const head = HEAD.exec(String.fromCharCode(...message.subarray(0, HEAD_LENGTH)));
+    if (!head) return this.#broken();
+    const [{ length: headLength }, kind, stream, length] = head;
+    const id = parseInt(stream, 36), end = headLength + parseInt(length, 36);
+    const isResult = kind === "r" || kind === "R";
+    if (!isResult || end !== message.length || this.#options.serve || id > this.#lastId) {
+      return this.#broken();
+    }
+    // A copy, which a Buffer's `slice` is not.
+    this.#data(id, kind, new Uint8Array(message.subarray(headLength)));
+  }
+
   #frame(kind: string, id: number, payload: string): void {
     switch (kind) {
       case "w":
@@ -578,9 +646,9 @@ export class Link {
     }
   }
 
-  #data(id: number, kind: string, payload: string): void {
+  #data(id: number, kind: string, payload: string | Uint8Array<ArrayBuffer>): void {
     this.#owed += payload.length;
-    if (this.#owed >= GRANT) {
+    if (this.#owed >= LINK_GRANT) {
       this.#say("w", 0, this.#owed.toString(36));
       this.#owed = 0;
     }
@@ -596,15 +664,21 @@ export class Link {
     this.#halvesLength += payload.length;
     if (!isLast) {
       stream.owed += payload.length;
-      return this.#grantHalf(stream);
+      return kind === "R" ? this.#grantResult(stream) : this.#grantHalf(stream);
     }
-    const text = stream.pieces.join("");
+    const whole = wholeOf(stream.pieces);
     this.#forgetHalf(stream);
-    this.#whole(stream, kind, text, payload.length);
+    if (whole === null) return this.#broken();
+    this.#whole(stream, kind, whole, payload.length);
   }
 
-  #whole(stream: Stream, kind: string, text: string, owed: number): void {
-    const taken = stream.receive(kind, text);
+  #whole(
+    stream: Stream,
+    kind: string,
+    payload: string | Uint8Array<ArrayBuffer>,
+    owed: number,
+  ): void {
+    const taken = stream.receive(kind, payload);
     if (!(taken instanceof Promise)) return this.#grant(stream, owed);
     taken.then(() => this.#grant(stream, owed), () => this.#grant(stream, owed));
   }
@@ -620,6 +694,14 @@ export class Link {
   #grantHalf(stream: Stream): void {
     const [first] = this.#halves;
     if (this.#halvesLength <= HALVES_LIMIT || stream === first) this.#grant(stream, 0);
+  }
+
+  /** A result is the last of its stream: its whole window is given at once, where there is room for all of it. */
+  #grantResult(stream: Stream): void {
+    if (stream.isGranted) return;
+    if (this.#halves.size > HALVES_LIMIT / MESSAGE_LIMIT) return this.#grantHalf(stream);
+    stream.isGranted = true;
+    this.#say("w", stream.id, MESSAGE_LIMIT.toString(36));
   }
 
   #forgetHalf(stream: Stream): void {
@@ -647,7 +729,8 @@ export class Link {
     this.#lastId = id;
     const gone = new AbortController();
     const stream = this.#open(id, {
-      receive: (_, text) => this.#serve(stream, text, gone.signal),
+      // Bytes are results, which nobody is sent who serves: see #receiveBytes.
+      receive: (_, text) => this.#serve(stream, text as string, gone.signal),
       overflow: () => this.#fail(stream, false, "The request is too long"),
       lost: (reason) => {
         this.#remove(stream);
@@ -667,11 +750,16 @@ export class Link {
       ...target,
       text: text.slice(lineEnd + 1),
       signal,
+      takesResultBytes: this.takesResultBytes,
       notify: (text) => {
         if (isThere() && stream.queued < UNREAD_LIMIT) this.#send(stream, "n", text);
       },
     }).then(
-      (answer) => isThere() && this.#send(stream, "a", answer),
+      (answer) => {
+        if (!isThere()) return;
+        if (typeof answer === "string") this.#send(stream, "a", answer);
+        else this.#send(stream, "r", new ByteReader(answer));
+      },
       (error) => isThere() && this.#fail(stream, true, messageOf(error)),
     );
   }
@@ -724,6 +812,42 @@ export class Link {
     this.#socket.onMessage = null;
     this.#resolveClosed(reason);
   }
+}
+
+/** Bytes in several parts that are sent piece by piece. */
+class ByteReader {
+  readonly length: number;
+  readonly #parts: Uint8Array[];
+  #part = 0;
+  #at = 0;
+
+  constructor(parts: Uint8Array[]) {
+    this.#parts = parts;
+    this.length = lengthOf(parts);
+  }
+
+  /** The next bytes after a head of ASCII; they hold until the next piece of any reader is asked for. */
+  piece(head: string, length: number): Uint8Array<ArrayBuffer> {
+    const piece = PIECE_BUFFER.subarray(0, head.length + length);
+    let filled = new TextEncoder().encodeInto(head, piece).written;
+    while (filled < piece.length) {
+      const part = this.#parts[this.#part];
+      const taken = part.subarray(this.#at, this.#at + piece.length - filled);
+      piece.set(taken, filled);
+      filled += taken.length;
+      this.#at += taken.length;
+      if (this.#at === part.length) [this.#part, this.#at] = [this.#part + 1, 0];
+    }
+    return piece;
+  }
+}
+
+const PIECE_BUFFER = new Uint8Array(PIECE + HEAD_LENGTH);
+
+/** What came in pieces; null when some are text and some bytes. */
+function wholeOf(pieces: (string | Uint8Array)[]): string | Uint8Array<ArrayBuffer> | null {
+  if (pieces.every((piece) => typeof piece === "string")) return pieces.join("");
+  return pieces.every((piece) => typeof piece !== "string") ? joined(pieces) : null;
 }
 
 /** How much of a text goes next: no half of a surrogate pair, which UTF-8 cannot carry. */

@@ -33,6 +33,7 @@ export type {
 export { boundedBody } from "./body.ts";
 export { BriefMap } from "./brief_map.ts";
 export { after, type Deadline } from "./deadlines.ts";
+export { decoded, isWord, joined, keyAt, skimJson, type Span } from "./json_bytes.ts";
 export { DEPTH_LIMIT, objectMembers, objectText, outline } from "./json_text.ts";
 export {
   acceptedLink,

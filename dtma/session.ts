@@ -24,6 +24,7 @@ import {
 } from "./connection.ts";
 import { HeldCalls, isHeldState, lostCall, urlElicitations } from "./held_calls.ts";
 import { objectMembers, objectText } from "./json_text.ts";
+import { LargeResponse } from "./large_response.ts";
 import { LegacyTasks, TASK_METHODS } from "./legacy_tasks.ts";
 import { type Ask, bounded, listAll } from "./listing.ts";
 import {
@@ -734,6 +735,7 @@ function completed(
   id: JsonRpcRequest["id"],
   defaults?: Record<string, unknown>,
 ): JsonRpcResponse {
+  if (response instanceof LargeResponse) return completedLarge(response, id, defaults);
   const { result, text } = response;
   if (!result || Object.hasOwn(result, "resultType")) return { ...response, id };
   const added: Record<string, unknown> = { resultType: "complete" };
@@ -748,6 +750,17 @@ function completed(
     result: { ...added, ...result },
     text: `${JSON.stringify(added).slice(0, -1)}${separator}${members}`,
   };
+}
+
+function completedLarge(
+  response: LargeResponse,
+  id: JsonRpcRequest["id"],
+  defaults?: Record<string, unknown>,
+): LargeResponse {
+  return response.with(
+    id,
+    response.keys.has("resultType") ? {} : { resultType: "complete", ...defaults },
+  );
 }
 
 /** The word by which the adapter before a server says what is wrong with reaching it; null of others. */

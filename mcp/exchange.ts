@@ -13,6 +13,7 @@ import type { Database } from "../models/db.ts";
 import { errorFields, type Log } from "../models/log.ts";
 import { type KeptMessage, messagesAfter, putMessages, type Session } from "../models/sessions.ts";
 import { type EventStream, openEventStream } from "./event_stream.ts";
+import { LargeAnswer, largeEnvelope } from "./large_answer.ts";
 import { envelope, type IncomingRequest } from "./messages.ts";
 import { questions, randomText } from "./questions.ts";
 import { errorAnswer } from "./revisions.ts";
@@ -165,7 +166,7 @@ class Exchange {
   readonly #response = Promise.withResolvers<Response>();
   /** The requests that are not answered yet. */
   readonly #pending = new Map<IncomingRequest, AbortController>();
-  readonly #answers: { text: string; status: number; at: number }[] = [];
+  readonly #answers: { id: string; answer: Answer; status: number; at: number }[] = [];
   readonly #questions = questions((text) => this.#send(text));
   readonly #stopListening: () => void = () => {};
   /** The stream's name, made when it is needed: most answers are no stream. */
@@ -250,12 +251,9 @@ class Exchange {
   #settle(request: IncomingRequest, settled: { answer: Answer; status: number } | null): void {
     this.#pending.delete(request);
     if (settled) {
-      const text = envelope(request.idText, settled.answer);
-      if (this.#isDecided) this.#send(text);
-      else {
-        const at = this.#asked.requests.indexOf(request);
-        this.#answers.push({ text, status: settled.status, at });
-      }
+      const { idText: id } = request;
+      if (this.#isDecided) this.#send(envelope(id, settled.answer));
+      else this.#answers.push({ id, ...settled, at: this.#asked.requests.indexOf(request) });
     }
     if (this.#pending.size === 0) this.#end();
   }
@@ -282,8 +280,8 @@ class Exchange {
         // Given up: no answer is due.
         ? new Response(null, { status: 202 })
         : this.#asked.isBatch
-        ? jsonResponse(`[${this.#answers.map(({ text }) => text).join(",")}]`)
-        : jsonResponse(first.text, first.status),
+        ? jsonResponse(`[${this.#answers.map(({ id, answer }) => envelope(id, answer)).join(",")}]`)
+        : answerResponse(first.id, first.answer, first.status),
     );
   }
 
@@ -298,7 +296,7 @@ class Exchange {
     this.#connection = openEventStream({ onGone: () => this.#lost() });
     this.#response.resolve(this.#connection.response);
     if (isPrimed) this.#connection.send({ id: this.#eventId(0), data: "" });
-    for (const { text } of this.#answers.splice(0)) this.#send(text);
+    for (const { id, answer } of this.#answers.splice(0)) this.#send(envelope(id, answer));
   }
 
   #watch(): void {
@@ -586,8 +584,19 @@ function readEventId(id: string): ResumePoint | null {
   return { stream, sequence: Number(sequence), ids };
 }
 
-export function jsonResponse(text: string, status = 200, headers: Record<string, string> = {}) {
-  return new Response(text, {
+function answerResponse(id: string, answer: Answer, status: number): Response {
+  return jsonResponse(
+    answer instanceof LargeAnswer ? largeEnvelope(id, answer) : envelope(id, answer),
+    status,
+  );
+}
+
+export function jsonResponse(
+  body: string | Uint8Array<ArrayBuffer>,
+  status = 200,
+  headers: Record<string, string> = {},
+) {
+  return new Response(body, {
     status,
     headers: { ...headers, "content-type": "application/json", "cache-control": "no-store" },
   });

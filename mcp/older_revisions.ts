@@ -1,5 +1,6 @@
 /** Answers as revisions before 2026-07-28 take them: the policy that revisions.ts writes down. */
 import { INPUT_ERROR, objectMembers, objectText, WAIST_REVISION } from "../dtma/protocol.ts";
+import { LargeAnswer } from "./large_answer.ts";
 import { arrayItems } from "./messages.ts";
 import { isObject, RpcCode } from "./revisions.ts";
 import type { Answer } from "./router.ts";
@@ -15,15 +16,32 @@ const CONTENT_SINCE: Record<string, string> = {
 /** From here on a tool may have an output schema, of an object alone until {@link WAIST_REVISION}. */
 const STRUCTURED_SINCE = "2025-06-18";
 
+/** What says on the waist alone something of a result. */
+const OF_THE_WAIST = ["resultType", "ttlMs", "cacheScope"];
+
 /** An answer of the waist as a client of the revision takes it. */
 export function forRevision(answer: Answer, method: string, revision: string): Answer {
   if (answer.kind === "error") return { kind: "error", text: errorFor(answer.text, revision) };
   if (revision === WAIST_REVISION) return answer;
+  if (answer instanceof LargeAnswer && isCarried(answer, method, revision)) {
+    return answer.without(OF_THE_WAIST);
+  }
   const members = objectMembers(answer.text);
-  for (const name of ["resultType", "ttlMs", "cacheScope"]) members.delete(name);
+  for (const name of OF_THE_WAIST) members.delete(name);
   if (method === "tools/call" || method === "tasks/result") fitToolResult(members, revision);
   if (method === "prompts/get") fitPrompt(members, revision);
   return { kind: "result", text: objectText(members) };
+}
+
+/** Whether a client of the revision takes a large result as it is, but for what is the waist's. */
+function isCarried(answer: LargeAnswer, method: string, revision: string): boolean {
+  if (method === "prompts/get") return false;
+  if (method !== "tools/call" && method !== "tasks/result") return true;
+  for (const written of answer.blockTypes) {
+    if (!isKnown(written.slice(1, -1), revision)) return false;
+  }
+  return !answer.has("structuredContent") ||
+    revision >= STRUCTURED_SINCE && answer.isObject("structuredContent");
 }
 
 /** A tool's definition as a client of the revision takes it. */

@@ -9,6 +9,7 @@ import {
   type SigningKey,
   signRequest,
 } from "../dtma/protocol.ts";
+import { LargeAnswer } from "./large_answer.ts";
 import type { Links, Target, Way } from "./links.ts";
 import { isObject } from "./revisions.ts";
 
@@ -16,6 +17,14 @@ import { isObject } from "./revisions.ts";
 export interface Answer {
   kind: "result" | "error";
   text: string;
+}
+
+/** A quick look whether a result's `resultType` may be this one. */
+export function mayHaveType(answer: Answer, type: string): boolean {
+  const quoted = `"${type}"`;
+  return answer instanceof LargeAnswer
+    ? answer.member("resultType") === quoted
+    : answer.text.includes(quoted);
 }
 
 export interface CallOptions {
@@ -79,7 +88,8 @@ export async function callOver(
   options: CallOptions,
 ): Promise<Answer | null> {
   try {
-    return answerIn(await link.call({ serverId, instance }, body, options), 200, null);
+    const answer = await link.call({ serverId, instance }, body, options);
+    return typeof answer === "string" ? answerIn(answer, 200, null) : largeAnswer(answer);
   } catch (error) {
     options.signal?.throwIfAborted();
     if (error instanceof RangeError) return failure(ErrorCode.answerTooLarge, TOO_LARGE);
@@ -208,6 +218,13 @@ function jsonRpcAnswer(text: string): Answer | null {
     if (isObject(value[kind])) return { kind, text: objectMembers(text).get(kind)! };
   }
   return null;
+}
+
+function largeAnswer(bytes: Uint8Array): Answer {
+  return LargeAnswer.of(bytes) ?? failure(
+    ErrorCode.indeterminate,
+    "The toolbox answered with what is no result: the call may have run",
+  );
 }
 
 /** An error of Mooring's own: a code of {@link ErrorCode} with a sentence for a person. */

@@ -2,6 +2,7 @@
 import { objectMembers, objectText } from "../dtma/protocol.ts";
 import type { ToolbeltServer } from "../models/toolbelts.ts";
 import { hasOtherResources, type NamedToolbelt, shownUri } from "./aggregate.ts";
+import { LargeAnswer } from "./large_answer.ts";
 import { arrayItems } from "./messages.ts";
 import type { Answer } from "./router.ts";
 
@@ -18,6 +19,7 @@ export function withShownUris(
   server: ToolbeltServer,
   answer: Answer,
 ): Answer {
+  if (answer instanceof LargeAnswer && !answer.namesUris) return answer;
   if (answer.kind === "error" || !answer.text.includes(`"uri"`)) return answer;
   if (!hasOtherResources(named, server) && !answer.text.includes("mooring:")) return answer;
   const members = objectMembers(answer.text);

@@ -20,7 +20,7 @@ import type { ToolbeltServer } from "../models/toolbelts.ts";
 import { messageText } from "./messages.ts";
 import type { RequestStates, StateOf } from "./request_state.ts";
 import { isObject, RpcCode } from "./revisions.ts";
-import { type Answer, type CallOptions, failure } from "./router.ts";
+import { type Answer, type CallOptions, failure, mayHaveType } from "./router.ts";
 import { type Asking, askServer, putQuestions, type WaistClient, type WaistDeps } from "./waist.ts";
 
 /** A task of a server's that is waited for. */
@@ -68,16 +68,16 @@ const PASSING = new Set<number>([
 ]);
 
 /** The members of an answer that is a task, or null for any other. */
-export function createdTask({ kind, text }: Answer): Map<string, string> | null {
-  if (kind === "error" || !text.includes(`"task"`)) return null;
-  const members = objectMembers(text);
+export function createdTask(answer: Answer): Map<string, string> | null {
+  if (answer.kind === "error" || !mayHaveType(answer, "task")) return null;
+  const members = objectMembers(answer.text);
   return members.get("resultType") === `"task"` ? members : null;
 }
 
 /** Whether a server refused a call since it makes nothing but a task of it. */
-export function wantsTasks({ kind, text }: Answer): boolean {
-  if (kind === "result" || !text.includes(TASKS_EXTENSION)) return false;
-  const { code, data } = JSON.parse(text);
+export function wantsTasks(answer: Answer): boolean {
+  if (answer.kind === "result" || !answer.text.includes(TASKS_EXTENSION)) return false;
+  const { code, data } = JSON.parse(answer.text);
   const required = isObject(data) ? data.requiredCapabilities : undefined;
   return code === RpcCode.missingClientCapability && isObject(required) &&
     isObject(required.extensions) && TASKS_EXTENSION in required.extensions;

@@ -5,6 +5,7 @@ import type { CallRecorder, NewCall, Outcome } from "../models/calls.ts";
 import type { Database, User } from "../models/db.ts";
 import { type ToolbeltServer, toolForTrial } from "../models/toolbelts.ts";
 import type { Outlet } from "./exchange.ts";
+import { memberOf, sizeOf } from "./large_answer.ts";
 import { isObject } from "./revisions.ts";
 import type { Answer, CallOptions } from "./router.ts";
 import {
@@ -82,7 +83,7 @@ export async function callTool(
       durationMs: performance.now() - started,
       ...outcomeOf(answer),
       requestBytes: Buffer.byteLength(call.params.get("arguments") ?? ""),
-      responseBytes: Buffer.byteLength(answer?.text ?? ""),
+      responseBytes: answer ? sizeOf(answer) : 0,
       // What a person tries is theirs alone: its run keeps it.
       said: call.via === "bridge"
         ? deps.calls.said(call.workspaceId, call.params.get("arguments"), answer)
@@ -213,7 +214,7 @@ function outcomeOf(answer: Answer | null): { outcome: Outcome; error: string | n
   if (!answer) return { outcome: "cancelled", error: "The caller went away" };
   if (answer.kind === "result") {
     // Asked for more: the call goes on with the client's next try, which is recorded as one of its own.
-    const isError = objectMembers(answer.text).get("isError") === "true";
+    const isError = memberOf(answer, "isError") === "true";
     return { outcome: isError ? "tool_error" : "ok", error: null };
   }
   const { code, message } = JSON.parse(answer.text);

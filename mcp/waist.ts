@@ -18,7 +18,14 @@ import type { Target } from "./links.ts";
 import type { Outlet } from "./exchange.ts";
 import type { RequestStates, StateOf } from "./request_state.ts";
 import { isObject, META } from "./revisions.ts";
-import { type Answer, type CallOptions, callServer, failure, type RouterDeps } from "./router.ts";
+import {
+  type Answer,
+  type CallOptions,
+  callServer,
+  failure,
+  mayHaveType,
+  type RouterDeps,
+} from "./router.ts";
 
 export interface WaistDeps extends RouterDeps {
   version: string;
@@ -189,9 +196,9 @@ function withTasks(capabilities: string, mayBeTask: boolean): string {
 }
 
 /** What the server needs to know before it goes on, or null for any other answer. */
-function inputRequired({ kind, text }: Answer): Map<string, string> | null {
-  if (kind === "error" || !text.includes(`"input_required"`)) return null;
-  const members = objectMembers(text);
+function inputRequired(answer: Answer): Map<string, string> | null {
+  if (answer.kind === "error" || !mayHaveType(answer, "input_required")) return null;
+  const members = objectMembers(answer.text);
   return members.get("resultType") === `"input_required"` ? members : null;
 }
 

@@ -6,6 +6,10 @@ import { type Caller, callOf, isRight } from "./direct.ts";
 import { bareContainer } from "./start.ts";
 
 export interface Mooring extends Caller, AsyncDisposable {
+  /** Of the bridge. */
+  url: string;
+  /** Makes an agent with the server that is deployed. @returns its token */
+  agent(name: string): Promise<string>;
   /** Deploys once more and removes it again; milliseconds from the form to the tools being listed. */
   deployToTools(): Promise<number>;
   /** Runs the same image bare; milliseconds from create to the answered `initialize`. */
@@ -22,7 +26,9 @@ export interface Mooring extends Caller, AsyncDisposable {
 const OWNER = { OWNER_EMAIL: "bench@example.com", OWNER_PASSWORD: "a password for the bench" };
 
 /** Starts Mooring on a fresh data directory with `server-everything` deployed, approved and connected. */
-export async function startMooring(): Promise<Mooring> {
+export async function startMooring(
+  { environment = {} }: { environment?: Record<string, string> } = {},
+): Promise<Mooring> {
   const directory = await Deno.makeTempDir({ prefix: "mooring-bench-" });
   const port = freePort();
   const base = `http://127.0.0.1:${port}`;
@@ -34,7 +40,7 @@ export async function startMooring(): Promise<Mooring> {
       new URL("../../main.ts", import.meta.url).pathname,
       "--no-install",
     ],
-    env: { ...OWNER, DATA_DIR: directory, PORT: String(port), LOG_FORMAT: "json" },
+    env: { ...OWNER, DATA_DIR: directory, PORT: String(port), LOG_FORMAT: "json", ...environment },
     stdin: "null",
     stdout: "null",
     stderr: "null",
@@ -47,8 +53,11 @@ export async function startMooring(): Promise<Mooring> {
     }
     const browser = await signIn(base);
     const { id, image } = await deploy(browser, "bench");
-    const token = await agentFor(browser, id);
+    await approveAll(browser, id);
+    const token = await agentFor(browser, id, "bench");
     return {
+      url: `${base}/mcp`,
+      agent: (name) => agentFor(browser, id, name),
       async call() {
         const response = await fetch(`${base}/mcp`, {
           method: "POST",
@@ -189,14 +198,17 @@ async function watch(browser: Browser, id: string, isThere: (html: string) => bo
   }
 }
 
-/** Approves all tools, and makes an agent with a token that is connected to the server. */
-async function agentFor(browser: Browser, serverId: string): Promise<string> {
+async function approveAll(browser: Browser, serverId: string): Promise<void> {
   const page = await browser.get(`/servers/${serverId}/tools`);
   // Of the tools: prompts and the like are approved by another form.
   const form = /<form [^>]*action="[^"]*\/tools">[^]*?<\/form>/.exec(page)![0];
   const waiting = [...form.matchAll(/name="waiting" value="([^"]+)"/g)].map(([, value]) => value);
   await browser.post(`/servers/${serverId}/tools`, { act: "approve-all", waiting });
-  const { location } = await browser.post("/agents", { name: "bench" });
+}
+
+/** Makes an agent that is connected to the server. @returns its token */
+async function agentFor(browser: Browser, serverId: string, name: string): Promise<string> {
+  const { location } = await browser.post("/agents", { name });
   await browser.post(`${location}/connections`, { serverId });
   const { html } = await browser.post(`${location}/tokens`, { name: "bench", expiresInDays: "30" });
   return /mag_[A-Za-z0-9_-]{43}/.exec(html)![0];

@@ -5,7 +5,7 @@
 import { cpuUs, residentMb } from "./cpu.ts";
 import { type Caller, callOf, forwarder, isRight, pipe } from "./direct.ts";
 import { load, printRatio, printRounds, quantile, rounds } from "./load.ts";
-import { AGENTS, SERVERS, type Started, TOOLS } from "./toolbelts_app.ts";
+import { AGENTS, LARGE_TOOLS, SERVERS, type Started, TOOLS } from "./toolbelts_app.ts";
 
 export const TOOLBELT_PARTS = ["lists", "sessions", "large", "agents"] as const;
 export type ToolbeltPart = typeof TOOLBELT_PARTS[number];
@@ -130,33 +130,35 @@ async function agents(app: App, { count, calls }: { count: number; calls: number
   for (const many of Object.keys(ways).slice(1)) printRatio(measured, many, "1 agent");
 }
 
-/** 1 MiB of text with line breaks, by the server's own pipe, the least hop and the bridge. */
+/** A result of 1 MiB by the server's own pipe, the least hop and the bridge, which all are asked for it in turn. */
 async function large(app: App, { count, calls }: { count: number; calls: number }) {
   await using direct = await pipe(SCRIPT);
   await using hop = await forwarder(SCRIPT);
-  const isWhole = (text: string) => text.length > 1024 * 1024;
-  const ways: Record<string, Caller> = {
-    pipe: { call: async () => isWhole(await direct.ask(callOf("large"))) },
-    forwarder: {
-      processes: hop.processes,
-      call: async () => isWhole(await hop.post(callOf("large"))),
-    },
-    Mooring: {
-      processes: { app: app.pid, DTMA: app.toolboxPid },
-      call: async () =>
-        isWhole(await (await post(app, app.tokens[0], callOf("bench-0__large"))).text()),
-    },
-  };
-  const measured: Parameters<typeof printRounds>[0] = {};
-  for (const way of Object.values(ways)) await load(way, 1, 5);
-  for (let round = 0; round < count; round++) {
-    for (const [name, way] of Object.entries(ways)) {
-      (measured[name] ??= []).push(await load(way, 1, calls));
+  const isWhole = (text: string) => text.length > 800_000;
+  for (const [what, tool] of Object.entries(LARGE_TOOLS)) {
+    const ways: Record<string, Caller> = {
+      pipe: { call: async () => isWhole(await direct.ask(callOf(tool))) },
+      forwarder: {
+        processes: hop.processes,
+        call: async () => isWhole(await hop.post(callOf(tool))),
+      },
+      Mooring: {
+        processes: { app: app.pid, DTMA: app.toolboxPid },
+        call: async () =>
+          isWhole(await (await post(app, app.tokens[0], callOf(`bench-0__${tool}`))).text()),
+      },
+    };
+    const measured: Parameters<typeof printRounds>[0] = {};
+    for (const way of Object.values(ways)) await load(way, 1, 5);
+    for (let round = 0; round < count; round++) {
+      for (const [name, way] of Object.entries(ways)) {
+        (measured[name] ??= []).push(await load(way, 1, calls));
+      }
     }
+    console.log(`\nlarge: a result of 1 MiB (${what}), 1 in flight`);
+    printRounds(measured);
+    for (const other of ["pipe", "forwarder"]) printRatio(measured, "Mooring", other);
   }
-  console.log("\nlarge: a result of 1 MiB, 1 in flight");
-  printRounds(measured);
-  for (const other of ["pipe", "forwarder"]) printRatio(measured, "Mooring", other);
 }
 
 async function sessions(app: App, number: number) {

@@ -21,6 +21,14 @@ import { KINDS, openWorld, testKey } from "../models/databases.ts";
 import { observation } from "../models/observation.ts";
 
 export const SERVERS = 50, TOOLS = 20, AGENTS = 500;
+/** The tools of toolbelts_server.mjs whose results are of 1 MiB, by what these are. */
+export const LARGE_TOOLS = {
+  "lines of ASCII": "large",
+  "words in UTF-8": "large_words",
+  "JSON as text": "large_json",
+  "an image": "large_image",
+  "structured": "large_table",
+};
 
 /** What the process prints. */
 export interface Started {
@@ -60,7 +68,7 @@ async function start(script: string) {
   await touchToolbox(db, toolboxId, facts);
   setInterval(() => touchToolbox(db, toolboxId, facts), 15_000);
 
-  const own = ["echo", "large"].map((name) => ({
+  const own = ["echo", ...Object.values(LARGE_TOOLS)].map((name) => ({
     name,
     description: name,
     inputSchema: { type: "object" },
@@ -83,7 +91,7 @@ async function start(script: string) {
     observations: serverIds.map((serverId, at) =>
       observation(serverId, 1, [
         ...own,
-        ...Array.from({ length: TOOLS - 2 }, (_, n) => madeUp(at, n)),
+        ...Array.from({ length: TOOLS - own.length }, (_, n) => madeUp(at, n)),
       ])
     ),
     events: [],

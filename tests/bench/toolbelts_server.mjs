@@ -1,7 +1,20 @@
-// A stdio server of any revision before 2026-07-28 that answers at once: `echo`, and `large`, whose text is 1 MiB.
+// A stdio server of any revision before 2026-07-28 that answers at once: `echo`, and results of 1 MiB.
 import { createInterface } from "node:readline";
 
-const LARGE = "a line of a large result\n".repeat(Math.ceil(1024 * 1024 / 25));
+const MIB = 1024 * 1024;
+const filled = (part) => part.repeat(Math.ceil(MIB / Buffer.byteLength(part)));
+const text = (text) => ({ content: [{ type: "text", text }] });
+const rows = Array.from(
+  { length: 18_000 },
+  (_, id) => ({ id, name: `name ${id}`, isOpen: true, at: 1.5 }),
+);
+const LARGE = {
+  large: text(filled("a line of a large result\n")),
+  large_words: text(filled("Grüße, naïve façade — 漢字 und 🙂, und so weiter und so fort\n")),
+  large_json: text(JSON.stringify(rows)),
+  large_image: { content: [{ type: "image", mimeType: "image/png", data: filled("iVBORw0K") }] },
+  large_table: { ...text("18,000 rows"), structuredContent: { rows } },
+};
 const REVISIONS = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 const tool = (name) => ({ name, description: name, inputSchema: { type: "object" } });
 const answers = {
@@ -11,10 +24,8 @@ const answers = {
     serverInfo: { name: "bench", version: "1" },
   }),
   ping: () => ({}),
-  "tools/list": () => ({ tools: [tool("echo"), tool("large")] }),
-  "tools/call": ({ name, arguments: args }) => ({
-    content: [{ type: "text", text: name === "large" ? LARGE : `Echo: ${args?.message}` }],
-  }),
+  "tools/list": () => ({ tools: ["echo", ...Object.keys(LARGE)].map(tool) }),
+  "tools/call": ({ name, arguments: args }) => LARGE[name] ?? text(`Echo: ${args?.message}`),
 };
 createInterface({ input: process.stdin }).on("line", (line) => {
   if (line === "") return;

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import fc from "npm:fast-check@4.10.2";
 import { dial } from "../../dtma/dial.ts";
 import {
   acceptedLink,
   dialledLink,
   type Link,
+  type LinkAnswer,
   type LinkCall,
   LinkError,
   type LinkOptions,
@@ -29,7 +31,7 @@ interface Linked extends AsyncDisposable {
 /** A link over TCP and HTTP on the loopback, with a proxy in the middle. */
 async function linked(
   way: Way,
-  serve: (call: LinkCall) => Promise<string>,
+  serve: (call: LinkCall) => Promise<LinkAnswer>,
   { app: appOptions = {}, dtma: dtmaOptions = {} }: {
     app?: Partial<LinkOptions>;
     dtma?: Partial<LinkOptions>;
@@ -107,6 +109,41 @@ for (const way of WAYS) {
       }
     }));
     assert.equal(link.app.inFlight + link.dtma.inFlight, 0);
+  });
+
+  Deno.test(`Link (${way}) carries results as the bytes that they are, beside texts`, async () => {
+    const bytesOf = (n: number, size: number) =>
+      Uint8Array.from({ length: size }, (_, at) => (at * 31 + n) & 255);
+    await using link = await linked(way, async (call) => {
+      const { n, size } = JSON.parse(call.text);
+      assert.equal(call.takesResultBytes, true);
+      if (n % 2 === 0) return await echo(call);
+      call.notify(`${n}/before`);
+      const whole = bytesOf(n, size), at = Math.floor(size * Math.random());
+      return [whole.subarray(0, at), new Uint8Array(), whole.subarray(at)];
+    });
+    const sizes = [0, 1, 65_535, 65_536, 65_537, 200_000, 1_100_000, 4 * 1024 * 1024];
+    await Promise.all(sizes.flatMap((size, i) =>
+      [2 * i, 2 * i + 1].map(async (n) => {
+        const notes: string[] = [];
+        const answer = await link.app.call(TARGET, JSON.stringify({ n, size }), {
+          onNotification: (text) => void notes.push(text),
+        });
+        if (typeof answer === "string") assert.equal(answer, `${n}:${"x".repeat(size)}`);
+        else {
+          assert.deepEqual(notes, [`${n}/before`]);
+          assert(Buffer.from(answer).equals(bytesOf(n, size)), `${n}`);
+        }
+        assert.equal(typeof answer === "string", n % 2 === 0);
+      })
+    ));
+    assert.equal(link.app.inFlight + link.dtma.inFlight, 0);
+    // A result over the limit ends its own call alone.
+    await assert.rejects(
+      link.app.call(TARGET, JSON.stringify({ n: 1, size: 5 * 1024 * 1024 })),
+      RangeError,
+    );
+    assert.equal(await link.app.call(TARGET, JSON.stringify({ n: 2, size: 1 })), "2:x");
   });
 
   Deno.test(`Link (${way}) gives the server's id, the instance and the request as they are`, async () => {
@@ -409,6 +446,76 @@ Deno.test("Link closes on frames that break the protocol", async () => {
     await closedHere;
     await http.shutdown();
   }
+});
+
+Deno.test("Link closes on bytes that break the protocol", async () => {
+  const bad: [serves: boolean, message: string][] = [
+    [false, ""],
+    [false, "\xff"],
+    [false, "a1,1:x"],
+    [false, "r1,2:x"],
+    [false, "r1,1:xy"],
+    [false, "r9,1:x"],
+    [true, "r1,1:x"],
+    [true, "o1,1:x"],
+  ];
+  for (const [serves, message] of bad) {
+    const closed = Promise.withResolvers<string>();
+    const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, (request) => {
+      const { socket, response } = Deno.upgradeWebSocket(request);
+      const options = {
+        version: 2,
+        self: "this",
+        peer: "the other",
+        serve: serves ? echo : undefined,
+      };
+      acceptedLink(linkSocket(socket), options).then((link) => {
+        if (!serves) link.call(TARGET, "{}").catch(() => {});
+        return link.closed;
+      }).then(closed.resolve, closed.reject);
+      return response;
+    });
+    const socket = new WebSocket(`ws://127.0.0.1:${http.addr.port}/`);
+    const closedHere = new Promise((resolve) => socket.onclose = resolve);
+    socket.onopen = () => {
+      const hello = JSON.stringify({ version: 2, time: 0 });
+      socket.send(`h0,${hello.length.toString(36)}:${hello}`);
+    };
+    // With its own hello the call is made.
+    socket.onmessage = () => socket.send(Buffer.from(message, "latin1"));
+    assert.match(await closed.promise, /broke the protocol/, message);
+    await closedHere;
+    await http.shutdown();
+  }
+});
+
+Deno.test("Link asks no bytes of a result for an app that did not say that it takes them", async () => {
+  const served = Promise.withResolvers<boolean>();
+  const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, (request) => {
+    const { socket, response } = Deno.upgradeWebSocket(request);
+    acceptedLink(linkSocket(socket), {
+      version: 2,
+      self: "DTMA",
+      peer: "the app",
+      serve({ takesResultBytes }) {
+        served.resolve(takesResultBytes);
+        return Promise.resolve("");
+      },
+    });
+    return response;
+  });
+  const socket = new WebSocket(`ws://127.0.0.1:${http.addr.port}/`);
+  socket.onopen = () => {
+    const hello = JSON.stringify({ version: 2, time: 0 });
+    const opening = `${JSON.stringify(["server", null])}\n{}`;
+    socket.send(`h0,${hello.length.toString(36)}:${hello}`);
+    socket.send(`o1,${opening.length.toString(36)}:${opening}`);
+  };
+  assert.equal(await served.promise, false);
+  const closed = new Promise((resolve) => socket.onclose = resolve);
+  socket.close();
+  await closed;
+  await http.shutdown();
 });
 
 Deno.test("Link says what does not say hello", async () => {

@@ -104,6 +104,9 @@ const result = fc.tuple(jsonText, jsonText, jsonText, jsonText).map((
   unheardOf: unknown,
 }));
 
+/** Makes a result so large that it travels as bytes. */
+const PADDING = `"${'Grüße, 漢字 🙂 \\ud800 \\u0000 \\" 9007199254740993\\n'.repeat(400)}"`;
+
 Deno.test({
   name: "what a server says reaches a client over every transport as it was written",
   ...options,
@@ -119,6 +122,9 @@ Deno.test({
           fc.asyncProperty(result, jsonText, async (members, data) => {
             const [answer] = await says({ text: objectOf(members) });
             assertHolds(answer, Object.values(members));
+            const large = { padding: PADDING, ...members, last: PADDING };
+            const [whole] = await says({ text: objectOf(large) });
+            assertHolds(whole, Object.values(large));
             const error = `{"code":-32099,"message":"it broke","data":${data}}`;
             const [failure] = await says({ as: "error", text: error });
             assertHolds(failure, [error]);

@@ -15,7 +15,7 @@ export interface TestDatabase {
   db: Database;
   /** A superuser's connection to the same database, for what no role of the app may do. */
   owner: postgres.Sql;
-  /** Where other processes reach it as the app; of a stand-in for a Supabase project alone. */
+  /** Where other processes reach it: of a server, as a user that the app may migrate it with. */
   url?: string;
   close(): Promise<void>;
 }
@@ -93,6 +93,7 @@ async function openTestServer(): Promise<TestDatabase> {
   return {
     db,
     owner,
+    url: url(name),
     async close() {
       await db.close();
       await owner.end();
