@@ -1,6 +1,6 @@
 /**
  * One POST of Streamable HTTP and its answer: JSON when the answer is all there is, an event stream as soon
- * as something comes before it.
+ * as something comes before it, and for a client that would rather have one.
  *
  * A session's stream can be resumed (2025-11-25, transports#resumability-and-redelivery), at any replica.
  * While its connection holds, what was sent is remembered here alone; once it breaks, or its client comes
@@ -51,6 +51,8 @@ export type TakeOver = (
 /** An answer that takes longer becomes a stream, so that it can be resumed and proxies see it live. */
 const PRIMED_AFTER_MS = 3000;
 const OPENED_AFTER_MS = 20_000;
+/** When a client whose stream broke may ask for its rest: another replica may have to take over. */
+const RETRY_MS = 1000;
 /** What a stream that ended is remembered for: its last bytes may not have arrived. */
 const LINGER_MS = 60_000;
 const LINGER_LIMIT_BYTES = 32 * 1024 * 1024;
@@ -76,6 +78,8 @@ export interface Asked {
   isBatch: boolean;
   /** The client takes event streams. */
   takesStream: boolean;
+  /** The client would rather have one than JSON, where both would do. */
+  prefersStream: boolean;
   /** Aborted when the client goes away before there is a response. */
   gone: AbortSignal;
   /** Told when all requests are answered, or given up. */
@@ -191,12 +195,17 @@ class Exchange {
       this.#stopListening = sessions.listen(session.id, (word, at) => this.#hear(word, at));
     }
     if (takesStream) {
-      const canBePrimed = session !== null && session.revision >= "2025-11-25";
       this.#opening = after(
-        canBePrimed ? PRIMED_AFTER_MS : OPENED_AFTER_MS,
-        () => this.#open(canBePrimed),
+        this.#canBePrimed ? PRIMED_AFTER_MS : OPENED_AFTER_MS,
+        () => this.#open(this.#canBePrimed),
       );
     }
+  }
+
+  /** Before 2025-11-25 an event without a message is none that clients know. */
+  get #canBePrimed(): boolean {
+    const { session } = this.#asked;
+    return session !== null && session.revision >= "2025-11-25";
   }
 
   get #stream(): string {
@@ -262,19 +271,21 @@ class Exchange {
       this.#kept.end(this.#sequence + 1);
       return this.forget();
     }
+    const { isBatch, prefersStream } = this.#asked;
+    const [first] = this.#answers.sort((a, b) => a.at - b.at);
+    // What another status says a stream cannot.
+    if (prefersStream && first && (isBatch || first.status === 200)) this.#open(this.#canBePrimed);
     if (this.#connection) {
       this.#connection.close();
       return this.#asked.session ? this.#linger(this) : this.forget();
     }
     this.forget();
     this.#isDecided = true;
-    this.#answers.sort((a, b) => a.at - b.at);
-    const [first] = this.#answers;
     this.#response.resolve(
       !first
         // Given up: no answer is due.
         ? new Response(null, { status: 202 })
-        : this.#asked.isBatch
+        : isBatch
         ? jsonResponse(`[${this.#answers.map(({ text }) => text).join(",")}]`)
         : jsonResponse(first.text, first.status),
     );
@@ -289,7 +300,7 @@ class Exchange {
     if (this.#asked.gone.aborted) return;
     this.#connection = openEventStream({ onGone: () => this.#lost() });
     this.#response.resolve(this.#connection.response);
-    if (isPrimed) this.#connection.send({ id: this.#eventId(0), data: "" });
+    if (isPrimed) this.#connection.send({ id: this.#eventId(0), retryMs: RETRY_MS, data: "" });
     for (const { text } of this.#answers.splice(0)) this.#send(text);
   }
 
@@ -330,11 +341,13 @@ class Exchange {
 
   /** An event of the stream. One that may be dropped is if the client does not read. */
   #send(text: string, mayBeDropped = false): void {
-    if (!this.#isDecided) this.#open();
+    if (!this.#isDecided) this.#open(this.#asked.prefersStream && this.#canBePrimed);
     // It was decided without a stream: nobody can be told.
     if (!this.#connection && !this.#kept) return;
     const sequence = this.#sequence + 1;
-    const event = { id: this.#eventId(sequence), data: text };
+    // Without a session nobody can ask for what comes after.
+    const id = this.#asked.session ? this.#eventId(sequence) : undefined;
+    const event = { id, data: text };
     if (this.#connection && !this.#connection.send(event, mayBeDropped) && mayBeDropped) return;
     this.#sequence = sequence;
     if (this.#kept) return this.#kept.put(sequence, text);

@@ -178,10 +178,12 @@ async function send(deps: ToolCallDeps, call: ToolCall, options: CallOptions): P
     const answer = await askTask(deps, waiting, request, options.signal);
     return answer.kind === "error" ? answer : await wait({ ...waited, pollMs: 0 });
   }
+  // A client of 2026-07-28 is told itself what to declare, which it can. For any other a task is waited for.
+  const canDeclare = client.capabilities === null;
   const mustBeTask = isObject(tool.execution) && tool.execution.taskSupport === "required";
-  let answer = await ask(takesTasks || mustBeTask);
-  // It was not made. A client of 2026-07-28 is told itself what to declare, which it can.
-  if (wantsTasks(answer) && client.capabilities !== null) answer = await ask(true);
+  let answer = await ask(takesTasks || mustBeTask && !canDeclare);
+  // It was not made.
+  if (wantsTasks(answer) && !canDeclare) answer = await ask(true);
   const task = takesTasks ? null : createdTask(answer);
   if (!task) return answer;
   const taskId: unknown = JSON.parse(task.get("taskId") ?? "null");

@@ -486,15 +486,17 @@ for (const server of GENERATIONS) {
 }
 
 Deno.test({
-  name: "a client of 2026-07-28 without tasks hears what to declare, from a server that can say so",
+  name: "a client of 2026-07-28 without tasks hears what to declare of a tool that is a task alone",
   ...options,
   async fn() {
     for (const server of GENERATIONS) {
       await using bridge = await openBridge(server);
       const { call } = modernClient(bridge, WITHOUT);
-      const { status, result, error } = await call("must");
-      if (server === "tasks-legacy") assert.equal(result.content[0].text, "must done");
-      else assert.deepEqual([status, error.code], [400, -32021]);
+      const { status, error } = await call("must");
+      assert.deepEqual([status, error.code, error.data], [400, -32021, {
+        requiredCapabilities: { extensions: { [TASKS_EXTENSION]: {} } },
+      }]);
+      assert.equal((await call("may")).result.content[0].text, "may at once");
     }
   },
 });
