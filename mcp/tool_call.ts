@@ -178,12 +178,13 @@ async function send(deps: ToolCallDeps, call: ToolCall, options: CallOptions): P
     const answer = await askTask(deps, waiting, request, options.signal);
     return answer.kind === "error" ? answer : await wait({ ...waited, pollMs: 0 });
   }
-  // A client of 2026-07-28 is told itself what to declare, which it can. For any other a task is waited for.
-  const canDeclare = client.capabilities === null;
+  // A client of 2026-07-28 can declare tasks, and is told so, but where it wants to hear of progress: then it
+  // can wait as long as they take. An older one can do nothing but wait.
+  const waits = client.capabilities !== null || token !== undefined;
   const mustBeTask = isObject(tool.execution) && tool.execution.taskSupport === "required";
-  let answer = await ask(takesTasks || mustBeTask && !canDeclare);
+  let answer = await ask(takesTasks || mustBeTask && waits);
   // It was not made.
-  if (wantsTasks(answer) && !canDeclare) answer = await ask(true);
+  if (wantsTasks(answer) && waits) answer = await ask(true);
   const task = takesTasks ? null : createdTask(answer);
   if (!task) return answer;
   const taskId: unknown = JSON.parse(task.get("taskId") ?? "null");
