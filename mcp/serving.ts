@@ -313,19 +313,19 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       const params = objectText(new Map(members).set("_meta", objectText(all)));
       outlet.notify(messageText(`notifications/${method}`, params));
     };
-    told(
-      "subscriptions/acknowledged",
-      new Map([["notifications", JSON.stringify(honoured)]]),
-    );
     const asker = askerOf(client, request, named, NOWHERE);
-    served.follow(asker, followed, (task) => told("tasks", task), signal).catch((error) =>
-      deps.log.error("Tasks are not followed any more", errorFields(error))
-    );
     await listen.follow({
       caller,
       scope,
       sessionId: null,
       wanted: () => Promise.resolve(wanted),
+      // What happens from here on is told.
+      onHeard() {
+        told("subscriptions/acknowledged", new Map([["notifications", JSON.stringify(honoured)]]));
+        served.follow(asker, followed, (task) => told("tasks", task), signal).catch((error) =>
+          deps.log.error("Tasks are not followed any more", errorFields(error))
+        );
+      },
       tell: (method, uri) =>
         told(method, uri === undefined ? undefined : new Map([["uri", JSON.stringify(uri)]])),
       signal,
