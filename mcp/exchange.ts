@@ -35,6 +35,11 @@ export interface Outlet {
    * where nobody could ask for it.
    */
   remember: ((text: string) => Promise<unknown>) | null;
+  /**
+   * Lets go of the client, which asks for the rest after a while. Only where it knows how, and would rather
+   * have a stream.
+   */
+  letGo?: (retryMs: number) => void;
 }
 
 /**
@@ -53,6 +58,8 @@ const PRIMED_AFTER_MS = 3000;
 const OPENED_AFTER_MS = 20_000;
 /** When a client whose stream broke may ask for its rest: another replica may have to take over. */
 const RETRY_MS = 1000;
+/** The longest that a server may have a client wait. */
+const LET_GO_LIMIT_MS = 60_000;
 /** What a stream that ended is remembered for: its last bytes may not have arrived. */
 const LINGER_MS = 60_000;
 const LINGER_LIMIT_BYTES = 32 * 1024 * 1024;
@@ -70,6 +77,8 @@ export interface ExchangeDeps {
   db: Database;
   changes: Changes;
   log: Log;
+  /** Told of work that goes on behind an answer, where the process may end once it has answered. */
+  keepAlive?: (work: Promise<void>) => void;
 }
 
 export interface Asked {
@@ -179,6 +188,7 @@ class Exchange {
   /** Where all goes from the moment the connection broke. */
   #kept: Keeper | null = null;
   #isOver = false;
+  #onOver = () => {};
   #second = { at: 0, notifications: 0 };
 
   constructor(
@@ -218,7 +228,7 @@ class Exchange {
   }
 
   run(work: Work): Promise<Response> {
-    const { requests, session, takesStream, gone } = this.#asked;
+    const { requests, session, takesStream, prefersStream, gone } = this.#asked;
     if (!session) {
       gone.addEventListener("abort", () => this.#isDecided || this.#cancelAll(), { once: true });
     }
@@ -226,6 +236,10 @@ class Exchange {
       notify: (text) => takesStream && this.#notify(text),
       takesNotifications: takesStream,
       ask: session && takesStream ? this.#questions.ask : null,
+      // A batch has other answers that are waited for.
+      letGo: prefersStream && this.#canBePrimed && requests.length === 1
+        ? (retryMs) => this.#letGo(retryMs)
+        : undefined,
     };
     for (const request of requests) {
       const cancel = new AbortController();
@@ -265,6 +279,7 @@ class Exchange {
 
   #end(): void {
     this.#isOver = true;
+    this.#onOver();
     this.#asked.onOver();
     this.#opening?.cancel();
     if (this.#kept) {
@@ -302,6 +317,17 @@ class Exchange {
     this.#response.resolve(this.#connection.response);
     if (isPrimed) this.#connection.send({ id: this.#eventId(0), retryMs: RETRY_MS, data: "" });
     for (const { text } of this.#answers.splice(0)) this.#send(text);
+  }
+
+  /** Has the client come back for the rest (2025-11-25, transports#sending-messages-to-the-server). */
+  #letGo(retryMs: number): void {
+    if (this.#isOver || this.#kept) return;
+    this.#open(true);
+    const id = this.#eventId(this.#sequence);
+    const waitMs = Math.round(Math.min(Math.max(retryMs, 0), LET_GO_LIMIT_MS));
+    this.#connection?.send({ id, retryMs: waitMs, data: "" });
+    this.#deps.keepAlive?.(new Promise((resolve) => this.#onOver = resolve));
+    this.#keep();
   }
 
   #lost(): void {

@@ -22,6 +22,7 @@
  * | a task of 2025-11-25 (`execution.taskSupport`) | 2026-07-28 with the extension | a task of the extension, for each tool that may be one; `tasks/result` in what `tasks/get` says |
  * | `tasks/list` | 2025-11-25 | not offered: a server does not keep apart which agent's a task is, and 2026-07-28 has no list |
  * | `notifications/tasks/status` | 2025-11-25 | not sent: nobody may rely on it there; `tasks/get` says the same |
+ * | a server's letting go of its answer's stream (polling, 2025-11-25 over HTTP) | 2025-11-25, of who prefers streams | the same; for all others the bridge comes back by itself, and the answer takes as long |
  * | `notifications/tasks` | 2026-07-28 | on `subscriptions/listen`, from servers that tell nothing too: the bridge looks |
  * | the `ttl` that a call of 2025-11-25 wishes for its task | a server of 2026-07-28 | ignored by it: it says its own, which the task has |
  * | progress of a task | 2025-11-25, calls with `task` | with `tasks/result`, for a progress token of its own |

@@ -25,6 +25,11 @@ export interface CallOptions {
    * is pending a link holds the server's next ones back.
    */
   onNotification?: (text: string) => unknown;
+  /**
+   * Told when the server lets go of the stream on which it will answer, to be asked again after a while:
+   * of who can let go as well. (askServer tells it apart from notifications.)
+   */
+  onLetGo?: (retryMs: number) => void;
 }
 
 export interface RouterDeps {

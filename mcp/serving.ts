@@ -396,7 +396,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       takesTasks: isLegacyTask || isModern && declaresTasks(request),
       remember: remembering(outlet, tool.serverId),
       ...asked,
-    }, { signal, onNotification: outlet.notify });
+    }, { signal, onNotification: outlet.notify, onLetGo: outlet.letGo });
     const fitted = withShownUris(named, server, answer);
     const asker = { agentId: client.caller.agentId, client: asked.client };
     if (!isLegacyTask) return await served.created(asker, server, fitted);

@@ -9,6 +9,8 @@ import { modern, openBridge } from "./world.ts";
 
 const options = { sanitizeResources: false, sanitizeOps: false };
 const STEPS = new URL("servers/steps.mjs", import.meta.url).pathname;
+const ADAPTER = new URL("../../dtma/remote_adapter/main.mts", import.meta.url).pathname;
+const SELF = { name: "remote", version: "1" };
 const ASKS = new URL("servers/asks_modern.mjs", import.meta.url).pathname;
 const until = async (isSo: () => Promise<boolean> | boolean) => {
   while (!await isSo()) await new Promise((resolve) => setTimeout(resolve, 20));
@@ -454,6 +456,67 @@ Deno.test({
       headers: prefers,
     });
     assert.match(await listed.text(), /^id: \S+\nevent: message\ndata: \{[^\n]*\n\n$/);
+  },
+});
+
+Deno.test({
+  name: "a server that lets go of its answer's stream lets go of a client that prefers streams",
+  ...options,
+  async fn() {
+    let goOn = Promise.withResolvers<void>();
+    const remote = Deno.serve(
+      { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+      async (asked) => {
+        const stream = (text: string) =>
+          new Response(text, { headers: { "content-type": "text/event-stream" } });
+        const lastId = asked.headers.get("last-event-id");
+        if (lastId !== null) {
+          await goOn.promise;
+          const result = { content: [{ type: "text", text: "at last" }] };
+          return stream(
+            `id: x\ndata: ${JSON.stringify({ jsonrpc: "2.0", id: lastId, result })}\n\n`,
+          );
+        }
+        if (asked.method !== "POST") return new Response(null, { status: 405 });
+        const { id, method } = await asked.json();
+        if (id === undefined) return new Response(null, { status: 202 });
+        if (method === "tools/call") return stream(`id: ${id}\nretry: 300\ndata: \n\n`);
+        const result = method === "initialize"
+          ? { protocolVersion: "2025-11-25", capabilities: { tools: {} }, serverInfo: SELF }
+          : method === "tools/list"
+          ? { tools: [{ name: "late", inputSchema: { type: "object" } }] }
+          : null;
+        const outcome = result ? { result } : { error: { code: -32601, message: "Not found" } };
+        return Response.json({ jsonrpc: "2.0", id, ...outcome }, {
+          headers: { "mcp-session-id": "s" },
+        });
+      },
+    );
+    const url = `http://127.0.0.1:${remote.addr.port}/mcp`;
+    await using bridge = await openBridge(ADAPTER, { args: [url] });
+    const session = await openSession(bridge);
+    const response = await session.send(0, {
+      body: calling(1, "demo__late"),
+      headers: { accept: "text/event-stream, application/json" },
+    });
+    // It ends without an answer, and while the server still works.
+    const [primed, letGo, ...more] = (await response.text()).split("\n\n");
+    assert.match(primed, /^id: \S+\nretry: 1000\n/);
+    const [, lastId] = /^id: (\S+)\nretry: 300\nevent: message\ndata: $/.exec(letGo)!;
+    assert.deepEqual(more, [""]);
+    const resumed = session.send(1, { method: "GET", headers: { "last-event-id": lastId } });
+    goOn.resolve();
+    const [answer] = await messagesOf(await resumed) as Json[];
+    assert.deepEqual([answer.id, answer.result.content[0].text], [1, "at last"]);
+
+    // For any other the bridge alone comes back.
+    goOn = Promise.withResolvers();
+    const waiting = session.send(0, { body: calling(2, "demo__late") });
+    goOn.resolve();
+    const plain = await waiting;
+    assert.equal(plain.headers.get("content-type"), "application/json");
+    assert.equal((await plain.json()).result.content[0].text, "at last");
+    await remote.shutdown();
   },
 });
 
