@@ -21,7 +21,8 @@ const between = (clients: string[], upstreams: string[]) =>
 
 const INPUT_KEYS =
   "A server of 2025-11-25 asks with a request, in which its revision has no place for a name of the " +
-  "server's own: the key in inputRequests is DTMA's, and the check wants the scenario's word, user_name";
+  "server's own (SDK 2.x leaves it out as well when it asks older clients): the key in inputRequests is " +
+  "DTMA's, and the check wants the scenario's word, user_name";
 
 export const KNOWN: Known[] = [
   {
