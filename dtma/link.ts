@@ -130,6 +130,8 @@ export interface LinkCallOptions {
   signal?: AbortSignal;
   /** Told each notification in order. While a returned promise is pending the server is held back. */
   onNotification?: (text: string) => unknown;
+  /** It has no end of its own: a link that ends does not wait for it. */
+  endsWithLink?: boolean;
 }
 
 interface Hello {
@@ -261,6 +263,8 @@ interface Stream {
   wasOpened: boolean;
   /** Refused: what still comes of its request is not for anybody. */
   isDeaf: boolean;
+  /** A link that ends does not wait for it. */
+  endsWithLink: boolean;
   receive(kind: string, text: string): unknown;
   /** A message over the limit comes in. */
   overflow(): void;
@@ -340,7 +344,7 @@ export class Link {
    * @throws the signal's reason
    */
   call(target: LinkTarget, text: string, options: LinkCallOptions = {}): Promise<string> {
-    const { signal, onNotification } = options;
+    const { signal, onNotification, endsWithLink = false } = options;
     if (signal?.aborted) return Promise.reject(signal.reason);
     const refusal = this.#over ?? (this.#isEnding() ? "The link is being closed" : null) ??
       (this.#isFull() ? "Too much waits to be sent" : null);
@@ -366,6 +370,7 @@ export class Link {
         settle(() => reject(new RangeError("The answer is too long")));
       },
       lost: (reason) => settle(() => reject(new LinkError(reason, stream.wasOpened))),
+      endsWithLink,
     });
     signal?.addEventListener("abort", stop, { once: true });
     this.#send(stream, "o", `${JSON.stringify([target.serverId, target.instance])}\n${text}`);
@@ -402,7 +407,10 @@ export class Link {
     );
   }
 
-  #open(id: number, way: Pick<Stream, "receive" | "overflow" | "lost">): Stream {
+  #open(
+    id: number,
+    way: Pick<Stream, "receive" | "overflow" | "lost"> & { endsWithLink?: boolean },
+  ): Stream {
     const stream = {
       id,
       queue: [],
@@ -414,6 +422,7 @@ export class Link {
       received: 0,
       wasOpened: false,
       isDeaf: false,
+      endsWithLink: false,
       ...way,
     };
     this.#streams.set(id, stream);
@@ -450,6 +459,10 @@ export class Link {
   #sayEnd(): void {
     if (this.#saidEnd) return;
     this.#saidEnd = true;
+    for (const stream of [...this.#streams.values()].filter((each) => each.endsWithLink)) {
+      this.#cancel(stream);
+      stream.lost("The link is being closed");
+    }
     this.#say("e", 0, "");
   }
 

@@ -357,7 +357,8 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
         if (isAbout) onUpdate(updated);
       }
     };
-    await callServer(deps, target, body, { signal, onNotification }).catch((error) => {
+    const options = { signal, onNotification, endsWithLink: true };
+    await callServer(deps, target, body, options).catch((error) => {
       if (!signal.aborted) throw error;
     });
   }

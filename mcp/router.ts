@@ -30,6 +30,8 @@ export interface CallOptions {
    * of who can let go as well. (askServer tells it apart from notifications.)
    */
   onLetGo?: (retryMs: number) => void;
+  /** It has no end of its own: a link that ends does not wait for it. */
+  endsWithLink?: boolean;
 }
 
 export interface RouterDeps {
