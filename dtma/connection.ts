@@ -8,7 +8,7 @@ import { after } from "./deadlines.ts";
 import { type Frame, FrameWriter, readFrames, type SentFrame } from "./frames.ts";
 import { objectMembers, objectText } from "./json_text.ts";
 import { type LargeFrame, LargeResponse } from "./large_response.ts";
-import { ErrorCode } from "./protocol.ts";
+import { ErrorCode, LET_GO_METHOD } from "./protocol.ts";
 
 export type JsonRpcId = string | number;
 
@@ -80,6 +80,8 @@ export interface RequestOptions {
   /** A request of DTMA's own that stays open: log messages are not about it. */
   background?: boolean;
   onNotification?: (notification: JsonRpcNotification) => void;
+  /** The caller is told when the server lets go of the stream of its answer. */
+  polls?: boolean;
   /** Told what the caller's client would have to declare to be asked what the server just asked. */
   onUndeclared?: (required: Record<string, unknown>) => void;
   /** Of a subscription of 2026-07-28: told what carries its id. The server may end it by cancelling. */
@@ -310,6 +312,13 @@ export class Connection {
     const abandoned = [...this.#abandoned.values()].map(({ caller }) => caller);
     const callers = [...calls.map(({ options }) => options.caller!), ...abandoned];
     return callers.every((each) => isSame(each, callers[0]));
+  }
+
+  /** The server let go of the stream on which it will answer a request: who polls is told. */
+  tellLetGo({ requestId, retryMs }: Record<string, unknown>): void {
+    const { settle, options } = this.#open.get(String(requestId)) ?? {};
+    if (!settle || !options?.polls || typeof retryMs !== "number") return;
+    options.onNotification?.({ jsonrpc: "2.0", method: LET_GO_METHOD, params: { retryMs } });
   }
 
   /** Ends the connection; every request in flight is answered with what became of it. */

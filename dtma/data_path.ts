@@ -26,6 +26,7 @@ import {
   InstanceKey,
   LOG_METHOD,
   PIN_META,
+  POLLS_META,
   PROTOCOL_VERSION,
   WAIST_REVISION,
 } from "./protocol.ts";
@@ -198,8 +199,9 @@ function listensToResources({ params }: JsonRpcRequest): boolean {
 
 /** Whether notifications may come before the answer. */
 function isStreamed(message: JsonRpcRequest): boolean {
-  const { progressToken, [LOG_LEVEL_META]: logLevel } = metaOf(message);
-  return progressToken !== undefined || logLevel !== undefined || message.method === LISTEN;
+  const { progressToken, [LOG_LEVEL_META]: logLevel, [POLLS_META]: polls } = metaOf(message);
+  return progressToken !== undefined || logLevel !== undefined || polls === true ||
+    message.method === LISTEN;
 }
 
 /** A caller who asked for progress is told when its server has to start first. */

@@ -141,6 +141,8 @@ export interface LinkCallOptions {
   signal?: AbortSignal;
   /** Told each notification in order. While a returned promise is pending the server is held back. */
   onNotification?: (text: string) => unknown;
+  /** It has no end of its own: a link that ends does not wait for it. */
+  endsWithLink?: boolean;
 }
 
 interface Hello {
@@ -288,6 +290,8 @@ interface Stream {
   isGranted: boolean;
   /** Refused: what still comes of its request is not for anybody. */
   isDeaf: boolean;
+  /** A link that ends does not wait for it. */
+  endsWithLink: boolean;
   receive(kind: string, payload: string | Uint8Array<ArrayBuffer>): unknown;
   /** A message over the limit comes in. */
   overflow(): void;
@@ -377,7 +381,7 @@ export class Link {
     text: string,
     options: LinkCallOptions = {},
   ): Promise<string | Uint8Array<ArrayBuffer>> {
-    const { signal, onNotification } = options;
+    const { signal, onNotification, endsWithLink = false } = options;
     if (signal?.aborted) return Promise.reject(signal.reason);
     const refusal = this.#over ?? (this.#isEnding() ? "The link is being closed" : null) ??
       (this.#isFull() ? "Too much waits to be sent" : null);
@@ -405,6 +409,7 @@ export class Link {
         settle(() => reject(new RangeError("The answer is too long")));
       },
       lost: (reason) => settle(() => reject(new LinkError(reason, stream.wasOpened))),
+      endsWithLink,
     });
     signal?.addEventListener("abort", stop, { once: true });
     this.#send(stream, "o", `${JSON.stringify([target.serverId, target.instance])}\n${text}`);
@@ -441,7 +446,10 @@ export class Link {
     );
   }
 
-  #open(id: number, way: Pick<Stream, "receive" | "overflow" | "lost">): Stream {
+  #open(
+    id: number,
+    way: Pick<Stream, "receive" | "overflow" | "lost"> & { endsWithLink?: boolean },
+  ): Stream {
     const stream = {
       id,
       queue: [],
@@ -454,6 +462,7 @@ export class Link {
       wasOpened: false,
       isGranted: false,
       isDeaf: false,
+      endsWithLink: false,
       ...way,
     };
     this.#streams.set(id, stream);
@@ -490,6 +499,10 @@ export class Link {
   #sayEnd(): void {
     if (this.#saidEnd) return;
     this.#saidEnd = true;
+    for (const stream of [...this.#streams.values()].filter((each) => each.endsWithLink)) {
+      this.#cancel(stream);
+      stream.lost("The link is being closed");
+    }
     this.#say("e", 0, "");
   }
 

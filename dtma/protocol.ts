@@ -14,8 +14,8 @@
  *
  * Data path (the app calls DTMA; signed by the app's key): `POST /mcp/{serverId}` with one MCP
  * 2026-07-28 request; answered with a JSON-RPC response as `application/json`, or, when progress or
- * log messages were asked for and by `subscriptions/listen`, as `text/event-stream` that ends with
- * the response. `?instance=` names an instance.
+ * log messages were asked for, of who polls and by `subscriptions/listen`, as `text/event-stream` that
+ * ends with the response. `?instance=` names an instance.
  *
  * Many calls go over one link (link.ts), which the app opens with `GET /link` of DTMA, signed by the
  * app's key, or DTMA with `GET /toolbox/link` of the app, signed by the toolbox's.
@@ -125,6 +125,15 @@ export const CANCEL_METHOD = "dev.mooring/cancel";
  */
 export const HEADERS_METHOD = "dev.mooring/headers";
 export const REFUSED_METHOD = "dev.mooring/refused";
+
+/**
+ * A notification of the adapter's, and of DTMA's to a caller whose `_meta` says that it polls
+ * ({@link POLLS_META}): the server has let go of the stream on which it will answer, and is asked for the
+ * rest after `retryMs` (2025-11-25, transports#sending-messages-to-the-server).
+ */
+export const LET_GO_METHOD = "dev.mooring/letGo";
+/** In a call's `_meta`: who waits for it can let go as well. */
+export const POLLS_META = "dev.mooring/polls";
 
 /**
  * Method of Mooring's own on the data path: what is in a server's image, as `{ "bom": ... }` with a

@@ -32,7 +32,9 @@ import {
   ErrorCode,
   HEADERS_METHOD,
   INPUT_ERROR,
+  LET_GO_METHOD,
   PIN_META,
+  POLLS_META,
   type PromptDefinition,
   REFUSED_METHOD,
   TASKS_EXTENSION,
@@ -419,6 +421,7 @@ class StdioSession implements Session {
       caller,
       progressToken: meta.get("progressToken"),
       logLevel: logLevel && JSON.parse(logLevel),
+      polls: meta.get(POLLS_META) === "true",
       onUndeclared: (required: Record<string, unknown>) => Object.assign(undeclared, required),
     };
     const state = params.get("requestState");
@@ -619,6 +622,7 @@ class StdioSession implements Session {
     const meta = this.#era === "modern" ? modernMeta(callerMeta) : legacyMeta(callerMeta);
     meta.delete(PIN_META);
     meta.delete(CALLER_META);
+    meta.delete(POLLS_META);
     if (token !== undefined) meta.set("progressToken", token);
     const translated = new Map(params);
     // To an older server a retry is the call made anew: see urlElicitations.
@@ -652,6 +656,7 @@ class StdioSession implements Session {
   #notification(notification: JsonRpcNotification): void {
     const { method, params } = notification;
     if (method === REFUSED_METHOD) return this.#onRefused?.(params);
+    if (method === LET_GO_METHOD) return this.#connection.tellLetGo(params ?? {});
     const list = /^notifications\/(tools|prompts|resources)\/list_changed$/.exec(method)?.[1];
     if (list) this.onListChanged?.(list as List);
     if (this.#era !== "legacy") return;

@@ -10,6 +10,8 @@ export interface StreamEvent {
   id?: string;
   /** `message` but for the few that are none. */
   type?: string;
+  /** How long a client waits before it asks for the rest of a stream that ended early. */
+  retryMs?: number;
   /** Without line breaks, or such as stand between JSON's tokens alone. */
   data: string;
 }
@@ -69,8 +71,9 @@ export function openEventStream(
       },
     }),
     gone: over.signal,
-    send({ id, type = "message", data }, mayBeDropped = false) {
-      const idLine = id === undefined ? "" : `id: ${id}\n`;
+    send({ id, type = "message", retryMs, data }, mayBeDropped = false) {
+      const idLine = (id === undefined ? "" : `id: ${id}\n`) +
+        (retryMs === undefined ? "" : `retry: ${retryMs}\n`);
       // A line break, which in JSON stands between tokens alone, would end the event's data.
       const line = data.replace(/[\r\n]/g, " ");
       return write(`${idLine}event: ${type}\ndata: ${line}\n\n`, mayBeDropped);

@@ -1,6 +1,6 @@
 /**
  * One POST of Streamable HTTP and its answer: JSON when the answer is all there is, an event stream as soon
- * as something comes before it.
+ * as something comes before it, and for a client that would rather have one.
  *
  * A session's stream can be resumed (2025-11-25, transports#resumability-and-redelivery), at any replica.
  * While its connection holds, what was sent is remembered here alone; once it breaks, or its client comes
@@ -36,6 +36,11 @@ export interface Outlet {
    * where nobody could ask for it.
    */
   remember: ((text: string) => Promise<unknown>) | null;
+  /**
+   * Lets go of the client, which asks for the rest after a while. Only where it knows how, and would rather
+   * have a stream.
+   */
+  letGo?: (retryMs: number) => void;
 }
 
 /**
@@ -54,6 +59,10 @@ const PRIMED_AFTER_MS = 3000;
 const OPENED_AFTER_MS = 20_000;
 /** From when on it is looked whether the client is still there. */
 const WATCHED_AFTER_MS = 50;
+/** When a client whose stream broke may ask for its rest: another replica may have to take over. */
+const RETRY_MS = 1000;
+/** The longest that a server may have a client wait. */
+const LET_GO_LIMIT_MS = 60_000;
 /** What a stream that ended is remembered for: its last bytes may not have arrived. */
 const LINGER_MS = 60_000;
 const LINGER_LIMIT_BYTES = 32 * 1024 * 1024;
@@ -71,6 +80,8 @@ export interface ExchangeDeps {
   db: Database;
   changes: Changes;
   log: Log;
+  /** Told of work that goes on behind an answer, where the process may end once it has answered. */
+  keepAlive?: (work: Promise<void>) => void;
 }
 
 export interface Asked {
@@ -79,6 +90,8 @@ export interface Asked {
   isBatch: boolean;
   /** The client takes event streams. */
   takesStream: boolean;
+  /** The client would rather have one than JSON, where both would do. */
+  prefersStream: boolean;
   /**
    * Aborted when the client goes away before there is a response. Looked at where the answer takes a while:
    * that of a request of Deno's costs as much as half of what HTTP does (10 us of CPU, Deno 2.9).
@@ -184,6 +197,7 @@ class Exchange {
   /** Where all goes from the moment the connection broke. */
   #kept: Keeper | null = null;
   #isOver = false;
+  #onOver = () => {};
   #second = { at: 0, notifications: 0 };
 
   constructor(
@@ -200,12 +214,17 @@ class Exchange {
       this.#stopListening = sessions.listen(session.id, (word, at) => this.#hear(word, at));
     }
     if (takesStream) {
-      const canBePrimed = session !== null && session.revision >= "2025-11-25";
       this.#opening = after(
-        canBePrimed ? PRIMED_AFTER_MS : OPENED_AFTER_MS,
-        () => this.#open(canBePrimed),
+        this.#canBePrimed ? PRIMED_AFTER_MS : OPENED_AFTER_MS,
+        () => this.#open(this.#canBePrimed),
       );
     }
+  }
+
+  /** Before 2025-11-25 an event without a message is none that clients know. */
+  get #canBePrimed(): boolean {
+    const { session } = this.#asked;
+    return session !== null && session.revision >= "2025-11-25";
   }
 
   get #stream(): string {
@@ -218,12 +237,16 @@ class Exchange {
   }
 
   run(work: Work): Promise<Response> {
-    const { requests, session, takesStream } = this.#asked;
+    const { requests, session, takesStream, prefersStream } = this.#asked;
     this.#watching = after(WATCHED_AFTER_MS, () => this.#watch());
     const outlet: Omit<Outlet, "remember"> = {
       notify: (text) => takesStream && this.#notify(text),
       takesNotifications: takesStream,
       ask: session && takesStream ? this.#questions.ask : null,
+      // A batch has other answers that are waited for.
+      letGo: prefersStream && this.#canBePrimed && requests.length === 1
+        ? (retryMs) => this.#letGo(retryMs)
+        : undefined,
     };
     for (const request of requests) {
       const cancel = new AbortController();
@@ -260,6 +283,7 @@ class Exchange {
 
   #end(): void {
     this.#isOver = true;
+    this.#onOver();
     this.#asked.onOver();
     this.#opening?.cancel();
     this.#watching?.cancel();
@@ -267,19 +291,21 @@ class Exchange {
       this.#kept.end(this.#sequence + 1);
       return this.forget();
     }
+    const { isBatch, prefersStream } = this.#asked;
+    const [first] = this.#answers.sort((a, b) => a.at - b.at);
+    // What another status says a stream cannot.
+    if (prefersStream && first && (isBatch || first.status === 200)) this.#open(this.#canBePrimed);
     if (this.#connection) {
       this.#connection.close();
       return this.#asked.session ? this.#linger(this) : this.forget();
     }
     this.forget();
     this.#isDecided = true;
-    this.#answers.sort((a, b) => a.at - b.at);
-    const [first] = this.#answers;
     this.#response.resolve(
       !first
         // Given up: no answer is due.
         ? new Response(null, { status: 202 })
-        : this.#asked.isBatch
+        : isBatch
         ? jsonResponse(`[${this.#answers.map(({ id, answer }) => envelope(id, answer)).join(",")}]`)
         : answerResponse(first.id, first.answer, first.status),
     );
@@ -295,7 +321,7 @@ class Exchange {
     if (this.#gone?.aborted) return;
     this.#connection = openEventStream({ onGone: () => this.#lost() });
     this.#response.resolve(this.#connection.response);
-    if (isPrimed) this.#connection.send({ id: this.#eventId(0), data: "" });
+    if (isPrimed) this.#connection.send({ id: this.#eventId(0), retryMs: RETRY_MS, data: "" });
     for (const { id, answer } of this.#answers.splice(0)) this.#send(envelope(id, answer));
   }
 
@@ -306,6 +332,17 @@ class Exchange {
     this.#gone.addEventListener("abort", () => this.#isDecided || this.#cancelAll(), {
       once: true,
     });
+  }
+
+  /** Has the client come back for the rest (2025-11-25, transports#sending-messages-to-the-server). */
+  #letGo(retryMs: number): void {
+    if (this.#isOver || this.#kept) return;
+    this.#open(true);
+    const id = this.#eventId(this.#sequence);
+    const waitMs = Math.round(Math.min(Math.max(retryMs, 0), LET_GO_LIMIT_MS));
+    this.#connection?.send({ id, retryMs: waitMs, data: "" });
+    this.#deps.keepAlive?.(new Promise((resolve) => this.#onOver = resolve));
+    this.#keep();
   }
 
   #lost(): void {
@@ -345,11 +382,13 @@ class Exchange {
 
   /** An event of the stream. One that may be dropped is if the client does not read. */
   #send(text: string, mayBeDropped = false): void {
-    if (!this.#isDecided) this.#open();
+    if (!this.#isDecided) this.#open(this.#asked.prefersStream && this.#canBePrimed);
     // It was decided without a stream: nobody can be told.
     if (!this.#connection && !this.#kept) return;
     const sequence = this.#sequence + 1;
-    const event = { id: this.#eventId(sequence), data: text };
+    // Without a session nobody can ask for what comes after.
+    const id = this.#asked.session ? this.#eventId(sequence) : undefined;
+    const event = { id, data: text };
     if (this.#connection && !this.#connection.send(event, mayBeDropped) && mayBeDropped) return;
     this.#sequence = sequence;
     if (this.#kept) return this.#kept.put(sequence, text);

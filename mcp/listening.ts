@@ -1,6 +1,7 @@
 /**
  * What changes on the servers of an agent, told to its open streams: lists that are another now, which the
- * database knows, and resources that were updated, which servers themselves tell whoever listens.
+ * database knows, and what servers themselves tell whoever listens: resources that were updated, and lists
+ * that they call changed. What a client is given is approved all the same: at worst it lists in vain.
  */
 import { WAIST_REVISION } from "../dtma/protocol.ts";
 import type { Changes } from "../models/changes.ts";
@@ -19,6 +20,10 @@ import { targetOf } from "./waist.ts";
 const DAMP_MS = 250;
 /** Looked again without a wake-up, which can be lost. */
 const LOOK_MS = 15_000;
+/** How long a stream's beginning waits for its servers to be heard: one may sleep until it is called. */
+const HEARD_WITHIN_MS = 500;
+/** Servers that are listened to for the sake of tools and prompts without links, by a `fetch` each. */
+const FETCHED_LIMIT = 16;
 /** Before a server is listened to again whose stream ended. */
 const AGAIN_MS = 1000;
 const AGAIN_LIMIT_MS = 60_000;
@@ -50,6 +55,8 @@ export interface Follower {
   wanted: () => Promise<Wanted | null>;
   /** @param method after `notifications/`. @param uri of a resource that was updated */
   tell: (method: string, uri?: string) => void;
+  /** Told once, when its servers are heard or after a moment. Nothing is told of them before. */
+  onHeard?: () => void;
   /** The lists as the client knows them; without it as they are now. */
   known?: Fingerprint;
   /** Told of the lists at the beginning and whenever they are others. */
@@ -79,8 +86,10 @@ export function listening(
           (change.workspace === null || change.workspace === caller.workspaceId) ||
         (wakesBy?.(change) ?? false)
       );
-      const soon = damped(tell);
-      const heard = new Map<string, () => void>();
+      const begun = Promise.withResolvers<void>();
+      const soon = damped(tell, begun.promise);
+      const heard = new Map<string, Hearing>();
+      begun.promise.then(follower.onHeard);
       try {
         while (!signal.aborted) {
           const wish = await wanted();
@@ -95,13 +104,17 @@ export function listening(
           if (!known || JSON.stringify(known) !== JSON.stringify(now)) onFingerprint?.(now);
           known = now;
           listenTo(heard, named, wish, follower, soon);
+          const all = Promise.all([...heard.values()].map(({ isHeard }) => isHeard));
+          // The first time; then it is a promise that is kept.
+          await Promise.race([all, begun.promise, pause(HEARD_WITHIN_MS)]);
+          begun.resolve();
           await wakeUps.next(LOOK_MS, signal);
           // A server that comes up changes many rows at once.
           await pause(DAMP_MS);
         }
       } finally {
         wakeUps.close();
-        for (const stop of heard.values()) stop();
+        for (const { stop } of heard.values()) stop();
         soon.stop();
       }
     },
@@ -109,9 +122,9 @@ export function listening(
 
   /** Begins and ends to listen to servers, so that it is to those that are wanted now. */
   function listenTo(
-    heard: Map<string, () => void>,
+    heard: Map<string, Hearing>,
     named: NamedToolbelt,
-    { resources, uris }: Wanted,
+    wish: Wanted,
     { caller: { agentId }, sessionId }: Follower,
     soon: (method: string, uri?: string) => void,
   ): void {
@@ -120,33 +133,34 @@ export function listening(
       ...targetOf(server, { agentId, sessionId }),
       ...(server.instances === "shared" ? { instance: null } : {}),
     });
-    const keyOf = ({ serverId, instance }: Target, uri = "") => `${serverId} ${instance} ${uri}`;
-    const wanted = new Map<string, () => () => void>();
-    for (const uri of uris) {
+    const wanted = new Map<string, () => Hearing>();
+    const want = (server: ToolbeltServer, subject: Subject, onUpdate: OnUpdate) => {
+      const target = heardAt(server);
+      const key = `${target.serverId} ${target.instance} ${keyOf(subject)}`;
+      wanted.set(key, () => upstream.listen(target, subject, onUpdate));
+    };
+    for (const uri of wish.uris) {
       const route = routeUri(named, uri);
       if (!route || route.server.unavailable) continue;
       const { server } = route;
-      const target = heardAt(server);
-      wanted.set(keyOf(target, route.uri), () =>
-        upstream.listen(
-          target,
-          route.uri,
-          (updated) => {
-            const isSame = updated === null || updated === route.uri;
-            soon("resources/updated", isSame ? uri : shownUri(named, server, updated));
-          },
-        ));
+      want(server, { uri: route.uri }, (updated) => {
+        const isSame = updated === null || updated === route.uri;
+        soon("resources/updated", isSame ? uri : shownUri(named, server, updated));
+      });
     }
-    for (const server of resources ? named.servers : []) {
-      const { resources } = server.capabilities ?? {};
-      if (!isObject(resources) || resources.listChanged !== true || server.unavailable) continue;
-      const target = heardAt(server);
-      wanted.set(
-        keyOf(target),
-        () => upstream.listen(target, null, () => soon("resources/list_changed")),
-      );
+    for (const list of LISTS.filter((list) => wish[list])) {
+      // Of these the database knows that they changed, which must do where there are many servers to listen to.
+      const isKnown = list !== "resources";
+      if (isKnown && !deps.links && named.servers.length > FETCHED_LIMIT) continue;
+      for (const server of named.servers) {
+        const declared = server.capabilities?.[list];
+        if (!isObject(declared) || declared.listChanged !== true || server.unavailable) continue;
+        want(server, { list }, (updated) => {
+          if (updated !== null || !isKnown) soon(`${list}/list_changed`);
+        });
+      }
     }
-    for (const [key, stop] of heard) {
+    for (const [key, { stop }] of heard) {
       if (wanted.has(key)) continue;
       stop();
       heard.delete(key);
@@ -155,34 +169,50 @@ export function listening(
   }
 }
 
-/** Tells the same once in a while, however often it happens. */
-function damped(tell: Follower["tell"]) {
+/** Tells the same once in a while, however often it happens, and nothing before its stream has begun. */
+function damped(tell: Follower["tell"], begun: Promise<void>) {
   const waiting = new Map<string, ReturnType<typeof setTimeout>>();
   const soon = (method: string, uri?: string) => {
     const key = `${method} ${uri ?? ""}`;
     if (waiting.has(key)) return;
     waiting.set(
       key,
-      setTimeout(() => {
-        waiting.delete(key);
-        tell(method, uri);
+      setTimeout(async () => {
+        await begun;
+        // Unless it was stopped meanwhile.
+        if (waiting.delete(key)) tell(method, uri);
       }, DAMP_MS),
     );
   };
   soon.stop = () => {
     for (const timer of waiting.values()) clearTimeout(timer);
+    waiting.clear();
   };
   return soon;
 }
 
-/** @param uri of the resource that was updated; null after a time in which nobody listened */
-type OnUpdate = (uri: string | null) => void;
+const LISTS = ["tools", "prompts", "resources"] as const;
+
+/** What is heard of a server: that it calls one of its lists changed, or a resource updated. */
+type Subject = { list: typeof LISTS[number] } | { uri: string };
+
+const keyOf = (subject: Subject) => "list" in subject ? subject.list : `at ${subject.uri}`;
+
+/** @param updated the resource's URI, or the list; null after a time in which nobody listened */
+type OnUpdate = (updated: string | null) => void;
+
+interface Hearing {
+  /** Resolved when the server has said that it tells of it. */
+  isHeard: Promise<void>;
+  stop: () => void;
+}
 
 /** What is heard of one server's instance, whoever wants it: one stream for all of them. */
 interface Heard {
   target: Target;
-  /** By who listens: the URI of a resource, or null for the list of them. */
-  listeners: Map<OnUpdate, string | null>;
+  listeners: Map<OnUpdate, { subject: Subject; isHeard: PromiseWithResolvers<void> }>;
+  /** By their keys, the subjects that the server tells of now and will after the next stream's begin. */
+  told: Set<string>;
   /** Resolved when what is listened for is not what it was. */
   changed: PromiseWithResolvers<void>;
   stop: AbortController;
@@ -192,14 +222,14 @@ interface Heard {
 function upstreamListens(deps: RouterDeps & { log: Log }) {
   const heard = new Map<string, Heard>();
 
-  /** @param uri of a resource; null for the list of them */
-  function listen(target: Target, uri: string | null, onUpdate: OnUpdate): () => void {
+  function listen(target: Target, subject: Subject, onUpdate: OnUpdate): Hearing {
     const key = JSON.stringify([target.serverId, target.instance]);
     let entry = heard.get(key);
     if (!entry) {
       const begun: Heard = {
         target,
         listeners: new Map(),
+        told: new Set(),
         changed: Promise.withResolvers(),
         stop: new AbortController(),
       };
@@ -209,16 +239,26 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
         deps.log.error("A server is not heard any more", errorFields(error))
       ).finally(() => heard.get(key) === begun && heard.delete(key));
     }
-    const { listeners, stop } = entry;
-    listeners.set(onUpdate, uri);
+    const { listeners, told, stop } = entry;
+    const isHeard = Promise.withResolvers<void>();
+    listeners.set(onUpdate, { subject, isHeard });
     // The toolbox may have moved since.
     entry.target = target;
-    entry.changed.resolve();
-    return () => {
-      listeners.delete(onUpdate);
-      if (listeners.size > 0) return heard.get(key)?.changed.resolve();
-      heard.delete(key);
-      stop.abort();
+    if (told.has(keyOf(subject))) isHeard.resolve();
+    else entry.changed.resolve();
+    return {
+      isHeard: isHeard.promise,
+      stop() {
+        listeners.delete(onUpdate);
+        if (listeners.size === 0) {
+          heard.delete(key);
+          return stop.abort();
+        }
+        const isWanted = [...listeners.values()].some((each) =>
+          keyOf(each.subject) === keyOf(subject)
+        );
+        if (!isWanted) heard.get(key)?.changed.resolve();
+      },
     };
   }
 
@@ -226,14 +266,24 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
   async function keepListening(entry: Heard): Promise<void> {
     let before: AbortController | null = null, waitMs = AGAIN_MS, isAgain = false;
     while (!entry.stop.signal.aborted) {
-      // Many wishes come at once.
-      await pause(DAMP_MS);
+      // Many wishes come at once, and more by and by.
+      await pause(before ? DAMP_MS : 0);
       entry.changed = Promise.withResolvers();
+      const subjects = new Map(
+        [...entry.listeners.values()].map(({ subject }) => [keyOf(subject), subject]),
+      );
+      // What nobody wants now will not be told: who wants it from here on is one more wish.
+      entry.told = entry.told.intersection(new Set(subjects.keys()));
       const stop = new AbortController();
       const acknowledged = Promise.withResolvers<void>();
-      const over = opened(entry, AbortSignal.any([stop.signal, entry.stop.signal]), () => {
+      const until = AbortSignal.any([stop.signal, entry.stop.signal]);
+      const over = opened(entry, [...subjects.values()], until, () => {
         acknowledged.resolve();
         waitMs = AGAIN_MS;
+        entry.told = new Set(subjects.keys());
+        for (const { subject, isHeard } of entry.listeners.values()) {
+          if (subjects.has(keyOf(subject))) isHeard.resolve();
+        }
         // What happened between two streams was told to nobody.
         if (isAgain) { for (const onUpdate of entry.listeners.keys()) onUpdate(null); }
         isAgain = false;
@@ -243,6 +293,7 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
       before = stop;
       if (await Promise.race([over, entry.changed.promise.then(() => true)])) continue;
       before = null;
+      entry.told = new Set();
       isAgain = true;
       await pause(waitMs);
       waitMs = Math.min(waitMs * 2, AGAIN_LIMIT_MS);
@@ -252,12 +303,16 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
   /** What is wanted, on as many streams as it takes, until one of them ends. */
   async function opened(
     heard: Heard,
+    subjects: Subject[],
     signal: AbortSignal,
     onAcknowledged: () => void,
   ): Promise<void> {
-    const wanted = new Set(heard.listeners.values());
-    const ofList = wanted.delete(null), uris = [...wanted] as string[];
-    const streams: Record<string, unknown>[] = ofList ? [{ resourcesListChanged: true }] : [];
+    const lists = subjects.flatMap((subject) => "list" in subject ? [subject.list] : []);
+    const uris = subjects.flatMap((subject) => "uri" in subject ? [subject.uri] : []);
+    // Apart from resources, for which a server is started.
+    const streams: Record<string, unknown>[] = lists.length > 0
+      ? [Object.fromEntries(lists.map((list) => [`${list}ListChanged`, true]))]
+      : [];
     for (let at = 0; at < uris.length; at += STREAM_URIS) {
       streams.push({ resourceSubscriptions: uris.slice(at, at + STREAM_URIS) });
     }
@@ -292,16 +347,18 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
     const onNotification = (text: string) => {
       const { method, params } = JSON.parse(text);
       if (method === "notifications/subscriptions/acknowledged") return onAcknowledged();
-      const isList = method === "notifications/resources/list_changed";
-      if (!isList && method !== "notifications/resources/updated") return;
-      const updated = String(params?.uri ?? "");
-      for (const [onUpdate, uri] of listeners) {
-        if (isList ? uri === null : uri !== null && isWithin(updated, uri)) {
-          onUpdate(isList ? null : updated);
-        }
+      const list = LISTS.find((list) => method === `notifications/${list}/list_changed`);
+      if (!list && method !== "notifications/resources/updated") return;
+      const updated = list ?? String(params?.uri ?? "");
+      for (const [onUpdate, { subject }] of listeners) {
+        const isAbout = "list" in subject
+          ? subject.list === list
+          : !list && isWithin(updated, subject.uri);
+        if (isAbout) onUpdate(updated);
       }
     };
-    await callServer(deps, target, body, { signal, onNotification }).catch((error) => {
+    const options = { signal, onNotification, endsWithLink: true };
+    await callServer(deps, target, body, options).catch((error) => {
       if (!signal.aborted) throw error;
     });
   }

@@ -16,12 +16,13 @@
  * | `resultType`, `ttlMs`, `cacheScope` | all before | left out: the waist's own, and said in other ways |
  * | `input_required` | all before | requests to the client, on the stream of its own request |
  * | `subscriptions/listen` | all before | `resources/subscribe` and the session's stream |
- * | a task (2026-07-28's, an extension) | 2026-07-28 without the extension | waited for; but a tool that its server runs as a task alone is refused by the server with -32021, which names what to declare. A server of 2025-11-25 cannot say so: its tasks are waited for |
+ * | a task (2026-07-28's, an extension) | 2026-07-28 without the extension | waited for; but a tool that its server runs as a task alone (`taskSupport: "required"` of 2025-11-25) is refused with -32021, which names what to declare, to a call that asks for no progress: it would wait in silence |
  * | a task of either generation | before 2025-11-25, and calls without `task` | waited for, with progress; cancelling the call cancels the task |
  * | a task of either generation | 2025-11-25, calls with `task` | a task of 2025-11-25. What a server of 2026-07-28 answers at once is a task that has ended, kept for 15 minutes |
  * | a task of 2025-11-25 (`execution.taskSupport`) | 2026-07-28 with the extension | a task of the extension, for each tool that may be one; `tasks/result` in what `tasks/get` says |
  * | `tasks/list` | 2025-11-25 | not offered: a server does not keep apart which agent's a task is, and 2026-07-28 has no list |
  * | `notifications/tasks/status` | 2025-11-25 | not sent: nobody may rely on it there; `tasks/get` says the same |
+ * | a server's letting go of its answer's stream (polling, 2025-11-25 over HTTP) | 2025-11-25, of who prefers streams | the same; for all others the bridge comes back by itself, and the answer takes as long |
  * | `notifications/tasks` | 2026-07-28 | on `subscriptions/listen`, from servers that tell nothing too: the bridge looks |
  * | the `ttl` that a call of 2025-11-25 wishes for its task | a server of 2026-07-28 | ignored by it: it says its own, which the task has |
  * | progress of a task | 2025-11-25, calls with `task` | with `tasks/result`, for a progress token of its own |

@@ -34,6 +34,13 @@ export interface CallOptions {
    * is pending a link holds the server's next ones back.
    */
   onNotification?: (text: string) => unknown;
+  /**
+   * Told when the server lets go of the stream on which it will answer, to be asked again after a while:
+   * of who can let go as well. (askServer tells it apart from notifications.)
+   */
+  onLetGo?: (retryMs: number) => void;
+  /** It has no end of its own: a link that ends does not wait for it. */
+  endsWithLink?: boolean;
 }
 
 export interface RouterDeps {

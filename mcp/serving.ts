@@ -314,19 +314,19 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       const params = objectText(new Map(members).set("_meta", objectText(all)));
       outlet.notify(messageText(`notifications/${method}`, params));
     };
-    told(
-      "subscriptions/acknowledged",
-      new Map([["notifications", JSON.stringify(honoured)]]),
-    );
     const asker = askerOf(client, request, named, NOWHERE);
-    served.follow(asker, followed, (task) => told("tasks", task), signal).catch((error) =>
-      deps.log.error("Tasks are not followed any more", errorFields(error))
-    );
     await listen.follow({
       caller,
       scope,
       sessionId: null,
       wanted: () => Promise.resolve(wanted),
+      // What happens from here on is told.
+      onHeard() {
+        told("subscriptions/acknowledged", new Map([["notifications", JSON.stringify(honoured)]]));
+        served.follow(asker, followed, (task) => told("tasks", task), signal).catch((error) =>
+          deps.log.error("Tasks are not followed any more", errorFields(error))
+        );
+      },
       tell: (method, uri) =>
         told(method, uri === undefined ? undefined : new Map([["uri", JSON.stringify(uri)]])),
       signal,
@@ -398,7 +398,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       takesTasks: isLegacyTask || isModern && declaresTasks(request),
       remember: remembering(outlet, tool.serverId),
       ...asked,
-    }, { signal, onNotification: outlet.notify });
+    }, { signal, onNotification: outlet.notify, onLetGo: outlet.letGo });
     const fitted = withShownUris(named, server, answer);
     const asker = { agentId: client.caller.agentId, client: asked.client };
     if (!isLegacyTask) return await served.created(asker, server, fitted);

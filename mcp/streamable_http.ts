@@ -5,7 +5,7 @@
 import { WAIST_REVISION } from "../dtma/protocol.ts";
 import { errorFields, type Log } from "../models/log.ts";
 import type { Session } from "../models/sessions.ts";
-import { type Exchanges, jsonResponse, type TakeOver } from "./exchange.ts";
+import { type Asked, type Exchanges, jsonResponse, type TakeOver } from "./exchange.ts";
 import type { Limits } from "./limits.ts";
 import {
   envelope,
@@ -84,7 +84,7 @@ export function streamableHttp(deps: TransportDeps) {
         session,
         requests,
         isBatch,
-        takesStream: (request.headers.get("accept") ?? "").includes("text/event-stream"),
+        ...streamsIn(request.headers.get("accept") ?? ""),
         gone: () => request.signal,
         onOver: done,
       }, async (each, outlet, signal) => {
@@ -200,6 +200,15 @@ export async function take(
     if (typeof requestId !== "string" && typeof requestId !== "number") return;
     await sessions.tell(session.id, { word: "cancel", id: JSON.stringify(requestId) });
   }
+}
+
+/**
+ * What a client says of event streams. All name both types, since both may come; which one it names first it
+ * would rather have.
+ */
+function streamsIn(accept: string): Pick<Asked, "takesStream" | "prefersStream"> {
+  const stream = accept.indexOf("text/event-stream"), json = accept.indexOf("application/json");
+  return { takesStream: stream >= 0, prefersStream: stream >= 0 && (json < 0 || stream < json) };
 }
 
 /** The revision of a session is what was settled at its begin; else each request says it. */

@@ -179,10 +179,13 @@ async function send(deps: ToolCallDeps, call: ToolCall, options: CallOptions): P
     const answer = await askTask(deps, waiting, request, options.signal);
     return answer.kind === "error" ? answer : await wait({ ...waited, pollMs: 0 });
   }
+  // A client of 2026-07-28 can declare tasks, and is told so, but where it wants to hear of progress: then it
+  // can wait as long as they take. An older one can do nothing but wait.
+  const waits = client.capabilities !== null || token !== undefined;
   const mustBeTask = isObject(tool.execution) && tool.execution.taskSupport === "required";
-  let answer = await ask(takesTasks || mustBeTask);
-  // It was not made. A client of 2026-07-28 is told itself what to declare, which it can.
-  if (wantsTasks(answer) && client.capabilities !== null) answer = await ask(true);
+  let answer = await ask(takesTasks || mustBeTask && waits);
+  // It was not made.
+  if (wantsTasks(answer) && waits) answer = await ask(true);
   const task = takesTasks ? null : createdTask(answer);
   if (!task) return answer;
   const taskId: unknown = JSON.parse(task.get("taskId") ?? "null");

@@ -7,9 +7,11 @@ import {
   CANCEL_METHOD,
   ErrorCode,
   INPUT_ERROR,
+  LET_GO_METHOD,
   objectMembers,
   objectText,
   PIN_META,
+  POLLS_META,
   TASKS_EXTENSION,
   WAIST_REVISION,
 } from "../dtma/protocol.ts";
@@ -141,7 +143,8 @@ async function send(
   request: WaistRequest,
   options: CallOptions,
 ): Promise<Answer> {
-  const body = requestText(deps, client, request);
+  if (options.onLetGo) options = tellingLetGo(options, options.onLetGo);
+  const body = requestText(deps, client, request, options.onLetGo !== undefined);
   const answer = await callServer(deps, target, body, options);
   const isLost = answer.kind === "error" &&
     JSON.parse(answer.text).code === ErrorCode.indeterminate;
@@ -150,11 +153,23 @@ async function send(
   return await callServer(deps, target, body, options);
 }
 
+/** Keeps what is the toolbox's own from the client. */
+function tellingLetGo(options: CallOptions, onLetGo: (retryMs: number) => void): CallOptions {
+  const onNotification = (text: string) => {
+    if (!text.includes(LET_GO_METHOD)) return options.onNotification?.(text);
+    const { method, params } = JSON.parse(text);
+    if (method !== LET_GO_METHOD) return options.onNotification?.(text);
+    onLetGo(Number(params?.retryMs) || 0);
+  };
+  return { ...options, onNotification };
+}
+
 /** The request's text, with our metadata. */
 function requestText(
   { version }: WaistDeps,
   client: WaistClient,
   { method, params, pin, mayBeTask = false }: WaistRequest,
+  polls: boolean,
 ): string {
   const given = params.get("_meta");
   const meta = given?.startsWith("{") ? objectMembers(given) : new Map<string, string>();
@@ -169,7 +184,8 @@ function requestText(
     meta.set(META.logLevel, JSON.stringify(client.logLevel));
   }
   // Ours alone: what a client wrote under these names must not reach a toolbox.
-  for (const name of [PIN_META, CALLER_META]) meta.delete(name);
+  for (const name of [PIN_META, CALLER_META, POLLS_META]) meta.delete(name);
+  if (polls) meta.set(POLLS_META, "true");
   if (pin !== undefined) meta.set(PIN_META, JSON.stringify(pin));
   // Without a session all calls of an agent are one caller's: it alone has the agent's token.
   const caller = client.sessionId ?? client.agentId;

@@ -53,6 +53,9 @@ const LONGEST_LISTEN_RETRY_MS = 500;
 /** How long a server is waited for when its session is ended. */
 const GOODBYE_MS = 1000;
 
+/** Told to DTMA (its protocol.ts has the name too): a call's stream was let go, and is asked for again. */
+const LET_GO_METHOD = "dev.mooring/letGo";
+
 const REVISION_META = "io.modelcontextprotocol/protocolVersion";
 const METHOD_NOT_FOUND = -32601;
 const INTERNAL_ERROR = -32603;
@@ -304,6 +307,7 @@ export class Remote {
   ): Promise<void> {
     let isAnswered = false, last: ServerSentEvent | null = null, stream: Response | null = response;
     for (let attempt = 0;; attempt++) {
+      let isLetGo = false;
       try {
         if (stream?.body) {
           for await (const event of eventsOf(stream.body, MESSAGE_LIMIT)) {
@@ -313,6 +317,7 @@ export class Remote {
             isAnswered ||= received.method === undefined && received.id === message.id;
             deliver(text, received);
           }
+          isLetGo = true;
         }
       } catch (error) {
         signal?.throwIfAborted();
@@ -321,10 +326,17 @@ export class Remote {
       if (isAnswered || message.id === undefined) return;
       signal?.throwIfAborted();
       if (last?.id == null || this.#session === null || attempt === RESUME_LIMIT) break;
-      await pause(last.retryMs ?? RETRY_MS, signal);
+      const retryMs = last.retryMs ?? RETRY_MS;
+      if (isLetGo) this.#tellLetGo(message.id, retryMs);
+      await pause(retryMs, signal);
       stream = await this.#openStream(last.id, signal).catch(() => null);
     }
     throw new RemoteError("The server's answer broke off: the call may have run");
+  }
+
+  #tellLetGo(requestId: Message["id"], retryMs: number): void {
+    const params = { requestId, retryMs };
+    this.#options.write(JSON.stringify({ jsonrpc: "2.0", method: LET_GO_METHOD, params }));
   }
 
   async #openStream(

@@ -385,6 +385,24 @@ for (const way of WAYS) {
     }
   });
 
+  Deno.test(`Link (${way}) that is ended does not wait for who listens`, async () => {
+    for (const who of ["app", "dtma"] as const) {
+      const served = Promise.withResolvers<void>();
+      await using link = await linked(way, ({ signal }) => {
+        served.resolve();
+        return new Promise((_, reject) =>
+          signal.addEventListener("abort", () => reject(signal.reason))
+        );
+      });
+      const listening = failureOf(link.app.call(TARGET, "listens", { endsWithLink: true }));
+      await served.promise;
+      // Not by its time limit, which is half a minute.
+      const reason = link[who].end("the test").then(() => link[who].closed);
+      assert.match((await listening).message, /being closed/);
+      assert.doesNotMatch(await reason, /the test/);
+    }
+  });
+
   Deno.test(`Link (${way}) passes a failure of the serving side as a call that may have run`, async () => {
     await using link = await linked(way, () => Promise.reject(new Error("It broke")));
     const { message, mayHaveRun } = await failureOf(link.app.call(TARGET, "{}"));

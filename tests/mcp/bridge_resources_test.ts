@@ -204,20 +204,44 @@ Deno.test({
         resourceSubscriptions: ["file:///2"],
         resourcesListChanged: true,
       });
-      let told: { method: string; params: Record<string, unknown> } | null = null;
-      const reading = next().then((message) => told = message);
-      await until(async () => {
-        await bridge.post(calling(5, "demo__updates", { uri: "file:///2" })).then((r) => r.text());
-        return told !== null;
-      });
-      await reading;
-      assert.equal(told!.method, "notifications/resources/updated");
-      assert.deepEqual(told!.params, {
+      // It is told of all that happens once it was acknowledged.
+      await bridge.post(calling(5, "demo__updates", { uri: "file:///2" })).then((r) => r.text());
+      const told = await next();
+      assert.equal(told.method, "notifications/resources/updated");
+      assert.deepEqual(told.params, {
         _meta: { "io.modelcontextprotocol/subscriptionId": 77 },
         uri: "file:///2",
       });
       cut.abort();
     });
+
+    await t.step(
+      "a list that its server calls changed, though what is approved did not",
+      async () => {
+        const cut = new AbortController();
+        const { body, headers } = modern("subscriptions/listen", {
+          notifications: { toolsListChanged: true, promptsListChanged: true },
+        });
+        const listener = eventsOf(await bridge.post(body, headers, cut.signal));
+        const methodOf = async (events: typeof listener) =>
+          JSON.parse((await events.next()).value!.data).method;
+        assert.equal(await methodOf(listener), "notifications/subscriptions/acknowledged");
+        const session = await openSession(bridge);
+        const stream = eventsOf(await session.send(1, { method: "GET", signal: cut.signal }));
+        const told = methodOf(stream);
+        let isTold = false;
+        told.then(() => isTold = true);
+        // The session's stream begins without a word.
+        await until(async () => {
+          await bridge.post(calling(6, "demo__changes", { list: "prompts", times: 100 }))
+            .then((r) => r.text());
+          return isTold;
+        });
+        assert.equal(await told, "notifications/prompts/list_changed");
+        assert.equal(await methodOf(listener), "notifications/prompts/list_changed");
+        cut.abort();
+      },
+    );
 
     await t.step("what no server has cannot be subscribed to", async () => {
       const session = await openSession(bridge);

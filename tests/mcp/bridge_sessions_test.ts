@@ -5,10 +5,12 @@ import { putMessages } from "../../models/sessions.ts";
 import { withdrawApproval } from "../../models/tools.ts";
 import { tcpProxy } from "../dtma/tcp_proxy.ts";
 import { calling, eventsOf, initialize, messagesOf, openSession, sender } from "./streams.ts";
-import { openBridge } from "./world.ts";
+import { modern, openBridge } from "./world.ts";
 
 const options = { sanitizeResources: false, sanitizeOps: false };
 const STEPS = new URL("servers/steps.mjs", import.meta.url).pathname;
+const ADAPTER = new URL("../../dtma/remote_adapter/main.mts", import.meta.url).pathname;
+const SELF = { name: "remote", version: "1" };
 const ASKS = new URL("servers/asks_modern.mjs", import.meta.url).pathname;
 const until = async (isSo: () => Promise<boolean> | boolean) => {
   while (!await isSo()) await new Promise((resolve) => setTimeout(resolve, 20));
@@ -401,6 +403,120 @@ Deno.test({
     await session.send(0, { body: calling(8, "demo__go") }).then((answer) => answer.text());
     const [answer] = await messagesOf(await resumed) as Json[];
     assert.equal(answer.result.content[0].text, "long went on");
+  },
+});
+
+Deno.test({
+  name: "a client that names event streams first is answered on one, and can ask for its rest",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const session = await openSession(bridge);
+    const accept = (types: string) => ({ accept: types });
+    const call = async (
+      headers: Record<string, string>,
+      body = calling(1, "demo__echo", { text: "hi" }),
+    ) => {
+      const response = await session.send(0, { body, headers });
+      return { type: response.headers.get("content-type"), text: await response.text() };
+    };
+    for (const types of ["text/event-stream, application/json", "text/event-stream"]) {
+      const { type, text } = await call(accept(types));
+      assert.equal(type, "text/event-stream");
+      const [primed, answered, ...others] = text.trim().split("\n\n");
+      assert.match(primed, /^id: (\S+)\nretry: 1000\nevent: message\ndata: $/);
+      assert.match(answered, /^id: \S+\nevent: message\ndata: \{.*"hi"/);
+      assert.deepEqual(others, []);
+      // Its last bytes may be lost on their way, to whichever replica it comes then.
+      const lastId = /^id: (\S+)/.exec(primed)![1];
+      const resumed = await session.send(1, {
+        method: "GET",
+        headers: { "last-event-id": lastId },
+      });
+      const [answer, ...more] = await messagesOf(resumed) as Json[];
+      assert.equal(answer.result.content[0].text, "hi");
+      assert.deepEqual(more, []);
+    }
+    assert.equal((await call({})).type, "application/json");
+    assert.equal((await call(accept("application/json"))).type, "application/json");
+
+    // One without a session has no events to ask for; and a refusal keeps its status.
+    const prefers = accept("text/event-stream, application/json");
+    const list = modern("tools/list");
+    const plain = await bridge.post(list.body, { ...list.headers, ...prefers });
+    assert.match(await plain.text(), /^event: message\ndata: \{[^\n]*\n\n$/);
+    const unknown = modern("no/such");
+    const refused = await bridge.post(unknown.body, { ...unknown.headers, ...prefers });
+    assert.deepEqual([refused.status, (await refused.json()).error.code], [404, -32601]);
+
+    // The events of 2025-06-18 are messages, all of them.
+    const older = await openSession(bridge, { revision: "2025-06-18" });
+    const listed = await older.send(1, {
+      body: { jsonrpc: "2.0", id: 1, method: "tools/list" },
+      headers: prefers,
+    });
+    assert.match(await listed.text(), /^id: \S+\nevent: message\ndata: \{[^\n]*\n\n$/);
+  },
+});
+
+Deno.test({
+  name: "a server that lets go of its answer's stream lets go of a client that prefers streams",
+  ...options,
+  async fn() {
+    let goOn = Promise.withResolvers<void>();
+    const remote = Deno.serve(
+      { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+      async (asked) => {
+        const stream = (text: string) =>
+          new Response(text, { headers: { "content-type": "text/event-stream" } });
+        const lastId = asked.headers.get("last-event-id");
+        if (lastId !== null) {
+          await goOn.promise;
+          const result = { content: [{ type: "text", text: "at last" }] };
+          return stream(
+            `id: x\ndata: ${JSON.stringify({ jsonrpc: "2.0", id: lastId, result })}\n\n`,
+          );
+        }
+        if (asked.method !== "POST") return new Response(null, { status: 405 });
+        const { id, method } = await asked.json();
+        if (id === undefined) return new Response(null, { status: 202 });
+        if (method === "tools/call") return stream(`id: ${id}\nretry: 300\ndata: \n\n`);
+        const result = method === "initialize"
+          ? { protocolVersion: "2025-11-25", capabilities: { tools: {} }, serverInfo: SELF }
+          : method === "tools/list"
+          ? { tools: [{ name: "late", inputSchema: { type: "object" } }] }
+          : null;
+        const outcome = result ? { result } : { error: { code: -32601, message: "Not found" } };
+        return Response.json({ jsonrpc: "2.0", id, ...outcome }, {
+          headers: { "mcp-session-id": "s" },
+        });
+      },
+    );
+    const url = `http://127.0.0.1:${remote.addr.port}/mcp`;
+    await using bridge = await openBridge(ADAPTER, { args: [url] });
+    const session = await openSession(bridge);
+    const response = await session.send(0, {
+      body: calling(1, "demo__late"),
+      headers: { accept: "text/event-stream, application/json" },
+    });
+    // It ends without an answer, and while the server still works.
+    const [primed, letGo, ...more] = (await response.text()).split("\n\n");
+    assert.match(primed, /^id: \S+\nretry: 1000\n/);
+    const [, lastId] = /^id: (\S+)\nretry: 300\nevent: message\ndata: $/.exec(letGo)!;
+    assert.deepEqual(more, [""]);
+    const resumed = session.send(1, { method: "GET", headers: { "last-event-id": lastId } });
+    goOn.resolve();
+    const [answer] = await messagesOf(await resumed) as Json[];
+    assert.deepEqual([answer.id, answer.result.content[0].text], [1, "at last"]);
+
+    // For any other the bridge alone comes back.
+    goOn = Promise.withResolvers();
+    const waiting = session.send(0, { body: calling(2, "demo__late") });
+    goOn.resolve();
+    const plain = await waiting;
+    assert.equal(plain.headers.get("content-type"), "application/json");
+    assert.equal((await plain.json()).result.content[0].text, "at last");
+    await remote.shutdown();
   },
 });
 

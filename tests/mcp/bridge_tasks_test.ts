@@ -323,7 +323,7 @@ for (const server of GENERATIONS) {
       assert.match(last.result.content[0].text, /Ann/);
 
       // By its answer, in 2026-07-28: the next try comes to another replica, as after a restart.
-      const { ask } = modernClient(bridge, WITHOUT);
+      const { ask } = modernClient(bridge, { ...WITHOUT, progressToken: "p" });
       const params = { name: `demo__${name}`, arguments: {} };
       const { result } = await ask("tools/call", params);
       assert.equal(result.resultType, "input_required");
@@ -486,15 +486,20 @@ for (const server of GENERATIONS) {
 }
 
 Deno.test({
-  name: "a client of 2026-07-28 without tasks hears what to declare, from a server that can say so",
+  name:
+    "a client of 2026-07-28 without tasks hears what to declare, or waits if it asks for progress",
   ...options,
   async fn() {
     for (const server of GENERATIONS) {
       await using bridge = await openBridge(server);
       const { call } = modernClient(bridge, WITHOUT);
-      const { status, result, error } = await call("must");
-      if (server === "tasks-legacy") assert.equal(result.content[0].text, "must done");
-      else assert.deepEqual([status, error.code], [400, -32021]);
+      const { status, error } = await call("must");
+      assert.deepEqual([status, error.code, error.data], [400, -32021, {
+        requiredCapabilities: { extensions: { [TASKS_EXTENSION]: {} } },
+      }]);
+      assert.equal((await call("may")).result.content[0].text, "may at once");
+      const waiting = modernClient(bridge, { ...WITHOUT, progressToken: "p" });
+      assert.equal((await waiting.call("must")).result.content[0].text, "must done");
     }
   },
 });
