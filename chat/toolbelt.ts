@@ -6,6 +6,7 @@ import {
   Client,
   SSEClientTransport,
   StreamableHTTPClientTransport,
+  withInputRequired,
 } from "@modelcontextprotocol/client";
 import { z } from "zod";
 
@@ -35,6 +36,31 @@ const Result = z.looseObject({
   isError: z.boolean().optional(),
 });
 export type Result = z.infer<typeof Result>;
+
+/** A question of a server's, for the person. */
+export interface Asked {
+  /** What the server calls it. */
+  name: string;
+  params: Record<string, unknown>;
+}
+
+/** What a call came to: its result, or that the server wants answers before it goes on. */
+export type CallOutcome =
+  | { result: Result }
+  | { asked: Asked[]; requestState: string | null };
+
+/** Answers by the names of their questions, and the state that came with these. */
+export interface Answered {
+  requestState: string | null;
+  inputResponses: Record<string, unknown>;
+}
+
+const Elicitation = z.object({
+  method: z.literal("elicitation/create"),
+  params: z.looseObject({ message: z.string() }),
+});
+const QUESTIONS_LIMIT = 10;
+const QUESTION_LIMIT_CHARS = 64 * 1024;
 
 const Resource = z.looseObject({
   uri: z.string(),
@@ -87,7 +113,13 @@ export class Toolbelt {
     const bridgeFetch = abortable(address.fetch);
     const client = new Client(
       { name: "mooring-chat", title: "Mooring's chat", version },
-      { versionNegotiation: { mode: kind === "http_sse" ? "legacy" : "auto" } },
+      {
+        versionNegotiation: { mode: kind === "http_sse" ? "legacy" : "auto" },
+        // What a server asks comes as a call's result, which is kept until the person answers. Over HTTP+SSE
+        // it would come as a request that somebody has to hold open, so there nobody is there to ask.
+        capabilities: kind === "http_sse" ? {} : { elicitation: { form: {}, url: {} } },
+        inputRequired: { autoFulfill: false },
+      },
     );
     const options = { requestInit, fetch: bridgeFetch };
     const transport = kind === "http_sse"
@@ -120,12 +152,29 @@ export class Toolbelt {
     return await this.#all("prompts/list", "prompts", Prompt, signal);
   }
 
-  /** Calls a tool; an abort of the signal reaches the tool as MCP's cancellation. */
-  async call(name: string, args: Record<string, unknown>, signal: AbortSignal): Promise<Result> {
-    return await this.client.request(
-      { method: "tools/call", params: { name, arguments: args } },
-      Result,
+  /**
+   * Calls a tool; an abort of the signal reaches the tool as MCP's cancellation.
+   *
+   * @param answered what the person answered, when the call asked them something at its last try
+   */
+  async call(
+    name: string,
+    args: Record<string, unknown>,
+    answered: Answered | null,
+    signal: AbortSignal,
+  ): Promise<CallOutcome> {
+    const { requestState, inputResponses } = answered ?? { requestState: null };
+    const params = {
+      name,
+      arguments: args,
+      ...(inputResponses && { inputResponses }),
+      ...(requestState !== null && { requestState }),
+    };
+    const result = await this.client.request(
+      { method: "tools/call", params },
+      withInputRequired(Result),
       {
+        allowInputRequired: true,
         signal,
         timeout: CALL_TIMEOUT_MS,
         resetTimeoutOnProgress: true,
@@ -133,6 +182,11 @@ export class Toolbelt {
         onprogress: () => {},
       },
     );
+    if (result.resultType !== "input_required") return { result: result as Result };
+    return {
+      asked: askedIn((result.inputRequests ?? {}) as Record<string, unknown>),
+      requestState: (result.requestState as string | undefined) ?? null,
+    };
   }
 
   /** A resource's texts; what is not text is left out with a word. */
@@ -188,6 +242,26 @@ export class Toolbelt {
     }
     return items;
   }
+}
+
+/** @throws {Error} for what no person can answer, with what it is */
+function askedIn(requests: Record<string, unknown>): Asked[] {
+  const all = Object.entries(requests);
+  if (all.length > QUESTIONS_LIMIT) {
+    throw new Error(`Its server asks ${all.length} things at once; at most ${QUESTIONS_LIMIT}`);
+  }
+  return all.map(([name, request]) => {
+    const parsed = Elicitation.safeParse(request);
+    if (!parsed.success || name.length > 500 || name.includes("\0")) {
+      const { method } = (request ?? {}) as { method?: unknown };
+      throw new Error(`Its server asks for what the chat has not: ${String(method).slice(0, 100)}`);
+    }
+    const { params } = parsed.data;
+    if (JSON.stringify(params).length > QUESTION_LIMIT_CHARS) {
+      throw new Error("Its server asks for more than can be shown");
+    }
+    return { name, params };
+  });
 }
 
 /** As `fetch` is: whoever aborts is answered at once, whatever the other side does. */

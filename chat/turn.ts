@@ -23,6 +23,7 @@ import {
   waitForPerson,
   type Work,
 } from "../models/conversation_work.ts";
+import { putQuestions } from "../models/conversation_questions.ts";
 import type { Step, ToolCall, Turn } from "../models/conversations.ts";
 import type { Database, User } from "../models/db.ts";
 import { errorFields, type Log } from "../models/log.ts";
@@ -30,7 +31,7 @@ import type { ModelReach } from "../models/model_reach.ts";
 import type { SecretsKey } from "../models/secrets.ts";
 import { messagesOf } from "./messages.ts";
 import { cut, resultText } from "./result_text.ts";
-import type { BridgeAddress, Definition, Toolbelt } from "./toolbelt.ts";
+import type { BridgeAddress, Definition, Result, Toolbelt } from "./toolbelt.ts";
 
 export interface ChatDeps {
   db: Database;
@@ -52,6 +53,10 @@ export const loadToolbelt = () => import("./toolbelt.ts");
 export const STEPS_LIMIT = 40;
 /** A step whose stream broke is asked for so often. */
 const STEP_TRIES = 3;
+/** A call may ask the person so often before it answers. */
+const ROUNDS_LIMIT = 10;
+/** Before a call is made again whose server asked for that alone. */
+const AGAIN_MS = 1000;
 /** What the model writes is kept at most so often. */
 const WRITE_EVERY_MS = 200;
 
@@ -136,7 +141,7 @@ async function answer(deps: ChatDeps, user: User, work: Work, signal: AbortSigna
         await makeCalls(deps, user, work, belt, last, signal);
         continue;
       }
-      if (isWhole && last.calls.some(({ state }) => state === "asked")) {
+      if (isWhole && last.calls.some(({ state }) => state === "asked" || state === "waiting")) {
         if (await waitForPerson(db, user, work)) return;
         continue;
       }
@@ -260,16 +265,32 @@ async function makeCall(
   call: ToolCall,
   signal: AbortSignal,
 ): Promise<void> {
-  if (!await beginCall(db, user, work, call.id)) return;
+  const taken = await beginCall(db, user, work, call.id);
+  if (!taken) return;
   const started = performance.now();
   const end = async (state: "done" | "failed" | "stopped", result: string | null, told: string) => {
     const durationMs = performance.now() - started;
     await endCall(db, user, work, call.id, { state, result, told, durationMs });
   };
-  let result;
+  let result: Result | null = null;
   try {
-    result = await belt.call(call.tool, argumentsOf(call), signal);
+    let { answered, round } = taken;
+    while (!result) {
+      const outcome = await belt.call(call.tool, argumentsOf(call), answered, signal);
+      if ("result" in outcome) result = outcome.result;
+      else if (round++ === ROUNDS_LIMIT) {
+        throw new Error(`Its server asked ${ROUNDS_LIMIT} times, and had no answer yet`);
+      } else if (outcome.asked.length > 0) {
+        const { asked: questions, requestState } = outcome;
+        const tool = calledTool(call);
+        return await putQuestions(db, user, work, call.id, { tool, requestState, questions });
+      } else {
+        answered = { requestState: outcome.requestState, inputResponses: {} };
+        await abortableDelay(AGAIN_MS, signal);
+      }
+    }
   } catch (error) {
+    if (error instanceof NotHeld) throw error;
     if (signal.aborted) return await end("stopped", null, "The person stopped it. It may have run");
     // The model reads it, and may try in another way.
     const message = error instanceof Error ? error.message : String(error);
@@ -278,12 +299,27 @@ async function makeCall(
   await end(result.isError ? "failed" : "done", JSON.stringify(result), resultText(result));
 }
 
+/** With tool search the tool is named within. */
+function calledTool(call: ToolCall): string {
+  const { name } = argumentsOf(call);
+  return call.tool === "call_tool" && typeof name === "string" ? name : call.tool;
+}
+
 function argumentsOf({ arguments: text }: ToolCall): Record<string, unknown> {
   const args: unknown = JSON.parse(text);
   if (typeof args === "object" && args !== null && !Array.isArray(args)) {
     return args as Record<string, unknown>;
   }
   throw new Error("The arguments are no object");
+}
+
+async function abortableDelay(ms: number, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  signal.addEventListener("abort", () => resolve(), { once: true });
+  await promise;
+  clearTimeout(timer);
+  signal.throwIfAborted();
 }
 
 /** Keeps what a model writes, in few writes, one behind the other. */

@@ -3,6 +3,7 @@
  * still: one that was given up for lost and comes back finds that it is another's, and changes nothing.
  */
 import { v7 } from "uuid";
+import { type Answered, giveUpUnanswered, readAnswers } from "./conversation_questions.ts";
 import { readTurns, type ToolCall, type Turn } from "./conversations.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { withoutNul } from "./events.ts";
@@ -132,18 +133,25 @@ export async function endStep(
   });
 }
 
-/** Takes a call that is allowed. @returns false when it is not, any more */
+/** A call that is made: how often its server has asked so far, and what the person answered last. */
+export interface TakenCall {
+  round: number;
+  answered: Answered | null;
+}
+
+/** Takes a call that is allowed. @returns null when it is not, any more */
 export async function beginCall(
   db: Database,
   user: User,
   work: Work,
   callId: string,
-): Promise<boolean> {
+): Promise<TakenCall | null> {
   return await asWorker(db, user, work, async (sql) => {
-    const { count } = await sql`
+    const [row] = await sql<{ round: number; requestState: string | null }[]>`
       update conversation_calls set state = 'running', started_at = now()
-      where id = ${callId} and turn_id = ${work.turnId} and state = 'allowed'`;
-    return count > 0;
+      where id = ${callId} and turn_id = ${work.turnId} and state = 'allowed'
+      returning round, request_state as "requestState"`;
+    return row ? { round: row.round, answered: await readAnswers(sql, callId, row) } : null;
   });
 }
 
@@ -166,16 +174,22 @@ export async function endCall(
       update conversation_calls set state = ${state}, result = ${
       isKept ? withoutNul(result) : null
     },
-        told = ${withoutNul(told)}, duration_ms = ${durationMs}
+        told = ${withoutNul(told)}, duration_ms = ${durationMs}, request_state = null
       where id = ${callId} and turn_id = ${work.turnId}`);
 }
 
-/** Leaves a turn to a person's word on its calls. @returns false when none waits for one: it goes on */
+/**
+ * Leaves a turn to a person's word on its calls, or their answers to what servers ask.
+ *
+ * @returns false when nothing waits for them, or a call can be made meanwhile: it goes on
+ */
 export async function waitForPerson(db: Database, user: User, work: Work): Promise<boolean> {
   return await asWorker(db, user, work, async (sql) => {
+    await giveUpUnanswered(sql, work.turnId);
+    const of = sql`select from conversation_calls where turn_id = ${work.turnId}`;
     const { count } = await sql`
       update conversation_turns set state = 'waiting' where id = ${work.turnId}
-        and exists (select from conversation_calls where turn_id = ${work.turnId} and state = 'asked')`;
+        and exists (${of} and state in ('asked', 'waiting')) and not exists (${of} and state = 'allowed')`;
     return count > 0;
   });
 }
@@ -197,7 +211,7 @@ export async function endWork(
     if (state === "stopped") {
       await sql`
         update conversation_calls set state = 'stopped', told = 'The person stopped it'
-        where turn_id = ${work.turnId} and state in ('asked', 'allowed', 'running')`;
+        where turn_id = ${work.turnId} and state in ('asked', 'allowed', 'running', 'waiting')`;
     }
   });
 }
@@ -227,7 +241,8 @@ export async function giveTokenBack(db: Database, user: User, id: string): Promi
   await db.asUser(user, (sql) => sql`delete from conversation_tokens where id = ${id}`);
 }
 
-async function asWorker<T>(
+/** Writes what a worker may write while it holds the turn. @throws {NotHeld} */
+export async function asWorker<T>(
   db: Database,
   user: User,
   work: Work,

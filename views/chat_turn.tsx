@@ -1,3 +1,4 @@
+import type { CallQuestion } from "../models/conversation_questions.ts";
 import type { Step, ToolCall, Turn } from "../models/conversations.ts";
 import { Contents } from "./content.tsx";
 import { Markdown } from "./markdown.tsx";
@@ -10,6 +11,15 @@ export interface ChatTurnProps {
   conversationId: string;
   turn: Turn;
   agentName: string;
+}
+
+/** What servers ask the person in a turn just now. */
+export function openQuestions(turn: Turn): (CallQuestion & { tool: string })[] {
+  if (turn.state !== "waiting" && turn.state !== "running") return [];
+  return turn.steps.flatMap(({ calls }) => calls).flatMap((call) =>
+    call.questions.filter(({ state }) => state === "open")
+      .map((question) => ({ ...question, tool: calledBy(call).name }))
+  );
 }
 
 /** What a person said, and the answer as far as it is. */
@@ -63,6 +73,7 @@ const CALLS: Record<ToolCall["state"], { sign: string; says: string }> = {
   asked: { sign: "?", says: "asks you" },
   allowed: { sign: "○", says: "is next" },
   running: { sign: "◐", says: "is at work" },
+  waiting: { sign: "?", says: "waits for your answer" },
   done: { sign: "✓", says: "answered" },
   failed: { sign: "▲", says: "failed" },
   denied: { sign: "■", says: "was not allowed" },
@@ -80,6 +91,7 @@ function Call({ conversationId, call }: { conversationId: string; call: ToolCall
       </summary>
       <h3>Arguments</h3>
       <pre tabindex={0}>{visibleText(pretty(args).slice(0, 20_000))}</pre>
+      {call.questions.map((question) => <Told question={question} />)}
       {call.state === "asked" && (
         <Decision conversationId={conversationId} call={call} name={name} />
       )}
@@ -113,6 +125,37 @@ function Decision(
     </Form>
   );
 }
+
+/** What a server asked, and what came of it. */
+function Told({ question: { serverName, params, state, content } }: { question: CallQuestion }) {
+  const filled = Object.entries((content ?? {}) as Record<string, unknown>);
+  return (
+    <>
+      <h3>{visibleText(serverName ?? "Its server")} asked you</h3>
+      <p class="pre">{visibleText(String(params.message ?? "").slice(0, 5000))}</p>
+      <p>{ANSWERS[state]}</p>
+      {filled.length > 0 && (
+        <dl class="facts">
+          {filled.map(([name, value]) => (
+            <>
+              <dt>{visibleText(name)}</dt>
+              <dd>{visibleText(pretty(value).slice(0, 2000))}</dd>
+            </>
+          ))}
+        </dl>
+      )}
+    </>
+  );
+}
+
+const ANSWERS: Record<CallQuestion["state"], string> = {
+  open: "? Your answer is waited for, below.",
+  accepted: "✓ You answered. The server has it; the model does not, unless the server tells it.",
+  declined: "■ You declined.",
+  cancelled: "■ You dismissed it.",
+  expired: "▲ Nobody answered in time.",
+  withdrawn: "■ It was stopped before you answered.",
+};
 
 function Answer({ conversationId, call }: { conversationId: string; call: ToolCall }) {
   const url = useUrl();
@@ -167,21 +210,27 @@ function pretty(value: unknown): string {
 function TurnState({ conversationId, turn }: ChatTurnProps) {
   const url = useUrl();
   const path = url(`/chat/${conversationId}/turns/${turn.id}`);
-  const waiting = turn.steps.flatMap(({ calls }) => calls).filter(({ state }) => state === "asked");
+  const calls = turn.steps.flatMap(({ calls }) => calls);
+  const waiting = calls.filter(({ state }) => state === "asked");
+  const questions = openQuestions(turn);
   const used = turn.steps.reduce(
     (sum, { inputTokens, outputTokens }) => sum + (inputTokens ?? 0) + (outputTokens ?? 0),
     0,
   );
   const isOpen = turn.state === "running" || turn.state === "waiting";
-  const canRetry = turn.isLast && ["failed", "lost", "stopped"].includes(turn.state);
+  const canRetry = turn.isLast && ["failed", "lost", "stopped", "unanswered"].includes(turn.state);
   return (
     <div class="turn-state">
       <p role="status">
         {turn.state === "running" && (turn.stopAsked ? "◐ Stopping…" : "◐ Answering…")}
-        {turn.state === "waiting" &&
+        {turn.state === "waiting" && waiting.length > 0 &&
           `? ${count(waiting.length, "call")} ${
             waiting.length === 1 ? "waits" : "wait"
-          } for your word.`}
+          } for your word. `}
+        {turn.state === "waiting" && questions.length > 0 &&
+          `? ${visibleText(questions[0].serverName ?? "A server")} asks you: answer below.`}
+        {turn.state === "unanswered" &&
+          "▲ Nobody answered in time, so the server waits no longer. Go on without an answer."}
         {turn.state === "failed" && `▲ ${visibleText(turn.trouble ?? "It failed")}.`}
         {turn.state === "lost" &&
           "▲ Whatever worked on this answer is gone. What it had is above; try again to go on from there."}
@@ -198,7 +247,9 @@ function TurnState({ conversationId, turn }: ChatTurnProps) {
       )}
       {canRetry && (
         <Form action={`${path}/retry`}>
-          <button class="quiet">{turn.state === "stopped" ? "Go on" : "Try again"}</button>
+          <button class="quiet">
+            {turn.state === "stopped" || turn.state === "unanswered" ? "Go on" : "Try again"}
+          </button>
         </Form>
       )}
       {turn.state === "running" && (
