@@ -1,8 +1,11 @@
 /** The chat's pages without script, over a real MCP server and the scripted model. */
 import assert from "node:assert/strict";
+import { setAgentOptions } from "../../models/agents.ts";
+import { setChatModel } from "../../models/chat_models.ts";
 import { openModelReach } from "../../models/model_reach.ts";
 import { openModelServer } from "../chat/model_server.ts";
 import { serverEverything } from "../dtma/stdio_server.ts";
+import { testKey } from "../models/databases.ts";
 import { openTrials } from "./trial_world.ts";
 
 const options = { sanitizeResources: false, sanitizeOps: false };
@@ -140,6 +143,112 @@ Deno.test({
       assert.match(await html("/chat"), /Sums/);
       await ask(`${path}/delete`, {});
       assert.equal((await ask(path)).status, 404);
+    });
+  },
+});
+
+Deno.test({
+  name: "what a server asks stands in the conversation, and is answered without script",
+  ...options,
+  async fn(t) {
+    await using model = openModelServer(({ results, said }) =>
+      results.length === 0
+        ? { calls: [{ name: `tables__${said.split(" ")[0]}`, args: {} }] }
+        : { text: `Heard: ${results.join(" | ")}` }
+    );
+    const models = openModelReach({ privateHosts: [model.host] });
+    const asks = new URL("../chat/servers/asks.mjs", import.meta.url).pathname;
+    await using world = await openTrials(asks, null, { models, slug: "tables" });
+    const { agentId, db, user, workspaceId, owner } = world;
+    await setChatModel({ db, secretsKey: testKey, models }, user, workspaceId, {
+      provider: "openai-compatible",
+      baseUrl: model.base,
+      model: "scripted",
+      key: "another-key",
+    });
+    await setAgentOptions(db, user, agentId, { asks: "never" });
+    const { cookie } = await world.person("dora@example.com");
+    const ask = (path: string, form?: Record<string, string>, at: 1 | 2 = 1) =>
+      world.ask(cookie, path, form, at);
+    const until = async (path: string, says: RegExp, at: 1 | 2 = 1) => {
+      for (;;) {
+        const text = await (await ask(path, undefined, at)).text();
+        if (says.test(text)) return text;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    };
+    const begin = async (text: string) => {
+      const sent = await ask("/chat", { agentId, text });
+      const path = sent.headers.get("location")!.split("#")[0];
+      const page = await until(path, /asks you<\/h3>/);
+      const action = /action="([^"]+\/questions\/([0-9a-f-]{36}))"/.exec(page)!;
+      return { path, page, action: action[1], id: action[2] };
+    };
+
+    await t.step("a form says who asks, and keeps what was typed", async () => {
+      const { path, page, action, id } = await begin("book a table");
+      assert.match(
+        page,
+        /tables asks you[\s\S]*<code>tables__book<\/code>[\s\S]*Who is the table for/,
+      );
+      const typed = {
+        action: "accept",
+        [`answer-${id}.name`]: "A",
+        [`answer-${id}.seats`]: "3",
+        [`answer-${id}.email`]: "none",
+      };
+      const refused = await ask(action, typed, 2);
+      assert.equal(refused.status, 422);
+      const again = await refused.text();
+      assert.match(again, /must have at least 2 characters/);
+      assert.match(again, /must be an email address/);
+      assert.match(again, /value="none"/);
+      const answer = { ...typed, [`answer-${id}.name`]: "Ann", [`answer-${id}.email`]: "" };
+      assert.equal((await ask(action, answer, 2)).status, 303);
+      assert.equal((await ask(action, answer)).status, 409, "once");
+      const sure = await until(path, /Shall it be booked/);
+      const next = /action="([^"]+\/questions\/([0-9a-f-]{36}))"/.exec(sure)!;
+      await ask(next[1], { action: "accept", [`answer-${next[2]}.sure`]: "true" });
+      const done = await until(path, /Heard/);
+      assert.match(done, /&quot;name&quot;:&quot;Ann&quot;/);
+      assert.match(done, /asked you<\/h3>[\s\S]*You answered/);
+    });
+
+    await t.step("an address is shown with its whole host, as a link", async () => {
+      const { path, page, action } = await begin("pay now");
+      assert.match(page, /It sends you to <strong>pay\.example\.com<\/strong>/);
+      assert.match(page, /href="https:\/\/pay\.example\.com\/deposit\?id=7" target="_blank"/);
+      await ask(action, { action: "decline" });
+      await until(path, /Heard: \{&quot;action&quot;:&quot;decline&quot;\}/);
+    });
+
+    await t.step("a list gets another row", async () => {
+      const { path, action, id } = await begin("lists of people");
+      const more = await ask(action, { act: `add answer-${id}.names` });
+      assert.equal(more.status, 200);
+      assert.match(await more.text(), new RegExp(`name="answer-${id}\\.names\\.0"`));
+      await ask(action, {
+        action: "accept",
+        [`answer-${id}.names#rows`]: "0",
+        [`answer-${id}.names.0`]: "Ann",
+      });
+      await until(path, /Heard: [^<]*\[&quot;Ann&quot;\]/);
+    });
+
+    await t.step("what nobody answered in time says so, and is gone on without", async () => {
+      const { path, action, id } = await begin("pay later");
+      await owner`update public.conversation_questions set expires_at = now() where id = ${id}`;
+      const page = await until(path, /Nobody answered in time, so the server waits no longer/);
+      assert.ok(!page.includes(action));
+      const turn = /\/turns\/([0-9a-f-]{36})\/retry"/.exec(page)![1];
+      await ask(`${path}/turns/${turn}/retry`, {});
+      await until(path, /Heard: The server asked the person something/);
+    });
+
+    await t.step("nobody else answers", async () => {
+      const { action } = await begin("pay mine");
+      const other = await world.person("emil@example.com");
+      assert.equal((await world.ask(other.cookie, action, { action: "accept" })).status, 404);
     });
   },
 });

@@ -61,6 +61,7 @@ const FORMS: Record<string, Counterpart> = {
   "/chat/:id/calls/:call": ["decide_call"],
   "/chat/:id/delete": ["delete_conversation"],
   "/chat/:id/messages": ["send_message"],
+  "/chat/:id/questions/:question": ["answer_question"],
   "/chat/:id/rename": ["rename_conversation"],
   "/chat/:id/turns/:turn/retry": ["retry_turn"],
   "/chat/:id/turns/:turn/stop": ["stop_turn"],
