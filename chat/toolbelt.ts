@@ -9,6 +9,8 @@ import {
   withInputRequired,
 } from "@modelcontextprotocol/client";
 import { z } from "zod";
+import type { Media } from "../models/conversations.ts";
+import { GIVEABLE, MEDIA_LIMIT_CHARS, mediaIn } from "./media.ts";
 
 /** Where the bridge is. */
 export interface BridgeAddress {
@@ -83,7 +85,12 @@ const Prompt = z.looseObject({
 export type Prompt = z.infer<typeof Prompt>;
 
 const Contents = z.looseObject({
-  contents: z.array(z.looseObject({ uri: z.string(), text: z.string().optional() })),
+  contents: z.array(z.looseObject({
+    uri: z.string(),
+    text: z.string().optional(),
+    blob: z.string().optional(),
+    mimeType: z.string().optional(),
+  })),
 });
 const Messages = z.looseObject({
   messages: z.array(z.looseObject({
@@ -189,29 +196,35 @@ export class Toolbelt {
     };
   }
 
-  /** A resource's texts; what is not text is left out with a word. */
-  async read(uri: string, signal?: AbortSignal): Promise<string> {
+  /** A resource's texts, and its files; what is not text has a word in its place. */
+  async read(uri: string, signal?: AbortSignal): Promise<Attachable> {
     const { contents } = await this.client.request(
       { method: "resources/read", params: { uri } },
       Contents,
       { signal, timeout: LIST_TIMEOUT_MS },
     );
-    return contents.map(({ text, mimeType }) => text ?? `[${mimeType ?? "binary"}: not text]`).join(
-      "\n\n",
-    );
+    return attachable(contents.map((resource) => ({
+      text: resource.text,
+      block: { type: "resource", mimeType: resource.mimeType, resource },
+    })));
   }
 
-  /** A prompt's messages as one text. */
-  async prompt(name: string, args: Record<string, string>, signal?: AbortSignal): Promise<string> {
+  /** A prompt's messages as one text, and its files. */
+  async prompt(
+    name: string,
+    args: Record<string, string>,
+    signal?: AbortSignal,
+  ): Promise<Attachable> {
     const { messages } = await this.client.request(
       { method: "prompts/get", params: { name, arguments: args } },
       Messages,
       { signal, timeout: LIST_TIMEOUT_MS },
     );
-    return messages.map(({ role, content }) => {
-      const text = content.text ?? `[${content.type}: not text]`;
-      return messages.length === 1 ? text : `${role}: ${text}`;
-    }).join("\n\n");
+    return attachable(messages.map(({ role, content }) => ({
+      text: content.text ?? resourceIn(content).text,
+      by: messages.length === 1 ? undefined : role,
+      block: content,
+    })));
   }
 
   async close(): Promise<void> {
@@ -242,6 +255,39 @@ export class Toolbelt {
     }
     return items;
   }
+}
+
+/** What a person attaches: text, and files that some models take. */
+export interface Attachable {
+  text: string;
+  media: Media[];
+}
+
+function attachable(
+  parts: { text?: string; by?: string; block: Record<string, unknown> }[],
+): Attachable {
+  const media: Media[] = [];
+  const texts = parts.map(({ text, by, block }) => {
+    const files = text === undefined
+      ? mediaIn([block]).filter(({ mediaType, data }) =>
+        GIVEABLE.includes(mediaType) && data.length <= MEDIA_LIMIT_CHARS
+      )
+      : [];
+    media.push(...files);
+    const type = String(block.mimeType ?? resourceIn(block).mimeType ?? block.type);
+    const said = text ?? `[${type}: ${files.length > 0 ? "a file, not text" : "not text"}]`;
+    return by === undefined ? said : `${by}: ${said}`;
+  });
+  return { text: texts.join("\n\n"), media };
+}
+
+/** What a block embeds. */
+function resourceIn({ resource }: Record<string, unknown>): { text?: string; mimeType?: string } {
+  const { text, mimeType } = (resource ?? {}) as Record<string, unknown>;
+  return {
+    ...(typeof text === "string" && { text }),
+    ...(typeof mimeType === "string" && { mimeType }),
+  };
 }
 
 /** @throws {Error} for what no person can answer, with what it is */

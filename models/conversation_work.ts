@@ -5,6 +5,7 @@
 import { v7 } from "uuid";
 import { type Answered, giveUpUnanswered, readAnswers } from "./conversation_questions.ts";
 import { readTurns, type ToolCall, type Turn } from "./conversations.ts";
+import type { Summary } from "./conversation_summaries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { withoutNul } from "./events.ts";
 import { newToken, tokenHash } from "./tokens.ts";
@@ -33,6 +34,8 @@ export interface Told {
   agent: { id: string; instructions: string; asks: "never" | "writes" | "always" };
   /** All of the conversation, this turn last. */
   turns: Turn[];
+  /** What stands for the beginning of it, if that was too long. */
+  summary: Summary | null;
 }
 
 /** Null: the agent is removed. @throws {NotHeld} */
@@ -44,14 +47,14 @@ export async function readWork(db: Database, user: User, work: Work): Promise<To
       from conversations c join agents a on a.id = c.agent_id where c.id = ${work.conversationId}`;
     if (!row) return null;
     const { workspaceId, ...agent } = row;
-    return {
-      workspaceId,
-      agent: agent as Told["agent"],
-      turns: await readTurns(
-        sql,
-        sql`conversation_id = ${work.conversationId} and id <= ${work.turnId}`,
-      ),
-    };
+    const turns = await readTurns(
+      sql,
+      sql`conversation_id = ${work.conversationId} and id <= ${work.turnId}`,
+    );
+    const summary = turns.flatMap(({ summaries }) => summaries).findLast(({ text }) =>
+      text !== null
+    );
+    return { workspaceId, agent: agent as Told["agent"], turns, summary: summary ?? null };
   });
 }
 
@@ -160,11 +163,13 @@ export async function endCall(
   user: User,
   work: Work,
   callId: string,
-  { state, result, told, durationMs }: {
+  { state, result, told, mediaTypes = [], durationMs }: {
     state: "done" | "failed" | "stopped";
     /** JSON text of all of it; null: none came. */
     result: string | null;
     told: string;
+    /** Of the pictures, sounds and files in it. */
+    mediaTypes?: string[];
     durationMs: number;
   },
 ): Promise<void> {
@@ -174,7 +179,8 @@ export async function endCall(
       update conversation_calls set state = ${state}, result = ${
       isKept ? withoutNul(result) : null
     },
-        told = ${withoutNul(told)}, duration_ms = ${durationMs}, request_state = null
+        told = ${withoutNul(told)}, duration_ms = ${durationMs}, request_state = null,
+        media_types = ${isKept ? mediaTypes.map((type) => withoutNul(type).slice(0, 200)) : []}
       where id = ${callId} and turn_id = ${work.turnId}`);
 }
 

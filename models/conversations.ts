@@ -5,6 +5,7 @@
  */
 import { v7 } from "uuid";
 import { type CallQuestion, isUnanswered, readQuestions } from "./conversation_questions.ts";
+import { readSummaries, type Summary } from "./conversation_summaries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
 import { withoutNul } from "./events.ts";
@@ -42,6 +43,8 @@ export interface Turn {
   startedAt: Date;
   endedAt: Date | null;
   steps: Step[];
+  /** Made in it, of what was before. */
+  summaries: Summary[];
 }
 
 /** A resource or prompt of the toolbelt as it was read when the person attached it. */
@@ -50,7 +53,19 @@ export interface Attachment {
   /** A resource's URI, or a prompt's name. */
   name: string;
   text: string;
+  /** Files that go along, by their types and sizes; {@link getAttachedMedia} reads them. */
+  media?: { mediaType: string; bytes: number }[];
 }
+
+/** A picture, sound or other file. */
+export interface Media {
+  mediaType: string;
+  /** base64 */
+  data: string;
+}
+
+/** What is attached, with the files themselves. */
+export type GivenAttachment = Omit<Attachment, "media"> & { media?: Media[] };
 
 export interface Step {
   n: number;
@@ -77,6 +92,8 @@ export interface ToolCall {
   /** The tool's whole answer as JSON; of a large one nothing, here. */
   result: string | null;
   resultBytes: number | null;
+  /** Of which types the pictures, sounds and files in its answer are. */
+  mediaTypes: string[];
   startedAt: Date | null;
   durationMs: number | null;
   /** What its server asked of the person, in order. */
@@ -144,6 +161,21 @@ export async function getCallResult(
   return row.result;
 }
 
+/** The files that a person attached to a turn, in order. @throws {NotFound} */
+export async function getAttachedMedia(
+  db: Database,
+  user: User,
+  conversationId: string,
+  turnId: string,
+): Promise<Media[]> {
+  const [row] = await db.asUser(user, (sql) =>
+    sql`
+      select media from conversation_turns
+      where id = ${turnId} and conversation_id = ${conversationId}`);
+  if (!row) throw new NotFound("There is no such turn");
+  return row.media;
+}
+
 /**
  * Begins a conversation with an agent.
  *
@@ -202,30 +234,46 @@ export async function sendMessage(
   db: Database,
   user: User,
   conversationId: string,
-  { text, attachments, worker }: { text: string; attachments: Attachment[]; worker: string },
+  { text, attachments, worker }: { text: string; attachments: GivenAttachment[]; worker: string },
 ): Promise<string> {
   const mistake = mistakeOf(text);
   if (mistake) throw new Invalid(mistake, { text: mistake });
   const id = v7();
+  const named = attachments.map(({ media, ...rest }): Attachment => ({
+    ...rest,
+    ...(media && {
+      media: media.map(({ mediaType, data }) => ({ mediaType, bytes: sizeOf(data) })),
+    }),
+  }));
+  const media = attachments.flatMap(({ media }) => media ?? []);
   await db.asUser(user, async (sql) => {
     await closeAbandoned(sql, conversationId);
     const { workspaceId, agentId } = await readConversation(sql, conversationId);
     if (!agentId) throw new Conflict("The agent of this conversation is removed");
     await sql`
-      insert into conversation_turns (id, conversation_id, workspace_id, user_id, text, attachments, holder)
+      insert into conversation_turns (id, conversation_id, workspace_id, user_id, text, attachments, media,
+        holder)
       values (${id}, ${conversationId}, ${workspaceId}, ${user.userId}, ${withoutNul(text.trim())},
-        ${JSON.stringify(attachments).toWellFormed()}::text::json, ${worker})`;
+        ${JSON.stringify(named).toWellFormed()}::text::json, ${JSON.stringify(media)}::text::json,
+        ${worker})`;
     await sql`update conversations set updated_at = now() where id = ${conversationId}`;
   }).catch((error) => {
     if (error.code === "23505") {
       throw new Conflict("The agent still answers. Wait for it, or stop it first");
     }
     if (error.code === "23514") {
-      throw new Invalid("What is attached is too large: 2 MiB in all at most");
+      throw new Invalid(
+        "What is attached is too large: 2 MiB of text and 6 MB of files in all at most",
+      );
     }
     throw error;
   });
   return id;
+}
+
+/** Of base64. */
+function sizeOf(data: string): number {
+  return Math.floor(data.replace(/=+$/, "").length * 3 / 4);
 }
 
 /** What is wrong with something that a person says; null: nothing. */
@@ -389,9 +437,10 @@ export async function readTurns(sql: Sql, which: ReturnType<Sql>): Promise<Turn[
   const calls = await sql<(Omit<ToolCall, "questions"> & { turnId: string; step: number })[]>`
     select turn_id as "turnId", step, id, call_id as "callId", tool, arguments, state, told,
       case when octet_length(result) <= ${SHOWN_RESULT_BYTES} then result end as result,
-      octet_length(result) as "resultBytes", started_at as "startedAt", duration_ms as "durationMs"
+      octet_length(result) as "resultBytes", media_types as "mediaTypes", started_at as "startedAt", duration_ms as "durationMs"
     from conversation_calls where turn_id = any(${ids}) order by turn_id, step, n`;
   const questions = await readQuestions(sql, sql`q.turn_id = any(${ids})`);
+  const summaries = await readSummaries(sql, sql`turn_id = any(${ids})`);
   return turns.map((turn) => ({
     ...turn,
     steps: steps.filter(({ turnId }) => turnId === turn.id).map(({ turnId, ...step }) => ({
@@ -401,5 +450,6 @@ export async function readTurns(sql: Sql, which: ReturnType<Sql>): Promise<Turn[
         questions: questions.filter(({ callId }) => callId === call.id),
       })),
     })),
+    summaries: summaries.filter(({ at }) => at.turnId === turn.id),
   }));
 }

@@ -1,5 +1,6 @@
 import { type Context, Hono } from "hono";
 import { attachablesOf, attachmentsOf } from "../chat/attachments.ts";
+import { mediaIn } from "../chat/media.ts";
 import { runTurn } from "../chat/turn.ts";
 import { listAgents } from "../models/agents.ts";
 import { getChatModel } from "../models/chat_models.ts";
@@ -8,10 +9,12 @@ import {
   createConversation,
   decideCall,
   deleteConversation,
+  getAttachedMedia,
   getCallResult,
   getConversation,
   getTurn,
   listConversations,
+  type Media,
   mistakeOf,
   renameConversation,
   retryTurn,
@@ -148,6 +151,15 @@ export function chatRoutes(deps: AppDeps) {
         "cache-control": "no-store",
       });
     })
+    .get("/chat/:id/calls/:call/media/:n", async (c) => {
+      const { id, call, n } = c.req.param();
+      const { content = [] } = JSON.parse(await getCallResult(db, c.get("user"), id, call));
+      return file(c, mediaIn(content)[Number(n)]);
+    })
+    .get("/chat/:id/turns/:turn/attached/:n", async (c) => {
+      const { id, turn, n } = c.req.param();
+      return file(c, (await getAttachedMedia(db, c.get("user"), id, turn))[Number(n)]);
+    })
     .post("/chat/:id/rename", async (c) => {
       const id = c.req.param("id"), { title = "" } = await formOf(c);
       try {
@@ -237,4 +249,17 @@ function questionsOf(turn: Turn | undefined, again?: AskedQuestion): AskedQuesti
     : openQuestions(turn).map((question) =>
       question.id === again?.question.id ? again : askedQuestion(question)
     );
+}
+
+/** Pictures as what they are; all else as bytes to be saved, since a browser may run what it holds. */
+function file(c: Context<Env>, media: Media | undefined): Response {
+  if (!media) throw new NotFound("There is no such file");
+  const isShown = /^image\/(png|jpeg|gif|webp|avif)$/.test(media.mediaType);
+  const bytes = Uint8Array.from(atob(media.data), (char) => char.charCodeAt(0));
+  return c.body(bytes, 200, {
+    "content-type": isShown ? media.mediaType : "application/octet-stream",
+    ...(isShown ? {} : { "content-disposition": "attachment" }),
+    // It never changes, and is its person's alone.
+    "cache-control": "private, max-age=86400, immutable",
+  });
 }

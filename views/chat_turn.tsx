@@ -30,23 +30,88 @@ export function ChatTurn(props: ChatTurnProps) {
       <div class="asked">
         <h2 class="hidden">You</h2>
         <p class="pre">{visibleText(turn.text)}</p>
-        {turn.attachments.map(({ kind, name, text }) => (
-          <details>
-            <summary>
-              Attached {kind}: {visibleText(name)}
-            </summary>
-            <pre tabindex={0}>{visibleText(text.slice(0, 20_000))}</pre>
-          </details>
-        ))}
+        <Attachments {...props} />
       </div>
       <div class="answered">
         <h2 class="hidden">{visibleText(agentName)}</h2>
         {turn.steps.map((step) => (
-          <ChatStep conversationId={conversationId} turnId={turn.id} step={step} />
+          <>
+            <Summaries turn={turn} before={step.n} />
+            <ChatStep conversationId={conversationId} turnId={turn.id} step={step} />
+          </>
         ))}
+        <Summaries turn={turn} before={turn.steps.length} />
         <TurnState {...props} />
       </div>
     </article>
+  );
+}
+
+function Attachments({ turn: { id, attachments }, conversationId }: ChatTurnProps) {
+  let files = 0;
+  return (
+    <>
+      {attachments.map(({ kind, name, text, media = [] }) => (
+        <details>
+          <summary>
+            Attached {kind}: {visibleText(name)}
+          </summary>
+          <pre tabindex={0}>{visibleText(text.slice(0, 20_000))}</pre>
+          {media.map(({ mediaType, bytes: size }) => (
+            <File
+              path={`/chat/${conversationId}/turns/${id}/attached/${files++}`}
+              mediaType={mediaType}
+              from="attached"
+              size={size}
+            />
+          ))}
+        </details>
+      ))}
+    </>
+  );
+}
+
+/** A file that is not on the page itself: a picture where a browser shows it, else a link. */
+function File({ path, mediaType, from, size }: {
+  path: string;
+  mediaType: string;
+  from: string;
+  size?: number;
+}) {
+  const url = useUrl();
+  const isShown = /^image\/(png|jpeg|gif|webp|avif)$/.test(mediaType);
+  return (
+    <figure>
+      {isShown && <img class="answer" loading="lazy" alt={`A picture, ${from}`} src={url(path)} />}
+      <figcaption>
+        <small>
+          {visibleText(mediaType)}
+          {size !== undefined && <>, {bytes(size)}</>} <a href={url(path)} download>Download</a>
+        </small>
+      </figcaption>
+    </figure>
+  );
+}
+
+/** What stands for earlier turns from here on, for the model. */
+function Summaries({ turn, before }: { turn: Turn; before: number }) {
+  return (
+    <>
+      {turn.summaries.filter(({ at }) => at.step === before).map(({ id, text }) =>
+        text === null
+          ? turn.state === "running" && <p>◐ Summarising earlier turns…</p>
+          : (
+            <details class="reasoning" id={`summary-${id}`}>
+              <summary>Earlier turns, summarised</summary>
+              <p class="help">
+                They had become too long for the model: from here on it knows this of them. You
+                still see all of it above.
+              </p>
+              <Markdown text={text} id={`summary-${id}`} />
+            </details>
+          )
+      )}
+    </>
   );
 }
 
@@ -164,9 +229,18 @@ function Answer({ conversationId, call }: { conversationId: string; call: ToolCa
   return (
     <>
       <h3>Answer</h3>
-      {content
-        ? <Contents blocks={content} />
-        : <pre tabindex={0}>{visibleText(call.told.slice(0, 20_000))}</pre>}
+      {content ? <Contents blocks={content} /> : (
+        <>
+          <pre tabindex={0}>{visibleText(call.told.slice(0, 20_000))}</pre>
+          {call.mediaTypes.map((mediaType, n) => (
+            <File
+              path={`/chat/${conversationId}/calls/${call.id}/media/${n}`}
+              mediaType={mediaType}
+              from="from the tool"
+            />
+          ))}
+        </>
+      )}
       {call.resultBytes !== null && (
         <p>
           <a href={url(`/chat/${conversationId}/calls/${call.id}/result`)} download>

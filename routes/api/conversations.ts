@@ -4,6 +4,7 @@ import {
   getChatModel,
   PROVIDERS,
   removeChatModel,
+  SEES,
   setChatModel,
   TRANSPORTS,
 } from "../../models/chat_models.ts";
@@ -30,6 +31,12 @@ const Model = z.object({
   baseUrl: z.string().describe("Up to the version, such as https://api.openai.com/v1"),
   model: z.string().describe("By the name that its server has for it"),
   transport: z.enum(TRANSPORTS).describe("How agents' tools are reached"),
+  sees: z.enum(SEES)
+    .describe(
+      "What it is given beside text; auto: pictures, where its name tells that it takes them",
+    ),
+  contextTokens: z.int().min(4000).max(2_000_000)
+    .describe("So much of a conversation it is given at once; the rest is summarised"),
   hasKey: z.boolean().describe("A key is kept; it is never answered"),
   updatedAt: z.iso.datetime(),
 }).meta({ id: "ChatModel" });
@@ -85,6 +92,12 @@ const TurnShape = z.object({
     outputTokens: z.int().nullable(),
     calls: z.array(Call),
   })),
+  summaries: z.array(z.object({
+    at: z.object({ turnId: z.uuid(), step: z.int() }).describe("Before which step it was made"),
+    until: z.object({ turnId: z.uuid(), step: z.int() })
+      .describe("It stands for all before this step of this turn"),
+    text: z.string().nullable().describe("Null: the model writes it just now, or broke off"),
+  })).describe("What stands for earlier turns, which were too long for the model"),
 }).meta({ id: "Turn" });
 
 const conversation = { conversation: z.uuid().describe("A conversation's id") };
@@ -125,6 +138,8 @@ export const conversationOperations = [
     input: z.strictObject({
       ...Model.omit({ hasKey: true, updatedAt: true }).shape,
       transport: Model.shape.transport.optional(),
+      sees: Model.shape.sees.optional(),
+      contextTokens: Model.shape.contextTokens.optional(),
       key: z.string().max(2000).optional(),
     }),
     output: Model,

@@ -22,12 +22,12 @@ $$;
 revoke all on function mooring.model_of_turn from public;
 grant execute on function mooring.model_of_turn to mooring_app;
 
--- The bytes of what a person attached, base64, in the order in which `attachments` name them.
+-- The files of what a person attached, base64, in the order in which `attachments` name them.
 alter table public.conversation_turns
   add media json not null default '[]' check (octet_length(media::text) <= 8 * 1024 * 1024);
--- Its result has pictures, sounds or files, which stay there alone.
-alter table public.conversation_calls add has_media boolean not null default false;
-grant update (has_media) on public.conversation_calls to authenticated;
+-- Of which types the pictures, sounds and files of its result are, in order; they stay there alone.
+alter table public.conversation_calls add media_types text[] not null default '{}';
+grant update (media_types) on public.conversation_calls to authenticated;
 
 create table public.conversation_summaries (
   id uuid primary key,

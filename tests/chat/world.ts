@@ -5,11 +5,11 @@ import { Changes } from "../../models/changes.ts";
 import { setChatModel } from "../../models/chat_models.ts";
 import { type Answer, answerQuestion } from "../../models/conversation_questions.ts";
 import {
-  type Attachment,
   createConversation,
   decideCall,
   getConversation,
   getTurn,
+  type GivenAttachment,
   retryTurn,
   sendMessage,
   type Turn,
@@ -56,7 +56,7 @@ export async function chatOver(bridge: Bridge) {
     createConversation(db, user, workspaceId, { agentId, title });
 
   /** Begins a turn; `ended` is when its worker left it. */
-  async function begin(conversationId: string, text: string, attachments: Attachment[] = []) {
+  async function begin(conversationId: string, text: string, attachments: GivenAttachment[] = []) {
     const worker = crypto.randomUUID();
     const turnId = await sendMessage(db, user, conversationId, { text, attachments, worker });
     const ended = runTurn(deps, user, { conversationId, turnId, worker });
@@ -66,7 +66,7 @@ export async function chatOver(bridge: Bridge) {
   async function say(
     conversationId: string,
     text: string,
-    attachments?: Attachment[],
+    attachments?: GivenAttachment[],
   ): Promise<Turn> {
     const { turnId, ended } = await begin(conversationId, text, attachments);
     await ended;

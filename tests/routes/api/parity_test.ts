@@ -154,7 +154,11 @@ const PAGES: Record<string, Counterpart> = {
   "/calls/:id": ["get_call", "get_call_body"],
   "/chat": ["list_conversations", "get_model"],
   "/chat/:id": ["get_conversation"],
+  "/chat/:id/calls/:call/media/:n": ["get_call_result"],
   "/chat/:id/calls/:call/result": ["get_call_result"],
+  "/chat/:id/turns/:turn/attached/:n": {
+    none: "it is a picture of the page: what is attached is attached on pages alone",
+  },
   "/join": WHO_IS_IN,
   "/marketplace": ["search_catalog"],
   "/marketplace/:slug": ["get_catalog_entry", "list_entry_versions", "get_entry_trust"],
