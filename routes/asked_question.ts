@@ -43,6 +43,7 @@ function questionForm({ id, params }: Question, values: Values) {
     params.requestedSchema ?? { type: "object", properties: {} },
     values,
     `answer-${id}`,
+    true,
   );
 }
 

@@ -113,6 +113,7 @@ function NewConversation({ agents, text, agentId, mistakes = {} }: ChatHomeProps
         <Message text={text} mistake={mistakes.text} />
         <p class="acts">
           <button>Send</button>
+          <Keys />
         </p>
       </Form>
     </section>
@@ -174,6 +175,7 @@ export function ConversationPage(props: ConversationProps) {
           agentName={agentName ?? "Agent"}
         />
       ))}
+      <p class="hidden" role="status" id="heard"></p>
       {last && <ChatQuestions conversationId={id} turn={last} questions={questions} />}
       {!agentId
         ? <p class="notice">Its agent is removed, so nothing more can be said here.</p>
@@ -217,13 +219,18 @@ export function ChatQuestions({ conversationId, turn, questions }: {
   );
 }
 
-function Composer({ path, form = {}, attachables, mistakes = {}, mistake }: ConversationProps & {
-  path: string;
-}) {
+function Composer(
+  { conversation, path, form = {}, attachables, mistakes = {}, mistake }: ConversationProps & {
+    path: string;
+  },
+) {
   return (
     <Form action={`${path}/messages`} class="composer card" id="composer">
       <Mistake>{mistake}</Mistake>
       <Message text={form.text} mistake={mistakes.text} />
+      {conversation.turns.at(-1)?.state === "waiting" && (
+        <p class="help">Sending goes on without what waits for you above.</p>
+      )}
       {attachables && <AttachFields attachables={attachables} form={form} mistakes={mistakes} />}
       <p class="acts">
         <button>Send</button>
@@ -232,9 +239,15 @@ function Composer({ path, form = {}, attachables, mistakes = {}, mistake }: Conv
             Attach…
           </button>
         )}
+        <Keys />
       </p>
     </Form>
   );
+}
+
+/** What static/app.js makes of the keyboard, where there is one. */
+function Keys() {
+  return <small class="keys needs-script" hidden>Enter sends, Shift+Enter begins a line.</small>;
 }
 
 function Message({ text, mistake }: { text?: string; mistake?: string }) {

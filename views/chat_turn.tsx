@@ -26,7 +26,7 @@ export function openQuestions(turn: Turn): (CallQuestion & { tool: string })[] {
 export function ChatTurn(props: ChatTurnProps) {
   const { turn, agentName, conversationId } = props;
   return (
-    <article id={`turn-${turn.id}`} class="turn">
+    <article id={`turn-${turn.id}`} class="turn" data-turn={turn.state}>
       <div class="asked">
         <h2 class="hidden">You</h2>
         <p class="pre">{visibleText(turn.text)}</p>
@@ -135,7 +135,7 @@ function ChatStep(
 
 /** What a call is at, with its sign: colour is never the only difference. */
 const CALLS: Record<ToolCall["state"], { sign: string; says: string }> = {
-  asked: { sign: "?", says: "asks you" },
+  asked: { sign: "?", says: "waits for your word" },
   allowed: { sign: "○", says: "is next" },
   running: { sign: "◐", says: "is at work" },
   waiting: { sign: "?", says: "waits for your answer" },
@@ -156,7 +156,8 @@ function Call({ conversationId, call }: { conversationId: string; call: ToolCall
       </summary>
       <h3>Arguments</h3>
       <pre tabindex={0}>{visibleText(pretty(args).slice(0, 20_000))}</pre>
-      {call.questions.map((question) => <Told question={question} />)}
+      {call.questions.filter(({ state }) => state !== "open")
+        .map((question) => <Told question={question} />)}
       {call.state === "asked" && (
         <Decision conversationId={conversationId} call={call} name={name} />
       )}
@@ -194,16 +195,25 @@ function Decision(
 /** What a server asked, and what came of it. */
 function Told({ question: { serverName, params, state, content } }: { question: CallQuestion }) {
   const filled = Object.entries((content ?? {}) as Record<string, unknown>);
+  const { properties } = (params.requestedSchema ?? {}) as {
+    properties?: Record<string, { title?: unknown }>;
+  };
   return (
     <>
       <h3>{visibleText(serverName ?? "Its server")} asked you</h3>
       <p class="pre">{visibleText(String(params.message ?? "").slice(0, 5000))}</p>
-      <p>{ANSWERS[state]}</p>
+      {state !== "open" && (
+        <p>
+          {state === "accepted" && params.mode === "url"
+            ? "✓ You said that you have done it."
+            : ANSWERS[state]}
+        </p>
+      )}
       {filled.length > 0 && (
         <dl class="facts">
           {filled.map(([name, value]) => (
             <>
-              <dt>{visibleText(name)}</dt>
+              <dt>{visibleText(String(properties?.[name]?.title ?? name).slice(0, 200))}</dt>
               <dd>{visibleText(pretty(value).slice(0, 2000))}</dd>
             </>
           ))}
@@ -213,8 +223,7 @@ function Told({ question: { serverName, params, state, content } }: { question: 
   );
 }
 
-const ANSWERS: Record<CallQuestion["state"], string> = {
-  open: "? Your answer is waited for, below.",
+const ANSWERS: Record<Exclude<CallQuestion["state"], "open">, string> = {
   accepted: "✓ You answered. The server has it; the model does not, unless the server tells it.",
   declined: "■ You declined.",
   cancelled: "■ You dismissed it.",

@@ -88,11 +88,13 @@ export function QuestionForm({ asked, asker, about, until, action, target }: {
         </>
       )}
       <p class="help">
-        The server gets what you answer. Give it no password.
+        {asked.form
+          ? "The server gets what you answer. Give it no password."
+          : "It opens in another tab, and only when you press. Then say here that you have done it."}
         {until && (
           <>
             {" "}
-            It waits until <Time at={until} />.
+            It stops waiting <Time at={until} relative />.
           </>
         )}
       </p>
