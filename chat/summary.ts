@@ -48,7 +48,7 @@ export async function summarised(
     const id = await beginSummary(deps.db, user, work, { step, until });
     const written = await write(deps, settings, text, signal);
     await endSummary(deps.db, user, work, id, written);
-    latest = { id, at: { turnId: work.turnId, step }, until, text: written.text };
+    latest = { id, at: { turnId: work.turnId, step }, until, ...written };
   }
   return latest;
 }

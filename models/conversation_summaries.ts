@@ -18,6 +18,8 @@ export interface Summary {
   until: Place;
   /** Null: the model writes it just now, or broke off. */
   text: string | null;
+  inputTokens: number | null;
+  outputTokens: number | null;
 }
 
 const TEXT_LIMIT_CHARS = 60_000;
@@ -66,12 +68,13 @@ export async function endSummary(
 export async function readSummaries(sql: Sql, which: ReturnType<Sql>): Promise<Summary[]> {
   const rows = await sql`
     select id, turn_id as "turnId", step, until_turn_id as "untilTurnId", until_step as "untilStep",
-      text
+      text, input_tokens as "inputTokens", output_tokens as "outputTokens"
     from conversation_summaries where ${which} order by id`;
-  return rows.map(({ id, turnId, step, untilTurnId, untilStep, text }) => ({
+  return rows.map(({ id, turnId, step, untilTurnId, untilStep, text, ...tokens }) => ({
     id,
     at: { turnId, step },
     until: { turnId: untilTurnId, step: untilStep },
     text,
+    ...tokens as Pick<Summary, "inputTokens" | "outputTokens">,
   }));
 }

@@ -296,7 +296,7 @@ function TurnState({ conversationId, turn }: ChatTurnProps) {
   const calls = turn.steps.flatMap(({ calls }) => calls);
   const waiting = calls.filter(({ state }) => state === "asked");
   const questions = openQuestions(turn);
-  const used = turn.steps.reduce(
+  const used = [...turn.steps, ...turn.summaries].reduce(
     (sum, { inputTokens, outputTokens }) => sum + (inputTokens ?? 0) + (outputTokens ?? 0),
     0,
   );

@@ -97,6 +97,8 @@ const TurnShape = z.object({
     until: z.object({ turnId: z.uuid(), step: z.int() })
       .describe("It stands for all before this step of this turn"),
     text: z.string().nullable().describe("Null: the model writes it just now, or broke off"),
+    inputTokens: z.int().nullable(),
+    outputTokens: z.int().nullable(),
   })).describe("What stands for earlier turns, which were too long for the model"),
 }).meta({ id: "Turn" });
 

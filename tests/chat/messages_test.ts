@@ -102,7 +102,14 @@ Deno.test("overflowOf takes the oldest, until the rest takes half, and never spl
     if (!long) break;
     assert.ok(long.text.length < limitChars + 300, "a model can read it");
     asked.push(long.text);
-    summary = { id: `${n}`, at: { turnId: "3", step: 5 }, until: long.until, text: `sum ${n}` };
+    summary = {
+      id: `${n}`,
+      at: { turnId: "3", step: 5 },
+      until: long.until,
+      text: `sum ${n}`,
+      inputTokens: null,
+      outputTokens: null,
+    };
   }
   assert.match(asked[0], /^Person: first\n\nAssistant calls echo/);
   assert.match(asked[1], /^Person: <earlier summarised>\nsum 1/, "each stands for those before");

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { setAgentOptions } from "../../models/agents.ts";
 import { setChatModel } from "../../models/chat_models.ts";
+import { getConversation } from "../../models/conversations.ts";
 import { openModelReach } from "../../models/model_reach.ts";
 import { openModelServer } from "../chat/model_server.ts";
 import { serverEverything } from "../dtma/stdio_server.ts";
@@ -25,8 +26,9 @@ Deno.test({
       models,
       slug: "everything",
     });
-    const { cookie } = await world.person("bea@example.com", "admin");
-    const { agentId } = world;
+    const { cookie, userId } = await world.person("bea@example.com", "admin");
+    const { agentId, db, owner } = world;
+    const bea = { userId };
     const ask = (path: string, form?: Record<string, string>, at: 1 | 2 = 1) =>
       world.ask(cookie, path, form, at);
     const html = async (path: string, at: 1 | 2 = 1) => {
@@ -124,6 +126,35 @@ Deno.test({
       const page = await until(path, /Attached resource[\s\S]*nothing/);
       assert.match(page, /Attached prompt/);
       assert.match(model.asked.at(-1)!.said, /<attached resource=[\s\S]*look at this/);
+    });
+
+    await t.step("pictures are served as what they are, and other files as bytes", async () => {
+      const { turns: [turn] } = await getConversation(db, bea, path.split("/").at(-1)!);
+      await owner`update public.conversation_turns set media = ${
+        JSON.stringify([
+          { mediaType: "image/png", data: "iVBORw==" },
+          { mediaType: "image/svg+xml", data: "PHN2Zz4=" },
+        ])
+      }::text::json where id = ${turn.id}`;
+      await owner`update public.conversation_calls set media_types = '{"image/png"}', result = ${
+        JSON.stringify({ content: [{ type: "image", mimeType: "image/png", data: "iVBORw==" }] })
+      } where turn_id = ${turn.id}`;
+      const [call] = turn.steps[0].calls;
+      const eve = await world.person("eve@example.com");
+      for (
+        const [file, type] of [
+          [`turns/${turn.id}/attached/0`, "image/png"],
+          [`turns/${turn.id}/attached/1`, "application/octet-stream"],
+          [`calls/${call.id}/media/0`, "image/png"],
+        ]
+      ) {
+        const answer = await ask(`${path}/${file}`);
+        assert.equal(answer.headers.get("content-type"), type);
+        assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
+        assert.equal((await answer.arrayBuffer()).byteLength, type === "image/png" ? 4 : 5);
+        assert.equal((await world.ask(eve.cookie, `${path}/${file}`)).status, 404);
+      }
+      assert.equal((await ask(`${path}/turns/${turn.id}/attached/2`)).status, 404);
     });
 
     await t.step("nobody else sees it, and a viewer does not talk", async () => {
