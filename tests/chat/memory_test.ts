@@ -137,6 +137,27 @@ Deno.test({
       });
     }
 
+    await t.step("PDFs and sounds too, where that is said and its API has them", async () => {
+      const files = ["application/pdf", "audio/wav", "text/x-odd"].map((mediaType) => ({
+        mediaType,
+        data: btoa("RIFF of nothing in particular"),
+      }));
+      for (
+        const [provider, has] of [
+          ["openai-compatible", /"type":"file"[\s\S]*"type":"input_audio"/],
+          ["anthropic", /"type":"document"/],
+        ] as const
+      ) {
+        await chat.useModel({ provider, sees: "files" });
+        model.play(() => ({ text: "Read" }));
+        const given = [{ ...attached, media: files }];
+        const turn = await say(await chat.conversation(), "What is it?", given);
+        assert.equal(turn.trouble, null);
+        assert.match(JSON.stringify(model.asked[0].body.messages), has);
+        assert.equal(model.asked.length, 1);
+      }
+    });
+
     await t.step("as far as its name tells, where nothing is said", async () => {
       for (
         const [name, count] of [["llama-3.1-8b", 0], ["qwen2.5-vl:7b", 1], ["gpt-4o-mini", 1]]

@@ -135,6 +135,7 @@ Deno.test({
       await page.getByRole("button", { name: "Attach…" }).click();
       await page.getByRole("group", { name: "Resources" }).waitFor();
       assert.equal(await page.getByLabel("Message").inputValue(), "kept while it is attached to");
+      await page.waitForFunction(() => document.activeElement?.matches("#composer fieldset input"));
       await assertUsable(page);
       await photograph(page, "chat-attach");
 
@@ -213,6 +214,7 @@ Deno.test({
       await form.getByLabel("email").fill("none");
       await form.getByRole("button", { name: "Answer", exact: true }).press("Enter");
       await form.getByText("Name must have at least 2 characters").waitFor();
+      await page.waitForFunction(() => document.activeElement?.matches("[aria-invalid=true]"));
       // The page is live, and shows the conversation anew behind it: a moment for that.
       await page.waitForTimeout(1000);
       assert.equal(await form.getByLabel("email").inputValue(), "none");
