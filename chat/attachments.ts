@@ -1,5 +1,5 @@
 /** What a person may give along with a message: resources and prompts of the agent's toolbelt. */
-import { type Attachment, type Conversation } from "../models/conversations.ts";
+import type { Conversation, GivenAttachment } from "../models/conversations.ts";
 import { giveTokenBack, takeToken } from "../models/conversation_work.ts";
 import type { User } from "../models/db.ts";
 import { Invalid } from "../models/errors.ts";
@@ -45,7 +45,7 @@ export async function attachmentsOf(
   user: User,
   of: Of,
   form: Record<string, string>,
-): Promise<Attachment[]> {
+): Promise<GivenAttachment[]> {
   const picked = Object.keys(form).filter((field) =>
     /^(resource|prompt)\./.test(field) && form[field] === "true"
   );
@@ -60,10 +60,10 @@ export async function attachmentsOf(
         const name = field.slice(field.indexOf(".") + 1);
         const kind = field.startsWith("resource.") ? "resource" as const : "prompt" as const;
         try {
-          const text = kind === "resource"
+          const { text, media } = kind === "resource"
             ? await belt.read(name)
             : await belt.prompt(name, argumentsOf(form, name));
-          return [{ kind, name, text: cut(text) }];
+          return [{ kind, name, text: cut(text), ...(media.length > 0 && { media }) }];
         } catch (error) {
           const why = error instanceof Error ? error.message : String(error);
           mistakes[field] = `${name} could not be read: ${why}`.slice(0, 500);

@@ -5,6 +5,7 @@
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { z } from "zod";
+import { answerQuestion } from "../models/conversation_questions.ts";
 import { createConversation, decideCall, retryTurn, sendMessage } from "../models/conversations.ts";
 import type { User } from "../models/db.ts";
 import { Conflict, Forbidden, Invalid, NotFound } from "../models/errors.ts";
@@ -16,11 +17,20 @@ const BODY_LIMIT_BYTES = 1024 * 1024;
 /** Between events; what is between us and the client may end what is silent. */
 const PING_MS = 15_000;
 
-/** What is asked for: to say something, anew or in a conversation; to decide on a call; to try again. */
+/**
+ * What is asked for: to say something, anew or in a conversation; to decide on a call; to answer what a server
+ * asks; to try again.
+ */
 const Asked = z.union([
   z.strictObject({ agent: z.uuid(), text: z.string() }),
   z.strictObject({ conversation: z.uuid(), text: z.string() }),
   z.strictObject({ conversation: z.uuid(), call: z.uuid(), allow: z.boolean() }),
+  z.strictObject({
+    conversation: z.uuid(),
+    question: z.uuid(),
+    action: z.enum(["accept", "decline", "cancel"]),
+    content: z.record(z.string(), z.unknown()).optional(),
+  }),
   z.strictObject({ conversation: z.uuid(), retry: z.uuid() }),
 ]);
 const Watched = z.strictObject({ conversation: z.uuid(), turn: z.uuid() });
@@ -48,8 +58,8 @@ export function chatFunction(
       const parsed = Asked.safeParse(await c.req.json().catch(() => null));
       if (!parsed.success) {
         return c.json({
-          error: "Send {agent, text}, {conversation, text}, {conversation, call, allow} " +
-            "or {conversation, retry}",
+          error: "Send {agent, text}, {conversation, text}, {conversation, call, allow}, " +
+            "{conversation, question, action, content} or {conversation, retry}",
         }, 422);
       }
       return stream(c, asker, await begin(asker, parsed.data));
@@ -88,6 +98,12 @@ export function chatFunction(
       const { conversation, call, allow } = asked;
       const { turnId, isLast } = await decideCall(db, asker, conversation, call, { allow, worker });
       return isLast ? work(conversation, turnId) : { conversationId: conversation, turnId };
+    }
+    if ("question" in asked) {
+      const { conversation, question, action, content } = asked;
+      const answer = { action, content, worker };
+      const { turnId, isTaken } = await answerQuestion(db, asker, conversation, question, answer);
+      return isTaken ? work(conversation, turnId) : { conversationId: conversation, turnId };
     }
     if ("retry" in asked) {
       await retryTurn(db, asker, asked.conversation, asked.retry, worker);

@@ -124,6 +124,11 @@ export function isPassing(error: unknown): boolean {
     !(error instanceof OutsideError);
 }
 
+/** Whether its server did not take what it was given: not for a key, a name or a limit. */
+export function isRefusal(error: unknown): boolean {
+  return APICallError.isInstance(error) && [400, 413, 415, 422].includes(error.statusCode ?? 0);
+}
+
 /** What went wrong with a model, as a sentence for a person. The key is in none. */
 export function troubleOf(error: unknown, { baseUrl, model, key }: OpenedModel): string {
   const cause = RetryError.isInstance(error) ? error.lastError : error;
@@ -137,12 +142,19 @@ export function troubleOf(error: unknown, { baseUrl, model, key }: OpenedModel):
     }
     const why = WHY[status] ??
       (status >= 500 ? "it is out of order just now" : "it refused the request");
-    return `${host} answered ${status}: ${why.replace("%", model)}. It says: ${hidden(message)}`;
+    const advice = status === 413 || TOO_LONG.test(message)
+      ? " Give it less at once: the workspace's page, at Model, says how much"
+      : "";
+    return `${host} answered ${status}: ${why.replace("%", model)}. It says: ${hidden(message)}` +
+      (advice && `.${advice}`);
   }
   if (cause instanceof OutsideError) return hidden(cause.message);
   const message = cause instanceof Error ? cause.message : String(cause);
   return `The answer of ${model} at ${host} broke off: ${hidden(message)}`;
 }
+
+/** As the servers say that a conversation is longer than the model reads. */
+const TOO_LONG = /context.{0,20}(length|window|size)|(prompt|input) is too long|too many tokens/i;
 
 const WHY: Record<number, string> = {
   401: "the key is not right, or missing",

@@ -15,7 +15,8 @@ export function resultText(result: Result): string {
       return `[${String(resource.uri)}]\n${resource.text}`;
     }
     const media = String(block.mimeType ?? resource?.mimeType ?? "no known type");
-    return `[${block.type}, ${media}: shown to the person, not to you]`;
+    // Which model reads it, and what that takes, is known later.
+    return `[${block.type}, ${media}: the person sees it; you do if it comes behind the answers]`;
   });
   const structured = result.structuredContent;
   if (parts.length === 0 && structured !== undefined) parts.push(JSON.stringify(structured));
@@ -23,11 +24,11 @@ export function resultText(result: Result): string {
 }
 
 /** The beginning of a long text, with a note that says so. */
-export function cut(text: string): string {
-  if (text.length <= TOLD_LIMIT_CHARS) return text;
+export function cut(text: string, limitChars = TOLD_LIMIT_CHARS): string {
+  if (text.length <= limitChars) return text;
   const count = (n: number) => n.toLocaleString("en");
-  return text.slice(0, TOLD_LIMIT_CHARS).toWellFormed() +
-    `\n\n[Cut here: these are the first ${count(TOLD_LIMIT_CHARS)} of ${
+  return text.slice(0, limitChars).toWellFormed() +
+    `\n\n[Cut here: these are the first ${count(limitChars)} of ${
       count(text.length)
     } characters. ` +
     "All of it is kept for the person. To see more, call the tool for a smaller part.]";

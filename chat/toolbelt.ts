@@ -6,8 +6,11 @@ import {
   Client,
   SSEClientTransport,
   StreamableHTTPClientTransport,
+  withInputRequired,
 } from "@modelcontextprotocol/client";
 import { z } from "zod";
+import type { Media } from "../models/conversations.ts";
+import { GIVEABLE, MEDIA_LIMIT_CHARS, mediaIn } from "./media.ts";
 
 /** Where the bridge is. */
 export interface BridgeAddress {
@@ -36,6 +39,31 @@ const Result = z.looseObject({
 });
 export type Result = z.infer<typeof Result>;
 
+/** A question of a server's, for the person. */
+export interface Asked {
+  /** What the server calls it. */
+  name: string;
+  params: Record<string, unknown>;
+}
+
+/** What a call came to: its result, or that the server wants answers before it goes on. */
+export type CallOutcome =
+  | { result: Result }
+  | { asked: Asked[]; requestState: string | null };
+
+/** Answers by the names of their questions, and the state that came with these. */
+export interface Answered {
+  requestState: string | null;
+  inputResponses: Record<string, unknown>;
+}
+
+const Elicitation = z.object({
+  method: z.literal("elicitation/create"),
+  params: z.looseObject({ message: z.string() }),
+});
+const QUESTIONS_LIMIT = 10;
+const QUESTION_LIMIT_CHARS = 64 * 1024;
+
 const Resource = z.looseObject({
   uri: z.string(),
   name: z.string().default(""),
@@ -57,7 +85,12 @@ const Prompt = z.looseObject({
 export type Prompt = z.infer<typeof Prompt>;
 
 const Contents = z.looseObject({
-  contents: z.array(z.looseObject({ uri: z.string(), text: z.string().optional() })),
+  contents: z.array(z.looseObject({
+    uri: z.string(),
+    text: z.string().optional(),
+    blob: z.string().optional(),
+    mimeType: z.string().optional(),
+  })),
 });
 const Messages = z.looseObject({
   messages: z.array(z.looseObject({
@@ -87,7 +120,13 @@ export class Toolbelt {
     const bridgeFetch = abortable(address.fetch);
     const client = new Client(
       { name: "mooring-chat", title: "Mooring's chat", version },
-      { versionNegotiation: { mode: kind === "http_sse" ? "legacy" : "auto" } },
+      {
+        versionNegotiation: { mode: kind === "http_sse" ? "legacy" : "auto" },
+        // What a server asks comes as a call's result, which is kept until the person answers. Over HTTP+SSE
+        // it would come as a request that somebody has to hold open, so there nobody is there to ask.
+        capabilities: kind === "http_sse" ? {} : { elicitation: { form: {}, url: {} } },
+        inputRequired: { autoFulfill: false },
+      },
     );
     const options = { requestInit, fetch: bridgeFetch };
     const transport = kind === "http_sse"
@@ -120,12 +159,29 @@ export class Toolbelt {
     return await this.#all("prompts/list", "prompts", Prompt, signal);
   }
 
-  /** Calls a tool; an abort of the signal reaches the tool as MCP's cancellation. */
-  async call(name: string, args: Record<string, unknown>, signal: AbortSignal): Promise<Result> {
-    return await this.client.request(
-      { method: "tools/call", params: { name, arguments: args } },
-      Result,
+  /**
+   * Calls a tool; an abort of the signal reaches the tool as MCP's cancellation.
+   *
+   * @param answered what the person answered, when the call asked them something at its last try
+   */
+  async call(
+    name: string,
+    args: Record<string, unknown>,
+    answered: Answered | null,
+    signal: AbortSignal,
+  ): Promise<CallOutcome> {
+    const { requestState, inputResponses } = answered ?? { requestState: null };
+    const params = {
+      name,
+      arguments: args,
+      ...(inputResponses && { inputResponses }),
+      ...(requestState !== null && { requestState }),
+    };
+    const result = await this.client.request(
+      { method: "tools/call", params },
+      withInputRequired(Result),
       {
+        allowInputRequired: true,
         signal,
         timeout: CALL_TIMEOUT_MS,
         resetTimeoutOnProgress: true,
@@ -133,31 +189,42 @@ export class Toolbelt {
         onprogress: () => {},
       },
     );
+    if (result.resultType !== "input_required") return { result: result as Result };
+    return {
+      asked: askedIn((result.inputRequests ?? {}) as Record<string, unknown>),
+      requestState: (result.requestState as string | undefined) ?? null,
+    };
   }
 
-  /** A resource's texts; what is not text is left out with a word. */
-  async read(uri: string, signal?: AbortSignal): Promise<string> {
+  /** A resource's texts, and its files; what is not text has a word in its place. */
+  async read(uri: string, signal?: AbortSignal): Promise<Attachable> {
     const { contents } = await this.client.request(
       { method: "resources/read", params: { uri } },
       Contents,
       { signal, timeout: LIST_TIMEOUT_MS },
     );
-    return contents.map(({ text, mimeType }) => text ?? `[${mimeType ?? "binary"}: not text]`).join(
-      "\n\n",
-    );
+    return attachable(contents.map((resource) => ({
+      text: resource.text,
+      block: { type: "resource", mimeType: resource.mimeType, resource },
+    })));
   }
 
-  /** A prompt's messages as one text. */
-  async prompt(name: string, args: Record<string, string>, signal?: AbortSignal): Promise<string> {
+  /** A prompt's messages as one text, and its files. */
+  async prompt(
+    name: string,
+    args: Record<string, string>,
+    signal?: AbortSignal,
+  ): Promise<Attachable> {
     const { messages } = await this.client.request(
       { method: "prompts/get", params: { name, arguments: args } },
       Messages,
       { signal, timeout: LIST_TIMEOUT_MS },
     );
-    return messages.map(({ role, content }) => {
-      const text = content.text ?? `[${content.type}: not text]`;
-      return messages.length === 1 ? text : `${role}: ${text}`;
-    }).join("\n\n");
+    return attachable(messages.map(({ role, content }) => ({
+      text: content.text ?? resourceIn(content).text,
+      by: messages.length === 1 ? undefined : role,
+      block: content,
+    })));
   }
 
   async close(): Promise<void> {
@@ -188,6 +255,59 @@ export class Toolbelt {
     }
     return items;
   }
+}
+
+/** What a person attaches: text, and files that some models take. */
+export interface Attachable {
+  text: string;
+  media: Media[];
+}
+
+function attachable(
+  parts: { text?: string; by?: string; block: Record<string, unknown> }[],
+): Attachable {
+  const media: Media[] = [];
+  const texts = parts.map(({ text, by, block }) => {
+    const files = text === undefined
+      ? mediaIn([block]).filter(({ mediaType, data }) =>
+        GIVEABLE.includes(mediaType) && data.length <= MEDIA_LIMIT_CHARS
+      )
+      : [];
+    media.push(...files);
+    const type = String(block.mimeType ?? resourceIn(block).mimeType ?? block.type);
+    const said = text ?? `[${type}: ${files.length > 0 ? "a file, not text" : "not text"}]`;
+    return by === undefined ? said : `${by}: ${said}`;
+  });
+  return { text: texts.join("\n\n"), media };
+}
+
+/** What a block embeds. */
+function resourceIn({ resource }: Record<string, unknown>): { text?: string; mimeType?: string } {
+  const { text, mimeType } = (resource ?? {}) as Record<string, unknown>;
+  return {
+    ...(typeof text === "string" && { text }),
+    ...(typeof mimeType === "string" && { mimeType }),
+  };
+}
+
+/** @throws {Error} for what no person can answer, with what it is */
+function askedIn(requests: Record<string, unknown>): Asked[] {
+  const all = Object.entries(requests);
+  if (all.length > QUESTIONS_LIMIT) {
+    throw new Error(`Its server asks ${all.length} things at once; at most ${QUESTIONS_LIMIT}`);
+  }
+  return all.map(([name, request]) => {
+    const parsed = Elicitation.safeParse(request);
+    if (!parsed.success || name.length > 500 || name.includes("\0")) {
+      const { method } = (request ?? {}) as { method?: unknown };
+      throw new Error(`Its server asks for what the chat has not: ${String(method).slice(0, 100)}`);
+    }
+    const { params } = parsed.data;
+    if (JSON.stringify(params).length > QUESTION_LIMIT_CHARS) {
+      throw new Error("Its server asks for more than can be shown");
+    }
+    return { name, params };
+  });
 }
 
 /** As `fetch` is: whoever aborts is answered at once, whatever the other side does. */

@@ -23,14 +23,18 @@ import {
   waitForPerson,
   type Work,
 } from "../models/conversation_work.ts";
+import { putQuestions } from "../models/conversation_questions.ts";
 import type { Step, ToolCall, Turn } from "../models/conversations.ts";
 import type { Database, User } from "../models/db.ts";
 import { errorFields, type Log } from "../models/log.ts";
 import type { ModelReach } from "../models/model_reach.ts";
 import type { SecretsKey } from "../models/secrets.ts";
-import { messagesOf } from "./messages.ts";
+import { mediaIn, MediaReader, takes } from "./media.ts";
+import { messagesOf, since } from "./messages.ts";
 import { cut, resultText } from "./result_text.ts";
-import type { BridgeAddress, Definition, Toolbelt } from "./toolbelt.ts";
+import { limitOf, summarised } from "./summary.ts";
+import type { BridgeAddress, Definition, Result, Toolbelt } from "./toolbelt.ts";
+import { Trouble } from "./trouble.ts";
 
 export interface ChatDeps {
   db: Database;
@@ -52,6 +56,10 @@ export const loadToolbelt = () => import("./toolbelt.ts");
 export const STEPS_LIMIT = 40;
 /** A step whose stream broke is asked for so often. */
 const STEP_TRIES = 3;
+/** A call may ask the person so often before it answers. */
+const ROUNDS_LIMIT = 10;
+/** Before a call is made again whose server asked for that alone. */
+const AGAIN_MS = 1000;
 /** What the model writes is kept at most so often. */
 const WRITE_EVERY_MS = 200;
 
@@ -100,9 +108,6 @@ export async function runTurn(deps: ChatDeps, user: User, work: Work): Promise<v
   }
 }
 
-/** What a person can mend, or try again. */
-class Trouble extends Error {}
-
 async function answer(deps: ChatDeps, user: User, work: Work, signal: AbortSignal) {
   const { db, secretsKey } = deps;
   const settings = await modelOfTurn(db, secretsKey, work.turnId, work.worker);
@@ -116,6 +121,7 @@ async function answer(deps: ChatDeps, user: User, work: Work, signal: AbortSigna
   const { workspaceId, agent } = told;
   const { id: tokenId, token } = await takeToken(db, user, { workspaceId, agentId: agent.id });
   const { bridge, version } = deps;
+  const media = new MediaReader(db, user, work, takes(settings));
   let belt: Toolbelt | null = null;
   try {
     const { Toolbelt } = await loadToolbelt();
@@ -136,7 +142,7 @@ async function answer(deps: ChatDeps, user: User, work: Work, signal: AbortSigna
         await makeCalls(deps, user, work, belt, last, signal);
         continue;
       }
-      if (isWhole && last.calls.some(({ state }) => state === "asked")) {
+      if (isWhole && last.calls.some(({ state }) => state === "asked" || state === "waiting")) {
         if (await waitForPerson(db, user, work)) return;
         continue;
       }
@@ -144,7 +150,7 @@ async function answer(deps: ChatDeps, user: User, work: Work, signal: AbortSigna
         throw new Trouble(`It was stopped after ${STEPS_LIMIT} steps. Try again to let it go on`);
       }
       const n = (last?.n ?? -1) + (last && !isWhole ? 0 : 1);
-      isCutShort = await takeStep(deps, user, work, { belt, settings, told, n, signal });
+      isCutShort = await takeStep(deps, user, work, { belt, settings, media, told, n, signal });
     }
   } finally {
     await belt?.close();
@@ -159,16 +165,19 @@ async function takeStep(
   deps: ChatDeps,
   user: User,
   work: Work,
-  { belt, settings, told, n, signal }: {
+  { belt, settings, media, told, n, signal }: {
     belt: Toolbelt;
     settings: OpenedModel;
+    media: MediaReader;
     told: Told;
     n: number;
     signal: AbortSignal;
   },
 ): Promise<boolean> {
   const { db, models } = deps;
-  const { isPassing, modelStep, openModel, troubleOf } = await loadModel();
+  const { isPassing, isRefusal, modelStep, openModel, troubleOf } = await loadModel();
+  const summary = await summarised(deps, user, work, { settings, told, step: n, signal });
+  const memory = { summary, limitChars: limitOf(settings) };
   for (let attempt = 1;; attempt++) {
     // Anew for each step: a server that was deployed since, or a tool that was approved, is there.
     const tools = await belt.tools(signal).catch((error) => {
@@ -177,12 +186,13 @@ async function takeStep(
       throw new Trouble("The agent's tools could not be listed. Try again");
     });
     await beginStep(db, user, work, n);
+    const given = await media.of(since(told.turns, summary, memory.limitChars));
     const written = new StepWriter((more) => appendStep(db, user, work, n, more));
     let outcome;
     try {
       outcome = await modelStep(openModel(settings, models.fetch), {
         instructions: told.agent.instructions,
-        messages: messagesOf(told.turns),
+        messages: messagesOf(told.turns, memory, given),
         tools,
         signal,
         onDelta: (delta) => written.add(delta),
@@ -191,6 +201,12 @@ async function takeStep(
       await written.finish();
       signal.throwIfAborted();
       if (attempt < STEP_TRIES && isPassing(error)) continue;
+      // It may be a file that it does not take, or not this one: with words alone it can go on.
+      if (given.size > 0 && isRefusal(error)) {
+        deps.log.warn("A model refused files, and is asked without", { model: settings.model });
+        media.giveUp();
+        continue;
+      }
       const trouble = troubleOf(error, settings);
       deps.log.warn("A model gave no answer", { trouble });
       throw new Trouble(trouble);
@@ -260,22 +276,51 @@ async function makeCall(
   call: ToolCall,
   signal: AbortSignal,
 ): Promise<void> {
-  if (!await beginCall(db, user, work, call.id)) return;
+  const taken = await beginCall(db, user, work, call.id);
+  if (!taken) return;
   const started = performance.now();
-  const end = async (state: "done" | "failed" | "stopped", result: string | null, told: string) => {
+  const end = async (
+    state: "done" | "failed" | "stopped",
+    result: string | null,
+    told: string,
+    mediaTypes: string[] = [],
+  ) => {
     const durationMs = performance.now() - started;
-    await endCall(db, user, work, call.id, { state, result, told, durationMs });
+    await endCall(db, user, work, call.id, { state, result, told, mediaTypes, durationMs });
   };
-  let result;
+  let result: Result | null = null;
   try {
-    result = await belt.call(call.tool, argumentsOf(call), signal);
+    let { answered, round } = taken;
+    while (!result) {
+      const outcome = await belt.call(call.tool, argumentsOf(call), answered, signal);
+      if ("result" in outcome) result = outcome.result;
+      else if (round++ === ROUNDS_LIMIT) {
+        throw new Error(`Its server asked ${ROUNDS_LIMIT} times, and had no answer yet`);
+      } else if (outcome.asked.length > 0) {
+        const { asked: questions, requestState } = outcome;
+        const tool = calledTool(call);
+        return await putQuestions(db, user, work, call.id, { tool, requestState, questions });
+      } else {
+        answered = { requestState: outcome.requestState, inputResponses: {} };
+        await abortableDelay(AGAIN_MS, signal);
+      }
+    }
   } catch (error) {
+    if (error instanceof NotHeld) throw error;
     if (signal.aborted) return await end("stopped", null, "The person stopped it. It may have run");
     // The model reads it, and may try in another way.
     const message = error instanceof Error ? error.message : String(error);
     return await end("failed", null, cut(`The call failed: ${message}`));
   }
-  await end(result.isError ? "failed" : "done", JSON.stringify(result), resultText(result));
+  const mediaTypes = mediaIn(result.content).map(({ mediaType }) => mediaType);
+  const state = result.isError ? "failed" : "done";
+  await end(state, JSON.stringify(result), resultText(result), mediaTypes);
+}
+
+/** With tool search the tool is named within. */
+function calledTool(call: ToolCall): string {
+  const { name } = argumentsOf(call);
+  return call.tool === "call_tool" && typeof name === "string" ? name : call.tool;
 }
 
 function argumentsOf({ arguments: text }: ToolCall): Record<string, unknown> {
@@ -284,6 +329,15 @@ function argumentsOf({ arguments: text }: ToolCall): Record<string, unknown> {
     return args as Record<string, unknown>;
   }
   throw new Error("The arguments are no object");
+}
+
+async function abortableDelay(ms: number, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  signal.addEventListener("abort", () => resolve(), { once: true });
+  await promise;
+  clearTimeout(timer);
+  signal.throwIfAborted();
 }
 
 /** Keeps what a model writes, in few writes, one behind the other. */

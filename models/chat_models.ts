@@ -7,6 +7,8 @@ import type { ModelReach } from "./model_reach.ts";
 import { openSecret, type SealedSecret, sealSecret, type SecretsKey } from "./secrets.ts";
 
 export const PROVIDERS = ["openai-compatible", "anthropic"] as const;
+/** What a model is given beside text: `auto` is as far as its provider and its name tell. */
+export const SEES = ["auto", "text", "images", "files"] as const;
 export const TRANSPORTS = ["streamable_http", "http_sse"] as const;
 
 export interface ChatModel {
@@ -15,16 +17,21 @@ export interface ChatModel {
   model: string;
   /** How agents' tools are reached: as a client of the bridge over either transport. */
   transport: typeof TRANSPORTS[number];
+  sees: typeof SEES[number];
+  /** So much of a conversation it is given at once. */
+  contextTokens: number;
   hasKey: boolean;
   updatedAt: Date;
 }
 
 /** A model as a turn works with it. */
 export interface OpenedModel
-  extends Pick<ChatModel, "provider" | "baseUrl" | "model" | "transport"> {
+  extends
+    Pick<ChatModel, "provider" | "baseUrl" | "model" | "transport" | "sees" | "contextTokens"> {
   key: string | null;
 }
 
+const TOKENS = "This is a whole number from 4,000 to 2,000,000";
 const ModelForm = z.object({
   provider: z.enum(PROVIDERS, "Choose how the model's server is spoken to"),
   baseUrl: z.string().trim().max(2000).refine(
@@ -37,6 +44,9 @@ const ModelForm = z.object({
   model: z.string().trim().min(1, "Say which model, by the name that its server has for it")
     .max(200, "The name is at most 200 characters"),
   transport: z.enum(TRANSPORTS).default("streamable_http"),
+  sees: z.enum(SEES).default("auto"),
+  contextTokens: z.coerce.number(TOKENS).int(TOKENS).min(4000, TOKENS).max(2_000_000, TOKENS)
+    .default(100_000),
   key: z.string().trim().max(2000).regex(/^[\x21-\x7e]*$/, "A key is one line without blanks")
     .default(""),
 });
@@ -49,7 +59,8 @@ export async function getChatModel(
 ): Promise<ChatModel | null> {
   const [row] = await db.asUser(user, (sql) =>
     sql<ChatModel[]>`
-      select provider, base_url as "baseUrl", model, transport, has_key as "hasKey",
+      select provider, base_url as "baseUrl", model, transport, sees,
+        context_tokens as "contextTokens", has_key as "hasKey",
         updated_at as "updatedAt"
       from chat_models where workspace_id = ${workspaceId}`);
   return row ?? null;
@@ -92,6 +103,8 @@ export async function setChatModel(
         base_url: baseUrl,
         model: given.model,
         transport: given.transport,
+        sees: given.sees,
+        context_tokens: given.contextTokens,
         updated_at: new Date(),
         ...(sealed && { key_id: sealed.keyId, iv: sealed.iv, ciphertext: sealed.ciphertext }),
       };
@@ -126,7 +139,8 @@ export async function modelOfTurn(
       & { [Name in keyof SealedSecret]: SealedSecret[Name] | null }
     )[]
   >`
-    select id, provider, base_url as "baseUrl", model, transport, key_id as "keyId", iv, ciphertext
+    select id, provider, base_url as "baseUrl", model, transport, sees,
+      context_tokens as "contextTokens", key_id as "keyId", iv, ciphertext
     from mooring.model_of_turn(${turnId}, ${worker})`;
   if (!row) return null;
   const { id, keyId, iv, ciphertext, ...model } = row;

@@ -3,7 +3,9 @@
  * still: one that was given up for lost and comes back finds that it is another's, and changes nothing.
  */
 import { v7 } from "uuid";
+import { type Answered, giveUpUnanswered, readAnswers } from "./conversation_questions.ts";
 import { readTurns, type ToolCall, type Turn } from "./conversations.ts";
+import type { Summary } from "./conversation_summaries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { withoutNul } from "./events.ts";
 import { newToken, tokenHash } from "./tokens.ts";
@@ -32,6 +34,8 @@ export interface Told {
   agent: { id: string; instructions: string; asks: "never" | "writes" | "always" };
   /** All of the conversation, this turn last. */
   turns: Turn[];
+  /** What stands for the beginning of it, if that was too long. */
+  summary: Summary | null;
 }
 
 /** Null: the agent is removed. @throws {NotHeld} */
@@ -43,14 +47,14 @@ export async function readWork(db: Database, user: User, work: Work): Promise<To
       from conversations c join agents a on a.id = c.agent_id where c.id = ${work.conversationId}`;
     if (!row) return null;
     const { workspaceId, ...agent } = row;
-    return {
-      workspaceId,
-      agent: agent as Told["agent"],
-      turns: await readTurns(
-        sql,
-        sql`conversation_id = ${work.conversationId} and id <= ${work.turnId}`,
-      ),
-    };
+    const turns = await readTurns(
+      sql,
+      sql`conversation_id = ${work.conversationId} and id <= ${work.turnId}`,
+    );
+    const summary = turns.flatMap(({ summaries }) => summaries).findLast(({ text }) =>
+      text !== null
+    );
+    return { workspaceId, agent: agent as Told["agent"], turns, summary: summary ?? null };
   });
 }
 
@@ -132,18 +136,25 @@ export async function endStep(
   });
 }
 
-/** Takes a call that is allowed. @returns false when it is not, any more */
+/** A call that is made: how often its server has asked so far, and what the person answered last. */
+export interface TakenCall {
+  round: number;
+  answered: Answered | null;
+}
+
+/** Takes a call that is allowed. @returns null when it is not, any more */
 export async function beginCall(
   db: Database,
   user: User,
   work: Work,
   callId: string,
-): Promise<boolean> {
+): Promise<TakenCall | null> {
   return await asWorker(db, user, work, async (sql) => {
-    const { count } = await sql`
+    const [row] = await sql<{ round: number; requestState: string | null }[]>`
       update conversation_calls set state = 'running', started_at = now()
-      where id = ${callId} and turn_id = ${work.turnId} and state = 'allowed'`;
-    return count > 0;
+      where id = ${callId} and turn_id = ${work.turnId} and state = 'allowed'
+      returning round, request_state as "requestState"`;
+    return row ? { round: row.round, answered: await readAnswers(sql, callId, row) } : null;
   });
 }
 
@@ -152,11 +163,13 @@ export async function endCall(
   user: User,
   work: Work,
   callId: string,
-  { state, result, told, durationMs }: {
+  { state, result, told, mediaTypes = [], durationMs }: {
     state: "done" | "failed" | "stopped";
     /** JSON text of all of it; null: none came. */
     result: string | null;
     told: string;
+    /** Of the pictures, sounds and files in it. */
+    mediaTypes?: string[];
     durationMs: number;
   },
 ): Promise<void> {
@@ -166,16 +179,23 @@ export async function endCall(
       update conversation_calls set state = ${state}, result = ${
       isKept ? withoutNul(result) : null
     },
-        told = ${withoutNul(told)}, duration_ms = ${durationMs}
+        told = ${withoutNul(told)}, duration_ms = ${durationMs}, request_state = null,
+        media_types = ${isKept ? mediaTypes.map((type) => withoutNul(type).slice(0, 200)) : []}
       where id = ${callId} and turn_id = ${work.turnId}`);
 }
 
-/** Leaves a turn to a person's word on its calls. @returns false when none waits for one: it goes on */
+/**
+ * Leaves a turn to a person's word on its calls, or their answers to what servers ask.
+ *
+ * @returns false when nothing waits for them, or a call can be made meanwhile: it goes on
+ */
 export async function waitForPerson(db: Database, user: User, work: Work): Promise<boolean> {
   return await asWorker(db, user, work, async (sql) => {
+    await giveUpUnanswered(sql, work.turnId);
+    const of = sql`select from conversation_calls where turn_id = ${work.turnId}`;
     const { count } = await sql`
       update conversation_turns set state = 'waiting' where id = ${work.turnId}
-        and exists (select from conversation_calls where turn_id = ${work.turnId} and state = 'asked')`;
+        and exists (${of} and state in ('asked', 'waiting')) and not exists (${of} and state = 'allowed')`;
     return count > 0;
   });
 }
@@ -197,7 +217,7 @@ export async function endWork(
     if (state === "stopped") {
       await sql`
         update conversation_calls set state = 'stopped', told = 'The person stopped it'
-        where turn_id = ${work.turnId} and state in ('asked', 'allowed', 'running')`;
+        where turn_id = ${work.turnId} and state in ('asked', 'allowed', 'running', 'waiting')`;
     }
   });
 }
@@ -227,7 +247,8 @@ export async function giveTokenBack(db: Database, user: User, id: string): Promi
   await db.asUser(user, (sql) => sql`delete from conversation_tokens where id = ${id}`);
 }
 
-async function asWorker<T>(
+/** Writes what a worker may write while it holds the turn. @throws {NotHeld} */
+export async function asWorker<T>(
   db: Database,
   user: User,
   work: Work,

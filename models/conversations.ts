@@ -4,6 +4,8 @@
  * a worker writes of a turn is in conversation_work.ts.
  */
 import { v7 } from "uuid";
+import { type CallQuestion, isUnanswered, readQuestions } from "./conversation_questions.ts";
+import { readSummaries, type Summary } from "./conversation_summaries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, Forbidden, Invalid, isDenied, NotFound } from "./errors.ts";
 import { withoutNul } from "./events.ts";
@@ -19,8 +21,15 @@ export interface Conversation {
   updatedAt: Date;
 }
 
-/** `lost`: who worked on it is gone. */
-export type TurnState = "running" | "waiting" | "done" | "failed" | "stopped" | "lost";
+/** `lost`: who worked on it is gone; `unanswered`: what a server asked in it was not answered in time. */
+export type TurnState =
+  | "running"
+  | "waiting"
+  | "done"
+  | "failed"
+  | "stopped"
+  | "lost"
+  | "unanswered";
 
 export interface Turn {
   id: string;
@@ -34,6 +43,8 @@ export interface Turn {
   startedAt: Date;
   endedAt: Date | null;
   steps: Step[];
+  /** Made in it, of what was before. */
+  summaries: Summary[];
 }
 
 /** A resource or prompt of the toolbelt as it was read when the person attached it. */
@@ -42,7 +53,19 @@ export interface Attachment {
   /** A resource's URI, or a prompt's name. */
   name: string;
   text: string;
+  /** Files that go along, by their types and sizes; {@link getAttachedMedia} reads them. */
+  media?: { mediaType: string; bytes: number }[];
 }
+
+/** A picture, sound or other file. */
+export interface Media {
+  mediaType: string;
+  /** base64 */
+  data: string;
+}
+
+/** What is attached, with the files themselves. */
+export type GivenAttachment = Omit<Attachment, "media"> & { media?: Media[] };
 
 export interface Step {
   n: number;
@@ -62,14 +85,19 @@ export interface ToolCall {
   tool: string;
   /** JSON text, as the model wrote it. */
   arguments: string;
-  state: "asked" | "allowed" | "running" | "done" | "failed" | "denied" | "stopped";
+  /** `asked`: the person's word is waited for; `waiting`: their answers to what its server asks. */
+  state: "asked" | "allowed" | "running" | "waiting" | "done" | "failed" | "denied" | "stopped";
   /** What the model was told. */
   told: string | null;
   /** The tool's whole answer as JSON; of a large one nothing, here. */
   result: string | null;
   resultBytes: number | null;
+  /** Of which types the pictures, sounds and files in its answer are. */
+  mediaTypes: string[];
   startedAt: Date | null;
   durationMs: number | null;
+  /** What its server asked of the person, in order. */
+  questions: CallQuestion[];
 }
 
 /** A turn that is not heard of for so long has lost its worker. */
@@ -133,6 +161,21 @@ export async function getCallResult(
   return row.result;
 }
 
+/** The files that a person attached to a turn, in order. @throws {NotFound} */
+export async function getAttachedMedia(
+  db: Database,
+  user: User,
+  conversationId: string,
+  turnId: string,
+): Promise<Media[]> {
+  const [row] = await db.asUser(user, (sql) =>
+    sql`
+      select media from conversation_turns
+      where id = ${turnId} and conversation_id = ${conversationId}`);
+  if (!row) throw new NotFound("There is no such turn");
+  return row.media;
+}
+
 /**
  * Begins a conversation with an agent.
  *
@@ -191,30 +234,46 @@ export async function sendMessage(
   db: Database,
   user: User,
   conversationId: string,
-  { text, attachments, worker }: { text: string; attachments: Attachment[]; worker: string },
+  { text, attachments, worker }: { text: string; attachments: GivenAttachment[]; worker: string },
 ): Promise<string> {
   const mistake = mistakeOf(text);
   if (mistake) throw new Invalid(mistake, { text: mistake });
   const id = v7();
+  const named = attachments.map(({ media, ...rest }): Attachment => ({
+    ...rest,
+    ...(media && {
+      media: media.map(({ mediaType, data }) => ({ mediaType, bytes: sizeOf(data) })),
+    }),
+  }));
+  const media = attachments.flatMap(({ media }) => media ?? []);
   await db.asUser(user, async (sql) => {
     await closeAbandoned(sql, conversationId);
     const { workspaceId, agentId } = await readConversation(sql, conversationId);
     if (!agentId) throw new Conflict("The agent of this conversation is removed");
     await sql`
-      insert into conversation_turns (id, conversation_id, workspace_id, user_id, text, attachments, holder)
+      insert into conversation_turns (id, conversation_id, workspace_id, user_id, text, attachments, media,
+        holder)
       values (${id}, ${conversationId}, ${workspaceId}, ${user.userId}, ${withoutNul(text.trim())},
-        ${JSON.stringify(attachments).toWellFormed()}::text::json, ${worker})`;
+        ${JSON.stringify(named).toWellFormed()}::text::json, ${JSON.stringify(media)}::text::json,
+        ${worker})`;
     await sql`update conversations set updated_at = now() where id = ${conversationId}`;
   }).catch((error) => {
     if (error.code === "23505") {
       throw new Conflict("The agent still answers. Wait for it, or stop it first");
     }
     if (error.code === "23514") {
-      throw new Invalid("What is attached is too large: 2 MiB in all at most");
+      throw new Invalid(
+        "What is attached is too large: 2 MiB of text and 6 MB of files in all at most",
+      );
     }
     throw error;
   });
   return id;
+}
+
+/** Of base64. */
+function sizeOf(data: string): number {
+  return Math.floor(data.replace(/=+$/, "").length * 3 / 4);
 }
 
 /** What is wrong with something that a person says; null: nothing. */
@@ -237,12 +296,13 @@ export async function stopTurn(db: Database, user: User, conversationId: string,
     if (count === 0) return;
     await sql`
       update conversation_calls set state = 'stopped', told = 'The person stopped it'
-      where turn_id = ${turnId} and state in ('asked', 'allowed', 'running')`;
+      where turn_id = ${turnId} and state in ('asked', 'allowed', 'running', 'waiting')`;
   });
 }
 
 /**
- * Takes up a turn that failed, was stopped, or lost its worker: its steps that are whole stay.
+ * Takes up a turn that failed, was stopped, lost its worker, or was left without an answer to a server's
+ * question: its steps that are whole stay.
  *
  * @throws {NotFound}
  * @throws {Conflict} somebody works on it, or another was begun since
@@ -259,7 +319,7 @@ export async function retryTurn(
       update conversation_turns t set state = 'running', holder = ${worker}, seen_at = now(),
         stop_asked = false, trouble = null, ended_at = null
       where id = ${turnId} and conversation_id = ${conversationId}
-        and (state in ('failed', 'stopped') or ${isLost(sql)})
+        and (state in ('failed', 'stopped') or ${isLost(sql)} or ${isUnanswered(sql)})
         and not exists (select from conversation_turns later
           where later.conversation_id = t.conversation_id and later.id > t.id)`;
     if (count === 0) {
@@ -321,7 +381,9 @@ async function closeAbandoned(sql: Sql, conversationId: string) {
   }) returning id`;
   await sql`
     update conversation_calls set state = 'stopped', told = 'The person went on without it'
-    where turn_id = any(${ended.map(({ id }) => id)}) and state in ('asked', 'allowed', 'running')`;
+    where turn_id = any(${
+    ended.map(({ id }) => id)
+  }) and state in ('asked', 'allowed', 'running', 'waiting')`;
 }
 
 function isLost(sql: Sql) {
@@ -360,9 +422,9 @@ async function readConversations(sql: Sql, which: ReturnType<Sql>): Promise<Conv
 /** Turns as they are shown; the model's own messages come along for who works on one. */
 export async function readTurns(sql: Sql, which: ReturnType<Sql>): Promise<Turn[]> {
   const turns = await sql<Omit<Turn, "steps">[]>`
-    select id, text, attachments, case when ${
-    isLost(sql)
-  } then 'lost' else state end as state, trouble,
+    select id, text, attachments, case when ${isLost(sql)} then 'lost' when ${
+    isUnanswered(sql)
+  } then 'unanswered' else state end as state, trouble,
       stop_asked as "stopAsked", started_at as "startedAt", ended_at as "endedAt",
       not exists (select from conversation_turns later
         where later.conversation_id = t.conversation_id and later.id > t.id) as "isLast"
@@ -372,16 +434,22 @@ export async function readTurns(sql: Sql, which: ReturnType<Sql>): Promise<Turn[
     select turn_id as "turnId", n, reasoning, text, message, input_tokens as "inputTokens",
       output_tokens as "outputTokens"
     from conversation_steps where turn_id = any(${ids}) order by turn_id, n`;
-  const calls = await sql<(ToolCall & { turnId: string; step: number })[]>`
+  const calls = await sql<(Omit<ToolCall, "questions"> & { turnId: string; step: number })[]>`
     select turn_id as "turnId", step, id, call_id as "callId", tool, arguments, state, told,
       case when octet_length(result) <= ${SHOWN_RESULT_BYTES} then result end as result,
-      octet_length(result) as "resultBytes", started_at as "startedAt", duration_ms as "durationMs"
+      octet_length(result) as "resultBytes", media_types as "mediaTypes", started_at as "startedAt", duration_ms as "durationMs"
     from conversation_calls where turn_id = any(${ids}) order by turn_id, step, n`;
+  const questions = await readQuestions(sql, sql`q.turn_id = any(${ids})`);
+  const summaries = await readSummaries(sql, sql`turn_id = any(${ids})`);
   return turns.map((turn) => ({
     ...turn,
     steps: steps.filter(({ turnId }) => turnId === turn.id).map(({ turnId, ...step }) => ({
       ...step,
-      calls: calls.filter((call) => call.turnId === turnId && call.step === step.n),
+      calls: calls.filter((call) => call.turnId === turnId && call.step === step.n).map((call) => ({
+        ...call,
+        questions: questions.filter(({ callId }) => callId === call.id),
+      })),
     })),
+    summaries: summaries.filter(({ at }) => at.turnId === turn.id),
   }));
 }

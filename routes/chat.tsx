@@ -1,35 +1,44 @@
 import { type Context, Hono } from "hono";
 import { attachablesOf, attachmentsOf } from "../chat/attachments.ts";
+import { mediaIn } from "../chat/media.ts";
 import { runTurn } from "../chat/turn.ts";
 import { listAgents } from "../models/agents.ts";
 import { getChatModel } from "../models/chat_models.ts";
+import { answerQuestion, getQuestion } from "../models/conversation_questions.ts";
 import {
   createConversation,
   decideCall,
   deleteConversation,
+  getAttachedMedia,
   getCallResult,
   getConversation,
   getTurn,
   listConversations,
+  type Media,
   mistakeOf,
   renameConversation,
   retryTurn,
   sendMessage,
   stopTurn,
+  type Turn,
 } from "../models/conversations.ts";
 import { Conflict, Invalid, NotFound } from "../models/errors.ts";
 import {
   ChatHome,
   type ChatHomeProps,
+  ChatQuestions,
   ConversationPage,
   type ConversationProps,
+  questionIds,
 } from "../views/chat.tsx";
-import { ChatTurn } from "../views/chat_turn.tsx";
+import { ChatTurn, openQuestions } from "../views/chat_turn.tsx";
+import type { AskedQuestion } from "../views/question.tsx";
 import { visibleText } from "../views/visible_text.ts";
+import { answerOf, askedQuestion, valuesOf } from "./asked_question.ts";
 import type { AppDeps, Env } from "./deps.ts";
 import { keepAlive } from "./keep_alive.ts";
 import { live } from "./live.ts";
-import { formOf, goTo, page } from "./render.tsx";
+import { formOf, fragment, goTo, page } from "./render.tsx";
 
 /** Conversations with agents. Their answers are worked on here and stand in rows, which pages show. */
 export function chatRoutes(deps: AppDeps) {
@@ -49,6 +58,7 @@ export function chatRoutes(deps: AppDeps) {
     .get("/chat/:id/live", async (c) => {
       const id = c.req.param("id"), turnId = c.req.query("turn") ?? "", user = c.get("user");
       const { agentName } = await getConversation(db, user, id);
+      let asked = c.req.query("questions") ?? "";
       return live(c, deps, ({ conversation }) => conversation === id, async () => {
         const turn = await getTurn(db, user, id, turnId).catch((error) => {
           if (error instanceof NotFound) return null;
@@ -56,7 +66,12 @@ export function chatRoutes(deps: AppDeps) {
         });
         if (!turn) return null;
         const shown = { conversationId: id, turn, agentName: agentName ?? "Agent" };
-        return [{ target: `#turn-${turn.id}`, content: <ChatTurn {...shown} /> }];
+        const parts = [{ target: `#turn-${turn.id}`, content: <ChatTurn {...shown} /> }];
+        // Only when there are others: what a person types, and what was wrong with it, stays.
+        if (questionIds(turn) === asked) return parts;
+        asked = questionIds(turn);
+        const questions = { conversationId: id, turn, questions: questionsOf(turn) };
+        return [...parts, { target: "#questions", content: <ChatQuestions {...questions} /> }];
       });
     })
     .post("/chat/:id/messages", async (c) => {
@@ -109,6 +124,24 @@ export function chatRoutes(deps: AppDeps) {
       if (isLast) keepAlive(runTurn(deps, user, { conversationId: id, turnId, worker }));
       return goTo(c, at(id, turnId));
     })
+    .post("/chat/:id/questions/:question", async (c) => {
+      const { id, question: questionId } = c.req.param(), user = c.get("user");
+      const question = await getQuestion(db, user, id, questionId);
+      const values = await valuesOf(c);
+      const told = answerOf(question, values);
+      if ("again" in told) return await askAgain(c, id, told.again, told.status);
+      const worker = crypto.randomUUID();
+      try {
+        const answer = { ...told.answer, worker };
+        const { turnId, isTaken } = await answerQuestion(db, user, id, questionId, answer);
+        if (isTaken) keepAlive(runTurn(deps, user, { conversationId: id, turnId, worker }));
+        return goTo(c, at(id, turnId));
+      } catch (error) {
+        if (!(error instanceof Invalid)) throw error;
+        const mistake = Object.values(error.fields)[0] ?? error.message;
+        return await askAgain(c, id, { ...askedQuestion(question, values), mistake }, 422);
+      }
+    })
     .get("/chat/:id/calls/:call/result", async (c) => {
       const { id, call } = c.req.param();
       const result = await getCallResult(db, c.get("user"), id, call);
@@ -117,6 +150,15 @@ export function chatRoutes(deps: AppDeps) {
         "content-disposition": `attachment; filename="answer-${call}.json"`,
         "cache-control": "no-store",
       });
+    })
+    .get("/chat/:id/calls/:call/media/:n", async (c) => {
+      const { id, call, n } = c.req.param();
+      const { content = [] } = JSON.parse(await getCallResult(db, c.get("user"), id, call));
+      return file(c, mediaIn(content)[Number(n)]);
+    })
+    .get("/chat/:id/turns/:turn/attached/:n", async (c) => {
+      const { id, turn, n } = c.req.param();
+      return file(c, (await getAttachedMedia(db, c.get("user"), id, turn))[Number(n)]);
     })
     .post("/chat/:id/rename", async (c) => {
       const id = c.req.param("id"), { title = "" } = await formOf(c);
@@ -145,6 +187,19 @@ export function chatRoutes(deps: AppDeps) {
     return turnId;
   }
 
+  /** Shows a question once more: alone where htmx asks for it, for another row of a list. */
+  async function askAgain(
+    c: Context<Env>,
+    id: string,
+    again: AskedQuestion,
+    status: 200 | 422,
+  ) {
+    if (!c.req.header("hx-request")) return await conversationPage(c, id, { again }, status);
+    const { turns } = await getConversation(db, c.get("user"), id);
+    const turn = turns.at(-1)!, questions = questionsOf(turn, again);
+    return fragment(c, <ChatQuestions {...{ conversationId: id, turn, questions }} />, status);
+  }
+
   async function home(
     c: Context<Env>,
     more: Pick<ChatHomeProps, "text" | "agentId" | "mistakes">,
@@ -164,7 +219,9 @@ export function chatRoutes(deps: AppDeps) {
   async function conversationPage(
     c: Context<Env>,
     id: string,
-    more: Pick<ConversationProps, "form" | "attachables" | "mistakes" | "mistake"> = {},
+    { again, ...more }:
+      & Partial<Pick<ConversationProps, "form" | "attachables" | "mistakes" | "mistake">>
+      & { again?: AskedQuestion } = {},
     status: 200 | 409 | 422 = 200,
   ) {
     const user = c.get("user");
@@ -173,6 +230,7 @@ export function chatRoutes(deps: AppDeps) {
       conversation,
       workspace: c.get("workspace"),
       model: await getChatModel(db, user, conversation.workspaceId),
+      questions: questionsOf(conversation.turns.at(-1), again),
       ...more,
     };
     return page(c, visibleText(conversation.title), <ConversationPage {...props} />, status);
@@ -182,4 +240,26 @@ export function chatRoutes(deps: AppDeps) {
 /** Where a turn stands. */
 function at(conversationId: string, turnId: string): string {
   return `/chat/${conversationId}#turn-${turnId}`;
+}
+
+/** What is asked in a turn, each with its form; one of them as it was filled in. */
+function questionsOf(turn: Turn | undefined, again?: AskedQuestion): AskedQuestion[] {
+  return turn === undefined
+    ? []
+    : openQuestions(turn).map((question) =>
+      question.id === again?.question.id ? again : askedQuestion(question)
+    );
+}
+
+/** Pictures as what they are; all else as bytes to be saved, since a browser may run what it holds. */
+function file(c: Context<Env>, media: Media | undefined): Response {
+  if (!media) throw new NotFound("There is no such file");
+  const isShown = /^image\/(png|jpeg|gif|webp|avif)$/.test(media.mediaType);
+  const bytes = Uint8Array.from(atob(media.data), (char) => char.charCodeAt(0));
+  return c.body(bytes, 200, {
+    "content-type": isShown ? media.mediaType : "application/octet-stream",
+    ...(isShown ? {} : { "content-disposition": "attachment" }),
+    // It never changes, and is its person's alone.
+    "cache-control": "private, max-age=86400, immutable",
+  });
 }

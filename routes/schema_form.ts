@@ -18,15 +18,17 @@ const CHECKBOXES_LIMIT = 24;
  * is in its values.
  *
  * @param name how the names of its fields begin
+ * @param isTitled fields are called by their titles alone, since who fills them in knows no names
  * @returns the values with what the form begins with beside what was given
  */
 export function formFor(
   schema: unknown,
   given: Values,
   name = "arg",
+  isTitled = false,
 ): { part: FormPart; values: Values } {
   const values: Values = Object.assign(Object.create(null), given);
-  const part = new Builder(schema, values).part(schema, {
+  const part = new Builder(schema, values, isTitled).part(schema, {
     field: name,
     label: "Arguments",
     required: true,
@@ -80,7 +82,7 @@ interface Place {
 
 class Builder {
   #count = 0;
-  constructor(readonly root: unknown, readonly values: Values) {}
+  constructor(readonly root: unknown, readonly values: Values, readonly isTitled = false) {}
 
   part(value: unknown, place: Place): FormPart {
     const shape = shapeOf(value, this.root);
@@ -93,7 +95,7 @@ class Builder {
       field,
       label: typeof schema.title === "string" && schema.title && depth > 0 &&
           schema.title !== label
-        ? `${label} (${schema.title.slice(0, 200)})`
+        ? this.isTitled ? schema.title.slice(0, 200) : `${label} (${schema.title.slice(0, 200)})`
         : label,
       help: typeof schema.description === "string" && depth > 0
         ? schema.description.slice(0, 1000)

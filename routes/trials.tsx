@@ -10,13 +10,12 @@ import {
   clearTrialRuns,
   getTrialRun,
   listTrialRuns,
-  type Question,
   startTrialRun,
   type TrialRun,
 } from "../models/trial_runs.ts";
 import { Trial, TrialPage, type TrialProps } from "../views/trial.tsx";
+import type { AskedQuestion } from "../views/question.tsx";
 import {
-  type AskedQuestion,
   History,
   RunHead,
   RunOutcome,
@@ -24,11 +23,12 @@ import {
   RunQuestions,
   trialPath,
 } from "../views/trial_run.tsx";
+import { answerOf, askedQuestion, valuesOf } from "./asked_question.ts";
 import type { Deps, Env } from "./deps.ts";
 import { keepAlive } from "./keep_alive.ts";
 import { live } from "./live.ts";
 import { basePathOf, fragment, goTo, page } from "./render.tsx";
-import { argumentsOf, changed, filledForm, formFor, valueOf, type Values } from "./schema_form.ts";
+import { argumentsOf, changed, filledForm, formFor, type Values } from "./schema_form.ts";
 
 /** A call that ends within it is answered on the first page, which needs no script then. */
 const FIRST_PAGE_MS = 1500;
@@ -97,7 +97,7 @@ export function trialRoutes(deps: Deps) {
             content: (
               <RunQuestions
                 run={run}
-                questions={run.questions.map((each) => asked(each))}
+                questions={run.questions.map((each) => askedQuestion(each))}
               />
             ),
           },
@@ -118,34 +118,22 @@ export function trialRoutes(deps: Deps) {
     .post("/servers/:id/tools/:name/runs/:run/answers/:question", async (c) => {
       const user = c.get("user"), id = c.req.param("question");
       const run = await runOf(c);
-      const { action, act, ...values } = await valuesOf(c);
+      const values = await valuesOf(c);
       const question = run.questions.find((question) => question.id === id);
       if (!question) throw new Conflict("The server waits for this answer no longer");
-      const again = async (more: Partial<AskedQuestion>, status: 200 | 422) => {
-        const at = { ...await load(c), asked: { ...asked(question, values), ...more } };
+      const told = answerOf(question, values);
+      if ("again" in told) {
+        const { again, status } = told;
         const shown = { args: run.arguments ?? undefined, run };
-        if (!c.req.header("hx-request")) return await show(c, at, shown, status);
-        const questions = run.questions.map((each) => each === question ? at.asked : asked(each));
-        return fragment(c, <RunQuestions run={run} questions={questions} />, status);
-      };
-      if (act !== undefined) return await again(asked(question, changed(values, act)), 200);
-      if (action !== "accept" && action !== "decline" && action !== "cancel") {
-        throw new Invalid("Answer, decline or dismiss the question");
-      }
-      let content: unknown;
-      if (action === "accept" && question.params.mode !== "url") {
-        const { part, values: filled } = questionForm(question, values);
-        try {
-          content = valueOf(part, filled);
-        } catch (error) {
-          if (!(error instanceof Invalid)) throw error;
-          return await again({ mistakes: error.fields, mistake: error.message }, 422);
+        if (!c.req.header("hx-request")) {
+          return await show(c, { ...await load(c), asked: again }, shown, status);
         }
+        const questions = run.questions.map((each) =>
+          each === question ? again : askedQuestion(each)
+        );
+        return fragment(c, <RunQuestions run={run} questions={questions} />, status);
       }
-      await answerTrialRun(db, user, run.id, id, {
-        action,
-        ...(content === undefined ? {} : { content }),
-      });
+      await answerTrialRun(db, user, run.id, id, told.answer);
       await settled(
         c,
         run.id,
@@ -196,7 +184,7 @@ export function trialRoutes(deps: Deps) {
         ? {
           run,
           questions: run.questions.map((question) =>
-            question.id === one?.question.id ? one : asked(question)
+            question.id === one?.question.id ? one : askedQuestion(question)
           ),
         }
         : null,
@@ -263,41 +251,4 @@ function acted(schema: unknown, values: Values, act: string): {
       ? undefined
       : "The fields cannot hold all of this JSON as it is, so it stays and is what is sent.",
   };
-}
-
-function questionForm({ id, params }: Question, values: Values) {
-  return formFor(
-    params.requestedSchema ?? { type: "object", properties: {} },
-    values,
-    `answer-${id}`,
-  );
-}
-
-function asked(question: Question, typed: Values = {}): AskedQuestion {
-  if (question.params.mode === "url") return { question, form: null, values: {}, mistakes: {} };
-  const { part, values } = questionForm(question, typed);
-  return { question, form: part, values, mistakes: {} };
-}
-
-/** A form's texts; files as base64, in the field that they stand beside. */
-async function valuesOf(c: Context<Env>): Promise<Values> {
-  const values: Values = Object.create(null);
-  const files: [string, File][] = [];
-  for (const [name, value] of await c.req.formData()) {
-    // Of several of one name the last, as a checkbox behind its hidden twin.
-    if (typeof value === "string") values[name] = value.replaceAll("\r\n", "\n");
-    else if (value.size > 0) files.push([name, value]);
-  }
-  for (const [name, file] of files) {
-    values[name.replace(/#file$/, "")] = base64(new Uint8Array(await file.arrayBuffer()));
-  }
-  return values;
-}
-
-function base64(bytes: Uint8Array): string {
-  let binary = "";
-  for (let at = 0; at < bytes.length; at += 0x8000) {
-    binary += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
-  }
-  return btoa(binary);
 }

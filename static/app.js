@@ -113,6 +113,42 @@ function followPage() {
   }
 }
 
+// A whole answer is read out once it is there, not each word as it comes.
+let turnState = /^#turn-/.test(location.hash) ? "running" : undefined;
+function tellAnswer() {
+  const turn = [...document.querySelectorAll(".turn")].at(-1);
+  const state = turn?.dataset.turn;
+  if (turnState && turnState !== "done" && state === "done") {
+    const answer = [...turn.querySelectorAll(".markdown")].at(-1)?.cloneNode(true);
+    for (const button of answer?.querySelectorAll("button") ?? []) button.remove();
+    document.getElementById("heard").textContent = answer?.textContent.trim().slice(0, 2000) ?? "";
+  }
+  turnState = state;
+}
+
+// Behind a form of a conversation the keyboard goes on where one would: at what does not hold, at what can be
+// attached, at what is asked, or at the next message. Not where that opens a keyboard on the screen.
+if (document.querySelector(".conversation") && !matchMedia("(pointer: coarse)").matches) {
+  const places = [
+    ".conversation [aria-invalid=true]",
+    "#composer fieldset input",
+    ...(/^#turn-/.test(location.hash)
+      ? [
+        "#questions :is(input:not([type=hidden]), select, textarea, a.button)",
+        ".decision button",
+        "#composer [data-enter-sends]",
+      ]
+      : []),
+  ];
+  // Going to a part of the page takes the focus there first.
+  addEventListener("load", () =>
+    setTimeout(() => {
+      if (document.activeElement !== document.body) return;
+      const next = places.map((place) => document.querySelector(place)).find(Boolean);
+      next?.focus({ preventScroll: /^#turn-/.test(location.hash) });
+    }));
+}
+
 // A double click sends one form.
 document.addEventListener("submit", (event) => {
   const button = event.submitter;
@@ -168,10 +204,16 @@ new MutationObserver(() => {
   tellTimes();
   followLogs();
   tellTicked();
+  tellAnswer();
   followPage();
-}).observe(document.documentElement, { childList: true, subtree: true });
+}).observe(document.documentElement, {
+  childList: true,
+  subtree: true,
+  attributeFilter: ["data-turn"],
+});
 setInterval(tellTimes, 5000);
 tellTimes();
 followLogs();
 tellTicked();
 followPage();
+tellAnswer();

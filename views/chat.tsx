@@ -4,9 +4,10 @@ import type { ChatModel } from "../models/chat_models.ts";
 import type { Conversation, Turn } from "../models/conversations.ts";
 import type { Workspace } from "../models/workspaces.ts";
 import { type Attachables, AttachFields } from "./chat_attach.tsx";
-import { ChatTurn } from "./chat_turn.tsx";
+import { ChatTurn, openQuestions } from "./chat_turn.tsx";
 import { Form } from "./form.tsx";
 import { Confirm, Empty, Mistake, Time } from "./parts.tsx";
+import { type AskedQuestion, QuestionForm } from "./question.tsx";
 import { reaches } from "./role.ts";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -112,6 +113,7 @@ function NewConversation({ agents, text, agentId, mistakes = {} }: ChatHomeProps
         <Message text={text} mistake={mistakes.text} />
         <p class="acts">
           <button>Send</button>
+          <Keys />
         </p>
       </Form>
     </section>
@@ -122,6 +124,8 @@ export interface ConversationProps {
   conversation: Conversation & { turns: Turn[] };
   model: ChatModel | null;
   workspace: Workspace;
+  /** What servers ask just now. */
+  questions: AskedQuestion[];
   /** What may be attached, once it was asked for. */
   attachables?: Attachables | null;
   /** What was typed. */
@@ -132,7 +136,7 @@ export interface ConversationProps {
 
 /** One conversation: all that was said, kept true while an answer comes, and room for more. */
 export function ConversationPage(props: ConversationProps) {
-  const { conversation, model, workspace, mistakes = {} } = props;
+  const { conversation, model, workspace, questions, mistakes = {} } = props;
   const { id, title, agentId, agentName, turns } = conversation;
   const url = useUrl();
   const path = url(`/chat/${id}`);
@@ -144,7 +148,13 @@ export function ConversationPage(props: ConversationProps) {
           ? <a href={url(`/agents/${agentId}`)}>{visibleText(agentName!)}</a>
           : "an agent that is removed"}
       </p>
-      {last && <div hx-sse:connect={`${path}/live?turn=${last.id}`} hx-swap="none"></div>}
+      {last && (
+        <div
+          hx-sse:connect={`${path}/live?turn=${last.id}&questions=${questionIds(last)}`}
+          hx-swap="none"
+        >
+        </div>
+      )}
       <div class="head">
         <h1>{visibleText(title)}</h1>
         <div class="acts">
@@ -165,6 +175,8 @@ export function ConversationPage(props: ConversationProps) {
           agentName={agentName ?? "Agent"}
         />
       ))}
+      <p class="hidden" role="status" id="heard"></p>
+      {last && <ChatQuestions conversationId={id} turn={last} questions={questions} />}
       {!agentId
         ? <p class="notice">Its agent is removed, so nothing more can be said here.</p>
         : !model
@@ -174,13 +186,51 @@ export function ConversationPage(props: ConversationProps) {
   );
 }
 
-function Composer({ path, form = {}, attachables, mistakes = {}, mistake }: ConversationProps & {
-  path: string;
+/** By what a page says which questions it shows. */
+export function questionIds(turn: Turn): string {
+  return openQuestions(turn).map(({ id }) => id).join(",");
+}
+
+/**
+ * What servers ask in the last turn, below it and not in it: the turn is shown anew with each word that comes,
+ * and what is being typed shall stay.
+ */
+export function ChatQuestions({ conversationId, turn, questions }: {
+  conversationId: string;
+  turn: Turn;
+  questions: AskedQuestion[];
 }) {
+  return (
+    <div id="questions">
+      {openQuestions(turn).map(({ id, serverName, tool, expiresAt }) => {
+        const asked = questions.find(({ question }) => question.id === id);
+        return asked && (
+          <QuestionForm
+            asked={asked}
+            asker={serverName ?? "A server of the agent's"}
+            about={tool}
+            until={expiresAt}
+            action={`/chat/${conversationId}/questions/${id}`}
+            target="#questions"
+          />
+        );
+      })}
+    </div>
+  );
+}
+
+function Composer(
+  { conversation, path, form = {}, attachables, mistakes = {}, mistake }: ConversationProps & {
+    path: string;
+  },
+) {
   return (
     <Form action={`${path}/messages`} class="composer card" id="composer">
       <Mistake>{mistake}</Mistake>
       <Message text={form.text} mistake={mistakes.text} />
+      {conversation.turns.at(-1)?.state === "waiting" && (
+        <p class="help">Sending goes on without what waits for you above.</p>
+      )}
       {attachables && <AttachFields attachables={attachables} form={form} mistakes={mistakes} />}
       <p class="acts">
         <button>Send</button>
@@ -189,9 +239,15 @@ function Composer({ path, form = {}, attachables, mistakes = {}, mistake }: Conv
             Attach…
           </button>
         )}
+        <Keys />
       </p>
     </Form>
   );
+}
+
+/** What static/app.js makes of the keyboard, where there is one. */
+function Keys() {
+  return <small class="keys needs-script" hidden>Enter sends, Shift+Enter begins a line.</small>;
 }
 
 function Message({ text, mistake }: { text?: string; mistake?: string }) {

@@ -6,6 +6,13 @@ import { reaches } from "./role.ts";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
+const SEES: Record<ChatModel["sees"], string> = {
+  auto: "Pictures, where its name tells that it takes them",
+  text: "Text alone",
+  images: "Text and pictures",
+  files: "Text, pictures, PDFs and sounds",
+};
+
 /** Which model the workspace's conversations are held with; owners and admins say it. */
 export function ChatModelCard({ workspace, model, values, mistakes = {} }: {
   workspace: Workspace;
@@ -32,6 +39,8 @@ export function ChatModelCard({ workspace, model, values, mistakes = {} }: {
     baseUrl: model?.baseUrl ?? "",
     model: model?.model ?? "",
     transport: model?.transport ?? "streamable_http",
+    sees: model?.sees ?? "auto",
+    contextTokens: String(model?.contextTokens ?? 100_000),
   };
   return (
     <section class="card" aria-labelledby="chat-model">
@@ -83,12 +92,36 @@ export function ChatModelCard({ workspace, model, values, mistakes = {} }: {
             : "Kept sealed and never shown. Leave it empty where the server asks for none."}
         />
         <div class="field">
+          <label for="sees">Takes</label>
+          <select id="sees" name="sees" aria-describedby="sees-help">
+            {Object.entries(SEES).map(([value, title]) => (
+              <option value={value} selected={shown.sees === value}>{title}</option>
+            ))}
+          </select>
+          <p class="help" id="sees-help">
+            What tools answer and people attach beside text: where the model does not take it, it is
+            told that it is there.
+          </p>
+        </div>
+        <Field
+          name="contextTokens"
+          label="Tokens of a conversation at once"
+          type="number"
+          required
+          value={shown.contextTokens}
+          mistake={mistakes.contextTokens}
+          help="Less than the model's whole context: tools take room too. What is longer is summarised
+            by the model itself, and shown as such."
+        />
+        <div class="field">
           <label for="transport">Agents' tools over</label>
           <select id="transport" name="transport">
             <option value="streamable_http" selected={shown.transport === "streamable_http"}>
               Streamable HTTP
             </option>
-            <option value="http_sse" selected={shown.transport === "http_sse"}>HTTP+SSE</option>
+            <option value="http_sse" selected={shown.transport === "http_sse"}>
+              HTTP+SSE (servers cannot ask you anything in the middle of a call)
+            </option>
           </select>
         </div>
         <button>Save</button>

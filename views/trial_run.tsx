@@ -1,24 +1,15 @@
-import type { PastRun, Question, TrialOutcome, TrialRun } from "../models/trial_runs.ts";
-import { Contents, hostOf, Tree } from "./content.tsx";
+import type { PastRun, TrialOutcome, TrialRun } from "../models/trial_runs.ts";
+import { Contents, Tree } from "./content.tsx";
 import { definitionText } from "./difference.tsx";
 import { Form } from "./form.tsx";
-import { Confirm, duration, Empty, Mistake, Time } from "./parts.tsx";
-import { type FormPart, SchemaFields } from "./schema_fields.tsx";
+import { Confirm, duration, Empty, Time } from "./parts.tsx";
+import { type AskedQuestion, QuestionForm } from "./question.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
 export interface RunProps {
   run: TrialRun;
   questions: AskedQuestion[];
-}
-
-/** A question with its form; null for one that sends the person to an address. */
-export interface AskedQuestion {
-  question: Question;
-  form: FormPart | null;
-  values: Record<string, string>;
-  mistakes: Record<string, string>;
-  mistake?: string;
 }
 
 /** Where a tool is tried. */
@@ -117,71 +108,15 @@ const REFUSED: Record<string, string> = {
 export function RunQuestions({ run, questions }: RunProps) {
   return (
     <div id="run-questions" aria-live="polite">
-      {questions.map((asked) => <Asked run={run} asked={asked} />)}
+      {questions.map((asked) => (
+        <QuestionForm
+          asked={asked}
+          asker="The server"
+          action={`${runPath(run)}/answers/${asked.question.id}`}
+          target="#run-questions"
+        />
+      ))}
     </div>
-  );
-}
-
-function Asked({ run, asked }: { run: TrialRun; asked: AskedQuestion }) {
-  const url = useUrl();
-  const { id, params } = asked.question;
-  const action = `${runPath(run)}/answers/${id}`;
-  const address = params.mode === "url" ? String(params.url) : null;
-  const host = address === null ? null : hostOf(address);
-  return (
-    <Form
-      class="question"
-      enctype="multipart/form-data"
-      action={url(action)}
-      id={`question-${id}`}
-    >
-      <h3>The server asks you</h3>
-      <p class="pre">{visibleText(String(params.message ?? "").slice(0, 5000))}</p>
-      <Mistake>{asked.mistake}</Mistake>
-      {address !== null && (
-        <>
-          <p>
-            It sends you to{" "}
-            <strong>{visibleText(host ?? "an address that is not opened here")}</strong>:{" "}
-            <code>{visibleText(address.slice(0, 2000))}</code>
-          </p>
-          {host && (
-            <p>
-              <a
-                class="button quiet"
-                href={address}
-                target="_blank"
-                rel="noopener noreferrer nofollow"
-              >
-                Open {visibleText(host)}
-              </a>
-            </p>
-          )}
-        </>
-      )}
-      {asked.form && (
-        <>
-          <button class="hidden" name="action" value="accept" tabindex={-1} aria-hidden="true">
-            Answer
-          </button>
-          <SchemaFields
-            part={asked.form}
-            form={{
-              values: asked.values,
-              mistakes: asked.mistakes,
-              action,
-              target: "#run-questions",
-            }}
-          />
-        </>
-      )}
-      <p class="help">The server gets what you answer. Give it no password.</p>
-      <p class="acts">
-        <button name="action" value="accept">{asked.form ? "Answer" : "I have done it"}</button>
-        <button class="quiet" name="action" value="decline" formnovalidate>Decline</button>
-        <button class="quiet" name="action" value="cancel" formnovalidate>Dismiss</button>
-      </p>
-    </Form>
   );
 }
 

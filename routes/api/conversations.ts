@@ -4,9 +4,11 @@ import {
   getChatModel,
   PROVIDERS,
   removeChatModel,
+  SEES,
   setChatModel,
   TRANSPORTS,
 } from "../../models/chat_models.ts";
+import { answerQuestion } from "../../models/conversation_questions.ts";
 import {
   createConversation,
   decideCall,
@@ -29,6 +31,12 @@ const Model = z.object({
   baseUrl: z.string().describe("Up to the version, such as https://api.openai.com/v1"),
   model: z.string().describe("By the name that its server has for it"),
   transport: z.enum(TRANSPORTS).describe("How agents' tools are reached"),
+  sees: z.enum(SEES)
+    .describe(
+      "What it is given beside text; auto: pictures, where its name tells that it takes them",
+    ),
+  contextTokens: z.int().min(4000).max(2_000_000)
+    .describe("So much of a conversation it is given at once; the rest is summarised"),
   hasKey: z.boolean().describe("A key is kept; it is never answered"),
   updatedAt: z.iso.datetime(),
 }).meta({ id: "ChatModel" });
@@ -42,23 +50,37 @@ const ConversationShape = z.object({
   updatedAt: z.iso.datetime(),
 }).meta({ id: "Conversation" });
 
+const Question = z.object({
+  id: z.uuid(),
+  serverName: z.string().nullable().describe("Who asks; null: it is not known"),
+  params: z.record(z.string(), z.unknown())
+    .describe('As MCP has it: `message`, and `requestedSchema`, or `url` in `mode` "url"'),
+  state: z.enum(["open", "accepted", "declined", "cancelled", "expired", "withdrawn"]),
+  content: z.unknown().describe("What was answered"),
+  expiresAt: z.iso.datetime().describe("The server waits so long"),
+});
+
 const Call = z.object({
   id: z.uuid(),
   tool: z.string(),
   arguments: z.string().describe("JSON, as the model wrote it"),
-  state: z.enum(["asked", "allowed", "running", "done", "failed", "denied", "stopped"])
-    .describe("asked: it waits for a person's word"),
+  state: z.enum(["asked", "allowed", "running", "waiting", "done", "failed", "denied", "stopped"])
+    .describe("asked: it waits for a person's word; waiting: its server, for their answers"),
   told: z.string().nullable().describe("What the model was told of the answer"),
   resultBytes: z.int().nullable().describe("Size of the whole answer, which get_call_result reads"),
   startedAt: z.iso.datetime().nullable(),
   durationMs: z.number().nullable(),
+  questions: z.array(Question).describe("What its server asked of the person"),
 });
 
 const TurnShape = z.object({
   id: z.uuid(),
   text: z.string().describe("What the person said"),
-  state: z.enum(["running", "waiting", "done", "failed", "stopped", "lost"])
-    .describe("waiting: for a person's word on a call; lost: whatever worked on it is gone"),
+  state: z.enum(["running", "waiting", "done", "failed", "stopped", "lost", "unanswered"])
+    .describe(
+      "waiting: for a person's word on a call, or their answer to what its server asks; " +
+        "lost: whatever worked on it is gone; unanswered: nobody answered the server in time",
+    ),
   trouble: z.string().nullable(),
   startedAt: z.iso.datetime(),
   endedAt: z.iso.datetime().nullable(),
@@ -70,6 +92,14 @@ const TurnShape = z.object({
     outputTokens: z.int().nullable(),
     calls: z.array(Call),
   })),
+  summaries: z.array(z.object({
+    at: z.object({ turnId: z.uuid(), step: z.int() }).describe("Before which step it was made"),
+    until: z.object({ turnId: z.uuid(), step: z.int() })
+      .describe("It stands for all before this step of this turn"),
+    text: z.string().nullable().describe("Null: the model writes it just now, or broke off"),
+    inputTokens: z.int().nullable(),
+    outputTokens: z.int().nullable(),
+  })).describe("What stands for earlier turns, which were too long for the model"),
 }).meta({ id: "Turn" });
 
 const conversation = { conversation: z.uuid().describe("A conversation's id") };
@@ -110,6 +140,8 @@ export const conversationOperations = [
     input: z.strictObject({
       ...Model.omit({ hasKey: true, updatedAt: true }).shape,
       transport: Model.shape.transport.optional(),
+      sees: Model.shape.sees.optional(),
+      contextTokens: Model.shape.contextTokens.optional(),
       key: z.string().max(2000).optional(),
     }),
     output: Model,
@@ -218,7 +250,7 @@ export const conversationOperations = [
     method: "POST",
     path: "/conversations/{conversation}/turns/{turn}/retry",
     scopes: ["tools:call"],
-    summary: "Take up the last answer where it failed, was stopped or lost",
+    summary: "Take up the last answer where it failed, was stopped, lost or left unanswered",
     input: z.strictObject(turn),
     output: TurnShape,
     run: async ({ deps, bearer: { user } }, { conversation, turn }) => {
@@ -241,6 +273,35 @@ export const conversationOperations = [
       const decision = { allow, worker };
       const { turnId, isLast } = await decideCall(deps.db, user, conversation, call, decision);
       if (isLast) keepAlive(runTurn(deps, user, { conversationId: conversation, turnId, worker }));
+      return await getTurn(deps.db, user, conversation, turnId);
+    },
+  }),
+  operation({
+    name: "answer_question",
+    method: "POST",
+    path: "/conversations/{conversation}/questions/{question}/answer",
+    scopes: ["tools:call"],
+    summary: "Answer what a server asks in the middle of a call",
+    description: "Its call goes on with the answer, after this request.",
+    input: z.strictObject({
+      ...conversation,
+      question: z.uuid().describe("A question's id"),
+      action: z.enum(["accept", "decline", "cancel"]),
+      content: z.record(z.string(), z.unknown()).optional()
+        .describe("With accept, as `requestedSchema` has it; nothing for a question with a `url`"),
+    }),
+    output: TurnShape,
+    run: async ({ deps, bearer: { user } }, { conversation, question, action, content }) => {
+      const worker = crypto.randomUUID();
+      const answer = { action, content, worker };
+      const { turnId, isTaken } = await answerQuestion(
+        deps.db,
+        user,
+        conversation,
+        question,
+        answer,
+      );
+      if (isTaken) keepAlive(runTurn(deps, user, { conversationId: conversation, turnId, worker }));
       return await getTurn(deps.db, user, conversation, turnId);
     },
   }),

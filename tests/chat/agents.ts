@@ -133,7 +133,7 @@ export async function runAgents(
         try {
           await task.before?.(faults);
           model.play(task.script(faults));
-          trouble = await carry(api, agent.id, task);
+          trouble = await carry(api, agent.id, task, faults);
           await task.after?.(faults);
         } catch (error) {
           trouble = String(error);
@@ -162,10 +162,15 @@ export async function runAgents(
 type Api = (method: string, path: string, body?: unknown) => Promise<Answer>;
 
 /** Says a task and waits for its answer, as a person would: they allow, and try again what failed once. */
-async function carry(api: Api, agentId: string, task: Task): Promise<string | null> {
+async function carry(
+  api: Api,
+  agentId: string,
+  task: Task,
+  faults: Faults,
+): Promise<string | null> {
   const { id } = await api("POST", "/conversations", { agent: agentId, text: task.name });
   const until = Date.now() + TASK_LIMIT_MS;
-  let retries = 0;
+  let retries = 0, hasFault = task.whileAsked !== undefined;
   while (Date.now() < until) {
     const conversation = await api("GET", `/conversations/${id}`).catch((error) => {
       if (error instanceof TypeError) return null; // the app is being started again
@@ -174,6 +179,13 @@ async function carry(api: Api, agentId: string, task: Task): Promise<string | nu
     const turn = conversation?.turns.at(-1);
     if (turn?.state === "waiting") {
       for (const call of turn.steps.at(-1).calls) {
+        for (const question of call.questions) {
+          if (question.state !== "open") continue;
+          if (hasFault) await task.whileAsked!(faults);
+          hasFault = false;
+          const at = `/conversations/${id}/questions/${question.id}/answer`;
+          await api("POST", at, task.answers);
+        }
         if (call.state !== "asked") continue;
         const allow = task.decide === "allow";
         await api("POST", `/conversations/${id}/calls/${call.id}/decision`, { allow });
@@ -209,7 +221,7 @@ async function discovery(
     return { text: "seen" };
   });
   const task = { name: `discover ${name}`, answer: /seen/, script: () => () => ({}) };
-  await carry(api, agentId, task);
+  await carry(api, agentId, task, faults);
   return found === 0 ? Infinity : found - began;
 }
 

@@ -13,6 +13,7 @@ import { openChat } from "./world.ts";
 
 const server = KINDS[1];
 const ROOT = new URL("../../", import.meta.url).pathname;
+const ASKS = new URL("servers/asks.mjs", import.meta.url).pathname;
 const STEPS = new URL("../mcp/servers/steps.mjs", import.meta.url).pathname;
 
 type Told = TurnEvent | { type: "turn"; conversation: string; turn: string } | { type: "gone" };
@@ -136,6 +137,33 @@ Deno.test({
         assert.equal(textOf(rest), "yes");
         await setAgentOptions(db, user, agentId, { asks: "never" });
       });
+
+      await t.step(
+        "what a server asks is answered at another isolate than it was put by",
+        async () => {
+          await using _ = await bridge.another(ASKS, "tables");
+          model.play(({ results }) =>
+            results.length === 0
+              ? { calls: [{ name: "tables__pay", args: {} }] }
+              : { text: results[0] }
+          );
+          const events = await all(await ask({ conversation, text: "Pay" }));
+          const waits = events.findLast((each) => each.type === "call");
+          assert.ok(waits?.type === "call");
+          assert.equal(waits.state, "waiting");
+          const [{ id: question, params, serverName }] = waits.questions;
+          assert.deepEqual([serverName, params.mode], ["tables", "url"]);
+          isolate.kill("SIGKILL");
+          await isolate.status;
+          isolate = start();
+          await up();
+          const wrong = await ask({ conversation, question, action: "agree" });
+          assert.equal(wrong.status, 422);
+          const rest = await all(await ask({ conversation, question, action: "accept" }));
+          assert.equal(textOf(rest), `{"action":"accept"}`);
+          assert.equal((await ask({ conversation, question, action: "accept" })).status, 409);
+        },
+      );
 
       await t.step(
         "an isolate that is killed in an answer loses nothing that was done",

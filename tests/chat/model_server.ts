@@ -103,7 +103,10 @@ function pieces(text: string): string[] {
 type Body = any;
 
 function openaiAsked(body: Body): Omit<Asked, "headers" | "body"> {
-  const from = body.messages.findLastIndex((each: Body) => each.role === "user");
+  // Files of tools' answers come as if a person said them, behind the answers.
+  const from = body.messages.findLastIndex((each: Body, at: number) =>
+    each.role === "user" && body.messages[at - 1]?.role !== "tool"
+  );
   return {
     format: "openai",
     model: body.model,

@@ -32,6 +32,9 @@ export interface Task {
   answer: RegExp;
   /** Of calls that ask: what the person says. */
   decide?: "allow" | "deny";
+  /** Of what servers ask: what the person answers, and what happens before they do. */
+  answers?: { action: "accept" | "decline" | "cancel"; content?: Record<string, unknown> };
+  whileAsked?: (faults: Faults) => Promise<void>;
   before?: (faults: Faults) => Promise<void>;
   after?: (faults: Faults) => Promise<void>;
 }
@@ -369,7 +372,56 @@ const ways: Task[] = [
   },
 ];
 
-export const TASKS: Task[] = [...files, ...memory, ...others, ...ways, ...faults];
+const ASKING = "everything__trigger-elicitation-request";
+const ANN = { action: "accept" as const, content: { name: "Ann of the quay", check: true } };
+
+/** What a server asks of the person in the middle of a call. */
+const questions: Task[] = [
+  {
+    ...task(
+      "asked by a server: answered",
+      [[[ASKING]], [echo("and on")]],
+      /Ann of the quay[\s\S]*and on/,
+    ),
+    answers: ANN,
+  },
+  {
+    ...task("asked by a server: declined", [[[ASKING]]], /declined/i),
+    answers: { action: "decline" },
+  },
+  {
+    ...task("asked by a server: dismissed", [[[ASKING]]], /cancel|dismiss/i),
+    answers: { action: "cancel" },
+  },
+  {
+    ...task("asked by a server: beside other servers' calls", [
+      [[ASKING], write("asked.txt", "beside")],
+      [read("asked.txt")],
+    ], /Ann of the quay[\s\S]*beside/),
+    answers: ANN,
+  },
+  {
+    ...task("asked by a server: through tool search", [
+      [["call_tool", { name: ASKING, arguments: {} }]],
+    ], /Ann of the quay/),
+    answers: ANN,
+    before: (world) => world.agent({ presents: "search" }),
+    after: (world) => world.agent({ presents: "tools" }),
+  },
+  {
+    // Whether the server's question outlives it depends on who held the call; it is asked anew if not.
+    ...fault(
+      "app killed",
+      "while a server asks",
+      () => [[[ASKING]], [echo("still here")]],
+      /still here/,
+    ),
+    answers: ANN,
+    whileAsked: (world) => world.crash(),
+  },
+];
+
+export const TASKS: Task[] = [...files, ...memory, ...others, ...ways, ...questions, ...faults];
 
 function task(name: string, moves: Move[], answer: RegExp): Task {
   return { name, script: () => plan(...moves), answer };

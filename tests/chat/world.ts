@@ -3,12 +3,13 @@ import { runTurn } from "../../chat/turn.ts";
 import { setAgentOptions } from "../../models/agents.ts";
 import { Changes } from "../../models/changes.ts";
 import { setChatModel } from "../../models/chat_models.ts";
+import { type Answer, answerQuestion } from "../../models/conversation_questions.ts";
 import {
-  type Attachment,
   createConversation,
   decideCall,
   getConversation,
   getTurn,
+  type GivenAttachment,
   retryTurn,
   sendMessage,
   type Turn,
@@ -55,7 +56,7 @@ export async function chatOver(bridge: Bridge) {
     createConversation(db, user, workspaceId, { agentId, title });
 
   /** Begins a turn; `ended` is when its worker left it. */
-  async function begin(conversationId: string, text: string, attachments: Attachment[] = []) {
+  async function begin(conversationId: string, text: string, attachments: GivenAttachment[] = []) {
     const worker = crypto.randomUUID();
     const turnId = await sendMessage(db, user, conversationId, { text, attachments, worker });
     const ended = runTurn(deps, user, { conversationId, turnId, worker });
@@ -65,7 +66,7 @@ export async function chatOver(bridge: Bridge) {
   async function say(
     conversationId: string,
     text: string,
-    attachments?: Attachment[],
+    attachments?: GivenAttachment[],
   ): Promise<Turn> {
     const { turnId, ended } = await begin(conversationId, text, attachments);
     await ended;
@@ -90,6 +91,17 @@ export async function chatOver(bridge: Bridge) {
     return await getTurn(db, user, conversationId, turnId);
   }
 
+  /** Answers what a server asks, and works on as the page does. */
+  async function answer(conversationId: string, questionId: string, given: Answer) {
+    const worker = crypto.randomUUID();
+    const { turnId, isTaken } = await answerQuestion(db, user, conversationId, questionId, {
+      ...given,
+      worker,
+    });
+    if (isTaken) await runTurn(deps, user, { conversationId, turnId, worker });
+    return await getTurn(db, user, conversationId, turnId);
+  }
+
   /** Waits until a turn is as it should be. */
   async function until(conversationId: string, holds: (turn: Turn) => boolean): Promise<Turn> {
     for (;;) {
@@ -111,6 +123,7 @@ export async function chatOver(bridge: Bridge) {
     say,
     retry,
     decide,
+    answer,
     until,
     async [Symbol.asyncDispose]() {
       await changes.close();

@@ -135,12 +135,137 @@ Deno.test({
       await page.getByRole("button", { name: "Attach…" }).click();
       await page.getByRole("group", { name: "Resources" }).waitFor();
       assert.equal(await page.getByLabel("Message").inputValue(), "kept while it is attached to");
+      await page.waitForFunction(() => document.activeElement?.matches("#composer fieldset input"));
       await assertUsable(page);
       await photograph(page, "chat-attach");
 
       await page.locator("summary", { hasText: "Delete" }).click();
       await page.getByRole("button", { name: "Delete" }).click();
       await page.getByText("The conversation is deleted.").waitFor();
+      watched.assertClean();
+    } finally {
+      await browser.close();
+    }
+  },
+});
+
+Deno.test({
+  name:
+    "in a browser a server asks in the middle of a call, and is answered, by keyboard and on a phone",
+  ignore: !isThere,
+  sanitizeResources: false,
+  sanitizeOps: false,
+  async fn() {
+    await using model = openModelServer(({ results, said }) =>
+      said.includes("slow")
+        ? {
+          ...results.length === 0
+            ? {
+              calls: [{ name: "tables__insists", args: {} }, { name: "tables__book", args: {} }],
+            }
+            : { text: "Over" },
+        }
+        : results.length === 0
+        ? { calls: [{ name: `tables__${said.split(" ").at(-1)}`, args: {} }] }
+        : { text: `The server says ${results[0]}` }
+    );
+    const models = openModelReach({ privateHosts: [model.host] });
+    const asks = new URL("../chat/servers/asks.mjs", import.meta.url).pathname;
+    await using world = await openTrials(asks, null, { models, slug: "tables" });
+    const { db, user, workspaceId, agentId, origin } = world;
+    await setChatModel({ db, secretsKey: testKey, models }, user, workspaceId, {
+      provider: "openai-compatible",
+      baseUrl: model.base,
+      model: "scripted",
+      key: "another-key",
+    });
+    await setAgentOptions(db, user, agentId, { asks: "never" });
+    const { cookie } = await world.person("dora@example.com");
+    const browser = await openBrowser();
+    try {
+      const context = await browser.newContext({
+        viewport: { width: 1280, height: 800 },
+        reducedMotion: "reduce",
+      });
+      const [name, value] = cookie.split(/=(.*)/s);
+      await context.addCookies([{ name, value, url: origin }]);
+      const watched = await WatchedPage.open(context);
+      const { page } = watched;
+      const isFocused = (id: string) =>
+        page.waitForFunction((id) => document.activeElement?.id === id, id);
+
+      await page.goto(`${origin}/chat?agent=${agentId}`);
+      await page.getByLabel("Message").fill("Please book");
+      await page.keyboard.press("Enter");
+      const form = page.getByRole("form", { name: "tables asks you" });
+      await form.getByText("Who is the table for?").waitFor();
+      // The next message can be typed at once, and what asks takes the focus from nobody.
+      await isFocused("text");
+      await assertUsable(page);
+      for (const colorScheme of ["light", "dark"] as const) {
+        await page.emulateMedia({ colorScheme });
+        await assertUsable(page);
+        await photograph(page, `chat-question-${colorScheme}`);
+      }
+      await page.reload();
+      // What the browser would not let pass, the server does not either, and it stays as it was typed.
+      await form.evaluate((form) => (form as HTMLFormElement).noValidate = true);
+      await form.getByLabel("Name").fill("A");
+      await form.getByLabel("email").fill("none");
+      await form.getByRole("button", { name: "Answer", exact: true }).press("Enter");
+      await form.getByText("Name must have at least 2 characters").waitFor();
+      await page.waitForFunction(() => document.activeElement?.matches("[aria-invalid=true]"));
+      // The page is live, and shows the conversation anew behind it: a moment for that.
+      await page.waitForTimeout(1000);
+      assert.equal(await form.getByLabel("email").inputValue(), "none");
+      await form.getByText("Name must have at least 2 characters").waitFor();
+      await assertUsable(page);
+      await form.getByLabel("Name").fill("Ann");
+      await form.getByLabel("email").fill("");
+      await page.keyboard.press("Enter");
+      await form.getByText("Shall it be booked?").waitFor();
+      await form.getByLabel("sure").check();
+      await form.getByRole("button", { name: "Answer", exact: true }).click();
+      await page.locator(".turn-state", { hasText: "tokens" }).waitFor();
+      // Read out once, whole.
+      await page.locator("#heard", { hasText: `The server says {"who":{"name":"Ann"` }).waitFor();
+      await page.locator("details.call").locator("summary").click();
+      await page.getByText("You answered").first().waitFor();
+      await assertUsable(page);
+
+      await page.setViewportSize({ width: 390, height: 844 });
+      await page.getByLabel("Message").fill("now pay");
+      await page.keyboard.press("Enter");
+      const link = page.getByRole("link", { name: "Open pay.example.com" });
+      await link.waitFor();
+      assert.equal(await link.getAttribute("href"), "https://pay.example.com/deposit?id=7");
+      assert.equal(context.pages().length, 1, "nothing opens by itself");
+      await assertUsable(page);
+      await photograph(page, "chat-question-phone");
+      await form.getByRole("button", { name: "Decline" }).click();
+      await page.getByText(`The server says {"action":"decline"}`).first().waitFor();
+
+      // One of two is answered: what was typed in the other stays while the page goes on.
+      await page.getByLabel("Message").fill("slow, both");
+      await page.keyboard.press("Enter");
+      await page.waitForFunction(() => document.querySelectorAll("#questions form").length === 2);
+      const [first, second] = [form.nth(0), form.nth(1)];
+      await second.getByLabel("Name").fill("Half typed");
+      const other = await context.newPage();
+      await other.goto(page.url());
+      await other.getByRole("form", { name: "tables asks you" }).nth(0)
+        .getByRole("button", { name: "Decline" }).click();
+      await other.close();
+      const before = await first.getAttribute("id");
+      await page.waitForFunction(
+        (id) => document.querySelector("#questions form")?.id !== id,
+        before,
+      );
+      assert.ok(
+        (await form.getByLabel("Name").evaluateAll((all) =>
+          all.map((field) => (field as HTMLInputElement).value)
+        )).includes("Half typed"),
+      );
       watched.assertClean();
     } finally {
       await browser.close();

@@ -45,7 +45,8 @@ const NOT_PAGES = [
   /\/results$/,
   /^\/marketplace\/:slug\/raw$/,
   /^\/servers\/:id\/bom$/,
-  /^\/chat\/:id\/calls\/:call\/result$/,
+  /^\/chat\/:id\/calls\/:call\/(result|media\/:n)$/,
+  /^\/chat\/:id\/turns\/:turn\/attached\/:n$/,
   // To another site's sign-in and back: supabase_test.ts.
   /^\/sign-in\/(with\/:provider|callback)$/,
   // Where /account/tokens once was.

@@ -8,6 +8,8 @@ import { writeEntry } from "../../models/catalog_sources.ts";
 import { syncDueSources } from "../../models/catalog_sync.ts";
 import { setChatModel } from "../../models/chat_models.ts";
 import { createConversation, sendMessage } from "../../models/conversations.ts";
+import { putQuestions } from "../../models/conversation_questions.ts";
+import { beginSummary } from "../../models/conversation_summaries.ts";
 import { beginStep, endStep, takeToken } from "../../models/conversation_work.ts";
 import { createLog } from "../../models/log.ts";
 import { invite } from "../../models/invitations.ts";
@@ -178,6 +180,18 @@ const MATRIX: Record<string, Record<Verb, Asker[]>> = {
     delete: ["owner"],
   },
   conversation_calls: { select: ["owner"], insert: ["owner"], update: ["owner"], delete: [] },
+  conversation_questions: {
+    select: ["owner"],
+    insert: ["owner"],
+    update: ["owner"],
+    delete: [],
+  },
+  conversation_summaries: {
+    select: ["owner"],
+    insert: ["owner"],
+    update: ["owner"],
+    delete: ["owner"],
+  },
   conversation_tokens: { select: ["owner"], insert: ["owner"], update: [], delete: ["owner"] },
   events: { select: PEOPLE, insert: [...MEMBERS, "own toolbox"], update: [], delete: [] },
   calls: { select: PEOPLE, insert: [], update: [], delete: [] },
@@ -350,6 +364,13 @@ for (const kind of [...KINDS, SUPABASE]) {
         inputTokens: null,
         outputTokens: null,
       });
+      const [{ id: callId }] = await owner`select id from public.conversation_calls`;
+      await putQuestions(db, user, work, callId, {
+        tool: "t",
+        requestState: null,
+        questions: [{ name: "q", params: {} }],
+      });
+      await beginSummary(db, user, work, { step: 0, until: { turnId, step: 0 } });
       await takeToken(db, user, { workspaceId, agentId });
       await owner`update public.tools set approved_hash = hash, approved_definition = definition`;
       await owner`update public.definitions set approved_hash = hash, approved_definition = definition`;
@@ -734,6 +755,27 @@ for (const kind of [...KINDS, SUPABASE]) {
           tool: "x",
           arguments: "{}",
           state: "asked",
+        }),
+        conversation_questions: (sql) => ({
+          id: v7(),
+          call_id: callId,
+          turn_id: turnId,
+          workspace_id: workspaceId,
+          user_id: user.userId,
+          round: 2,
+          name: "x",
+          params: sql.json({}),
+          expires_at: new Date(),
+        }),
+        conversation_summaries: () => ({
+          id: v7(),
+          conversation_id: conversationId,
+          turn_id: turnId,
+          step: 0,
+          workspace_id: workspaceId,
+          user_id: user.userId,
+          until_turn_id: turnId,
+          until_step: 0,
         }),
         conversation_tokens: () => ({
           id: v7(),

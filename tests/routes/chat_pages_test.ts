@@ -1,8 +1,12 @@
 /** The chat's pages without script, over a real MCP server and the scripted model. */
 import assert from "node:assert/strict";
+import { setAgentOptions } from "../../models/agents.ts";
+import { setChatModel } from "../../models/chat_models.ts";
+import { getConversation } from "../../models/conversations.ts";
 import { openModelReach } from "../../models/model_reach.ts";
 import { openModelServer } from "../chat/model_server.ts";
 import { serverEverything } from "../dtma/stdio_server.ts";
+import { testKey } from "../models/databases.ts";
 import { openTrials } from "./trial_world.ts";
 
 const options = { sanitizeResources: false, sanitizeOps: false };
@@ -22,8 +26,9 @@ Deno.test({
       models,
       slug: "everything",
     });
-    const { cookie } = await world.person("bea@example.com", "admin");
-    const { agentId } = world;
+    const { cookie, userId } = await world.person("bea@example.com", "admin");
+    const { agentId, db, owner } = world;
+    const bea = { userId };
     const ask = (path: string, form?: Record<string, string>, at: 1 | 2 = 1) =>
       world.ask(cookie, path, form, at);
     const html = async (path: string, at: 1 | 2 = 1) => {
@@ -123,6 +128,35 @@ Deno.test({
       assert.match(model.asked.at(-1)!.said, /<attached resource=[\s\S]*look at this/);
     });
 
+    await t.step("pictures are served as what they are, and other files as bytes", async () => {
+      const { turns: [turn] } = await getConversation(db, bea, path.split("/").at(-1)!);
+      await owner`update public.conversation_turns set media = ${
+        JSON.stringify([
+          { mediaType: "image/png", data: "iVBORw==" },
+          { mediaType: "image/svg+xml", data: "PHN2Zz4=" },
+        ])
+      }::text::json where id = ${turn.id}`;
+      await owner`update public.conversation_calls set media_types = '{"image/png"}', result = ${
+        JSON.stringify({ content: [{ type: "image", mimeType: "image/png", data: "iVBORw==" }] })
+      } where turn_id = ${turn.id}`;
+      const [call] = turn.steps[0].calls;
+      const eve = await world.person("eve@example.com");
+      for (
+        const [file, type] of [
+          [`turns/${turn.id}/attached/0`, "image/png"],
+          [`turns/${turn.id}/attached/1`, "application/octet-stream"],
+          [`calls/${call.id}/media/0`, "image/png"],
+        ]
+      ) {
+        const answer = await ask(`${path}/${file}`);
+        assert.equal(answer.headers.get("content-type"), type);
+        assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
+        assert.equal((await answer.arrayBuffer()).byteLength, type === "image/png" ? 4 : 5);
+        assert.equal((await world.ask(eve.cookie, `${path}/${file}`)).status, 404);
+      }
+      assert.equal((await ask(`${path}/turns/${turn.id}/attached/2`)).status, 404);
+    });
+
     await t.step("nobody else sees it, and a viewer does not talk", async () => {
       const other = await world.person("cem@example.com");
       const denied = await world.ask(other.cookie, path);
@@ -140,6 +174,112 @@ Deno.test({
       assert.match(await html("/chat"), /Sums/);
       await ask(`${path}/delete`, {});
       assert.equal((await ask(path)).status, 404);
+    });
+  },
+});
+
+Deno.test({
+  name: "what a server asks stands in the conversation, and is answered without script",
+  ...options,
+  async fn(t) {
+    await using model = openModelServer(({ results, said }) =>
+      results.length === 0
+        ? { calls: [{ name: `tables__${said.split(" ")[0]}`, args: {} }] }
+        : { text: `Heard: ${results.join(" | ")}` }
+    );
+    const models = openModelReach({ privateHosts: [model.host] });
+    const asks = new URL("../chat/servers/asks.mjs", import.meta.url).pathname;
+    await using world = await openTrials(asks, null, { models, slug: "tables" });
+    const { agentId, db, user, workspaceId, owner } = world;
+    await setChatModel({ db, secretsKey: testKey, models }, user, workspaceId, {
+      provider: "openai-compatible",
+      baseUrl: model.base,
+      model: "scripted",
+      key: "another-key",
+    });
+    await setAgentOptions(db, user, agentId, { asks: "never" });
+    const { cookie } = await world.person("dora@example.com");
+    const ask = (path: string, form?: Record<string, string>, at: 1 | 2 = 1) =>
+      world.ask(cookie, path, form, at);
+    const until = async (path: string, says: RegExp, at: 1 | 2 = 1) => {
+      for (;;) {
+        const text = await (await ask(path, undefined, at)).text();
+        if (says.test(text)) return text;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    };
+    const begin = async (text: string) => {
+      const sent = await ask("/chat", { agentId, text });
+      const path = sent.headers.get("location")!.split("#")[0];
+      const page = await until(path, /asks you<\/h3>/);
+      const action = /action="([^"]+\/questions\/([0-9a-f-]{36}))"/.exec(page)!;
+      return { path, page, action: action[1], id: action[2] };
+    };
+
+    await t.step("a form says who asks, and keeps what was typed", async () => {
+      const { path, page, action, id } = await begin("book a table");
+      assert.match(
+        page,
+        /tables asks you[\s\S]*<code>tables__book<\/code>[\s\S]*Who is the table for/,
+      );
+      const typed = {
+        action: "accept",
+        [`answer-${id}.name`]: "A",
+        [`answer-${id}.seats`]: "3",
+        [`answer-${id}.email`]: "none",
+      };
+      const refused = await ask(action, typed, 2);
+      assert.equal(refused.status, 422);
+      const again = await refused.text();
+      assert.match(again, /must have at least 2 characters/);
+      assert.match(again, /must be an email address/);
+      assert.match(again, /value="none"/);
+      const answer = { ...typed, [`answer-${id}.name`]: "Ann", [`answer-${id}.email`]: "" };
+      assert.equal((await ask(action, answer, 2)).status, 303);
+      assert.equal((await ask(action, answer)).status, 409, "once");
+      const sure = await until(path, /Shall it be booked/);
+      const next = /action="([^"]+\/questions\/([0-9a-f-]{36}))"/.exec(sure)!;
+      await ask(next[1], { action: "accept", [`answer-${next[2]}.sure`]: "true" });
+      const done = await until(path, /Heard/);
+      assert.match(done, /&quot;name&quot;:&quot;Ann&quot;/);
+      assert.match(done, /asked you<\/h3>[\s\S]*You answered/);
+    });
+
+    await t.step("an address is shown with its whole host, as a link", async () => {
+      const { path, page, action } = await begin("pay now");
+      assert.match(page, /It sends you to <strong>pay\.example\.com<\/strong>/);
+      assert.match(page, /href="https:\/\/pay\.example\.com\/deposit\?id=7" target="_blank"/);
+      await ask(action, { action: "decline" });
+      await until(path, /Heard: \{&quot;action&quot;:&quot;decline&quot;\}/);
+    });
+
+    await t.step("a list gets another row", async () => {
+      const { path, action, id } = await begin("lists of people");
+      const more = await ask(action, { act: `add answer-${id}.names` });
+      assert.equal(more.status, 200);
+      assert.match(await more.text(), new RegExp(`name="answer-${id}\\.names\\.0"`));
+      await ask(action, {
+        action: "accept",
+        [`answer-${id}.names#rows`]: "0",
+        [`answer-${id}.names.0`]: "Ann",
+      });
+      await until(path, /Heard: [^<]*\[&quot;Ann&quot;\]/);
+    });
+
+    await t.step("what nobody answered in time says so, and is gone on without", async () => {
+      const { path, action, id } = await begin("pay later");
+      await owner`update public.conversation_questions set expires_at = now() where id = ${id}`;
+      const page = await until(path, /Nobody answered in time, so the server waits no longer/);
+      assert.ok(!page.includes(action));
+      const turn = /\/turns\/([0-9a-f-]{36})\/retry"/.exec(page)![1];
+      await ask(`${path}/turns/${turn}/retry`, {});
+      await until(path, /Heard: The server asked the person something/);
+    });
+
+    await t.step("nobody else answers", async () => {
+      const { action } = await begin("pay mine");
+      const other = await world.person("emil@example.com");
+      assert.equal((await world.ask(other.cookie, action, { action: "accept" })).status, 404);
     });
   },
 });

@@ -5,6 +5,9 @@ import { grantManagement } from "../../../models/management_grants.ts";
 import { makeWish } from "../../../models/wishes.ts";
 import type { OpenApi } from "../../../routes/api/openapi.ts";
 import { OPERATIONS } from "../../../routes/api/operations.ts";
+import { putQuestions } from "../../../models/conversation_questions.ts";
+import { sendMessage } from "../../../models/conversations.ts";
+import { beginStep, endStep, waitForPerson } from "../../../models/conversation_work.ts";
 import { openModelReach } from "../../../models/model_reach.ts";
 import { openModelServer } from "../../chat/model_server.ts";
 import { openApi, type Reply } from "./app.ts";
@@ -550,6 +553,40 @@ Deno.test({
       await until(({ state }) => state === "done");
       const { result } = await does("get_call_result", { conversation, call });
       assert.match(JSON.stringify(result.content), /git/);
+
+      // No server is there to ask: a worker that puts its question is played.
+      const work = { conversationId: conversation, turnId: "", worker: crypto.randomUUID() };
+      const asks = { text: "Ask me", attachments: [], worker: work.worker };
+      work.turnId = await sendMessage(api.db, api.user, conversation, asks);
+      await beginStep(api.db, api.user, work, 0);
+      await endStep(api.db, api.user, work, 0, {
+        message: {
+          role: "assistant",
+          content: [{ type: "tool-call", toolCallId: "c", toolName: "asks", input: {} }],
+        },
+        calls: [{ callId: "c", tool: "asks", arguments: "{}", state: "allowed", told: null }],
+        inputTokens: null,
+        outputTokens: null,
+      });
+      const [{ id: asking }] = (await until(({ steps }) => steps.length === 1)).steps[0].calls;
+      await putQuestions(api.db, api.user, work, asking, {
+        tool: "asks",
+        requestState: null,
+        questions: [{
+          name: "who",
+          params: {
+            message: "Who?",
+            requestedSchema: { type: "object", properties: { name: { type: "string" } } },
+          },
+        }],
+      });
+      await waitForPerson(api.db, api.user, work);
+      const { steps: [{ calls: [asked] }] } = await until(({ state }) => state === "waiting");
+      const answer = { conversation, question: asked.questions[0].id, action: "accept" };
+      assert.equal((await ask("answer_question", { ...answer, content: { name: 1 } })).status, 422);
+      await does("answer_question", { ...answer, content: { name: "Ann" } });
+      const told = await until(({ state }) => state === "done");
+      assert.equal(told.steps[0].calls[0].questions[0].state, "accepted");
       await does("delete_conversation", { conversation });
       await does("remove_model");
       assert.equal((await ask("get_conversation", { conversation })).status, 404);
