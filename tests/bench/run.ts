@@ -10,10 +10,10 @@
  *   catalog  searches and pages of a marketplace with 10,000 entries (no Docker)
  *   pages    every page of a workspace with 200 servers and 100,000 calls (no Docker)
  *   many     fifty servers deployed at once, and what each costs the DTMA
- *   lists    tools/list of 1,000 tools from 50 servers (no Docker, as the next three)
+ *   sessions 1,000 sessions opened and kept, each with its stream, on a Postgres server
+ *   lists    tools/list of 1,000 tools from 50 servers (no Docker, as the next two)
  *   agents   calls of 1, 50 and 500 agents
- *   large    a result of 1 MiB
- *   sessions 1,000 sessions opened and kept
+ *   large    a result of 1 MiB, of five kinds
  *   peers    other gateways that npm has, beside the least HTTP hop and Mooring without Docker
  *
  * Options: `--only calls,start` for some of these, `--quick` for fewer rounds. Those that run containers
@@ -29,12 +29,21 @@ import { measureLinks } from "./links.ts";
 import { printRatio, printRounds, printTimes, rounds } from "./load.ts";
 import { type Mooring, startMooring } from "./mooring.ts";
 import { measureSandbox } from "./sandbox.ts";
+import { measureSessions } from "./sessions.ts";
 import { measurePages } from "./pages.ts";
 import { measurePeers } from "./peers.ts";
 import { measureStart } from "./start.ts";
 import { measureToolbelts, TOOLBELT_PARTS } from "./toolbelts.ts";
 
-const CONTAINER_PARTS = ["calls", "start", "deploys", "sandbox", "many", "discovery"] as const;
+const CONTAINER_PARTS = [
+  "calls",
+  "start",
+  "deploys",
+  "sandbox",
+  "many",
+  "sessions",
+  "discovery",
+] as const;
 const PARTS = [
   ...CONTAINER_PARTS,
   "links",
@@ -86,6 +95,7 @@ if (isAsked("calls") || isAsked("deploys") || isAsked("many")) {
   if (isAsked("many")) await many(mooring, isQuick ? 10 : 50);
 }
 
+if (isAsked("sessions")) await measureSessions(1000);
 if (isAsked("discovery")) {
   const found = await measureDiscovery(isQuick ? 4 : 12);
   console.log("\ndiscovery: a deploy within a turn to the step that has its tools, image present");

@@ -3,7 +3,7 @@
  * server of its own, and clients that keep what clients keep open, the stream beside their calls.
  */
 import { KINDS } from "../models/databases.ts";
-import { cpuUs } from "./cpu.ts";
+import { cpuUs, residentMb } from "./cpu.ts";
 import { callOf, isRight } from "./direct.ts";
 import { quantile } from "./load.ts";
 import { type Mooring, startMooring } from "./mooring.ts";
@@ -63,7 +63,29 @@ async function keepOpen(mooring: Mooring, number: number): Promise<void> {
     );
   }
   const each = (used.app + used.DTMA - before.app - before.DTMA) * 1024 / number;
-  console.log(`${each.toFixed(1)} KB a session`);
+  const least = await bareStreams(number) * 1024 / number;
+  console.log(
+    `${each.toFixed(1)} KB a session; a stream of the least Deno server ${least.toFixed(1)} KB`,
+  );
+}
+
+/** What as many streams cost a server that does nothing else, in MB. */
+async function bareStreams(number: number): Promise<number> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--quiet", "--no-check", new URL("./streams.ts", import.meta.url).pathname],
+    stdin: "null",
+    stdout: "piped",
+    stderr: "inherit",
+  }).spawn();
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  const url = (await reader.read()).value!.trim();
+  const beforeMb = await residentMb(child.pid);
+  const ends = await Promise.all(Array.from({ length: number }, () => kept(fetchOf(url))));
+  const withMb = await residentMb(child.pid);
+  for (const { close } of ends) close();
+  child.kill("SIGTERM");
+  await child.status;
+  return withMb - beforeMb;
 }
 
 async function atRest(mooring: Mooring): Promise<Record<string, number>> {
@@ -104,9 +126,17 @@ async function open(mooring: Mooring, token: string): Promise<string> {
 }
 
 /** The session's own stream, which stays open. */
-async function stream({ url }: Mooring, token: string, session: string) {
+function stream({ url }: Mooring, token: string, session: string) {
+  return kept(fetchOf(url, headersOf(token, session)));
+}
+
+function fetchOf(url: string, headers: Record<string, string> = {}) {
+  return (signal: AbortSignal) => fetch(url, { headers, signal });
+}
+
+async function kept(open: (signal: AbortSignal) => Promise<Response>) {
   const end = new AbortController();
-  const response = await fetch(url, { headers: headersOf(token, session), signal: end.signal });
+  const response = await open(end.signal);
   if (response.status !== 200) throw new Error(`A stream was answered ${response.status}`);
   response.body!.pipeTo(new WritableStream()).catch(() => {});
   return { close: () => end.abort() };

@@ -1,13 +1,12 @@
 /**
  * What the bridge itself costs, over HTTP and on an embedded database, in front of one server's process
- * (toolbelts_app.ts): lists, searches, sessions, a large result, and calls of more and more agents.
+ * (toolbelts_app.ts): lists, searches, large results, and calls of more and more agents.
  */
-import { cpuUs, residentMb } from "./cpu.ts";
 import { type Caller, callOf, forwarder, isRight, pipe } from "./direct.ts";
 import { load, printRatio, printRounds, quantile, rounds } from "./load.ts";
 import { AGENTS, LARGE_TOOLS, SERVERS, type Started, TOOLS } from "./toolbelts_app.ts";
 
-export const TOOLBELT_PARTS = ["lists", "sessions", "large", "agents"] as const;
+export const TOOLBELT_PARTS = ["lists", "large", "agents"] as const;
 export type ToolbeltPart = typeof TOOLBELT_PARTS[number];
 
 const SCRIPT = new URL("./toolbelts_server.mjs", import.meta.url).pathname;
@@ -20,7 +19,6 @@ export async function measureToolbelts(
   if (isAsked("lists")) await lists(app, isQuick ? 20 : 100);
   if (isAsked("agents")) await agents(app, { count, calls: isQuick ? 1000 : 3000 });
   if (isAsked("large")) await large(app, { count, calls: isQuick ? 10 : 40 });
-  if (isAsked("sessions")) await sessions(app, 1000);
 }
 
 export interface App extends AsyncDisposable, Started {
@@ -159,44 +157,6 @@ async function large(app: App, { count, calls }: { count: number; calls: number 
     printRounds(measured);
     for (const other of ["pipe", "forwarder"]) printRatio(measured, "Mooring", other);
   }
-}
-
-async function sessions(app: App, number: number) {
-  const initialize = request("initialize", {
-    protocolVersion: "2025-11-25",
-    capabilities: {},
-    clientInfo: { name: "bench", version: "1" },
-  });
-  const token = app.tokens[0];
-  const open = async () => {
-    const response = await post(app, token, initialize);
-    await response.text();
-    return response.headers.get("mcp-session-id")!;
-  };
-  for (let i = 0; i < 20; i++) await open();
-  const beforeMb = await residentMb(app.pid), beforeUs = await cpuUs(app.pid);
-  const times: number[] = [], ids: string[] = [];
-  for (let i = 0; i < number; i++) {
-    const started = performance.now();
-    ids.push(await open());
-    times.push(performance.now() - started);
-  }
-  const afterMb = await residentMb(app.pid);
-  const usedUs = (await cpuUs(app.pid) - beforeUs) / number;
-  // Each is there, and works.
-  for (const id of ids) {
-    if (!isRight(await (await post(app, token, callOf("bench-0__echo"), id)).text())) {
-      throw new Error("A call in an open session failed");
-    }
-  }
-  console.log(`\nsessions: ${number} opened one after the other and kept, with one server`);
-  print("initialize", times);
-  console.log(`CPU of the app ${usedUs.toFixed(0)} us a session`);
-  console.log(
-    `app ${beforeMb.toFixed(0)} MB before, ${afterMb.toFixed(0)} MB with them, ` +
-      `${(await residentMb(app.pid)).toFixed(0)} MB after a call in each: ` +
-      `${((afterMb - beforeMb) * 1024 / number).toFixed(1)} KB a session`,
-  );
 }
 
 function print(name: string, times: number[]) {
