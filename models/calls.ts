@@ -140,7 +140,7 @@ export class CallRecorder {
     readonly db: Database,
     readonly log: Log,
     readonly bodies: BodyKeeper | null = null,
-    readonly keepAlive: (work: Promise<void>) => void = () => {},
+    readonly keepAlive: ((work: Promise<void>) => void) | null = null,
   ) {}
 
   /** What was said in a call, for its record; undefined where nobody wants it. */
@@ -159,11 +159,10 @@ export class CallRecorder {
     if (this.#timer === null) {
       const written = Promise.withResolvers<void>();
       this.#tellWritten = written.resolve;
-      this.#timer = setTimeout(
-        () => this.flush(),
-        Math.max(BATCH_MS, this.#wroteAtMs + BUSY_BATCH_MS - performance.now()),
-      );
-      this.keepAlive(written.promise);
+      // A process that may end before it is told is not to have much to lose.
+      const busyMs = this.keepAlive ? 0 : this.#wroteAtMs + BUSY_BATCH_MS - performance.now();
+      this.#timer = setTimeout(() => this.flush(), Math.max(BATCH_MS, busyMs));
+      this.keepAlive?.(written.promise);
     }
     // Just then: while the database takes none, more are there, and it is tried again after a while.
     if (this.#waiting.length === BATCH_ROWS) this.flush();
