@@ -79,7 +79,7 @@ export function listening(
 
   return {
     async follow(follower) {
-      const { caller, scope, wanted, tell, onFingerprint, wakesBy, signal } = follower;
+      const { caller, scope, wanted, tell, onHeard, onFingerprint, wakesBy, signal } = follower;
       let { known } = follower;
       const wakeUps = deps.changes.subscribe((change) =>
         concernsToolbelts(change) &&
@@ -87,9 +87,9 @@ export function listening(
         (wakesBy?.(change) ?? false)
       );
       const begun = Promise.withResolvers<void>();
+      let hasBegun = false;
       const soon = damped(tell, begun.promise);
       const heard = new Map<string, Hearing>();
-      begun.promise.then(follower.onHeard);
       try {
         while (!signal.aborted) {
           const wish = await wanted();
@@ -104,10 +104,14 @@ export function listening(
           if (!known || JSON.stringify(known) !== JSON.stringify(now)) onFingerprint?.(now);
           known = now;
           listenTo(heard, named, wish, follower, soon);
-          const all = Promise.all([...heard.values()].map(({ isHeard }) => isHeard));
-          // The first time; then it is a promise that is kept.
-          await Promise.race([all, begun.promise, pause(HEARD_WITHIN_MS)]);
-          begun.resolve();
+          if (!hasBegun) {
+            hasBegun = true;
+            const all = Promise.all([...heard.values()].map(({ isHeard }) => isHeard));
+            await Promise.race([all, pause(HEARD_WITHIN_MS)]);
+            if (signal.aborted) return;
+            onHeard?.();
+            begun.resolve();
+          }
           await wakeUps.next(LOOK_MS, signal);
           // A server that comes up changes many rows at once.
           await pause(DAMP_MS);
