@@ -4,7 +4,7 @@ import { getAgent } from "../models/agents.ts";
 import { type AccountOf, beginSignIn, disconnect, finishSignIn } from "../models/authorizations.ts";
 import { Invalid } from "../models/errors.ts";
 import { clientMetadata, siteOf } from "../models/oauth.ts";
-import { getServer } from "../models/servers.ts";
+import { getServer, instancesOf } from "../models/servers.ts";
 import { ClientNeeded, SignInFailed } from "../models/sign_in_failed.ts";
 import {
   type AccountProps,
@@ -75,7 +75,8 @@ async function whose(
 ): Promise<AccountProps> {
   const user = c.get("user");
   const server = await getServer(db, user, serverId);
-  return { server, agent: agentId === null ? null : await getAgent(db, user, agentId) };
+  const agent = agentId === null ? null : await getAgent(db, user, agentId);
+  return { server, agent, hasInstances: instancesOf(server.config) === "agent" };
 }
 
 /**

@@ -39,8 +39,6 @@ export function ServerAccount({ server, authorization }: {
 export function AgentAccount({ server, agent, authorization, hasInstances }: AccountProps & {
   agent: { id: string; name: string };
   authorization: Authorization | null;
-  /** The server has an instance for each agent. */
-  hasInstances: boolean;
 }) {
   if (!takesAccount(server)) return null;
   const name = visibleText(agent.name);
@@ -57,12 +55,7 @@ export function AgentAccount({ server, agent, authorization, hasInstances }: Acc
             its own.
           </p>
         )}
-      <AccountActs
-        server={server}
-        agent={agent}
-        authorization={authorization}
-        asksForInstances={!hasInstances}
-      >
+      <AccountActs {...{ server, agent, authorization, hasInstances }}>
         From then on {name} is served with the server's own account again.
       </AccountActs>
     </section>
@@ -131,10 +124,8 @@ function AccountState({ authorization, without }: {
   );
 }
 
-function AccountActs({ authorization, asksForInstances = false, children, ...of }: AccountProps & {
+function AccountActs({ authorization, children, ...of }: AccountProps & {
   authorization: Authorization | null;
-  /** The server has to be given an instance for each agent first. */
-  asksForInstances?: boolean;
   /** What is so once it is disconnected. */
   children: Child;
 }) {
@@ -146,16 +137,7 @@ function AccountActs({ authorization, asksForInstances = false, children, ...of 
     <>
       <div class="acts">
         <Form action={path}>
-          {asksForInstances && (
-            <Field
-              name="instancePerAgent"
-              id="account-instances"
-              label="Run an instance of the server for each agent"
-              type="checkbox"
-              required
-              help="It runs one for all agents now, which has one account. Each instance takes memory of its own."
-            />
-          )}
+          <Instances {...of} />
           <button class={isUrgent ? undefined : "quiet"}>
             {isFirst ? "Connect an account" : "Sign in again"}
           </button>
@@ -187,6 +169,8 @@ export interface AccountProps {
   server: Server;
   /** Null: the server's own, for all agents. */
   agent: { id: string; name: string } | null;
+  /** The server has an instance for each agent, as an account of one's own needs. */
+  hasInstances?: boolean;
 }
 
 function pageOf({ server, agent }: AccountProps): string {
@@ -241,7 +225,6 @@ export function ClientPage({ message, redirectUri, values, ...of }: AccountProps
       <Crumbs {...of} />
       <h1>Connect an account</h1>
       <Form action={url(`${pageOf(of)}/account`)} class="card">
-        <Agreed {...of} />
         <Mistake>{message && visibleText(message)}</Mistake>
         <p>
           Where its authorization server does not take Mooring by itself, register a client there by
@@ -261,6 +244,7 @@ export function ClientPage({ message, redirectUri, values, ...of }: AccountProps
           autocomplete="new-password"
           help="Kept sealed. Left empty for a public client, which has none."
         />
+        <Instances {...of} isAgreed={values.instancePerAgent === "true"} />
         <button>Go on</button>
       </Form>
     </>
@@ -281,7 +265,7 @@ export function SignInFailedPage({ message, mayRetry = true, ...of }: AccountPro
       <div class="acts">
         {mayRetry && (
           <Form action={url(`${pageOf(of)}/account`)}>
-            <Agreed {...of} />
+            <Instances {...of} isAgreed />
             <button>Try again</button>
           </Form>
         )}
@@ -293,9 +277,23 @@ export function SignInFailedPage({ message, mayRetry = true, ...of }: AccountPro
   );
 }
 
-/** An account of an agent's own takes an instance for each agent, which was said on the page before. */
-function Agreed({ agent }: AccountProps) {
-  return agent && <input type="hidden" name="instancePerAgent" value="true" />;
+/** Asks for an instance for each agent, where an account of an agent's own needs it. */
+function Instances({ agent, hasInstances, isAgreed = false }: AccountProps & {
+  /** That was said on the page before. */
+  isAgreed?: boolean;
+}) {
+  if (!agent || hasInstances) return null;
+  if (isAgreed) return <input type="hidden" name="instancePerAgent" value="true" />;
+  return (
+    <Field
+      name="instancePerAgent"
+      id="account-instances"
+      label="Run an instance of the server for each agent"
+      type="checkbox"
+      required
+      help="It runs one for all agents now, which has one account. Each instance takes memory of its own."
+    />
+  );
 }
 
 function Crumbs({ server, agent }: AccountProps) {

@@ -219,7 +219,8 @@ const asIfThroughTls: Outside = async (address, { method = "GET", headers, body 
     body: body === undefined || body === null ? undefined : plain(String(body)),
     redirect: method === "GET" ? "follow" : "manual",
   });
-  const answer = new Headers([...response.headers].map(([name, value]) => [name, tls(value)]));
+  const answer = new Headers();
+  for (const [name, value] of response.headers) answer.append(name, tls(value));
   for (const name of ["content-length", "content-encoding"]) answer.delete(name);
   const text = tls(await response.text());
   return new Response(text === "" ? null : text, { status: response.status, headers: answer });

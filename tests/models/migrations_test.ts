@@ -109,3 +109,41 @@ for (const kind of KINDS) {
     },
   });
 }
+
+for (const kind of KINDS) {
+  Deno.test({
+    name: `accounts and clients of before are what they were, on the ${kind.name} database`,
+    ignore: kind.ignore,
+    sanitizeResources: false,
+    sanitizeOps: false,
+    async fn() {
+      const empty = await openEmpty(kind.name);
+      const sql: postgres.Sql = empty.connect();
+      await migrate(sql, migrations.filter(({ version }) => version < "20261126000400"), compat);
+      const [server, workspace, client, made] = Array.from(
+        { length: 4 },
+        () => crypto.randomUUID(),
+      );
+      await sql.begin(async (sql) => {
+        // Their servers and agents are of no matter here.
+        await sql`set local session_replication_role = replica`;
+        await sql`insert into public.authorizations (server_id, workspace_id, state)
+          values (${server}, ${workspace}, 'waiting')`;
+        for (const [id, clientId] of [[client, "editor"], [made, null]]) {
+          await sql`insert into public.agent_tokens (id, workspace_id, agent_id, name, token_hash, client_id)
+            values (${id}, ${workspace}, ${server}, 'x', ${id}, ${clientId})`;
+        }
+      });
+      await migrate(sql, migrations, compat);
+      const [account] = await sql`select id, agent_id from public.authorizations`;
+      assert.deepEqual({ ...account }, { id: server, agent_id: null });
+      const scopes = await sql`select id, scope from public.agent_tokens`;
+      assert.deepEqual(
+        new Map(scopes.map(({ id, scope }) => [id, scope])),
+        new Map([[client, "tools"], [made, null]]),
+      );
+      await sql.end();
+      await empty.close();
+    },
+  });
+}
