@@ -6,7 +6,7 @@ import {
   Client,
   SSEClientTransport,
   StreamableHTTPClientTransport,
-} from "@modelcontextprotocol/client";
+} from "npm:@modelcontextprotocol/client@2.4.0";
 import { z } from "zod";
 
 /** Where the bridge is. */

@@ -40,7 +40,9 @@ const ENTRIES = [
   "local_enrolment.ts",
   "local_toolbox.ts",
   "mailer.ts",
+  "port.ts",
   "reset_password.ts",
+  "self_hosted.ts",
 ];
 
 Deno.test("imports flow one way: main -> app -> routes -> {views, mcp, models}, mcp -> models", async () => {
