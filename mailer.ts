@@ -1,5 +1,5 @@
 /** Sends Mooring's mail by SMTP: self-hosted alone, since an edge isolate opens no such connections. */
-import { createTransport } from "npm:nodemailer@10.6.1";
+import { createTransport } from "nodemailer";
 import type { Config } from "./config.ts";
 import type { SendMail } from "./models/mail.ts";
 

@@ -34,6 +34,9 @@ const VERSION = "0.1.0";
 /** Signals that come within this time are one. */
 const SAME_SIGNAL_MS = 500;
 
+/** So long nothing but the first pages is worked on. */
+const FIRST_PAGE_MS = 5_000;
+
 /**
  * Serves the app until it is told to stop.
  *
@@ -114,6 +117,7 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
 
   const syncing = syncSources({ db, changes, outside, log }, stopping.signal);
   const removing = removeOld({ ...database, log }, stopping.signal);
+  fetchChat(log, stopping.signal);
 
   let stoppingSince: number | null = null;
   const stop = async () => {
@@ -142,6 +146,20 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
   };
   Deno.addSignalListener("SIGINT", stop);
   Deno.addSignalListener("SIGTERM", stop);
+}
+
+/**
+ * Fetches the chat's packages behind the first page, which does not wait for them: so they are there though
+ * the machine goes offline later, as one with a model of its own may.
+ */
+async function fetchChat(log: Log, signal: AbortSignal) {
+  await delay(FIRST_PAGE_MS, undefined, { signal }).catch(() => {});
+  if (signal.aborted) return;
+  try {
+    await Promise.all([import("./chat/model.ts"), import("./chat/toolbelt.ts")]);
+  } catch (error) {
+    log.warn("The chat's packages cannot be fetched from npm yet", errorFields(error));
+  }
 }
 
 /** Works off catalog sources as they become due: at once when somebody asks, else within a minute. */

@@ -1,4 +1,4 @@
-import type { ModelMessage } from "npm:ai@7.0.173";
+import type { ModelMessage } from "ai";
 import type { Step, Turn } from "../models/conversations.ts";
 
 /** So much of a conversation is given to the model, its newest turns first: some hundred thousand tokens. */

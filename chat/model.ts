@@ -1,6 +1,6 @@
 /** The model of a workspace, behind the AI SDK: one step of it, and what went wrong in words. */
-import { createAnthropic } from "npm:@ai-sdk/anthropic@4.0.105";
-import { createOpenAICompatible } from "npm:@ai-sdk/openai-compatible@3.0.92";
+import { createAnthropic } from "@ai-sdk/anthropic";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import {
   APICallError,
   type AssistantModelMessage,
@@ -10,7 +10,7 @@ import {
   type ModelMessage,
   RetryError,
   streamText,
-} from "npm:ai@7.0.173";
+} from "ai";
 import type { OpenedModel } from "../models/chat_models.ts";
 import { OutsideError } from "../models/outside.ts";
 import type { Definition } from "./toolbelt.ts";

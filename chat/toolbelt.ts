@@ -6,7 +6,7 @@ import {
   Client,
   SSEClientTransport,
   StreamableHTTPClientTransport,
-} from "npm:@modelcontextprotocol/client@2.4.0";
+} from "@modelcontextprotocol/client";
 import { z } from "zod";
 
 /** Where the bridge is. */

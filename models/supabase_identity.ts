@@ -9,8 +9,8 @@ import {
   parseCookieHeader,
   serializeCookieHeader,
   stringFromBase64URL,
-} from "npm:@supabase/ssr@0.12.7";
-import { createClient, isAuthRetryableFetchError } from "npm:@supabase/supabase-js@2.119.1";
+} from "@supabase/ssr";
+import { createClient, isAuthRetryableFetchError } from "@supabase/supabase-js";
 import { z } from "zod";
 import type { Database } from "./db.ts";
 import {

@@ -1,4 +1,4 @@
-import { type AuthError, isAuthRetryableFetchError } from "npm:@supabase/supabase-js@2.119.1";
+import { type AuthError, isAuthRetryableFetchError } from "@supabase/supabase-js";
 import { SignInRefused } from "./identity.ts";
 
 /** What Supabase Auth refused, in words for a person; its own only where they help. */

@@ -1,5 +1,5 @@
 /** Which of two versions is the newer one, where that can be told from how they are written. */
-// @ts-types="npm:@types/semver@7.8.0"
+// @ts-types="@types/semver"
 import semver from "semver";
 
 /**
