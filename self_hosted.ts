@@ -34,7 +34,7 @@ const VERSION = "0.1.0";
 /** Signals that come within this time are one. */
 const SAME_SIGNAL_MS = 500;
 
-/** So long nothing but the first pages is worked on. */
+/** The first pages are served before the chat's packages are fetched. */
 const FIRST_PAGE_MS = 5_000;
 
 /**
