@@ -30,7 +30,7 @@ export async function bundle(
 ): Promise<number> {
   const entry = path(`supabase/functions/${name}/index.ts`);
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["bundle", "--quiet", "--platform=deno", "-o", file, entry],
+    args: ["bundle", "--quiet", "--lock=app.lock", "--platform=deno", "-o", file, entry],
     cwd: path("."),
     stdout: "null",
     stderr: "piped",

@@ -40,7 +40,9 @@ const ENTRIES = [
   "local_enrolment.ts",
   "local_toolbox.ts",
   "mailer.ts",
+  "port.ts",
   "reset_password.ts",
+  "self_hosted.ts",
 ];
 
 Deno.test("imports flow one way: main -> app -> routes -> {views, mcp, models}, mcp -> models", async () => {
@@ -127,7 +129,7 @@ Deno.test("dtma imports nothing of the app", async () => {
 
 async function graph(entry: string): Promise<Module[]> {
   const { stdout, success } = await new Deno.Command(Deno.execPath(), {
-    args: ["info", "--json", ROOT + entry],
+    args: ["info", "--json", "--lock=app.lock", ROOT + entry],
     cwd: ROOT,
     stderr: "null",
   }).output();
@@ -158,13 +160,32 @@ function withoutComments(text: string): string {
   return text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/(^|\s)\/\/.*$/gm, "");
 }
 
-Deno.test("deno.lock holds what users run alone", async () => {
-  // Deno fetches all of a lock file at the first start: the tests have tests/deno.lock.
-  const lock = await Deno.readTextFile(`${ROOT}deno.lock`);
+Deno.test("deno.lock holds deno.json's imports alone, which `deno task` fetches before it starts", async () => {
+  const { imports } = await json("deno.json");
+  const { specifiers, npm } = await json("deno.lock");
+  const named = Object.values<string>(imports).filter((name) => !name.endsWith("/"));
+  assert.deepEqual(
+    Object.keys(specifiers).sort(),
+    named.sort(),
+    "a program was run without --lock=app.lock: git checkout deno.lock",
+  );
+  const whole = await json("app.lock");
+  for (const name of Object.keys(npm)) {
+    assert.deepEqual(whole.npm[name], npm[name], `app.lock has the same ${name}`);
+  }
+});
+
+Deno.test("app.lock holds what users run alone", async () => {
+  // The tests have tests/deno.lock.
+  const lock = await Deno.readTextFile(`${ROOT}app.lock`);
   for (const name of ["playwright-core", "fast-check", "@modelcontextprotocol/sdk", "express"]) {
     assert.equal(lock.includes(`"${name}@`), false, name);
   }
 });
+
+async function json(path: string) {
+  return JSON.parse(await Deno.readTextFile(`${ROOT}${path}`));
+}
 
 Deno.test("a view's form that changes something is views/form.tsx's, which knows who may send it", async () => {
   for await (const { name } of Deno.readDir(`${ROOT}views`)) {

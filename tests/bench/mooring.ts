@@ -36,6 +36,7 @@ export async function startMooring(
     args: [
       "run",
       "--quiet",
+      `--lock=${new URL("../../app.lock", import.meta.url).pathname}`,
       "-A",
       new URL("../../main.ts", import.meta.url).pathname,
       "--no-install",

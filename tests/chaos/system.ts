@@ -152,6 +152,7 @@ export class System {
           "--quiet",
           "-A",
           "--no-check",
+          `--lock=${this.root}app.lock`,
           `${this.root}main.ts`,
           "--no-install",
         ],

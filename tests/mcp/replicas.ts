@@ -202,5 +202,5 @@ async function isReady(url: string): Promise<boolean> {
 }
 
 function denoRun(...args: string[]): string[] {
-  return [Deno.execPath(), "run", "--quiet", "--no-check", ...args];
+  return [Deno.execPath(), "run", "--quiet", "--no-check", `--lock=${ROOT}app.lock`, ...args];
 }
