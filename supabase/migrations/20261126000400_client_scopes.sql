@@ -7,10 +7,12 @@ alter table public.agent_tokens
 update public.agent_tokens set scope = 'tools' where client_id is not null;
 grant select (scope, wanted_more_at) on public.agent_tokens to authenticated;
 
--- A client called a tool beyond its scope.
+-- A client called a tool beyond its scope. One that does nothing else costs a write in five seconds.
 create function mooring.client_wanted_more(token uuid) returns void
 language sql security definer set search_path = '' as $$
-  update public.agent_tokens set wanted_more_at = now() where id = token and scope = 'tools:read'
+  update public.agent_tokens set wanted_more_at = now()
+  where id = token and scope = 'tools:read'
+    and (wanted_more_at is null or wanted_more_at < now() - interval '5 seconds')
 $$;
 revoke all on function mooring.client_wanted_more from public;
 grant execute on function mooring.client_wanted_more to mooring_app;
