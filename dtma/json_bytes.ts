@@ -3,7 +3,6 @@
  * it again cost several times what one look at the bytes does, most of all when it is not ASCII (README,
  * "Measured"); and hardly any of it is ever read on the way from a server to a client.
  */
-import { Buffer } from "node:buffer";
 import { DEPTH_LIMIT } from "./json_text.ts";
 
 /** From here on a message is worth to be treated as bytes. */
@@ -49,21 +48,17 @@ export function scanJson(bytes: Uint8Array, deepest: number, onMember: OnMember)
  * do take them for it find in them the one value that was found here, and the same members.
  */
 export function skimJson(bytes: Uint8Array, deepest: number, onMember: OnMember): boolean {
-  return scan(bytes, deepest, onMember, skippedEnd, latin1(bytes));
+  return scan(bytes, deepest, onMember, skippedEnd);
 }
 
-/**
- * Index of the quote that ends the string whose first character is at `at`; -1 when it is none.
- * @param text the bytes as a string, a character for each
- */
-type EndOfString = (bytes: Uint8Array, at: number, text: string) => number;
+/** Index of the quote that ends the string whose first character is at `at`; -1 when it is none. */
+type EndOfString = (bytes: Uint8Array, at: number) => number;
 
 function scan(
   bytes: Uint8Array,
   deepest: number,
   onMember: OnMember,
   endOfString: EndOfString,
-  text = "",
 ): boolean {
   const isObject = new Uint8Array(DEPTH_LIMIT + 1);
   const keyStarts = new Int32Array(DEPTH_LIMIT + 1), keyEnds = new Int32Array(DEPTH_LIMIT + 1);
@@ -72,7 +67,7 @@ function scan(
   for (let comesKey = false;;) {
     if (comesKey) {
       if (bytes[at] !== QUOTE) return false;
-      const end = endOfString(bytes, at + 1, text);
+      const end = endOfString(bytes, at + 1);
       if (end < 0) return false;
       keyStarts[depth] = at + 1;
       keyEnds[depth] = end;
@@ -92,7 +87,7 @@ function scan(
       depth--;
       at++;
     } else {
-      at = first === QUOTE ? endOfString(bytes, at + 1, text) + 1 : endOfPlain(bytes, at);
+      at = first === QUOTE ? endOfString(bytes, at + 1) + 1 : endOfPlain(bytes, at);
       if (at <= 0) return false;
     }
     // A value has ended, and with it perhaps what it stands in.
@@ -191,8 +186,8 @@ const SHORT_BYTES = 64;
 /** Where quotes in a string stand too close for searching, it is read so far. */
 const READ_BYTES = 1024;
 
-/** A string's end, when nothing else is asked: of long ones found by V8's search, a hundred times as fast. */
-function skippedEnd(bytes: Uint8Array, at: number, text: string): number {
+/** A string's end, when nothing else is asked: of long ones found by V8's search, three times as fast. */
+function skippedEnd(bytes: Uint8Array, at: number): number {
   const { length } = bytes;
   for (let until = Math.min(at + SHORT_BYTES, length);;) {
     while (at < until && IS_SKIPPED[bytes[at]] === 1) at++;
@@ -201,7 +196,7 @@ function skippedEnd(bytes: Uint8Array, at: number, text: string): number {
       at += 2;
       continue;
     }
-    const quote = text.indexOf('"', at);
+    const quote = bytes.indexOf(QUOTE, at);
     if (quote < 0) return -1;
     // Backslashes before `at` belong to escapes that were read.
     let backslashes = 0;
@@ -210,11 +205,6 @@ function skippedEnd(bytes: Uint8Array, at: number, text: string): number {
     until = Math.min(quote + (quote - at < READ_BYTES / 4 ? READ_BYTES : 1), length);
     at = quote + 1;
   }
-}
-
-/** A character for each byte. */
-function latin1({ buffer, byteOffset, length }: Uint8Array): string {
-  return Buffer.from(buffer as ArrayBuffer, byteOffset, length).toString("latin1");
 }
 
 /** Index after the number or word that begins at `at`; -1 when there is none. */
