@@ -106,7 +106,7 @@ export interface LinkCall {
   /** Aborted when the caller cancels or the link is lost. */
   signal: AbortSignal;
   /** The answer may be the bytes of a result. */
-  takesResultBytes: boolean;
+  takesResultBytes?: boolean;
   notify(text: string): void;
 }
 

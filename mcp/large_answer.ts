@@ -2,7 +2,7 @@
  * Large results on their way to a client: the bytes that their server wrote, looked at once and made a string
  * only where something in them has to be translated.
  */
-import { Buffer, isUtf8 } from "node:buffer";
+import { Buffer, isAscii, isUtf8 } from "node:buffer";
 import {
   decoded,
   isWord,
@@ -116,11 +116,24 @@ export function sizeOf(answer: Answer): number {
   return answer instanceof LargeAnswer ? answer.size : Buffer.byteLength(answer.text);
 }
 
-/** The response to a request as {@link envelope} has it, as bytes. @param id its text */
-export function largeEnvelope(id: string, answer: LargeAnswer): Uint8Array<ArrayBuffer> {
+/**
+ * The response to a request as {@link envelope} has it: as text where that is ASCII, since `Response` copies
+ * bytes, and buffers of this size are cleared away at much greater cost than strings.
+ *
+ * @param id its text
+ */
+export function largeEnvelope(id: string, answer: LargeAnswer): string | Uint8Array<ArrayBuffer> {
+  const parts = answer.parts();
+  // A key that was written with an escape has none any more.
+  if (parts.every((part) => isAscii(part))) {
+    const texts = parts.map(({ buffer, byteOffset, length }) =>
+      Buffer.from(buffer as ArrayBuffer, byteOffset, length).toString("latin1")
+    );
+    return `{"jsonrpc":"2.0","id":${id},"result":${texts.join("")}}`;
+  }
   return joined([
     encoded(`{"jsonrpc":"2.0","id":${id},"result":`),
-    ...answer.parts(),
+    ...parts,
     encoded("}"),
   ]);
 }

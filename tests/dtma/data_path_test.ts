@@ -400,11 +400,11 @@ Deno.test("dataPath serves the same calls over a link", async () => {
   });
   const link = await path.link();
   const ask = async (message: unknown, onNotification?: (text: string) => void) =>
-    JSON.parse(
+    JSON.parse(String(
       await link.call({ serverId: SERVER, instance: "agent-1" }, JSON.stringify(message), {
         onNotification,
       }),
-    );
+    ));
   const notes: string[] = [];
   const call = path.pinned("shuffles", { text: "t" }, { progressToken: "mine" });
   const answer = await ask(call, (text) => void notes.push(text));
@@ -424,11 +424,13 @@ Deno.test("dataPath serves the same calls over a link", async () => {
     const [message, code] of [["{", -32700], [[], -32600], [toolCall("shuffles"), -32602]] as const
   ) {
     const text = typeof message === "string" ? message : JSON.stringify(message);
-    const { error } = JSON.parse(await link.call({ serverId: SERVER, instance: null }, text));
+    const { error } = JSON.parse(
+      String(await link.call({ serverId: SERVER, instance: null }, text)),
+    );
     assert.equal(error.code, code);
   }
   const elsewhere = await link.call({ serverId: "x", instance: null }, JSON.stringify(call));
-  assert.match(JSON.parse(elsewhere).error.message, /Not here/);
+  assert.match(JSON.parse(String(elsewhere)).error.message, /Not here/);
 
   const gone = new AbortController();
   const waits = link.call(

@@ -41,7 +41,7 @@ function pathOf({ reconciler }: Dtma, serverId: string) {
       params: { ...params, _meta: { ...META, ...meta } },
     };
     const text = JSON.stringify(request);
-    return JSON.parse(await serve({ serverId, instance, text, signal, notify }));
+    return JSON.parse(String(await serve({ serverId, instance, text, signal, notify })));
   };
 }
 

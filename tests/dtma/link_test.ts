@@ -516,7 +516,7 @@ Deno.test("Link asks no bytes of a result for an app that did not say that it ta
       self: "DTMA",
       peer: "the app",
       serve({ takesResultBytes }) {
-        served.resolve(takesResultBytes);
+        served.resolve(takesResultBytes === true);
         return Promise.resolve("");
       },
     });

@@ -194,7 +194,9 @@ Deno.test("the daemon that nobody can dial keeps a link to the app, listening no
     assert.deepEqual([reach, address], ["tunnel", null]);
     const ask = async () => {
       const target = { serverId: TOOLBOX, instance: null };
-      return JSON.parse(await app.links.at(-1)!.call(target, JSON.stringify(toolCall("any"))));
+      return JSON.parse(
+        String(await app.links.at(-1)!.call(target, JSON.stringify(toolCall("any")))),
+      );
     };
     const { error } = await ask();
     assert.equal(error.code, ErrorCode.serverUnavailable);

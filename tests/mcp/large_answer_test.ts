@@ -24,9 +24,10 @@ function both(text: string): { large: LargeAnswer; small: Answer } {
 
 /** What an answer is to its client, JSON by which way whatsoever. */
 function sent(answer: Answer): string {
-  return answer instanceof LargeAnswer
-    ? new TextDecoder().decode(largeEnvelope(`"7"`, answer))
+  const body = answer instanceof LargeAnswer
+    ? largeEnvelope(`"7"`, answer)
     : envelope(`"7"`, answer);
+  return typeof body === "string" ? body : new TextDecoder().decode(body);
 }
 
 const block = fc.oneof(
