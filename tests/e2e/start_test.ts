@@ -1,7 +1,7 @@
 /** What the first command says when it cannot do its work, and the starts without a person. */
 import assert from "node:assert/strict";
 import { freePort } from "../free_port.ts";
-import { App, type StartOptions, withDataDirectory } from "./app.ts";
+import { App, eventually, type StartOptions, withDataDirectory } from "./app.ts";
 import { hasChromium, openBrowser } from "./browser.ts";
 
 const noChromium = await hasChromium() ? null : "there is no Chromium";
@@ -51,6 +51,30 @@ Deno.test("start names a database that does not answer, without its password", (
     assert.doesNotMatch(output, /hunter2|^ +at /m);
   }));
 
+Deno.test("start on a fresh machine fetches what the first page needs, and the chat's packages behind it", () =>
+  withDataDirectory(async (dataDirectory) => {
+    const denoDirectory = await Deno.makeTempDir({ prefix: "mooring-e2e-deno-" });
+    const environment = { ...ENGINE_ABSENT, DENO_DIR: denoDirectory };
+    const app = await App.start({ dataDirectory, port: freePort(), environment });
+    try {
+      const atFirst = await packagesIn(denoDirectory);
+      for (const name of ["hono", "better-auth", "@electric-sql"]) assert.ok(atFirst.has(name));
+      for (const name of ["@supabase", "nodemailer", "playwright-core"]) {
+        assert.ok(!atFirst.has(name), `${name} is not needed`);
+      }
+      assert.ok(!atFirst.has("ai"), "the chat is not waited for");
+      assert.equal((await fetch(`${app.url}/setup`)).status, 200);
+      await eventually("the chat's packages come", async () => {
+        const fetched = await packagesIn(denoDirectory);
+        return ["ai", "@ai-sdk", "@modelcontextprotocol"].every((name) => fetched.has(name));
+      });
+      assert.doesNotMatch(app.output, /cannot be fetched/);
+    } finally {
+      await app.end();
+      await Deno.remove(denoDirectory, { recursive: true });
+    }
+  }));
+
 Deno.test("start refuses a data directory that another one has", () =>
   withDataDirectory(async (dataDirectory) => {
     const first = await App.start({ dataDirectory, port: freePort(), environment: ENGINE_ABSENT });
@@ -97,6 +121,18 @@ Deno.test({
       }
     }),
 });
+
+/** The packages that Deno has fetched there, or their scopes. */
+async function packagesIn(denoDirectory: string): Promise<Set<string>> {
+  const names = new Set<string>();
+  for (const registry of Deno.readDirSync(`${denoDirectory}/npm`)) {
+    if (!registry.isDirectory) continue;
+    for await (const { name } of Deno.readDir(`${denoDirectory}/npm/${registry.name}`)) {
+      names.add(name);
+    }
+  }
+  return names;
+}
 
 async function runToEnd(options: StartOptions): Promise<{ code: number; output: string }> {
   const app = new App(options);
