@@ -23,6 +23,9 @@ export interface Mooring extends Caller, AsyncDisposable {
   memory(): Promise<Record<string, number>>;
 }
 
+/** In turn: a token is let ask 2,000 times a second for long, and all together ask more. */
+const AGENTS = 8;
+
 const OWNER = { OWNER_EMAIL: "bench@example.com", OWNER_PASSWORD: "a password for the bench" };
 
 /** Starts Mooring on a fresh data directory with `server-everything` deployed, approved and connected. */
@@ -55,7 +58,9 @@ export async function startMooring(
     const browser = await signIn(base);
     const { id, image } = await deploy(browser, "bench");
     await approveAll(browser, id);
-    const token = await agentFor(browser, id, "bench");
+    const tokens: string[] = [];
+    for (let n = 1; n <= AGENTS; n++) tokens.push(await agentFor(browser, id, `bench ${n}`));
+    let calls = 0;
     return {
       url: `${base}/mcp`,
       agent: (name) => agentFor(browser, id, name),
@@ -63,7 +68,7 @@ export async function startMooring(
         const response = await fetch(`${base}/mcp`, {
           method: "POST",
           headers: {
-            authorization: `Bearer ${token}`,
+            authorization: `Bearer ${tokens[calls++ % tokens.length]}`,
             "content-type": "application/json",
             accept: "application/json, text/event-stream",
             "mcp-protocol-version": "2025-11-25",
