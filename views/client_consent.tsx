@@ -190,7 +190,7 @@ function AgentChoice({ agent, connections, isManager, isChosen }: {
           {count(tools.length, "tool")}
           {connections.length > 0 &&
             ` of ${connections.map(({ serverName }) => serverName).join(", ")}`}
-          {tools.length > 0 && `; ${reading} only ${reading === 1 ? "reads" : "read"}`}
+          {tools.length > 0 && `; ${reading || "none"} only ${reading > 1 ? "read" : "reads"}`}
           {isManager && ", and those that manage Mooring"}
         </small>
       </label>

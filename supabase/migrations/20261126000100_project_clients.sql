@@ -4,13 +4,13 @@
 create index on public.agent_tokens (granted_by, client_id) where client_id is not null;
 
 -- Which agent a client is for a person, while they may let it be one. No row when its sign-in has ended; a row
--- of nulls when it goes on, and the client is no agent here.
+-- of nulls when it goes on, and the client is no agent here. How far it may go is in its grant (20261126000400).
 create function mooring.agent_of_project_client(person uuid, session uuid, client text)
-returns table (token_id uuid, agent_id uuid, workspace_id uuid, expires_at timestamptz)
+returns table (token_id uuid, agent_id uuid, workspace_id uuid, expires_at timestamptz, scope text)
 language plpgsql stable security definer set search_path = '' as $$
 begin
   return query
-  select g.id, g.agent_id, g.workspace_id, g.expires_at
+  select g.id, g.agent_id, g.workspace_id, g.expires_at, g.scope
   from auth.sessions s
   left join (public.agent_tokens g
     join public.members m on m.workspace_id = g.workspace_id and m.user_id = person
@@ -31,20 +31,8 @@ language sql security definer set search_path = '' as $$
     and o.id < n.id and o.revoked_at is null
 $$;
 
--- The clients that are an agent for a person now.
-create function mooring.clients_let_in(person uuid) returns setof text
-language sql stable security definer set search_path = '' as $$
-  select distinct g.client_id from public.agent_tokens g
-  join public.members m on m.workspace_id = g.workspace_id and m.user_id = person
-    and m.role in ('owner', 'admin', 'member')
-  where g.granted_by = person and g.client_id is not null
-    and g.revoked_at is null and (g.expires_at is null or g.expires_at > now())
-$$;
-
-revoke all on function mooring.agent_of_project_client, mooring.end_older_client_grants,
-  mooring.clients_let_in from public;
-grant execute on function mooring.agent_of_project_client, mooring.end_older_client_grants,
-  mooring.clients_let_in to mooring_app;
+revoke all on function mooring.agent_of_project_client, mooring.end_older_client_grants from public;
+grant execute on function mooring.agent_of_project_client, mooring.end_older_client_grants to mooring_app;
 
 -- Such a token opens the project's Data API as its person. Here it is an agent's, and nobody in these tables.
 create or replace function mooring.workspaces_as(minimum text) returns setof uuid

@@ -14,6 +14,7 @@ create or replace function mooring.workspaces_as(minimum text) returns setof uui
 language sql stable security definer set search_path = '' as $$
   select workspace_id from public.members
   where user_id = auth.uid()
+    and mooring.claim('client_id') is null
     and workspace_id = coalesce(mooring.claim('mooring_workspace')::uuid, workspace_id)
     and array_position(array['viewer', 'member', 'admin', 'owner'], role)
       >= array_position(array['viewer', 'member', 'admin', 'owner'], minimum)

@@ -35,6 +35,20 @@ $$;
 revoke all on function mooring.step_up_client_grant from public;
 grant execute on function mooring.step_up_client_grant to authenticated;
 
+-- The clients of a Supabase project that are an agent for a person now, and need not ask them. One that called a
+-- tool beyond its scope has to: the project would else let it in as before, unasked.
+create function mooring.clients_let_in(person uuid) returns setof text
+language sql stable security definer set search_path = '' as $$
+  select distinct g.client_id from public.agent_tokens g
+  join public.members m on m.workspace_id = g.workspace_id and m.user_id = person
+    and m.role in ('owner', 'admin', 'member')
+  where g.granted_by = person and g.client_id is not null
+    and g.revoked_at is null and (g.expires_at is null or g.expires_at > now())
+    and (g.wanted_more_at is null or g.wanted_more_at < now() - interval '1 hour')
+$$;
+revoke all on function mooring.clients_let_in from public;
+grant execute on function mooring.clients_let_in to mooring_app;
+
 -- Where a Supabase project signs clients in there are no tokens of ours.
 do $$ begin
   if to_regclass('auth.oauth_access_tokens') is null then return; end if;
