@@ -47,8 +47,8 @@ const NOT_PAGES = [
   /^\/servers\/:id\/bom$/,
   /^\/chat\/:id\/calls\/:call\/(result|media\/:n)$/,
   /^\/chat\/:id\/turns\/:turn\/attached\/:n$/,
-  // To another site's sign-in and back: supabase_test.ts.
-  /^\/sign-in\/(with\/:provider|callback)$/,
+  // To another site's sign-in and back, and where its mails lead: supabase_test.ts.
+  /^\/sign-in\/(with\/:provider|callback|confirm)$/,
   // Where /account/tokens once was.
   /^\/profile$/,
 ];
