@@ -109,8 +109,8 @@ async function calls(mooring: Mooring) {
   await using hop = await forwarder(script);
   const ways: Record<string, Caller> = { pipe: direct, forwarder: hop, Mooring: mooring };
   for (const concurrency of [1, 16, 64]) {
-    // As long as a batch of calls' records takes to fill some times: what is written in the pauses counts in nothing.
-    const calls = (concurrency === 1 ? 1000 : 5000) / (isQuick ? 5 : 1);
+    // Some seconds: what is recorded in the pause behind them counts in nothing.
+    const calls = (concurrency === 1 ? 1000 : 20_000) / (isQuick ? 10 : 1);
     const measured = await rounds(ways, { concurrency, calls, count: ROUNDS });
     console.log(`\ncalls: tools/call of echo, ${concurrency} in flight`);
     printRounds(measured);
