@@ -232,15 +232,11 @@ export class CallRecorder {
 
 /** A batch as the database takes it: what is the same of many calls, and from which to which it holds. */
 function bySeries(batch: Waiting[]) {
-  const groups = new Map<string, Waiting[]>();
-  for (const each of batch) {
-    const { workspaceId, agentId, serverId, serverSlug, tool, via, outcome } = each.call;
+  const groups = Map.groupBy(batch, ({ call }) => {
+    const { workspaceId, agentId, serverId, serverSlug, tool, via, outcome } = call;
     // The tool last: it may hold anything.
-    const key = `${workspaceId}|${agentId}|${serverId}|${serverSlug}|${via}|${outcome}|${tool}`;
-    const group = groups.get(key);
-    if (group) group.push(each);
-    else groups.set(key, [each]);
-  }
+    return `${workspaceId}|${agentId}|${serverId}|${serverSlug}|${via}|${outcome}|${tool}`;
+  });
   let last = 0;
   const series = [...groups.values()].map((group) => {
     const { call } = group[0];

@@ -34,17 +34,8 @@ $$;
 revoke all on function mooring.agent_of_project_client, mooring.end_older_client_grants from public;
 grant execute on function mooring.agent_of_project_client, mooring.end_older_client_grants to mooring_app;
 
--- Such a token opens the project's Data API as its person. Here it is an agent's, and nobody in these tables.
-create or replace function mooring.workspaces_as(minimum text) returns setof uuid
-language sql stable security definer set search_path = '' as $$
-  select workspace_id from public.members
-  where user_id = auth.uid()
-    and mooring.claim('client_id') is null
-    and workspace_id = coalesce(mooring.claim('mooring_workspace')::uuid, workspace_id)
-    and array_position(array['viewer', 'member', 'admin', 'owner'], role)
-      >= array_position(array['viewer', 'member', 'admin', 'owner'], minimum)
-$$;
-
+-- Such a token opens the project's Data API as its person. Here it is an agent's, and nobody in these tables: nor
+-- in those that go by mooring.workspaces_as (20261126000201).
 create or replace function mooring.person() returns uuid language plpgsql stable set search_path = '' as $$
 begin
   if auth.uid() is null or mooring.claim('mooring_workspace') is not null

@@ -8,8 +8,9 @@ begin
   return exists (select from auth.mfa_factors f where f.user_id = person and f.status = 'verified');
 end $$;
 
--- As it was, but for the last condition. `aal` is in each of Supabase's access tokens, and in no claims of the
--- app's own: they cost nothing here.
+-- As it was, but for two conditions. `client_id` is in the tokens of clients that a project signed in
+-- (20261126000100); `aal` is in each of Supabase's access tokens, and in no claims of the app's own: they cost
+-- nothing here.
 create or replace function mooring.workspaces_as(minimum text) returns setof uuid
 language sql stable security definer set search_path = '' as $$
   select workspace_id from public.members
