@@ -93,13 +93,8 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
   const { routes: staticFiles, assets } = await staticRoutes(basePath);
 
   // Not strict: below a path of its own the overview is at the path, with and without a slash at its end.
-  const app: Hono<Env> = new Hono<Env>({ strict: false })
+  const pages: Hono<Env> = new Hono<Env>({ strict: false })
     .basePath(basePath)
-    // Calls first: what pages need costs more than the rest of a call.
-    .route(
-      "/",
-      mcpRoutes({ ...deps, ownTools: ownTools(deps) }),
-    )
     .use(requestId({ headerName: "" }))
     .use(async (c, next) => {
       c.set("assets", assets);
@@ -188,5 +183,13 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
       showProblem(c, 404, "Not found", "There is no such page. It may have been removed.")
     )
     .onError(problem(deps.log));
+
+  // Calls by themselves, since what 400 routes of pages are found by costs more than much of a call: these few
+  // are found by one regular expression.
+  const app: Hono<Env> = new Hono<Env>({ strict: false })
+    .basePath(basePath)
+    .route("/", mcpRoutes({ ...deps, ownTools: ownTools(deps) }))
+    .notFound((c) => pages.fetch(c.req.raw, c.env));
+  app.routes.push(...pages.routes);
   return app;
 }

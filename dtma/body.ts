@@ -4,12 +4,20 @@
  *
  * @throws {RangeError} when it is over `limitBytes`; no more than that was kept
  */
-export async function boundedBody(
+export function boundedBody(
   message: Request | Response,
   limitBytes: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const told = message.headers.get("content-length");
-  if (told !== null && Number(told) <= limitBytes) return await message.bytes();
+  return told !== null && Number(told) <= limitBytes
+    ? message.bytes()
+    : bodyByChunks(message, limitBytes);
+}
+
+async function bodyByChunks(
+  message: Request | Response,
+  limitBytes: number,
+): Promise<Uint8Array<ArrayBuffer>> {
   const chunks: Uint8Array<ArrayBuffer>[] = [];
   let length = 0;
   for await (const chunk of message.body ?? []) {

@@ -15,7 +15,7 @@ import { type KeptMessage, messagesAfter, putMessages, type Session } from "../m
 import { type EventStream, openEventStream } from "./event_stream.ts";
 import { LargeAnswer, largeEnvelope } from "./large_answer.ts";
 import { envelope, type IncomingRequest } from "./messages.ts";
-import { questions, randomText } from "./questions.ts";
+import { type Questions, questions, randomText } from "./questions.ts";
 import { errorAnswer } from "./revisions.ts";
 import { type Answer, failure } from "./router.ts";
 import type { Sessions, Word } from "./sessions.ts";
@@ -101,7 +101,7 @@ export interface Asked {
   onOver: () => void;
 }
 
-/** Answers one request: resolves with the answer, or rejects with an {@link RpcError}. */
+/** Answers one request. @throws {RpcError} */
 export type Work = (
   request: IncomingRequest,
   outlet: Outlet,
@@ -147,10 +147,7 @@ export function exchanges(deps: ExchangeDeps, sessions: Sessions): Exchanges {
   }
 
   return {
-    async answer(asked, work) {
-      const exchange = new Exchange(deps, sessions, asked, linger);
-      return await exchange.run(work);
-    },
+    answer: (asked, work) => new Exchange(deps, sessions, asked, linger).run(work),
     resume(session, lastEventId, takeOver, onOver) {
       const from = readEventId(lastEventId);
       if (!from) return null;
@@ -171,6 +168,9 @@ interface Event {
   sequence: number;
 }
 
+/** How a request ended; null when its client gave it up: then nothing is said of it any more. */
+type Settled = { answer: Answer; status: number } | null;
+
 class Exchange {
   readonly #deps: ExchangeDeps;
   readonly #asked: Asked;
@@ -180,8 +180,9 @@ class Exchange {
   /** The requests that are not answered yet. */
   readonly #pending = new Map<IncomingRequest, AbortController>();
   readonly #answers: { id: string; answer: Answer; status: number; at: number }[] = [];
-  readonly #questions = questions((text) => this.#send(text));
-  readonly #stopListening: () => void = () => {};
+  /** Made with the first question: most requests have none. */
+  #questions: Questions | null = null;
+  #stopListening: (() => void) | null = null;
   /** The stream's name, made when it is needed: most answers are no stream. */
   #name: string | null = null;
   /** What was sent on the stream, of late. */
@@ -190,9 +191,8 @@ class Exchange {
   #sequence = 0;
   #isDecided = false;
   #connection: EventStream | null = null;
-  #opening: Deadline | undefined;
-  /** Until it is looked whether the client is still there. */
-  #watching: Deadline | undefined;
+  /** Until it is looked whether the client is still there, and after that until there is a stream. */
+  #waiting: Deadline | undefined;
   #gone: AbortSignal | null = null;
   /** Where all goes from the moment the connection broke. */
   #kept: Keeper | null = null;
@@ -209,15 +209,9 @@ class Exchange {
     this.#deps = deps;
     this.#asked = asked;
     this.#linger = linger;
-    const { session, takesStream } = asked;
+    const { session } = asked;
     if (session) {
       this.#stopListening = sessions.listen(session.id, (word, at) => this.#hear(word, at));
-    }
-    if (takesStream) {
-      this.#opening = after(
-        this.#canBePrimed ? PRIMED_AFTER_MS : OPENED_AFTER_MS,
-        () => this.#open(this.#canBePrimed),
-      );
     }
   }
 
@@ -237,46 +231,59 @@ class Exchange {
   }
 
   run(work: Work): Promise<Response> {
+    this.#waiting = after(WATCHED_AFTER_MS, () => this.#watch());
+    const pending = this.#asked.requests.map((request) =>
+      [request, new AbortController()] as const
+    );
+    for (const [request, cancel] of pending) this.#pending.set(request, cancel);
+    for (const [request, cancel] of pending) this.#answer(request, work, cancel.signal);
+    return this.#response.promise;
+  }
+
+  async #answer(request: IncomingRequest, work: Work, signal: AbortSignal): Promise<void> {
+    let settled: Settled;
+    try {
+      settled = { answer: await work(request, this.#outletOf(request), signal), status: 200 };
+    } catch (error) {
+      settled = signal.aborted ? null : errorAnswer(error, this.#deps.log);
+    }
+    this.#settle(request, settled);
+  }
+
+  #outletOf({ idText }: IncomingRequest): Outlet {
     const { requests, session, takesStream, prefersStream } = this.#asked;
-    this.#watching = after(WATCHED_AFTER_MS, () => this.#watch());
-    const outlet: Omit<Outlet, "remember"> = {
+    const kept = session && takesStream ? keptName(this.#stream, idText) : null;
+    return {
       notify: (text) => takesStream && this.#notify(text),
       takesNotifications: takesStream,
-      ask: session && takesStream ? this.#questions.ask : null,
+      ask: session && takesStream ? (...asked) => this.#ask(...asked) : null,
+      remember: kept === null
+        ? null
+        : (text) => putMessages(this.#deps.db, session!.id, kept, [text], 1),
       // A batch has other answers that are waited for.
       letGo: prefersStream && this.#canBePrimed && requests.length === 1
         ? (retryMs) => this.#letGo(retryMs)
         : undefined,
     };
-    for (const request of requests) {
-      const cancel = new AbortController();
-      this.#pending.set(request, cancel);
-      const kept = session && takesStream ? keptName(this.#stream, request.idText) : null;
-      const remember = kept === null
-        ? null
-        : (text: string) => putMessages(this.#deps.db, session!.id, kept, [text], 1);
-      work(request, { ...outlet, remember }, cancel.signal).then(
-        (answer) => this.#settle(request, { answer, status: 200 }),
-        (error) =>
-          this.#settle(request, cancel.signal.aborted ? null : errorAnswer(error, this.#deps.log)),
-      );
-    }
-    return this.#response.promise;
   }
 
   /** What it said cannot be had here any more. */
   forget(): void {
-    this.#stopListening();
+    this.#stopListening?.();
     this.#events = [];
   }
 
-  /** @param settled null when the client gave the request up: then nothing is said of it any more */
-  #settle(request: IncomingRequest, settled: { answer: Answer; status: number } | null): void {
+  #ask(...asked: Parameters<Questions["ask"]>): ReturnType<Questions["ask"]> {
+    this.#questions ??= questions((text) => this.#send(text));
+    return this.#questions.ask(...asked);
+  }
+
+  #settle(request: IncomingRequest, settled: Settled): void {
     this.#pending.delete(request);
     if (settled) {
-      const { idText: id } = request;
-      if (this.#isDecided) this.#send(envelope(id, settled.answer));
-      else this.#answers.push({ id, ...settled, at: this.#asked.requests.indexOf(request) });
+      const { answer, status } = settled, { idText: id } = request;
+      if (this.#isDecided) this.#send(envelope(id, answer));
+      else this.#answers.push({ id, answer, status, at: this.#asked.requests.indexOf(request) });
     }
     if (this.#pending.size === 0) this.#end();
   }
@@ -285,14 +292,14 @@ class Exchange {
     this.#isOver = true;
     this.#onOver();
     this.#asked.onOver();
-    this.#opening?.cancel();
-    this.#watching?.cancel();
+    this.#waiting?.cancel();
     if (this.#kept) {
       this.#kept.end(this.#sequence + 1);
       return this.forget();
     }
     const { isBatch, prefersStream } = this.#asked;
-    const [first] = this.#answers.sort((a, b) => a.at - b.at);
+    if (isBatch) this.#answers.sort((a, b) => a.at - b.at);
+    const [first] = this.#answers;
     // What another status says a stream cannot.
     if (prefersStream && first && (isBatch || first.status === 200)) this.#open(this.#canBePrimed);
     if (this.#connection) {
@@ -315,8 +322,7 @@ class Exchange {
   #open(isPrimed = false): void {
     if (this.#isDecided) return;
     this.#isDecided = true;
-    this.#opening?.cancel();
-    this.#watching?.cancel();
+    this.#waiting?.cancel();
     // Who left before there was a stream has nothing to ask for its rest by.
     if (this.#gone?.aborted) return;
     this.#connection = openEventStream({ onGone: () => this.#lost() });
@@ -326,7 +332,12 @@ class Exchange {
   }
 
   #watch(): void {
-    const { session, gone } = this.#asked;
+    const { session, takesStream, gone } = this.#asked;
+    if (takesStream) {
+      const openedAfterMs = this.#canBePrimed ? PRIMED_AFTER_MS : OPENED_AFTER_MS;
+      const open = () => this.#open(this.#canBePrimed);
+      this.#waiting = after(openedAfterMs - WATCHED_AFTER_MS, open);
+    }
     this.#gone = gone();
     if (session) return;
     this.#gone.addEventListener("abort", () => this.#isDecided || this.#cancelAll(), {
@@ -363,7 +374,7 @@ class Exchange {
   #hear(word: Word, at: number): boolean {
     switch (word.word) {
       case "response":
-        return this.#questions.hear(word.id, word.answer);
+        return this.#questions?.hear(word.id, word.answer) ?? false;
       case "cancel": {
         const request = [...this.#pending.keys()].find(({ idText }) => idText === word.id);
         // One that is older was another request's of the same id.

@@ -62,8 +62,10 @@ export interface LinksOptions {
 }
 
 export interface Links {
-  /** Finds or opens the way to a toolbox. Rejects only with the reason of an abort. */
-  wayTo(target: Target, signal?: AbortSignal): Promise<Way>;
+  /**
+   * Finds or opens the way to a toolbox: at once where a link is open. Rejects only with the reason of an abort.
+   */
+  wayTo(target: Target, signal?: AbortSignal): Way | Promise<Way>;
   /** The link that a toolbox opened to this process, or null. */
   tunnelOf(toolboxId: string): Link | null;
   /** Takes the WebSocket that a toolbox, whose signature was checked, opened to this process. */
@@ -104,11 +106,11 @@ export function links(options: LinksOptions): Links {
 
   return { wayTo, tunnelOf: openTunnel, accept, close };
 
-  async function wayTo(target: Target, signal?: AbortSignal): Promise<Way> {
+  function wayTo(target: Target, signal?: AbortSignal): Way | Promise<Way> {
     const way = target.reach === "direct"
       ? wayToAddress(target.address)
       : wayToTunnel(target.toolboxId);
-    return way instanceof Promise ? await orAborted(way, signal) : way;
+    return way instanceof Promise ? orAborted(way, signal) : way;
   }
 
   // ── Toolboxes that the app dials ───────────────────────────────────────────────────────────────

@@ -45,10 +45,18 @@ const BATCH_LIMIT = 50;
 export async function readMessages(
   request: Request,
 ): Promise<{ messages: Incoming[]; isBatch: boolean }> {
-  const bytes = await boundedBody(request, FRAME_LIMIT_BYTES).catch((error) => {
+  let bytes: Uint8Array<ArrayBuffer>;
+  try {
+    bytes = await boundedBody(request, FRAME_LIMIT_BYTES);
+  } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new RpcError(RpcCode.invalidRequest, "The message is over 4 MiB", 413);
-  });
+  }
+  return messagesIn(bytes);
+}
+
+/** @throws {RpcError} */
+function messagesIn(bytes: Uint8Array<ArrayBuffer>): { messages: Incoming[]; isBatch: boolean } {
   let text: string, parsed: unknown;
   try {
     text = UTF8.decode(bytes);

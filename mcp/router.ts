@@ -27,6 +27,11 @@ export function mayHaveType(answer: Answer, type: string): boolean {
     : answer.text.includes(quoted);
 }
 
+/** A quick look whether a result may have a member of this name, which an escape may be written in. */
+export function mayHave(answer: Answer, name: string): boolean {
+  return answer instanceof LargeAnswer || answer.text.includes(name) || answer.text.includes("\\u");
+}
+
 export interface CallOptions {
   signal?: AbortSignal;
   /**
@@ -66,7 +71,8 @@ export async function callServer(
   options: CallOptions = {},
 ): Promise<Answer> {
   for (let isSecond = false;; isSecond = true) {
-    const way = deps.links ? await deps.links.wayTo(target, options.signal) : wayOf(target);
+    const found = deps.links ? deps.links.wayTo(target, options.signal) : wayOf(target);
+    const way = found instanceof Promise ? await found : found;
     if ("unavailable" in way) return notMade(`The server cannot be reached: ${way.unavailable}`);
     if ("base" in way) return await request(deps.appSigningKey, way.base, target, body, options);
     const answer = await callOver(way.link, target, body, options);
@@ -88,16 +94,13 @@ function wayOf({ reach, address }: Target): Way {
  *
  * @returns null when the call was surely not made, and may be made again on another link
  */
-export async function callOver(
+export function callOver(
   link: Link,
-  { serverId, instance }: Pick<Target, "serverId" | "instance">,
+  target: Pick<Target, "serverId" | "instance">,
   body: string,
   options: CallOptions,
 ): Promise<Answer | null> {
-  try {
-    const answer = await link.call({ serverId, instance }, body, options);
-    return typeof answer === "string" ? answerIn(answer, 200, null) : largeAnswer(answer);
-  } catch (error) {
+  return link.call(target, body, options).then(answerOfLink, (error) => {
     options.signal?.throwIfAborted();
     if (error instanceof RangeError) return failure(ErrorCode.answerTooLarge, TOO_LARGE);
     if (!(error instanceof LinkError)) throw error;
@@ -106,7 +109,11 @@ export async function callOver(
       ErrorCode.indeterminate,
       `The link to the toolbox broke (${error.message}): the call may have run`,
     );
-  }
+  });
+}
+
+function answerOfLink(answer: string | Uint8Array): Answer {
+  return typeof answer === "string" ? answerIn(answer, 200, null) : largeAnswer(answer);
 }
 
 /** One signed request: to the data path of a toolbox, or to the replica that forwards to it. */

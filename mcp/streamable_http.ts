@@ -67,7 +67,7 @@ export function streamableHttp(deps: TransportDeps) {
     const done = () => counted.forEach((each) => each());
     try {
       const { messages, isBatch } = await readMessages(request);
-      const session = await sessionOf(asked, messages);
+      const session = request.headers.has(SESSION_HEADER) ? await sessionOf(asked, messages) : null;
       const requests: IncomingRequest[] = [];
       for (const message of messages) {
         if (message.kind === "request") requests.push(message);
@@ -87,11 +87,11 @@ export function streamableHttp(deps: TransportDeps) {
         ...streamsIn(request.headers.get("accept") ?? ""),
         gone: () => request.signal,
         onOver: done,
-      }, async (each, outlet, signal) => {
+      }, (each, outlet, signal) => {
         if (each.refusal) throw each.refusal;
         const revision = revisionIn(each, request.headers, session);
         const client = { caller, scope: asked.scope, session, revision, headers: request.headers };
-        return await serving.answer(client, each, outlet, signal);
+        return serving.answer(client, each, outlet, signal);
       });
     } catch (error) {
       done();

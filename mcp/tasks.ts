@@ -141,7 +141,7 @@ export function maySupportTasks(
 
 export interface Tasks {
   /** The answer to a call: where it is a task, with an id of ours. */
-  created(asker: Caller, server: ToolbeltServer, answer: Answer): Promise<Answer>;
+  created(asker: Caller, server: ToolbeltServer, answer: Answer): Answer | Promise<Answer>;
   /**
    * The answer to a call of a client of 2025-11-25 that asked for a task, as it has it. A result that the
    * server gave at once is kept for it as long as a message of its session.
@@ -181,13 +181,20 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
 
   return { created, createdOfLegacy, answer, answerLegacy, known, follow };
 
-  async function created(
-    { agentId, client }: Caller,
+  function created(
+    asker: Caller,
     server: ToolbeltServer,
     answer: Answer,
-  ): Promise<Answer> {
+  ): Answer | Promise<Answer> {
     const task = createdTask(answer);
-    if (!task) return answer;
+    return task ? sealedTask(asker, server, task) : answer;
+  }
+
+  async function sealedTask(
+    { agentId, client }: Caller,
+    server: ToolbeltServer,
+    task: Map<string, string>,
+  ): Promise<Answer> {
     const taskId: unknown = JSON.parse(task.get("taskId") ?? "null");
     if (typeof taskId !== "string" || taskId.length > TASK_ID_LIMIT) {
       return failure(ErrorCode.indeterminate, "The server made a task with an id that is none");

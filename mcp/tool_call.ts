@@ -7,7 +7,7 @@ import { type ToolbeltServer, toolForTrial } from "../models/toolbelts.ts";
 import type { Outlet } from "./exchange.ts";
 import { memberOf, sizeOf } from "./large_answer.ts";
 import { isObject } from "./revisions.ts";
-import type { Answer, CallOptions } from "./router.ts";
+import { type Answer, type CallOptions, mayHave } from "./router.ts";
 import {
   askTask,
   createdTask,
@@ -42,7 +42,10 @@ export interface ToolCall {
    * says of its execution (2025-11-25).
    */
   tool: { name: string; hash: string; annotations?: unknown; execution?: unknown };
-  /** The texts of the members of the caller's `params`; `arguments` reach the server as they are written. */
+  /**
+   * The texts of the members of the caller's `params`, which are the call's to change; `arguments` reach the
+   * server as they are written.
+   */
   params: Map<string, string>;
   asking: Asking;
   /** The caller can be answered with a task; for any other a task is waited for. */
@@ -145,16 +148,20 @@ async function send(deps: ToolCallDeps, call: ToolCall, options: CallOptions): P
   const meta = call.params.get("_meta");
   const token = meta?.startsWith("{") ? objectMembers(meta).get("progressToken") : undefined;
   const progress = progressOf(token, options.onNotification);
-  const { instance } = targetOf(server, client);
-  const waiting = clientOf(client, meta);
   const wait = (task: Omit<WaitedTask, "instance">) =>
-    waitForTask(deps, waiting, { ...task, instance }, asking, {
-      ...options,
-      serverNow: call.serverNow,
-      cancels: () => true,
-      remember: call.remember && ((task) => call.remember!({ task, token })),
-      progress,
-    });
+    waitForTask(
+      deps,
+      clientOf(client, meta),
+      { ...task, instance: targetOf(server, client).instance },
+      asking,
+      {
+        ...options,
+        serverNow: call.serverNow,
+        cancels: () => true,
+        remember: call.remember && ((task) => call.remember!({ task, token })),
+        progress,
+      },
+    );
   const ask = (mayBeTask: boolean) =>
     askServer(
       deps,
@@ -162,7 +169,7 @@ async function send(deps: ToolCallDeps, call: ToolCall, options: CallOptions): P
       {
         server,
         method: "tools/call",
-        params: new Map(call.params).set("name", JSON.stringify(tool.name)),
+        params: call.params.set("name", JSON.stringify(tool.name)),
         pin: tool.hash,
         // A person approved the annotations with the tool.
         isRepeatable: readOnlyHint === true || idempotentHint === true,
@@ -173,10 +180,10 @@ async function send(deps: ToolCallDeps, call: ToolCall, options: CallOptions): P
     );
 
   if (waited) {
-    const { taskId } = waited;
+    const { taskId } = waited, { instance } = targetOf(server, client);
     const params = new Map([["inputResponses", call.params.get("inputResponses") ?? "{}"]]);
     const request = { server, method: "tasks/update", taskId, instance, params };
-    const answer = await askTask(deps, waiting, request, options.signal);
+    const answer = await askTask(deps, clientOf(client, meta), request, options.signal);
     return answer.kind === "error" ? answer : await wait({ ...waited, pollMs: 0 });
   }
   // A client of 2026-07-28 can declare tasks, and is told so, but where it wants to hear of progress: then it
@@ -217,7 +224,7 @@ function outcomeOf(answer: Answer | null): { outcome: Outcome; error: string | n
   if (!answer) return { outcome: "cancelled", error: "The caller went away" };
   if (answer.kind === "result") {
     // Asked for more: the call goes on with the client's next try, which is recorded as one of its own.
-    const isError = memberOf(answer, "isError") === "true";
+    const isError = mayHave(answer, "isError") && memberOf(answer, "isError") === "true";
     return { outcome: isError ? "tool_error" : "ok", error: null };
   }
   const { code, message } = JSON.parse(answer.text);

@@ -30,8 +30,11 @@ interface Entry {
 }
 
 export interface Toolbelts {
-  /** An agent's toolbelt under the names of a scope: a server's slug, or null for all servers. */
-  of(agentId: string, scope: string | null): Promise<NamedToolbelt>;
+  /**
+   * An agent's toolbelt under the names of a scope: a server's slug, or null for all servers. At once where it
+   * is known, as it is in nearly every call.
+   */
+  of(agentId: string, scope: string | null): NamedToolbelt | Promise<NamedToolbelt>;
 }
 
 /** Whether a change may be one of a toolbelt. */
@@ -59,10 +62,10 @@ export function toolbelts(
     return isUp && changes.untoldMs() < TOOLBELT_MS ? TOLD_TOOLBELT_MS : TOOLBELT_MS;
   }
 
-  function read(agentId: string): Promise<Toolbelt> {
+  function read(agentId: string): Toolbelt | Promise<Toolbelt> {
     const known = cached.get(agentId);
     if (known && !known.isOutdated && Date.now() - known.at < servesMs(known)) {
-      return known.toolbelt;
+      return known.read ?? known.toolbelt;
     }
     // One that is as it was stays the same object, by which names, pages and a search index are kept.
     const toolbelt = Promise.all([toolbeltOf(db, agentId), ownTools?.of(agentId)]).then(
@@ -81,18 +84,24 @@ export function toolbelts(
     return toolbelt;
   }
 
+  function namedIn(toolbelt: Toolbelt, scope: string | null): NamedToolbelt {
+    let scopes = named.get(toolbelt);
+    if (!scopes) named.set(toolbelt, scopes = new Map());
+    let found = scopes.get(scope);
+    if (!found) {
+      // A stranger's slugs must not pile up.
+      if (scopes.size > 100) scopes.clear();
+      scopes.set(scope, found = nameToolbelt(toolbelt, scope));
+    }
+    return found;
+  }
+
   return {
-    async of(agentId, scope) {
-      const toolbelt = await read(agentId);
-      let scopes = named.get(toolbelt);
-      if (!scopes) named.set(toolbelt, scopes = new Map());
-      let found = scopes.get(scope);
-      if (!found) {
-        // A stranger's slugs must not pile up.
-        if (scopes.size > 100) scopes.clear();
-        scopes.set(scope, found = nameToolbelt(toolbelt, scope));
-      }
-      return found;
+    of(agentId, scope) {
+      const toolbelt = read(agentId);
+      return toolbelt instanceof Promise
+        ? toolbelt.then((read) => namedIn(read, scope))
+        : namedIn(toolbelt, scope);
     },
   };
 }

@@ -102,29 +102,40 @@ export function targetOf(
  *
  * Never throws but when `options.signal` aborts: what goes wrong is an {@link Answer} with an error.
  */
-export async function askServer(
+export function askServer(
   deps: WaistDeps,
   client: WaistClient,
   request: WaistRequest,
   asking: Asking,
   options: CallOptions,
-): Promise<Answer> {
+): Answer | Promise<Answer> {
   if (request.server.unavailable) {
     return failure(ErrorCode.serverUnavailable, request.server.unavailable);
   }
   const target = targetOf(request.server, client);
   if (request.instance !== undefined) target.instance = request.instance;
-  if (!asking || "states" in asking) {
-    const answer = await send(deps, target, client, request, options);
-    return asking ? await sealed(answer, asking) : refuseQuestions(answer);
+  if (asking && "ask" in asking) {
+    return askAndBeAsked(deps, target, client, request, asking.ask, options);
   }
+  const answer = send(deps, target, client, request, options);
+  return asking ? answer.then((answer) => sealed(answer, asking)) : answer.then(refuseQuestions);
+}
+
+async function askAndBeAsked(
+  deps: WaistDeps,
+  target: Target,
+  client: WaistClient,
+  request: WaistRequest,
+  ask: NonNullable<Outlet["ask"]>,
+  options: CallOptions,
+): Promise<Answer> {
   const params = new Map(request.params);
   for (let round = 0; round < ROUNDS_LIMIT; round++) {
     const answer = await send(deps, target, client, { ...request, params }, options);
     const needed = inputRequired(answer);
     if (!needed) return answer;
     const state = needed.get("requestState");
-    const responses = await putQuestions(needed, asking.ask, options.signal).catch((error) => {
+    const responses = await putQuestions(needed, ask, options.signal).catch((error) => {
       if (options.signal?.aborted && state) cancelHeld(deps, target, state);
       throw error;
     });
@@ -172,26 +183,50 @@ function requestText(
   polls: boolean,
 ): string {
   const given = params.get("_meta");
-  const meta = given?.startsWith("{") ? objectMembers(given) : new Map<string, string>();
-  meta.set(META.protocolVersion, JSON.stringify(WAIST_REVISION));
-  const capabilities = client.capabilities ?? meta.get(META.clientCapabilities) ?? "{}";
-  meta.set(META.clientCapabilities, withTasks(capabilities, mayBeTask));
-  if (!meta.has(META.clientInfo)) {
-    const own = JSON.stringify({ name: "mooring", version });
-    meta.set(META.clientInfo, client.clientInfo ?? own);
-  }
-  if (!meta.has(META.logLevel) && client.logLevel !== null) {
-    meta.set(META.logLevel, JSON.stringify(client.logLevel));
-  }
-  // Ours alone: what a client wrote under these names must not reach a toolbox.
-  for (const name of [PIN_META, CALLER_META, POLLS_META]) meta.delete(name);
-  if (polls) meta.set(POLLS_META, "true");
-  if (pin !== undefined) meta.set(PIN_META, JSON.stringify(pin));
+  const said = given?.startsWith("{") ? objectMembers(given) : NOTHING_SAID;
+  const capabilities = client.capabilities ?? said.get(META.clientCapabilities) ?? "{}";
+  const clientInfo = said.get(META.clientInfo) ?? client.clientInfo ??
+    `{"name":"mooring","version":${JSON.stringify(version)}}`;
   // Without a session all calls of an agent are one caller's: it alone has the agent's token.
   const caller = client.sessionId ?? client.agentId;
-  if (caller !== null) meta.set(CALLER_META, JSON.stringify(caller));
-  const all = new Map(params).set("_meta", objectText(meta));
-  return `{"jsonrpc":"2.0","id":1,"method":${JSON.stringify(method)},"params":${objectText(all)}}`;
+  let meta = `"${META.protocolVersion}":"${WAIST_REVISION}","${META.clientCapabilities}":${
+    withTasks(capabilities, mayBeTask)
+  },"${META.clientInfo}":${clientInfo}`;
+  const logLevel = said.get(META.logLevel) ?? quoted(client.logLevel);
+  if (logLevel !== null) meta += `,"${META.logLevel}":${logLevel}`;
+  if (polls) meta += `,"${POLLS_META}":true`;
+  if (pin !== undefined) meta += `,"${PIN_META}":${quoted(pin)}`;
+  if (caller !== null) meta += `,"${CALLER_META}":${quoted(caller)}`;
+  for (const [name, value] of said) {
+    if (!OUR_META.has(name)) meta += `,${quoted(name)}:${value}`;
+  }
+  let members = "";
+  for (const [name, value] of params) {
+    if (name !== "_meta") members += `${quoted(name)}:${value},`;
+  }
+  return `{"jsonrpc":"2.0","id":1,"method":${
+    quoted(method)
+  },"params":{${members}"_meta":{${meta}}}}`;
+}
+
+const NOTHING_SAID: ReadonlyMap<string, string> = new Map();
+
+/**
+ * What we say ourselves of a request. Of these the last three are ours alone: what a client wrote under their
+ * names must not reach a toolbox.
+ */
+const OUR_META = new Set<string>([
+  META.protocolVersion,
+  META.clientCapabilities,
+  META.clientInfo,
+  META.logLevel,
+  PIN_META,
+  CALLER_META,
+  POLLS_META,
+]);
+
+function quoted<T extends string | null>(text: T): T {
+  return (text === null ? null : JSON.stringify(text)) as T;
 }
 
 /**

@@ -48,7 +48,7 @@ export interface McpDeps extends BridgeDeps {
   >;
 }
 
-/** To be mounted ahead of what pages need: of a call's time the middleware of pages took a fifth. */
+/** Not to be mounted behind what pages need: of a call's time their middleware took a fifth. */
 export function mcpRoutes(deps: McpDeps): Hono {
   const { streamable, sse } = bridge({ keepAlive, ...deps });
   const callerOf = callers(deps);
@@ -223,41 +223,40 @@ type Holder = TokenHolder | Invalid | Forbidden | null;
 interface Verdict {
   at: number;
   verdict: Promise<Holder>;
-  /** Missing while the verdict is on its way, and of a token that is nobody's. */
-  agentId?: string;
+  /** Missing while the verdict is on its way. */
+  known?: Holder;
 }
 
-/** Tokens' verdicts: a cache with an expiry. */
+/** Tokens' verdicts: a cache with an expiry, which gives at once what it knows. */
 function callers(
   { db, changes, identity }: McpDeps,
-): (token: string, named: Named) => Promise<Holder> {
+): (token: string, named: Named) => Holder | Promise<Holder> {
   const cached = new Map<string, Verdict>();
   changes.watch(({ table }) => table === "agent_tokens" || table === "agents", (change) => {
-    for (const [token, { agentId }] of cached) {
+    for (const [token, { known }] of cached) {
+      const agentId = known instanceof Error ? undefined : known?.agentId;
       if (!change || !agentId || agentId === change.agent) cached.delete(token);
     }
   });
-  return async (token, named) => {
+  return (token, named) => {
     const isOwn = isAgents(token);
     const key = isOwn ? token : [token, named.agentId, named.workspaceId].join("\n");
-    const known = cached.get(key);
+    const before = cached.get(key);
     // That a sign-in of the accounts' ended, or a person's role is another one, is told to nobody.
     const servesMs = isOwn && changes.untoldMs() < VERDICT_MS ? TOLD_VERDICT_MS : VERDICT_MS;
-    if (known && Date.now() - known.at < servesMs) {
-      const agent = await known.verdict;
-      if (agent instanceof Error || !agent?.expiresAt || agent.expiresAt.getTime() > Date.now()) {
-        return agent;
-      }
+    if (before && Date.now() - before.at < servesMs) {
+      const { verdict, known } = before;
+      if (known === undefined) return verdict;
+      const expiresAt = known instanceof Error ? null : known?.expiresAt;
+      if (!expiresAt || expiresAt.getTime() > Date.now()) return known;
     }
     const verdict = agentOfBearer({ db, identity }, token, named).catch(asRefusal);
     const entry: Verdict = { at: Date.now(), verdict };
     if (cached.size > 10_000) cached.clear();
     // Before it is known, so that a revocation in between drops it too.
     cached.set(key, entry);
-    verdict.then((agent) => {
-      if (agent && !(agent instanceof Error)) entry.agentId = agent.agentId;
-    }, () => cached.delete(key));
-    return await verdict;
+    verdict.then((holder) => entry.known = holder, () => cached.delete(key));
+    return verdict;
   };
 }
 
