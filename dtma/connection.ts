@@ -384,10 +384,7 @@ export class Connection {
         if (isObject(each)) this.#receiveMessage(each, (key) => objectMembers(inner).get(key)!);
       }
     } else if (isObject(value)) {
-      this.#receiveMessage(value, (key) => {
-        const { start, end } = members.get(key)!;
-        return text.slice(start, end).trim();
-      });
+      this.#receiveMessage(value, (key) => members.textOf(key)!);
     } else this.#complain(`The server wrote a line that is not a message: ${quote(text)}`);
   }
 

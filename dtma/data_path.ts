@@ -372,8 +372,8 @@ function parseRequest(text: string): JsonRpcRequest {
   } catch {
     throw new Refusal(400, -32700, "The body is not JSON in UTF-8");
   }
-  const { members, depth } = outline(text);
-  if (depth > DEPTH_LIMIT) {
+  const members = outline(text);
+  if (members.depth > DEPTH_LIMIT) {
     throw new Refusal(400, -32600, `The body nests deeper than ${DEPTH_LIMIT} levels`);
   }
   if (!isObject(value) || value.jsonrpc !== "2.0" || typeof value.method !== "string") {
@@ -389,8 +389,7 @@ function parseRequest(text: string): JsonRpcRequest {
   }
   if (!isObject(params)) throw new Refusal(400, -32602, "params is not an object", requestId);
   checkParams(params, requestId);
-  const place = members.get("params");
-  const paramsText = place ? text.slice(place.start, place.end) : "{}";
+  const paramsText = members.textOf("params") ?? "{}";
   return { jsonrpc: "2.0", id: requestId, method, params, paramsText };
 }
 
