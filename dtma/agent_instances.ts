@@ -93,13 +93,24 @@ export class AgentInstances {
   }
 
   /**
-   * Where an agent's or session's calls go; starts its instance if there is none.
+   * Where an agent's or session's calls go, at once if its instance is up; starts it if there is none.
    * @param starts false: waits until another call starts it
    */
-  async reach(
+  reach(
     key: string,
     signal?: AbortSignal,
     starts = true,
+  ): Reachable | Promise<Reachable | { unavailable: string }> {
+    const { instance } = this.#entries.get(key) ?? {};
+    if (!instance?.reachable) return this.#whenUp(key, signal, starts);
+    if (starts) instance.lastAskedMs = performance.now();
+    return instance.reachable;
+  }
+
+  async #whenUp(
+    key: string,
+    signal: AbortSignal | undefined,
+    starts: boolean,
   ): Promise<Reachable | { unavailable: string }> {
     const never = new Promise<never>(() => {});
     while (!starts && !this.#entries.has(key) && !signal?.aborted) {

@@ -58,14 +58,14 @@ export function errorResponse(id: JsonRpcId, code: number, message: string): Jso
   return { jsonrpc: "2.0", id, error: { code, message } };
 }
 
-/** What is known of who makes a request, as text of JSON from its `_meta`. */
+/** What is known of who makes a request, by what its params say. */
 export interface Caller {
   /** Tells callers apart; without it every request is another caller's. */
-  key: string | undefined;
+  key: unknown;
   /** What the caller's client can be asked. */
-  capabilities: string | undefined;
+  capabilities: unknown;
   /** The tool, prompt or resource that is asked for. */
-  subject: string | undefined;
+  subject: unknown;
 }
 
 export interface RequestOptions {

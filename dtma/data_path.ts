@@ -48,7 +48,7 @@ export interface ServingOptions {
     instance: string | null,
     signal: AbortSignal,
     starts: boolean,
-  ) => Promise<Route>;
+  ) => Route | Promise<Route>;
   /** Ends an instance that is one agent's or session's own, if there is one. */
   end?: (serverId: string, instance: string) => void;
   /** The log that is kept of a server; null of one that is not here. */
@@ -160,7 +160,9 @@ function serving(
     }
     const starts = method !== LISTEN || listensToResources(message);
     const routed = reach(serverId, instance, signal, starts);
-    const route = await reached(routed, message, onNotification);
+    const route = routed instanceof Promise
+      ? await reached(routed, message, onNotification)
+      : routed;
     signal.throwIfAborted();
     if ("unavailable" in route) {
       // Its first part may have run.

@@ -98,7 +98,7 @@ export class LegacyTasks {
   prepare(
     { id }: JsonRpcRequest,
     params: Map<string, string>,
-    capabilities: string | undefined,
+    capabilities: unknown,
   ): JsonRpcResponse | null {
     const given = params.get("task");
     params.delete("task");
@@ -138,7 +138,7 @@ export class LegacyTasks {
   async answer(
     request: JsonRpcRequest,
     params: Map<string, string>,
-    capabilities: string | undefined,
+    capabilities: unknown,
     options: Options,
   ): Promise<JsonRpcResponse> {
     const { id, method } = request;
@@ -195,7 +195,7 @@ export class LegacyTasks {
 
   async #get(
     taskText: string,
-    capabilities: string | undefined,
+    capabilities: unknown,
     options: Options,
   ): Promise<JsonRpcResponse> {
     const response = await this.#ask("tasks/get", taskText, options);
@@ -248,7 +248,7 @@ export class LegacyTasks {
   /** What the caller can be asked; the server is told at once of what it cannot. */
   #questionsFor(
     { questions }: Remembered,
-    capabilities: string | undefined,
+    capabilities: unknown,
   ): Map<string, string> {
     const asked = new Map<string, string>();
     for (const [key, { idText, request }] of questions) {
@@ -366,9 +366,8 @@ function relatedTask(params: unknown): string | null {
   return isObject(related) && typeof related.taskId === "string" ? related.taskId : null;
 }
 
-function declaresTasks(capabilities: string | undefined): boolean {
-  if (!capabilities?.includes(TASKS_EXTENSION)) return false;
-  const { extensions } = JSON.parse(capabilities);
+function declaresTasks(capabilities: unknown): boolean {
+  const extensions = isObject(capabilities) ? capabilities.extensions : undefined;
   return isObject(extensions) && isObject(extensions[TASKS_EXTENSION]);
 }
 

@@ -146,13 +146,13 @@ export class Reconciler {
   }
 
   /** For the data path: where to call a server, or why it cannot be called; see ServerLoop.reach. */
-  async reach(
+  reach(
     serverId: string,
     instance: string | null = null,
     signal?: AbortSignal,
     starts = true,
-  ): Promise<Route> {
-    return await this.#loops.get(serverId)?.reach(instance, signal, starts) ??
+  ): Route | Promise<Route> {
+    return this.#loops.get(serverId)?.reach(instance, signal, starts) ??
       { unavailable: "This toolbox does not run that server" };
   }
 

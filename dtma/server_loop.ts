@@ -242,26 +242,35 @@ export class ServerLoop {
   }
 
   /**
-   * Where to call the server. Waits for one that sleeps, or for an agent's or session's own instance,
-   * to start.
+   * Where to call the server, at once if it is up. Waits for one that sleeps, or for an agent's or
+   * session's own instance, to start.
    * @param instance whose instance is asked for: an agent's or a session's id
    * @param starts false: for who listens, and waits until somebody else's call starts it
    */
-  async reach(instance: string | null, signal?: AbortSignal, starts = true): Promise<Route> {
-    const { reachable } = this.#primary ?? {};
+  reach(
+    instance: string | null,
+    signal?: AbortSignal,
+    starts = true,
+  ): Route | Promise<Route> {
+    const primary = this.#primary;
+    if (primary && starts) primary.lastAskedMs = performance.now();
+    if (!primary?.reachable && !this.#wake) return { unavailable: this.#whyNot() };
     if (instance !== null && this.#wanted && this.#wanted.instances !== "shared") {
-      if (this.#primary && starts) this.#primary.lastAskedMs = performance.now();
-      if (!reachable && !this.#wake) return { unavailable: this.#whyNot() };
-      return await this.#agents.reach(instance, signal, starts);
+      return this.#agents.reach(instance, signal, starts);
     }
-    if (this.#primary && starts) this.#primary.lastAskedMs = performance.now();
-    if (reachable) return reachable;
-    if (!this.#wake) return { unavailable: this.#whyNot() };
+    return primary?.reachable ?? this.#whenWoken(this.#wake!, signal, starts);
+  }
+
+  async #whenWoken(
+    wake: PromiseWithResolvers<void>,
+    signal: AbortSignal | undefined,
+    starts: boolean,
+  ): Promise<Route> {
     if (!starts) {
       await Promise.race([this.#turned.promise, aborted(signal ?? new AbortController().signal)]);
       return this.#primary?.reachable ?? { unavailable: this.#whyNot() };
     }
-    this.#wake.resolve();
+    wake.resolve();
     const deadline = AbortSignal.timeout(WAKE_TIMEOUT_MS);
     const until = signal ? AbortSignal.any([signal, deadline]) : deadline;
     await Promise.race([this.#turned.promise, aborted(until)]);
