@@ -2,6 +2,7 @@
  * The instances that are one agent's or one session's alone: started by its first call, stopped when
  * it is idle or the session was deleted.
  */
+import type { CallSignal } from "./call_signal.ts";
 import { type ContainerSummary, DockerError, EngineAbsentError } from "./docker.ts";
 import { asFailure } from "./failure.ts";
 import type { BuiltImage } from "./image.ts";
@@ -98,7 +99,7 @@ export class AgentInstances {
    */
   reach(
     key: string,
-    signal?: AbortSignal,
+    signal?: CallSignal,
     starts = true,
   ): Reachable | Promise<Reachable | { unavailable: string }> {
     const { instance } = this.#entries.get(key) ?? {};
@@ -109,7 +110,7 @@ export class AgentInstances {
 
   async #whenUp(
     key: string,
-    signal: AbortSignal | undefined,
+    signal: CallSignal | undefined,
     starts: boolean,
   ): Promise<Reachable | { unavailable: string }> {
     const never = new Promise<never>(() => {});

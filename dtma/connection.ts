@@ -3,6 +3,7 @@
  * progress token of our own, so that no caller can touch or see another's. Knows of MCP what says
  * whose a message is: progress tokens, ids of subscriptions, `notifications/cancelled`.
  */
+import type { CallSignal } from "./call_signal.ts";
 import { BriefMap } from "./brief_map.ts";
 import { after } from "./deadlines.ts";
 import { type Frame, FrameWriter, readFrames, type SentFrame } from "./frames.ts";
@@ -71,7 +72,7 @@ export interface Caller {
 export interface RequestOptions {
   /** Of a request that is not DTMA's own. */
   caller?: Caller;
-  signal?: AbortSignal;
+  signal?: CallSignal;
   timeoutMs?: number;
   /** The text of the caller's own progress token; without it the server is asked for none. */
   progressToken?: string;

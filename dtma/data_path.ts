@@ -2,6 +2,7 @@
  * The data path: the app's calls to servers, as MCP 2026-07-28. Serves `POST /mcp/{serverId}` and the
  * upgrade of `GET /link` to a link (link.ts), both signed by the app, and nothing else to anybody.
  */
+import { abortSignalOf, type CallSignal } from "./call_signal.ts";
 import {
   errorResponse,
   isObject,
@@ -46,7 +47,7 @@ export interface ServingOptions {
   reach: (
     serverId: string,
     instance: string | null,
-    signal: AbortSignal,
+    signal: CallSignal,
     starts: boolean,
   ) => Route | Promise<Route>;
   /** Ends an instance that is one agent's or session's own, if there is one. */
@@ -131,7 +132,7 @@ export interface Call {
   serverId: string;
   instance: string | null;
   message: JsonRpcRequest;
-  signal: AbortSignal;
+  signal: CallSignal;
   onNotification?: (text: string) => void;
 }
 
@@ -153,7 +154,7 @@ function serving(
     }
     if (method === CANCEL_METHOD) {
       // One that is not up holds no call.
-      const soon = AbortSignal.any([signal, AbortSignal.timeout(STARTING_MS)]);
+      const soon = AbortSignal.any([abortSignalOf(signal), AbortSignal.timeout(STARTING_MS)]);
       const route = await reach(serverId, instance, soon, false);
       if ("session" in route) route.session.cancelHeld(requestState);
       return done(id);
@@ -322,7 +323,7 @@ function stream(
   pingEveryMs: number,
 ): Response {
   const gone = new AbortController();
-  const signal = AbortSignal.any([call.signal, gone.signal]);
+  const signal = AbortSignal.any([abortSignalOf(call.signal), gone.signal]);
   let ping: ReturnType<typeof setInterval>;
   const events = new ReadableStream<Uint8Array>({
     start(controller) {

@@ -8,6 +8,7 @@
  *
  * A question in a task says whose it is, which no other question of these revisions does.
  */
+import { abortSignalOf } from "./call_signal.ts";
 import {
   type Connection,
   errorResponse,
@@ -240,8 +241,9 @@ export class LegacyTasks {
     if (task.questions.size > 0) return;
     const asked = new AbortController();
     task.asks.promise.then(() => asked.abort());
-    await sleep(ASKED_WITHIN_MS, signal ? AbortSignal.any([signal, asked.signal]) : asked.signal);
-    if (task.questions.size > 0) await sleep(GATHER_MS, signal ?? new AbortController().signal);
+    const until = signal ? AbortSignal.any([abortSignalOf(signal), asked.signal]) : asked.signal;
+    await sleep(ASKED_WITHIN_MS, until);
+    if (task.questions.size > 0) await sleep(GATHER_MS, signal);
     signal?.throwIfAborted();
   }
 

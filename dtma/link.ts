@@ -30,6 +30,7 @@
  */
 import { setImmediate } from "node:timers";
 import { BriefMap } from "./brief_map.ts";
+import { BriefSignal, type CallSignal } from "./call_signal.ts";
 import { joined, lengthOf } from "./json_bytes.ts";
 
 /** Longest piece of a message in one frame, in UTF-16 code units. */
@@ -104,7 +105,7 @@ export interface LinkCall {
   /** The JSON-RPC request. */
   text: string;
   /** Aborted when the caller cancels or the link is lost. */
-  signal: AbortSignal;
+  signal: CallSignal;
   /** The answer may be the bytes of a result. */
   takesResultBytes?: boolean;
   notify(text: string): void;
@@ -310,8 +311,7 @@ interface Caller {
 }
 
 class ServedCall implements LinkCall {
-  readonly #gone = new AbortController();
-
+  readonly signal = new BriefSignal();
   readonly serverId: string;
   readonly instance: string | null;
 
@@ -323,14 +323,6 @@ class ServedCall implements LinkCall {
   ) {
     this.serverId = serverId;
     this.instance = instance;
-  }
-
-  get signal(): AbortSignal {
-    return this.#gone.signal;
-  }
-
-  giveUp(reason: string): void {
-    this.#gone.abort(new DOMException(reason, "AbortError"));
   }
 }
 
@@ -780,7 +772,7 @@ export class Link {
     const { caller, served } = stream;
     if (!caller) {
       this.#remove(stream);
-      served?.giveUp(reason);
+      served?.signal.abort(new DOMException(reason, "AbortError"));
       return;
     }
     this.#settled(stream, caller);

@@ -1,4 +1,5 @@
 /** Makes Docker what the app desires: one loop a server, adopted or orphaned ones included. */
+import type { CallSignal } from "./call_signal.ts";
 import { type Docker, EngineAbsentError } from "./docker.ts";
 import { BaseImages, type BaseParents } from "./base_images.ts";
 import { Images, type ImagesOptions } from "./image.ts";
@@ -149,7 +150,7 @@ export class Reconciler {
   reach(
     serverId: string,
     instance: string | null = null,
-    signal?: AbortSignal,
+    signal?: CallSignal,
     starts = true,
   ): Route | Promise<Route> {
     return this.#loops.get(serverId)?.reach(instance, signal, starts) ??

@@ -3,6 +3,7 @@
  * the next generation's container beside the one that serves, and replaces it only when the next
  * one's tools are listed; one that does not get so far is removed, and the older goes on serving.
  */
+import { abortSignalOf, type CallSignal } from "./call_signal.ts";
 import type { Ceiling } from "./ceiling.ts";
 import { adapterPackage, transportOf } from "./adapter.ts";
 import { AgentInstances } from "./agent_instances.ts";
@@ -249,7 +250,7 @@ export class ServerLoop {
    */
   reach(
     instance: string | null,
-    signal?: AbortSignal,
+    signal?: CallSignal,
     starts = true,
   ): Route | Promise<Route> {
     const primary = this.#primary;
@@ -263,7 +264,7 @@ export class ServerLoop {
 
   async #whenWoken(
     wake: PromiseWithResolvers<void>,
-    signal: AbortSignal | undefined,
+    signal: CallSignal | undefined,
     starts: boolean,
   ): Promise<Route> {
     if (!starts) {
@@ -272,7 +273,7 @@ export class ServerLoop {
     }
     wake.resolve();
     const deadline = AbortSignal.timeout(WAKE_TIMEOUT_MS);
-    const until = signal ? AbortSignal.any([signal, deadline]) : deadline;
+    const until = signal ? AbortSignal.any([abortSignalOf(signal), deadline]) : deadline;
     await Promise.race([this.#turned.promise, aborted(until)]);
     return this.#primary?.reachable ?? { unavailable: this.#whyNot() };
   }

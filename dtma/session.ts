@@ -11,6 +11,7 @@
  *
  * Its tasks, which are others before 2026-07-28, are legacy_tasks.ts's.
  */
+import type { CallSignal } from "./call_signal.ts";
 import { Connection, isObject, rateLimited } from "./connection.ts";
 import {
   type Caller,
@@ -71,7 +72,7 @@ export interface Session {
   call(
     request: JsonRpcRequest,
     options: {
-      signal?: AbortSignal;
+      signal?: CallSignal;
       timeoutMs?: number;
       onNotification?: (notification: JsonRpcNotification) => void;
     },
