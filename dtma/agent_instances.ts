@@ -2,6 +2,7 @@
  * The instances that are one agent's or one session's alone: started by its first call, stopped when
  * it is idle or the session was deleted.
  */
+import type { CallSignal } from "./call_signal.ts";
 import { type ContainerSummary, DockerError, EngineAbsentError } from "./docker.ts";
 import { asFailure } from "./failure.ts";
 import type { BuiltImage } from "./image.ts";
@@ -93,13 +94,24 @@ export class AgentInstances {
   }
 
   /**
-   * Where an agent's or session's calls go; starts its instance if there is none.
+   * Where an agent's or session's calls go, at once if its instance is up; starts it if there is none.
    * @param starts false: waits until another call starts it
    */
-  async reach(
+  reach(
     key: string,
-    signal?: AbortSignal,
+    signal?: CallSignal,
     starts = true,
+  ): Reachable | Promise<Reachable | { unavailable: string }> {
+    const { instance } = this.#entries.get(key) ?? {};
+    if (!instance?.reachable) return this.#whenUp(key, signal, starts);
+    if (starts) instance.lastAskedMs = performance.now();
+    return instance.reachable;
+  }
+
+  async #whenUp(
+    key: string,
+    signal: CallSignal | undefined,
+    starts: boolean,
   ): Promise<Reachable | { unavailable: string }> {
     const never = new Promise<never>(() => {});
     while (!starts && !this.#entries.has(key) && !signal?.aborted) {

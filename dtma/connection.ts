@@ -3,6 +3,7 @@
  * progress token of our own, so that no caller can touch or see another's. Knows of MCP what says
  * whose a message is: progress tokens, ids of subscriptions, `notifications/cancelled`.
  */
+import type { CallSignal } from "./call_signal.ts";
 import { BriefMap } from "./brief_map.ts";
 import { after } from "./deadlines.ts";
 import { type Frame, FrameWriter, readFrames, type SentFrame } from "./frames.ts";
@@ -58,20 +59,20 @@ export function errorResponse(id: JsonRpcId, code: number, message: string): Jso
   return { jsonrpc: "2.0", id, error: { code, message } };
 }
 
-/** What is known of who makes a request, as text of JSON from its `_meta`. */
+/** What is known of who makes a request, by what its params say. */
 export interface Caller {
   /** Tells callers apart; without it every request is another caller's. */
-  key: string | undefined;
+  key: unknown;
   /** What the caller's client can be asked. */
-  capabilities: string | undefined;
+  capabilities: unknown;
   /** The tool, prompt or resource that is asked for. */
-  subject: string | undefined;
+  subject: unknown;
 }
 
 export interface RequestOptions {
   /** Of a request that is not DTMA's own. */
   caller?: Caller;
-  signal?: AbortSignal;
+  signal?: CallSignal;
   timeoutMs?: number;
   /** The text of the caller's own progress token; without it the server is asked for none. */
   progressToken?: string;
@@ -384,10 +385,7 @@ export class Connection {
         if (isObject(each)) this.#receiveMessage(each, (key) => objectMembers(inner).get(key)!);
       }
     } else if (isObject(value)) {
-      this.#receiveMessage(value, (key) => {
-        const { start, end } = members.get(key)!;
-        return text.slice(start, end).trim();
-      });
+      this.#receiveMessage(value, (key) => members.textOf(key)!);
     } else this.#complain(`The server wrote a line that is not a message: ${quote(text)}`);
   }
 

@@ -2,6 +2,7 @@
  * The data path: the app's calls to servers, as MCP 2026-07-28. Serves `POST /mcp/{serverId}` and the
  * upgrade of `GET /link` to a link (link.ts), both signed by the app, and nothing else to anybody.
  */
+import { abortSignalOf, type CallSignal } from "./call_signal.ts";
 import {
   errorResponse,
   isObject,
@@ -46,9 +47,9 @@ export interface ServingOptions {
   reach: (
     serverId: string,
     instance: string | null,
-    signal: AbortSignal,
+    signal: CallSignal,
     starts: boolean,
-  ) => Promise<Route>;
+  ) => Route | Promise<Route>;
   /** Ends an instance that is one agent's or session's own, if there is one. */
   end?: (serverId: string, instance: string) => void;
   /** The log that is kept of a server; null of one that is not here. */
@@ -131,7 +132,7 @@ export interface Call {
   serverId: string;
   instance: string | null;
   message: JsonRpcRequest;
-  signal: AbortSignal;
+  signal: CallSignal;
   onNotification?: (text: string) => void;
 }
 
@@ -153,14 +154,16 @@ function serving(
     }
     if (method === CANCEL_METHOD) {
       // One that is not up holds no call.
-      const soon = AbortSignal.any([signal, AbortSignal.timeout(STARTING_MS)]);
+      const soon = AbortSignal.any([abortSignalOf(signal), AbortSignal.timeout(STARTING_MS)]);
       const route = await reach(serverId, instance, soon, false);
       if ("session" in route) route.session.cancelHeld(requestState);
       return done(id);
     }
     const starts = method !== LISTEN || listensToResources(message);
     const routed = reach(serverId, instance, signal, starts);
-    const route = await reached(routed, message, onNotification);
+    const route = routed instanceof Promise
+      ? await reached(routed, message, onNotification)
+      : routed;
     signal.throwIfAborted();
     if ("unavailable" in route) {
       // Its first part may have run.
@@ -320,7 +323,7 @@ function stream(
   pingEveryMs: number,
 ): Response {
   const gone = new AbortController();
-  const signal = AbortSignal.any([call.signal, gone.signal]);
+  const signal = AbortSignal.any([abortSignalOf(call.signal), gone.signal]);
   let ping: ReturnType<typeof setInterval>;
   const events = new ReadableStream<Uint8Array>({
     start(controller) {
@@ -372,8 +375,8 @@ function parseRequest(text: string): JsonRpcRequest {
   } catch {
     throw new Refusal(400, -32700, "The body is not JSON in UTF-8");
   }
-  const { members, depth } = outline(text);
-  if (depth > DEPTH_LIMIT) {
+  const members = outline(text);
+  if (members.depth > DEPTH_LIMIT) {
     throw new Refusal(400, -32600, `The body nests deeper than ${DEPTH_LIMIT} levels`);
   }
   if (!isObject(value) || value.jsonrpc !== "2.0" || typeof value.method !== "string") {
@@ -389,8 +392,7 @@ function parseRequest(text: string): JsonRpcRequest {
   }
   if (!isObject(params)) throw new Refusal(400, -32602, "params is not an object", requestId);
   checkParams(params, requestId);
-  const place = members.get("params");
-  const paramsText = place ? text.slice(place.start, place.end) : "{}";
+  const paramsText = members.textOf("params") ?? "{}";
   return { jsonrpc: "2.0", id: requestId, method, params, paramsText };
 }
 

@@ -28,7 +28,7 @@ export type Frame =
     /** The line, without line breaks. */
     text: string;
     value: unknown;
-    members: Outline["members"];
+    members: Outline;
   }
   | LargeFrame
   | {
@@ -172,11 +172,12 @@ function parse(bytes: Uint8Array): Frame | null {
   } catch {
     return brokenFrame("invalid-utf8", bytes, bytes, bytes.length);
   }
-  const { members, depth } = outline(text);
-  if (depth > DEPTH_LIMIT) return brokenFrame("too-deep", bytes, bytes, bytes.length);
+  const line = oneLine(text);
+  const members = outline(line);
+  if (members.depth > DEPTH_LIMIT) return brokenFrame("too-deep", bytes, bytes, bytes.length);
   try {
     const value = JSON.parse(text);
-    return { kind: "message", text: oneLine(text), value, members };
+    return { kind: "message", text: line, value, members };
   } catch {
     if (text.trim() === "") return null;
     return brokenFrame("not-json", bytes, bytes, bytes.length);

@@ -251,7 +251,7 @@ export class HeldCalls {
  */
 export function urlElicitations(
   { error }: JsonRpcResponse,
-  capabilities: string | undefined,
+  capabilities: unknown,
 ): JsonRpcResponse | null {
   const elicitations = isObject(error?.data) ? error.data.elicitations : undefined;
   if (error?.code !== -32042 || !Array.isArray(elicitations) || elicitations.length === 0) {
@@ -283,10 +283,9 @@ export interface Undeclared {
 /** Why a caller's client cannot be asked this; null when it declared that it can. */
 export function notDeclared(
   { method, params }: Pick<ServerRequest, "method" | "params">,
-  capabilities: string | undefined,
+  capabilities: unknown,
 ): Undeclared | null {
-  const declared = capabilities === undefined ? {} : JSON.parse(capabilities);
-  const { elicitation, sampling, roots } = isObject(declared) ? declared : {};
+  const { elicitation, sampling, roots } = isObject(capabilities) ? capabilities : {};
   const asked = isObject(params) ? params : {};
   const unless = (able: boolean, required: Record<string, unknown>, outcome = NOT_FOUND) =>
     able ? null : { outcome, required };
@@ -326,11 +325,8 @@ export function outcomeIn(response: string): Outcome {
   return error === undefined ? { result: response } : { error };
 }
 
-function isSameRequest(open: OpenRequest, method: string, subject: string | undefined): boolean {
-  const before = open.options.caller!.subject;
-  return open.method === method &&
-    (before === subject || before !== undefined && subject !== undefined &&
-        JSON.parse(before) === JSON.parse(subject));
+function isSameRequest(open: OpenRequest, method: string, subject: unknown): boolean {
+  return open.method === method && open.options.caller!.subject === subject;
 }
 
 /** The server's question is answered with an error. */

@@ -10,11 +10,28 @@ export const DEPTH_LIMIT = 64;
 const QUOTE = 0x22, BACKSLASH = 0x5c, COLON = 0x3a, COMMA = 0x2c;
 const OPEN_OBJECT = 0x7b, CLOSE_OBJECT = 0x7d, OPEN_ARRAY = 0x5b, CLOSE_ARRAY = 0x5d;
 
-/** Where in a text the values of an object's members stand, and how deep the text nests. */
-export interface Outline {
-  /** By key; the last of equal keys, as `JSON.parse` has it. Empty when the text is no object. */
-  members: Map<string, { start: number; end: number }>;
-  depth: number;
+/** The members of an object's text, to be looked at one by one; and how deep the text nests. */
+export class Outline {
+  readonly #text: string;
+  readonly #keys: string[] = [];
+  /** Where the members' values begin and end, in turn. */
+  readonly #places: number[] = [];
+  readonly depth: number;
+
+  constructor(text: string) {
+    this.#text = text;
+    this.depth = scan(text, (key, start, end) => {
+      this.#keys.push(key);
+      this.#places.push(start, end);
+    });
+  }
+
+  /** The text of a member's value; of equal keys' the last one, as `JSON.parse` has it. */
+  textOf(key: string): string | undefined {
+    const at = this.#keys.lastIndexOf(key);
+    if (at < 0) return undefined;
+    return this.#text.slice(this.#places[2 * at], this.#places[2 * at + 1]).trim();
+  }
 }
 
 /**
@@ -22,18 +39,26 @@ export interface Outline {
  * something without meaning, so check with `JSON.parse` before the outline is used.
  */
 export function outline(text: string): Outline {
-  const members: Outline["members"] = new Map();
-  const isObject = text.trimStart().charCodeAt(0) === OPEN_OBJECT;
-  let depth = 0, deepest = 0, key: string | null = null, start = -1;
+  return new Outline(text);
+}
 
-  function endMember(end: number): void {
-    if (isObject && key !== null && start >= 0) members.set(key, { start, end });
-    key = null;
-    start = -1;
-  }
+/** The members of an object's text, each with the text of its value. The text must be valid JSON. */
+export function objectMembers(text: string): Map<string, string> {
+  const members = new Map<string, string>();
+  scan(text, (key, start, end) => members.set(key, text.slice(start, end).trim()));
+  return members;
+}
 
+/**
+ * Tells of the members of the object that a text is, none when it is no object.
+ * @returns how deep the text nests
+ */
+function scan(text: string, onMember: (key: string, start: number, end: number) => void): number {
+  let isObject = false, depth = 0, deepest = 0, start = -1;
+  let key: string | null = null;
   for (let at = 0; at < text.length; at++) {
-    switch (text.charCodeAt(at)) {
+    const character = text.charCodeAt(at);
+    switch (character) {
       case QUOTE: {
         const end = endOfString(text, at);
         if (depth === 1 && isObject && start < 0) key = keyIn(text.slice(at, end + 1));
@@ -43,28 +68,23 @@ export function outline(text: string): Outline {
       case OPEN_OBJECT:
       case OPEN_ARRAY:
         if (++depth > deepest) deepest = depth;
-        break;
-      case CLOSE_OBJECT:
-      case CLOSE_ARRAY:
-        if (depth-- === 1) endMember(at);
+        if (depth === 1) isObject = character === OPEN_OBJECT;
         break;
       case COLON:
         if (depth === 1 && start < 0) start = at + 1;
         break;
       case COMMA:
-        if (depth === 1) endMember(at);
+      case CLOSE_OBJECT:
+      case CLOSE_ARRAY:
+        if (depth === 1) {
+          if (isObject && key !== null && start >= 0) onMember(key, start, at);
+          key = null;
+          start = -1;
+        }
+        if (character !== COMMA) depth--;
     }
   }
-  return { members, depth: deepest };
-}
-
-/** The members of an object's text, each with the text of its value. The text must be valid JSON. */
-export function objectMembers(text: string): Map<string, string> {
-  const texts = new Map<string, string>();
-  for (const [key, { start, end }] of outline(text).members) {
-    texts.set(key, text.slice(start, end).trim());
-  }
-  return texts;
+  return deepest;
 }
 
 /** The object whose members have these texts as values. */

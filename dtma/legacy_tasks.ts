@@ -8,6 +8,7 @@
  *
  * A question in a task says whose it is, which no other question of these revisions does.
  */
+import { abortSignalOf } from "./call_signal.ts";
 import {
   type Connection,
   errorResponse,
@@ -98,7 +99,7 @@ export class LegacyTasks {
   prepare(
     { id }: JsonRpcRequest,
     params: Map<string, string>,
-    capabilities: string | undefined,
+    capabilities: unknown,
   ): JsonRpcResponse | null {
     const given = params.get("task");
     params.delete("task");
@@ -138,7 +139,7 @@ export class LegacyTasks {
   async answer(
     request: JsonRpcRequest,
     params: Map<string, string>,
-    capabilities: string | undefined,
+    capabilities: unknown,
     options: Options,
   ): Promise<JsonRpcResponse> {
     const { id, method } = request;
@@ -195,7 +196,7 @@ export class LegacyTasks {
 
   async #get(
     taskText: string,
-    capabilities: string | undefined,
+    capabilities: unknown,
     options: Options,
   ): Promise<JsonRpcResponse> {
     const response = await this.#ask("tasks/get", taskText, options);
@@ -240,15 +241,16 @@ export class LegacyTasks {
     if (task.questions.size > 0) return;
     const asked = new AbortController();
     task.asks.promise.then(() => asked.abort());
-    await sleep(ASKED_WITHIN_MS, signal ? AbortSignal.any([signal, asked.signal]) : asked.signal);
-    if (task.questions.size > 0) await sleep(GATHER_MS, signal ?? new AbortController().signal);
+    const until = signal ? AbortSignal.any([abortSignalOf(signal), asked.signal]) : asked.signal;
+    await sleep(ASKED_WITHIN_MS, until);
+    if (task.questions.size > 0) await sleep(GATHER_MS, signal);
     signal?.throwIfAborted();
   }
 
   /** What the caller can be asked; the server is told at once of what it cannot. */
   #questionsFor(
     { questions }: Remembered,
-    capabilities: string | undefined,
+    capabilities: unknown,
   ): Map<string, string> {
     const asked = new Map<string, string>();
     for (const [key, { idText, request }] of questions) {
@@ -366,9 +368,8 @@ function relatedTask(params: unknown): string | null {
   return isObject(related) && typeof related.taskId === "string" ? related.taskId : null;
 }
 
-function declaresTasks(capabilities: string | undefined): boolean {
-  if (!capabilities?.includes(TASKS_EXTENSION)) return false;
-  const { extensions } = JSON.parse(capabilities);
+function declaresTasks(capabilities: unknown): boolean {
+  const extensions = isObject(capabilities) ? capabilities.extensions : undefined;
   return isObject(extensions) && isObject(extensions[TASKS_EXTENSION]);
 }
 

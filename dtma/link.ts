@@ -30,6 +30,7 @@
  */
 import { setImmediate } from "node:timers";
 import { BriefMap } from "./brief_map.ts";
+import { BriefSignal, type CallSignal } from "./call_signal.ts";
 import { joined, lengthOf } from "./json_bytes.ts";
 
 /** Longest piece of a message in one frame, in UTF-16 code units. */
@@ -104,7 +105,7 @@ export interface LinkCall {
   /** The JSON-RPC request. */
   text: string;
   /** Aborted when the caller cancels or the link is lost. */
-  signal: AbortSignal;
+  signal: CallSignal;
   /** The answer may be the bytes of a result. */
   takesResultBytes?: boolean;
   notify(text: string): void;
@@ -271,31 +272,58 @@ const HEAD = /([A-Za-z])([0-9a-z]{1,9}),([0-9a-z]{1,6}):/y;
 const HEAD_LENGTH = 18;
 
 /** One call under way, on either side. */
-interface Stream {
-  id: number;
+class Stream {
   /** Messages to be sent, the first of them from `sent` on. */
-  queue: { kind: string; payload: string | ByteReader; length: number }[];
-  sent: number;
-  queued: number;
+  queue: { kind: string; payload: string | ByteReader; length: number }[] = [];
+  sent = 0;
+  queued = 0;
+  /** It stands in the link's queue. */
+  isReady = false;
   /** What the peer lets us send. */
-  window: number;
+  window = STREAM_WINDOW;
   /** What was taken and not yet given back to the peer's window. */
-  owed: number;
+  owed = 0;
   /** The message that is being received. */
-  pieces: (string | Uint8Array)[];
-  received: number;
+  pieces: (string | Uint8Array)[] = [];
+  received = 0;
   /** The whole request was handed to the socket. */
-  wasOpened: boolean;
+  wasOpened = false;
   /** The peer may send all that a message can be. */
-  isGranted: boolean;
+  isGranted = false;
   /** Refused: what still comes of its request is not for anybody. */
-  isDeaf: boolean;
-  /** A link that ends does not wait for it. */
-  endsWithLink: boolean;
-  receive(kind: string, payload: string | Uint8Array<ArrayBuffer>): unknown;
-  /** A message over the limit comes in. */
-  overflow(): void;
-  lost(reason: string): void;
+  isDeaf = false;
+  /** Where the call is served. */
+  served: ServedCall | null = null;
+
+  constructor(
+    readonly id: number,
+    /** Where the call was made. */
+    readonly caller: Caller | null = null,
+  ) {}
+}
+
+/** Who waits for the answer to a call. */
+interface Caller {
+  options: LinkCallOptions;
+  resolve: (answer: string | Uint8Array<ArrayBuffer>) => void;
+  reject: (error: unknown) => void;
+  stop: () => void;
+}
+
+class ServedCall implements LinkCall {
+  readonly signal = new BriefSignal();
+  readonly serverId: string;
+  readonly instance: string | null;
+
+  constructor(
+    { serverId, instance }: LinkTarget,
+    readonly text: string,
+    readonly takesResultBytes: boolean,
+    readonly notify: (text: string) => void,
+  ) {
+    this.serverId = serverId;
+    this.instance = instance;
+  }
 }
 
 /** An open link. The app calls; DTMA serves. */
@@ -305,8 +333,8 @@ export class Link {
   readonly #socket: LinkSocket;
   readonly #options: LinkOptions;
   readonly #streams = new BriefMap<number, Stream>();
-  /** Streams with something to send that their window lets pass, in turn. */
-  #ready = new Set<Stream>();
+  /** Streams with something to send that their window lets pass, in turn; and some that are over. */
+  #ready: Stream[] = [];
   /** Streams in the midst of receiving a message of several pieces, the one begun first in front. */
   readonly #halves = new Set<Stream>();
   readonly #pinging: ReturnType<typeof setInterval>;
@@ -381,7 +409,7 @@ export class Link {
     text: string,
     options: LinkCallOptions = {},
   ): Promise<string | Uint8Array<ArrayBuffer>> {
-    const { signal, onNotification, endsWithLink = false } = options;
+    const { signal } = options;
     if (signal?.aborted) return Promise.reject(signal.reason);
     const refusal = this.#over ?? (this.#isEnding() ? "The link is being closed" : null) ??
       (this.#isFull() ? "Too much waits to be sent" : null);
@@ -391,26 +419,8 @@ export class Link {
       this.#cancel(stream);
       reject(signal!.reason);
     };
-    const settle = (act: () => void) => {
-      signal?.removeEventListener("abort", stop);
-      this.#remove(stream);
-      act();
-    };
-    const stream = this.#open(++this.#lastId, {
-      receive(kind, payload) {
-        if (kind === "a" || kind === "r") return settle(() => resolve(payload));
-        // Bytes are none of these: see #data.
-        const text = payload as string;
-        if (kind === "n") return onNotification?.(text);
-        settle(() => reject(failureIn(text)));
-      },
-      overflow: () => {
-        this.#cancel(stream);
-        settle(() => reject(new RangeError("The answer is too long")));
-      },
-      lost: (reason) => settle(() => reject(new LinkError(reason, stream.wasOpened))),
-      endsWithLink,
-    });
+    const stream = new Stream(++this.#lastId, { options, resolve, reject, stop });
+    this.#streams.set(stream.id, stream);
     signal?.addEventListener("abort", stop, { once: true });
     this.#send(stream, "o", `${JSON.stringify([target.serverId, target.instance])}\n${text}`);
     return promise;
@@ -446,30 +456,6 @@ export class Link {
     );
   }
 
-  #open(
-    id: number,
-    way: Pick<Stream, "receive" | "overflow" | "lost"> & { endsWithLink?: boolean },
-  ): Stream {
-    const stream = {
-      id,
-      queue: [],
-      sent: 0,
-      queued: 0,
-      window: STREAM_WINDOW,
-      owed: 0,
-      pieces: [],
-      received: 0,
-      wasOpened: false,
-      isGranted: false,
-      isDeaf: false,
-      endsWithLink: false,
-      ...way,
-    };
-    this.#streams.set(id, stream);
-    this.#usedAt = performance.now();
-    return stream;
-  }
-
   #isFull(): boolean {
     return this.#queued > QUEUE_LIMIT || this.#streams.size >= STREAMS_LIMIT;
   }
@@ -483,8 +469,7 @@ export class Link {
 
   #remove(stream: Stream): void {
     if (!this.#streams.delete(stream.id)) return;
-    this.#usedAt = performance.now();
-    this.#ready.delete(stream);
+    if (this.#streams.size === 0) this.#usedAt = performance.now();
     this.#queued -= stream.queued;
     stream.queue = [];
     this.#forgetHalf(stream);
@@ -499,9 +484,10 @@ export class Link {
   #sayEnd(): void {
     if (this.#saidEnd) return;
     this.#saidEnd = true;
-    for (const stream of [...this.#streams.values()].filter((each) => each.endsWithLink)) {
+    for (const stream of [...this.#streams.values()]) {
+      if (!stream.caller?.options.endsWithLink) continue;
       this.#cancel(stream);
-      stream.lost("The link is being closed");
+      this.#lost(stream, "The link is being closed");
     }
     this.#say("e", 0, "");
   }
@@ -513,8 +499,14 @@ export class Link {
     stream.queue.push({ kind, payload, length });
     stream.queued += length;
     this.#queued += length;
-    this.#ready.add(stream);
+    this.#makeReady(stream);
     this.#schedule();
+  }
+
+  #makeReady(stream: Stream): void {
+    if (stream.isReady || stream.queue.length === 0) return;
+    stream.isReady = true;
+    this.#ready.push(stream);
   }
 
   #say(kind: string, stream: number, payload: string): void {
@@ -538,7 +530,12 @@ export class Link {
     if (this.#over !== null) return;
     let message = this.#control;
     this.#control = "";
-    for (const stream of this.#ready) {
+    const ready = this.#ready;
+    let turn = 0;
+    for (; turn < ready.length; turn++) {
+      const stream = ready[turn];
+      const isOver = stream.queue.length === 0;
+      if (isOver) continue;
       const { kind, payload, length: whole } = stream.queue[0];
       const rest = whole - stream.sent;
       const most = Math.min(PIECE, stream.window, this.#window);
@@ -548,7 +545,7 @@ export class Link {
       if (length === 0 && rest > 0) {
         // Without a window of its own it waits for one; without the link's, all do.
         if (stream.window > 1) break;
-        this.#ready.delete(stream);
+        stream.isReady = false;
         continue;
       }
       const isLast = length === rest;
@@ -568,22 +565,21 @@ export class Link {
       this.#window -= length;
       stream.queued -= length;
       this.#queued -= length;
-      // To the back: the next piece after the others' turn.
-      this.#ready.delete(stream);
+      stream.isReady = false;
       if (isLast) {
         stream.queue.shift();
         stream.sent = 0;
         if (kind === "o") stream.wasOpened = true;
         if (kind === "a" || kind === "r" || kind === "f") this.#remove(stream);
       } else stream.sent += length;
-      if (stream.queue.length > 0) this.#ready.add(stream);
+      // To the back: the next piece after the others' turn.
+      this.#makeReady(stream);
       if (message.length >= PIECE) {
         this.#socket.send(message);
         message = "";
       }
     }
-    // Not emptied but made anew, for the reason that BriefMap has.
-    if (this.#ready.size === 0) this.#ready = new Set();
+    this.#ready = ready.slice(turn);
     if (message !== "") this.#socket.send(message);
     if (this.#socket.unsent > UNSENT_LIMIT_BYTES) {
       return this.#close(SILENT, `${this.#options.peer} does not read`);
@@ -640,7 +636,7 @@ export class Link {
         return this.#schedule();
       case "c":
         if (!this.#options.serve) return this.#broken();
-        return this.#streams.get(id)?.lost("The caller cancelled the call");
+        return this.#cancelled(this.#streams.get(id));
       case "o":
       case "O":
         if (!this.#options.serve) return this.#broken();
@@ -671,7 +667,7 @@ export class Link {
     const isLast = kind >= "a";
     if (isLast && stream.received === 0) return this.#whole(stream, kind, payload, payload.length);
     stream.received += payload.length;
-    if (stream.received > MESSAGE_LIMIT) return stream.overflow();
+    if (stream.received > MESSAGE_LIMIT) return this.#overflow(stream);
     stream.pieces.push(payload);
     this.#halves.add(stream);
     this.#halvesLength += payload.length;
@@ -691,7 +687,10 @@ export class Link {
     payload: string | Uint8Array<ArrayBuffer>,
     owed: number,
   ): void {
-    const taken = stream.receive(kind, payload);
+    // Bytes are results, which are an answer: see #receiveBytes and #frame.
+    const taken = stream.caller
+      ? this.#answered(stream, stream.caller, kind, payload)
+      : this.#serve(stream, payload as string);
     if (!(taken instanceof Promise)) return this.#grant(stream, owed);
     taken.then(() => this.#grant(stream, owed), () => this.#grant(stream, owed));
   }
@@ -731,43 +730,79 @@ export class Link {
     const stream = this.#streams.get(id);
     if (stream) {
       stream.window += units;
-      if (stream.queue.length > 0) this.#ready.add(stream);
+      this.#makeReady(stream);
     }
-    if (this.#ready.size > 0) this.#schedule();
+    if (this.#ready.length > 0) this.#schedule();
+  }
+
+  // ── What becomes of a call ─────────────────────────────────────────────────────────────────────
+
+  #answered(
+    stream: Stream,
+    caller: Caller,
+    kind: string,
+    payload: string | Uint8Array<ArrayBuffer>,
+  ): unknown {
+    if (kind === "n") return caller.options.onNotification?.(payload as string);
+    this.#settled(stream, caller);
+    if (kind === "f") caller.reject(failureIn(payload as string));
+    else caller.resolve(payload);
+  }
+
+  #settled(stream: Stream, { options, stop }: Caller): void {
+    options.signal?.removeEventListener("abort", stop);
+    this.#remove(stream);
+  }
+
+  /** A message over the limit comes in. */
+  #overflow(stream: Stream): void {
+    const { caller } = stream;
+    if (!caller) return this.#fail(stream, false, "The request is too long");
+    this.#cancel(stream);
+    this.#settled(stream, caller);
+    caller.reject(new RangeError("The answer is too long"));
+  }
+
+  #cancelled(stream: Stream | undefined): void {
+    if (stream) this.#lost(stream, "The caller cancelled the call");
+  }
+
+  /** The other side gave it up, or the link is over. */
+  #lost(stream: Stream, reason: string): void {
+    const { caller, served } = stream;
+    if (!caller) {
+      this.#remove(stream);
+      served?.signal.abort(new DOMException(reason, "AbortError"));
+      return;
+    }
+    this.#settled(stream, caller);
+    caller.reject(new LinkError(reason, stream.wasOpened));
   }
 
   // ── Serving ────────────────────────────────────────────────────────────────────────────────────
 
   #accept(id: number): void {
     this.#lastId = id;
-    const gone = new AbortController();
-    const stream = this.#open(id, {
-      // Bytes are results, which nobody is sent who serves: see #receiveBytes.
-      receive: (_, text) => this.#serve(stream, text as string, gone.signal),
-      overflow: () => this.#fail(stream, false, "The request is too long"),
-      lost: (reason) => {
-        this.#remove(stream);
-        gone.abort(new DOMException(reason, "AbortError"));
-      },
-    });
+    const stream = new Stream(id);
+    this.#streams.set(id, stream);
     if (this.#isEnding()) this.#fail(stream, false, `${this.#options.self} is stopping`);
     else if (this.#isFull()) this.#fail(stream, false, "Too many answers wait to be sent");
   }
 
-  #serve(stream: Stream, text: string, signal: AbortSignal): void {
+  #serve(stream: Stream, text: string): void {
     const lineEnd = text.indexOf("\n");
     const target = targetIn(text.slice(0, Math.max(lineEnd, 0)));
     if (!target) return this.#broken();
     const isThere = () => this.#streams.get(stream.id) === stream;
-    this.#options.serve!({
-      ...target,
-      text: text.slice(lineEnd + 1),
-      signal,
-      takesResultBytes: this.takesResultBytes,
-      notify: (text) => {
+    stream.served = new ServedCall(
+      target,
+      text.slice(lineEnd + 1),
+      this.takesResultBytes,
+      (text) => {
         if (isThere() && stream.queued < UNREAD_LIMIT) this.#send(stream, "n", text);
       },
-    }).then(
+    );
+    this.#options.serve!(stream.served).then(
       (answer) => {
         if (!isThere()) return;
         if (typeof answer === "string") this.#send(stream, "a", answer);
@@ -821,7 +856,7 @@ export class Link {
     if (this.#over !== null) return;
     this.#over = reason;
     clearInterval(this.#pinging);
-    for (const stream of [...this.#streams.values()]) stream.lost(reason);
+    for (const stream of [...this.#streams.values()]) this.#lost(stream, reason);
     this.#socket.onMessage = null;
     this.#resolveClosed(reason);
   }

@@ -1,4 +1,5 @@
 /** Makes Docker what the app desires: one loop a server, adopted or orphaned ones included. */
+import type { CallSignal } from "./call_signal.ts";
 import { type Docker, EngineAbsentError } from "./docker.ts";
 import { BaseImages, type BaseParents } from "./base_images.ts";
 import { Images, type ImagesOptions } from "./image.ts";
@@ -146,13 +147,13 @@ export class Reconciler {
   }
 
   /** For the data path: where to call a server, or why it cannot be called; see ServerLoop.reach. */
-  async reach(
+  reach(
     serverId: string,
     instance: string | null = null,
-    signal?: AbortSignal,
+    signal?: CallSignal,
     starts = true,
-  ): Promise<Route> {
-    return await this.#loops.get(serverId)?.reach(instance, signal, starts) ??
+  ): Route | Promise<Route> {
+    return this.#loops.get(serverId)?.reach(instance, signal, starts) ??
       { unavailable: "This toolbox does not run that server" };
   }
 

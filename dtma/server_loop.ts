@@ -3,6 +3,7 @@
  * the next generation's container beside the one that serves, and replaces it only when the next
  * one's tools are listed; one that does not get so far is removed, and the older goes on serving.
  */
+import { abortSignalOf, type CallSignal } from "./call_signal.ts";
 import type { Ceiling } from "./ceiling.ts";
 import { adapterPackage, transportOf } from "./adapter.ts";
 import { AgentInstances } from "./agent_instances.ts";
@@ -242,28 +243,37 @@ export class ServerLoop {
   }
 
   /**
-   * Where to call the server. Waits for one that sleeps, or for an agent's or session's own instance,
-   * to start.
+   * Where to call the server, at once if it is up. Waits for one that sleeps, or for an agent's or
+   * session's own instance, to start.
    * @param instance whose instance is asked for: an agent's or a session's id
    * @param starts false: for who listens, and waits until somebody else's call starts it
    */
-  async reach(instance: string | null, signal?: AbortSignal, starts = true): Promise<Route> {
-    const { reachable } = this.#primary ?? {};
+  reach(
+    instance: string | null,
+    signal?: CallSignal,
+    starts = true,
+  ): Route | Promise<Route> {
+    const primary = this.#primary;
+    if (primary && starts) primary.lastAskedMs = performance.now();
+    if (!primary?.reachable && !this.#wake) return { unavailable: this.#whyNot() };
     if (instance !== null && this.#wanted && this.#wanted.instances !== "shared") {
-      if (this.#primary && starts) this.#primary.lastAskedMs = performance.now();
-      if (!reachable && !this.#wake) return { unavailable: this.#whyNot() };
-      return await this.#agents.reach(instance, signal, starts);
+      return this.#agents.reach(instance, signal, starts);
     }
-    if (this.#primary && starts) this.#primary.lastAskedMs = performance.now();
-    if (reachable) return reachable;
-    if (!this.#wake) return { unavailable: this.#whyNot() };
+    return primary?.reachable ?? this.#whenWoken(this.#wake!, signal, starts);
+  }
+
+  async #whenWoken(
+    wake: PromiseWithResolvers<void>,
+    signal: CallSignal | undefined,
+    starts: boolean,
+  ): Promise<Route> {
     if (!starts) {
       await Promise.race([this.#turned.promise, aborted(signal ?? new AbortController().signal)]);
       return this.#primary?.reachable ?? { unavailable: this.#whyNot() };
     }
-    this.#wake.resolve();
+    wake.resolve();
     const deadline = AbortSignal.timeout(WAKE_TIMEOUT_MS);
-    const until = signal ? AbortSignal.any([signal, deadline]) : deadline;
+    const until = signal ? AbortSignal.any([abortSignalOf(signal), deadline]) : deadline;
     await Promise.race([this.#turned.promise, aborted(until)]);
     return this.#primary?.reachable ?? { unavailable: this.#whyNot() };
   }

@@ -11,6 +11,7 @@
  *
  * Its tasks, which are others before 2026-07-28, are legacy_tasks.ts's.
  */
+import type { CallSignal } from "./call_signal.ts";
 import { Connection, isObject, rateLimited } from "./connection.ts";
 import {
   type Caller,
@@ -71,7 +72,7 @@ export interface Session {
   call(
     request: JsonRpcRequest,
     options: {
-      signal?: AbortSignal;
+      signal?: CallSignal;
       timeoutMs?: number;
       onNotification?: (notification: JsonRpcNotification) => void;
     },
@@ -179,6 +180,10 @@ const CACHEABLE = new Set([
 ]);
 
 const META_PREFIX = "io.modelcontextprotocol/";
+const CAPABILITIES_META = META_PREFIX + "clientCapabilities";
+const LOG_LEVEL_META = META_PREFIX + "logLevel";
+/** Of a call's `_meta` what is said to DTMA. */
+const OWN_META = [PIN_META, CALLER_META, POLLS_META];
 
 /** In the `data` of the adapter's errors (remote_adapter/remote.mts): what a person should look at. */
 const ADVICE_KEY = "dev.mooring/advice";
@@ -401,33 +406,39 @@ class StdioSession implements Session {
     }
     this.lastUsedMs = performance.now();
     const paramsText = request.paramsText ?? JSON.stringify(request.params ?? {});
+    const given = request.params ?? JSON.parse(paramsText);
+    const meta: Record<string, unknown> = isObject(given._meta) ? given._meta : {};
     const params = objectMembers(paramsText);
-    const meta = objectMembers(params.get("_meta") ?? "{}");
     if (method === "subscriptions/listen") {
       return await this.#listen(request, params, meta, options);
     }
-    const logLevel = meta.get(META_PREFIX + "logLevel");
+    const logLevel = meta[LOG_LEVEL_META];
     const caller: Caller = {
-      key: meta.get(CALLER_META),
-      capabilities: meta.get(META_PREFIX + "clientCapabilities"),
-      subject: params.get("name") ?? params.get("uri"),
+      key: meta[CALLER_META],
+      capabilities: meta[CAPABILITIES_META],
+      subject: given.name ?? given.uri,
     };
     if (isLegacy && isOfTasks) {
       return await this.#tasks.answer(request, params, caller.capabilities, options);
     }
-    const undeclared: Record<string, unknown> = {};
+    let undeclared: Record<string, unknown> | null = null;
     const waiting = {
-      ...options,
       caller,
-      progressToken: meta.get("progressToken"),
-      logLevel: logLevel && JSON.parse(logLevel),
-      polls: meta.get(POLLS_META) === "true",
-      onUndeclared: (required: Record<string, unknown>) => Object.assign(undeclared, required),
+      signal: options.signal,
+      timeoutMs: options.timeoutMs,
+      onNotification: options.onNotification,
+      progressToken: meta.progressToken === undefined
+        ? undefined
+        : objectMembers(params.get("_meta")!).get("progressToken"),
+      logLevel,
+      polls: meta[POLLS_META] === true,
+      onUndeclared: (required: Record<string, unknown>) => {
+        undeclared = { ...undeclared, ...required };
+      },
     };
-    const state = params.get("requestState");
-    const isRetry = isLegacy && state !== undefined;
-    if (!isRetry && state && isHeldState(JSON.parse(state))) return lostCall(id);
-    if (isLegacy && logLevel) this.#lowerLogLevel(waiting.logLevel);
+    const isRetry = isLegacy && given.requestState !== undefined;
+    if (!isRetry && isHeldState(given.requestState)) return lostCall(id);
+    if (isLegacy && logLevel !== undefined) this.#lowerLogLevel(logLevel);
     const refused = isLegacy && !isRetry && method === "tools/call"
       ? this.#tasks.prepare(request, params, caller.capabilities)
       : null;
@@ -442,7 +453,7 @@ class StdioSession implements Session {
       );
     this.lastUsedMs = performance.now();
     if (!isLegacy) return completed(response, id);
-    if (response.error && Object.keys(undeclared).length > 0) {
+    if (response.error && undeclared) {
       return missingCapability(response, id, undeclared);
     }
     const made = method === "tools/call" ? this.#tasks.created(response, progressToken) : response;
@@ -452,7 +463,7 @@ class StdioSession implements Session {
   async #listen(
     request: JsonRpcRequest,
     params: Map<string, string>,
-    meta: Map<string, string>,
+    meta: Record<string, unknown>,
     { signal, onNotification }: Parameters<Session["call"]>[1],
   ): Promise<JsonRpcResponse> {
     if (this.#connection.over !== null) {
@@ -607,29 +618,35 @@ class StdioSession implements Session {
     options: RequestOptions = {},
     era = this.#era,
   ): Promise<JsonRpcResponse> {
-    const own = new Map([[META_PREFIX + "clientCapabilities", JSON.stringify(OWN_CAPABILITIES)]]);
+    const own = new Map([[CAPABILITIES_META, JSON.stringify(OWN_CAPABILITIES)]]);
     const meta = { _meta: JSON.parse(objectText(modernMeta(own))) };
     const text = JSON.stringify(era === "modern" ? { ...params, ...meta } : params);
     return this.#connection.request(method, () => text, options);
   }
 
-  /** A caller's params in the server's revision; everything that is not protocol stays as it is. */
+  /**
+   * A caller's params in the server's revision; everything that is not protocol stays as it is.
+   *
+   * @param params their members' texts, which become the server's
+   * @param meta the value of their `_meta`
+   */
   #paramsText(
     params: Map<string, string>,
-    callerMeta: Map<string, string>,
+    meta: Record<string, unknown>,
     token: string | undefined,
   ): string {
-    const meta = this.#era === "modern" ? modernMeta(callerMeta) : legacyMeta(callerMeta);
-    meta.delete(PIN_META);
-    meta.delete(CALLER_META);
-    meta.delete(POLLS_META);
-    if (token !== undefined) meta.set("progressToken", token);
-    const translated = new Map(params);
+    const isLegacy = this.#era === "legacy";
     // To an older server a retry is the call made anew: see urlElicitations.
-    if (this.#era === "legacy") translated.delete("inputResponses");
-    if (meta.size > 0) translated.set("_meta", objectText(meta));
-    else translated.delete("_meta");
-    return objectText(translated);
+    if (isLegacy) params.delete("inputResponses");
+    if (isLegacy && token === undefined && !Object.keys(meta).some(isForOlderServers)) {
+      params.delete("_meta");
+      return objectText(params);
+    }
+    const callers = objectMembers(params.get("_meta") ?? "{}");
+    const servers = isLegacy ? legacyMeta(callers) : modernMeta(callers);
+    if (token !== undefined) servers.set("progressToken", token);
+    params.set("_meta", objectText(servers));
+    return objectText(params);
   }
 
   /** What a server of an older revision would answer to `server/discover`. */
@@ -675,8 +692,12 @@ class StdioSession implements Session {
 }
 
 /** To a server of an older revision what is the newest revision's protocol means nothing. */
+function isForOlderServers(key: string): boolean {
+  return !key.startsWith(META_PREFIX) && !OWN_META.includes(key);
+}
+
 function legacyMeta(meta: Map<string, string>): Map<string, string> {
-  return new Map([...meta].filter(([key]) => !key.startsWith(META_PREFIX)));
+  return new Map([...meta].filter(([key]) => isForOlderServers(key)));
 }
 
 /** The client that a server sees is DTMA; what the caller can do is the caller's to say. */
@@ -684,10 +705,10 @@ function modernMeta(meta: Map<string, string>): Map<string, string> {
   const translated = new Map(meta)
     .set(META_PREFIX + "protocolVersion", JSON.stringify(WAIST_REVISION))
     .set(META_PREFIX + "clientInfo", JSON.stringify(CLIENT_INFO));
-  const capabilities = META_PREFIX + "clientCapabilities";
-  if (!translated.has(capabilities)) {
-    translated.set(capabilities, JSON.stringify(CLIENT_CAPABILITIES));
+  if (!translated.has(CAPABILITIES_META)) {
+    translated.set(CAPABILITIES_META, JSON.stringify(CLIENT_CAPABILITIES));
   }
+  for (const key of OWN_META) translated.delete(key);
   return translated;
 }
 

@@ -3,6 +3,7 @@
  * asked for each listener alone; an older one is subscribed to each resource once for all, and tells
  * everybody of its lists. In both cases a flood becomes one notification a second.
  */
+import type { CallSignal } from "./call_signal.ts";
 import {
   errorResponse,
   isObject,
@@ -157,7 +158,7 @@ export class Subscriptions {
       wanted: unknown;
       capabilities: Record<string, unknown>;
       hasTasks?: boolean;
-      signal?: AbortSignal;
+      signal?: CallSignal;
       onNotification?: (notification: JsonRpcNotification) => void;
     },
   ): Promise<JsonRpcResponse> {

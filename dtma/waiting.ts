@@ -1,7 +1,8 @@
 /** Waiting for a time or for an abort, whichever is first. */
+import type { CallSignal } from "./call_signal.ts";
 
 /** Resolves when the signal is aborted. */
-export function aborted(signal: AbortSignal): Promise<void> {
+export function aborted(signal: CallSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   if (signal.aborted) resolve();
   else signal.addEventListener("abort", () => resolve(), { once: true });
@@ -9,7 +10,7 @@ export function aborted(signal: AbortSignal): Promise<void> {
 }
 
 /** Resolves after a time, or as soon as the signal is aborted. */
-export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+export function sleep(ms: number, signal?: CallSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const timer = setTimeout(resolve, ms);
   const stop = () => {
