@@ -168,6 +168,12 @@ interface Event {
   sequence: number;
 }
 
+/** A request that is not answered yet, and the way to give it up. */
+interface Pending {
+  request: IncomingRequest;
+  cancel: AbortController;
+}
+
 /** How a request ended; null when its client gave it up: then nothing is said of it any more. */
 type Settled = { answer: Answer; status: number } | null;
 
@@ -178,7 +184,7 @@ class Exchange {
   readonly #startedAt = Date.now();
   readonly #response = Promise.withResolvers<Response>();
   /** The requests that are not answered yet. */
-  readonly #pending = new Map<IncomingRequest, AbortController>();
+  #pending: Pending[] = [];
   readonly #answers: { id: string; answer: Answer; status: number; at: number }[] = [];
   /** Made with the first question: most requests have none. */
   #questions: Questions | null = null;
@@ -198,7 +204,9 @@ class Exchange {
   #kept: Keeper | null = null;
   #isOver = false;
   #onOver = () => {};
-  #second = { at: 0, notifications: 0 };
+  /** When the second began in which so many notifications were sent. */
+  #secondAt = 0;
+  #notifications = 0;
 
   constructor(
     deps: ExchangeDeps,
@@ -232,22 +240,24 @@ class Exchange {
 
   run(work: Work): Promise<Response> {
     this.#waiting = after(WATCHED_AFTER_MS, () => this.#watch());
-    const pending = this.#asked.requests.map((request) =>
-      [request, new AbortController()] as const
-    );
-    for (const [request, cancel] of pending) this.#pending.set(request, cancel);
-    for (const [request, cancel] of pending) this.#answer(request, work, cancel.signal);
+    this.#pending = this.#asked.requests.map((request) => ({
+      request,
+      cancel: new AbortController(),
+    }));
+    // Each takes itself away.
+    for (const each of [...this.#pending]) this.#answer(each, work);
     return this.#response.promise;
   }
 
-  async #answer(request: IncomingRequest, work: Work, signal: AbortSignal): Promise<void> {
+  async #answer(pending: Pending, work: Work): Promise<void> {
+    const { request, cancel: { signal } } = pending;
     let settled: Settled;
     try {
       settled = { answer: await work(request, this.#outletOf(request), signal), status: 200 };
     } catch (error) {
       settled = signal.aborted ? null : errorAnswer(error, this.#deps.log);
     }
-    this.#settle(request, settled);
+    this.#settle(pending, settled);
   }
 
   #outletOf({ idText }: IncomingRequest): Outlet {
@@ -278,14 +288,15 @@ class Exchange {
     return this.#questions.ask(...asked);
   }
 
-  #settle(request: IncomingRequest, settled: Settled): void {
-    this.#pending.delete(request);
+  #settle(pending: Pending, settled: Settled): void {
+    const { request } = pending;
+    this.#pending.splice(this.#pending.indexOf(pending), 1);
     if (settled) {
       const { answer, status } = settled, { idText: id } = request;
       if (this.#isDecided) this.#send(envelope(id, answer));
       else this.#answers.push({ id, answer, status, at: this.#asked.requests.indexOf(request) });
     }
-    if (this.#pending.size === 0) this.#end();
+    if (this.#pending.length === 0) this.#end();
   }
 
   #end(): void {
@@ -362,13 +373,13 @@ class Exchange {
   }
 
   #cancelAll(): void {
-    for (const cancel of this.#pending.values()) cancel.abort();
+    for (const { cancel } of [...this.#pending]) cancel.abort();
   }
 
   #notify(text: string): void {
     const now = Date.now();
-    if (now - this.#second.at >= 1000) this.#second = { at: now, notifications: 0 };
-    if (++this.#second.notifications <= NOTIFICATIONS_PER_S) this.#send(text, true);
+    if (now - this.#secondAt >= 1000) [this.#secondAt, this.#notifications] = [now, 0];
+    if (++this.#notifications <= NOTIFICATIONS_PER_S) this.#send(text, true);
   }
 
   #hear(word: Word, at: number): boolean {
@@ -376,10 +387,10 @@ class Exchange {
       case "response":
         return this.#questions?.hear(word.id, word.answer) ?? false;
       case "cancel": {
-        const request = [...this.#pending.keys()].find(({ idText }) => idText === word.id);
+        const pending = this.#pending.find(({ request }) => request.idText === word.id);
         // One that is older was another request's of the same id.
-        if (!request || at < this.#startedAt) return false;
-        this.#pending.get(request)!.abort();
+        if (!pending || at < this.#startedAt) return false;
+        pending.cancel.abort();
         return true;
       }
       case "claim":
@@ -427,7 +438,7 @@ class Exchange {
   }
 
   #pendingIds(): string[] {
-    return [...this.#pending.keys()].map(({ idText }) => idText);
+    return this.#pending.map(({ request }) => request.idText);
   }
 
   #eventId(sequence: number): string {
