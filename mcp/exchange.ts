@@ -262,14 +262,15 @@ class Exchange {
 
   #outletOf({ idText }: IncomingRequest): Outlet {
     const { requests, session, takesStream, prefersStream } = this.#asked;
-    const kept = session && takesStream ? keptName(this.#stream, idText) : null;
+    const isKept = session && takesStream && idText.length <= KEPT_ID_LIMIT;
     return {
       notify: (text) => takesStream && this.#notify(text),
       takesNotifications: takesStream,
       ask: session && takesStream ? (...asked) => this.#ask(...asked) : null,
-      remember: kept === null
-        ? null
-        : (text) => putMessages(this.#deps.db, session!.id, kept, [text], 1),
+      remember: isKept
+        ? (text) =>
+          putMessages(this.#deps.db, session.id, keptName(this.#stream, idText), [text], 1)
+        : null,
       // A batch has other answers that are waited for.
       letGo: prefersStream && this.#canBePrimed && requests.length === 1
         ? (retryMs) => this.#letGo(retryMs)
@@ -559,8 +560,7 @@ async function resumed(
       } else if (alive ? alive.ageMs > DEAD_AFTER_MS : performance.now() - since > HANDED_OVER_MS) {
         const pending: string[] = alive ? JSON.parse(alive.message) : ids;
         await Promise.all(pending.map(async (id) => {
-          const name = keptName(stream, id);
-          const [kept] = name ? await messagesAfter(db, session.id, name, 0) : [];
+          const [kept] = await messagesAfter(db, session.id, keptName(stream, id), 0);
           const answer = kept
             ? await takenOver(sessions, session, id, kept.message, takeOver, to)
             : lostWithReplica();
@@ -575,9 +575,12 @@ async function resumed(
   }
 }
 
-/** Where a replica keeps what it needs to answer a request of a stream; null of an id that is too long. */
-function keptName(stream: string, idText: string): string | null {
-  return idText.length > 200 ? null : `wait:${stream}:${idText}`;
+/** Longest id of a request, as it is written, of which something is kept. */
+const KEPT_ID_LIMIT = 200;
+
+/** Where a replica keeps what it needs to answer a request of a stream. */
+function keptName(stream: string, idText: string): string {
+  return `wait:${stream}:${idText}`;
 }
 
 /** Brings the answer to a request in place of its lost replica; null when nobody waits for it any more. */

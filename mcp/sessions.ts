@@ -72,12 +72,12 @@ type SessionChange = Parameters<typeof changeSession>[2];
 
 export interface Sessions {
   open(caller: Caller, opened: Opened): Promise<Session>;
-  /** The agent's own session in this scope, or null: another agent's is none. */
+  /** The agent's own session in this scope, or null: another agent's is none. At once where it is known. */
   find(
     caller: Caller,
     of: Pick<Session, "scope" | "transport">,
     id: string,
-  ): Promise<Session | null>;
+  ): Session | null | Promise<Session | null>;
   change(session: Session, change: SessionChange): Promise<Session | null>;
   end(session: Session): Promise<boolean>;
   /** Who is told of sessions that ended since nobody used them. */
@@ -122,28 +122,31 @@ export function sessions(
     return session;
   }
 
-  async function find(
+  function find(
     { agentId }: Caller,
     { scope, transport }: Pick<Session, "scope" | "transport">,
     id: string,
-  ): Promise<Session | null> {
+  ): Session | null | Promise<Session | null> {
     if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)) return null;
-    const session = await remembering(agentId, id);
-    const isTheirs = session && session.agentId === agentId && session.scope === scope &&
-      session.transport === transport;
-    return isTheirs ? session : null;
+    const found = remembering(agentId, id);
+    const ifTheirs = (session: Session | null) =>
+      session && session.agentId === agentId && session.scope === scope &&
+        session.transport === transport
+        ? session
+        : null;
+    return found instanceof Promise ? found.then(ifTheirs) : ifTheirs(found);
   }
 
-  async function remembering(agentId: string, id: string): Promise<Session | null> {
+  function remembering(agentId: string, id: string): Session | null | Promise<Session | null> {
     const entry = remembered.get(id);
     if (entry && entry.agentId !== agentId) {
-      return entry.session ? null : await readSession(db, agentId, id);
+      return entry.session ? null : readSession(db, agentId, id);
     }
     const ageMs = entry ? Date.now() - entry.at : Infinity;
-    if (!entry || ageMs > STALE_MS) return await read(agentId, id);
+    if (!entry || ageMs > STALE_MS) return read(agentId, id);
     const { session } = entry;
-    if (!session) return await entry.reading;
-    if (session.expiresAt.getTime() < Date.now()) return await read(agentId, id);
+    if (!session) return entry.reading;
+    if (session.expiresAt.getTime() < Date.now()) return read(agentId, id);
     if (ageMs > FRESH_MS) read(agentId, id).catch(() => {});
     if (Date.now() - entry.touchedAt > TOUCH_MS) {
       entry.touchedAt = Date.now();

@@ -113,7 +113,8 @@ export function streamableHttp(deps: TransportDeps) {
     const isStateless = request.headers.get("mcp-protocol-version") === WAIST_REVISION ||
       messages.some((message) => message.kind === "request" && isModern(message));
     if (id === null || isStateless) return null;
-    const session = await sessions.find(caller, { scope, transport: TRANSPORT }, id);
+    const found = sessions.find(caller, { scope, transport: TRANSPORT }, id);
+    const session = found instanceof Promise ? await found : found;
     if (!session) throw noSession();
     return session;
   }

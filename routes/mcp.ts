@@ -60,7 +60,7 @@ export function mcpRoutes(deps: McpDeps): Hono {
 
   /** Answers whatever happens, and says so where it is not what was asked for. */
   const answering = (serve: (c: Context) => Promise<Response>) => async (c: Context) => {
-    const started = performance.now();
+    const startedAt = Date.now();
     let response: Response;
     try {
       response = await serve(c);
@@ -70,7 +70,7 @@ export function mcpRoutes(deps: McpDeps): Hono {
     }
     for (const [name, value] of safeHeaders) response.headers.set(name, value);
     if (response.status >= 400) {
-      const ms = Math.round(performance.now() - started);
+      const ms = Date.now() - startedAt;
       const { method, path } = c.req;
       deps.log.info("Request", { method, path, status: response.status, ms });
     }
