@@ -108,11 +108,19 @@ const PROTOCOL_VERSION_META = "io.modelcontextprotocol/protocolVersion";
 const LOG_LEVEL_META = "io.modelcontextprotocol/logLevel";
 const UNSUPPORTED_VERSION = -32022;
 
+const PROTECTED_PARAMS = [
+  "name",
+  "arguments",
+  "uri",
+  "ref",
+  "task",
+  "taskId",
+  "requestState",
+  "inputResponses",
+  "_meta",
+];
 /** Params that a server which ignores the case of keys (Go's encoding/json) takes for these. */
-const PROTECTED_PARAMS = new Map(
-  ["name", "arguments", "uri", "ref", "task", "taskId", "requestState", "inputResponses", "_meta"]
-    .map((key) => [folded(key), key]),
-);
+const TAKEN_FOR = new Map(PROTECTED_PARAMS.map((key) => [folded(key), key]));
 
 /** The request is refused: the HTTP status and the JSON-RPC error that say so. */
 class Refusal extends Error {
@@ -398,8 +406,9 @@ function parseRequest(text: string): JsonRpcRequest {
 
 function checkParams(params: Record<string, unknown>, id: JsonRpcId): void {
   for (const key of Object.keys(params)) {
-    const meant = PROTECTED_PARAMS.get(folded(key)) ?? key;
-    if (key !== meant) {
+    if (PROTECTED_PARAMS.includes(key)) continue;
+    const meant = TAKEN_FOR.get(folded(key));
+    if (meant !== undefined) {
       throw new Refusal(400, -32602, `params has ${key}, which could be taken for ${meant}`, id);
     }
   }
