@@ -115,6 +115,8 @@ export interface Receiver {
 
 /** A request that was made of the server. */
 export interface OpenRequest {
+  readonly number: number;
+  /** With which the server knows it, and its progress. */
   readonly id: string;
   readonly method: string;
   readonly frame: SentFrame;
@@ -158,18 +160,19 @@ export class Connection {
   readonly closed: Promise<string>;
   readonly #writer: FrameWriter;
   readonly #receiver: Receiver;
-  readonly #open = new BriefMap<string, OpenRequest>();
+  /** By number, for a map has to read the whole of a text that was just made. */
+  readonly #open = new BriefMap<number, OpenRequest>();
   /** Given up and not answered, the oldest first. */
   readonly #abandoned = new Map<string, { caller: Caller; atMs: number }>();
   /** Random, so that an answer to an earlier connection's request is not taken for one to ours. */
   readonly #prefix = Array.from(
     crypto.getRandomValues(new Uint8Array(6)),
     (byte) => byte.toString(36).padStart(2, "0"),
-  ).join("");
-  readonly #ourId = new RegExp(`"id"\\s*:\\s*"(${this.#prefix}-\\d+)"`);
+  ).join("") + "-";
+  readonly #ourId = new RegExp(`"id"\\s*:\\s*"(${this.#prefix}\\d+)"`);
   readonly #complain: (line: string) => void;
   readonly #reading = new AbortController();
-  #lastId = 0;
+  #lastNumber = 0;
   #over: string | null = null;
   #resolveClosed!: (reason: string) => void;
 
@@ -218,7 +221,8 @@ export class Connection {
     paramsText: (progressToken: string | undefined) => string | undefined,
     options: RequestOptions = {},
   ): Promise<JsonRpcResponse> {
-    const id = `${this.#prefix}-${++this.#lastId}`;
+    const number = ++this.#lastNumber;
+    const id = `${this.#prefix}${number}`;
     if (options.signal?.aborted) return Promise.reject(options.signal.reason);
     if (this.#over !== null) return Promise.resolve(notMade(id, this.#over));
     const token = options.progressToken === undefined ? undefined : JSON.stringify(id);
@@ -228,8 +232,8 @@ export class Connection {
         `${params === undefined ? "" : `,"params":${params}`}}`,
     );
     if (!frame) return Promise.resolve(notMade(id, "The server does not read its input"));
-    const open = { id, method, frame, options, settle: null, answer: null, onEnd: null };
-    this.#open.set(id, open);
+    const open = { number, id, method, frame, options, settle: null, answer: null, onEnd: null };
+    this.#open.set(number, open);
     return this.#answerTo(open, options);
   }
 
@@ -317,7 +321,7 @@ export class Connection {
 
   /** The server let go of the stream on which it will answer a request: who polls is told. */
   tellLetGo({ requestId, retryMs }: Record<string, unknown>): void {
-    const { settle, options } = this.#open.get(String(requestId)) ?? {};
+    const { settle, options } = this.#openBy(requestId) ?? {};
     if (!settle || !options?.polls || typeof retryMs !== "number") return;
     options.onNotification?.({ jsonrpc: "2.0", method: LET_GO_METHOD, params: { retryMs } });
   }
@@ -344,7 +348,7 @@ export class Connection {
 
   /** Forgets a request and tells the server. @returns true when the server had not been given it */
   abandon(open: OpenRequest, reason: string): boolean {
-    if (!this.#open.delete(open.id)) return false;
+    if (!this.#open.delete(open.number)) return false;
     const isWithdrawn = this.#writer.withdraw(open.frame);
     if (!isWithdrawn) {
       const { caller } = open.options;
@@ -358,6 +362,14 @@ export class Connection {
     return isWithdrawn;
   }
 
+  /** @param id as the server wrote it */
+  #openBy(id: unknown): OpenRequest | undefined {
+    if (typeof id !== "string" || !id.startsWith(this.#prefix)) return undefined;
+    const digits = id.slice(this.#prefix.length);
+    const number = Number(digits);
+    return String(number) === digits ? this.#open.get(number) : undefined;
+  }
+
   #forgetAbandoned(): void {
     const sinceMs = performance.now() - ABANDONED_MS;
     for (const [id, { atMs }] of this.#abandoned) {
@@ -367,7 +379,7 @@ export class Connection {
   }
 
   #end(open: OpenRequest, response: JsonRpcResponse): void {
-    this.#open.delete(open.id);
+    this.#open.delete(open.number);
     if (open.settle) open.settle(response);
     else open.answer = response;
     open.onEnd?.();
@@ -408,7 +420,7 @@ export class Connection {
 
   /** @param id what the server wrote in its place */
   #answered(id: unknown, response: (id: string) => JsonRpcResponse): void {
-    const open = typeof id === "string" ? this.#open.get(id) : undefined;
+    const open = this.#openBy(id);
     if (open) this.#end(open, response(open.id));
     else if (!this.#abandoned.delete(String(id))) {
       this.#complain(`The server answered a request that is not open: id ${quote(String(id))}`);
@@ -430,7 +442,7 @@ export class Connection {
     const { _meta, requestId } = notification.params ?? {};
     const isEnd = method === "notifications/cancelled";
     const id = isEnd ? requestId : isObject(_meta) ? _meta[SUBSCRIPTION_META] : undefined;
-    const open = typeof id === "string" ? this.#open.get(id) : undefined;
+    const open = this.#openBy(id);
     if (open?.options.onSubscribed) {
       if (isEnd) this.#end(open, streamEnd(open));
       else open.options.onSubscribed(notification);
@@ -478,7 +490,7 @@ export class Connection {
     // An answer, and no stray line that quotes our request: it begins an object with an outcome.
     if (!/^\s*\{/.test(head) || !/"(result|error)"\s*:/.test(head + tail)) return;
     const id = this.#ourId.exec(head)?.[1] ?? this.#ourId.exec(tail)?.[1];
-    const open = id === undefined ? undefined : this.#open.get(id);
+    const open = this.#openBy(id);
     if (!open || frame.kind === "unfinished") return;
     this.#end(
       open,
@@ -495,7 +507,7 @@ export class Connection {
 
   #progress(params: unknown, textOf: (key: string) => string): void {
     const token = isObject(params) ? params.progressToken : undefined;
-    const open = typeof token === "string" ? this.#open.get(token) : undefined;
+    const open = this.#openBy(token);
     if (!open && typeof token === "string") {
       return this.#receiver.lateProgress?.(token, textOf("params"));
     }

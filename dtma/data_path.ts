@@ -77,6 +77,7 @@ const LISTEN = "subscriptions/listen";
 
 /** A server that is up is reached at once; one that is not so soon is being started. */
 const STARTING_MS = 100;
+const OWN_METHODS = [LOG_METHOD, BOM_METHOD, END_METHOD, CANCEL_METHOD];
 const METHODS = [
   "server/discover",
   "tools/list",
@@ -91,10 +92,7 @@ const METHODS = [
   "tasks/get",
   "tasks/update",
   "tasks/cancel",
-  LOG_METHOD,
-  BOM_METHOD,
-  END_METHOD,
-  CANCEL_METHOD,
+  ...OWN_METHODS,
 ];
 
 /** What a caller that does not read leaves unread of an event stream before progress is dropped. */
@@ -108,11 +106,19 @@ const PROTOCOL_VERSION_META = "io.modelcontextprotocol/protocolVersion";
 const LOG_LEVEL_META = "io.modelcontextprotocol/logLevel";
 const UNSUPPORTED_VERSION = -32022;
 
+const PROTECTED_PARAMS = [
+  "name",
+  "arguments",
+  "uri",
+  "ref",
+  "task",
+  "taskId",
+  "requestState",
+  "inputResponses",
+  "_meta",
+];
 /** Params that a server which ignores the case of keys (Go's encoding/json) takes for these. */
-const PROTECTED_PARAMS = new Map(
-  ["name", "arguments", "uri", "ref", "task", "taskId", "requestState", "inputResponses", "_meta"]
-    .map((key) => [folded(key), key]),
-);
+const TAKEN_FOR = new Map(PROTECTED_PARAMS.map((key) => [folded(key), key]));
 
 /** The request is refused: the HTTP status and the JSON-RPC error that say so. */
 class Refusal extends Error {
@@ -136,43 +142,61 @@ export interface Call {
   onNotification?: (text: string) => void;
 }
 
+/** Throws a {@link Refusal} at once, and rejects only when the call's signal is aborted. */
+type Serve = (call: Call) => JsonRpcResponse | Promise<JsonRpcResponse>;
+
 /**
- * Serves calls: the one way from the app to a server, whether they came over HTTP or a link. What
- * goes wrong is a response; rejects only when the call's signal is aborted, or with a {@link Refusal}.
+ * Serves calls: the one way from the app to a server, whether they came over HTTP or a link. What else
+ * goes wrong is a response. To a server that is up a call goes on before this returns, so that those which
+ * came together go on together.
  */
 function serving(
   { reach, end = () => {}, logOf, bomOf, callTimeoutMs = 300_000 }: ServingOptions,
-): (call: Call) => Promise<JsonRpcResponse> {
-  return async function serve({ serverId, instance, message, signal, onNotification }) {
-    const { id, method } = message;
-    const requestState = message.params?.requestState;
+): Serve {
+  return function serve(call) {
+    const { serverId, instance, message, signal, onNotification } = call;
+    const { method } = message;
+    if (OWN_METHODS.includes(method)) return serveOwn(call);
+    const starts = method !== LISTEN || listensToResources(message);
+    const route = reach(serverId, instance, signal, starts);
+    return route instanceof Promise
+      ? reached(route, message, onNotification).then((route) => serveOn(route, call))
+      : serveOn(route, call);
+  };
+
+  /** What is asked of DTMA itself. */
+  async function serveOwn(
+    { serverId, instance, message, signal }: Call,
+  ): Promise<JsonRpcResponse> {
+    const { id, method, params } = message;
     if (method === LOG_METHOD) return logResponse(id, await logOf(serverId));
     if (method === BOM_METHOD) return await bomResponse(id, bomOf?.(serverId));
     if (method === END_METHOD) {
       if (instance !== null) end(serverId, instance);
       return done(id);
     }
-    if (method === CANCEL_METHOD) {
-      // One that is not up holds no call.
-      const soon = AbortSignal.any([abortSignalOf(signal), AbortSignal.timeout(STARTING_MS)]);
-      const route = await reach(serverId, instance, soon, false);
-      if ("session" in route) route.session.cancelHeld(requestState);
-      return done(id);
-    }
-    const starts = method !== LISTEN || listensToResources(message);
-    const routed = reach(serverId, instance, signal, starts);
-    const route = routed instanceof Promise
-      ? await reached(routed, message, onNotification)
-      : routed;
+    // One that is not up holds no call.
+    const soon = AbortSignal.any([abortSignalOf(signal), AbortSignal.timeout(STARTING_MS)]);
+    const route = await reach(serverId, instance, soon, false);
+    if ("session" in route) route.session.cancelHeld(params?.requestState);
+    return done(id);
+  }
+
+  function serveOn(
+    route: Route,
+    { message, signal, onNotification }: Call,
+  ): JsonRpcResponse | Promise<JsonRpcResponse> {
+    const { id, method, params } = message;
+    const isHeld = isHeldState(params?.requestState);
     signal.throwIfAborted();
     if ("unavailable" in route) {
       // Its first part may have run.
-      if (isHeldState(requestState)) return lostCall(id);
+      if (isHeld) return lostCall(id);
       const reason = `The server is not available: ${route.unavailable}`;
       return errorResponse(id, ErrorCode.serverUnavailable, reason);
     }
     // A call that waits for answers was made as it was approved, and goes on.
-    if (!isHeldState(requestState)) {
+    if (!isHeld) {
       const { toolHashes, promptHashes = new Map() } = route;
       const mismatch = method === "tools/call"
         ? checkPin(message, "tool", toolHashes)
@@ -181,13 +205,13 @@ function serving(
         : null;
       if (mismatch) return mismatch;
     }
-    return await route.session.call(message, {
+    return route.session.call(message, {
       signal,
       timeoutMs: callTimeoutMs,
       onNotification: onNotification &&
         ((notification) => onNotification(notificationText(notification))),
     });
-  };
+  }
 }
 
 function done(id: JsonRpcId): JsonRpcResponse {
@@ -318,7 +342,7 @@ export function dataPath(options: DataPathOptions): (request: Request) => Promis
 
 /** An event stream: notifications as they come, then the response, which ends it. */
 function stream(
-  serve: (call: Call) => Promise<JsonRpcResponse>,
+  serve: Serve,
   call: Call,
   pingEveryMs: number,
 ): Response {
@@ -334,7 +358,7 @@ function stream(
         // Progress that is not read is out of date before it is.
         if (!signal.aborted && isRead()) send(`data: ${text}\n\n`);
       };
-      serve({ ...call, signal, onNotification }).then(responseText, (error) => {
+      Promise.try(serve, { ...call, signal, onNotification }).then(responseText, (error) => {
         if (error instanceof Refusal) return refusalText(error);
         throw error;
       }).then((text) => {
@@ -398,8 +422,9 @@ function parseRequest(text: string): JsonRpcRequest {
 
 function checkParams(params: Record<string, unknown>, id: JsonRpcId): void {
   for (const key of Object.keys(params)) {
-    const meant = PROTECTED_PARAMS.get(folded(key)) ?? key;
-    if (key !== meant) {
+    if (PROTECTED_PARAMS.includes(key)) continue;
+    const meant = TAKEN_FOR.get(folded(key));
+    if (meant !== undefined) {
       throw new Refusal(400, -32602, `params has ${key}, which could be taken for ${meant}`, id);
     }
   }

@@ -270,32 +270,29 @@ function frameIn(
   };
 }
 
-/** A client's frames are masked (RFC 6455 section 5.3). */
+/** Where a frame's payload begins: at a word, after the longest head. */
+const PAYLOAD_START = 16;
+
+/** A client's frames are masked (RFC 6455 section 5.3), here by words. */
 function masked(opcode: number, payload: Uint8Array): Uint8Array {
   const { length } = payload;
-  const head = length < 126 ? 6 : length < 65536 ? 8 : 14;
-  const frame = Buffer.allocUnsafe(head + length);
-  frame[0] = 128 | opcode;
-  if (head === 6) frame[1] = 128 | length;
-  else if (head === 8) {
-    frame[1] = 128 | 126;
-    frame.writeUInt16BE(length, 2);
+  const words = new Uint32Array(PAYLOAD_START / 4 + Math.ceil(length / 4));
+  const bytes = new Uint8Array(words.buffer), view = new DataView(words.buffer);
+  const start = PAYLOAD_START - (length < 126 ? 6 : length < 65536 ? 8 : 14);
+  bytes[start] = 128 | opcode;
+  if (length < 126) bytes[start + 1] = 128 | length;
+  else if (length < 65536) {
+    bytes[start + 1] = 128 | 126;
+    view.setUint16(start + 2, length);
   } else {
-    frame[1] = 128 | 127;
-    frame.writeBigUInt64BE(BigInt(length), 2);
+    bytes[start + 1] = 128 | 127;
+    view.setBigUint64(start + 2, BigInt(length));
   }
-  const mask = frame.subarray(head - 4, head);
-  crypto.getRandomValues(mask);
-  const [m0, m1, m2, m3] = mask;
-  let at = 0;
-  for (; at + 3 < length; at += 4) {
-    frame[head + at] = payload[at] ^ m0;
-    frame[head + at + 1] = payload[at + 1] ^ m1;
-    frame[head + at + 2] = payload[at + 2] ^ m2;
-    frame[head + at + 3] = payload[at + 3] ^ m3;
-  }
-  for (; at < length; at++) frame[head + at] = payload[at] ^ mask[at & 3];
-  return frame;
+  crypto.getRandomValues(bytes.subarray(PAYLOAD_START - 4, PAYLOAD_START));
+  const first = PAYLOAD_START / 4, mask = words[first - 1];
+  bytes.set(payload, PAYLOAD_START);
+  for (let at = first; at < words.length; at++) words[at] ^= mask;
+  return bytes.subarray(start, PAYLOAD_START + length);
 }
 
 async function writeAll(connection: Deno.Conn, bytes: Uint8Array): Promise<void> {

@@ -57,9 +57,17 @@ export async function readFrames(
       const { value: chunk, done } = await reader.read();
       if (done) break;
       let start = 0;
-      for (;;) {
+      const last = chunk.lastIndexOf(NEWLINE);
+      const texts = last < 0 ? null : line.textsOf(chunk.subarray(0, last));
+      if (texts) {
+        for (const text of texts) {
+          const frame = parseText(text);
+          if (frame) onFrame(frame);
+        }
+        start = last + 1;
+      }
+      while (start <= last) {
         const end = chunk.indexOf(NEWLINE, start);
-        if (end < 0) break;
         const frame = line.finish(chunk.subarray(start, end));
         if (frame) onFrame(frame);
         start = end + 1;
@@ -88,6 +96,21 @@ class LineBuffer {
 
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes;
+  }
+
+  /**
+   * Lines that came whole, as text: a server's answers are short and come together, and to decode one costs
+   * as much as all. Null where a line has to be looked at by itself.
+   */
+  textsOf(lines: Uint8Array): string[] | null {
+    if (this.#length > 0 || lines.length >= Math.min(LARGE_BYTES, this.#limitBytes)) return null;
+    try {
+      const text = STRICT.decode(lines);
+      // A mark of the byte order is none within a text.
+      return text.includes("\ufeff") ? null : text.split("\n");
+    } catch {
+      return null;
+    }
   }
 
   /** The line ends with these bytes; most lines come whole and are never copied. */
@@ -172,16 +195,24 @@ function parse(bytes: Uint8Array): Frame | null {
   } catch {
     return brokenFrame("invalid-utf8", bytes, bytes, bytes.length);
   }
+  return parseText(text);
+}
+
+function parseText(text: string): Frame | null {
   const line = oneLine(text);
   const members = outline(line);
-  if (members.depth > DEPTH_LIMIT) return brokenFrame("too-deep", bytes, bytes, bytes.length);
+  if (members.depth > DEPTH_LIMIT) return brokenText("too-deep", text);
   try {
     const value = JSON.parse(text);
     return { kind: "message", text: line, value, members };
   } catch {
-    if (text.trim() === "") return null;
-    return brokenFrame("not-json", bytes, bytes, bytes.length);
+    return text.trim() === "" ? null : brokenText("not-json", text);
   }
+}
+
+function brokenText(kind: "too-deep" | "not-json", text: string): Frame {
+  const bytes = ENCODER.encode(text);
+  return brokenFrame(kind, bytes, bytes, bytes.length);
 }
 
 function brokenFrame(

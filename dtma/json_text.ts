@@ -61,7 +61,7 @@ function scan(text: string, onMember: (key: string, start: number, end: number) 
     switch (character) {
       case QUOTE: {
         const end = endOfString(text, at);
-        if (depth === 1 && isObject && start < 0) key = keyIn(text.slice(at, end + 1));
+        if (depth === 1 && isObject && start < 0) key = keyOf(text.slice(at + 1, end));
         at = end;
         break;
       }
@@ -113,10 +113,10 @@ function endOfString(text: string, start: number): number {
 }
 
 /** A key may be written with escapes (`"\u0069d"`), and must be found all the same. */
-function keyIn(quoted: string): string | null {
-  if (!quoted.includes("\\")) return quoted.slice(1, -1);
+function keyOf(written: string): string | null {
+  if (!written.includes("\\")) return written;
   try {
-    return JSON.parse(quoted);
+    return JSON.parse(`"${written}"`);
   } catch {
     return null;
   }

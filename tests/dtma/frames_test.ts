@@ -23,7 +23,7 @@ const encode = (text: string) => new TextEncoder().encode(text);
 Deno.test("readFrames gives each line's value however the stream is cut", async () => {
   await fc.assert(fc.asyncProperty(
     fc.array(fc.json({ maxDepth: 5 })),
-    fc.integer({ min: 1, max: 50 }),
+    fc.oneof(fc.integer({ min: 1, max: 50 }), fc.constant(100_000)),
     async (texts, size) => {
       const frames = await framesOf(encode(texts.map((text) => text + "\n").join("")), size);
       assert.deepEqual(
@@ -71,11 +71,30 @@ Deno.test("readFrames reports what is not UTF-8, not JSON, too deep or cut off",
     ...encode("[".repeat(64) + "]".repeat(64) + "\n"),
     ...encode('{"half":'),
   ];
-  const frames = await framesOf(new Uint8Array(bytes));
-  assert.deepEqual(
-    frames.map((frame) => frame.kind),
-    ["invalid-utf8", "not-json", "too-deep", "message", "unfinished"],
-  );
+  for (const size of [7, bytes.length]) {
+    const frames = await framesOf(new Uint8Array(bytes), size);
+    assert.deepEqual(
+      frames.map((frame) => frame.kind),
+      ["invalid-utf8", "not-json", "too-deep", "message", "unfinished"],
+    );
+    assert.deepEqual(frames.map((frame) => "lengthBytes" in frame && frame.lengthBytes), [
+      12,
+      18,
+      130,
+      false,
+      8,
+    ]);
+  }
+});
+
+Deno.test("readFrames takes a mark of the byte order before each line", async () => {
+  for (const size of [7, 100_000]) {
+    const frames = await framesOf(encode('\ufeff{"a":1}\n\ufeff{"a":"\ufeff"}\n'), size);
+    assert.deepEqual(frames.map((frame) => frame.kind === "message" && frame.value), [
+      { a: 1 },
+      { a: "\ufeff" },
+    ]);
+  }
 });
 
 Deno.test("readFrames reads four million brackets without harm", async () => {
