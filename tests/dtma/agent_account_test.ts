@@ -1,89 +1,18 @@
-/**
- * Agents with accounts of their own at a remote server, from the bridge to containers on the real engine: a
- * real authorization server, and a real MCP server that checks its tokens, over TLS.
- */
+/** Agents with accounts of their own at a remote server, from the bridge to containers on the real engine. */
 import assert from "node:assert/strict";
-import { connectServer, createAgent, createToken } from "../../models/agents.ts";
-import { approveTools, listTools } from "../../models/tools.ts";
-import { remoteEntry } from "../../models/remote_servers.ts";
-import { deployEntry, getServer } from "../../models/servers.ts";
-import { testKey } from "../models/databases.ts";
-import { linkIn } from "../oauth/app.ts";
-import { signInThere, startAuthorizationServer } from "../oauth/authorization_server.ts";
-import { makeCertificates } from "../oauth/certificates.ts";
-import { startProtectedServer } from "../oauth/protected_server.ts";
-import { openAppAndDtma } from "./app_and_dtma.ts";
+import { openAccountWorld } from "./account_world.ts";
 import { engineTest } from "./engine.ts";
 import { eventually } from "./observed.ts";
-import { bridgeAddress } from "./package_index.ts";
-
-const FAR = "mcp.example.test";
 
 engineTest(
   "Each agent's calls are made with its own account, and with no other",
   async (toolbox) => {
-    const host = await bridgeAddress(toolbox.docker);
-    const certificates = await makeCertificates([FAR, "localhost"]);
-    using authorizationServer = await startAuthorizationServer({ certificates });
-    await using far = startProtectedServer(authorizationServer, certificates, {
-      name: FAR,
-      address: host,
-    });
-    await using both = await openAppAndDtma(toolbox, {
-      host,
-      name: FAR,
-      outside: { privateHosts: [FAR, "localhost"], ca: certificates.ca },
-    });
-    const { app, reconciler } = both;
-    const { db, user, owner } = app;
-    const { provider } = authorizationServer;
+    await using world = await openAccountWorld(toolbox, { "option.instances": "agent" });
+    const { far, both, serverId, signIn, authorizationServer: { provider } } = world;
+    const { app, reconciler } = both, { owner } = app;
+    await signIn(undefined, "team");
+    await world.approve();
 
-    // The adapter is to trust the tests' authority, as no real one's entry asks.
-    const entry = remoteEntry({ url: far.url });
-    const ca = { name: "NODE_EXTRA_CA_CERTS", isSecret: true, isFile: true } as const;
-    const { serverId } = await deployEntry(db, user, {
-      entry: { ...entry, environment: [{ ...ca, isRequired: true, format: "string" }] },
-      form: { "env.NODE_EXTRA_CA_CERTS": certificates.ca, "option.instances": "agent" },
-      workspaceId: app.workspaceId,
-      toolboxId: app.toolboxId,
-      awaitsSignIn: true,
-      idempotencyKey: crypto.randomUUID(),
-    }, testKey);
-    const signIn = async (path: string, login: string) => {
-      const { link } = await linkIn(await app.post(`${path}/account`));
-      const callback = link.searchParams.get("redirect_uri")!;
-      const back = await signInThere(link.href, certificates.ca, callback, login);
-      assert.equal((await app.get(back)).status, 303);
-    };
-    await signIn(`/servers/${serverId}`, "team");
-    await eventually(async () => (await listTools(db, user, serverId)).length === 2, 120_000);
-    await approveTools(db, user, serverId, await listTools(db, user, serverId));
-    const { slug } = await getServer(db, user, serverId);
-
-    const agentOf = async (name: string) => {
-      const id = await createAgent(db, user, app.workspaceId, name);
-      await connectServer(db, user, id, serverId);
-      const { token } = await createToken(db, user, id, { name: "t", expiresInDays: 1 });
-      const call = async (tool = "read") => {
-        const answer = await fetch(`${both.baseUrl}/mcp`, {
-          method: "POST",
-          headers: {
-            authorization: `Bearer ${token}`,
-            "content-type": "application/json",
-            accept: "application/json, text/event-stream",
-            "mcp-protocol-version": "2025-11-25",
-          },
-          body: JSON.stringify({
-            jsonrpc: "2.0",
-            id: 1,
-            method: "tools/call",
-            params: { name: `${slug}__${tool}`, arguments: {} },
-          }),
-        });
-        return await answer.text();
-      };
-      return { id, call, path: `/agents/${id}/connections/${serverId}` };
-    };
     /** Whose account the one call is made with that the agent makes. */
     const callerOf = async ({ call }: { call: () => Promise<string> }) => {
       const before = far.callers.length;
@@ -97,7 +26,7 @@ engineTest(
         reconciler.running().filter(({ instance }) => instance)
           .map(({ instance, containerId }) => [instance, containerId]),
       );
-    const [ann, ben] = [await agentOf("Ann's"), await agentOf("Ben's")];
+    const [ann, ben] = [await world.agent("Ann's"), await world.agent("Ben's")];
 
     assert.equal(await callerOf(ann), "team");
     assert.equal(await callerOf(ben), "team");

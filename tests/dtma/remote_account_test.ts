@@ -1,62 +1,19 @@
-/**
- * A remote server that is called with an account, from the app to the container on the real engine: a
- * real authorization server, and a real MCP server that checks its tokens, over TLS.
- */
+/** A remote server that is called with an account, from the app to the container on the real engine. */
 import assert from "node:assert/strict";
-import { connectServer, createAgent, createToken } from "../../models/agents.ts";
-import { approveTools, listTools } from "../../models/tools.ts";
-import { remoteEntry } from "../../models/remote_servers.ts";
-import { deployEntry, getServer } from "../../models/servers.ts";
-import { testKey } from "../models/databases.ts";
-import { linkIn } from "../oauth/app.ts";
-import { signInThere, startAuthorizationServer } from "../oauth/authorization_server.ts";
-import { makeCertificates } from "../oauth/certificates.ts";
-import { startProtectedServer } from "../oauth/protected_server.ts";
-import { openAppAndDtma } from "./app_and_dtma.ts";
+import { getServer } from "../../models/servers.ts";
+import { openAccountWorld } from "./account_world.ts";
 import { engineTest } from "./engine.ts";
 import { eventually } from "./observed.ts";
-import { bridgeAddress } from "./package_index.ts";
 import { toolCall } from "./stdio_server.ts";
-
-const FAR = "mcp.example.test";
 
 const tokenOf = ({ headers }: { headers?: Record<string, string> }) =>
   headers!.authorization.replace("Bearer ", "");
 
 engineTest("A token is renewed under a container that runs on", async (toolbox) => {
   const { docker } = toolbox;
-  const host = await bridgeAddress(docker);
-  const certificates = await makeCertificates([FAR, "localhost"]);
-  using authorizationServer = await startAuthorizationServer({ certificates });
-  await using far = startProtectedServer(authorizationServer, certificates, {
-    name: FAR,
-    address: host,
-  });
-  await using both = await openAppAndDtma(toolbox, {
-    host,
-    name: FAR,
-    outside: { privateHosts: [FAR, "localhost"], ca: certificates.ca },
-  });
-  const { app, reconciler } = both;
-  const { db, user, owner } = app;
-
-  // The adapter is to trust the tests' authority, as no real one's entry asks.
-  const entry = remoteEntry({ url: far.url });
-  const ca = { name: "NODE_EXTRA_CA_CERTS", isSecret: true, isFile: true } as const;
-  const { serverId } = await deployEntry(db, user, {
-    entry: { ...entry, environment: [{ ...ca, isRequired: true, format: "string" }] },
-    form: { "env.NODE_EXTRA_CA_CERTS": certificates.ca },
-    workspaceId: app.workspaceId,
-    toolboxId: app.toolboxId,
-    awaitsSignIn: true,
-    idempotencyKey: crypto.randomUUID(),
-  }, testKey);
-  const signIn = async () => {
-    const { link } = await linkIn(await app.post(`/servers/${serverId}/account`));
-    const callback = link.searchParams.get("redirect_uri")!;
-    const back = await signInThere(link.href, certificates.ca, callback);
-    assert.equal((await app.get(back)).status, 303);
-  };
+  await using world = await openAccountWorld(toolbox);
+  const { far, both, serverId, signIn, authorizationServer } = world;
+  const { app, reconciler } = both, { db, user, owner } = app;
   const status = async () => (await getServer(db, user, serverId)).status;
   const call = async (name: string) => {
     const route = await reconciler.reach(serverId);
@@ -84,27 +41,9 @@ engineTest("A token is renewed under a container that runs on", async (toolbox) 
   assert.equal(tokens().length, 1);
 
   // An agent's client: its own token, and whatever else it sends, goes no further.
-  await eventually(async () => (await listTools(db, user, serverId)).length === 2);
-  await approveTools(db, user, serverId, await listTools(db, user, serverId));
-  const agentId = await createAgent(db, user, app.workspaceId, "Agent");
-  await connectServer(db, user, agentId, serverId);
-  const { token } = await createToken(db, user, agentId, { name: "t", expiresInDays: 1 });
-  const answer = await fetch(`${both.baseUrl}/mcp`, {
-    method: "POST",
-    headers: {
-      authorization: `Bearer ${token}`,
-      "content-type": "application/json",
-      accept: "application/json, text/event-stream",
-      "mcp-protocol-version": "2025-11-25",
-    },
-    body: JSON.stringify({
-      jsonrpc: "2.0",
-      id: 1,
-      method: "tools/call",
-      params: { name: `${(await getServer(db, user, serverId)).slug}__read`, arguments: {} },
-    }),
-  });
-  assert.match(await answer.text(), /read done/);
+  await world.approve();
+  const agent = await world.agent("Agent");
+  assert.match(await agent.call(), /read done/);
   assert.deepEqual(tokens(), [`Bearer ${tokenOf(await app.desired(serverId))}`]);
 
   // Ahead of its end.
