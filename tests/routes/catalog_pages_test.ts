@@ -1,16 +1,9 @@
 import assert from "node:assert/strict";
-import { createApp } from "../../app.ts";
 import builtin from "../../models/catalog_builtin.json" with { type: "json" };
-import { CallRecorder } from "../../models/calls.ts";
 import { putBuiltinCatalog } from "../../models/catalog_entries.ts";
-import { Changes } from "../../models/changes.ts";
-import { createLog } from "../../models/log.ts";
-import { openOutside } from "../../models/outside.ts";
-import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
-import { KINDS, openWorld, testKey } from "../models/databases.ts";
+import { KINDS, openWorld } from "../models/databases.ts";
 import { MADE_ENTRIES } from "../models/made_entries.ts";
-
-const ORIGIN = "http://127.0.0.1:4680";
+import { openPageApp, ORIGIN, signedIn } from "./page_app.ts";
 
 /** How pages name the packages of {@link MADE_ENTRIES}. */
 const TITLES: Record<string, string> = {
@@ -31,31 +24,11 @@ Deno.test({
   sanitizeOps: false,
   async fn(t) {
     const world = await openWorld(KINDS[0]);
-    const { db, owner, workspaceId, toolboxId, identity } = world;
+    const { db, toolboxId } = world;
     await putBuiltinCatalog(db, [...builtin, ...MADE_ENTRIES]);
-    const cookie =
-      (await identity.createAccount("bea@example.com", "Bea", "a long enough password"))
-        .getSetCookie()[0].split(";")[0];
-    const bea = (await identity.userOf(new Headers({ cookie })))!;
-    await owner`insert into public.members (workspace_id, user_id, role) values (${workspaceId}, ${bea.userId}, 'member')`;
-    const log = createLog("text", () => {});
-    const calls = new CallRecorder(db, log);
-    const changes = new Changes(db);
-    const app = await createApp({
-      db,
-      identity,
-      setup: null,
-      secretsKey: testKey,
-      outside: openOutside(),
-      appSigningKey: (await derivedSecrets(newSecretsKeyText())).appSigningKey,
-      changes,
-      links: null,
-      calls,
-      log,
-      baseUrl: new URL(ORIGIN),
-      version: "0",
-      isMigrated: () => Promise.resolve(true),
-    });
+    const { cookie } = await signedIn(world, "member");
+    const opened = await openPageApp(world);
+    const { app } = opened;
     const get = async (path: string) => {
       const response = await app.request(ORIGIN + path, { headers: { cookie } });
       assert.equal(response.status, 200, path);
@@ -188,8 +161,7 @@ Deno.test({
       for (const page of [server, configuration]) assert.ok(!page.includes("a-secret-key"));
     });
 
-    await calls.flush();
-    await changes.close();
+    await opened.close();
     await world.close();
   },
 });

@@ -1,15 +1,10 @@
 import assert from "node:assert/strict";
-import { createApp } from "../../app.ts";
-import { CallRecorder } from "../../models/calls.ts";
-import { Changes } from "../../models/changes.ts";
-import { createLog } from "../../models/log.ts";
 import type { Outside } from "../../models/outside.ts";
-import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { desiredOf } from "../../models/toolboxes.ts";
 import { FakeRegistry } from "../catalogs/fake_registry.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
+import { openPageApp, ORIGIN } from "./page_app.ts";
 
-const ORIGIN = "http://127.0.0.1:4680";
 const DIGEST = `sha256:${"d".repeat(64)}`;
 
 const WRITTEN = {
@@ -85,23 +80,8 @@ Deno.test({
           }),
       );
     };
-    const log = createLog("text", () => {});
-    const calls = new CallRecorder(db, log), changes = new Changes(db);
-    const app = await createApp({
-      db,
-      identity,
-      setup: null,
-      secretsKey: testKey,
-      appSigningKey: (await derivedSecrets(newSecretsKeyText())).appSigningKey,
-      outside,
-      changes,
-      links: null,
-      calls,
-      log,
-      baseUrl: new URL(ORIGIN),
-      version: "0",
-      isMigrated: () => Promise.resolve(true),
-    });
+    const opened = await openPageApp(world, { outside });
+    const { app } = opened;
     const get = async (path: string, cookie = bea, status = 200) => {
       const response = await app.request(ORIGIN + path, { headers: { cookie } });
       assert.equal(response.status, status, path);
@@ -298,8 +278,7 @@ Deno.test({
       assert.match(await get("/servers"), /ghcr\.io\/made\/tool/);
     });
 
-    await calls.flush();
-    await changes.close();
+    await opened.close();
     await world.close();
   },
 });

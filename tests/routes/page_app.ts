@@ -6,7 +6,7 @@ import { Changes } from "../../models/changes.ts";
 import type { User } from "../../models/db.ts";
 import { createLog } from "../../models/log.ts";
 import type { SendMail } from "../../models/mail.ts";
-import { openOutside } from "../../models/outside.ts";
+import { openOutside, type Outside } from "../../models/outside.ts";
 import { derivedSecrets, newSecretsKeyText, type SecretsKey } from "../../models/secrets.ts";
 import { addMember, type openWorld, testKey } from "../models/databases.ts";
 
@@ -17,7 +17,7 @@ type World = Awaited<ReturnType<typeof openWorld>>;
 /**
  * The app with no way to a toolbox; to be closed before its world.
  *
- * @param own another address with its identity, or mail that is sent
+ * @param own another address with its identity, mail that is sent, or whatever else is not as usual
  */
 export async function openPageApp(
   { db, identity }: Pick<World, "db" | "identity">,
@@ -26,19 +26,21 @@ export async function openPageApp(
     sendMail?: SendMail;
     say?: (line: string) => void;
     secretsKey?: SecretsKey;
+    outside?: Outside;
   } = {},
 ) {
   const { secretsKey = testKey } = own;
   const log = createLog("text", own.say ?? (() => {}));
   const calls = new CallRecorder(db, log, new BodyKeeper(db, secretsKey));
   const changes = new Changes(db);
+  const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
   const app = await createApp({
     db,
     identity,
     setup: null,
     secretsKey,
-    appSigningKey: (await derivedSecrets(newSecretsKeyText())).appSigningKey,
-    outside: openOutside(),
+    appSigningKey,
+    outside: own.outside ?? openOutside(),
     changes,
     links: null,
     calls,
@@ -49,9 +51,7 @@ export async function openPageApp(
     isMigrated: () => Promise.resolve(true),
   });
   return {
-    app,
-    calls,
-    log,
+    ...{ app, calls, log, appSigningKey },
     async close() {
       await calls.flush();
       await changes.close();

@@ -1,20 +1,14 @@
 import assert from "node:assert/strict";
 import { v7 } from "uuid";
-import { createApp } from "../../app.ts";
-import { CallRecorder } from "../../models/calls.ts";
-import { Changes } from "../../models/changes.ts";
 import type { Outcome } from "../../models/calls.ts";
 import { connectServer, createAgent } from "../../models/agents.ts";
-import { createLog } from "../../models/log.ts";
-import { openOutside } from "../../models/outside.ts";
-import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer, getServer } from "../../models/servers.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { listTools } from "../../models/tools.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
 import { observation } from "../models/observation.ts";
+import { openPageApp, ORIGIN, signedIn } from "./page_app.ts";
 
-const ORIGIN = "http://127.0.0.1:4680";
 const HOSTILE = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>`;
 
 Deno.test({
@@ -23,33 +17,12 @@ Deno.test({
   sanitizeOps: false,
   async fn(t) {
     const world = await openWorld(KINDS[0]);
-    const { db, owner, workspaceId, toolboxId, identity } = world;
+    const { db, owner, workspaceId, toolboxId } = world;
     // The world's owner has no password: this one signs in, as another member.
-    const cookie =
-      (await identity.createAccount("bea@example.com", "Bea", "a long enough password"))
-        .getSetCookie()[0].split(";")[0];
-    const bea = (await identity.userOf(new Headers({ cookie })))!;
-    await owner`insert into public.members (workspace_id, user_id, role) values (${workspaceId}, ${bea.userId}, 'member')`;
+    const { cookie, person: bea } = await signedIn(world, "member");
 
-    const log = createLog("text", () => {});
-    const calls = new CallRecorder(db, log);
-    const changes = new Changes(db);
-    const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
-    const app = await createApp({
-      db,
-      identity,
-      setup: null,
-      secretsKey: testKey,
-      outside: openOutside(),
-      appSigningKey,
-      changes,
-      links: null,
-      calls,
-      log,
-      baseUrl: new URL(ORIGIN),
-      version: "0",
-      isMigrated: () => Promise.resolve(true),
-    });
+    const opened = await openPageApp(world);
+    const { app, calls } = opened;
     const get = (path: string, headers: Record<string, string> = { cookie }) =>
       app.request(ORIGIN + path, { headers });
     const post = (
@@ -502,8 +475,7 @@ Deno.test({
       }
     });
 
-    await calls.flush();
-    await changes.close();
+    await opened.close();
     await world.close();
   },
 });

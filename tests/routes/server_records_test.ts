@@ -1,19 +1,13 @@
 /** A server's log and its image's parts, as a person reads them: the pages before a real data path. */
 import assert from "node:assert/strict";
-import { createApp } from "../../app.ts";
 import { dataPath } from "../../dtma/data_path.ts";
 import { EngineAbsentError } from "../../dtma/docker.ts";
 import { generateSigningKey, type HostFacts } from "../../dtma/protocol.ts";
-import { CallRecorder } from "../../models/calls.ts";
-import { Changes } from "../../models/changes.ts";
-import { createLog } from "../../models/log.ts";
-import { openOutside } from "../../models/outside.ts";
-import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer } from "../../models/servers.ts";
 import { enrolToolbox, touchToolbox } from "../../models/toolboxes.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
+import { openPageApp, ORIGIN, signedIn } from "./page_app.ts";
 
-const ORIGIN = "http://127.0.0.1:4680";
 const HOSTILE = "<script>alert(1)</script>";
 
 Deno.test({
@@ -22,11 +16,8 @@ Deno.test({
   sanitizeOps: false,
   async fn(t) {
     const world = await openWorld(KINDS[0]);
-    const { db, owner, workspaceId, toolboxId, identity } = world;
-    const cookie = (await identity.createAccount("bea@example.com", "Bea", "a long password here"))
-      .getSetCookie()[0].split(";")[0];
-    const { userId } = (await identity.userOf(new Headers({ cookie })))!;
-    await owner`insert into public.members (workspace_id, user_id, role) values (${workspaceId}, ${userId}, 'viewer')`;
+    const { db, workspaceId, toolboxId, identity } = world;
+    const { cookie } = await signedIn(world, "viewer");
     const { serverId } = await deployServer(db, world.user, {
       workspaceId,
       toolboxId,
@@ -36,25 +27,8 @@ Deno.test({
       idempotencyKey: crypto.randomUUID(),
     }, testKey);
 
-    const log = createLog("text", () => {});
-    const calls = new CallRecorder(db, log);
-    const changes = new Changes(db);
-    const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
-    const app = await createApp({
-      db,
-      identity,
-      setup: null,
-      secretsKey: testKey,
-      outside: openOutside(),
-      appSigningKey,
-      changes,
-      links: null,
-      calls,
-      log,
-      baseUrl: new URL(ORIGIN),
-      version: "0",
-      isMigrated: () => Promise.resolve(true),
-    });
+    const opened = await openPageApp(world);
+    const { app, appSigningKey } = opened;
     const get = (path: string) => app.request(ORIGIN + path, { headers: { cookie } });
 
     const kept = [
@@ -163,8 +137,7 @@ Deno.test({
       assert.equal((await get(`${path}/log`)).status, 200);
     });
 
-    await calls.flush();
-    await changes.close();
+    await opened.close();
     await world.close();
   },
 });

@@ -1,22 +1,16 @@
 import assert from "node:assert/strict";
 import { v7 } from "uuid";
-import { createApp } from "../../app.ts";
 import { connectServer, createAgent, getAgent } from "../../models/agents.ts";
-import { CallRecorder } from "../../models/calls.ts";
-import { Changes } from "../../models/changes.ts";
 import { getConnection } from "../../models/connections.ts";
 import { listDefinitions } from "../../models/definitions.ts";
-import { createLog } from "../../models/log.ts";
 import { managementGrant } from "../../models/management_grants.ts";
-import { openOutside } from "../../models/outside.ts";
-import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import { deployServer } from "../../models/servers.ts";
 import { acceptReport } from "../../models/toolboxes.ts";
 import { approveTools, listTools } from "../../models/tools.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
 import { observation } from "../models/observation.ts";
+import { openPageApp, ORIGIN, signedIn } from "./page_app.ts";
 
-const ORIGIN = "http://127.0.0.1:4680";
 const HOSTILE = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>\u202e`;
 /** With what a path and a form must carry unharmed. */
 const ODD = `a/b?c=1&d #${HOSTILE}`;
@@ -27,29 +21,10 @@ Deno.test({
   sanitizeOps: false,
   async fn(t) {
     const world = await openWorld(KINDS[0]);
-    const { db, owner, workspaceId, toolboxId, identity } = world;
-    const cookie =
-      (await identity.createAccount("bea@example.com", "Bea", "a long enough password"))
-        .getSetCookie()[0].split(";")[0];
-    const bea = (await identity.userOf(new Headers({ cookie })))!;
-    await owner`insert into public.members (workspace_id, user_id, role) values (${workspaceId}, ${bea.userId}, 'member')`;
-    const log = createLog("text", () => {});
-    const changes = new Changes(db);
-    const app = await createApp({
-      db,
-      identity,
-      setup: null,
-      secretsKey: testKey,
-      outside: openOutside(),
-      appSigningKey: (await derivedSecrets(newSecretsKeyText())).appSigningKey,
-      changes,
-      links: null,
-      calls: new CallRecorder(db, log),
-      log,
-      baseUrl: new URL(ORIGIN),
-      version: "0",
-      isMigrated: () => Promise.resolve(true),
-    });
+    const { db, owner, workspaceId, toolboxId } = world;
+    const { cookie, person: bea } = await signedIn(world, "member");
+    const opened = await openPageApp(world);
+    const { app } = opened;
     const get = async (path: string) =>
       await (await app.request(ORIGIN + path, { headers: { cookie } })).text();
     const post = (
@@ -253,7 +228,7 @@ Deno.test({
       }
     });
 
-    await changes.close();
+    await opened.close();
     await world.close();
   },
 });

@@ -1,15 +1,9 @@
 import assert from "node:assert/strict";
-import { createApp } from "../../app.ts";
-import { CallRecorder } from "../../models/calls.ts";
-import { Changes } from "../../models/changes.ts";
-import { createLog } from "../../models/log.ts";
-import { openOutside } from "../../models/outside.ts";
-import { derivedSecrets, newSecretsKeyText } from "../../models/secrets.ts";
 import type { Role } from "../../models/workspaces.ts";
-import { KINDS, openWorld, testKey } from "../models/databases.ts";
+import { KINDS, openWorld } from "../models/databases.ts";
 import { totp } from "./totp.ts";
+import { openPageApp, ORIGIN } from "./page_app.ts";
 
-const ORIGIN = "http://127.0.0.1:4680";
 const HOSTILE = `<img src=x onerror=alert(2)>"'\u202e`;
 const PASSWORD = "a long enough password";
 
@@ -19,25 +13,10 @@ Deno.test({
   sanitizeOps: false,
   async fn(t) {
     const world = await openWorld(KINDS[0]);
-    const { db, owner, workspaceId, identity } = world;
+    const { owner, workspaceId, identity } = world;
     const lines: string[] = [];
-    const log = createLog("text", (line) => lines.push(line));
-    const { appSigningKey } = await derivedSecrets(newSecretsKeyText());
-    const app = await createApp({
-      db,
-      identity,
-      setup: null,
-      secretsKey: testKey,
-      appSigningKey,
-      outside: openOutside(),
-      changes: new Changes(db),
-      links: null,
-      calls: new CallRecorder(db, log),
-      log,
-      baseUrl: new URL(ORIGIN),
-      version: "0",
-      isMigrated: () => Promise.resolve(true),
-    });
+    const opened = await openPageApp(world, { say: (line) => lines.push(line) });
+    const { app } = opened;
 
     /** A browser: keeps the cookies it is given. */
     class Browser {
@@ -443,6 +422,7 @@ Deno.test({
       assert.deepEqual([...statuses].toSorted(), [422, 429]);
     });
 
+    await opened.close();
     await world.close();
   },
 });
