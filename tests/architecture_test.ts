@@ -105,7 +105,7 @@ Deno.test("nothing reachable from app.ts needs more than an edge isolate has", a
     if (file.startsWith("dtma/")) {
       assert.match(
         file,
-        /^dtma\/(protocol|body|brief_map|deadlines|link|signature|tool_definition|json_(text|bytes)|version)\.ts$/,
+        /^dtma\/(protocol|body|brief_map|call_signal|deadlines|link|signature|tool_definition|json_(text|bytes)|version)\.ts$/,
         "of dtma/ only the wire is shared",
       );
     }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after } from "../../dtma/deadlines.ts";
 
-Deno.test("after calls in order of the times, and leaves no timer", async () => {
+Deno.test("after calls in order of the times, and holds no process up", async () => {
   const seen: string[] = [];
   const late = Promise.withResolvers<void>(), nested = Promise.withResolvers<void>();
   after(40, late.resolve);
