@@ -139,7 +139,7 @@ export interface LinkTarget {
 }
 
 export interface LinkCallOptions {
-  signal?: AbortSignal;
+  signal?: CallSignal;
   /** Told each notification in order. While a returned promise is pending the server is held back. */
   onNotification?: (text: string) => unknown;
   /** It has no end of its own: a link that ends does not wait for it. */

@@ -32,6 +32,7 @@ export type {
 } from "./api_adapter/plan.mts";
 export { boundedBody } from "./body.ts";
 export { BriefMap } from "./brief_map.ts";
+export { abortSignalOf, BriefSignal, type CallSignal } from "./call_signal.ts";
 export { after, type Deadline } from "./deadlines.ts";
 export { decoded, isWord, joined, keyAt, skimJson, type Span } from "./json_bytes.ts";
 export { DEPTH_LIMIT, objectMembers, objectText, outline } from "./json_text.ts";

@@ -7,7 +7,7 @@
  * to another replica for the rest, all that was sent and all that follows goes to the database, where the
  * resumed stream reads it. A client whose revision has no session cancels by going away.
  */
-import { after, type Deadline, ErrorCode } from "../dtma/protocol.ts";
+import { after, BriefSignal, type CallSignal, type Deadline, ErrorCode } from "../dtma/protocol.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
 import { errorFields, type Log } from "../models/log.ts";
@@ -30,7 +30,7 @@ export interface Outlet {
    * Asks the client: its answer to a request of ours. Null where the client cannot be asked.
    * Rejects only with the signal's reason.
    */
-  ask: ((method: string, paramsText: string, signal: AbortSignal) => Promise<Answer>) | null;
+  ask: ((method: string, paramsText: string, signal: CallSignal) => Promise<Answer>) | null;
   /**
    * Keeps what another replica needs to bring the answer should this one be lost ({@link TakeOver}). Null
    * where nobody could ask for it.
@@ -105,7 +105,7 @@ export interface Asked {
 export type Work = (
   request: IncomingRequest,
   outlet: Outlet,
-  signal: AbortSignal,
+  signal: CallSignal,
 ) => Promise<Answer>;
 
 export interface Exchanges {
@@ -171,7 +171,11 @@ interface Event {
 /** A request that is not answered yet, and the way to give it up. */
 interface Pending {
   request: IncomingRequest;
-  cancel: AbortController;
+  cancel: BriefSignal;
+}
+
+function givenUp(): DOMException {
+  return new DOMException("The client gave the request up", "AbortError");
 }
 
 /** How a request ended; null when its client gave it up: then nothing is said of it any more. */
@@ -242,7 +246,7 @@ class Exchange {
     this.#waiting = after(WATCHED_AFTER_MS, () => this.#watch());
     this.#pending = this.#asked.requests.map((request) => ({
       request,
-      cancel: new AbortController(),
+      cancel: new BriefSignal(),
     }));
     // Each takes itself away.
     for (const each of [...this.#pending]) this.#answer(each, work);
@@ -250,7 +254,7 @@ class Exchange {
   }
 
   async #answer(pending: Pending, work: Work): Promise<void> {
-    const { request, cancel: { signal } } = pending;
+    const { request, cancel: signal } = pending;
     let settled: Settled;
     try {
       settled = { answer: await work(request, this.#outletOf(request), signal), status: 200 };
@@ -374,7 +378,7 @@ class Exchange {
   }
 
   #cancelAll(): void {
-    for (const { cancel } of [...this.#pending]) cancel.abort();
+    for (const { cancel } of [...this.#pending]) cancel.abort(givenUp());
   }
 
   #notify(text: string): void {
@@ -391,7 +395,7 @@ class Exchange {
         const pending = this.#pending.find(({ request }) => request.idText === word.id);
         // One that is older was another request's of the same id.
         if (!pending || at < this.#startedAt) return false;
-        pending.cancel.abort();
+        pending.cancel.abort(givenUp());
         return true;
       }
       case "claim":

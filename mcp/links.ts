@@ -4,6 +4,7 @@
  */
 import {
   acceptedLink,
+  type CallSignal,
   dialledLink,
   type Link,
   type LinkOptions,
@@ -65,7 +66,7 @@ export interface Links {
   /**
    * Finds or opens the way to a toolbox: at once where a link is open. Rejects only with the reason of an abort.
    */
-  wayTo(target: Target, signal?: AbortSignal): Way | Promise<Way>;
+  wayTo(target: Target, signal?: CallSignal): Way | Promise<Way>;
   /** The link that a toolbox opened to this process, or null. */
   tunnelOf(toolboxId: string): Link | null;
   /** Takes the WebSocket that a toolbox, whose signature was checked, opened to this process. */
@@ -106,7 +107,7 @@ export function links(options: LinksOptions): Links {
 
   return { wayTo, tunnelOf: openTunnel, accept, close };
 
-  function wayTo(target: Target, signal?: AbortSignal): Way | Promise<Way> {
+  function wayTo(target: Target, signal?: CallSignal): Way | Promise<Way> {
     const way = target.reach === "direct"
       ? wayToAddress(target.address)
       : wayToTunnel(target.toolboxId);
@@ -284,7 +285,7 @@ async function first(promise: Promise<unknown>, ms: number): Promise<void> {
 }
 
 /** A promise, or the reason of an abort, whichever comes first. */
-async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+async function orAborted<T>(promise: Promise<T>, signal: CallSignal | undefined): Promise<T> {
   if (!signal) return await promise;
   signal.throwIfAborted();
   const { promise: aborted, reject } = Promise.withResolvers<never>();

@@ -1,6 +1,8 @@
 /** From the bridge to the toolbox that runs a server: over a link, else one signed HTTP request per call. */
 import {
+  abortSignalOf,
   boundedBody,
+  type CallSignal,
   ErrorCode,
   FRAME_LIMIT_BYTES,
   type Link,
@@ -33,7 +35,7 @@ export function mayHave(answer: Answer, name: string): boolean {
 }
 
 export interface CallOptions {
-  signal?: AbortSignal;
+  signal?: CallSignal;
   /**
    * Told each notification that comes before the answer, as one line of JSON. While a returned promise
    * is pending a link holds the server's next ones back.
@@ -147,7 +149,7 @@ async function request(
       // run twice, or a refused second connection would read as if it had never been sent.
       body: new Blob([bytes]).stream(),
       redirect: "error",
-      signal: options.signal,
+      signal: options.signal && abortSignalOf(options.signal),
     });
   } catch (error) {
     options.signal?.throwIfAborted();

@@ -1,5 +1,7 @@
 /** The answer to a request, whatever revision and transport it came by. */
 import {
+  abortSignalOf,
+  type CallSignal,
   END_METHOD,
   objectMembers,
   objectText,
@@ -85,7 +87,7 @@ export interface Serving {
     client: Client,
     request: IncomingRequest,
     outlet: Outlet,
-    signal: AbortSignal,
+    signal: CallSignal,
   ): Promise<Answer>;
   /** The answer to `initialize`. @throws {RpcError} when there is no such server */
   initialized(caller: Caller, scope: string | null, revision: string): Promise<Answer>;
@@ -110,7 +112,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     client: Client,
     request: IncomingRequest,
     outlet: Outlet,
-    signal: AbortSignal,
+    signal: CallSignal,
   ): Promise<Answer> {
     const given = await answerOfWaist(client, request, outlet, signal);
     // A list is made as its client takes it: to take a thousand tools apart again would take longer than
@@ -143,7 +145,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     client: Client,
     request: IncomingRequest,
     outlet: Outlet,
-    signal: AbortSignal,
+    signal: CallSignal,
   ): Answer | Promise<Answer> {
     const { method, params } = request;
     const isModern = client.revision === WAIST_REVISION;
@@ -163,13 +165,13 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
         return subscribe(client, client.session, method, params);
       case "subscriptions/listen":
         if (!isModern) break;
-        return subscription(client, request, outlet, signal);
+        return subscription(client, request, outlet, abortSignalOf(signal));
       case "tools/list":
       case "prompts/list":
       case "resources/templates/list":
         return listed(client, method, params.cursor);
       case "resources/list":
-        return resources(client, request, signal);
+        return resources(client, request, abortSignalOf(signal));
       case "tools/call":
         return call(client, request, outlet, signal);
       case "prompts/get":
@@ -359,7 +361,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     client: Client,
     request: IncomingRequest,
     outlet: Outlet,
-    signal: AbortSignal,
+    signal: CallSignal,
   ): Promise<Answer> {
     const named = await toolbeltOf(client.caller, client.scope);
     const isSearched = named.presents === "search";
@@ -388,7 +390,14 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     }
     if (tool.serverId === OWN_SERVER) {
       const shows = await showsPage(client, request, tool.name, outlet);
-      return await callOwnTool(deps, client.caller, tool, params.arguments ?? {}, shows, signal);
+      return await callOwnTool(
+        deps,
+        client.caller,
+        tool,
+        params.arguments ?? {},
+        shows,
+        abortSignalOf(signal),
+      );
     }
     const server = serverOf(named, tool.serverId);
     const isModern = client.revision === WAIST_REVISION;
@@ -453,7 +462,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     client: Client,
     request: IncomingRequest,
     outlet: Outlet,
-    signal: AbortSignal,
+    signal: CallSignal,
   ): Promise<Answer> {
     const { method } = request;
     const named = await toolbeltOf(client.caller, client.scope);
@@ -536,7 +545,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     client: Client,
     request: IncomingRequest,
     outlet: Outlet,
-    signal: AbortSignal,
+    signal: CallSignal,
   ): Promise<Answer> {
     const { name } = request.params;
     const named = await toolbeltOf(client.caller, client.scope);
@@ -567,7 +576,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     client: Client,
     request: IncomingRequest,
     outlet: Outlet,
-    signal: AbortSignal,
+    signal: CallSignal,
   ): Promise<Answer> {
     const { uri } = request.params;
     const named = await toolbeltOf(client.caller, client.scope);
@@ -629,7 +638,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     client: Client,
     request: IncomingRequest,
     outlet: Outlet,
-    signal: AbortSignal,
+    signal: CallSignal,
   ): Promise<Answer> {
     const { ref } = request.params;
     const named = await toolbeltOf(client.caller, client.scope);

@@ -10,6 +10,7 @@
  * task itself goes on then until its server forgets it.
  */
 import {
+  type CallSignal,
   ErrorCode,
   objectMembers,
   objectText,
@@ -153,7 +154,7 @@ export async function waitForTask(
   async function ask(
     method: string,
     params: Map<string, string>,
-    until?: AbortSignal,
+    until?: CallSignal,
   ): Promise<Answer> {
     const server = await serverNow();
     if (!server) {
@@ -213,7 +214,7 @@ export async function askTask(
     /** What the request has beside the task's id. */
     params: Map<string, string>;
   },
-  signal?: AbortSignal,
+  signal?: CallSignal,
 ): Promise<Answer> {
   const all = new Map(params).set("taskId", JSON.stringify(taskId));
   // Each says how it is to be, and nothing more when it is said twice (SEP-2663, tasks/update and
@@ -316,7 +317,7 @@ export function progressOf(
 }
 
 /** Rejects with the signal's reason. */
-export function pause(ms: number, signal?: AbortSignal): Promise<void> {
+export function pause(ms: number, signal?: CallSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);
     const onAbort = () => {

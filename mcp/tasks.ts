@@ -7,6 +7,7 @@
  * id is unknown. It has no expiry of its own: a task is gone when its server says so.
  */
 import {
+  type CallSignal,
   ErrorCode,
   objectMembers,
   objectText,
@@ -153,13 +154,13 @@ export interface Tasks {
     answer: Answer,
   ): Promise<Answer>;
   /** Answers `tasks/get`, `tasks/update` and `tasks/cancel` of 2026-07-28. @throws {RpcError} */
-  answer(asker: TaskAsker, request: IncomingRequest, signal: AbortSignal): Promise<Answer>;
+  answer(asker: TaskAsker, request: IncomingRequest, signal: CallSignal): Promise<Answer>;
   /** Answers `tasks/get`, `tasks/result` and `tasks/cancel` of 2025-11-25. @throws {RpcError} */
   answerLegacy(
     asker: TaskAsker,
     request: IncomingRequest,
     serverNow: (serverId: string) => Promise<ToolbeltServer | null>,
-    signal: AbortSignal,
+    signal: CallSignal,
   ): Promise<Answer>;
   /** Of these ids those of tasks that the agent can ask for now. */
   known(agentId: string, named: NamedToolbelt, ids: string[]): Promise<Map<string, TaskRef>>;
@@ -229,7 +230,7 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
   async function answer(
     asker: TaskAsker,
     { method, params, paramsText }: IncomingRequest,
-    signal: AbortSignal,
+    signal: CallSignal,
   ): Promise<Answer> {
     const { id, ref, server } = await found(asker, params.taskId);
     const given = objectMembers(paramsText);
@@ -245,7 +246,7 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
     asker: TaskAsker,
     request: IncomingRequest,
     serverNow: (serverId: string) => Promise<ToolbeltServer | null>,
-    signal: AbortSignal,
+    signal: CallSignal,
   ): Promise<Answer> {
     const { method, params } = request;
     const kept = await openKept(asker.agentId, params.taskId);

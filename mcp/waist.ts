@@ -4,6 +4,7 @@
  */
 import {
   CALLER_META,
+  type CallSignal,
   CANCEL_METHOD,
   ErrorCode,
   INPUT_ERROR,
@@ -278,7 +279,7 @@ function refuseQuestions(answer: Answer): Answer {
 export async function putQuestions(
   needed: Map<string, string>,
   ask: NonNullable<Outlet["ask"]>,
-  signal = new AbortController().signal,
+  signal: CallSignal = new AbortController().signal,
 ): Promise<Map<string, string> | string> {
   const questions = needed.get("inputRequests");
   if (questions === undefined) return new Map();
