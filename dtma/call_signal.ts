@@ -15,26 +15,30 @@ export interface CallSignal {
 export class BriefSignal implements CallSignal {
   aborted = false;
   reason: unknown = undefined;
-  #listeners: (() => void)[] = [];
+  /** Nearly always the only one; an array of it would be a literal, which see at connection.ts's OpenRequest. */
+  #listener: (() => void) | null = null;
+  #others: Set<() => void> | null = null;
 
   throwIfAborted(): void {
     if (this.aborted) throw this.reason;
   }
 
   addEventListener(_type: "abort", listener: () => void): void {
-    this.#listeners.push(listener);
+    if (!this.#listener) this.#listener = listener;
+    else (this.#others ??= new Set()).add(listener);
   }
 
   removeEventListener(_type: "abort", listener: () => void): void {
-    const at = this.#listeners.indexOf(listener);
-    if (at >= 0) this.#listeners.splice(at, 1);
+    if (this.#listener === listener) this.#listener = null;
+    else this.#others?.delete(listener);
   }
 
   abort(reason: unknown): void {
     if (this.aborted) return;
     this.aborted = true;
     this.reason = reason;
-    for (const listener of this.#listeners.splice(0)) listener();
+    this.#listener?.();
+    for (const listener of this.#others ?? []) listener();
   }
 }
 

@@ -60,13 +60,15 @@ export function errorResponse(id: JsonRpcId, code: number, message: string): Jso
 }
 
 /** What is known of who makes a request, by what its params say. */
-export interface Caller {
-  /** Tells callers apart; without it every request is another caller's. */
-  key: unknown;
-  /** What the caller's client can be asked. */
-  capabilities: unknown;
-  /** The tool, prompt or resource that is asked for. */
-  subject: unknown;
+export class Caller {
+  constructor(
+    /** Tells callers apart; without it every request is another caller's. */
+    readonly key?: unknown,
+    /** What the caller's client can be asked. */
+    readonly capabilities?: unknown,
+    /** The tool, prompt or resource that is asked for. */
+    readonly subject?: unknown,
+  ) {}
 }
 
 export interface RequestOptions {
@@ -113,21 +115,30 @@ export interface Receiver {
   log(line: string): void;
 }
 
-/** A request that was made of the server. */
-export interface OpenRequest {
-  readonly number: number;
-  /** With which the server knows it, and its progress. */
-  readonly id: string;
-  readonly method: string;
-  readonly frame: SentFrame;
-  /** Of who waits for the answer; while nobody does, of who waited last. */
-  options: RequestOptions;
+/**
+ * A request that was made of the server.
+ *
+ * A class, as all that is there for as long as a call is: of an object literal whose objects outlive a small
+ * collection or two V8 makes the next ones old at once, after which each stays, with all that it points to,
+ * until the next full collection (measured with Deno 2.9: a fifth of what a call costs).
+ */
+export class OpenRequest {
   /** Gives a response to who waits; null while nobody does. */
-  settle: ((response: JsonRpcResponse) => void) | null;
+  settle: ((response: JsonRpcResponse) => void) | null = null;
   /** What the server answered while nobody waited. */
-  answer: JsonRpcResponse | null;
+  answer: JsonRpcResponse | null = null;
   /** Called when the server has answered or need not any more. */
-  onEnd: (() => void) | null;
+  onEnd: (() => void) | null = null;
+
+  constructor(
+    readonly number: number,
+    /** With which the server knows it, and its progress. */
+    readonly id: string,
+    readonly method: string,
+    readonly frame: SentFrame,
+    /** Of who waits for the answer; while nobody does, of who waited last. */
+    public options: RequestOptions,
+  ) {}
 }
 
 /** Lowest first. */
@@ -232,7 +243,7 @@ export class Connection {
         `${params === undefined ? "" : `,"params":${params}`}}`,
     );
     if (!frame) return Promise.resolve(notMade(id, "The server does not read its input"));
-    const open = { number, id, method, frame, options, settle: null, answer: null, onEnd: null };
+    const open = new OpenRequest(number, id, method, frame, options);
     this.#open.set(number, open);
     return this.#answerTo(open, options);
   }
@@ -553,7 +564,7 @@ export class Connection {
 }
 
 /** Of calls that an earlier connection made. */
-const UNKNOWN_CALLER: Caller = { key: undefined, capabilities: undefined, subject: undefined };
+const UNKNOWN_CALLER = new Caller();
 
 const CANCELLED = "The caller cancelled the request";
 

@@ -236,10 +236,11 @@ function concat(left: Uint8Array, right: Uint8Array): Uint8Array<ArrayBuffer> {
 }
 
 /** A message that was given to a {@link FrameWriter}. */
-export interface SentFrame {
-  readonly text: string;
+export class SentFrame {
   /** `handed-over` once any of it may have reached the other side. */
-  state: "queued" | "handed-over" | "withdrawn";
+  state: "queued" | "handed-over" | "withdrawn" = "queued";
+
+  constructor(readonly text: string) {}
 }
 
 /** Writes messages in order, one a line, as fast as the other side reads. */
@@ -265,7 +266,7 @@ export class FrameWriter {
    * much unread already.
    */
   send(text: string): SentFrame | null {
-    const frame: SentFrame = { text: oneLine(text), state: "queued" };
+    const frame = new SentFrame(oneLine(text));
     if (this.#failed || this.#released) return null;
     if (this.#queuedLength + frame.text.length > QUEUE_LIMIT) return null;
     this.#queue.push(frame);

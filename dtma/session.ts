@@ -14,7 +14,7 @@
 import type { CallSignal } from "./call_signal.ts";
 import { Connection, isObject, rateLimited } from "./connection.ts";
 import {
-  type Caller,
+  Caller,
   errorResponse,
   type JsonRpcNotification,
   type JsonRpcRequest,
@@ -412,33 +412,18 @@ class StdioSession implements Session {
     if (method === "subscriptions/listen") {
       return await this.#listen(request, params, meta, options);
     }
-    const logLevel = meta[LOG_LEVEL_META];
-    const caller: Caller = {
-      key: meta[CALLER_META],
-      capabilities: meta[CAPABILITIES_META],
-      subject: given.name ?? given.uri,
-    };
+    const caller = new Caller(
+      meta[CALLER_META],
+      meta[CAPABILITIES_META],
+      given.name ?? given.uri,
+    );
     if (isLegacy && isOfTasks) {
       return await this.#tasks.answer(request, params, caller.capabilities, options);
     }
-    let undeclared: Record<string, unknown> | null = null;
-    const waiting = {
-      caller,
-      signal: options.signal,
-      timeoutMs: options.timeoutMs,
-      onNotification: options.onNotification,
-      progressToken: meta.progressToken === undefined
-        ? undefined
-        : objectMembers(params.get("_meta")!).get("progressToken"),
-      logLevel,
-      polls: meta[POLLS_META] === true,
-      onUndeclared: (required: Record<string, unknown>) => {
-        undeclared = { ...undeclared, ...required };
-      },
-    };
+    const waiting = new Waiting(caller, options, meta, params);
     const isRetry = isLegacy && given.requestState !== undefined;
     if (!isRetry && isHeldState(given.requestState)) return lostCall(id);
-    if (isLegacy && logLevel !== undefined) this.#lowerLogLevel(logLevel);
+    if (isLegacy && waiting.logLevel !== undefined) this.#lowerLogLevel(waiting.logLevel);
     const refused = isLegacy && !isRetry && method === "tools/call"
       ? this.#tasks.prepare(request, params, caller.capabilities)
       : null;
@@ -453,8 +438,8 @@ class StdioSession implements Session {
       );
     this.lastUsedMs = performance.now();
     if (!isLegacy) return completed(response, id);
-    if (response.error && undeclared) {
-      return missingCapability(response, id, undeclared);
+    if (response.error && waiting.undeclared) {
+      return missingCapability(response, id, waiting.undeclared);
     }
     const made = method === "tools/call" ? this.#tasks.created(response, progressToken) : response;
     return toWaist(made, request, caller);
@@ -688,6 +673,38 @@ class StdioSession implements Session {
     if (this.#era === "modern") this.#log(`The server asked ${request.method.slice(0, 100)}`);
     else if (request.method === "ping") this.#connection.answer(request.idText, { result: "{}" });
     else if (!this.#tasks.ask(request)) this.#held.ask(request);
+  }
+}
+
+/** Who waits for the answer to a call; a class for the reason that {@link OpenRequest} has. */
+class Waiting implements RequestOptions {
+  readonly signal: CallSignal | undefined;
+  readonly timeoutMs: number | undefined;
+  readonly onNotification: RequestOptions["onNotification"];
+  readonly progressToken: string | undefined;
+  readonly logLevel: unknown;
+  readonly polls: boolean;
+  /** What the caller's client would have had to declare for what the server asked. */
+  undeclared: Record<string, unknown> | null = null;
+
+  constructor(
+    readonly caller: Caller,
+    { signal, timeoutMs, onNotification }: Parameters<Session["call"]>[1],
+    meta: Record<string, unknown>,
+    params: Map<string, string>,
+  ) {
+    this.signal = signal;
+    this.timeoutMs = timeoutMs;
+    this.onNotification = onNotification;
+    if (meta.progressToken !== undefined) {
+      this.progressToken = objectMembers(params.get("_meta")!).get("progressToken");
+    }
+    this.logLevel = meta[LOG_LEVEL_META];
+    this.polls = meta[POLLS_META] === true;
+  }
+
+  onUndeclared(required: Record<string, unknown>): void {
+    this.undeclared = { ...this.undeclared, ...required };
   }
 }
 
