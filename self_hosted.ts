@@ -11,6 +11,7 @@ import { ensureEngine } from "./engine.ts";
 import { offerEnrolment } from "./local_enrolment.ts";
 import { startLocalToolbox } from "./local_toolbox.ts";
 import { links as openLinks } from "./mcp/links.ts";
+import { giveMemoryBackAtRest } from "./memory_at_rest.ts";
 import { BodyKeeper } from "./models/call_bodies.ts";
 import { CallRecorder } from "./models/calls.ts";
 import { putBuiltinCatalog } from "./models/catalog_entries.ts";
@@ -118,6 +119,7 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
   const syncing = syncSources({ db, changes, outside, log }, stopping.signal);
   const removing = removeOld({ ...database, log }, stopping.signal);
   fetchTheRest(log, stopping.signal);
+  giveMemoryBackAtRest((name) => toolbox && toolbox.signal(name), stopping.signal);
 
   let stoppingSince: number | null = null;
   const stop = async () => {
