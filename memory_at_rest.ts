@@ -9,11 +9,14 @@ import { setTimeout as delay } from "node:timers/promises";
 const SIGNAL = "SIGUSR2";
 const TAKES_SIGNAL = "DENO_USR2_MEMORY_TRIM";
 
-/** A process rests that used less than a fiftieth of a core for so long. */
+/** A process rests that used less than a hundredth of a core for so long. */
 const REST_MS = 10_000;
-const REST_US = REST_MS * 1000 / 50;
+const REST_US = REST_MS * 1000 / 100;
 
-/** Giving back takes a quarter of a second, in which nothing is answered: not before as much was done as this. */
+/**
+ * Giving back takes a quarter of a second, in which nothing is answered: not before so much was done, which at
+ * the rate of a rest is three minutes' work.
+ */
 const WORK_US = 2_000_000;
 
 /**
