@@ -12,11 +12,14 @@ const LONGEST_MS = 60_000;
 /** The wait when the app itself wanted the DTMA no more: soon again, it would only be told so again. */
 const UNWANTED_MS = 5 * 60_000;
 
+/** A process of Deno listens for signals by then. */
+const LISTENS_MS = 5000;
+
 /**
  * Starts the local toolbox: the Docker Engine and the base image are made ready and the DTMA is
  * kept running, all in the background, so that the first page does not wait for them.
  *
- * @returns how to stop it; containers keep running
+ * @returns how to stop it, while containers keep running, and how to signal a DTMA that is up
  */
 export async function startLocalToolbox(options: {
   db: Database;
@@ -25,18 +28,19 @@ export async function startLocalToolbox(options: {
   dataDirectory: string;
   prepareEngine: () => Promise<EngineStatus>;
   log: Log;
-}): Promise<{ stop(): Promise<void> }> {
+}): Promise<{ stop(): Promise<void>; signal(name: Deno.Signal): void }> {
   const { db, log } = options;
   const directory = `${options.dataDirectory}/dtma`;
   await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
 
   let child: Deno.ChildProcess | null = null;
+  let startedAt = 0;
   let stopped = false;
   let wake = () => {};
 
   async function keepDtmaRunning() {
     for (let waitMs = RESTART_MS; !stopped; waitMs = Math.min(waitMs * 2, LONGEST_MS)) {
-      const startedAt = Date.now();
+      startedAt = Date.now();
       const enrolled = await Deno.stat(`${directory}/state.json`).then(() => true, () => false);
       const { enrolmentToken } = await putLocalToolbox(db, { enrol: !enrolled });
       if (stopped) return;
@@ -77,6 +81,10 @@ export async function startLocalToolbox(options: {
     log.error("This machine could not be made ready to run servers", { error: String(error) })
   );
   return {
+    signal(name) {
+      // Younger, it may not listen yet; and one that just ended cannot be signalled.
+      if (Date.now() - startedAt > LISTENS_MS && child) sent(child, name);
+    },
     async stop() {
       stopped = true;
       wake();
@@ -85,6 +93,16 @@ export async function startLocalToolbox(options: {
       await Promise.race([preparing, new Promise((resolve) => setTimeout(resolve, 200))]);
     },
   };
+}
+
+/** @returns false when the process has ended */
+function sent(child: Deno.ChildProcess, name: Deno.Signal): boolean {
+  try {
+    child.kill(name);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** A scanner of images on this machine; DTMA_SCANNER names another one, or, empty, none. */
@@ -134,6 +152,8 @@ function startDtma(
     DTMA_BASE_IMAGES: "given",
     // It ends when this pipe closes: a killed app leaves no DTMA behind to fight the next one's.
     DTMA_PARENT: "stdin",
+    // It takes the signal of memory_at_rest.ts.
+    DENO_USR2_MEMORY_TRIM: "1",
     ...(scanner ? { DTMA_SCANNER: scanner } : {}),
     ...(token ? { MOORING_ENROLMENT_TOKEN: token } : {}),
   };

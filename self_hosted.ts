@@ -11,6 +11,7 @@ import { ensureEngine } from "./engine.ts";
 import { offerEnrolment } from "./local_enrolment.ts";
 import { startLocalToolbox } from "./local_toolbox.ts";
 import { links as openLinks } from "./mcp/links.ts";
+import { giveMemoryBackAtRest } from "./memory_at_rest.ts";
 import { BodyKeeper } from "./models/call_bodies.ts";
 import { CallRecorder } from "./models/calls.ts";
 import { putBuiltinCatalog } from "./models/catalog_entries.ts";
@@ -34,7 +35,7 @@ const VERSION = "0.1.0";
 /** Signals that come within this time are one. */
 const SAME_SIGNAL_MS = 500;
 
-/** The first pages are served before the chat's packages are fetched. */
+/** The first pages are served before what they do not need is fetched. */
 const FIRST_PAGE_MS = 5_000;
 
 /**
@@ -117,7 +118,8 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
 
   const syncing = syncSources({ db, changes, outside, log }, stopping.signal);
   const removing = removeOld({ ...database, log }, stopping.signal);
-  fetchChat(log, stopping.signal);
+  fetchTheRest(log, stopping.signal);
+  giveMemoryBackAtRest((name) => toolbox && toolbox.signal(name), stopping.signal);
 
   let stoppingSince: number | null = null;
   const stop = async () => {
@@ -149,18 +151,33 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
 }
 
 /**
- * Fetches the chat's packages behind the first page, which does not wait for them: so they are there though
- * the machine goes offline later, as one with a model of its own may.
+ * Fetches what is loaded when it is first used, the chat's packages above all, behind the first page: so it is
+ * there though the machine goes offline later, as one with a model of its own may. By another process, since
+ * to import it here would keep 30 MB of it in memory.
  */
-async function fetchChat(log: Log, signal: AbortSignal) {
+async function fetchTheRest(log: Log, signal: AbortSignal) {
+  // A bundle holds all of it.
+  if (!import.meta.url.endsWith(".ts")) return;
   await delay(FIRST_PAGE_MS, undefined, { signal }).catch(() => {});
   if (signal.aborted) return;
   try {
-    await Promise.all([import("./chat/model.ts"), import("./chat/toolbelt.ts")]);
+    const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["cache", "--quiet", "--frozen", `--lock=${LOCK}`, import.meta.url],
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+      signal,
+    }).output();
+    if (!success && !signal.aborted) throw new Error(new TextDecoder().decode(stderr).trim());
   } catch (error) {
-    log.warn("The chat's packages cannot be fetched from npm yet", errorFields(error));
+    log.warn(
+      "What is used later, such as the chat, cannot be fetched from npm yet",
+      errorFields(error),
+    );
   }
 }
+
+const LOCK = new URL("./app.lock", import.meta.url).pathname;
 
 /** Works off catalog sources as they become due: at once when somebody asks, else within a minute. */
 async function syncSources(

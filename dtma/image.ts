@@ -22,7 +22,7 @@ import {
   ownImageLabels,
   recipeOf,
 } from "./image_recipes.ts";
-import { type BuildRecord, comparison, contentHash } from "./image_rebuild.ts";
+import { type BuildRecord, comparison, contentHash, inOneBuffer } from "./image_rebuild.ts";
 import { BaseImages } from "./base_images.ts";
 import { billOfMaterials } from "./image_sbom.ts";
 import { withNeverStarted } from "./never_started.ts";
@@ -311,7 +311,7 @@ export class Images {
     const { newLock, installed, content } = await this.#withContainer(id, async (container) => ({
       newLock: await this.#readFile(container, recipe.lock),
       installed: await this.#readFile(container, recipe.installed),
-      content: await contentHash(await docker.archive(container, "/app")),
+      content: await contentHash(inOneBuffer(await docker.archive(container, "/app"))),
     }));
     if (newLock) await keep(lockFile, newLock);
     return await this.#finish(id, wanted, build, { baseId, installed, content });

@@ -90,3 +90,26 @@ export async function contentHash(tar: AsyncIterable<Uint8Array>): Promise<strin
   }
   return hash.digest("hex");
 }
+
+const READ_BYTES = 64 * 1024;
+
+/**
+ * A stream's bytes in one buffer, each chunk good until the next: read as they come, tens of megabytes of
+ * an archive leave as much behind, which glibc keeps for the process.
+ */
+export async function* inOneBuffer(
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+): AsyncGenerator<Uint8Array> {
+  const reader = stream.getReader({ mode: "byob" });
+  let buffer = new ArrayBuffer(READ_BYTES);
+  try {
+    while (true) {
+      const { value, done } = await reader.read(new Uint8Array(buffer));
+      if (done) return;
+      yield value;
+      buffer = value.buffer;
+    }
+  } finally {
+    await reader.cancel();
+  }
+}

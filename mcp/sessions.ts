@@ -16,6 +16,7 @@ import {
   putMessages,
   readSession,
   type Session,
+  sessionsWithMessages,
   touchSession,
 } from "../models/sessions.ts";
 
@@ -253,8 +254,13 @@ export function sessions(
     }
   }
 
-  function hearAll() {
-    for (const sessionId of listening.keys()) hear(sessionId);
+  async function hearAll(): Promise<void> {
+    try {
+      const known = [...listening.keys()].map((id) => ({ id, after: listening.get(id)!.after }));
+      for (const sessionId of await sessionsWithMessages(db, "in", known)) hear(sessionId);
+    } catch (error) {
+      log.error("Whether replicas said anything of sessions could not be read", errorFields(error));
+    }
   }
 
   function startLooking() {

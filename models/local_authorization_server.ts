@@ -3,7 +3,6 @@
  * requests, keeps codes and rotates tokens; which clients there are, what they may be for and what a
  * person is asked is Mooring's.
  */
-import { oauthProvider } from "@better-auth/oauth-provider";
 import { createAuthEndpoint } from "better-auth/api";
 import { AsyncLocalStorage } from "node:async_hooks";
 import type { BetterAuthPlugin } from "better-auth";
@@ -37,7 +36,8 @@ const LOGIN = "/login", CONSENT = "/consent";
 
 const A_DAY_S = 24 * 60 * 60;
 
-export function authorizationPlugins(db: Database): BetterAuthPlugin[] {
+export async function authorizationPlugins(db: Database): Promise<BetterAuthPlugin[]> {
+  const { oauthProvider } = await import("@better-auth/oauth-provider");
   const provider = oauthProvider({
     loginPage: LOGIN,
     consentPage: CONSENT,

@@ -1,4 +1,4 @@
-import { betterAuth, type BetterAuthPlugin } from "better-auth";
+import { betterAuth, type BetterAuthOptions, type BetterAuthPlugin } from "better-auth";
 import { createAuthEndpoint, sensitiveSessionMiddleware } from "better-auth/api";
 import { twoFactor } from "better-auth/plugins/two-factor";
 import { Kysely } from "kysely";
@@ -26,6 +26,9 @@ import {
 } from "./mail.ts";
 import type { Outside } from "./outside.ts";
 
+/** What passkeys and the authorization server ask better-auth. */
+const WIDER = /^\/(passkey|oauth2|clients)\//;
+
 /** Between this file and better-auth alone: no request from outside reaches its handler. */
 const CLIENT_IP_HEADER = "x-client-ip";
 
@@ -50,7 +53,7 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
   const { baseUrl, sendMail = null } = options;
   const secure = baseUrl.protocol === "https:";
   const cookieName = (name: string) => `${secure ? "__Host-" : ""}mooring_${name}`;
-  const auth = betterAuth({
+  const settings = {
     baseURL: baseUrl.origin,
     secret: options.secret,
     database: {
@@ -110,13 +113,26 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
         issuer: `Mooring at ${baseUrl.host}`,
         schema: { twoFactor: { modelName: "auth.two_factors" } },
       }),
-      passkeyPlugin(baseUrl),
       CONFIRM_PASSWORD,
-      ...authorizationPlugins(db),
     ],
     telemetry: { enabled: false },
     logger: { disabled: true },
-  });
+  } satisfies BetterAuthOptions;
+  const auth = betterAuth(settings);
+
+  /** The same accounts with what few people come by, which takes 15 MB and a fifth of a second to load. */
+  let wider: ReturnType<typeof openWider> | null = null;
+  const openedWider = () =>
+    wider ??= openWider().catch((error) => {
+      // A package that could not be fetched may be there the next time.
+      wider = null;
+      throw error;
+    });
+
+  async function openWider(): Promise<Pick<typeof auth, "handler">> {
+    const plugins = await Promise.all([passkeyPlugin(baseUrl), authorizationPlugins(db)]);
+    return betterAuth({ ...settings, plugins: [...settings.plugins, ...plugins.flat()] });
+  }
 
   return {
     async userOf(headers) {
@@ -328,7 +344,8 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
     cookie = "",
   ): Promise<Response> {
     const isForm = body instanceof URLSearchParams;
-    const response = await auth.handler(
+    const { handler } = WIDER.test(path) ? await openedWider() : auth;
+    const response = await handler(
       new Request(`${baseUrl.origin}/api/auth${path}`, {
         method: body ? "POST" : "GET",
         headers: {

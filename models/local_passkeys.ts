@@ -1,5 +1,4 @@
 /** Passkeys through better-auth's plugin, for local_identity.ts. */
-import { passkey } from "@better-auth/passkey";
 import { APIError } from "better-auth/api";
 import { isIP } from "node:net";
 import type { Database } from "./db.ts";
@@ -18,7 +17,8 @@ export function mayHavePasskeys({ protocol, hostname }: URL): boolean {
 }
 
 /** The plugin. A passkey stands for both factors, so its owner has to have been there: by PIN or looks. */
-export function passkeyPlugin(baseUrl: URL) {
+export async function passkeyPlugin(baseUrl: URL) {
+  const { passkey } = await import("@better-auth/passkey");
   const needVerified = (isVerified: boolean | undefined) => {
     if (isVerified) return Promise.resolve();
     throw new APIError("UNAUTHORIZED", { code: "PASSKEY_NOT_UNLOCKED" });

@@ -158,6 +158,21 @@ export async function messagesAfter(
   return rows.map((row) => ({ ...row, sequence: Number(row.sequence) }));
 }
 
+/** Which of many sessions have messages on a stream after the number that is known of each. */
+export async function sessionsWithMessages(
+  db: Database,
+  stream: string,
+  known: { id: string; after: number }[],
+): Promise<string[]> {
+  if (known.length === 0) return [];
+  const rows = await db.asApp<{ id: string }[]>`
+    select id from unnest(
+      ${known.map(({ id }) => id)}::uuid[], ${known.map(({ after }) => after)}::bigint[]
+    ) as known (id, after)
+    where exists (select from mooring.mcp_messages_after(known.id, ${stream}, known.after))`;
+  return rows.map(({ id }) => id);
+}
+
 /**
  * What replicas worked on for a session that are silent for so long: the messages of their streams
  * (`run:` and the replica's id), each given to one asker alone.

@@ -77,6 +77,12 @@ export function mcpRoutes(deps: McpDeps): Hono {
     return response;
   };
 
+  /** Apart from the request, which a stream that asks this would keep. */
+  const holdsFor = (token: string, named: Named) => async () => {
+    const now = await callerOf(token, named);
+    return now !== null && !(now instanceof Error);
+  };
+
   /** Serves who has a token, and comes from no page of another site. */
   const guarded = (at: "/mcp" | "/sse", serve: (asked: HttpRequest) => Promise<Response>) =>
     answering(async (c) => {
@@ -96,10 +102,7 @@ export function mcpRoutes(deps: McpDeps): Hono {
         request: c.req.raw,
         caller: caller!,
         scope: server,
-        stillHolds: async () => {
-          const now = await callerOf(token!, named);
-          return now !== null && !(now instanceof Error);
-        },
+        stillHolds: holdsFor(token!, named),
       });
       if (response.status === 403) {
         await clientWantedMore(deps.db, caller!.tokenId);

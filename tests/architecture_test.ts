@@ -40,6 +40,7 @@ const ENTRIES = [
   "local_enrolment.ts",
   "local_toolbox.ts",
   "mailer.ts",
+  "memory_at_rest.ts",
   "port.ts",
   "reset_password.ts",
   "self_hosted.ts",

@@ -44,7 +44,16 @@ export async function startMooring(
       new URL("../../main.ts", import.meta.url).pathname,
       "--no-install",
     ],
-    env: { ...OWNER, DATA_DIR: directory, PORT: String(port), LOG_FORMAT: "json", ...environment },
+    env: {
+      // As `deno task start` has it.
+      DENO_UNSTABLE_LAZY_DYNAMIC_IMPORTS: "1",
+      DENO_USR2_MEMORY_TRIM: "1",
+      ...OWNER,
+      DATA_DIR: directory,
+      PORT: String(port),
+      LOG_FORMAT: "json",
+      ...environment,
+    },
     stdin: "null",
     stdout: "null",
     stderr: "null",

@@ -1,0 +1,51 @@
+/**
+ * Gives memory back when work is over. V8 collects garbage when it needs room, and glibc keeps what was freed
+ * for what may come: after an hour's work a process that nobody asks anything holds twice what it needs.
+ */
+import { cpuUsage } from "node:process";
+import { setTimeout as delay } from "node:timers/promises";
+
+/** By which Deno frees what it can, where it was started so; else the signal would end the process. */
+const SIGNAL = "SIGUSR2";
+const TAKES_SIGNAL = "DENO_USR2_MEMORY_TRIM";
+
+/** A process rests that used less than a hundredth of a core for so long. */
+const REST_MS = 10_000;
+const REST_US = REST_MS * 1000 / 100;
+
+/**
+ * Giving back takes a quarter of a second, in which nothing is answered: not before so much was done, which at
+ * the rate of a rest is three minutes' work.
+ */
+const WORK_US = 2_000_000;
+
+/**
+ * Has this process give memory back whenever it rests after work, until `signal` aborts. Does nothing where it
+ * may not signal itself, or does not take it.
+ *
+ * @param others to be told as well: processes that work when this one does
+ */
+export async function giveMemoryBackAtRest(
+  others: (signal: typeof SIGNAL) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const mayRun = await Deno.permissions.query({ name: "run" });
+  if (!Deno.env.get(TAKES_SIGNAL) || mayRun.state !== "granted") return;
+  let given = 0, before = 0;
+  while (!signal.aborted) {
+    await delay(REST_MS, undefined, { signal }).catch(() => {});
+    const now = usedUs();
+    if (!signal.aborted && now - before < REST_US && now - given > WORK_US) {
+      Deno.kill(Deno.pid, SIGNAL);
+      others(SIGNAL);
+      given = now;
+    }
+    before = now;
+  }
+}
+
+/** CPU time of this process so far, in microseconds. */
+function usedUs(): number {
+  const { user, system } = cpuUsage();
+  return user + system;
+}
