@@ -1,6 +1,14 @@
 /** What a workspace's calls were: searched, counted, and over time. */
 import { z } from "zod";
-import { type Call, type CallFigures, columns, type Outcome } from "./calls.ts";
+import {
+  type Call,
+  type CallFigures,
+  columns,
+  inOrder,
+  newestByLeads,
+  newestCalls,
+  type Outcome,
+} from "./calls.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Invalid } from "./errors.ts";
 import { withoutNul } from "./events.ts";
@@ -58,30 +66,32 @@ export async function searchCalls(
 ): Promise<CallPage> {
   const after = cursor === null ? null : readCursor(cursor);
   const rows = await db.asUser(user, async (sql) => {
-    const newest = (more: ReturnType<typeof named>) =>
-      sql`select c.* from calls c
-      where ${matching(sql, workspaceId, filter)} and ${more} and ${
-        after
-          ? sql`(c.started_at, c.id) < (${after.startedAt}::text::timestamptz, ${after.id}::uuid)`
-          : sql`true`
-      }
-      order by c.started_at desc, c.id desc limit ${limit + 1}`;
+    const older = after && {
+      at: sql`${after.startedAt}::text::timestamptz`,
+      is: sql`(c.started_at, c.id) < (${after.startedAt}::text::timestamptz, ${after.id}::uuid)`,
+    };
+    const { newest, matches } = waysTo(sql, workspaceId, filter);
     // Names and errors apart: the names that there are are few, and errors have an index of their own.
     const names = namesLike(sql, workspaceId, filter);
-    const isNamed = sql`(c.server_slug, c.tool) in (${names})`;
+    // No join, which without statistics would be made in the worst order.
+    const isNamed = sql`((c.server_slug, c.tool) in (${names})) is true`;
     const isSome = filter.text !== "" &&
       (await sql`select exists (${names}) as found`)[0].found;
+    const byError = sql`${matching(sql, workspaceId, filter)} and ${failedSo(sql, filter)}`;
     const found = filter.text === ""
-      ? newest(sql`true`)
+      ? newest(sql, matches, older, limit + 1)
       // Where no name has the text, all calls would be read to find none of them.
       : !isSome
-      ? newest(failedSo(sql, filter))
-      : sql`(${newest(isNamed)}) union all
-        (${newest(sql`${failedSo(sql, filter)} and not ${isNamed}`)})`;
-    return await sql<(Call & { startedText: string })[]>`
-      select ${columns(sql)}, c.started_at::text as "startedText"
-      from (${found}) c left join agents a on a.id = c.agent_id
-      order by c.started_at desc, c.id desc limit ${limit + 1}`;
+      ? newestCalls(sql, byError, older, limit + 1)
+      : sql`(${newest(sql, sql`${matches} and ${isNamed}`, older, limit + 1)}) union all
+        (${newestCalls(sql, sql`${byError} and not ${isNamed}`, older, limit + 1)})`;
+    return await inOrder(
+      sql,
+      sql<(Call & { startedText: string })[]>`
+        select ${columns(sql)}, c.started_at::text as "startedText"
+        from (${found}) c left join agents a on a.id = c.agent_id
+        order by c.started_at desc, c.id desc limit ${limit + 1}`,
+    );
   });
   const calls = rows.slice(0, limit);
   const last = calls.at(-1);
@@ -283,6 +293,31 @@ class Tally {
   }
 }
 
+/** How a server's calls of the last hour went; those that their caller gave up count in nothing. */
+export async function callFigures(
+  db: Database,
+  user: User,
+  serverId: string,
+): Promise<CallFigures> {
+  const rows = await db.asUser(user, (sql) => {
+    const workspace = sql`(select workspace_id from servers where id = ${serverId})`;
+    const lately = sql`at >= ${beginning(sql, PERIODS.hour.spanSeconds, PERIODS.hour.hours)}`;
+    return sql<Pick<Counted, "outcome" | "bucket" | "calls">[]>`
+      select outcome, bucket, sum(calls)::int as calls from (
+        select outcome, bucket, calls from call_sums
+        where workspace_id = ${workspace} and span_seconds = ${PERIODS.hour.spanSeconds} and ${lately}
+          and series_id = any (array(select id from call_series
+            where workspace_id = ${workspace} and server_id = ${serverId}))
+        union all
+        select outcome, bucket, calls from call_tail
+        where workspace_id = ${workspace} and server_id = ${serverId} and ${lately}
+      ) counted where outcome <> 'cancelled' group by 1, 2`;
+  });
+  const tally = new Tally();
+  for (const row of rows) tally.add(row);
+  return tally.figures();
+}
+
 /** What was counted when calls were recorded: each span, and the groups with the most calls. */
 function countedAhead(sql: Sql, workspaceId: string, filter: CallFilter, by: GroupBy) {
   const { hours, spanSeconds } = PERIODS[filter.period];
@@ -361,27 +396,50 @@ function beginning(sql: Sql, spanSeconds: number, hours: number) {
     'epoch')`;
 }
 
+/** How the newest calls that match are found, but for the filter's text. */
+function waysTo(sql: Sql, workspaceId: string, filter: CallFilter) {
+  // What is seldom has an index of its own, by workspace.
+  const isSeldom = filter.via === "trial" || isNotOk(filter);
+  if (isSeldom || !filter.agent && !filter.server) {
+    return { newest: newestCalls, matches: matching(sql, workspaceId, filter) };
+  }
+  // So that no index by workspace is taken, of which much would be read in vain.
+  const matches = sql`(c.workspace_id = ${workspaceId}) is true and ${narrowed(sql, filter)}
+    and ${since(sql, filter)}`;
+  return { newest: newestByLeads, matches };
+}
+
 /** Which calls, but for the filter's text. */
 function matching(sql: Sql, workspaceId: string, filter: CallFilter) {
-  const { hours, spanSeconds } = PERIODS[filter.period];
-  return sql`${ofSeries(sql, workspaceId, filter)} and ${
-    hours === null ? sql`true` : sql`c.started_at >= ${beginning(sql, spanSeconds, hours)}`
-  }`;
+  return sql`${ofSeries(sql, workspaceId, filter)} and ${since(sql, filter)}`;
+}
+
+function since(sql: Sql, { period }: CallFilter) {
+  const { hours, spanSeconds } = PERIODS[period];
+  return hours === null ? sql`true` : sql`c.started_at >= ${beginning(sql, spanSeconds, hours)}`;
+}
+
+/** None: all of them. */
+function outcomesOf({ outcome }: CallFilter): Outcome[] {
+  if (outcome === "failed") return ["tool_error", "error", "indeterminate"];
+  return outcome ? [outcome] : [];
+}
+
+function isNotOk({ outcome }: CallFilter): boolean {
+  return outcome !== null && outcome !== "ok";
 }
 
 /** Of calls and of their series alike. */
 function ofSeries(sql: Sql, workspaceId: string, filter: CallFilter) {
-  const outcomes: Outcome[] = filter.outcome === "failed"
-    ? ["tool_error", "error", "indeterminate"]
-    : filter.outcome
-    ? [filter.outcome]
-    : [];
+  return sql`c.workspace_id = ${workspaceId} and ${narrowed(sql, filter)}`;
+}
+
+function narrowed(sql: Sql, filter: CallFilter) {
+  const outcomes = outcomesOf(filter);
   // As they stand in the conditions of two indexes, which a parameter is not known to meet.
   const tried = filter.via === "trial" ? sql`c.via = 'trial'` : sql`true`;
-  const notOk = outcomes.length > 0 && !outcomes.includes("ok")
-    ? sql`c.outcome <> 'ok'`
-    : sql`true`;
-  return sql`c.workspace_id = ${workspaceId} and ${tried} and ${notOk}
+  const notOk = isNotOk(filter) ? sql`c.outcome <> 'ok'` : sql`true`;
+  return sql`${tried} and ${notOk}
     and ${filter.agent ? sql`c.agent_id = ${filter.agent}` : sql`true`}
     and ${filter.server ? sql`c.server_id = ${filter.server}` : sql`true`}
     and ${filter.via ? sql`c.via = ${filter.via}` : sql`true`}

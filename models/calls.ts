@@ -40,22 +40,80 @@ export async function listCalls(
   { limit = 50, before }: { limit?: number; before?: Date | Pick<Call, "startedAt" | "id"> } = {},
 ): Promise<Call[]> {
   return await db.asUser(user, async (sql) => {
-    const whose = "agentId" in of
-      ? sql`c.agent_id = ${of.agentId}`
-      : "serverId" in of
-      ? sql`c.server_id = ${of.serverId}`
-      : sql`c.workspace_id = ${of.workspaceId}`;
     const older = before === undefined
-      ? sql`true`
+      ? null
       : before instanceof Date
-      ? sql`c.started_at < ${before}`
-      : sql`(c.started_at, c.id) < (${before.startedAt}, ${before.id}::uuid)`;
-    return await sql<Call[]>`
-      select ${columns(sql)}
-      from calls c left join agents a on a.id = c.agent_id
-      where ${whose} and ${older}
-      order by c.started_at desc, c.id desc limit ${limit}`;
+      ? { at: sql`${before}::timestamptz`, is: sql`c.started_at < ${before}` }
+      : {
+        at: sql`${before.startedAt}::timestamptz`,
+        is: sql`(c.started_at, c.id) < (${before.startedAt}, ${before.id}::uuid)`,
+      };
+    const newest = "agentId" in of
+      ? newestByLeads(sql, sql`c.agent_id = ${of.agentId}`, older, limit)
+      : "serverId" in of
+      ? newestByLeads(sql, sql`c.server_id = ${of.serverId}`, older, limit)
+      : newestCalls(sql, sql`c.workspace_id = ${of.workspaceId}`, older, limit);
+    return await inOrder(
+      sql,
+      sql<Call[]>`
+        select ${columns(sql)}
+        from (${newest}) c left join agents a on a.id = c.agent_id
+        order by c.started_at desc, c.id desc`,
+    );
   });
+}
+
+/**
+ * The rows of a list's query, for which an index is read from its end until there are enough: without
+ * statistics, as in the embedded database, Postgres expects that hardly a call matches, and sorts all that
+ * do. Both are sent at once.
+ */
+export async function inOrder<Rows>(sql: Sql, list: PromiseLike<Rows>): Promise<Rows> {
+  const [, rows] = await Promise.all([sql`set local enable_bitmapscan = off`, list]);
+  return rows;
+}
+
+type Fragment = ReturnType<typeof columns>;
+
+/** Where a list of calls goes on: at a time, with those for which `is` holds. */
+export interface Older {
+  at: Fragment;
+  is: Fragment;
+}
+
+/** The newest of those `calls c` that match, where an index has them in order: by workspace. */
+export function newestCalls(sql: Sql, matching: Fragment, older: Older | null, limit: number) {
+  // Those of one instant all, since the index orders them by nothing else.
+  return sql`select c.* from (
+      select c.* from calls c where ${matching} and ${older?.is ?? sql`true`}
+      order by c.started_at desc fetch first ${limit} rows with ties) c
+    order by c.started_at desc, c.id desc limit ${limit}`;
+}
+
+/**
+ * The newest of those `calls c` that match, of an agent or of a server, which an index has the leads of
+ * (20261127000100_call_leads.sql): they are within the spans of their newest leads.
+ *
+ * @param matching what holds of all calls of a series or of none, and from which time on
+ */
+export function newestByLeads(sql: Sql, matching: Fragment, older: Older | null, limit: number) {
+  const span = sql`interval '10 milliseconds'`;
+  const spanOf = (at: Fragment) => sql`date_bin(${span}, ${at}, 'epoch')`;
+  const leads = sql`select c.workspace_id, ${spanOf(sql`c.started_at`)} as at from calls c
+    where ${matching} and c.leads`;
+  const spans = older
+    // The span that the list goes on in may have none but leads that it is past.
+    ? sql`(${leads} and c.started_at < ${older.at} order by c.started_at desc limit ${limit})
+      union (${leads} and c.started_at >= ${spanOf(older.at)}
+        and c.started_at < ${spanOf(older.at)} + ${span})`
+    : sql`select distinct * from (${leads} order by c.started_at desc limit ${limit}) l`;
+  return sql`select c.* from (${spans}) s cross join lateral (
+      select c.* from calls c
+      where c.workspace_id = s.workspace_id and c.started_at >= s.at and c.started_at < s.at + ${span}
+        and ${matching} and ${older?.is ?? sql`true`}
+      -- Whatever is known of the table: each span is looked up.
+      offset 0) c
+    order by c.started_at desc, c.id desc limit ${limit}`;
 }
 
 /** @throws {NotFound} */
@@ -81,27 +139,6 @@ export interface CallFigures {
   p95Ms: number | null;
 }
 
-/** How a server's calls of the last hour went; those that their caller gave up count in nothing. */
-export async function callFigures(
-  db: Database,
-  user: User,
-  serverId: string,
-): Promise<CallFigures> {
-  const [found] = await db.asUser(user, (sql) =>
-    sql<CallFigures[]>`
-      select count(*)::int as calls,
-        count(*) filter (where c.outcome in ('error', 'indeterminate'))::int as failed,
-        count(*) filter (where c.outcome = 'tool_error')::int as "toolErrors",
-        percentile_cont(0.5) within group (order by c.duration_ms)
-          filter (where c.outcome in ('ok', 'tool_error')) as "medianMs",
-        percentile_cont(0.95) within group (order by c.duration_ms)
-          filter (where c.outcome in ('ok', 'tool_error')) as "p95Ms"
-      from calls c
-      where c.server_id = ${serverId} and c.outcome <> 'cancelled'
-        and c.started_at > now() - interval '1 hour'`);
-  return found;
-}
-
 /** What {@link Call} is read from: `calls c`, joined with `agents a`. */
 export function columns(sql: Sql) {
   return sql`c.id, c.agent_id as "agentId", a.name as "agentName", c.server_id as "serverId",
@@ -115,7 +152,7 @@ const BATCH_MS = 200;
 /** While calls come without end: a row in a batch of fifty costs twice what one of five hundred does. */
 const BUSY_BATCH_MS = 1000;
 /** Written at once when so many wait: more together would hold up what else the machine does. */
-const BATCH_ROWS = 500;
+const BATCH_ROWS = 1000;
 /** Most calls that wait for a database that does not answer; beyond, the oldest are dropped aloud. */
 const WAITING_LIMIT = 10_000;
 
@@ -204,7 +241,7 @@ export class CallRecorder {
   }
 
   async #writeBatch(batch: Waiting[]): Promise<boolean> {
-    const { series, calls } = bySeries(batch);
+    const { series, calls, leading } = bySeries(batch);
     const column = (valueOf: (each: Waiting) => unknown) => `{${calls.map(valueOf).join()}}`;
     const errors = calls.some(({ call }) => call.error !== null)
       ? calls.map(({ call }) => call.error === null ? null : storable(call.error, 2000))
@@ -218,7 +255,8 @@ export class CallRecorder {
         ${column(({ call }) => Math.round(call.durationMs * 1000))}::text::bigint[],
         ${column(({ call }) => call.requestBytes)}::text::integer[],
         ${column(({ call }) => call.responseBytes)}::text::integer[],
-        ${errors}::text[])`;
+        ${errors}::text[],
+        ${`{${leading.join()}}`}::text::boolean[])`;
       await this.#keepBodies(batch);
       return true;
     } catch (error) {
@@ -230,15 +268,31 @@ export class CallRecorder {
   }
 }
 
-/** A batch as the database takes it: what is the same of many calls, and from which to which it holds. */
+/**
+ * A batch as the database takes it: what is the same of many calls, and from which to which it holds; and
+ * which of the calls lead.
+ */
 function bySeries(batch: Waiting[]) {
-  const groups = Map.groupBy(batch, ({ call }) => {
+  // As they started, which is how the index of a workspace's calls grows at its end.
+  const sorted = batch.toSorted((a, b) => startOf(a) - startOf(b));
+  const groups = Map.groupBy(sorted, ({ call }) => {
     const { workspaceId, agentId, serverId, serverSlug, tool, via, outcome } = call;
     // The tool last: it may hold anything.
     return `${workspaceId}|${agentId}|${serverId}|${serverSlug}|${via}|${outcome}|${tool}`;
   });
   let last = 0;
+  const leading: ("t" | "f")[] = [];
   const series = [...groups.values()].map((group) => {
+    const counts = new Map<string, [minute: number, bucket: number, calls: number]>();
+    for (const [i, each] of group.entries()) {
+      const leads = i + 1 === group.length || leadSpanOf(each) !== leadSpanOf(group[i + 1]);
+      leading.push(leads ? "t" : "f");
+      const minute = Math.floor(startOf(each) / 60_000);
+      const bucket = durationBucket(each.call.durationMs);
+      const counted = counts.get(`${minute} ${bucket}`);
+      if (counted) counted[2]++;
+      else counts.set(`${minute} ${bucket}`, [minute, bucket, 1]);
+    }
     const { call } = group[0];
     return {
       first: last + 1,
@@ -250,10 +304,20 @@ function bySeries(batch: Waiting[]) {
       tool: storable(call.tool, 1024),
       via: call.via,
       outcome: call.outcome,
+      counts: [...counts.values()],
     };
   });
-  return { series, calls: [...groups.values()].flat() };
+  return { series, calls: [...groups.values()].flat(), leading };
 }
+
+const startOf = ({ call }: Waiting) => call.startedAt.getTime();
+
+/** Of so many milliseconds one call leads: see {@link newestByLeads}. */
+const leadSpanOf = (each: Waiting) => Math.floor(startOf(each) / 10);
+
+/** As mooring.duration_bucket has it. */
+const durationBucket = (ms: number) =>
+  Math.floor(Math.log(Math.min(Math.max(ms, 0.01), 1e7)) / Math.log(1.1));
 
 /** For jsonb, which refuses U+0000 and half a surrogate pair: one such call would hold up all others. */
 function storable(text: string, length: number): string {

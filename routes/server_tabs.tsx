@@ -2,7 +2,7 @@ import { type Context, Hono } from "hono";
 import type { Child } from "hono/jsx";
 import { readServerLog } from "../mcp/server_records.ts";
 import { getAuthorization } from "../models/authorizations.ts";
-import { callFigures } from "../models/calls.ts";
+import { callFigures } from "../models/call_search.ts";
 import { askedInputs } from "../models/catalog_entries.ts";
 import { listDefinitions } from "../models/definitions.ts";
 import { listDenials } from "../models/egress_denials.ts";

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { HostPort, ImageScan } from "../../dtma/protocol.ts";
 import { readBillOfMaterials, readServerLog } from "../../mcp/server_records.ts";
-import { callFigures } from "../../models/calls.ts";
+import { callFigures } from "../../models/call_search.ts";
 import {
   allowHost,
   disallowHost,

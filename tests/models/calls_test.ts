@@ -73,9 +73,9 @@ Deno.test("CallRecorder writes at once when many wait, and tells who keeps the p
   const { db, batches } = fakeDatabase();
   const kept: Promise<void>[] = [];
   const recorder = new CallRecorder(db, keptLog().log, null, (work) => kept.push(work));
-  for (let i = 0; i < 1100; i++) recorder.record(call());
+  for (let i = 0; i < 2100; i++) recorder.record(call());
   await kept[0];
-  assert.deepEqual(batches.map(({ length }) => length), [500, 500, 100]);
+  assert.deepEqual(batches.map(({ length }) => length), [1000, 1000, 100]);
   await Promise.all(kept);
 });
 
