@@ -4,10 +4,10 @@ import {
   type Call,
   type CallFigures,
   columns,
+  inOrder,
   newestByLeads,
   newestCalls,
   type Outcome,
-  readInOrder,
 } from "./calls.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { Invalid } from "./errors.ts";
@@ -70,7 +70,6 @@ export async function searchCalls(
       at: sql`${after.startedAt}::text::timestamptz`,
       is: sql`(c.started_at, c.id) < (${after.startedAt}::text::timestamptz, ${after.id}::uuid)`,
     };
-    await readInOrder(sql);
     const { newest, matches } = waysTo(sql, workspaceId, filter);
     // Names and errors apart: the names that there are are few, and errors have an index of their own.
     const names = namesLike(sql, workspaceId, filter);
@@ -86,10 +85,13 @@ export async function searchCalls(
       ? newestCalls(sql, byError, older, limit + 1)
       : sql`(${newest(sql, sql`${matches} and ${isNamed}`, older, limit + 1)}) union all
         (${newestCalls(sql, sql`${byError} and not ${isNamed}`, older, limit + 1)})`;
-    return await sql<(Call & { startedText: string })[]>`
-      select ${columns(sql)}, c.started_at::text as "startedText"
-      from (${found}) c left join agents a on a.id = c.agent_id
-      order by c.started_at desc, c.id desc limit ${limit + 1}`;
+    return await inOrder(
+      sql,
+      sql<(Call & { startedText: string })[]>`
+        select ${columns(sql)}, c.started_at::text as "startedText"
+        from (${found}) c left join agents a on a.id = c.agent_id
+        order by c.started_at desc, c.id desc limit ${limit + 1}`,
+    );
   });
   const calls = rows.slice(0, limit);
   const last = calls.at(-1);

@@ -48,25 +48,29 @@ export async function listCalls(
         at: sql`${before.startedAt}::timestamptz`,
         is: sql`(c.started_at, c.id) < (${before.startedAt}, ${before.id}::uuid)`,
       };
-    await readInOrder(sql);
     const newest = "agentId" in of
       ? newestByLeads(sql, sql`c.agent_id = ${of.agentId}`, older, limit)
       : "serverId" in of
       ? newestByLeads(sql, sql`c.server_id = ${of.serverId}`, older, limit)
       : newestCalls(sql, sql`c.workspace_id = ${of.workspaceId}`, older, limit);
-    return await sql<Call[]>`
-      select ${columns(sql)}
-      from (${newest}) c left join agents a on a.id = c.agent_id
-      order by c.started_at desc, c.id desc`;
+    return await inOrder(
+      sql,
+      sql<Call[]>`
+        select ${columns(sql)}
+        from (${newest}) c left join agents a on a.id = c.agent_id
+        order by c.started_at desc, c.id desc`,
+    );
   });
 }
 
 /**
- * For lists, which read an index from its end until they have enough: without statistics, as in the
- * embedded database, Postgres expects that hardly a call matches, and sorts all that do.
+ * The rows of a list's query, for which an index is read from its end until there are enough: without
+ * statistics, as in the embedded database, Postgres expects that hardly a call matches, and sorts all that
+ * do. Both are sent at once.
  */
-export async function readInOrder(sql: Sql) {
-  await sql`set local enable_bitmapscan = off`;
+export async function inOrder<Rows>(sql: Sql, list: PromiseLike<Rows>): Promise<Rows> {
+  const [, rows] = await Promise.all([sql`set local enable_bitmapscan = off`, list]);
+  return rows;
 }
 
 type Fragment = ReturnType<typeof columns>;
