@@ -82,8 +82,13 @@ export async function startLocalToolbox(options: {
   );
   return {
     signal(name) {
-      // Younger, it may not listen yet; and one that just ended cannot be signalled.
-      if (Date.now() - startedAt > LISTENS_MS && child) sent(child, name);
+      // Younger, it may not listen yet, and would end.
+      if (Date.now() - startedAt < LISTENS_MS) return;
+      try {
+        child?.kill(name);
+      } catch {
+        // It ended just now.
+      }
     },
     async stop() {
       stopped = true;
@@ -93,16 +98,6 @@ export async function startLocalToolbox(options: {
       await Promise.race([preparing, new Promise((resolve) => setTimeout(resolve, 200))]);
     },
   };
-}
-
-/** @returns false when the process has ended */
-function sent(child: Deno.ChildProcess, name: Deno.Signal): boolean {
-  try {
-    child.kill(name);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** A scanner of images on this machine; DTMA_SCANNER names another one, or, empty, none. */

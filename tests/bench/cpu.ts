@@ -18,8 +18,16 @@ export async function residentMb(pid: number): Promise<number> {
   return Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024;
 }
 
-/** The same, with pages that other processes have as well, such as Deno's own program, counted as their share. */
-export async function proportionalMb(pid: number): Promise<number> {
-  const rollup = await Deno.readTextFile(`/proc/${pid}/smaps_rollup`);
-  return Number(/^Pss:\s+(\d+)/m.exec(rollup)![1]) / 1024;
+/**
+ * The same of processes that run one program, whose pages count once. PSS would count less of them the more
+ * others run it.
+ */
+export async function residentTogetherMb(pids: number[]): Promise<number> {
+  let own = 0, shared = 0;
+  for (const pid of pids) {
+    const status = await Deno.readTextFile(`/proc/${pid}/status`);
+    own += Number(/RssAnon:\s+(\d+)/.exec(status)![1]);
+    shared = Math.max(shared, Number(/RssFile:\s+(\d+)/.exec(status)![1]));
+  }
+  return (own + shared) / 1024;
 }

@@ -3,7 +3,7 @@
  * server of its own, and clients that keep what clients keep open, the stream beside their calls.
  */
 import { KINDS } from "../models/databases.ts";
-import { cpuUs, proportionalMb, residentMb } from "./cpu.ts";
+import { cpuUs, residentMb, residentTogetherMb } from "./cpu.ts";
 import { callOf, isRight } from "./direct.ts";
 import { quantile } from "./load.ts";
 import { type Mooring, startMooring } from "./mooring.ts";
@@ -55,11 +55,11 @@ async function keepOpen(mooring: Mooring, number: number): Promise<void> {
     } us of CPU`,
   );
   const rows = { before, "with them": opened, "after a call in each": used };
-  for (const [when, { app, DTMA, proportional }] of Object.entries(rows)) {
+  for (const [when, { app, DTMA, together }] of Object.entries(rows)) {
     console.log(
       `${when.padEnd(22)} app ${app.toFixed(0)} MB, DTMA ${DTMA.toFixed(0)} MB, both ${
         (app + DTMA).toFixed(0)
-      } MB, with what they share counted once ${proportional.toFixed(0)}`,
+      } MB, with the program that both run counted once ${together.toFixed(0)}`,
     );
   }
   const each = (used.app + used.DTMA - before.app - before.DTMA) * 1024 / number;
@@ -91,8 +91,7 @@ async function bareStreams(number: number): Promise<number> {
 async function atRest(mooring: Mooring): Promise<Record<string, number>> {
   await new Promise((resolve) => setTimeout(resolve, REST_MS));
   const { app, DTMA } = mooring.processes!;
-  const proportional = await proportionalMb(app) + await proportionalMb(DTMA);
-  return { ...await mooring.memory(), proportional };
+  return { ...await mooring.memory(), together: await residentTogetherMb([app, DTMA]) };
 }
 
 function headersOf(token: string, session?: string): Record<string, string> {

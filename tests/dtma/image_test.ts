@@ -1,6 +1,11 @@
 import assert from "node:assert/strict";
 import { ImageError, Images, type ImagesOptions } from "../../dtma/image.ts";
-import { type BuildRecord, comparison, contentHash, inOneBuffer } from "../../dtma/image_rebuild.ts";
+import {
+  type BuildRecord,
+  comparison,
+  contentHash,
+  inOneBuffer,
+} from "../../dtma/image_rebuild.ts";
 import type { NpmPackage } from "../../dtma/protocol.ts";
 import { writeTar } from "../../dtma/tar.ts";
 import { BASE, buildLeftovers, engineTest, leftovers, type Toolbox } from "./engine.ts";
