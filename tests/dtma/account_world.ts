@@ -13,6 +13,7 @@ import { signInThere, startAuthorizationServer } from "../oauth/authorization_se
 import { makeCertificates } from "../oauth/certificates.ts";
 import { startProtectedServer } from "../oauth/protected_server.ts";
 import { openAppAndDtma } from "./app_and_dtma.ts";
+import { callOverBridge } from "./bridge_call.ts";
 import type { Toolbox } from "./engine.ts";
 import { eventually } from "./observed.ts";
 import { bridgeAddress } from "./package_index.ts";
@@ -68,24 +69,7 @@ export async function openAccountWorld(toolbox: Toolbox, form: Record<string, st
       await connectServer(db, user, id, serverId);
       const { token } = await createToken(db, user, id, { name: "t", expiresInDays: 1 });
       const { slug } = await getServer(db, user, serverId);
-      const call = async (tool = "read") => {
-        const answer = await fetch(`${both.baseUrl}/mcp`, {
-          method: "POST",
-          headers: {
-            authorization: `Bearer ${token}`,
-            "content-type": "application/json",
-            accept: "application/json, text/event-stream",
-            "mcp-protocol-version": "2025-11-25",
-          },
-          body: JSON.stringify({
-            jsonrpc: "2.0",
-            id: 1,
-            method: "tools/call",
-            params: { name: `${slug}__${tool}`, arguments: {} },
-          }),
-        });
-        return await answer.text();
-      };
+      const call = (tool = "read") => callOverBridge(both.baseUrl, token, `${slug}__${tool}`);
       return { id, call, path: `/agents/${id}/connections/${serverId}` };
     },
     [Symbol.asyncDispose]: () => all.disposeAsync(),

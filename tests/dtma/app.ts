@@ -1,5 +1,4 @@
 /** The whole app over HTTP on an embedded database, with a toolbox that waits for its DTMA. */
-import assert from "node:assert/strict";
 import { createApp } from "../../app.ts";
 import { dial } from "../../dtma/dial.ts";
 import { links as openLinks } from "../../mcp/links.ts";
@@ -14,6 +13,7 @@ import { deployServer } from "../../models/servers.ts";
 import { approveTools, listTools } from "../../models/tools.ts";
 import { KINDS, openWorld, testKey } from "../models/databases.ts";
 import { eventually } from "../e2e/app.ts";
+import { callOverBridge } from "./bridge_call.ts";
 
 export async function openApp() {
   const world = await openWorld(KINDS[0]);
@@ -84,25 +84,8 @@ export async function openApp() {
       const { token } = await createToken(db, user, agentId, { name: "t", expiresInDays: 1 });
       return {
         serverId,
-        async call(name: string, args: Record<string, unknown>): Promise<string> {
-          const response = await fetch(`${url}/mcp`, {
-            method: "POST",
-            headers: {
-              authorization: `Bearer ${token}`,
-              "content-type": "application/json",
-              accept: "application/json, text/event-stream",
-              "mcp-protocol-version": "2025-11-25",
-            },
-            body: JSON.stringify({
-              jsonrpc: "2.0",
-              id: 1,
-              method: "tools/call",
-              params: { name: `${slug}__${name}`, arguments: args },
-            }),
-          });
-          assert.equal(response.status, 200);
-          return await response.text();
-        },
+        call: (name: string, args: Record<string, unknown>) =>
+          callOverBridge(url, token, `${slug}__${name}`, args),
       };
     },
     async [Symbol.asyncDispose]() {

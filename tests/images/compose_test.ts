@@ -8,6 +8,7 @@ import { Docker } from "../../dtma/docker.ts";
 import { writeTar } from "../../dtma/tar.ts";
 import { DTMA_VERSION } from "../../dtma/version.ts";
 import { assembleDebian } from "../../images/debian.ts";
+import { callOverBridge } from "../dtma/bridge_call.ts";
 import { absent, leftovers } from "../dtma/engine.ts";
 import { eventually } from "../e2e/app.ts";
 import { freePort } from "../free_port.ts";
@@ -315,24 +316,7 @@ async function deploy(browser: Browser): Promise<() => Promise<string>> {
   await browser.post(`${agent}/connections`, { serverId: location.split("/").at(-1)! });
   const { html } = await browser.post(`${agent}/tokens`, { name: "t", expiresInDays: "30" });
   const [token] = /mag_[A-Za-z0-9_-]{43}/.exec(html)!;
-  return async () => {
-    const response = await fetch(`${browser.url}/mcp`, {
-      method: "POST",
-      headers: {
-        authorization: `Bearer ${token}`,
-        "content-type": "application/json",
-        accept: "application/json, text/event-stream",
-        "mcp-protocol-version": "2025-11-25",
-      },
-      body: JSON.stringify({
-        jsonrpc: "2.0",
-        id: 1,
-        method: "tools/call",
-        params: { name: "everything__echo", arguments: { message: "hello" } },
-      }),
-    });
-    return await response.text();
-  };
+  return () => callOverBridge(browser.url, token, "everything__echo", { message: "hello" });
 }
 
 async function buildPostgres(docker: Docker, tag: string): Promise<void> {
