@@ -190,6 +190,7 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
     .basePath(basePath)
     .route("/", mcpRoutes({ ...deps, ownTools: ownTools(deps) }))
     .notFound((c) => pages.fetch(c.req.raw, c.env));
+  // Whoever asks for its routes is told of all.
   app.routes.push(...pages.routes);
   return app;
 }

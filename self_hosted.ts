@@ -162,7 +162,13 @@ async function fetchTheRest(log: Log, signal: AbortSignal) {
   if (signal.aborted) return;
   try {
     const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["cache", "--quiet", "--frozen", `--lock=${LOCK}`, import.meta.url],
+      args: [
+        "cache",
+        "--quiet",
+        "--frozen",
+        `--lock=${import.meta.dirname}/app.lock`,
+        import.meta.url,
+      ],
       stdin: "null",
       stdout: "null",
       stderr: "piped",
@@ -176,8 +182,6 @@ async function fetchTheRest(log: Log, signal: AbortSignal) {
     );
   }
 }
-
-const LOCK = new URL("./app.lock", import.meta.url).pathname;
 
 /** Works off catalog sources as they become due: at once when somebody asks, else within a minute. */
 async function syncSources(

@@ -378,7 +378,7 @@ class Exchange {
   }
 
   #cancelAll(): void {
-    for (const { cancel } of [...this.#pending]) cancel.abort(givenUp());
+    for (const { cancel } of this.#pending) cancel.abort(givenUp());
   }
 
   #notify(text: string): void {

@@ -114,6 +114,8 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     outlet: Outlet,
     signal: CallSignal,
   ): Promise<Answer> {
+    const capability = CAPABILITY_OF[request.method];
+    if (capability) await checkCapability(client, request.method, capability);
     const given = await answerOfWaist(client, request, outlet, signal);
     // A list is made as its client takes it: to take a thousand tools apart again would take longer than
     // all else.
@@ -124,24 +126,19 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     return fitted;
   }
 
-  function answerOfWaist(...asked: Parameters<Serving["answer"]>): Answer | Promise<Answer> {
-    const [client, { method }] = asked;
-    const capability = CAPABILITY_OF[method];
-    return capability ? answerIfCapable(client, capability, asked) : dispatched(...asked);
-  }
-
-  async function answerIfCapable(
-    client: Client,
+  async function checkCapability(
+    { caller, scope, revision }: Client,
+    method: string,
     capability: string,
-    asked: Parameters<Serving["answer"]>,
-  ): Promise<Answer> {
-    const named = await toolbeltOf(client.caller, client.scope);
-    if (capability in capabilitiesOf(named)) return await dispatched(...asked);
-    throw notServed(asked[1].method, client.revision === WAIST_REVISION);
+  ): Promise<void> {
+    const named = await toolbeltOf(caller, scope);
+    if (!(capability in capabilitiesOf(named))) {
+      throw notServed(method, revision === WAIST_REVISION);
+    }
   }
 
   /** Not async, as little is that a call goes through: each such function costs it some 0.4 us of CPU. */
-  function dispatched(
+  function answerOfWaist(
     client: Client,
     request: IncomingRequest,
     outlet: Outlet,

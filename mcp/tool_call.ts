@@ -148,20 +148,15 @@ async function send(deps: ToolCallDeps, call: ToolCall, options: CallOptions): P
   const meta = call.params.get("_meta");
   const token = meta?.startsWith("{") ? objectMembers(meta).get("progressToken") : undefined;
   const progress = progressOf(token, options.onNotification);
+  const { instance } = targetOf(server, client);
   const wait = (task: Omit<WaitedTask, "instance">) =>
-    waitForTask(
-      deps,
-      clientOf(client, meta),
-      { ...task, instance: targetOf(server, client).instance },
-      asking,
-      {
-        ...options,
-        serverNow: call.serverNow,
-        cancels: () => true,
-        remember: call.remember && ((task) => call.remember!({ task, token })),
-        progress,
-      },
-    );
+    waitForTask(deps, clientOf(client, meta), { ...task, instance }, asking, {
+      ...options,
+      serverNow: call.serverNow,
+      cancels: () => true,
+      remember: call.remember && ((task) => call.remember!({ task, token })),
+      progress,
+    });
   const ask = (mayBeTask: boolean) =>
     askServer(
       deps,
@@ -180,7 +175,7 @@ async function send(deps: ToolCallDeps, call: ToolCall, options: CallOptions): P
     );
 
   if (waited) {
-    const { taskId } = waited, { instance } = targetOf(server, client);
+    const { taskId } = waited;
     const params = new Map([["inputResponses", call.params.get("inputResponses") ?? "{}"]]);
     const request = { server, method: "tasks/update", taskId, instance, params };
     const answer = await askTask(deps, clientOf(client, meta), request, options.signal);

@@ -193,20 +193,21 @@ function requestText(
   let meta = `"${META.protocolVersion}":"${WAIST_REVISION}","${META.clientCapabilities}":${
     withTasks(capabilities, mayBeTask)
   },"${META.clientInfo}":${clientInfo}`;
-  const logLevel = said.get(META.logLevel) ?? quoted(client.logLevel);
-  if (logLevel !== null) meta += `,"${META.logLevel}":${logLevel}`;
+  const logLevel = said.get(META.logLevel) ??
+    (client.logLevel && JSON.stringify(client.logLevel));
+  if (logLevel) meta += `,"${META.logLevel}":${logLevel}`;
   if (polls) meta += `,"${POLLS_META}":true`;
-  if (pin !== undefined) meta += `,"${PIN_META}":${quoted(pin)}`;
-  if (caller !== null) meta += `,"${CALLER_META}":${quoted(caller)}`;
+  if (pin !== undefined) meta += `,"${PIN_META}":${JSON.stringify(pin)}`;
+  if (caller !== null) meta += `,"${CALLER_META}":${JSON.stringify(caller)}`;
   for (const [name, value] of said) {
-    if (!OUR_META.has(name)) meta += `,${quoted(name)}:${value}`;
+    if (!OUR_META.has(name)) meta += `,${JSON.stringify(name)}:${value}`;
   }
   let members = "";
   for (const [name, value] of params) {
-    if (name !== "_meta") members += `${quoted(name)}:${value},`;
+    if (name !== "_meta") members += `${JSON.stringify(name)}:${value},`;
   }
   return `{"jsonrpc":"2.0","id":1,"method":${
-    quoted(method)
+    JSON.stringify(method)
   },"params":{${members}"_meta":{${meta}}}}`;
 }
 
@@ -225,10 +226,6 @@ const OUR_META = new Set<string>([
   CALLER_META,
   POLLS_META,
 ]);
-
-function quoted<T extends string | null>(text: T): T {
-  return (text === null ? null : JSON.stringify(text)) as T;
-}
 
 /**
  * A client's capabilities with the extension of tasks or without it, whatever the client says itself: a

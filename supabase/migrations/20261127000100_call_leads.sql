@@ -162,23 +162,16 @@ begin
       delete from public.call_sums s using gone where s.workspace_id = gone.id;
       delete from public.call_tail t using gone where t.workspace_id = gone.id;
       delete from public.call_series s using gone where s.workspace_id = gone.id;
-    when 'agents' then
+    else
       for one in select gone.id from gone loop
-        update public.calls c set agent_id = null where c.id = any (array(
-          select m.id from (select distinct l.workspace_id, mooring.lead_from(l.started_at) as at
-            from public.calls l where l.agent_id = one.id and l.leads) s
-          cross join lateral (select m.id from public.calls m where m.workspace_id = s.workspace_id
-            and m.started_at >= s.at and m.started_at < s.at + interval '10 milliseconds'
-            and m.agent_id = one.id offset 0) m));
-      end loop;
-    when 'servers' then
-      for one in select gone.id from gone loop
-        update public.calls c set server_id = null where c.id = any (array(
-          select m.id from (select distinct l.workspace_id, mooring.lead_from(l.started_at) as at
-            from public.calls l where l.server_id = one.id and l.leads) s
-          cross join lateral (select m.id from public.calls m where m.workspace_id = s.workspace_id
-            and m.started_at >= s.at and m.started_at < s.at + interval '10 milliseconds'
-            and m.server_id = one.id offset 0) m));
+        execute format($q$
+          update public.calls c set %1$I = null where c.id = any (array(
+            select m.id from (select distinct l.workspace_id, mooring.lead_from(l.started_at) as at
+              from public.calls l where l.%1$I = $1 and l.leads) s
+            cross join lateral (select m.id from public.calls m where m.workspace_id = s.workspace_id
+              and m.started_at >= s.at and m.started_at < s.at + interval '10 milliseconds'
+              and m.%1$I = $1 offset 0) m))
+        $q$, case tg_table_name when 'agents' then 'agent_id' when 'servers' then 'server_id' end) using one.id;
       end loop;
   end case;
   return null;

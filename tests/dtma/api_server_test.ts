@@ -4,6 +4,7 @@ import { connectServer, createAgent, createToken } from "../../models/agents.ts"
 import { getServer } from "../../models/servers.ts";
 import { listTools } from "../../models/tools.ts";
 import { openAppAndDtma } from "./app_and_dtma.ts";
+import { askBridge } from "./bridge_call.ts";
 import { engineTest } from "./engine.ts";
 import { eventually } from "./observed.ts";
 import { bridgeAddress } from "./package_index.ts";
@@ -127,19 +128,8 @@ engineTest(
       const agentId = await createAgent(db, user, workspaceId, "Agent");
       await connectServer(db, user, agentId, serverId);
       const { token } = await createToken(db, user, agentId, { name: "t", expiresInDays: 1 });
-      const call = async (method: string, params: object) => {
-        const answer = await fetch(`${baseUrl}/mcp`, {
-          method: "POST",
-          headers: {
-            authorization: `Bearer ${token}`,
-            "content-type": "application/json",
-            accept: "application/json, text/event-stream",
-            "mcp-protocol-version": "2025-11-25",
-          },
-          body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
-        });
-        return (await answer.json()).result;
-      };
+      const call = async (method: string, params: Record<string, unknown>) =>
+        JSON.parse(await askBridge(baseUrl, token, method, params)).result;
       const tool = (name: string, args: object) =>
         call("tools/call", { name: `${server.slug}__${name}`, arguments: args });
 

@@ -1,9 +1,9 @@
-/** Calls a tool through the bridge at `url`, as the agent whose token it is. @returns the answer's text */
-export async function callOverBridge(
+/** Asks the bridge at `url`, as the agent whose token it is. @returns the answer's text */
+export async function askBridge(
   url: string,
   token: string,
-  name: string,
-  args: Record<string, unknown> = {},
+  method: string,
+  params: Record<string, unknown>,
 ): Promise<string> {
   const response = await fetch(`${url}/mcp`, {
     method: "POST",
@@ -13,14 +13,19 @@ export async function callOverBridge(
       accept: "application/json, text/event-stream",
       "mcp-protocol-version": "2025-11-25",
     },
-    body: JSON.stringify({
-      jsonrpc: "2.0",
-      id: 1,
-      method: "tools/call",
-      params: { name, arguments: args },
-    }),
+    body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
   });
   const text = await response.text();
   if (!response.ok) throw new Error(`The bridge answered ${response.status}: ${text}`);
   return text;
+}
+
+/** Calls a tool, likewise. */
+export function callOverBridge(
+  url: string,
+  token: string,
+  name: string,
+  args: Record<string, unknown> = {},
+): Promise<string> {
+  return askBridge(url, token, "tools/call", { name, arguments: args });
 }
