@@ -142,6 +142,8 @@ export function messageText(method: string, paramsText: string, id?: string): st
   return `{"jsonrpc":"2.0",${idMember}"method":${JSON.stringify(method)},"params":${paramsText}}`;
 }
 
+const FEW_KEYS = 16;
+
 const QUOTE = 0x22, COLON = 0x3a, SPACE = 0x20;
 const OPEN_OBJECT = 0x7b, CLOSE_OBJECT = 0x7d, OPEN_ARRAY = 0x5b, CLOSE_ARRAY = 0x5d;
 
@@ -151,12 +153,12 @@ const OPEN_OBJECT = 0x7b, CLOSE_OBJECT = 0x7d, OPEN_ARRAY = 0x5b, CLOSE_ARRAY = 
  */
 function checkStructure(text: string): void {
   /** The keys of each object that is open; null for an array. */
-  const open: (Set<string> | null)[] = [];
+  const open: (Keys | null)[] = [];
   for (let at = 0; at < text.length; at++) {
     switch (text.charCodeAt(at)) {
       case OPEN_OBJECT:
       case OPEN_ARRAY:
-        open.push(text.charCodeAt(at) === OPEN_OBJECT ? new Set() : null);
+        open.push(text.charCodeAt(at) === OPEN_OBJECT ? new Keys() : null);
         if (open.length > DEPTH_LIMIT) {
           throw new RpcError(
             RpcCode.invalidRequest,
@@ -171,7 +173,7 @@ function checkStructure(text: string): void {
       case QUOTE: {
         const end = endOfString(text, at);
         const keys = open.length > 0 ? open[open.length - 1] : null;
-        if (keys && isKey(text, end)) addKey(keys, text.slice(at, end + 1));
+        if (keys && isKey(text, end)) keys.add(text.slice(at + 1, end));
         at = end;
       }
     }
@@ -185,12 +187,20 @@ function isKey(text: string, end: number): boolean {
   return text.charCodeAt(at) === COLON;
 }
 
-function addKey(keys: Set<string>, quoted: string): void {
-  const key: string = quoted.includes("\\") ? JSON.parse(quoted) : quoted.slice(1, -1);
-  if (keys.has(key)) {
-    throw new RpcError(RpcCode.invalidRequest, `The message has the key ${shown(key)} twice`);
+/** The keys of an object. Most have few, which are sooner looked through than put into a set. */
+class Keys {
+  #few: string[] = [];
+  #many: Set<string> | null = null;
+
+  /** @throws {RpcError} for one that is there */
+  add(written: string): void {
+    const key: string = written.includes("\\") ? JSON.parse(`"${written}"`) : written;
+    if (this.#many ? this.#many.has(key) : this.#few.includes(key)) {
+      throw new RpcError(RpcCode.invalidRequest, `The message has the key ${shown(key)} twice`);
+    }
+    if (this.#many) this.#many.add(key);
+    else if (this.#few.push(key) === FEW_KEYS) this.#many = new Set(this.#few);
   }
-  keys.add(key);
 }
 
 /** The texts of an array's items. The text must be valid JSON. */

@@ -67,7 +67,9 @@ export function streamableHttp(deps: TransportDeps) {
     const done = () => counted.forEach((each) => each());
     try {
       const { messages, isBatch } = await readMessages(request);
-      const session = request.headers.has(SESSION_HEADER) ? await sessionOf(asked, messages) : null;
+      // By `get`: to answer `has`, Deno makes a list of all headers.
+      const isNamed = request.headers.get(SESSION_HEADER) !== null;
+      const session = isNamed ? await sessionOf(asked, messages) : null;
       const requests: IncomingRequest[] = [];
       for (const message of messages) {
         if (message.kind === "request") requests.push(message);

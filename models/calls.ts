@@ -161,12 +161,21 @@ interface Waiting {
   call: NewCall;
 }
 
+/** Ids that count up from one (RFC 9562, section 6.2, method 2), which costs a fifth of what each by chance does. */
+function idsFrom(id: string): () => string {
+  const start = id.slice(0, 24);
+  // Of 48 bits one less, so that there is room above.
+  let last = parseInt(id.slice(24), 16) % 2 ** 47;
+  return () => start + (last++).toString(16).padStart(12, "0");
+}
+
 /** Writes calls in batches beside the path of the call, which never waits for the database. */
 export class CallRecorder {
   #waiting: Waiting[] = [];
   #timer: ReturnType<typeof setTimeout> | null = null;
   #writing: Promise<void> = Promise.resolve();
   #wroteAtMs = -Infinity;
+  #nextId = idsFrom(v7());
   #tellWritten: ((writing: Promise<void>) => void) | null = null;
 
   /**
@@ -187,7 +196,8 @@ export class CallRecorder {
   }
 
   record(call: NewCall): void {
-    this.#waiting.push({ id: v7(), call });
+    if (this.#waiting.length === 0) this.#nextId = idsFrom(v7());
+    this.#waiting.push({ id: this.#nextId(), call });
     if (this.#waiting.length > WAITING_LIMIT) {
       const { said } = this.#waiting.shift()!.call;
       if (said) this.bodies?.letGo(said);

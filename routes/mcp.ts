@@ -35,6 +35,7 @@ const TOLD_VERDICT_MS = 30_000;
 
 /** All that an answer to a program needs, should a browser be made to open it. */
 const SAFE_HEADERS = {
+  "cache-control": "no-store",
   "x-content-type-options": "nosniff",
   "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
   "cross-origin-resource-policy": "same-origin",
@@ -68,7 +69,10 @@ export function mcpRoutes(deps: McpDeps): Hono {
       deps.log.error("A request to the bridge failed", errorFields(error));
       response = refused(500, "Mooring failed to serve this; its log says why");
     }
-    for (const [name, value] of safeHeaders) response.headers.set(name, value);
+    // What a POST is answered that brought a token no page can open, and nothing keeps (RFC 9111, section 3).
+    if (c.req.method !== "POST" || !response.ok) {
+      for (const [name, value] of safeHeaders) response.headers.set(name, value);
+    }
     if (response.status >= 400) {
       const ms = Date.now() - startedAt;
       const { method, path } = c.req;

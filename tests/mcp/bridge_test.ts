@@ -464,7 +464,17 @@ Deno.test({
     const deep = `${'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":'}${
       "[".repeat(10_000)
     }${"]".repeat(10_000)}}`;
+    /** Arguments with this many keys, of which the last is there before as well. */
+    const repeating = (keys: number, which: number) =>
+      `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"demo__echo","arguments":{${
+        Array.from({ length: keys }, (_, n) => `"k${n}":{"k${which}":0}`).join(",")
+      },"k${which}":0}}}`;
     const cases: [unknown, number, number][] = [
+      [repeating(1, 0), 400, -32600],
+      [repeating(15, 14), 400, -32600],
+      [repeating(16, 0), 400, -32600],
+      [repeating(17, 16), 400, -32600],
+      [repeating(1000, 500), 400, -32600],
       ["", 400, -32700],
       ["{nope", 400, -32700],
       [new Uint8Array([0x7b, 0xff, 0x7d]), 400, -32700],

@@ -77,13 +77,19 @@ Deno.test("mcpRoutes asks once for a token that many requests bring", async () =
   assert.equal(mcp.asked(), 1);
 });
 
-Deno.test("mcpRoutes' answers are no page, whatever they are", async () => {
+Deno.test("mcpRoutes' answers are no page, but to a POST that brought a token, which no page can open", async () => {
   const mcp = open(() => Promise.resolve(GOOD));
-  for (const answer of [await mcp.ping(), await mcp.ping({ authorization: "Bearer wrong" })]) {
+  const others = [
+    await mcp.ping({ authorization: "Bearer wrong" }),
+    await mcp.request("/mcp", { headers: { authorization: `Bearer ${TOKEN}` } }),
+  ];
+  for (const answer of others) {
+    assert.equal(answer.headers.get("cache-control"), "no-store");
     assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
     assert.match(answer.headers.get("content-security-policy")!, /default-src 'none'/);
     assert.match(answer.headers.get("strict-transport-security")!, /max-age/);
   }
+  assert.deepEqual([...(await mcp.ping()).headers], [["content-type", "application/json"]]);
 });
 
 Deno.test("mcpRoutes forgets a verdict when its token is revoked, also one on its way", async () => {
