@@ -183,6 +183,8 @@ export class Remote {
     if (this.#session === null) return;
     await fetch(this.#url, {
       method: "DELETE",
+      // As #fetchOnce: another origin must not get the headers.
+      redirect: "manual",
       headers: { ...this.#credentials.headers, ...this.#headers({}) },
       signal: AbortSignal.timeout(GOODBYE_MS),
     }).catch(() => {});

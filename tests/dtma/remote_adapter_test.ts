@@ -33,8 +33,18 @@ function startAdapter(url: string, env: Record<string, string> = {}, transport?:
         log: (line) => logged.push(line),
         onRefused,
       }),
+    /** As DTMA ends it, once what its session says last is written. */
+    async end() {
+      while (child.stdin.locked) await new Promise((resolve) => setTimeout(resolve));
+      await child.stdin.close();
+    },
+    ended: child.status,
     async [Symbol.asyncDispose]() {
-      child.kill("SIGKILL");
+      try {
+        child.kill("SIGKILL");
+      } catch {
+        // It ended by itself.
+      }
       await child.status;
       await reading;
       await child.stdin.close().catch(() => {});
@@ -148,6 +158,20 @@ Deno.test("the adapter sends what 2026-07-28 wants in headers, and the person's 
   session.close("The test is over");
 });
 
+Deno.test("a line separator of Unicode in an argument ends no line", async () => {
+  await using remote = remoteServer((_, body) => {
+    const { id, method, params } = JSON.parse(body);
+    const text = params.arguments?.text;
+    return modernAnswer({ id, method }) ??
+      Response.json({ jsonrpc: "2.0", id, result: { content: [{ type: "text", text }] } });
+  });
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  const text = "one\u2028two\u2029three";
+  assert.equal(textOf(await session.call(toolCall("any", { text }), { timeoutMs: 5000 })), text);
+  session.close("The test is over");
+});
+
 Deno.test("the adapter cancels a call of 2026-07-28 by closing its stream", async () => {
   const closed = Promise.withResolvers<void>();
   const begun = Promise.withResolvers<void>();
@@ -220,6 +244,36 @@ Deno.test("the adapter opens a lost session again and makes the call in it", asy
   assert.deepEqual(both.map(textOf), ["made", "made"]);
   assert.equal(remote.opened(), 2);
   session.close("The test is over");
+});
+
+Deno.test("the adapter ends its session, and takes its headers nowhere else for that", async () => {
+  const elsewhere: string[] = [];
+  await using other = remoteServer((request) => {
+    elsewhere.push(`${request.method} ${request.headers.get("x-api-key")}`);
+    return new Response(null);
+  });
+  const ended = Promise.withResolvers<string | null>();
+  await using remote = remoteServer((request, body) => {
+    if (request.method === "DELETE") {
+      ended.resolve(request.headers.get("mcp-session-id"));
+      return new Response(null, { status: 307, headers: { location: other.url } });
+    }
+    if (request.method === "GET") return new Response(null, { status: 405 });
+    const { id, method } = JSON.parse(body);
+    if (method !== "initialize") return new Response(null, { status: 404 });
+    const result = { protocolVersion: "2025-06-18", capabilities: {}, serverInfo: {} };
+    return Response.json({ jsonrpc: "2.0", id, result }, { headers: { "mcp-session-id": "s" } });
+  });
+  await using adapter = startAdapter(remote.url, {
+    HEADER_1_NAME: "X-Api-Key",
+    HEADER_1_VALUE: "secret",
+  });
+  const session = await adapter.open();
+  session.close("The test is over");
+  await adapter.end();
+  assert.equal(await ended.promise, "s");
+  await adapter.ended;
+  assert.deepEqual(elsewhere, []);
 });
 
 Deno.test("the adapter takes a stream up again that broke, and says so when it cannot", async () => {
