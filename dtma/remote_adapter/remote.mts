@@ -42,8 +42,10 @@ const REFUSAL_LIMIT = 64 * 1024;
 /** Waits before a stream that broke is opened again; doubles. */
 const RETRY_MS = 1000;
 const LONGEST_RETRY_MS = 30_000;
-/** Tries to take up a call's answer again, before the call is given up. */
+/** Tries in a row to take up a call's answer again that bring nothing, before the call is given up. */
 const RESUME_LIMIT = 5;
+/** A stream that held so long did bring something: a server that works on. */
+const HELD_MS = 1000;
 const ENDPOINT_TIMEOUT_MS = 15_000;
 /** A server that starts is waited for so long: less than DTMA waits for its handshake (instance.ts). */
 const LISTEN_TIMEOUT_MS = 25_000;
@@ -308,7 +310,10 @@ export class Remote {
     deliver: Deliver,
   ): Promise<void> {
     let isAnswered = false, last: ServerSentEvent | null = null, stream: Response | null = response;
-    for (let attempt = 0;; attempt++) {
+    // A server may have its client come back as often as it likes (2025-11-25, transports): what is
+    // counted is what brings nothing.
+    for (let failures = 0;;) {
+      const openedMs = performance.now(), before: ServerSentEvent | null = last;
       let isLetGo = false;
       try {
         if (stream?.body) {
@@ -327,7 +332,9 @@ export class Remote {
       }
       if (isAnswered || message.id === undefined) return;
       signal?.throwIfAborted();
-      if (last?.id == null || this.#session === null || attempt === RESUME_LIMIT) break;
+      const hasHeld = stream !== null && performance.now() - openedMs >= HELD_MS;
+      failures = last !== before || hasHeld ? 0 : failures + 1;
+      if (last?.id == null || this.#session === null || failures === RESUME_LIMIT) break;
       const retryMs = last.retryMs ?? RETRY_MS;
       if (isLetGo) this.#tellLetGo(message.id, retryMs);
       await pause(retryMs, signal);

@@ -196,8 +196,11 @@ Deno.test("the adapter cancels a call of 2026-07-28 by closing its stream", asyn
   session.close("The test is over");
 });
 
-/** A server with sessions, which counts them and forgets them when it is told. */
-function sessionServer(onCall: (id: string, count: number) => Response) {
+/**
+ * A server with sessions, which counts them and forgets them when it is told. Who comes back for a call is
+ * answered at the `turns`th time.
+ */
+function sessionServer(onCall: (id: string, count: number) => Response, turns = 1) {
   let sessions = 0, calls = 0;
   const known = new Set<string>();
   const resumed: string[] = [];
@@ -207,10 +210,12 @@ function sessionServer(onCall: (id: string, count: number) => Response) {
       const last = request.headers.get("last-event-id");
       if (last === null) return new Response(null, { status: 405 });
       resumed.push(last);
+      const call = last.split("/")[1];
+      if (resumed.length < turns) {
+        return stream(`id: ${resumed.length}/${call}\nretry: 10\ndata:\n\n`);
+      }
       return stream(
-        `id: 2\ndata: {"jsonrpc":"2.0","id":${
-          last.split("/")[1]
-        },"result":{"content":[{"type":"text","text":"resumed"}]}}\n\n`,
+        `id: 2\ndata: {"jsonrpc":"2.0","id":${call},"result":{"content":[{"type":"text","text":"resumed"}]}}\n\n`,
       );
     }
     if (request.method === "DELETE") return new Response(null);
@@ -288,6 +293,18 @@ Deno.test("the adapter takes a stream up again that broke, and says so when it c
   assert.equal(remote.resumed.length, 1);
   const { error } = await session.call(toolCall("any"), {});
   assert.match(error!.message, /broke off: the call may have run/);
+  session.close("The test is over");
+});
+
+Deno.test("the adapter comes back for a call as often as its server lets it go", async () => {
+  await using remote = sessionServer(
+    (id) => stream(`id: 0/"${id}"\nretry: 10\ndata:\n\n`),
+    12,
+  );
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "resumed");
+  assert.equal(remote.resumed.length, 12);
   session.close("The test is over");
 });
 
