@@ -371,7 +371,9 @@ export class Remote {
       try {
         const response = await this.#openStream(lastId, signal, false, {});
         const type = response.headers.get("content-type") ?? "";
-        if (response.status >= 400 && response.status < 500) return void response.body?.cancel();
+        // 4xx: there is no such stream; but for what is over after a while.
+        const isRefused = response.status >= 400 && response.status < 500;
+        if (isRefused && ![408, 429].includes(response.status)) return void response.body?.cancel();
         if (response.ok && type.startsWith("text/event-stream")) {
           waitMs = RETRY_MS;
           for await (const event of eventsOf(response.body!, MESSAGE_LIMIT)) {

@@ -308,6 +308,27 @@ Deno.test("the adapter comes back for a call as often as its server lets it go",
   session.close("The test is over");
 });
 
+Deno.test("a server that takes no more requests for now is listened to later", async () => {
+  const statuses = [429, 200, 405];
+  await using remote = remoteServer((request, body) => {
+    if (request.method === "DELETE") return new Response(null);
+    if (request.method === "GET") {
+      const status = statuses.shift() ?? 405;
+      return status === 200
+        ? stream('data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n\n')
+        : new Response(null, { status });
+    }
+    const { id, method } = JSON.parse(body);
+    const result = { protocolVersion: "2025-06-18", capabilities: {}, serverInfo: {} };
+    if (method === "initialize") return Response.json({ jsonrpc: "2.0", id, result });
+    return new Response(null, { status: id === undefined ? 202 : 404 });
+  });
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  await new Promise((resolve) => session.onListChanged = resolve);
+  session.close("The test is over");
+});
+
 Deno.test("the adapter says what a person can do about a refusal", async () => {
   const answers: Record<string, () => Response> = {
     "refused the credentials (401, and asks for Bearer)": () =>
