@@ -38,7 +38,7 @@ const UPDATED = "notifications/resources/updated";
 const TASK = "notifications/tasks";
 /** What 2025-11-25 calls it. */
 const LEGACY_TASK = "notifications/tasks/status";
-const ACKNOWLEDGED = "notifications/subscriptions/acknowledged";
+export const ACKNOWLEDGED = "notifications/subscriptions/acknowledged";
 
 /** One listener's stream: every message on it carries the id of its request. */
 export class Listener {

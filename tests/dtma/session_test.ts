@@ -3,6 +3,7 @@ import fc from "npm:fast-check@4.10.2";
 import { responseText } from "../../dtma/connection.ts";
 import { ErrorCode, PIN_META } from "../../dtma/protocol.ts";
 import { HandshakeError, type JsonRpcNotification, openSession } from "../../dtma/session.ts";
+import { eventually } from "./observed.ts";
 import { attachable, serverEverything, startServer, textOf, toolCall } from "./stdio_server.ts";
 
 Deno.test("openSession initializes a server that does not know the probe", async () => {
@@ -113,6 +114,19 @@ Deno.test("onListChanged is called for a notification of either era", async () =
     assert.equal(await changed, "tools");
     assert.notDeepEqual(await session.listTools(), before);
   }
+});
+
+Deno.test("a subscription that a server of 2026-07-28 ends is made again, and what it may have missed told", async () => {
+  await using server = startServer("modern");
+  const session = await server.open();
+  const told: [string, boolean][] = [];
+  session.onListChanged = (...change) => told.push(change);
+  await session.call(toolCall("ends_subscriptions"), {});
+  await session.call(toolCall("changes_tools"), {});
+  assert.deepEqual(told, [], "nobody is subscribed");
+  await eventually(() => told.length === 1);
+  await session.call(toolCall("changes_tools"), {});
+  assert.deepEqual(told, [["tools", false], ["tools", true]]);
 });
 
 Deno.test("a server of an older revision gets none of the newest one's metadata", async () => {
