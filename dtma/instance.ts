@@ -474,7 +474,11 @@ export class Instance {
     for (let missed = 0;;) {
       await sleep(missed > 0 ? 0 : pingEveryMs, signal);
       if (signal.aborted) return null;
-      if (session.inFlight > 0) continue;
+      // In a row, and it is not gone round and round here without a pause while a call is under way.
+      if (session.inFlight > 0) {
+        missed = 0;
+        continue;
+      }
       const latencyMs = await session.ping(Math.min(PING_TIMEOUT_MS, 2 * pingEveryMs));
       if (signal.aborted) return null;
       if (session.inFlight > 0) continue;
