@@ -212,6 +212,13 @@ Deno.test("a call that is not answered in time says that it may have run", async
   assert.equal((result!.structuredContent as { cancelled: unknown[] }).cancelled.length, 1);
 });
 
+Deno.test("progress extends a call's time", async () => {
+  await using server = startServer("shuffles");
+  const session = await server.open();
+  const call = toolCall("works", {}, { meta: { progressToken: "p" } });
+  assert.equal(textOf(await session.call(call, { timeoutMs: 1000 })), "done");
+});
+
 Deno.test("log messages reach a caller that asked for them and is alone, no other", async () => {
   await using server = startServer("shuffles");
   const session = await server.open();
