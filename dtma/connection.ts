@@ -299,7 +299,9 @@ export class Connection {
       );
       signal?.removeEventListener("abort", onAbort);
     };
-    let timer: Deadline | undefined = timeoutMs === undefined ? undefined : after(timeoutMs, onLate);
+    let timer: Deadline | undefined = timeoutMs === undefined
+      ? undefined
+      : after(timeoutMs, onLate);
     signal?.addEventListener("abort", onAbort, { once: true });
     open.options = options;
     open.isProgressing = false;
