@@ -38,6 +38,7 @@ import {
   POLLS_META,
   type PromptDefinition,
   REFUSED_METHOD,
+  REOPENED_METHOD,
   TASKS_EXTENSION,
   type ToolDefinition,
   WAIST_REVISION,
@@ -689,6 +690,7 @@ class StdioSession implements Session {
     const { method, params } = notification;
     if (method === REFUSED_METHOD) return this.#onRefused?.(params);
     if (method === LET_GO_METHOD) return this.#connection.tellLetGo(params ?? {});
+    if (method === REOPENED_METHOD) return this.#reopened();
     const list = /^notifications\/(tools|prompts|resources)\/list_changed$/.exec(method)?.[1];
     if (list) this.onListChanged?.(list as List, true);
     if (this.#era !== "legacy") return;
@@ -696,6 +698,13 @@ class StdioSession implements Session {
       this.#held.takeBack(params?.requestId);
       this.#tasks.takeBack(params?.requestId);
     } else this.#subscriptions.tell(notification);
+  }
+
+  /** A remote server's session is another one: it was told nothing, and could not tell what changed. */
+  #reopened(): void {
+    for (const list of LISTS) this.onListChanged?.(list, false);
+    this.#logLevel = Infinity;
+    this.#subscriptions.again();
   }
 
   /** 2026-07-28 has no requests from a server, and answers to them are forbidden. */

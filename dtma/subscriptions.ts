@@ -239,6 +239,21 @@ export class Subscriptions {
     }
   }
 
+  /**
+   * The server forgot what it was subscribed to: it is told again. That something changed meanwhile who
+   * listens has to assume.
+   */
+  again(): void {
+    for (const [uri, resource] of this.#resources) {
+      resource.isSubscribed = resource.isSubscribed.then(async (wasSubscribed) => {
+        if (!wasSubscribed || resource.count === 0) return wasSubscribed;
+        if (!await this.#ask("resources/subscribe", uri)) return false;
+        this.tell({ jsonrpc: "2.0", method: UPDATED, params: { uri } });
+        return true;
+      });
+    }
+  }
+
   /** The session is over: so is every stream. */
   close(): void {
     for (const { end } of this.#subscribers) end();

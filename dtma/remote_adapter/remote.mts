@@ -57,6 +57,15 @@ const GOODBYE_MS = 1000;
 
 /** Told to DTMA (its protocol.ts has the name too): a call's stream was let go, and is asked for again. */
 const LET_GO_METHOD = "dev.mooring/letGo";
+/** Likewise: the session was lost, and another one is open. */
+const REOPENED_METHOD = "dev.mooring/reopened";
+
+/**
+ * How many servers say that they do not know a session (the SDK's examples, and all that was made after them),
+ * where they should answer 404 (2025-11-25, transports#session-management).
+ */
+const SESSION_UNKNOWN =
+  /\b(no|not|invalid|unknown|expired)\b.*\bsession\b|\bsession\b.*\b(not|invalid|unknown|expired)\b|\bnot initialized\b/i;
 
 const REVISION_META = "io.modelcontextprotocol/protocolVersion";
 const METHOD_NOT_FOUND = -32601;
@@ -124,6 +133,8 @@ export class Remote {
   #initialize: { line: string; message: Message } | null = null;
   #session: string | null = null;
   #revision: string | null = null;
+  /** It was lost, and is not open again. */
+  #isLost = false;
   #reopening: Promise<void> | null = null;
   /** Ends the streams of a session: its GET stream, or that of HTTP+SSE. */
   #sessionLife = new AbortController();
@@ -198,8 +209,9 @@ export class Remote {
       void this.#endSession();
       this.#forgetSession();
       this.#isSse = this.#options.beside === "sse";
+      this.#isLost = false;
       this.#initialize = { line, message };
-    }
+    } else if (this.#isLost) await this.#reopen();
     try {
       await this.#send(line, message, signal);
     } catch (error) {
@@ -404,7 +416,8 @@ export class Remote {
     const { status } = response;
     const text = await bodyText(response, REFUSAL_LIMIT).catch(() => "");
     const received = parsed(text);
-    if (status === 404 && session !== null && message.method !== "initialize") {
+    const isLost = status === 404 || status === 400 && SESSION_UNKNOWN.test(text.slice(0, 1000));
+    if (isLost && session !== null && message.method !== "initialize") {
       throw new SessionLost(session);
     }
     // Not OAuth's, which is a word in the same place.
@@ -565,6 +578,7 @@ export class Remote {
       const opened = this.#initialize;
       if (!opened) throw new RemoteError("The server ended the session");
       this.#options.log("The server ended the session; another one is opened");
+      this.#isLost = true;
       this.#forgetSession();
       let failed = false;
       const deliver: Deliver = (_, received) => failed ||= "error" in received;
@@ -572,6 +586,8 @@ export class Remote {
       if (failed) throw new RemoteError("The server refused another session");
       const initialized = { method: "notifications/initialized" };
       await this.#send(JSON.stringify({ jsonrpc: "2.0", ...initialized }), initialized, undefined);
+      this.#isLost = false;
+      this.#options.write(JSON.stringify({ jsonrpc: "2.0", method: REOPENED_METHOD }));
       this.#listen();
     })().finally(() => this.#reopening = null);
     return this.#reopening;

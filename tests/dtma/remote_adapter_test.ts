@@ -54,8 +54,7 @@ function startAdapter(url: string, env: Record<string, string> = {}, transport?:
 }
 
 /** server-everything over HTTP, when it answers. */
-async function everythingOver(transport: "streamableHttp" | "sse") {
-  const port = freePort();
+async function everythingOver(transport: "streamableHttp" | "sse", port = freePort()) {
   const child = new Deno.Command("node", {
     args: [await serverEverything(), transport],
     env: { PORT: String(port) },
@@ -248,6 +247,46 @@ Deno.test("the adapter opens a lost session again and makes the call in it", asy
   const both = await Promise.all([1, 2].map(() => session.call(toolCall("any"), {})));
   assert.deepEqual(both.map(textOf), ["made", "made"]);
   assert.equal(remote.opened(), 2);
+  session.close("The test is over");
+});
+
+Deno.test("the adapter opens another session at a server that was started anew", async () => {
+  const port = freePort();
+  const first = await everythingOver("streamableHttp", port);
+  await using adapter = startAdapter(first.url);
+  const session = await adapter.open();
+  const changed = new Set<unknown>();
+  session.onListChanged = (...change) => changed.add(change.join());
+  assert.match(textOf(await session.call(toolCall("echo", { message: "one" }), {})), /one/);
+  await first[Symbol.asyncDispose]();
+  await using _second = await everythingOver("streamableHttp", port);
+  // It answers 400 in a session that it does not know.
+  assert.match(textOf(await session.call(toolCall("echo", { message: "two" }), {})), /two/);
+  assert.deepEqual(changed, new Set(["tools,false", "prompts,false", "resources,false"]));
+  session.close("The test is over");
+});
+
+Deno.test("a session that could not be opened again is opened by a later call", async () => {
+  await using remote = sessionServer((id) =>
+    Response.json({ jsonrpc: "2.0", id, result: { content: [{ type: "text", text: "made" }] } })
+  );
+  let isAway = false;
+  // As what lies before a server answers while that is started anew.
+  await using before = remoteServer((request, body) =>
+    isAway ? new Response(null, { status: 404 }) : fetch(remote.url, {
+      method: request.method,
+      headers: request.headers,
+      ...(body && { body }),
+    })
+  );
+  await using adapter = startAdapter(before.url);
+  const session = await adapter.open();
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
+  remote.forget();
+  isAway = true;
+  assert.match((await session.call(toolCall("any"), {})).error!.message, /answered 404/);
+  isAway = false;
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
   session.close("The test is over");
 });
 
