@@ -500,7 +500,10 @@ Deno.test("the adapter makes a refused request again with renewed headers, and n
   const refusals: unknown[] = [];
   const session = await adapter.open((params) => {
     refusals.push(params);
-    if (good === "Bearer two") session.setHeaders({ authorization: "Bearer two" });
+    if (good !== "Bearer two") return;
+    // As DTMA does when another account is renewed.
+    session.setHeaders({ authorization: "Bearer one" });
+    setTimeout(() => session.setHeaders({ authorization: "Bearer two" }), 100);
   });
   assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
   good = "Bearer two";
