@@ -52,6 +52,8 @@ const LISTEN_TIMEOUT_MS = 25_000;
 /** First pause before its port is tried again; doubles. */
 const LISTEN_RETRY_MS = 25;
 const LONGEST_LISTEN_RETRY_MS = 500;
+/** A call's stream should end with its answer: one that does not is ended after so long. */
+const LINGER_MS = 1000;
 /** How long a server is waited for when its session is ended. */
 const GOODBYE_MS = 1000;
 
@@ -294,7 +296,8 @@ export class Remote {
       const isRefused = response.status === 401 || response.status === 403;
       if (!isRefused || isAgain) return response;
       if (!await this.#credentials.afterRefusal(response, sent, init.signal)) return response;
-      await response.body?.cancel();
+      // It may have broken off meanwhile.
+      await response.body?.cancel().catch(() => {});
     }
   }
 
@@ -333,8 +336,10 @@ export class Remote {
             last = event;
             const text = oneLine(event.data), received = parsed(text);
             if (!received) continue;
-            isAnswered ||= received.method === undefined && received.id === message.id;
             deliver(text, received);
+            if (isAnswered || received.method !== undefined || received.id !== message.id) continue;
+            isAnswered = true;
+            setTimeout(() => this.#inFlight.get(message.id!)?.abort(), LINGER_MS);
           }
           isLetGo = true;
         }
@@ -385,7 +390,9 @@ export class Remote {
         const type = response.headers.get("content-type") ?? "";
         // 4xx: there is no such stream; but for what is over after a while.
         const isRefused = response.status >= 400 && response.status < 500;
-        if (isRefused && ![408, 429].includes(response.status)) return void response.body?.cancel();
+        if (isRefused && ![408, 429].includes(response.status)) {
+          return void response.body?.cancel().catch(() => {});
+        }
         if (response.ok && type.startsWith("text/event-stream")) {
           waitMs = RETRY_MS;
           for await (const event of eventsOf(response.body!, MESSAGE_LIMIT)) {

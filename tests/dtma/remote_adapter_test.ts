@@ -195,6 +195,27 @@ Deno.test("the adapter cancels a call of 2026-07-28 by closing its stream", asyn
   session.close("The test is over");
 });
 
+Deno.test("the adapter ends a stream that stays open after its answer", async () => {
+  const closed = Promise.withResolvers<void>();
+  await using remote = remoteServer((_, body) => {
+    const message = JSON.parse(body);
+    const answer = modernAnswer(message);
+    if (answer) return answer;
+    const result = { content: [{ type: "text", text: "made" }] };
+    const event = `data: ${JSON.stringify({ jsonrpc: "2.0", id: message.id, result })}\n\n`;
+    const events = new ReadableStream({
+      start: (controller) => controller.enqueue(new TextEncoder().encode(event)),
+      cancel: () => closed.resolve(),
+    });
+    return new Response(events, { headers: { "content-type": "text/event-stream" } });
+  });
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
+  await closed.promise;
+  session.close("The test is over");
+});
+
 /**
  * A server with sessions, which counts them and forgets them when it is told. Who comes back for a call is
  * answered at the `turns`th time.
