@@ -128,7 +128,7 @@ export class OpenRequest {
   /** What the server answered while nobody waited. */
   answer: JsonRpcResponse | null = null;
   /** Called when the server has answered or need not any more. */
-  onEnd: (() => void) | null = null;
+  onEnd: ((isAnswered: boolean) => void) | null = null;
   /** It told of progress since its deadline was set. */
   isProgressing = false;
 
@@ -385,7 +385,7 @@ export class Connection {
       }
       this.notify("notifications/cancelled", { requestId: open.id, reason });
     }
-    open.onEnd?.();
+    open.onEnd?.(false);
     return isWithdrawn;
   }
 
@@ -409,7 +409,7 @@ export class Connection {
     this.#open.delete(open.number);
     if (open.settle) open.settle(response);
     else open.answer = response;
-    open.onEnd?.();
+    open.onEnd?.(true);
   }
 
   #receive(frame: Frame): void {
