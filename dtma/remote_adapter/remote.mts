@@ -134,6 +134,7 @@ export class Remote {
   /** Of the legacy session: the request that opened it, to open it again when it is lost. */
   #initialize: { line: string; message: Message } | null = null;
   #session: string | null = null;
+  /** Of a server that was initialized, with a session's name or without. */
   #revision: string | null = null;
   /** It was lost, and is not open again. */
   #isLost = false;
@@ -351,7 +352,7 @@ export class Remote {
       signal?.throwIfAborted();
       const hasHeld = stream !== null && performance.now() - openedMs >= HELD_MS;
       failures = last !== before || hasHeld ? 0 : failures + 1;
-      if (last?.id == null || this.#session === null || failures === RESUME_LIMIT) break;
+      if (last?.id == null || this.#revision === null || failures === RESUME_LIMIT) break;
       const retryMs = last.retryMs ?? RETRY_MS;
       if (isLetGo) this.#tellLetGo(message.id, retryMs);
       await pause(retryMs, signal);

@@ -216,6 +216,27 @@ Deno.test("the adapter ends a stream that stays open after its answer", async ()
   session.close("The test is over");
 });
 
+Deno.test("a stream is taken up again at a server without sessions too", async () => {
+  await using remote = remoteServer((request, body) => {
+    if (request.method === "GET") {
+      const call = request.headers.get("last-event-id");
+      if (call === null) return new Response(null, { status: 405 });
+      const result = '{"content":[{"type":"text","text":"resumed"}]}';
+      return stream(`id: x\ndata: {"jsonrpc":"2.0","id":${call},"result":${result}}\n\n`);
+    }
+    const { id, method } = JSON.parse(body);
+    const result = { protocolVersion: "2025-11-25", capabilities: {}, serverInfo: {} };
+    if (method === "initialize") return Response.json({ jsonrpc: "2.0", id, result });
+    if (id === undefined) return new Response(null, { status: 202 });
+    if (method !== "tools/call") return new Response(null, { status: 400 });
+    return stream(`id: "${id}"\nretry: 10\ndata:\n\n`);
+  });
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "resumed");
+  session.close("The test is over");
+});
+
 /**
  * A server with sessions, which counts them and forgets them when it is told. Who comes back for a call is
  * answered at the `turns`th time.
