@@ -247,8 +247,7 @@ export class Remote {
     if (!response.ok) return await this.#refused(response, session, line, message, signal, deliver);
     if (message.method === "initialize") this.#session = response.headers.get("mcp-session-id");
     const noting: Deliver = (text, received) => {
-      this.#note(message, received);
-      deliver(text, received);
+      deliver(this.#note(message, received) ?? text, received);
     };
     if (type.startsWith("text/event-stream")) {
       await this.#followAnswer(response, message, signal, noting);
@@ -617,11 +616,21 @@ export class Remote {
     call?.abort();
   }
 
-  /** Takes what later requests need out of an answer. */
-  #note({ method }: Message, { result }: Message): void {
-    if (!result) return;
+  /**
+   * Takes what later requests need out of an answer.
+   * @returns another text for it, where it lists a tool that must not be listed; else null
+   */
+  #note({ method, params }: Message, received: Message): string | null {
+    const { result } = received;
+    if (!result) return null;
     if (method === "initialize") this.#revision = String(result.protocolVersion);
-    if (method === "tools/list") this.#paramHeaders.learn(result.tools);
+    if (method !== "tools/list" || !Array.isArray(result.tools)) return null;
+    const refused = this.#paramHeaders.learn(result.tools);
+    // To older revisions the annotation means nothing.
+    if (refused.size === 0 || params?._meta?.[REVISION_META] === undefined) return null;
+    for (const why of refused.values()) this.#options.log(`A tool is left out, ${why}`);
+    const tools = result.tools.filter((tool) => !refused.has(tool));
+    return JSON.stringify({ ...received, result: { ...result, tools } });
   }
 
   #headers({ method, params }: Message): Record<string, string> {

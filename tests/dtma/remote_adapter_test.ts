@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { type HandshakeError, openSession } from "../../dtma/session.ts";
 import { freePort } from "../free_port.ts";
+import { eventually } from "./observed.ts";
 import { serverEverything, textOf, toolCall } from "./stdio_server.ts";
 import { tcpProxy } from "./tcp_proxy.ts";
 
@@ -154,6 +155,41 @@ Deno.test("the adapter sends what 2026-07-28 wants in headers, and the person's 
   assert.equal(headers.get("mcp-param-region"), `=?base64?${btoa("Z\xc3\xbcrich")}?=`);
   assert.equal(headers.get("x-api-key"), "secret");
   assert.equal(headers.get("mcp-session-id"), null);
+  session.close("The test is over");
+});
+
+Deno.test("a tool that wants headers against the rules is left out, and no other", async () => {
+  const tool = (name: string, properties: object) => ({
+    name,
+    inputSchema: { type: "object", properties },
+  });
+  const wants = (header: unknown, type = "string") => ({ type, "x-mcp-header": header });
+  const good = [
+    tool("nested", { a: { type: "object", properties: { b: wants("One", "integer") } } }),
+    tool("named", { "x-mcp-header": { type: "string" }, enumerated: { enum: [wants("a b")] } }),
+  ];
+  const bad = [
+    tool("empty", { a: wants("") }),
+    tool("colon", { a: wants("a:b") }),
+    tool("list", { a: wants("One", "array") }),
+    tool("fraction", { a: wants("One", "number") }),
+    tool("twice", { a: wants("One"), b: wants("ONE") }),
+    tool("items", { a: { type: "array", items: wants("One") } }),
+    tool("one_of", { a: { oneOf: [wants("One")] } }),
+  ];
+  await using remote = remoteServer((_, body) => {
+    const { id, method } = JSON.parse(body);
+    const tools = [...bad, ...good];
+    return method === "tools/list"
+      ? Response.json({ jsonrpc: "2.0", id, result: { resultType: "complete", tools } })
+      : modernAnswer({ id, method })!;
+  });
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  assert.deepEqual(await session.listTools(), good);
+  await eventually(() =>
+    bad.every(({ name }) => adapter.logged.join("").includes(`out, ${name}:`))
+  );
   session.close("The test is over");
 });
 
