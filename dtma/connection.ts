@@ -5,7 +5,7 @@
  */
 import type { CallSignal } from "./call_signal.ts";
 import { BriefMap } from "./brief_map.ts";
-import { after } from "./deadlines.ts";
+import { after, type Deadline } from "./deadlines.ts";
 import { type Frame, FrameWriter, readFrames, type SentFrame } from "./frames.ts";
 import { objectMembers, objectText } from "./json_text.ts";
 import { type LargeFrame, LargeResponse } from "./large_response.ts";
@@ -128,7 +128,9 @@ export class OpenRequest {
   /** What the server answered while nobody waited. */
   answer: JsonRpcResponse | null = null;
   /** Called when the server has answered or need not any more. */
-  onEnd: (() => void) | null = null;
+  onEnd: ((isAnswered: boolean) => void) | null = null;
+  /** It told of progress since its deadline was set. */
+  isProgressing = false;
 
   constructor(
     readonly number: number,
@@ -159,6 +161,9 @@ export const LOG_LEVELS = [
  */
 const ABANDONED_MS = 60_000;
 const ABANDONED_LIMIT = 1000;
+
+/** Progress extends a call's time limit, but not for ever (2025-11-25, basic/lifecycle#timeouts). */
+const LONGEST_MS = 24 * 60 * 60_000;
 
 export const SUBSCRIPTION_META = "io.modelcontextprotocol/subscriptionId";
 
@@ -223,7 +228,8 @@ export class Connection {
 
   /**
    * Asks the server. What goes wrong is a response too, with a code of {@link ErrorCode}; only an
-   * abort rejects, with the signal's reason. `id` of the response is ours.
+   * abort rejects, with the signal's reason. `id` of the response is ours. A request that tells of
+   * progress has its `timeoutMs` again.
    *
    * @param paramsText the text of `params`, given the text of the progress token to use, if any
    */
@@ -272,8 +278,14 @@ export class Connection {
       this.abandon(open, CANCELLED);
       reject(signal!.reason);
     };
-    const timer = timeoutMs === undefined ? undefined : after(timeoutMs, () => {
-      const waited = `${timeoutMs / 1000} s`;
+    let extensions = 0;
+    const onLate = () => {
+      if (open.isProgressing && ++extensions < LONGEST_MS / timeoutMs!) {
+        open.isProgressing = false;
+        timer = after(timeoutMs!, onLate);
+        return;
+      }
+      const waited = `${timeoutMs! / 1000} s`;
       open.settle = null;
       resolve(
         this.abandon(open, `No answer within ${waited}`)
@@ -286,9 +298,13 @@ export class Connection {
           ),
       );
       signal?.removeEventListener("abort", onAbort);
-    });
+    };
+    let timer: Deadline | undefined = timeoutMs === undefined
+      ? undefined
+      : after(timeoutMs, onLate);
     signal?.addEventListener("abort", onAbort, { once: true });
     open.options = options;
+    open.isProgressing = false;
     open.settle = (response) => {
       timer?.cancel();
       signal?.removeEventListener("abort", onAbort);
@@ -369,7 +385,7 @@ export class Connection {
       }
       this.notify("notifications/cancelled", { requestId: open.id, reason });
     }
-    open.onEnd?.();
+    open.onEnd?.(false);
     return isWithdrawn;
   }
 
@@ -393,7 +409,7 @@ export class Connection {
     this.#open.delete(open.number);
     if (open.settle) open.settle(response);
     else open.answer = response;
-    open.onEnd?.();
+    open.onEnd?.(true);
   }
 
   #receive(frame: Frame): void {
@@ -523,6 +539,7 @@ export class Connection {
       return this.#receiver.lateProgress?.(token, textOf("params"));
     }
     if (!open?.settle || open.options.progressToken === undefined) return;
+    open.isProgressing = true;
     const { progressToken, onNotification } = open.options;
     const members = objectMembers(textOf("params")).set("progressToken", progressToken);
     onNotification?.({

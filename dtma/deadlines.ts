@@ -2,7 +2,7 @@
  * Timeouts of which many are set and nearly none comes: those of one length are a queue with one timer,
  * where a timer of the runtime for each costs a call several microseconds.
  */
-import { setTimeout } from "node:timers";
+import { clearTimeout, setTimeout } from "node:timers";
 import { BriefMap } from "./brief_map.ts";
 
 /** A timeout that was set; see {@link after}. */
@@ -52,7 +52,9 @@ class Queue {
     for (let waiting = this.#first(); waiting; waiting = this.#first()) {
       // A timer of the runtime may come a moment early.
       if (waiting.atMs > nowMs + 1) {
-        this.#timer ??= setTimeout(() => this.#look(), waiting.atMs - nowMs);
+        // What was just called may have set one, for its own deadline: too late for this one.
+        clearTimeout(this.#timer);
+        this.#timer = setTimeout(() => this.#look(), waiting.atMs - nowMs);
         return;
       }
       waiting.cancel();

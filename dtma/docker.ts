@@ -311,10 +311,11 @@ export class Docker {
     const version = await this.#negotiated();
     const query = "stream=1&stdin=1&stdout=1&stderr=1";
     const connection = await this.#connect();
-    const { status, body, rest } = await upgrade(
-      connection,
-      `/v${version}/containers/${encodeURIComponent(id)}/attach?${query}`,
-    );
+    const path = `/v${version}/containers/${encodeURIComponent(id)}/attach?${query}`;
+    const { status, body, rest } = await upgrade(connection, path).catch(async (error) => {
+      connection.close();
+      throw await this.#lost(error);
+    });
     if (status === 101 || status === 200) return demultiplex(connection, rest);
     connection.close();
     throw new DockerError(status, messageOf(body));

@@ -61,8 +61,8 @@ export function lostCall(id: JsonRpcRequest["id"]): JsonRpcResponse {
 
 interface HeldCall {
   open: OpenRequest;
-  /** By the key that the caller answers under: the id and the text of the server's requests. */
-  questions: Map<string, { idText: string; text: string }>;
+  /** By the key that the caller answers under: the server's requests, and their text. */
+  questions: Map<string, { request: ServerRequest; text: string }>;
   lastKey: number;
   /** What it is called by while it waits for answers. */
   state: string | null;
@@ -131,15 +131,15 @@ export class HeldCalls {
     if (held.questions.size >= QUESTIONS_LIMIT || length + text.length > QUESTIONS_LENGTH_LIMIT) {
       return refuse("It asks too much at once");
     }
-    held.questions.set(String(++held.lastKey), { idText, text });
+    held.questions.set(String(++held.lastKey), { request, text });
     this.#gather(held);
   }
 
   /** The server takes a question back, by the id it gave it. */
   takeBack(id: unknown): void {
-    for (const { questions } of this.#calls.values()) {
+    for (const { questions } of [...this.#calls.values(), ...this.#waiting.values()]) {
       for (const [key, question] of questions) {
-        if (JSON.parse(question.idText) === id) questions.delete(key);
+        if (JSON.parse(question.request.idText) === id) questions.delete(key);
       }
     }
   }
@@ -163,12 +163,13 @@ export class HeldCalls {
     held.timer = undefined;
     held.state = null;
     const responses = objectMembers(params.get("inputResponses") ?? "{}");
-    for (const [key, { idText }] of held.questions) {
+    for (const [key, { request }] of held.questions) {
       const response = responses.get(key);
       if (response === undefined) continue;
       held.questions.delete(key);
-      this.#connection.answer(idText, outcomeIn(response));
+      this.#connection.answer(request.idText, outcomeIn(response));
     }
+    if (held.open.answer) this.#handOver(held);
     const answer = this.#connection.resume(held.open, options);
     // What was not answered, or asked meanwhile (patterns/mrtr#error-handling).
     if (held.questions.size > 0) this.#gather(held);
@@ -183,6 +184,7 @@ export class HeldCalls {
     clearTimeout(held.timer);
     held.state = null;
     this.#connection.abandon(held.open, reason);
+    this.#handOver(held);
   }
 
   /** The connection is over. */
@@ -203,21 +205,37 @@ export class HeldCalls {
       timer: undefined,
     };
     this.#calls.set(open.id, held);
-    open.onEnd = () => this.#ended(held);
+    open.onEnd = (isAnswered) => this.#ended(held, isAnswered);
     return held;
   }
 
   /** The server has answered the call, or was told to cancel it: it waits for no answers any more. */
-  #ended(held: HeldCall): void {
+  #ended(held: HeldCall, isAnswered: boolean): void {
     this.#calls.delete(held.open.id);
-    this.#refuseAll(held, "The call that this was about is over");
-    // One that was answered while nobody waited keeps its answer for the retry.
+    if (!isAnswered) this.#refuseAll(held);
+    // One that was answered while nobody waited keeps its answer for the retry, which brings those to its
+    // questions as well.
+    if (held.state !== null && this.#areAnothers(held)) return;
     if (held.state === null) clearTimeout(held.timer);
+    this.#handOver(held);
   }
 
-  #refuseAll({ questions }: HeldCall, message: string): void {
-    for (const { idText } of questions.values()) {
-      this.#connection.answer(idText, failed(INTERNAL, message));
+  /** What is asked and was not about a call that was answered can be about another one of its caller. */
+  #areAnothers({ open }: HeldCall): boolean {
+    const calls = this.#connection.calls();
+    return calls.length > 0 && this.#connection.areOneCallers([open, ...calls]);
+  }
+
+  #handOver(held: HeldCall): void {
+    if (!this.#areAnothers(held)) return this.#refuseAll(held);
+    const asked = [...held.questions.values()];
+    held.questions.clear();
+    for (const { request } of asked) this.ask(request);
+  }
+
+  #refuseAll({ questions }: HeldCall, message = "The call that this was about is over"): void {
+    for (const { request } of questions.values()) {
+      this.#connection.answer(request.idText, failed(INTERNAL, message));
     }
     questions.clear();
   }

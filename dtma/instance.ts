@@ -380,24 +380,27 @@ export class Instance {
   async #serveLists(session: Session, signal: AbortSignal): Promise<void> {
     const reachable: Reachable = { session, toolHashes: new Map(), promptHashes: new Map() };
     const tools = new Relisted(this.#life.signal, async (until) => {
-      reachable.toolHashes = await this.#listTools(session, until);
+      const toolHashes = await this.#listTools(session, until);
+      // What was told to have changed meanwhile may be in it as it was before.
+      if (!tools.isDue) reachable.toolHashes = toolHashes;
     }, (error) => {
       // Tools that are not known must not be called: the loop starts the server anew.
       session.close(asFailure(error).reason);
     });
     const prompts = this.#extra("prompts", async (until) => {
-      const prompts = await session.listPrompts(until);
-      reachable.promptHashes = await hashes(prompts, promptHash);
-      this.#watcher.prompts(prompts);
+      const listed = await session.listPrompts(until);
+      const promptHashes = await hashes(listed, promptHash);
+      if (!prompts.isDue) reachable.promptHashes = promptHashes;
+      this.#watcher.prompts(listed);
     }, () => this.#watcher.prompts(null));
     const templates = this.#extra("resource templates", async (until) => {
       this.#watcher.templates(await session.listResourceTemplates(until));
     }, () => this.#watcher.templates(null));
 
-    session.onListChanged = (list) => {
+    session.onListChanged = (list, isSaid) => {
       // Until it is listed anew no call gets through: it could reach what was changed.
-      if (list === "tools") reachable.toolHashes = new Map();
-      if (list === "prompts") reachable.promptHashes = new Map();
+      if (isSaid && list === "tools") reachable.toolHashes = new Map();
+      if (isSaid && list === "prompts") reachable.promptHashes = new Map();
       ({ tools, prompts, resources: templates })[list].again();
     };
     session.onUnattributed = this.#advice();
@@ -471,7 +474,11 @@ export class Instance {
     for (let missed = 0;;) {
       await sleep(missed > 0 ? 0 : pingEveryMs, signal);
       if (signal.aborted) return null;
-      if (session.inFlight > 0) continue;
+      // In a row, and it is not gone round and round here without a pause while a call is under way.
+      if (session.inFlight > 0) {
+        missed = 0;
+        continue;
+      }
       const latencyMs = await session.ping(Math.min(PING_TIMEOUT_MS, 2 * pingEveryMs));
       if (signal.aborted) return null;
       if (session.inFlight > 0) continue;
@@ -613,6 +620,11 @@ class Relisted {
     this.#life = life;
     this.#list = list;
     this.#onError = onError;
+  }
+
+  /** It changed since it was begun to be listed. */
+  get isDue(): boolean {
+    return this.#isDue;
   }
 
   async first(signal: AbortSignal): Promise<void> {

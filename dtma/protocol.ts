@@ -133,6 +133,11 @@ export const REFUSED_METHOD = "dev.mooring/refused";
  * rest after `retryMs` (2025-11-25, transports#sending-messages-to-the-server).
  */
 export const LET_GO_METHOD = "dev.mooring/letGo";
+/**
+ * From a remote server's adapter to DTMA: the session was lost and another one is open, which knows nothing of
+ * what the one before was told.
+ */
+export const REOPENED_METHOD = "dev.mooring/reopened";
 /** In a call's `_meta`: who waits for it can let go as well. */
 export const POLLS_META = "dev.mooring/polls";
 

@@ -38,13 +38,21 @@ import {
   POLLS_META,
   type PromptDefinition,
   REFUSED_METHOD,
+  REOPENED_METHOD,
   TASKS_EXTENSION,
   type ToolDefinition,
   WAIST_REVISION,
 } from "./protocol.ts";
-import { Listener, LISTENERS_LIMIT, Subscriptions, tooMany } from "./subscriptions.ts";
+import {
+  ACKNOWLEDGED,
+  Listener,
+  LISTENERS_LIMIT,
+  Subscriptions,
+  tooMany,
+} from "./subscriptions.ts";
 import type { TemplateDefinition } from "./tool_definition.ts";
 import { DTMA_VERSION } from "./version.ts";
+import { sleep } from "./waiting.ts";
 
 export type {
   JsonRpcId,
@@ -94,8 +102,11 @@ export interface Session {
   ping(timeoutMs: number): Promise<number | null>;
   /** Tells the adapter of a remote server the headers to send from now on. */
   setHeaders(headers: Record<string, string>): void;
-  /** Called when the server says that one of its lists changed, as often as it says so. */
-  onListChanged: ((list: List) => void) | null;
+  /**
+   * Called when the server says that one of its lists changed, as often as it says so; and when one may
+   * have changed (`isSaid` is false) while the server could not say so.
+   */
+  onListChanged: ((list: List, isSaid: boolean) => void) | null;
   /** Called when the server asked something by this method, and could not say of whom. */
   onUnattributed: ((method: string) => void) | null;
   /** Resolves with the reason, for a person, when the session is over. */
@@ -104,8 +115,9 @@ export interface Session {
   close(reason: string): void;
 }
 
+const LISTS = ["tools", "prompts", "resources"] as const;
 /** What a server lists, and says of that it changed. */
-export type List = "tools" | "prompts" | "resources";
+export type List = typeof LISTS[number];
 
 export interface SessionOptions {
   /** For the whole handshake, the probe included. */
@@ -208,7 +220,13 @@ const PAGE_TIMEOUT_MS = 30_000;
 
 const OWN_CODES = new Set<number>(Object.values(ErrorCode));
 
-const UNSUPPORTED_VERSION = -32022, MISSING_CAPABILITY = -32021;
+/** First wait before the subscription to changes of the lists is made again; doubles. */
+const RESUBSCRIBE_MS = 1000;
+const LONGEST_RESUBSCRIBE_MS = 5 * 60_000;
+/** One that held so long was in order. */
+const SUBSCRIBED_MS = 10_000;
+
+const METHOD_NOT_FOUND = -32601, UNSUPPORTED_VERSION = -32022, MISSING_CAPABILITY = -32021;
 
 const TOO_LATE = "The handshake took too long";
 
@@ -247,7 +265,7 @@ export async function openSession(
 
 class StdioSession implements Session {
   serverInfo: Record<string, unknown> = {};
-  onListChanged: ((list: List) => void) | null = null;
+  onListChanged: ((list: List, isSaid: boolean) => void) | null = null;
   onUnattributed: ((method: string) => void) | null = null;
   lastUsedMs = performance.now();
   readonly closed: Promise<string>;
@@ -402,7 +420,7 @@ class StdioSession implements Session {
     }
     const isOfTasks = TASK_METHODS.includes(method);
     if (isLegacy && !isOfTasks && !LEGACY_METHODS.has(method)) {
-      return errorResponse(id, -32601, "Method not found");
+      return errorResponse(id, METHOD_NOT_FOUND, "Method not found");
     }
     this.lastUsedMs = performance.now();
     const paramsText = request.paramsText ?? JSON.stringify(request.params ?? {});
@@ -532,27 +550,40 @@ class StdioSession implements Session {
       capabilities,
       ...(instructions === undefined ? {} : { instructions }),
     };
-    const notifications: Record<string, true> = {};
-    for (const list of ["tools", "prompts", "resources"] as const) {
+    const lists = LISTS.filter((list) => {
       const declared = this.#capabilities()[list];
-      if (isObject(declared) && declared.listChanged === true) {
-        notifications[`${list}ListChanged`] = true;
-      }
-    }
-    if (Object.keys(notifications).length > 0) this.#subscribe({ notifications });
+      return isObject(declared) && declared.listChanged === true;
+    });
+    if (lists.length > 0) this.#subscribe(lists);
   }
 
-  /** Without it a server of 2026-07-28 does not say that its lists changed (patterns/subscriptions). */
-  #subscribe(params: Record<string, unknown>): void {
-    const options = { signal: this.#subscription.signal, background: true };
-    this.#ask("subscriptions/listen", params, options).then(
-      ({ error }) => {
-        if (this.#connection.over !== null) return;
-        const why = error ? `: ${error.message.slice(0, 200)}` : "";
-        this.#log(`The server ended the subscription to changes of its lists${why}`);
-      },
-      () => {}, // Aborted by close().
-    );
+  /**
+   * Without it a server of 2026-07-28 does not say that its lists changed (patterns/subscriptions). A
+   * stream over HTTP ends now and then, by whatever lies between: it is opened again.
+   */
+  async #subscribe(lists: List[]): Promise<void> {
+    const { signal } = this.#subscription;
+    const notifications = Object.fromEntries(lists.map((list) => [`${list}ListChanged`, true]));
+    let isAgain = false;
+    const onSubscribed = ({ method }: JsonRpcNotification) => {
+      if (!isAgain || method !== ACKNOWLEDGED) return;
+      for (const list of lists) this.onListChanged?.(list, false);
+    };
+    for (let waitMs = RESUBSCRIBE_MS;; waitMs = Math.min(2 * waitMs, LONGEST_RESUBSCRIBE_MS)) {
+      const startedMs = performance.now();
+      const options = { signal, background: true, onSubscribed };
+      // Rejects when it is aborted by close().
+      const answer = await this.#ask("subscriptions/listen", { notifications }, options)
+        .catch(() => null);
+      if (!answer || this.#connection.over !== null) return;
+      const why = answer.error ? `: ${answer.error.message.slice(0, 200)}` : "";
+      this.#log(`The server ended the subscription to changes of its lists${why}`);
+      // It has none, whatever it declared.
+      if (answer.error?.code === METHOD_NOT_FOUND) return;
+      if (performance.now() - startedMs > SUBSCRIBED_MS) waitMs = RESUBSCRIBE_MS;
+      await sleep(waitMs, signal);
+      isAgain = true;
+    }
   }
 
   #initialize(): Promise<JsonRpcResponse> {
@@ -659,13 +690,21 @@ class StdioSession implements Session {
     const { method, params } = notification;
     if (method === REFUSED_METHOD) return this.#onRefused?.(params);
     if (method === LET_GO_METHOD) return this.#connection.tellLetGo(params ?? {});
+    if (method === REOPENED_METHOD) return this.#reopened();
     const list = /^notifications\/(tools|prompts|resources)\/list_changed$/.exec(method)?.[1];
-    if (list) this.onListChanged?.(list as List);
+    if (list) this.onListChanged?.(list as List, true);
     if (this.#era !== "legacy") return;
     if (method === "notifications/cancelled") {
       this.#held.takeBack(params?.requestId);
       this.#tasks.takeBack(params?.requestId);
     } else this.#subscriptions.tell(notification);
+  }
+
+  /** A remote server's session is another one: it was told nothing, and could not tell what changed. */
+  #reopened(): void {
+    for (const list of LISTS) this.onListChanged?.(list, false);
+    this.#logLevel = Infinity;
+    this.#subscriptions.again();
   }
 
   /** 2026-07-28 has no requests from a server, and answers to them are forbidden. */

@@ -14,7 +14,10 @@ export class Slots {
     else {
       const turn = Promise.withResolvers<void>();
       const giveUp = () => {
-        this.#waiting.splice(this.#waiting.indexOf(turn.resolve), 1);
+        const at = this.#waiting.indexOf(turn.resolve);
+        // It has its turn already, in this very moment.
+        if (at < 0) return;
+        this.#waiting.splice(at, 1);
         turn.reject(signal.reason);
       };
       this.#waiting.push(turn.resolve);

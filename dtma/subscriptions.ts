@@ -38,7 +38,7 @@ const UPDATED = "notifications/resources/updated";
 const TASK = "notifications/tasks";
 /** What 2025-11-25 calls it. */
 const LEGACY_TASK = "notifications/tasks/status";
-const ACKNOWLEDGED = "notifications/subscriptions/acknowledged";
+export const ACKNOWLEDGED = "notifications/subscriptions/acknowledged";
 
 /** One listener's stream: every message on it carries the id of its request. */
 export class Listener {
@@ -236,6 +236,21 @@ export class Subscriptions {
       if (!isWanted) continue;
       if (!early) listener.tell(notification);
       else if (early.length < URIS_LIMIT) early.push(notification);
+    }
+  }
+
+  /**
+   * The server forgot what it was subscribed to: it is told again. That something changed meanwhile who
+   * listens has to assume.
+   */
+  again(): void {
+    for (const [uri, resource] of this.#resources) {
+      resource.isSubscribed = resource.isSubscribed.then(async (wasSubscribed) => {
+        if (!wasSubscribed || resource.count === 0) return wasSubscribed;
+        if (!await this.#ask("resources/subscribe", uri)) return false;
+        this.tell({ jsonrpc: "2.0", method: UPDATED, params: { uri } });
+        return true;
+      });
     }
   }
 

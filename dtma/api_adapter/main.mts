@@ -7,7 +7,6 @@
  */
 import { readFileSync } from "node:fs";
 import process from "node:process";
-import { createInterface } from "node:readline";
 import { Api } from "./api.mts";
 import type { ApiPlan } from "./plan.mts";
 import { parseJson } from "./values.mts";
@@ -101,4 +100,13 @@ function fail(id: string | number, code: number, message: string, data?: unknown
   );
 }
 
-createInterface({ input: process.stdin }).on("line", serve).on("close", () => process.exit(0));
+let begun = "";
+process.stdin.setEncoding("utf8")
+  .on("data", (text: string) => {
+    // Not by Node's readline, which ends lines at U+2028 too: in JSON's strings that is a character like any.
+    const lines = text.split("\n");
+    lines[0] = begun + lines[0];
+    begun = lines.pop()!;
+    for (const line of lines) serve(line);
+  })
+  .on("end", () => process.exit(0));

@@ -51,6 +51,8 @@ export class Credentials {
       }
       headers[name] = String(value);
     }
+    // What is told again, with others' news, is no renewal for who waits for one.
+    if (JSON.stringify(headers) === JSON.stringify(this.#account)) return;
     this.#account = headers;
     this.#renewed.resolve();
     this.#renewed = Promise.withResolvers();

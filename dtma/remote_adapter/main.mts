@@ -9,7 +9,6 @@
  * The headers to send, such as an API key, are variables: HEADER_1_NAME and HEADER_1_VALUE, and so on.
  */
 import process from "node:process";
-import { createInterface } from "node:readline";
 import { Remote } from "./remote.mts";
 
 const HEADERS_LIMIT = 16;
@@ -27,9 +26,16 @@ const remote = new Remote({
   write: (line) => void process.stdout.write(`${line}\n`),
   log: (line) => void process.stderr.write(`${line}\n`),
 });
-createInterface({ input: process.stdin })
-  .on("line", (line) => remote.receive(line))
-  .on("close", async () => {
+let begun = "";
+process.stdin.setEncoding("utf8")
+  .on("data", (text: string) => {
+    // Not by Node's readline, which ends lines at U+2028 too: in JSON's strings that is a character like any.
+    const lines = text.split("\n");
+    lines[0] = begun + lines[0];
+    begun = lines.pop()!;
+    for (const line of lines) remote.receive(line);
+  })
+  .on("end", async () => {
     await remote.close();
     process.exit(0);
   });

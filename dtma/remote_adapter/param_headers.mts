@@ -7,22 +7,33 @@ interface Mirrored {
   header: string;
 }
 
+const ANNOTATION = "x-mcp-header";
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+const TYPES: unknown[] = ["string", "integer", "boolean"];
+/** Keywords with schemas by names, and those with no schema at all. */
+const BY_NAME = ["properties", "patternProperties", "dependentSchemas", "$defs", "definitions"];
+const VALUES = ["const", "default", "enum", "examples"];
 /** Schemas nest; what is deeper is not looked at. */
-const DEPTH_LIMIT = 16;
+const DEPTH_LIMIT = 32;
 
 export class ParamHeaders {
   readonly #byTool = new Map<string, Mirrored[]>();
 
-  /** Remembers what the tools of a list want. */
-  learn(tools: unknown): void {
-    if (!Array.isArray(tools)) return;
+  /**
+   * Remembers what the tools of a list want.
+   * @returns those whose annotations are against the rules, so that they must not be listed, and why
+   */
+  learn(tools: unknown[]): Map<unknown, string> {
+    const refused = new Map<unknown, string>();
     for (const tool of tools) {
       if (!isObject(tool) || typeof tool.name !== "string") continue;
-      const wanted = [...mirrored(tool.inputSchema, [])];
-      if (wanted.length > 0) this.#byTool.set(tool.name, wanted);
+      const found = [...annotations(tool.inputSchema, [], true)];
+      const fault = faultOf(found);
+      if (fault) refused.set(tool, `${tool.name.slice(0, 128)}: ${fault}`);
+      if (found.length > 0 && !fault) this.#byTool.set(tool.name, found as Mirrored[]);
       else this.#byTool.delete(tool.name);
     }
+    return refused;
   }
 
   /** The headers of a call. */
@@ -39,14 +50,51 @@ export class ParamHeaders {
   }
 }
 
-function* mirrored(schema: unknown, path: string[]): Generator<Mirrored> {
-  if (!isObject(schema) || !isObject(schema.properties) || path.length > DEPTH_LIMIT) return;
-  for (const [key, property] of Object.entries(schema.properties)) {
-    if (!isObject(property)) continue;
-    const header = property["x-mcp-header"];
-    if (typeof header === "string" && TOKEN.test(header)) yield { path: [...path, key], header };
-    else yield* mirrored(property, [...path, key]);
+interface Annotation {
+  path: string[];
+  header: unknown;
+  type: unknown;
+  /** By `properties` alone, so that the path leads to an argument. */
+  isReachable: boolean;
+}
+
+function* annotations(
+  schema: unknown,
+  path: string[],
+  isReachable: boolean,
+): Generator<Annotation> {
+  if (path.length > DEPTH_LIMIT) return;
+  if (Array.isArray(schema)) {
+    for (const each of schema) yield* annotations(each, [...path, ""], false);
   }
+  if (!isObject(schema)) return;
+  const { [ANNOTATION]: header, type } = schema;
+  if (header !== undefined) {
+    yield { path, header, type, isReachable: isReachable && path.length > 0 };
+  }
+  for (const [keyword, value] of Object.entries(schema)) {
+    if (VALUES.includes(keyword)) continue;
+    if (!BY_NAME.includes(keyword)) yield* annotations(value, [...path, keyword], false);
+    else if (isObject(value)) {
+      for (const [name, each] of Object.entries(value)) {
+        yield* annotations(each, [...path, name], isReachable && keyword === "properties");
+      }
+    }
+  }
+}
+
+function faultOf(found: Annotation[]): string | null {
+  const headers = new Set<string>();
+  for (const { header, type, isReachable } of found) {
+    if (!isReachable) return `${ANNOTATION} stands where no argument is`;
+    if (typeof header !== "string" || !TOKEN.test(header)) {
+      return `${ANNOTATION} is not the name of a header`;
+    }
+    if (!TYPES.includes(type)) return `${ANNOTATION} is of an argument that is no plain value`;
+    if (headers.has(header.toLowerCase())) return `${ANNOTATION} has ${header} twice`;
+    headers.add(header.toLowerCase());
+  }
+  return null;
 }
 
 /** A header's value; what a header cannot hold is in the `=?base64?…?=` form. */

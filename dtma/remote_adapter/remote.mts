@@ -42,19 +42,32 @@ const REFUSAL_LIMIT = 64 * 1024;
 /** Waits before a stream that broke is opened again; doubles. */
 const RETRY_MS = 1000;
 const LONGEST_RETRY_MS = 30_000;
-/** Tries to take up a call's answer again, before the call is given up. */
+/** Tries in a row to take up a call's answer again that bring nothing, before the call is given up. */
 const RESUME_LIMIT = 5;
+/** A stream that held so long did bring something: a server that works on. */
+const HELD_MS = 1000;
 const ENDPOINT_TIMEOUT_MS = 15_000;
 /** A server that starts is waited for so long: less than DTMA waits for its handshake (instance.ts). */
 const LISTEN_TIMEOUT_MS = 25_000;
 /** First pause before its port is tried again; doubles. */
 const LISTEN_RETRY_MS = 25;
 const LONGEST_LISTEN_RETRY_MS = 500;
+/** A call's stream should end with its answer: one that does not is ended after so long. */
+const LINGER_MS = 1000;
 /** How long a server is waited for when its session is ended. */
 const GOODBYE_MS = 1000;
 
 /** Told to DTMA (its protocol.ts has the name too): a call's stream was let go, and is asked for again. */
 const LET_GO_METHOD = "dev.mooring/letGo";
+/** Likewise: the session was lost, and another one is open. */
+const REOPENED_METHOD = "dev.mooring/reopened";
+
+/**
+ * How many servers say that they do not know a session (the SDK's examples, and all that was made after them),
+ * where they should answer 404 (2025-11-25, transports#session-management).
+ */
+const SESSION_UNKNOWN =
+  /\b(no|not|invalid|unknown|expired)\b.*\bsession\b|\bsession\b.*\b(not|invalid|unknown|expired)\b|\bnot initialized\b/i;
 
 const REVISION_META = "io.modelcontextprotocol/protocolVersion";
 const METHOD_NOT_FOUND = -32601;
@@ -121,7 +134,10 @@ export class Remote {
   /** Of the legacy session: the request that opened it, to open it again when it is lost. */
   #initialize: { line: string; message: Message } | null = null;
   #session: string | null = null;
+  /** Of a server that was initialized, with a session's name or without. */
   #revision: string | null = null;
+  /** It was lost, and is not open again. */
+  #isLost = false;
   #reopening: Promise<void> | null = null;
   /** Ends the streams of a session: its GET stream, or that of HTTP+SSE. */
   #sessionLife = new AbortController();
@@ -183,6 +199,8 @@ export class Remote {
     if (this.#session === null) return;
     await fetch(this.#url, {
       method: "DELETE",
+      // As #fetchOnce: another origin must not get the headers.
+      redirect: "manual",
       headers: { ...this.#credentials.headers, ...this.#headers({}) },
       signal: AbortSignal.timeout(GOODBYE_MS),
     }).catch(() => {});
@@ -194,8 +212,9 @@ export class Remote {
       void this.#endSession();
       this.#forgetSession();
       this.#isSse = this.#options.beside === "sse";
+      this.#isLost = false;
       this.#initialize = { line, message };
-    }
+    } else if (this.#isLost) await this.#reopen();
     try {
       await this.#send(line, message, signal);
     } catch (error) {
@@ -228,8 +247,7 @@ export class Remote {
     if (!response.ok) return await this.#refused(response, session, line, message, signal, deliver);
     if (message.method === "initialize") this.#session = response.headers.get("mcp-session-id");
     const noting: Deliver = (text, received) => {
-      this.#note(message, received);
-      deliver(text, received);
+      deliver(this.#note(message, received) ?? text, received);
     };
     if (type.startsWith("text/event-stream")) {
       await this.#followAnswer(response, message, signal, noting);
@@ -278,7 +296,8 @@ export class Remote {
       const isRefused = response.status === 401 || response.status === 403;
       if (!isRefused || isAgain) return response;
       if (!await this.#credentials.afterRefusal(response, sent, init.signal)) return response;
-      await response.body?.cancel();
+      // It may have broken off meanwhile.
+      await response.body?.cancel().catch(() => {});
     }
   }
 
@@ -306,7 +325,10 @@ export class Remote {
     deliver: Deliver,
   ): Promise<void> {
     let isAnswered = false, last: ServerSentEvent | null = null, stream: Response | null = response;
-    for (let attempt = 0;; attempt++) {
+    // A server may have its client come back as often as it likes (2025-11-25, transports): what is
+    // counted is what brings nothing.
+    for (let failures = 0;;) {
+      const openedMs = performance.now(), before: ServerSentEvent | null = last;
       let isLetGo = false;
       try {
         if (stream?.body) {
@@ -314,8 +336,10 @@ export class Remote {
             last = event;
             const text = oneLine(event.data), received = parsed(text);
             if (!received) continue;
-            isAnswered ||= received.method === undefined && received.id === message.id;
             deliver(text, received);
+            if (isAnswered || received.method !== undefined || received.id !== message.id) continue;
+            isAnswered = true;
+            setTimeout(() => this.#inFlight.get(message.id!)?.abort(), LINGER_MS);
           }
           isLetGo = true;
         }
@@ -325,7 +349,9 @@ export class Remote {
       }
       if (isAnswered || message.id === undefined) return;
       signal?.throwIfAborted();
-      if (last?.id == null || this.#session === null || attempt === RESUME_LIMIT) break;
+      const hasHeld = stream !== null && performance.now() - openedMs >= HELD_MS;
+      failures = last !== before || hasHeld ? 0 : failures + 1;
+      if (last?.id == null || this.#revision === null || failures === RESUME_LIMIT) break;
       const retryMs = last.retryMs ?? RETRY_MS;
       if (isLetGo) this.#tellLetGo(message.id, retryMs);
       await pause(retryMs, signal);
@@ -362,7 +388,11 @@ export class Remote {
       try {
         const response = await this.#openStream(lastId, signal, false, {});
         const type = response.headers.get("content-type") ?? "";
-        if (response.status >= 400 && response.status < 500) return void response.body?.cancel();
+        // 4xx: there is no such stream; but for what is over after a while.
+        const isRefused = response.status >= 400 && response.status < 500;
+        if (isRefused && ![408, 429].includes(response.status)) {
+          return void response.body?.cancel().catch(() => {});
+        }
         if (response.ok && type.startsWith("text/event-stream")) {
           waitMs = RETRY_MS;
           for await (const event of eventsOf(response.body!, MESSAGE_LIMIT)) {
@@ -393,7 +423,8 @@ export class Remote {
     const { status } = response;
     const text = await bodyText(response, REFUSAL_LIMIT).catch(() => "");
     const received = parsed(text);
-    if (status === 404 && session !== null && message.method !== "initialize") {
+    const isLost = status === 404 || status === 400 && SESSION_UNKNOWN.test(text.slice(0, 1000));
+    if (isLost && session !== null && message.method !== "initialize") {
       throw new SessionLost(session);
     }
     // Not OAuth's, which is a word in the same place.
@@ -554,6 +585,7 @@ export class Remote {
       const opened = this.#initialize;
       if (!opened) throw new RemoteError("The server ended the session");
       this.#options.log("The server ended the session; another one is opened");
+      this.#isLost = true;
       this.#forgetSession();
       let failed = false;
       const deliver: Deliver = (_, received) => failed ||= "error" in received;
@@ -561,6 +593,8 @@ export class Remote {
       if (failed) throw new RemoteError("The server refused another session");
       const initialized = { method: "notifications/initialized" };
       await this.#send(JSON.stringify({ jsonrpc: "2.0", ...initialized }), initialized, undefined);
+      this.#isLost = false;
+      this.#options.write(JSON.stringify({ jsonrpc: "2.0", method: REOPENED_METHOD }));
       this.#listen();
     })().finally(() => this.#reopening = null);
     return this.#reopening;
@@ -582,11 +616,21 @@ export class Remote {
     call?.abort();
   }
 
-  /** Takes what later requests need out of an answer. */
-  #note({ method }: Message, { result }: Message): void {
-    if (!result) return;
+  /**
+   * Takes what later requests need out of an answer.
+   * @returns another text for it, where it lists a tool that must not be listed; else null
+   */
+  #note({ method, params }: Message, received: Message): string | null {
+    const { result } = received;
+    if (!result) return null;
     if (method === "initialize") this.#revision = String(result.protocolVersion);
-    if (method === "tools/list") this.#paramHeaders.learn(result.tools);
+    if (method !== "tools/list" || !Array.isArray(result.tools)) return null;
+    const refused = this.#paramHeaders.learn(result.tools);
+    // To older revisions the annotation means nothing.
+    if (refused.size === 0 || params?._meta?.[REVISION_META] === undefined) return null;
+    for (const why of refused.values()) this.#options.log(`A tool is left out, ${why}`);
+    const tools = result.tools.filter((tool) => !refused.has(tool));
+    return JSON.stringify({ ...received, result: { ...result, tools } });
   }
 
   #headers({ method, params }: Message): Record<string, string> {

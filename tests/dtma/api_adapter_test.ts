@@ -444,6 +444,20 @@ Deno.test("numbers beyond JavaScript's reach the API as they were given", async 
   assert.equal(new TextDecoder().decode(body), '{"n":12345678901234567890,"half":0.5}');
 });
 
+Deno.test("a line separator of Unicode in an argument ends no line", async () => {
+  const tools = toolsFor({
+    "/a": {
+      post: { operationId: "a", requestBody: { content: { "application/json": { schema: {} } } } },
+    },
+  });
+  await using target = api();
+  const _meta = { "io.modelcontextprotocol/protocolVersion": "2026-07-28" };
+  const params = { name: "a", arguments: { body: "one\u2028two\u2029three" }, _meta };
+  const call = { jsonrpc: "2.0", id: 1, method: "tools/call", params };
+  await rawAnswers({ url: target.url, tools }, [call]);
+  assert.equal(new TextDecoder().decode(target.seen[0].body), '"one\u2028two\u2029three"');
+});
+
 Deno.test("an answer that is not as its document says is told, with the answer", async () => {
   const schema = {
     type: "object",

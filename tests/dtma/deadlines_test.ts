@@ -19,6 +19,21 @@ Deno.test("after calls in order of the times, and holds no process up", async ()
   assert.deepEqual(seen, ["first", "second", "of the first"]);
 });
 
+Deno.test("what sets its deadline anew when it comes holds up none after it", async () => {
+  const seen: string[] = [];
+  const again = Promise.withResolvers<void>();
+  after(200, () =>
+    after(200, () => {
+      seen.push("again");
+      again.resolve();
+    }));
+  setTimeout(() => seen.push("a timer of the runtime"), 325);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  after(200, () => seen.push("other"));
+  await again.promise;
+  assert.deepEqual(seen, ["other", "a timer of the runtime", "again"]);
+});
+
 Deno.test("a deadline that is cancelled does not come, however often it is", async () => {
   const seen: string[] = [];
   const first = after(10, () => seen.push("first"));

@@ -196,6 +196,38 @@ Deno.test("Docker says why no engine answers, and what to do", async () => {
   }
 });
 
+Deno.test("Docker.attachContainer says that the engine went away while it was asked", async () => {
+  // No engine can be had that ends in just that moment: one that says its version and does.
+  const folder = await Deno.makeTempDir();
+  const path = `${folder}/engine.sock`;
+  const listener = Deno.listen({ transport: "unix", path });
+  const serving = (async () => {
+    for await (const connection of listener) {
+      const buffer = new Uint8Array(4096);
+      const asked = new TextDecoder().decode(
+        buffer.subarray(0, await connection.read(buffer) ?? 0),
+      );
+      if (/^GET \S*\/version /.test(asked)) {
+        const version = JSON.stringify({
+          Version: "28",
+          ApiVersion: "1.51",
+          MinAPIVersion: "1.24",
+        });
+        const head =
+          `HTTP/1.1 200 OK\r\nContent-Length: ${version.length}\r\nConnection: close\r\n\r\n`;
+        await connection.write(new TextEncoder().encode(head + version));
+      }
+      connection.close();
+    }
+  })();
+  const docker = new Docker(`unix://${path}`);
+  await assert.rejects(docker.attachContainer("any"), EngineAbsentError);
+  docker.close();
+  listener.close();
+  await serving;
+  await Deno.remove(folder, { recursive: true });
+});
+
 Deno.test("writeTar and readTar agree with each other and with tar(1)", async () => {
   const big = crypto.getRandomValues(new Uint8Array(10_000));
   const tar = writeTar({ "a.txt": "text é", "empty": "", "big.bin": big });

@@ -193,6 +193,39 @@ Deno.test("a question while several calls are under way is nobody's, unless they
   assert.deepEqual(Object.keys(params as object), ["name", "arguments"]);
 });
 
+Deno.test("a question that was put to a caller's other call outlives that call", async () => {
+  await using server = startServer("questions");
+  const session = await server.open();
+  const mine = { meta: { [CALLER_META]: "me" } };
+  const asks = call("asks", { requests: [FORM] }, mine), waits = call("waits", {}, mine);
+  const answer = { action: "accept" };
+  // It asks while both are under way, and the other is answered while its caller has the question…
+  let asking = session.call(asks, {}), waiting = session.call(waits, {});
+  const asked = inputRequired(await waiting);
+  await session.call(call("release", {}, mine), {});
+  const answered = await session.call(retry(waits, asked, { "1": answer }), {});
+  assert.equal(textOf(answered), "released");
+  assert.deepEqual(valueOf(await asking), [{ result: answer }]);
+
+  // … or before it was put to anybody.
+  [asking, waiting] = [session.call(asks, {}), session.call(waits, {})];
+  await session.call(call("release", {}, mine), {});
+  assert.equal(textOf(await waiting), "released");
+  const again = inputRequired(await asking);
+  assert.deepEqual(valueOf(await session.call(retry(asks, again, { "1": answer }), {})), [
+    { result: answer },
+  ]);
+
+  // Not where it could be put to another caller, whose call came meanwhile.
+  [asking, waiting] = [session.call(asks, {}), session.call(waits, {})];
+  inputRequired(await waiting);
+  const another = session.call(call("waits", {}, { meta: { [CALLER_META]: "you" } }), {});
+  await session.call(call("release", {}, mine), {});
+  const [{ error }] = valueOf(await asking) as { error: { message: string } }[];
+  assert.match(error.message, /is over/);
+  assert.equal(textOf(await another), "released");
+});
+
 Deno.test("what a call asks that was given up reaches no other caller", async () => {
   await using server = startServer("questions");
   const session = await server.open();

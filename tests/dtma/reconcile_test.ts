@@ -2,7 +2,12 @@ import assert from "node:assert/strict";
 import { Docker } from "../../dtma/docker.ts";
 import { type BuiltImage, Images } from "../../dtma/image.ts";
 import { Label } from "../../dtma/policy.ts";
-import type { LayerState, Observation, ToolDefinition } from "../../dtma/protocol.ts";
+import {
+  canonicalHash,
+  type LayerState,
+  type Observation,
+  type ToolDefinition,
+} from "../../dtma/protocol.ts";
 import { Dtma, eventually, sleep } from "./observed.ts";
 import { BASE, engineTest, FixtureImages, fixtureSpec, leftovers, type Toolbox } from "./engine.ts";
 
@@ -333,6 +338,23 @@ reconcilerTest("lists again when the server's tools change", async (dtma) => {
   );
   assert.equal(changed.layers.tools.state, "ready");
   await eventually(async () => await hash() !== before);
+});
+
+reconcilerTest("lets no call through that was listed before the newest change", async (dtma) => {
+  const spec = fixtureSpec("changes-tools");
+  dtma.reconciler.apply([spec]);
+  await dtma.ready(spec);
+  const described = (text: string) =>
+    dtma.until(spec, ({ tools }) => (tools as ToolDefinition[])[1].description === text);
+  const changing = async () => {
+    const reachable = await dtma.reconciler.reach(spec.serverId);
+    return "toolHashes" in reachable ? reachable.toolHashes.get("changing") : undefined;
+  };
+  await dtma.call(spec.serverId, "changes_tools", { again: true });
+  const { tools } = await described("Revision 2");
+  assert.notEqual(await changing(), await canonicalHash(tools![1]));
+  const newest = await described("Revision 3");
+  await eventually(async () => await changing() === await canonicalHash(newest.tools![1]));
 });
 
 reconcilerTest("serves a server that floods stderr, and keeps a bounded log", async (dtma) => {

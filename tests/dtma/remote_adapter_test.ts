@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { type HandshakeError, openSession } from "../../dtma/session.ts";
 import { freePort } from "../free_port.ts";
+import { eventually } from "./observed.ts";
 import { serverEverything, textOf, toolCall } from "./stdio_server.ts";
 import { tcpProxy } from "./tcp_proxy.ts";
 
@@ -33,8 +34,18 @@ function startAdapter(url: string, env: Record<string, string> = {}, transport?:
         log: (line) => logged.push(line),
         onRefused,
       }),
+    /** As DTMA ends it, once what its session says last is written. */
+    async end() {
+      while (child.stdin.locked) await new Promise((resolve) => setTimeout(resolve));
+      await child.stdin.close();
+    },
+    ended: child.status,
     async [Symbol.asyncDispose]() {
-      child.kill("SIGKILL");
+      try {
+        child.kill("SIGKILL");
+      } catch {
+        // It ended by itself.
+      }
       await child.status;
       await reading;
       await child.stdin.close().catch(() => {});
@@ -44,8 +55,7 @@ function startAdapter(url: string, env: Record<string, string> = {}, transport?:
 }
 
 /** server-everything over HTTP, when it answers. */
-async function everythingOver(transport: "streamableHttp" | "sse") {
-  const port = freePort();
+async function everythingOver(transport: "streamableHttp" | "sse", port = freePort()) {
   const child = new Deno.Command("node", {
     args: [await serverEverything(), transport],
     env: { PORT: String(port) },
@@ -148,6 +158,55 @@ Deno.test("the adapter sends what 2026-07-28 wants in headers, and the person's 
   session.close("The test is over");
 });
 
+Deno.test("a tool that wants headers against the rules is left out, and no other", async () => {
+  const tool = (name: string, properties: object) => ({
+    name,
+    inputSchema: { type: "object", properties },
+  });
+  const wants = (header: unknown, type = "string") => ({ type, "x-mcp-header": header });
+  const good = [
+    tool("nested", { a: { type: "object", properties: { b: wants("One", "integer") } } }),
+    tool("named", { "x-mcp-header": { type: "string" }, enumerated: { enum: [wants("a b")] } }),
+  ];
+  const bad = [
+    tool("empty", { a: wants("") }),
+    tool("colon", { a: wants("a:b") }),
+    tool("list", { a: wants("One", "array") }),
+    tool("fraction", { a: wants("One", "number") }),
+    tool("twice", { a: wants("One"), b: wants("ONE") }),
+    tool("items", { a: { type: "array", items: wants("One") } }),
+    tool("one_of", { a: { oneOf: [wants("One")] } }),
+  ];
+  await using remote = remoteServer((_, body) => {
+    const { id, method } = JSON.parse(body);
+    const tools = [...bad, ...good];
+    return method === "tools/list"
+      ? Response.json({ jsonrpc: "2.0", id, result: { resultType: "complete", tools } })
+      : modernAnswer({ id, method })!;
+  });
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  assert.deepEqual(await session.listTools(), good);
+  await eventually(() =>
+    bad.every(({ name }) => adapter.logged.join("").includes(`out, ${name}:`))
+  );
+  session.close("The test is over");
+});
+
+Deno.test("a line separator of Unicode in an argument ends no line", async () => {
+  await using remote = remoteServer((_, body) => {
+    const { id, method, params } = JSON.parse(body);
+    const text = params.arguments?.text;
+    return modernAnswer({ id, method }) ??
+      Response.json({ jsonrpc: "2.0", id, result: { content: [{ type: "text", text }] } });
+  });
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  const text = "one\u2028two\u2029three";
+  assert.equal(textOf(await session.call(toolCall("any", { text }), { timeoutMs: 5000 })), text);
+  session.close("The test is over");
+});
+
 Deno.test("the adapter cancels a call of 2026-07-28 by closing its stream", async () => {
   const closed = Promise.withResolvers<void>();
   const begun = Promise.withResolvers<void>();
@@ -172,8 +231,53 @@ Deno.test("the adapter cancels a call of 2026-07-28 by closing its stream", asyn
   session.close("The test is over");
 });
 
-/** A server with sessions, which counts them and forgets them when it is told. */
-function sessionServer(onCall: (id: string, count: number) => Response) {
+Deno.test("the adapter ends a stream that stays open after its answer", async () => {
+  const closed = Promise.withResolvers<void>();
+  await using remote = remoteServer((_, body) => {
+    const message = JSON.parse(body);
+    const answer = modernAnswer(message);
+    if (answer) return answer;
+    const result = { content: [{ type: "text", text: "made" }] };
+    const event = `data: ${JSON.stringify({ jsonrpc: "2.0", id: message.id, result })}\n\n`;
+    const events = new ReadableStream({
+      start: (controller) => controller.enqueue(new TextEncoder().encode(event)),
+      cancel: () => closed.resolve(),
+    });
+    return new Response(events, { headers: { "content-type": "text/event-stream" } });
+  });
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
+  await closed.promise;
+  session.close("The test is over");
+});
+
+Deno.test("a stream is taken up again at a server without sessions too", async () => {
+  await using remote = remoteServer((request, body) => {
+    if (request.method === "GET") {
+      const call = request.headers.get("last-event-id");
+      if (call === null) return new Response(null, { status: 405 });
+      const result = '{"content":[{"type":"text","text":"resumed"}]}';
+      return stream(`id: x\ndata: {"jsonrpc":"2.0","id":${call},"result":${result}}\n\n`);
+    }
+    const { id, method } = JSON.parse(body);
+    const result = { protocolVersion: "2025-11-25", capabilities: {}, serverInfo: {} };
+    if (method === "initialize") return Response.json({ jsonrpc: "2.0", id, result });
+    if (id === undefined) return new Response(null, { status: 202 });
+    if (method !== "tools/call") return new Response(null, { status: 400 });
+    return stream(`id: "${id}"\nretry: 10\ndata:\n\n`);
+  });
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "resumed");
+  session.close("The test is over");
+});
+
+/**
+ * A server with sessions, which counts them and forgets them when it is told. Who comes back for a call is
+ * answered at the `turns`th time.
+ */
+function sessionServer(onCall: (id: string, count: number) => Response, turns = 1) {
   let sessions = 0, calls = 0;
   const known = new Set<string>();
   const resumed: string[] = [];
@@ -183,10 +287,12 @@ function sessionServer(onCall: (id: string, count: number) => Response) {
       const last = request.headers.get("last-event-id");
       if (last === null) return new Response(null, { status: 405 });
       resumed.push(last);
+      const call = last.split("/")[1];
+      if (resumed.length < turns) {
+        return stream(`id: ${resumed.length}/${call}\nretry: 10\ndata:\n\n`);
+      }
       return stream(
-        `id: 2\ndata: {"jsonrpc":"2.0","id":${
-          last.split("/")[1]
-        },"result":{"content":[{"type":"text","text":"resumed"}]}}\n\n`,
+        `id: 2\ndata: {"jsonrpc":"2.0","id":${call},"result":{"content":[{"type":"text","text":"resumed"}]}}\n\n`,
       );
     }
     if (request.method === "DELETE") return new Response(null);
@@ -222,6 +328,76 @@ Deno.test("the adapter opens a lost session again and makes the call in it", asy
   session.close("The test is over");
 });
 
+Deno.test("the adapter opens another session at a server that was started anew", async () => {
+  const port = freePort();
+  const first = await everythingOver("streamableHttp", port);
+  await using adapter = startAdapter(first.url);
+  const session = await adapter.open();
+  const changed = new Set<unknown>();
+  session.onListChanged = (...change) => changed.add(change.join());
+  assert.match(textOf(await session.call(toolCall("echo", { message: "one" }), {})), /one/);
+  await first[Symbol.asyncDispose]();
+  await using _second = await everythingOver("streamableHttp", port);
+  // It answers 400 in a session that it does not know.
+  assert.match(textOf(await session.call(toolCall("echo", { message: "two" }), {})), /two/);
+  assert.deepEqual(changed, new Set(["tools,false", "prompts,false", "resources,false"]));
+  session.close("The test is over");
+});
+
+Deno.test("a session that could not be opened again is opened by a later call", async () => {
+  await using remote = sessionServer((id) =>
+    Response.json({ jsonrpc: "2.0", id, result: { content: [{ type: "text", text: "made" }] } })
+  );
+  let isAway = false;
+  // As what lies before a server answers while that is started anew.
+  await using before = remoteServer((request, body) =>
+    isAway ? new Response(null, { status: 404 }) : fetch(remote.url, {
+      method: request.method,
+      headers: request.headers,
+      ...(body && { body }),
+    })
+  );
+  await using adapter = startAdapter(before.url);
+  const session = await adapter.open();
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
+  remote.forget();
+  isAway = true;
+  assert.match((await session.call(toolCall("any"), {})).error!.message, /answered 404/);
+  isAway = false;
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
+  session.close("The test is over");
+});
+
+Deno.test("the adapter ends its session, and takes its headers nowhere else for that", async () => {
+  const elsewhere: string[] = [];
+  await using other = remoteServer((request) => {
+    elsewhere.push(`${request.method} ${request.headers.get("x-api-key")}`);
+    return new Response(null);
+  });
+  const ended = Promise.withResolvers<string | null>();
+  await using remote = remoteServer((request, body) => {
+    if (request.method === "DELETE") {
+      ended.resolve(request.headers.get("mcp-session-id"));
+      return new Response(null, { status: 307, headers: { location: other.url } });
+    }
+    if (request.method === "GET") return new Response(null, { status: 405 });
+    const { id, method } = JSON.parse(body);
+    if (method !== "initialize") return new Response(null, { status: 404 });
+    const result = { protocolVersion: "2025-06-18", capabilities: {}, serverInfo: {} };
+    return Response.json({ jsonrpc: "2.0", id, result }, { headers: { "mcp-session-id": "s" } });
+  });
+  await using adapter = startAdapter(remote.url, {
+    HEADER_1_NAME: "X-Api-Key",
+    HEADER_1_VALUE: "secret",
+  });
+  const session = await adapter.open();
+  session.close("The test is over");
+  await adapter.end();
+  assert.equal(await ended.promise, "s");
+  await adapter.ended;
+  assert.deepEqual(elsewhere, []);
+});
+
 Deno.test("the adapter takes a stream up again that broke, and says so when it cannot", async () => {
   await using remote = sessionServer((id, count) =>
     count === 1
@@ -234,6 +410,39 @@ Deno.test("the adapter takes a stream up again that broke, and says so when it c
   assert.equal(remote.resumed.length, 1);
   const { error } = await session.call(toolCall("any"), {});
   assert.match(error!.message, /broke off: the call may have run/);
+  session.close("The test is over");
+});
+
+Deno.test("the adapter comes back for a call as often as its server lets it go", async () => {
+  await using remote = sessionServer(
+    (id) => stream(`id: 0/"${id}"\nretry: 10\ndata:\n\n`),
+    12,
+  );
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "resumed");
+  assert.equal(remote.resumed.length, 12);
+  session.close("The test is over");
+});
+
+Deno.test("a server that takes no more requests for now is listened to later", async () => {
+  const statuses = [429, 200, 405];
+  await using remote = remoteServer((request, body) => {
+    if (request.method === "DELETE") return new Response(null);
+    if (request.method === "GET") {
+      const status = statuses.shift() ?? 405;
+      return status === 200
+        ? stream('data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n\n')
+        : new Response(null, { status });
+    }
+    const { id, method } = JSON.parse(body);
+    const result = { protocolVersion: "2025-06-18", capabilities: {}, serverInfo: {} };
+    if (method === "initialize") return Response.json({ jsonrpc: "2.0", id, result });
+    return new Response(null, { status: id === undefined ? 202 : 404 });
+  });
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  await new Promise((resolve) => session.onListChanged = resolve);
   session.close("The test is over");
 });
 
@@ -369,7 +578,10 @@ Deno.test("the adapter makes a refused request again with renewed headers, and n
   const refusals: unknown[] = [];
   const session = await adapter.open((params) => {
     refusals.push(params);
-    if (good === "Bearer two") session.setHeaders({ authorization: "Bearer two" });
+    if (good !== "Bearer two") return;
+    // As DTMA does when another account is renewed.
+    session.setHeaders({ authorization: "Bearer one" });
+    setTimeout(() => session.setHeaders({ authorization: "Bearer two" }), 100);
   });
   assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
   good = "Bearer two";

@@ -46,3 +46,20 @@ Deno.test("Slots lets so many in, the others in turn, and forgets who gives up",
   release();
   await fourth;
 });
+
+Deno.test("Slots loses nobody when one gives up in the moment in which it has its turn", async () => {
+  const slots = new Slots(1);
+  const { signal } = new AbortController();
+  const release = await slots.take(signal);
+  const impatient = new AbortController();
+  const second = slots.take(impatient.signal);
+  const third = slots.take(signal);
+  release();
+  impatient.abort();
+  (await second)();
+  const free = await Promise.race([
+    third,
+    new Promise((resolve) => setTimeout(() => resolve("never"), 1000)),
+  ]);
+  assert.equal(typeof free, "function");
+});

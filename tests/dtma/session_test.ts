@@ -3,6 +3,7 @@ import fc from "npm:fast-check@4.10.2";
 import { responseText } from "../../dtma/connection.ts";
 import { ErrorCode, PIN_META } from "../../dtma/protocol.ts";
 import { HandshakeError, type JsonRpcNotification, openSession } from "../../dtma/session.ts";
+import { eventually } from "./observed.ts";
 import { attachable, serverEverything, startServer, textOf, toolCall } from "./stdio_server.ts";
 
 Deno.test("openSession initializes a server that does not know the probe", async () => {
@@ -115,6 +116,19 @@ Deno.test("onListChanged is called for a notification of either era", async () =
   }
 });
 
+Deno.test("a subscription that a server of 2026-07-28 ends is made again, and what it may have missed told", async () => {
+  await using server = startServer("modern");
+  const session = await server.open();
+  const told: [string, boolean][] = [];
+  session.onListChanged = (...change) => told.push(change);
+  await session.call(toolCall("ends_subscriptions"), {});
+  await session.call(toolCall("changes_tools"), {});
+  assert.deepEqual(told, [], "nobody is subscribed");
+  await eventually(() => told.length === 1);
+  await session.call(toolCall("changes_tools"), {});
+  assert.deepEqual(told, [["tools", false], ["tools", true]]);
+});
+
 Deno.test("a server of an older revision gets none of the newest one's metadata", async () => {
   await using server = startServer("lossless");
   const session = await server.open();
@@ -196,6 +210,13 @@ Deno.test("a call that is not answered in time says that it may have run", async
   assert.match(error!.message, /within 0.2 s.* may have run/);
   const { result } = await session.call(toolCall("cancelled"), {});
   assert.equal((result!.structuredContent as { cancelled: unknown[] }).cancelled.length, 1);
+});
+
+Deno.test("progress extends a call's time", async () => {
+  await using server = startServer("shuffles");
+  const session = await server.open();
+  const call = toolCall("works", {}, { meta: { progressToken: "p" } });
+  assert.equal(textOf(await session.call(call, { timeoutMs: 1000 })), "done");
 });
 
 Deno.test("log messages reach a caller that asked for them and is alone, no other", async () => {

@@ -119,6 +119,30 @@ Deno.test("an older server is subscribed to a resource once, for as long as anyb
   await eventually(() => session.listeners === 0);
 });
 
+Deno.test("what a server was told is told again when its session is another one", async () => {
+  await using server = startServer("resources");
+  const session = await server.open();
+  const changed: unknown[] = [];
+  session.onListChanged = (...change) => changed.push(change);
+  const one = await listen(session, { resourceSubscriptions: ["file:///1"] });
+  const meta = { "io.modelcontextprotocol/logLevel": "info" };
+  await session.call(toolCall("logs", {}, { meta }), {});
+  await session.call(toolCall("reopens"), {});
+  assert.deepEqual(changed, [["tools", false], ["prompts", false], ["resources", false]]);
+  await eventually(() => one.heard.length === 2);
+  assert.deepEqual([one.methods()[1], one.heard[1].params!.uri], [
+    "resources/updated",
+    "file:///1",
+  ]);
+  await session.call(toolCall("logs", {}, { meta }), {});
+  const twice = [1, 2].map(() => ({ uri: "file:///1" }));
+  assert.deepEqual(await seenBy(session, "resources/subscribe"), twice);
+  assert.deepEqual(await seenBy(session, "logging/setLevel"), [{ level: "info" }, {
+    level: "info",
+  }]);
+  one.stop();
+});
+
 Deno.test("a flood becomes one notification at once and one at its end", async () => {
   await using server = startServer("resources");
   const session = await server.open();
