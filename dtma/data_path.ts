@@ -102,6 +102,12 @@ const UNREAD_LIMIT_BYTES = 1024 * 1024;
 const BODIES_LIMIT_BYTES = 64 * 1024 * 1024;
 const BODY_TIMEOUT_MS = 30_000;
 
+/**
+ * How long a server may be silent about a call. Not shorter than what a caller may have set: who waits no more
+ * says so or goes away, and the call is cancelled then.
+ */
+const CALL_TIMEOUT_MS = 60 * 60_000;
+
 const PROTOCOL_VERSION_META = "io.modelcontextprotocol/protocolVersion";
 const LOG_LEVEL_META = "io.modelcontextprotocol/logLevel";
 const UNSUPPORTED_VERSION = -32022;
@@ -151,7 +157,7 @@ type Serve = (call: Call) => JsonRpcResponse | Promise<JsonRpcResponse>;
  * came together go on together.
  */
 function serving(
-  { reach, end = () => {}, logOf, bomOf, callTimeoutMs = 300_000 }: ServingOptions,
+  { reach, end = () => {}, logOf, bomOf, callTimeoutMs = CALL_TIMEOUT_MS }: ServingOptions,
 ): Serve {
   return function serve(call) {
     const { serverId, instance, message, signal, onNotification } = call;
