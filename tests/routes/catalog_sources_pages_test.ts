@@ -157,6 +157,8 @@ Deno.test({
       const last = await get("/marketplace?source=registry&page=3");
       assert.match(last, /49 to 60 of 60 entries/);
       assert.doesNotMatch(last, /rel="next"/);
+      const beyond = await get("/marketplace?source=registry&page=7");
+      assert.match(beyond, /49 to 60 of 60 entries/, "the last page, where there are fewer");
       const undeployable = await get("/marketplace?source=registry&deployable=no");
       assert.match(undeployable, /listed, not deployable here/);
       assert.match(undeployable, /It is an MCPB bundle/);
