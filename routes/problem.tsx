@@ -40,6 +40,10 @@ export function problem(log: Log) {
     if ((error as { code?: string }).code === "22P02") {
       return showProblem(c, 404, "Not found", "There is no such page. It may have been removed.");
     }
+    // U+0000 and half a surrogate pair, which Postgres's text cannot hold.
+    if (["22021", "22P05"].includes((error as { code?: string }).code ?? "")) {
+      return showProblem(c, 422, "That does not hold", "A text must not hold a NUL character.");
+    }
     // Postgres's disk_full: a person can mend that, and must hear that nothing was kept.
     if ((error as { code?: string }).code === "53100") {
       const message = "The disk that holds the database is full, so nothing was saved. Free some " +

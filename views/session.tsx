@@ -188,7 +188,7 @@ export function SignInCode(
         <button>Sign in</button>
       </Form>
       <p>
-        <a href={url("/sign-in")}>Begin again</a>
+        <a href={`${url("/sign-in")}?next=${encodeURIComponent(props.next)}`}>Begin again</a>
       </p>
     </section>
   );

@@ -77,6 +77,15 @@ Deno.test({
       assert.equal((await wrong.text()).includes("<script>alert"), false);
     });
 
+    await t.step("who is signed in already goes on as well", async () => {
+      const on = await get("/sign-in?next=%2Foauth%2Fauthorize%3Fa%3Db");
+      assert.equal(on.headers.get("location"), "/oauth/authorize?a=b");
+      const off = await get("/sign-in?next=%2F%2Fevil.example");
+      assert.equal(off.headers.get("location"), "/");
+      const code = await get("/sign-in/code?next=%2Fservers%3Fx%3D1");
+      assert.match(await code.text(), /href="\/sign-in\?next=%2Fservers%3Fx%3D1">Begin again/);
+    });
+
     await t.step("set-up is closed once there is an account", async () => {
       assert.equal((await get("/setup", {})).headers.get("location"), "/sign-in");
       assert.equal((await post("/setup", { code: "x" })).status, 303);
@@ -438,6 +447,7 @@ Deno.test({
         assert.equal((await get(path)).status, 404, path);
       }
       assert.equal((await post(`/servers/${v7()}/stop`, {})).status, 404);
+      assert.equal((await get("/servers/%00")).status, 422);
     });
 
     await t.step("the live page begins with its parts and follows changes", async () => {
