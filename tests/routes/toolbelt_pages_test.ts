@@ -214,6 +214,18 @@ Deno.test({
       assert.deepEqual(tools.find(({ name }) => name === ODD)!.change.fixed, { [ODD]: { a: [1] } });
     });
 
+    await t.step("a token's form that does not hold keeps what was typed", async () => {
+      const again = await post(`${agent}/tokens`, { name: "x".repeat(81), expiresInDays: "30" });
+      assert.equal(again.status, 422);
+      const html = await again.text();
+      assert.match(html, /value="x{81}"/);
+      assert.match(html, /<option value="30" selected/);
+      const form = { instructions: "y".repeat(20_001), asks: "always" };
+      const conversing = await (await post(`${agent}/conversing`, form)).text();
+      assert.match(conversing, /y{20001}/);
+      assert.match(conversing, /<option value="always" selected/);
+    });
+
     await t.step("what there is not is not found", async () => {
       for (
         const path of [
