@@ -47,7 +47,9 @@ Deno.test({
         assert.equal(page.headers.get("location"), "/sign-in?next=%2Fservers%3Fx%3D1");
         assert.equal((await get("/servers/live", {})).status, 401);
         assert.equal((await get("/marketplace/results", { "hx-request": "true" })).status, 401);
-        assert.equal((await post("/servers", {}, { cookie: "" })).status, 401);
+        const form = await post("/servers", {}, { cookie: "" });
+        assert.equal(form.status, 401);
+        assert.match(await form.text(), /Sign in in another tab, then reload this page/);
       },
     );
 
