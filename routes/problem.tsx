@@ -13,9 +13,10 @@ export function showProblem(
   status: ContentfulStatusCode,
   title: string,
   message: string,
-  requestId?: string,
+  { requestId, next }: { requestId?: string; next?: { name: string; path: string } } = {},
 ) {
-  return page(c, title, <Problem title={title} message={message} requestId={requestId} />, status);
+  const body = <Problem title={title} message={message} requestId={requestId} next={next} />;
+  return page(c, title, body, status);
 }
 
 /** Turns what was thrown into a page. What is not a person's to mend goes to the log alone. */
@@ -49,10 +50,10 @@ export function problem(log: Log) {
       const message = "The disk that holds the database is full, so nothing was saved. Free some " +
         "space on it and try again.";
       log.error("The database's disk is full", { request: c.get("requestId") });
-      return showProblem(c, 507, "The disk is full", message, c.get("requestId"));
+      return showProblem(c, 507, "The disk is full", message, { requestId: c.get("requestId") });
     }
     log.error("A request failed", { request: c.get("requestId"), ...errorFields(error) });
     const message = "Mooring failed to serve this. Nothing you sent was kept in part; try again.";
-    return showProblem(c, 500, "Something went wrong", message, c.get("requestId"));
+    return showProblem(c, 500, "Something went wrong", message, { requestId: c.get("requestId") });
   };
 }

@@ -22,7 +22,9 @@ interface Pin {
 
 /** Inside of a form: what approves, around the list of what is approved. */
 export function Approvals<P extends Pin>(
-  { pins, pickOf, waits, settled, children }: {
+  { id, pins, pickOf, waits, settled, children }: {
+    /** Of its own among all of the page. */
+    id: string;
     pins: P[];
     /** What stands for exactly this definition in the form. */
     pickOf: (pin: P) => string;
@@ -38,9 +40,12 @@ export function Approvals<P extends Pin>(
     <>
       {open.length > 0
         ? (
-          <div class="notice">
+          // A live update keeps it as it was when the page was made. A server that changes a definition
+          // while it is read would else have the new one under the button, unread, at the click.
+          <div class="notice" id={id} hx-preserve>
             <p>{waits(open.length)}</p>
             <Sending>
+              {open.map((pin) => <input type="hidden" name="waiting" value={pickOf(pin)} />)}
               <p class="acts">
                 <button name="act" value="approve-all">
                   {open.length === 1 ? "Approve it" : `Approve all ${open.length}`}
@@ -51,9 +56,6 @@ export function Approvals<P extends Pin>(
           </div>
         )
         : <p class="help">{settled}</p>}
-      <Sending>
-        {open.map((pin) => <input type="hidden" name="waiting" value={pickOf(pin)} />)}
-      </Sending>
       {children}
       {pins.some(({ approvedHash }) => approvedHash) && (
         <Sending>

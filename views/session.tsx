@@ -195,8 +195,15 @@ export function SignInCode(
 }
 
 /** A page for what went wrong: what happened, and what to do. */
-export function Problem(props: { title: string; message: string; requestId?: string }) {
+export function Problem(props: {
+  title: string;
+  message: string;
+  requestId?: string;
+  /** Where one goes on from here. */
+  next?: { name: string; path: string };
+}) {
   const url = useUrl();
+  const { name, path } = props.next ?? { name: "To the overview", path: "/" };
   return (
     <section class="card door">
       <h1>{props.title}</h1>
@@ -207,7 +214,7 @@ export function Problem(props: { title: string; message: string; requestId?: str
         </p>
       )}
       <p>
-        <a class="button" href={url("/")}>To the overview</a>
+        <a class="button" href={url(path)}>{name}</a>
       </p>
     </section>
   );

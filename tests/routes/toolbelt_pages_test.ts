@@ -111,6 +111,12 @@ Deno.test({
       const changed = await get(`/servers/${serverId}/tools`);
       assert.match(changed, /<mark>[^<]*Be quick/);
       assert.match(changed, /<mark>[^<]*Be kind/);
+      // What waited before is not approved as what it has become, and one is led to what it is now.
+      const late = await post(path, [["act", "approve-all"], ...waiting]);
+      assert.equal(late.status, 409);
+      const said = await late.text();
+      assert.match(said, /Changed since you looked, so not approved/);
+      assert.match(said, new RegExp(`href="/servers/${serverId}/tools#definitions"`));
     });
 
     await t.step(
