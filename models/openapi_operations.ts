@@ -65,7 +65,7 @@ export interface ApiOperation {
 /** All operations of a document, in its order. */
 export function listOperations(document: JsonObject): ApiOperation[] {
   const places = placesOf(document), names = namesOf(places);
-  const budget = { left: DOCUMENT_BUDGET };
+  const budget = { left: DOCUMENT_BUDGET }, credentials = schemesOf(document);
   return places.map((place) => {
     const { method, path, operation } = place, name = names.get(place)!;
     const known = {
@@ -82,7 +82,7 @@ export function listOperations(document: JsonObject): ApiOperation[] {
       const { definition } = toolOf(document, place, name, {
         budget,
         tellsShape: false,
-        credentials: [],
+        credentials,
       });
       return { ...known, definition: JSON.stringify(definition), obstacle: null };
     } catch (error) {
@@ -106,9 +106,12 @@ export function toolsOf(
 ): ApiTool[] {
   const places = placesOf(document), names = namesOf(places), chosen = new Set(keys);
   const budget = { left: DOCUMENT_BUDGET };
+  const sent = [...schemesOf(document), ...credentials];
   return places.filter((place) => chosen.has(keyOf(place))).flatMap((place) => {
     try {
-      return [toolOf(document, place, names.get(place)!, { budget, tellsShape, credentials })];
+      return [
+        toolOf(document, place, names.get(place)!, { budget, tellsShape, credentials: sent }),
+      ];
     } catch (error) {
       obstacleOf(error);
       return [];
@@ -271,22 +274,22 @@ function parametersOf(
   document: JsonObject,
   item: JsonObject,
   operation: JsonObject,
-  others: Sent[],
+  credentials: Sent[],
 ): JsonObject[] {
   const found = new Map<string, JsonObject>();
-  for (const given of [...listOf(item.parameters), ...listOf(operation.parameters)]) {
+  const all = [listOf(item.parameters), listOf(operation.parameters)];
+  if (all.some(({ length }) => length > PARAMETERS_LIMIT)) refuseParameters();
+  for (const given of all.flat()) {
     const parameter = resolved(document, given);
     found.set(`${textOf(parameter.in)} ${textOf(parameter.name)}`, parameter);
   }
-  if (found.size > PARAMETERS_LIMIT) {
-    throw new OperationError(`It has more than ${PARAMETERS_LIMIT} parameters`);
-  }
-  const credentials = [...schemesOf(document), ...others].map(({ place, name }) =>
-    `${place} ${name}`.toLowerCase()
-  );
-  return [...found].filter(([key]) => !credentials.includes(key.toLowerCase())).map(([, each]) =>
-    each
-  );
+  if (found.size > PARAMETERS_LIMIT) refuseParameters();
+  const others = credentials.map(({ place, name }) => `${place} ${name}`.toLowerCase());
+  return [...found].filter(([key]) => !others.includes(key.toLowerCase())).map(([, each]) => each);
+}
+
+function refuseParameters(): never {
+  throw new OperationError(`It has more than ${PARAMETERS_LIMIT} parameters`);
 }
 
 /** Headers that OpenAPI leaves to others (3.1, "Parameter Object"), and those of the connection. */
