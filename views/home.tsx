@@ -58,7 +58,7 @@ export function HomeBody({ servers, agents, toolboxes, wishes }: HomeProps) {
             {needs.map((need) => (
               <li>
                 <a href={url(need.path)}>{need.title}</a>
-                <small>{need.detail}</small>
+                <small>{visibleText(need.detail)}</small>
               </li>
             ))}
           </ul>

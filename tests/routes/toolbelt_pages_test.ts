@@ -134,6 +134,25 @@ Deno.test({
       },
     );
 
+    await t.step("so is what the page of a tried tool and the overview tell", async () => {
+      isHarmless(await get(`/servers/${serverId}/tools/${encodeURIComponent(ODD)}`));
+      const observed = observation(serverId, 1, null, "failed");
+      for (const layer of Object.values(observed.layers)) layer.detail = HOSTILE;
+      await owner`update public.toolboxes set last_seen_at = now()`;
+      const observations = [observed];
+      await acceptReport(db, toolboxId, {
+        epoch,
+        sequence: ++sequence,
+        observations,
+        events: [],
+        removed: [],
+      });
+      const html = await get("/");
+      isHarmless(html);
+      assert.match(html, / failed<\/a><small>[^<]*\[U\+202E\]/);
+      await report("Be quick");
+    });
+
     await t.step("an admin says there whether it may manage Mooring", async () => {
       assert.match(await get(agent), /Admins and owners can change this/);
       const form = { "read": "true", "servers:write": "ask", "agents:write": "no" };
