@@ -356,6 +356,17 @@ Deno.test("what thousands of operations refer to costs its size once, not with e
     assert.equal(obstacle, "Its schemas are too large");
   }
   for (const { obstacle } of operations(1, { schemas }, "Described")) assert.equal(obstacle, null);
+  const many = Object.fromEntries(Array.from({ length: 300_000 }, (_, n) => [`x/${n}`, {}]));
+  for (const item of [{ responses: many }, { requestBody: { content: many } }]) {
+    const paths = Object.fromEntries(
+      Array.from({ length: 1500 }, (_, n) => [`/p${n}`, { $ref: "#/components/pathItems/it" }]),
+    );
+    const components = { pathItems: { it: { post: item } } };
+    const { document } = readApiDocument(JSON.stringify({ openapi: "3.1.0", paths, components }));
+    for (const { obstacle } of listOperations(document)) {
+      assert.match(obstacle!, /^It has more than 200 answers, types or parts/);
+    }
+  }
   // A list of credentials, and a path's own parameters.
   const securitySchemes = Object.fromEntries(
     Array.from({ length: 200_000 }, (_, n) => [`scheme${n}`, { type: "none" }]),
