@@ -1,9 +1,25 @@
+import { count } from "./parts.tsx";
 import { visibleText } from "./visible_text.ts";
 
-/** A definition as a person reads it: all of it, with what would not be seen made visible. */
+/** So much of a text is on a page. A server may send five times of it, and agents read all. */
+const SHOWN_CHARS = 200_000;
+/** Of a text that is longer, the pieces of a line. */
+const PIECE = /[^]{1,1000}/gu;
+
+/** A definition as a person reads it, with what would not be seen made visible; what is cut is said. */
 export function definitionText(definition: unknown): string {
-  const text = typeof definition === "string" ? definition : JSON.stringify(definition, null, 2);
-  return visibleText(text).slice(0, 200_000);
+  const text = wholeText(definition), more = text.length - SHOWN_CHARS;
+  return more <= 0
+    ? text
+    : `${text.slice(0, SHOWN_CHARS)}\n\n[Cut here: ${
+      count(more, "more character")
+    } that cannot be read on this page]`;
+}
+
+function wholeText(definition: unknown): string {
+  return visibleText(
+    typeof definition === "string" ? definition : JSON.stringify(definition, null, 2),
+  );
 }
 
 /** What was approved, or else known, beside what it is now, with the lines marked that the other has not. */
@@ -13,32 +29,56 @@ export function Difference({ approved, now, title = "Approved" }: {
   /** What the first of the two is. */
   title?: string;
 }) {
-  const [before, after] = [sorted(approved), sorted(now)].map((value) =>
-    definitionText(value).split("\n")
+  const texts = [approved, now].map((value) => wholeText(sorted(value)));
+  // What is the same may not take the place on the page of what is not.
+  const isLong = texts.some(({ length }) => length > SHOWN_CHARS);
+  const [before, after] = texts.map((text) =>
+    isLong ? text.split("\n").flatMap(pieces) : text.split("\n")
   );
   return (
     <div class="versus">
-      <Side title={title} lines={before} others={after} />
-      <Side title="Now" lines={after} others={before} />
+      <Side title={title} lines={before} others={after} isLong={isLong} />
+      <Side title="Now" lines={after} others={before} isLong={isLong} />
     </div>
   );
 }
 
-function Side({ title, lines, others }: { title: string; lines: string[]; others: string[] }) {
+function Side({ title, lines, others, isLong }: {
+  title: string;
+  lines: string[];
+  others: string[];
+  isLong: boolean;
+}) {
   const left = new Map<string, number>();
   for (const line of others.map(bare)) left.set(line, (left.get(line) ?? 0) + 1);
+  const all = lines.map((line) => {
+    const remaining = left.get(bare(line)) ?? 0;
+    left.set(bare(line), remaining - 1);
+    return { line, isOther: remaining <= 0 };
+  });
+  const wanted = isLong ? all.filter(({ isOther }) => isOther) : all;
+  let room = SHOWN_CHARS;
+  const shown = wanted.filter(({ line }) => (room -= line.length + 1) >= 0 || !isLong);
   return (
     <div>
       <h3>{title}</h3>
+      {isLong && (
+        <p class="help">
+          It is too long for a page, so only what differs is shown{shown.length < wanted.length &&
+            `, and not all of that: ${count(wanted.length - shown.length, "more piece")} of it`}.
+        </p>
+      )}
       <pre tabindex={0}>
-        {lines.map((line, index) => {
-          const remaining = left.get(bare(line)) ?? 0;
-          left.set(bare(line), remaining - 1);
-          return <>{index > 0 && "\n"}{remaining > 0 ? line : <mark>{line}</mark>}</>;
-        })}
+        {shown.map(({ line, isOther }, index) => (
+          <>{index > 0 && "\n"}{isOther ? <mark>{line}</mark> : line}</>
+        ))}
       </pre>
     </div>
   );
+}
+
+function pieces(line: string): string[] {
+  return line.match(PIECE) ?? [line];
 }
 
 /** A comma that comes with a next member is no difference. */

@@ -1,6 +1,7 @@
 import type { Child } from "hono/jsx";
 import { definitionText, Difference } from "./difference.tsx";
 import { Picked, Sending } from "./form.tsx";
+import { count } from "./parts.tsx";
 import { visibleText } from "./visible_text.ts";
 
 /** What a definition's state is called, and its sign. */
@@ -118,18 +119,24 @@ export function Pinned(
     : <>{children}</>;
 }
 
+/** More of it is said to be there. */
+const DESCRIPTION_CHARS = 4000;
+
 /** What a definition says of itself, and all of it behind a click. */
 export function Described(
   { definition, children }: { definition: Record<string, unknown>; children?: Child },
 ) {
   const { description } = definition;
+  const said = typeof description === "string" ? visibleText(description) : "";
+  const more = said.length - DESCRIPTION_CHARS;
   return (
     <>
       <p class="description">
-        {typeof description === "string" && description.trim()
-          ? visibleText(description).slice(0, 4000)
-          : "It does not describe itself."}
+        {said.trim() ? said.slice(0, DESCRIPTION_CHARS) : "It does not describe itself."}
       </p>
+      {more > 0 && (
+        <p class="help">It goes on for {count(more, "more character")}: open its definition.</p>
+      )}
       {children}
       <details>
         <summary>Definition</summary>
