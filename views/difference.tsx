@@ -22,7 +22,7 @@ function wholeText(definition: unknown): string {
   );
 }
 
-/** What was approved, or else known, beside what it is now, with the lines marked that the other has not. */
+/** What was approved, or else known, beside what it is now, with the lines marked that the other has not there. */
 export function Difference({ approved, now, title = "Approved" }: {
   approved: unknown;
   now: unknown;
@@ -35,27 +35,22 @@ export function Difference({ approved, now, title = "Approved" }: {
   const [before, after] = texts.map((text) =>
     isLong ? text.split("\n").flatMap(pieces) : text.split("\n")
   );
+  const same = inBoth(before.map(bare), after.map(bare));
   return (
     <div class="versus">
-      <Side title={title} lines={before} others={after} isLong={isLong} />
-      <Side title="Now" lines={after} others={before} isLong={isLong} />
+      <Side title={title} lines={before} same={same[0]} isLong={isLong} />
+      <Side title="Now" lines={after} same={same[1]} isLong={isLong} />
     </div>
   );
 }
 
-function Side({ title, lines, others, isLong }: {
+function Side({ title, lines, same, isLong }: {
   title: string;
   lines: string[];
-  others: string[];
+  same: boolean[];
   isLong: boolean;
 }) {
-  const left = new Map<string, number>();
-  for (const line of others.map(bare)) left.set(line, (left.get(line) ?? 0) + 1);
-  const all = lines.map((line) => {
-    const remaining = left.get(bare(line)) ?? 0;
-    left.set(bare(line), remaining - 1);
-    return { line, isOther: remaining <= 0 };
-  });
+  const all = lines.map((line, index) => ({ line, isOther: !same[index] }));
   const wanted = isLong ? all.filter(({ isOther }) => isOther) : all;
   let room = SHOWN_CHARS;
   const shown = wanted.filter(({ line }) => (room -= line.length + 1) >= 0 || !isLong);
@@ -75,6 +70,48 @@ function Side({ title, lines, others, isLong }: {
       </pre>
     </div>
   );
+}
+
+/** More insertions and removals are looked for in vain: all that is between the ends is marked then. */
+const EDITS_LIMIT = 500;
+
+/**
+ * Which lines of each the other has too, in the same order: a line that was moved can mean another thing.
+ * By Myers's greedy algorithm ("An O(ND) Difference Algorithm and Its Variations", 1986).
+ */
+function inBoth(a: string[], b: string[]): [boolean[], boolean[]] {
+  const inA = a.map(() => false), inB = b.map(() => false);
+  let start = 0, endA = a.length, endB = b.length;
+  for (; start < endA && start < endB && a[start] === b[start]; start++) {
+    inA[start] = inB[start] = true;
+  }
+  while (endA > start && endB > start && a[endA - 1] === b[endB - 1]) {
+    inA[--endA] = inB[--endB] = true;
+  }
+  const n = endA - start, m = endB - start, zero = EDITS_LIMIT + 1;
+  // How far each diagonal was followed, before each number of edits.
+  const reached = new Int32Array(2 * zero + 1), trace: Int32Array[] = [];
+  const isDown = (v: Int32Array, d: number, k: number) =>
+    k === -d || k !== d && v[zero + k - 1] < v[zero + k + 1];
+  for (let d = 0; d <= EDITS_LIMIT; d++) {
+    trace.push(reached.slice());
+    for (let k = -d; k <= d; k += 2) {
+      let x = isDown(reached, d, k) ? reached[zero + k + 1] : reached[zero + k - 1] + 1;
+      while (x < n && x - k < m && a[start + x] === b[start + x - k]) x++;
+      reached[zero + k] = x;
+      if (x < n || x - k < m) continue;
+      for (let at = x, to = k; d >= 0; d--) {
+        const v = trace[d];
+        const from = isDown(v, d, to) ? to + 1 : to - 1;
+        const begin = d === 0 ? 0 : from > to ? v[zero + from] : v[zero + from] + 1;
+        while (at > begin) inA[start + --at] = inB[start + at - to] = true;
+        at = v[zero + from];
+        to = from;
+      }
+      return [inA, inB];
+    }
+  }
+  return [inA, inB];
 }
 
 function pieces(line: string): string[] {
