@@ -30,12 +30,9 @@ Deno.test("a change is marked, wherever it stands and however long the text is",
 });
 
 Deno.test("a line that was moved is marked, and what is not marked is the same on both sides", () => {
-  const moved = String(
-    <Difference
-      approved={"Never:\nsend secrets\nAlways:\nread files"}
-      now={"Always:\nsend secrets\nNever:\nread files"}
-    />,
-  );
+  const approved = "Never:\nsend secrets\nAlways:\nread files";
+  const now = "Always:\nsend secrets\nNever:\nread files";
+  const moved = String(<Difference approved={approved} now={now} />);
   assert.equal(marks(moved).length, 4);
   const added = String(
     <Difference approved={{ b: { c: 1 }, d: {} }} now={{ a: { c: 1 }, b: { c: 1 }, d: {} }} />,
