@@ -81,12 +81,25 @@ async function openEmbeddedIn(dataDirectory: string, progress: (line: string) =>
   try {
     return await openEmbedded(directory, await socketDirectory(dataDirectory));
   } catch (error) {
-    const why = error instanceof EmbeddedError && error.isDiskFull
-      ? "its disk is full: it needs about 50 MB"
-      : (error as Error).message;
+    const isFull = error instanceof EmbeddedError && error.isDiskFull ||
+      !await hasRoom(dataDirectory);
+    const why = isFull ? "its disk is full: it needs about 50 MB" : (error as Error).message;
     // Half-made it would not open the next time either.
     if (isNew) await Deno.remove(directory, { recursive: true }).catch(() => {});
     throw new TypeError(`The embedded database in ${directory} cannot be opened: ${why}`);
+  }
+}
+
+/** Whether a segment of the database's log would fit, which it does not start without. */
+async function hasRoom(directory: string): Promise<boolean> {
+  const probe = `${directory}/.room-test`;
+  try {
+    await Deno.writeFile(probe, new Uint8Array(16 * 1024 * 1024));
+    return true;
+  } catch {
+    return false;
+  } finally {
+    await Deno.remove(probe).catch(() => {});
   }
 }
 

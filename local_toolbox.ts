@@ -3,7 +3,7 @@ import { dtmaPermissions } from "./dtma/permissions.ts";
 import { EXIT_UNWANTED } from "./dtma/protocol.ts";
 import type { EngineStatus } from "./engine.ts";
 import type { Database } from "./models/db.ts";
-import type { Log } from "./models/log.ts";
+import { errorFields, type Log } from "./models/log.ts";
 import { putLocalToolbox } from "./models/toolboxes.ts";
 
 /** First wait before a DTMA that ended is started again; doubles up to {@link LONGEST_MS}. */
@@ -41,26 +41,40 @@ export async function startLocalToolbox(options: {
   async function keepDtmaRunning() {
     for (let waitMs = RESTART_MS; !stopped; waitMs = Math.min(waitMs * 2, LONGEST_MS)) {
       startedAt = Date.now();
-      const enrolled = await Deno.stat(`${directory}/state.json`).then(() => true, () => false);
-      const { enrolmentToken } = await putLocalToolbox(db, { enrol: !enrolled });
-      if (stopped) return;
-      const scanner = await findScanner();
-      if (stopped) return;
-      child = startDtma(directory, options.appUrl, enrolmentToken, scanner);
-      const status = await child.status;
-      child = null;
+      const ended = await runDtma().catch((error) => ({ error }));
       if (stopped) return;
       if (Date.now() - startedAt > 60_000) waitMs = RESTART_MS;
-      if (status.code === EXIT_UNWANTED) waitMs = UNWANTED_MS;
-      log.warn("The local toolbox's DTMA ended and is started again", {
-        code: status.code,
-        signal: status.signal,
-        inMs: waitMs,
-      });
+      if ("error" in ended) {
+        // The database may be away just now, or the machine out of processes: the app goes on.
+        log.error("The local toolbox's DTMA could not be started, and is tried again", {
+          ...errorFields(ended.error),
+          inMs: waitMs,
+        });
+      } else {
+        if (ended.code === EXIT_UNWANTED) waitMs = UNWANTED_MS;
+        log.warn("The local toolbox's DTMA ended and is started again", {
+          code: ended.code,
+          signal: ended.signal,
+          inMs: waitMs,
+        });
+      }
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, waitMs);
         wake = () => (clearTimeout(timer), resolve());
       });
+    }
+  }
+
+  async function runDtma(): Promise<Deno.CommandStatus> {
+    const enrolled = await Deno.stat(`${directory}/state.json`).then(() => true, () => false);
+    const { enrolmentToken } = await putLocalToolbox(db, { enrol: !enrolled });
+    const scanner = await findScanner();
+    if (stopped) throw new Error("All is stopped");
+    child = startDtma(directory, options.appUrl, enrolmentToken, scanner);
+    try {
+      return await child.status;
+    } finally {
+      child = null;
     }
   }
 

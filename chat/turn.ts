@@ -231,7 +231,8 @@ function asks(told: Told, tools: Definition[], call: { tool: string; input: unkn
   const { asks } = told.agent;
   if (asks !== "writes") return asks === "always";
   const isReading = (definition?: Definition) => definition?.annotations?.readOnlyHint === true;
-  const input = call.input as Record<string, unknown>;
+  // A model may write `null` where it means no arguments.
+  const input = (call.input ?? {}) as Record<string, unknown>;
   // With tool search the tool is named within; its definition is one that find_tools gave before.
   if (call.tool === "call_tool") return !found(told.turns, input.name).some(isReading);
   return !isReading(tools.find(({ name }) => name === call.tool));

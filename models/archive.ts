@@ -12,7 +12,7 @@ export class ArchiveError extends Error {
 /** Bytes that may come out of an archive before reading stops, whether they are wanted or not. */
 const UNPACKED_LIMIT_BYTES = 256 * 1024 * 1024;
 /** Bytes of wanted files: with what is made of them it has to fit into an edge isolate. */
-const KEPT_LIMIT_BYTES = 32 * 1024 * 1024;
+export const KEPT_LIMIT_BYTES = 32 * 1024 * 1024;
 const FILE_LIMIT_BYTES = 16 * 1024 * 1024;
 const FILES_LIMIT = 20_000;
 

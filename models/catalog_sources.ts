@@ -1,7 +1,7 @@
 /** Where a workspace's catalog comes from: what people add, ask to be synced, write by hand and remove. */
 import { v7 } from "uuid";
 import { z } from "zod";
-import { ArchiveError, isArchive, readArchive } from "./archive.ts";
+import { ArchiveError, isArchive, KEPT_LIMIT_BYTES, readArchive } from "./archive.ts";
 import { type CatalogFile, importFiles, isCatalogFile } from "./catalog_files.ts";
 import type { SyncOutcome } from "./catalog_sync.ts";
 import type { Database, Sql, User } from "./db.ts";
@@ -120,17 +120,27 @@ export async function uploadSource(
   if (files.length === 0) {
     throw wrong("Choose a file: a server.json, a list of them, or an archive");
   }
-  const documents: CatalogFile[] = [];
-  for (const file of files) {
+  const documents: CatalogFile[] = [], taken = new Set<string>();
+  let length = 0;
+  for (const [index, file] of files.entries()) {
     try {
-      documents.push(
-        ...isArchive(file.bytes)
-          ? await readArchive(file.bytes, isCatalogFile)
-          : [{ path: pathOf(file.name), text: new TextDecoder().decode(file.bytes) }],
-      );
+      const read = isArchive(file.bytes)
+        ? await readArchive(file.bytes, isCatalogFile)
+        : [{ path: pathOf(file.name), text: new TextDecoder().decode(file.bytes) }];
+      // What two files hold under one name, as archives of two folders do, is two documents.
+      const folder = read.some(({ path }) => taken.has(path)) ? `${index + 1}/` : "";
+      for (const { path, text } of read) {
+        taken.add(folder + path);
+        documents.push({ path: folder + path, text });
+      }
+      length += read.reduce((sum, { text }) => sum + text.length, 0);
     } catch (error) {
       if (error instanceof ArchiveError) throw wrong(`${file.name.slice(0, 80)}: ${error.message}`);
       throw error;
+    }
+    // Hundreds of small archives fit into one form, and each may unpack to as much.
+    if (length > KEPT_LIMIT_BYTES) {
+      throw wrong("The files hold more than 32 MiB together: upload fewer of them at once");
     }
   }
   const found = importFiles(documents, false);

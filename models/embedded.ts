@@ -62,12 +62,21 @@ export async function openEmbedded(
 function asking(worker: Worker): (request: Request) => Promise<void> {
   let asked: PromiseWithResolvers<void> | null = null;
   worker.onmessage = ({ data: { error } }: MessageEvent<Answer>) => {
-    if (error) asked!.reject(new EmbeddedError(error.message, error.errno === EMSCRIPTEN_ENOSPC));
-    else asked!.resolve();
+    const { resolve, reject } = asked!;
+    asked = null;
+    if (error) reject(new EmbeddedError(error.message, error.errno === EMSCRIPTEN_ENOSPC));
+    else resolve();
   };
   worker.onerror = (event) => {
     event.preventDefault();
-    const broken = new EmbeddedError(`Its thread broke: ${event.message}`, false);
+    const broken = new EmbeddedError(
+      `The embedded database broke off (${
+        event.message.replace(/^Uncaught Error: /, "")
+      }). Nothing that was saved is lost: start ` +
+        "Mooring again, and free some of its disk first if that is full",
+      false,
+    );
+    // While the app works with it: this ends the process, which could serve nothing any more.
     if (!asked) throw broken;
     asked.reject(broken);
   };

@@ -21,6 +21,7 @@ async function serve(request: Request): Promise<void> {
   if ("open" in request) {
     const { dataDirectory, path } = request.open;
     pglite = await PGlite.create(dataDirectory ?? "memory://", { extensions: { pg_trgm } });
+    endWhenBroken(pglite);
     server = new PGLiteSocketServer({ db: pglite, path, maxConnections: 2 });
     await server.start();
   } else if ("exec" in request) {
@@ -29,6 +30,38 @@ async function serve(request: Request): Promise<void> {
     await server?.stop();
     await pglite?.close();
   }
+}
+
+/**
+ * Ends this thread, aloud, when the database cannot go on: after a PANIC, as when its log finds the disk full,
+ * or when its program broke. It would answer nothing any more, and the socket server would have whoever asks
+ * wait for ever.
+ */
+function endWhenBroken(pglite: PGlite): void {
+  const execute = pglite.execProtocolRawStream.bind(pglite);
+  const end = (why: string) => setTimeout(() => reportError(new Error(why)));
+  pglite.execProtocolRawStream = async (message, options) => {
+    try {
+      await execute(message, {
+        ...options,
+        onRawData(data) {
+          const panic = panicIn(data);
+          if (panic !== null) end(panic);
+          options.onRawData(data);
+        },
+      });
+    } catch (error) {
+      end(String(error));
+      throw error;
+    }
+  };
+}
+
+/** The message of an ErrorResponse that says PANIC (protocol 3.0, "Error and Notice Message Fields"). */
+function panicIn(data: Uint8Array): string | null {
+  if (data[0] !== 0x45) return null;
+  const fields = new TextDecoder().decode(data.subarray(5)).split("\0");
+  return fields.includes("VPANIC") ? fields.find((each) => each[0] === "M")?.slice(1) ?? "" : null;
 }
 
 self.onmessage = async ({ data }: MessageEvent<Request>) => {

@@ -71,14 +71,16 @@ export function openModelReach(
         lookup: (_name, { all }, found) =>
           all ? found(null, addresses) : found(null, addresses[0].address, addresses[0].family),
       }, (answer) => {
-        const status = answer.statusCode ?? 502;
+        const said = answer.statusCode ?? 502;
+        // Of another a Response throws, which here would end the process.
+        const status = said < 200 || said > 599 ? 502 : said;
         const headers = new Headers();
         for (const [name, value] of Object.entries(answer.headers)) {
           if (value !== undefined) headers.set(name, String(value));
         }
-        const hasBody = status >= 200 && ![204, 205, 304].includes(status);
+        const hasBody = ![204, 205, 304].includes(status);
         const body = hasBody ? Readable.toWeb(answer) as ReadableStream<Uint8Array> : null;
-        resolve(new Response(body, { status: status < 200 ? 502 : status, headers }));
+        resolve(new Response(body, { status, headers }));
       });
       asking.setTimeout(
         SILENCE_MS,

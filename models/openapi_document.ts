@@ -12,6 +12,8 @@ export const DOCUMENT_LIMIT_BYTES = 16 * 1024 * 1024;
 const YAML_LIMIT_BYTES = 4 * 1024 * 1024;
 const DEPTH_LIMIT = 120;
 const VALUES_LIMIT = 2_000_000;
+/** Of all its texts; more than its bytes can be by aliases alone. */
+const TEXT_LIMIT = 2 * DOCUMENT_LIMIT_BYTES;
 /** A YAML alias may repeat what is large already ("billion laughs"). */
 const ALIAS_LIMIT = 100;
 
@@ -97,11 +99,16 @@ function parsed(text: string, bytes: number): unknown {
  * prototype of a copy. What YAML's aliases share counts each time.
  */
 function tidy(top: JsonObject): void {
-  let level: unknown[] = [top], values = 0;
+  let level: unknown[] = [top], values = 0, characters = 0;
   for (let depth = 0; level.length > 0; depth++) {
     if (depth > DEPTH_LIMIT) refuse(`It is nested more than ${DEPTH_LIMIT} deep`);
     const next: unknown[] = [];
     for (const each of level) {
+      if (typeof each === "string") characters += each.length;
+      else if (isObject(each)) { for (const name in each) characters += name.length; }
+      if (characters > TEXT_LIMIT) {
+        refuse("It repeats so much by its aliases that it is larger than 32 MiB");
+      }
       if (typeof each !== "object" || each === null) continue;
       if (Object.hasOwn(each, "__proto__")) delete (each as Record<string, unknown>)["__proto__"];
       for (const member of Object.values(each)) next.push(member);
@@ -139,7 +146,8 @@ export function textOf(value: unknown): string {
 
 /** A text as one line of at most so many characters. */
 export function line(value: unknown, limit: number): string {
-  const text = textOf(value).replaceAll(/\s+/g, " ").trim();
+  // Its beginning is enough to look at: thousands of operations may refer to one that has megabytes.
+  const text = textOf(value).slice(0, 20 * limit).replaceAll(/\s+/g, " ").trim();
   return text.length > limit ? `${text.slice(0, limit - 1).trimEnd()}…` : text;
 }
 

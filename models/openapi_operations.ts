@@ -10,6 +10,7 @@ import type {
 } from "../dtma/protocol.ts";
 import {
   isObject,
+  type Json,
   type JsonObject,
   line,
   listOf,
@@ -26,6 +27,8 @@ type Method = typeof METHODS[number];
 
 const OPERATIONS_LIMIT = 3000;
 const PARAMETERS_LIMIT = 100;
+/** Of an operation's answers, of the types of one, and of the parts of a form. */
+const MEMBERS_LIMIT = 200;
 /** Longer names are cut; a toolbelt puts its server's before it (mcp/names.ts). */
 const NAME_LIMIT = 50;
 const DESCRIPTION_LIMIT = 1500;
@@ -65,7 +68,7 @@ export interface ApiOperation {
 /** All operations of a document, in its order. */
 export function listOperations(document: JsonObject): ApiOperation[] {
   const places = placesOf(document), names = namesOf(places);
-  const budget = { left: DOCUMENT_BUDGET };
+  const budget = { left: DOCUMENT_BUDGET }, credentials = schemesOf(document);
   return places.map((place) => {
     const { method, path, operation } = place, name = names.get(place)!;
     const known = {
@@ -82,7 +85,7 @@ export function listOperations(document: JsonObject): ApiOperation[] {
       const { definition } = toolOf(document, place, name, {
         budget,
         tellsShape: false,
-        credentials: [],
+        credentials,
       });
       return { ...known, definition: JSON.stringify(definition), obstacle: null };
     } catch (error) {
@@ -106,9 +109,12 @@ export function toolsOf(
 ): ApiTool[] {
   const places = placesOf(document), names = namesOf(places), chosen = new Set(keys);
   const budget = { left: DOCUMENT_BUDGET };
+  const sent = [...schemesOf(document), ...credentials];
   return places.filter((place) => chosen.has(keyOf(place))).flatMap((place) => {
     try {
-      return [toolOf(document, place, names.get(place)!, { budget, tellsShape, credentials })];
+      return [
+        toolOf(document, place, names.get(place)!, { budget, tellsShape, credentials: sent }),
+      ];
     } catch (error) {
       obstacleOf(error);
       return [];
@@ -271,22 +277,22 @@ function parametersOf(
   document: JsonObject,
   item: JsonObject,
   operation: JsonObject,
-  others: Sent[],
+  credentials: Sent[],
 ): JsonObject[] {
   const found = new Map<string, JsonObject>();
-  for (const given of [...listOf(item.parameters), ...listOf(operation.parameters)]) {
+  const all = [listOf(item.parameters), listOf(operation.parameters)];
+  if (all.some(({ length }) => length > PARAMETERS_LIMIT)) refuseParameters();
+  for (const given of all.flat()) {
     const parameter = resolved(document, given);
     found.set(`${textOf(parameter.in)} ${textOf(parameter.name)}`, parameter);
   }
-  if (found.size > PARAMETERS_LIMIT) {
-    throw new OperationError(`It has more than ${PARAMETERS_LIMIT} parameters`);
-  }
-  const credentials = [...schemesOf(document), ...others].map(({ place, name }) =>
-    `${place} ${name}`.toLowerCase()
-  );
-  return [...found].filter(([key]) => !credentials.includes(key.toLowerCase())).map(([, each]) =>
-    each
-  );
+  if (found.size > PARAMETERS_LIMIT) refuseParameters();
+  const others = credentials.map(({ place, name }) => `${place} ${name}`.toLowerCase());
+  return [...found].filter(([key]) => !others.includes(key.toLowerCase())).map(([, each]) => each);
+}
+
+function refuseParameters(): never {
+  throw new OperationError(`It has more than ${PARAMETERS_LIMIT} parameters`);
 }
 
 /** Headers that OpenAPI leaves to others (3.1, "Parameter Object"), and those of the connection. */
@@ -401,7 +407,7 @@ function bodyOf(
 ): ApiBody | null {
   if (operation.requestBody === undefined) return null;
   const body = resolved(document, operation.requestBody);
-  const [chosen] = Object.entries(objectOf(body.content))
+  const [chosen] = membersOf(body.content)
     .map(([type, content]) => ({ type, content: objectOf(content), kind: kindOf(type) }))
     .toSorted((a, b) => KINDS.indexOf(a.kind) - KINDS.indexOf(b.kind));
   if (!chosen) return null;
@@ -485,7 +491,9 @@ function formOf(
 /** A form's fields stand in its schema itself, or in those that it is all of. */
 function formSchema(document: JsonObject, given: unknown): JsonObject {
   const schema = resolved(document, given);
-  const parts = listOf(schema.allOf).map((part) => resolved(document, part));
+  const all = listOf(schema.allOf);
+  if (all.length > MEMBERS_LIMIT) refuseMembers();
+  const parts = all.map((part) => resolved(document, part));
   if (parts.length === 0) return schema;
   const { allOf: _, ...rest } = schema;
   return {
@@ -505,9 +513,26 @@ function isFile(schema: JsonObject): boolean {
     (schema.type === undefined || schema.type === "string");
 }
 
+/** What was found to have too many members: thousands of operations may share it. */
+const overfull = new WeakSet<JsonObject>();
+
+/** @throws {OperationError} */
+function membersOf(value: unknown): [string, Json][] {
+  const object = objectOf(value);
+  if (overfull.has(object)) refuseMembers();
+  const members = Object.entries(object);
+  if (members.length <= MEMBERS_LIMIT) return members;
+  overfull.add(object);
+  refuseMembers();
+}
+
+function refuseMembers(): never {
+  throw new OperationError(`It has more than ${MEMBERS_LIMIT} answers, types or parts of a form`);
+}
+
 /** The success responses, the lowest status first. */
 function successes(document: JsonObject, operation: JsonObject): JsonObject[] {
-  return Object.entries(objectOf(operation.responses))
+  return membersOf(operation.responses)
     .filter(([status]) => /^2(\d\d|XX)$/i.test(status)).toSorted(([a], [b]) => a < b ? -1 : 1)
     .map(([, response]) => resolved(document, response));
 }
@@ -519,9 +544,7 @@ function outputOf(
   budget: { left: number },
 ): JsonObject | null {
   try {
-    const answers = successes(document, operation).flatMap(({ content }) =>
-      Object.entries(objectOf(content))
-    );
+    const answers = successes(document, operation).flatMap(({ content }) => membersOf(content));
     // One that answers in several shapes has none.
     if (answers.length !== 1 || !isJson(answers[0][0])) return null;
     const { schema: given } = objectOf(answers[0][1]);
@@ -544,7 +567,7 @@ function outputOf(
 
 function acceptOf(document: JsonObject, operation: JsonObject): string {
   const types = successes(document, operation).flatMap(({ content }) =>
-    Object.keys(objectOf(content))
+    membersOf(content).map(([type]) => type)
   ).filter((type) => /^[\x21-\x7e]{1,100}$/.test(type));
   const json = types.filter(isJson);
   const named = [...new Set([...json, ...types])].slice(0, 5);

@@ -65,6 +65,9 @@ export interface SchemasOptions {
   budget: { left: number };
 }
 
+/** So many characters of what is carried over cost as much as a schema. */
+const UNIT_CHARS = 100;
+
 /** For one tool's schemas, and for those of all that a document has. */
 export const TOOL_BUDGET = 20_000;
 export const DOCUMENT_BUDGET = 1_500_000;
@@ -92,10 +95,7 @@ export class Schemas {
   /** A schema, of which what it refers to is gathered. @throws {OperationError} */
   of(schema: unknown): Json {
     if (typeof schema === "boolean") return schema;
-    this.#budget.left--;
-    if (this.#budget.left < Math.max(0, this.#least)) {
-      throw new OperationError("Its schemas are too large");
-    }
+    this.#spend(1);
     if (!isObject(schema)) return {};
     if (typeof schema.$ref === "string") {
       const { $ref, ...beside } = schema;
@@ -104,6 +104,18 @@ export class Schemas {
       return { ...rest, ...to };
     }
     return this.#isLoose ? this.#loosened(schema) : this.#converted(schema);
+  }
+
+  #spend(units: number) {
+    this.#budget.left -= units;
+    if (this.#budget.left < Math.max(0, this.#least)) {
+      throw new OperationError("Its schemas are too large");
+    }
+  }
+
+  /** For a value that is carried over as it is. */
+  #spendFor(value: Json) {
+    this.#spend(Math.floor(sizeOf(value, TOOL_BUDGET * UNIT_CHARS) / UNIT_CHARS));
   }
 
   /** A schema whole by itself: with the definitions that it needs, those that are needed once in place. */
@@ -115,8 +127,13 @@ export class Schemas {
     for (const each of [schema, ...this.#definitions.values()]) {
       eachRef(each, (name) => counts.set(name, (counts.get(name) ?? 0) + 1));
     }
-    const isShort = (definition: JsonObject) =>
-      JSON.stringify(definition).length < INLINE_LIMIT && !hasRef(definition);
+    const short = new Map<string, boolean>();
+    const isShort = (name: string, definition: JsonObject) => {
+      const known = short.get(name) ??
+        (JSON.stringify(definition).length < INLINE_LIMIT && !hasRef(definition));
+      short.set(name, known);
+      return known;
+    };
     const wanted = new Set<string>();
     const inlined = (value: Json, depth = 0): Json => {
       if (Array.isArray(value)) return value.map((each) => inlined(each, depth + 1));
@@ -125,7 +142,7 @@ export class Schemas {
       const name = typeof $ref === "string" ? $ref.replace("#/$defs/", "") : null;
       const definition = name === null ? undefined : this.#definitions.get(name);
       if (name === null || !definition) return mapped(value, (each) => inlined(each, depth + 1));
-      if (depth < INLINE_DEPTH && (counts.get(name) === 1 || isShort(definition))) {
+      if (depth < INLINE_DEPTH && (counts.get(name) === 1 || isShort(name, definition))) {
         return { ...objectOf(inlined(definition, depth + 1)), ...beside };
       }
       wanted.add(name);
@@ -164,6 +181,7 @@ export class Schemas {
       if (name === "description") made.description = described(value);
       else if (name === "properties") made.properties = this.#properties(value, left);
       else if (name === "required") {
+        this.#spendFor(value);
         const required = listOf(value).filter((each) =>
           typeof each === "string" && !left.has(each)
         );
@@ -173,12 +191,14 @@ export class Schemas {
       } else if (SCHEMA.has(name)) made[name] = this.of(value);
       else if (SCHEMAS.has(name)) made[name] = listOf(value).map((each) => this.of(each));
       else if (SCHEMA_MAPS.has(name)) {
-        made[name] = mapped(objectOf(value), (each) => this.of(each));
+        made[name] = this.#mapOf(value);
       } else if (PLAIN.has(name)) {
+        this.#spendFor(value);
         const isShort = name !== "default" || JSON.stringify(value).length <= VALUE_LIMIT;
         if (isShort) made[name] = value;
       } else if (name === "examples" && schema.description === undefined) {
         const [first] = listOf(value);
+        if (first !== undefined) this.#spendFor(first);
         if (first !== undefined && JSON.stringify(first).length <= 100) made.examples = [first];
       }
     }
@@ -193,6 +213,7 @@ export class Schemas {
     const made: JsonObject = {};
     const { type, description, properties, additionalProperties, items } = schema;
     if (type !== undefined) {
+      this.#spendFor(type);
       const types = [type].flat().map((each) => each === "integer" ? "number" : each);
       made.type = [...new Set([...types, "null"])];
     }
@@ -214,10 +235,17 @@ export class Schemas {
   }
 
   #properties(properties: Json, left: Set<string>): JsonObject {
-    return Object.fromEntries(
-      Object.entries(objectOf(properties)).filter(([name]) => !left.has(name))
-        .map(([name, each]) => [name, this.of(each)]),
+    return this.#mapOf(
+      Object.fromEntries(Object.entries(objectOf(properties)).filter(([name]) => !left.has(name))),
     );
+  }
+
+  #mapOf(schemas: Json): JsonObject {
+    const entries = Object.entries(objectOf(schemas));
+    return Object.fromEntries(entries.map(([name, each]) => {
+      this.#spendFor(name);
+      return [name, this.of(each)];
+    }));
   }
 
   #leftOutOf({ properties }: JsonObject): Set<string> {
@@ -243,6 +271,21 @@ function isPattern(value: unknown): value is string {
   } catch {
     return false;
   }
+}
+
+/** About how many characters a value takes, or a few more than `most`. */
+function sizeOf(value: Json, most: number): number {
+  if (typeof value === "string") return value.length;
+  if (typeof value !== "object" || value === null) return 1;
+  let size = 0;
+  if (Array.isArray(value)) {
+    for (const each of value) if ((size += 1 + sizeOf(each, most - size)) > most) break;
+  } else {
+    for (const name in value) {
+      if ((size += 1 + name.length + sizeOf(value[name], most - size)) > most) break;
+    }
+  }
+  return size;
 }
 
 function mapped(value: JsonObject, map: (each: Json) => Json): JsonObject {

@@ -94,13 +94,15 @@ interface Request {
   signal: AbortSignal;
 }
 
+type Answer = [status: number, headers: [string, string][], chunks: Uint8Array[]];
+
 async function direct(
   url: URL,
   { method, headers, body, limitBytes, signal }: Request,
   options: OutsideOptions,
 ): Promise<Response> {
   const addresses = await addressesOf(url.hostname, options);
-  const { promise, resolve, reject } = Promise.withResolvers<Response>();
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
   const request = https.request(url, {
     method,
     headers: { ...Object.fromEntries(headers), "accept-encoding": "identity" },
@@ -121,14 +123,13 @@ async function direct(
       request.destroy();
     });
     answer.on("error", reject);
-    answer.on(
-      "end",
-      () => resolve(answered(answer.statusCode!, pairsOf(answer.rawHeaders), chunks)),
-    );
+    const { statusCode, rawHeaders } = answer;
+    answer.on("end", () => resolve([statusCode!, pairsOf(rawHeaders), chunks]));
   });
   request.on("error", reject);
   request.end(body);
-  return await promise;
+  // Not in the event above: what throws there ends the process.
+  return answered(...await promise);
 }
 
 /** A name's addresses. @throws {OutsideError} it has none */
@@ -167,8 +168,9 @@ async function proxied(
   return answered(answer.status, [...answer.headers], chunks);
 }
 
-function answered(status: number, headers: [string, string][], chunks: Uint8Array[]): Response {
-  const hasBody = status >= 200 && ![204, 205, 304].includes(status);
+function answered(...[status, headers, chunks]: Answer): Response {
+  if (status < 200 || status > 599) throw new TypeError(`${status} is no status of an answer`);
+  const hasBody = ![204, 205, 304].includes(status);
   return new Response(hasBody ? new Blob(chunks as BlobPart[]) : null, { status, headers });
 }
 

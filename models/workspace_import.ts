@@ -254,10 +254,11 @@ async function agentSteps(
   let found = named(await listAgents(db, user, request.workspaceId));
   let own: ImportStep;
   if (found) {
-    const isSame = found.deniesByDefault === deniesByDefault && found.presents === presents;
+    const isSame = found.deniesByDefault === deniesByDefault && found.presents === presents &&
+      found.instructions === instructions && found.asks === asks;
     own = isSame
       ? step("same", "It is there, as in the file")
-      : step("collision", "An agent of this name gets its tools otherwise, and is left as it is");
+      : step("collision", "An agent of this name is set otherwise, and is left as it is");
   } else if (!request.apply) {
     own = step("create", "It will be made, without tokens: make new ones for its clients");
   } else {

@@ -19,7 +19,7 @@ import { Invalid } from "../models/errors.ts";
 import { errorFields } from "../models/log.ts";
 import { grantManagement, managementGrant } from "../models/management_grants.ts";
 import { listServers } from "../models/servers.ts";
-import { AgentCalls, AgentPage, Agents, AgentToolbelt } from "../views/agents.tsx";
+import { AgentCalls, AgentPage, type AgentProps, Agents, AgentToolbelt } from "../views/agents.tsx";
 import { tokensOf } from "../views/token_cost.ts";
 import type { Deps, Env } from "./deps.ts";
 import { live } from "./live.ts";
@@ -108,7 +108,7 @@ export function agentRoutes(deps: Deps) {
         await setAgentOptions(db, c.get("user"), id, { instructions, asks: parsed.data });
       } catch (error) {
         if (!(error instanceof Invalid)) throw error;
-        return await agentPage(c, id, { instructions, mistakes: error.fields });
+        return await agentPage(c, id, { instructions, asks: parsed.data, mistakes: error.fields });
       }
       return goTo(c, `/agents/${id}`, "conversing-saved");
     })
@@ -140,7 +140,7 @@ export function agentRoutes(deps: Deps) {
         return await agentPage(c, id, { newToken: token });
       } catch (error) {
         if (!(error instanceof Invalid)) throw error;
-        return await agentPage(c, id, { mistakes: error.fields });
+        return await agentPage(c, id, { token: parsed.data, mistakes: error.fields });
       }
     })
     .post("/agents/:id/tokens/:token/revoke", async (c) => {
@@ -181,11 +181,9 @@ export function agentRoutes(deps: Deps) {
   async function agentPage(
     c: Context<Env>,
     id: string,
-    { newToken = null, mistakes, instructions }: {
-      newToken?: string | null;
-      mistakes?: Record<string, string>;
-      instructions?: string;
-    } = {},
+    { newToken = null, mistakes, ...typed }:
+      & { newToken?: string | null; mistakes?: Record<string, string> }
+      & Pick<AgentProps, "instructions" | "asks" | "token"> = {},
   ) {
     const user = c.get("user");
     const { agent, ...belt } = await toolbelt(c, id);
@@ -198,7 +196,7 @@ export function agentRoutes(deps: Deps) {
       bridgeUrl: `${deps.baseUrl.href.replace(/\/$/, "")}/mcp`,
       clientsSignIn: await clientSignIn(deps.identity, deps.baseUrl) !== null,
       newToken,
-      instructions,
+      ...typed,
       mistakes,
     };
     return page(c, agent.name, <AgentPage {...props} />, mistakes ? 422 : 200);

@@ -1,6 +1,7 @@
 /** One flat field for each argument of a tool, for what an agent's connection says of them. */
 import { Invalid } from "../models/errors.ts";
 import type { ArgumentField } from "../views/tool_change.tsx";
+import { isKept } from "./schema_form.ts";
 
 /**
  * One field for each property of an input schema: text, number, yes or no, a choice; JSON for what
@@ -74,7 +75,7 @@ export function argumentsOf(
       define(args, name, valueOf(kind, text));
     } catch {
       mistakes[field] = kind === "number"
-        ? `${name} must be a number`
+        ? `${name} must be a number${isKept(text) ? "" : " of fewer digits"}`
         : `${name} must be valid JSON`;
     }
   }
@@ -89,7 +90,7 @@ function valueOf(kind: ArgumentField["kind"], text: string): unknown {
   if (kind === "json") return JSON.parse(text);
   if (kind !== "number") return text;
   const number = Number(text);
-  if (!Number.isFinite(number)) throw new TypeError("Not a number");
+  if (!Number.isFinite(number) || !isKept(text)) throw new TypeError("Not a number");
   return number;
 }
 

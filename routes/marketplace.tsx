@@ -3,7 +3,7 @@ import { z } from "zod";
 import { CATALOG_SORTS, findCatalogEntry, searchCatalog } from "../models/catalog_entries.ts";
 import { listSourceNames, readRaw, unwriteEntry } from "../models/catalog_sources.ts";
 import { RawEntry } from "../views/catalog_origin.tsx";
-import { Marketplace, Results } from "../views/marketplace.tsx";
+import { Marketplace, type MarketplaceProps, Results } from "../views/marketplace.tsx";
 import { addressOf, Filters } from "../views/marketplace_filters.tsx";
 import type { Deps, Env } from "./deps.ts";
 import { entryPage } from "./entry_page.tsx";
@@ -92,7 +92,7 @@ export function marketplaceRoutes(deps: Deps) {
     user: { userId: string },
     workspaceId: string,
     query: Record<string, string>,
-  ) {
+  ): Promise<MarketplaceProps> {
     const asked = Query.parse(query);
     const { sort, page: number, ...filters } = asked;
     const results = await searchCatalog(db, user, {
@@ -102,6 +102,9 @@ export function marketplaceRoutes(deps: Deps) {
       limit: PAGE_SIZE,
       offset: (number - 1) * PAGE_SIZE,
     });
+    // Of a link whose results have become fewer: the last page that there is, as the servers' list has it.
+    const last = Math.max(1, Math.ceil(results.total / PAGE_SIZE));
+    if (number > last) return await search(user, workspaceId, { ...query, page: String(last) });
     const sourceNames = await listSourceNames(db, user, workspaceId);
     return { ...results, asked, sourceNames, pageSize: PAGE_SIZE };
   }

@@ -13,9 +13,10 @@ export function showProblem(
   status: ContentfulStatusCode,
   title: string,
   message: string,
-  requestId?: string,
+  { requestId, next }: { requestId?: string; next?: { name: string; path: string } } = {},
 ) {
-  return page(c, title, <Problem title={title} message={message} requestId={requestId} />, status);
+  const body = <Problem title={title} message={message} requestId={requestId} next={next} />;
+  return page(c, title, body, status);
 }
 
 /** Turns what was thrown into a page. What is not a person's to mend goes to the log alone. */
@@ -40,15 +41,19 @@ export function problem(log: Log) {
     if ((error as { code?: string }).code === "22P02") {
       return showProblem(c, 404, "Not found", "There is no such page. It may have been removed.");
     }
+    // U+0000 and half a surrogate pair, which Postgres's text cannot hold.
+    if (["22021", "22P05"].includes((error as { code?: string }).code ?? "")) {
+      return showProblem(c, 422, "That does not hold", "A text must not hold a NUL character.");
+    }
     // Postgres's disk_full: a person can mend that, and must hear that nothing was kept.
     if ((error as { code?: string }).code === "53100") {
       const message = "The disk that holds the database is full, so nothing was saved. Free some " +
         "space on it and try again.";
       log.error("The database's disk is full", { request: c.get("requestId") });
-      return showProblem(c, 507, "The disk is full", message, c.get("requestId"));
+      return showProblem(c, 507, "The disk is full", message, { requestId: c.get("requestId") });
     }
     log.error("A request failed", { request: c.get("requestId"), ...errorFields(error) });
     const message = "Mooring failed to serve this. Nothing you sent was kept in part; try again.";
-    return showProblem(c, 500, "Something went wrong", message, c.get("requestId"));
+    return showProblem(c, 500, "Something went wrong", message, { requestId: c.get("requestId") });
   };
 }

@@ -3,6 +3,7 @@ import { workspacesOf } from "../models/workspaces.ts";
 import { NoWorkspace } from "../views/workspaces.tsx";
 import { chosenWorkspace } from "./chosen_workspace.ts";
 import type { Deps, Env } from "./deps.ts";
+import { showProblem } from "./problem.tsx";
 import { basePathOf, page } from "./render.tsx";
 
 /**
@@ -17,7 +18,14 @@ export function requireUser({ db, identity, baseUrl }: Deps) {
     if (!person) {
       const isPage = c.req.method === "GET" && !c.req.header("hx-request") &&
         !c.req.path.endsWith("/live");
-      if (!isPage) return c.text("Sign in first", 401);
+      if (!isPage) {
+        if (c.req.method !== "POST" || c.req.header("hx-request")) {
+          return c.text("Sign in first", 401);
+        }
+        const message = "Your session is over, so nothing was done. Sign in in another tab, then " +
+          "reload this page: what you typed is sent once more.";
+        return showProblem(c, 401, "You are signed out", message);
+      }
       const base = basePathOf(c);
       if (!await identity.hasAccounts()) return c.redirect(`${base}/setup`, 303);
       const { pathname, search } = new URL(c.req.url);

@@ -463,6 +463,7 @@ class Reader {
         if (text.trim() === "") return needed();
         const value = Number(text);
         if (!Number.isFinite(value)) return fail(`${label} must be a number`);
+        if (!isKept(text)) return fail(`${label} has more digits than a number keeps here`);
         return this.#check(field, value, numberMistake(part, value));
       }
       case "boolean":
@@ -620,6 +621,14 @@ function numberMistake(part: Extract<FormPart, { kind: "number" }>, value: numbe
     }
   }
   return null;
+}
+
+/** Whether a whole number is sent as it is written: of a long one, such as some ids, its last digits are not. */
+export function isKept(text: string): boolean {
+  const [, digits] = /^\s*\+?(-?\d+)\s*$/.exec(text) ?? [];
+  if (digits === undefined) return true;
+  const number = Number(text), written = String(number);
+  return BigInt(digits) === BigInt(/e/.test(written) ? number : written);
 }
 
 function countMistake({ min = 0, max = Infinity, label }: {

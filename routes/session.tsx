@@ -71,7 +71,7 @@ export function sessionRoutes({ identity, setup }: Deps) {
       }
     })
     .get("/sign-in", async (c) => {
-      if (await identity.userOf(c.req.raw.headers)) return goTo(c, "/");
+      if (await identity.userOf(c.req.raw.headers)) return goTo(c, localPath(c.req.query("next")));
       if (!await identity.hasAccounts()) return goTo(c, "/setup");
       return signInPage(c, { next: localPath(c.req.query("next")) });
     })

@@ -1,4 +1,4 @@
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
 import {
   approveDefinitions,
   type Kind,
@@ -6,9 +6,10 @@ import {
   type Pick,
   withdrawDefinitions,
 } from "../models/definitions.ts";
-import { Invalid, NotFound } from "../models/errors.ts";
+import { Conflict, Invalid, NotFound } from "../models/errors.ts";
 import { approveTools, withdrawApproval } from "../models/tools.ts";
 import type { Deps, Env } from "./deps.ts";
+import { showProblem } from "./problem.tsx";
 import { goTo } from "./render.tsx";
 
 /** A server's tools: approve what was read, take it back. */
@@ -25,8 +26,7 @@ export function toolRoutes(deps: Deps) {
       if (body.act === "approve-all") {
         // All that waited when the page was made: their hashes came with it.
         const waiting = [body.waiting ?? []].flat().filter((pick) => typeof pick === "string");
-        await approveTools(db, user, id, waiting.map(parsePick));
-        return goTo(c, `/servers/${id}/tools`, "approved");
+        return approve(c, () => approveTools(db, user, id, waiting.map(parsePick)));
       }
       if (picks.length === 0) {
         throw new Invalid("No tool was selected. Go back and tick at least one");
@@ -35,8 +35,7 @@ export function toolRoutes(deps: Deps) {
         await withdrawApproval(db, user, id, picks.map(({ name }) => name));
         return goTo(c, `/servers/${id}/tools`, "withdrawn");
       }
-      await approveTools(db, user, id, picks);
-      return goTo(c, `/servers/${id}/tools`, "approved");
+      return approve(c, () => approveTools(db, user, id, picks));
     })
     .post("/servers/:id/definitions", async (c) => {
       const id = c.req.param("id"), user = c.get("user");
@@ -47,14 +46,30 @@ export function toolRoutes(deps: Deps) {
       if (chosen.length === 0) {
         throw new Invalid("Nothing was selected. Go back and tick at least one");
       }
-      for (const [kind, picks] of picksByKind(chosen)) {
-        if (act === "withdraw") {
+      const kinds = picksByKind(chosen);
+      if (act === "withdraw") {
+        for (const [kind, picks] of kinds) {
           await withdrawDefinitions(db, user, id, kind, picks.map(({ name }) => name));
-        } else await approveDefinitions(db, user, id, kind, picks);
+        }
+        return goTo(c, `/servers/${id}/tools#definitions`, "withdrawn");
       }
-      const said = act === "withdraw" ? "withdrawn" : "approved";
-      return goTo(c, `/servers/${id}/tools#definitions`, said);
+      return approve(c, async () => {
+        for (const [kind, picks] of kinds) await approveDefinitions(db, user, id, kind, picks);
+      }, "#definitions");
     });
+}
+
+/** Leads to the page as it is now, where one is to be read again: the one that is open keeps what it showed. */
+async function approve(c: Context<Env>, act: () => Promise<void>, part = "") {
+  const path = `/servers/${c.req.param("id")}/tools${part}`;
+  try {
+    await act();
+  } catch (error) {
+    if (!(error instanceof Conflict)) throw error;
+    const next = { name: "Read them", path };
+    return showProblem(c, 409, "It changed meanwhile", `${error.message}.`, { next });
+  }
+  return goTo(c, path, "approved");
 }
 
 /** Out of `kind hash name`, as the checkboxes of all but tools carry it. */

@@ -23,6 +23,7 @@ import {
   RunQuestions,
   trialPath,
 } from "../views/trial_run.tsx";
+import { visibleText } from "../views/visible_text.ts";
 import { answerOf, askedQuestion, valuesOf } from "./asked_question.ts";
 import type { Deps, Env } from "./deps.ts";
 import { keepAlive } from "./keep_alive.ts";
@@ -191,7 +192,7 @@ export function trialRoutes(deps: Deps) {
       past: await listTrialRuns(db, c.get("user"), server.id, tool.name),
     };
     if (!c.req.header("hx-request")) {
-      return page(c, `Try ${tool.name}`, <TrialPage {...props} />, status);
+      return page(c, `Try ${visibleText(tool.name)}`, <TrialPage {...props} />, status);
     }
     const history = { serverId: server.id, tool: tool.name, runs: props.past, shown: run?.id };
     return fragment(

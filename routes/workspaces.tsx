@@ -89,7 +89,7 @@ export function workspaceRoutes(deps: AppDeps) {
       const to = email.trim(), user = c.get("user"), workspace = c.get("workspace");
       if (to && !z.email().max(254).safeParse(to).success) {
         const mistakes = { email: "Give an email address, or leave it empty for a link" };
-        return await workspacePage(c, { values: { email }, mistakes });
+        return await workspacePage(c, { values: { email, role, days }, mistakes });
       }
       const token = await invite(db, user, workspace.id, { role, days });
       const base = deps.baseUrl.href.replace(/\/$/, "");

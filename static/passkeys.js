@@ -10,6 +10,13 @@ let offered = new AbortController();
 async function questionOf(form) {
   const body = new URLSearchParams(new FormData(form));
   const response = await fetch(form.dataset.options, { method: "POST", body });
+  if (!response.headers.get("content-type")?.startsWith("application/json")) {
+    throw new Error(
+      response.status === 401
+        ? "Your session is over: sign in in another tab, then try again."
+        : `Mooring did not take this (${response.status}). Reload the page and try again.`,
+    );
+  }
   const { options, mistake } = await response.json();
   if (!response.ok) throw new Error(mistake);
   return options;

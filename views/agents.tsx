@@ -92,8 +92,10 @@ export interface AgentProps {
   clientsSignIn: boolean;
   /** A token that was made just now: the one time it is shown. */
   newToken: string | null;
-  /** Instructions that were typed and do not hold. */
+  /** What was typed, where it does not hold. */
   instructions?: string;
+  asks?: Agent["asks"];
+  token?: { name: string; expiresInDays: string };
   mistakes?: Record<string, string>;
 }
 
@@ -258,7 +260,7 @@ function Options({ agent }: { agent: Agent }) {
 }
 
 /** How it holds conversations in Mooring's own chat. */
-function Conversing({ agent, mistakes = {}, instructions }: AgentProps) {
+function Conversing({ agent, mistakes = {}, instructions, asks = agent.asks }: AgentProps) {
   const url = useUrl();
   return (
     <section class="card" aria-labelledby="conversing">
@@ -275,8 +277,8 @@ function Conversing({ agent, mistakes = {}, instructions }: AgentProps) {
         <div class="field">
           <label for="asks">Asks you before it calls</label>
           <select id="asks" name="asks" aria-describedby="asks-help">
-            {Object.entries(ASKS_SAYS).map(([asks, says]) => (
-              <option value={asks} selected={asks === agent.asks}>{says}</option>
+            {Object.entries(ASKS_SAYS).map(([each, says]) => (
+              <option value={each} selected={each === asks}>{says}</option>
             ))}
           </select>
           <p class="help" id="asks-help">
@@ -421,7 +423,16 @@ function Clients({ agent }: AgentProps) {
   );
 }
 
-function Tokens({ agent, newToken, mistakes = {} }: AgentProps) {
+const TOKEN_EXPIRIES = {
+  "30": "in 30 days",
+  "90": "in 90 days",
+  "365": "in a year",
+  "never": "never",
+};
+
+function Tokens(
+  { agent, newToken, mistakes = {}, token = { name: "", expiresInDays: "90" } }: AgentProps,
+) {
   const url = useUrl();
   const path = url(`/agents/${agent.id}/tokens`);
   const own = agent.tokens.filter(({ clientHost }) => clientHost === null);
@@ -446,16 +457,16 @@ function Tokens({ agent, newToken, mistakes = {} }: AgentProps) {
           name="name"
           label="Name"
           required
+          value={token.name}
           mistake={mistakes.name}
           placeholder="laptop"
         />
         <div class="field">
           <label for="expiresInDays">Expires</label>
           <select id="expiresInDays" name="expiresInDays">
-            <option value="30">in 30 days</option>
-            <option value="90" selected>in 90 days</option>
-            <option value="365">in a year</option>
-            <option value="never">never</option>
+            {Object.entries(TOKEN_EXPIRIES).map(([days, says]) => (
+              <option value={days} selected={days === token.expiresInDays}>{says}</option>
+            ))}
           </select>
         </div>
         <button>Create a token</button>

@@ -183,7 +183,11 @@ export function CallResults(props: CallResultsProps) {
       <Groups query={query} groups={groups} />
       <section class="card" aria-labelledby="calls-log">
         <h2 id="calls-log">{query.cursor ? "Earlier calls" : "The newest calls"}</h2>
-        <CallTable calls={found.calls} withAgent />
+        {found.calls.length > 0 ? <CallTable calls={found.calls} withAgent /> : (
+          <p class="help">
+            The calls themselves are kept no longer: only what they sum up to, above.
+          </p>
+        )}
         <nav class="pages" aria-label="Pages of calls">
           {query.cursor && <a href={url(`/calls?${first}`)}>Newest calls</a>}
           {found.next && <a href={url(`/calls?${older}#calls-log`)} rel="next">Earlier calls</a>}

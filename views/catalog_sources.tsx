@@ -2,6 +2,7 @@ import type { BrokenEntry, CatalogSource } from "../models/catalog_sources.ts";
 import { Form } from "./form.tsx";
 import { Confirm, count, duration, Empty, Field, Mistake, Time } from "./parts.tsx";
 import { useUrl } from "./url.ts";
+import { visibleText } from "./visible_text.ts";
 
 export interface SourcesProps {
   sources: CatalogSource[];
@@ -401,13 +402,13 @@ export function Broken({ source, broken }: { source: CatalogSource; broken: Brok
               {broken.map(({ place, reason, raw }) => (
                 <li class="card">
                   <h2>
-                    <code>{place}</code>
+                    <code>{visibleText(place)}</code>
                   </h2>
-                  <p>{reason}.</p>
+                  <p>{visibleText(reason)}.</p>
                   {raw !== "" && (
                     <details>
                       <summary>Its text</summary>
-                      <pre tabindex={0}><code>{raw}</code></pre>
+                      <pre tabindex={0}><code>{visibleText(raw)}</code></pre>
                     </details>
                   )}
                 </li>

@@ -1,6 +1,7 @@
 import type { CallQuestion } from "../models/conversation_questions.ts";
 import type { Step, ToolCall, Turn } from "../models/conversations.ts";
 import { Contents } from "./content.tsx";
+import { definitionText } from "./difference.tsx";
 import { Markdown } from "./markdown.tsx";
 import { Form } from "./form.tsx";
 import { bytes, count, duration } from "./parts.tsx";
@@ -155,7 +156,7 @@ function Call({ conversationId, call }: { conversationId: string; call: ToolCall
         {call.durationMs !== null && <small>after {duration(call.durationMs)}</small>}
       </summary>
       <h3>Arguments</h3>
-      <pre tabindex={0}>{visibleText(pretty(args).slice(0, 20_000))}</pre>
+      <pre tabindex={0}>{definitionText(args)}</pre>
       {call.questions.filter(({ state }) => state !== "open")
         .map((question) => <Told question={question} />)}
       {call.state === "asked" && (

@@ -29,6 +29,7 @@ export function DefinitionList(
         >
           <h2 id="definitions-title">Instructions, prompts and templates</h2>
           <Approvals
+            id="definitions-waiting"
             pins={definitions}
             pickOf={pickOf}
             waits={(open) => (

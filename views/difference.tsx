@@ -1,44 +1,121 @@
+import { count } from "./parts.tsx";
 import { visibleText } from "./visible_text.ts";
 
-/** A definition as a person reads it: all of it, with what would not be seen made visible. */
+/** So much of a text is on a page. A server may send five times of it, and agents read all. */
+const SHOWN_CHARS = 200_000;
+/** Of a text that is longer, the pieces of a line. */
+const PIECE = /[^]{1,1000}/gu;
+
+/** A definition as a person reads it, with what would not be seen made visible; what is cut is said. */
 export function definitionText(definition: unknown): string {
-  const text = typeof definition === "string" ? definition : JSON.stringify(definition, null, 2);
-  return visibleText(text).slice(0, 200_000);
+  const text = wholeText(definition), more = text.length - SHOWN_CHARS;
+  return more <= 0
+    ? text
+    : `${text.slice(0, SHOWN_CHARS)}\n\n[Cut here: ${
+      count(more, "more character")
+    } that cannot be read on this page]`;
 }
 
-/** What was approved, or else known, beside what it is now, with the lines marked that the other has not. */
+function wholeText(definition: unknown): string {
+  return visibleText(
+    typeof definition === "string" ? definition : JSON.stringify(definition, null, 2),
+  );
+}
+
+/** What was approved, or else known, beside what it is now, with the lines marked that the other has not there. */
 export function Difference({ approved, now, title = "Approved" }: {
   approved: unknown;
   now: unknown;
   /** What the first of the two is. */
   title?: string;
 }) {
-  const [before, after] = [sorted(approved), sorted(now)].map((value) =>
-    definitionText(value).split("\n")
+  const texts = [approved, now].map((value) => wholeText(sorted(value)));
+  // What is the same may not take the place on the page of what is not.
+  const isLong = texts.some(({ length }) => length > SHOWN_CHARS);
+  const [before, after] = texts.map((text) =>
+    isLong ? text.split("\n").flatMap(pieces) : text.split("\n")
   );
+  const same = inBoth(before.map(bare), after.map(bare));
   return (
     <div class="versus">
-      <Side title={title} lines={before} others={after} />
-      <Side title="Now" lines={after} others={before} />
+      <Side title={title} lines={before} same={same[0]} isLong={isLong} />
+      <Side title="Now" lines={after} same={same[1]} isLong={isLong} />
     </div>
   );
 }
 
-function Side({ title, lines, others }: { title: string; lines: string[]; others: string[] }) {
-  const left = new Map<string, number>();
-  for (const line of others.map(bare)) left.set(line, (left.get(line) ?? 0) + 1);
+function Side({ title, lines, same, isLong }: {
+  title: string;
+  lines: string[];
+  same: boolean[];
+  isLong: boolean;
+}) {
+  const all = lines.map((line, index) => ({ line, isOther: !same[index] }));
+  const wanted = isLong ? all.filter(({ isOther }) => isOther) : all;
+  let room = SHOWN_CHARS;
+  const shown = wanted.filter(({ line }) => (room -= line.length + 1) >= 0 || !isLong);
   return (
     <div>
       <h3>{title}</h3>
+      {isLong && (
+        <p class="help">
+          It is too long for a page, so only what differs is shown{shown.length < wanted.length &&
+            `, and not all of that: ${count(wanted.length - shown.length, "more piece")} of it`}.
+        </p>
+      )}
       <pre tabindex={0}>
-        {lines.map((line, index) => {
-          const remaining = left.get(bare(line)) ?? 0;
-          left.set(bare(line), remaining - 1);
-          return <>{index > 0 && "\n"}{remaining > 0 ? line : <mark>{line}</mark>}</>;
-        })}
+        {shown.map(({ line, isOther }, index) => (
+          <>{index > 0 && "\n"}{isOther ? <mark>{line}</mark> : line}</>
+        ))}
       </pre>
     </div>
   );
+}
+
+/** More insertions and removals are looked for in vain: all that is between the ends is marked then. */
+const EDITS_LIMIT = 500;
+
+/**
+ * Which lines of each the other has too, in the same order: a line that was moved can mean another thing.
+ * By Myers's greedy algorithm ("An O(ND) Difference Algorithm and Its Variations", 1986).
+ */
+function inBoth(a: string[], b: string[]): [boolean[], boolean[]] {
+  const inA = a.map(() => false), inB = b.map(() => false);
+  let start = 0, endA = a.length, endB = b.length;
+  for (; start < endA && start < endB && a[start] === b[start]; start++) {
+    inA[start] = inB[start] = true;
+  }
+  while (endA > start && endB > start && a[endA - 1] === b[endB - 1]) {
+    inA[--endA] = inB[--endB] = true;
+  }
+  const n = endA - start, m = endB - start, zero = EDITS_LIMIT + 1;
+  // How far each diagonal was followed, before each number of edits.
+  const reached = new Int32Array(2 * zero + 1), trace: Int32Array[] = [];
+  const isDown = (v: Int32Array, d: number, k: number) =>
+    k === -d || k !== d && v[zero + k - 1] < v[zero + k + 1];
+  for (let d = 0; d <= EDITS_LIMIT; d++) {
+    trace.push(reached.slice());
+    for (let k = -d; k <= d; k += 2) {
+      let x = isDown(reached, d, k) ? reached[zero + k + 1] : reached[zero + k - 1] + 1;
+      while (x < n && x - k < m && a[start + x] === b[start + x - k]) x++;
+      reached[zero + k] = x;
+      if (x < n || x - k < m) continue;
+      for (let at = x, to = k; d >= 0; d--) {
+        const v = trace[d];
+        const from = isDown(v, d, to) ? to + 1 : to - 1;
+        const begin = d === 0 ? 0 : from > to ? v[zero + from] : v[zero + from] + 1;
+        while (at > begin) inA[start + --at] = inB[start + at - to] = true;
+        at = v[zero + from];
+        to = from;
+      }
+      return [inA, inB];
+    }
+  }
+  return [inA, inB];
+}
+
+function pieces(line: string): string[] {
+  return line.match(PIECE) ?? [line];
 }
 
 /** A comma that comes with a next member is no difference. */

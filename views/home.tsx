@@ -58,7 +58,7 @@ export function HomeBody({ servers, agents, toolboxes, wishes }: HomeProps) {
             {needs.map((need) => (
               <li>
                 <a href={url(need.path)}>{need.title}</a>
-                <small>{need.detail}</small>
+                <small>{visibleText(need.detail)}</small>
               </li>
             ))}
           </ul>
@@ -82,7 +82,8 @@ export function HomeBody({ servers, agents, toolboxes, wishes }: HomeProps) {
         <div>
           <dt>Toolboxes online</dt>
           <dd>
-            {toolboxes.filter((box) => box.isOnline).length} <small>of {toolboxes.length}</small>
+            {toolboxes.filter((box) => box.isOnline).length}{" "}
+            <small>of {toolboxes.filter(({ revokedAt }) => !revokedAt).length}</small>
           </dd>
         </div>
       </dl>
@@ -134,7 +135,7 @@ function attention(servers: Server[], toolboxes: Toolbox[], wishes: Wish[]) {
     title: visibleText(`${wish.agentName} asks to ${wish.wants}`),
     detail: "It is done when you approve it",
   }));
-  for (const box of toolboxes) {
+  for (const box of toolboxes.filter(({ revokedAt }) => !revokedAt)) {
     const path = `/toolboxes/${box.id}`;
     if (box.facts?.engine.state === "absent") {
       const { reason, advice } = box.facts.engine;
@@ -155,6 +156,13 @@ function attention(servers: Server[], toolboxes: Toolbox[], wishes: Wish[]) {
     const path = `/servers/${server.id}`;
     if (server.status === "failed") {
       needs.push({ path, title: `${server.name} failed`, detail: server.statusDetail });
+    }
+    if (server.status === "signed_out") {
+      needs.push({
+        path,
+        title: `${server.name}: sign-in needed`,
+        detail: server.statusDetail,
+      });
     }
     if (server.tools.changed > 0) {
       needs.push({

@@ -1,6 +1,7 @@
 import type { Child } from "hono/jsx";
 import { definitionText, Difference } from "./difference.tsx";
 import { Picked, Sending } from "./form.tsx";
+import { count } from "./parts.tsx";
 import { visibleText } from "./visible_text.ts";
 
 /** What a definition's state is called, and its sign. */
@@ -22,7 +23,9 @@ interface Pin {
 
 /** Inside of a form: what approves, around the list of what is approved. */
 export function Approvals<P extends Pin>(
-  { pins, pickOf, waits, settled, children }: {
+  { id, pins, pickOf, waits, settled, children }: {
+    /** Of its own among all of the page. */
+    id: string;
     pins: P[];
     /** What stands for exactly this definition in the form. */
     pickOf: (pin: P) => string;
@@ -38,9 +41,12 @@ export function Approvals<P extends Pin>(
     <>
       {open.length > 0
         ? (
-          <div class="notice">
+          // A live update keeps it as it was when the page was made. A server that changes a definition
+          // while it is read would else have the new one under the button, unread, at the click.
+          <div class="notice" id={id} hx-preserve>
             <p>{waits(open.length)}</p>
             <Sending>
+              {open.map((pin) => <input type="hidden" name="waiting" value={pickOf(pin)} />)}
               <p class="acts">
                 <button name="act" value="approve-all">
                   {open.length === 1 ? "Approve it" : `Approve all ${open.length}`}
@@ -51,9 +57,6 @@ export function Approvals<P extends Pin>(
           </div>
         )
         : <p class="help">{settled}</p>}
-      <Sending>
-        {open.map((pin) => <input type="hidden" name="waiting" value={pickOf(pin)} />)}
-      </Sending>
       {children}
       {pins.some(({ approvedHash }) => approvedHash) && (
         <Sending>
@@ -116,18 +119,24 @@ export function Pinned(
     : <>{children}</>;
 }
 
+/** More of it is said to be there. */
+const DESCRIPTION_CHARS = 4000;
+
 /** What a definition says of itself, and all of it behind a click. */
 export function Described(
   { definition, children }: { definition: Record<string, unknown>; children?: Child },
 ) {
   const { description } = definition;
+  const said = typeof description === "string" ? visibleText(description) : "";
+  const more = said.length - DESCRIPTION_CHARS;
   return (
     <>
       <p class="description">
-        {typeof description === "string" && description.trim()
-          ? visibleText(description).slice(0, 4000)
-          : "It does not describe itself."}
+        {said.trim() ? said.slice(0, DESCRIPTION_CHARS) : "It does not describe itself."}
       </p>
+      {more > 0 && (
+        <p class="help">It goes on for {count(more, "more character")}: open its definition.</p>
+      )}
       {children}
       <details>
         <summary>Definition</summary>

@@ -188,15 +188,22 @@ export function SignInCode(
         <button>Sign in</button>
       </Form>
       <p>
-        <a href={url("/sign-in")}>Begin again</a>
+        <a href={`${url("/sign-in")}?next=${encodeURIComponent(props.next)}`}>Begin again</a>
       </p>
     </section>
   );
 }
 
 /** A page for what went wrong: what happened, and what to do. */
-export function Problem(props: { title: string; message: string; requestId?: string }) {
+export function Problem(props: {
+  title: string;
+  message: string;
+  requestId?: string;
+  /** Where one goes on from here. */
+  next?: { name: string; path: string };
+}) {
   const url = useUrl();
+  const { name, path } = props.next ?? { name: "To the overview", path: "/" };
   return (
     <section class="card door">
       <h1>{props.title}</h1>
@@ -207,7 +214,7 @@ export function Problem(props: { title: string; message: string; requestId?: str
         </p>
       )}
       <p>
-        <a class="button" href={url("/")}>To the overview</a>
+        <a class="button" href={url(path)}>{name}</a>
       </p>
     </section>
   );

@@ -30,6 +30,7 @@ export function ToolList({ server, tools }: { server: Server; tools: Tool[] }) {
         : (
           <Form action={url(`/servers/${server.id}/tools`)} isList>
             <Approvals
+              id="tools-waiting"
               pins={tools}
               pickOf={pickOf}
               waits={(open) => (

@@ -159,16 +159,18 @@ function Invitations(props: WorkspaceProps) {
           <label for="invitation-role">Role</label>
           <select id="invitation-role" name="role">
             {ROLES.filter((role) => role !== "owner").map((role) => (
-              <option value={role} selected={role === "member"}>{role}</option>
+              <option value={role} selected={role === (values?.role ?? "member")}>{role}</option>
             ))}
           </select>
         </div>
         <div class="field">
           <label for="invitation-days">The link waits</label>
           <select id="invitation-days" name="days">
-            <option value="1">1 day</option>
-            <option value="7" selected>7 days</option>
-            <option value="30">30 days</option>
+            {["1", "7", "30"].map((days) => (
+              <option value={days} selected={days === (values?.days ?? "7")}>
+                {count(Number(days), "day")}
+              </option>
+            ))}
           </select>
         </div>
         {sendsMail && (

@@ -328,6 +328,12 @@ Deno.test({
       model.play(({ results }) => ({ text: results.at(-1)! }));
       const done = await chat.decide(id, turn.steps[1].calls[0].id, true);
       assert.equal(done.steps[2].text, "e");
+      model.play(({ results }) =>
+        results.length === 0 ? { calls: [{ name: "call_tool", args: "null" }] } : { text: "Oh" }
+      );
+      const without = await say(await chat.conversation(), "Echo");
+      assert.equal(without.trouble, null);
+      assert.deepEqual(states(without.steps[0].calls), ["asked"], "arguments that are null");
       await setAgentOptions(db, user, agentId, { asks: "never", presents: "tools" });
     });
 

@@ -58,6 +58,17 @@ Deno.test({
         assert.equal((await credentials(cdp, authenticator)).length, 0);
       });
 
+      await t.step("a session that ended meanwhile is told", async () => {
+        const context = await browser.newContext();
+        await context.addCookies(await page.context().cookies());
+        const late = await context.newPage();
+        await late.goto(`${baseUrl}/account/security`);
+        await context.clearCookies();
+        await addPasskey(late, "My key", PASSWORD);
+        await late.getByText("Your session is over: sign in in another tab").waitFor();
+        await context.close();
+      });
+
       await t.step("makes one that the authenticator keeps", async () => {
         await addPasskey(page, "My <b>key</b>", PASSWORD);
         await page.getByText("The passkey signs you in from now on.").waitFor();

@@ -312,6 +312,38 @@ for (const kind of KINDS) {
         await removeSource(db, user, id);
       });
 
+      await t.step("two files of one name are two documents", async () => {
+        const uploads = ["one", "two"].map((name) => ({
+          name: "server.json",
+          bytes: new TextEncoder().encode(
+            JSON.stringify({ name: `com.example/${name}`, description: name, version: "1.0.0" }),
+          ),
+        }));
+        const id = await uploadSource(db, user, workspaceId, "Twice", uploads);
+        await syncDueSources(deps, { sourceId: id });
+        assert.equal((await stateOf(id)).entries, 2);
+        await removeSource(db, user, id);
+      });
+
+      await t.step("what many archives unpack to is bounded together", async () => {
+        const header = new Uint8Array(512);
+        header.set(new TextEncoder().encode("server.json"), 0);
+        header.set(new TextEncoder().encode((12 * 1024 * 1024).toString(8).padStart(11, "0")), 124);
+        header[156] = 0x30;
+        header.set(new TextEncoder().encode("ustar"), 257);
+        const body = new Uint8Array(12 * 1024 * 1024).fill(0x20);
+        const bytes = await new Response(
+          new Blob([header, body, new Uint8Array(1024)]).stream()
+            .pipeThrough(new CompressionStream("gzip")),
+        ).bytes();
+        assert.ok(bytes.length < 20_000, String(bytes.length));
+        const uploads = Array.from({ length: 3 }, (_, n) => ({ name: `${n}.tar.gz`, bytes }));
+        await assert.rejects(
+          uploadSource(db, user, workspaceId, "Bombs", uploads),
+          (error) => error instanceof Invalid && /more than 32 MiB together/.test(error.message),
+        );
+      });
+
       await t.step("an entry is written by hand, changed and removed", async () => {
         const write = (version: string) =>
           writeEntry(

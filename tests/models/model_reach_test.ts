@@ -72,3 +72,25 @@ Deno.test({
     await assert.rejects(openModelReach().fetch(`http://${host}/`), OutsideError);
   },
 });
+
+Deno.test({
+  name: "openModelReach survives a status that is none",
+  ...options,
+  async fn() {
+    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const answering = (async () => {
+      using connection = await listener.accept();
+      await connection.read(new Uint8Array(4096));
+      await connection.write(
+        new TextEncoder().encode("HTTP/1.1 600 X\r\nContent-Length: 2\r\n\r\nhi"),
+      );
+      await connection.read(new Uint8Array(1)).catch(() => {});
+    })();
+    const host = `127.0.0.1:${listener.addr.port}`;
+    const { fetch } = openModelReach({ privateHosts: [host] });
+    const answer = await fetch(`http://${host}/v1`);
+    assert.equal(answer.status, 502);
+    await answer.body?.cancel();
+    await answering;
+  },
+});

@@ -244,6 +244,8 @@ Deno.test("a document that is hostile or none is refused with a sentence, or has
     ['{"swagger":"1.2"}', /version 1\.2/],
     ['{"openapi":"3.1.0","paths":{}}', /no paths/],
     [laughs.join("\n"), /alias/i],
+    [`${laughs[0]}\nx: [&a ${"x".repeat(1024 * 1024)}${", *a".repeat(60)}]`, /by its aliases/],
+    [`${laughs[0]}\nx: [&a {${"x".repeat(1000)}: 1}${", *a".repeat(90)}]`, /no paths/],
     [`{"openapi":"3.1.0","paths":${"[".repeat(5000)}${"]".repeat(5000)}}`, /nested/],
     [`{"openapi":"3.1.0","x":${"9".repeat(17 * 1024 * 1024)}}`, /16 MiB/],
     [`a: ${"x".repeat(5 * 1024 * 1024)}`, /4 MiB/],
@@ -329,6 +331,53 @@ Deno.test("schemas that double at each reference stay as large as they are writt
     { components: { schemas: { ...chain, C900: {} } } },
   ));
   assert.match(listOperations(document)[0].obstacle!, /more than 400/);
+});
+
+// Each of these kept a process busy for minutes before it was bounded.
+Deno.test("what thousands of operations refer to costs its size once, not with each", () => {
+  const operations = (parameters: number, components: object, schema: string) => {
+    const paths = Object.fromEntries(Array.from({ length: 1500 }, (_, n) => [`/p${n}`, {
+      get: {
+        parameters: Array.from({ length: parameters }, (_, m) => ({
+          name: `a${m}`,
+          in: "query",
+          schema: { $ref: `#/components/schemas/${schema}` },
+        })),
+      },
+    }]));
+    const { document } = readApiDocument(JSON.stringify({ openapi: "3.1.0", paths, components }));
+    return listOperations(document);
+  };
+  const schemas = {
+    Chosen: { enum: Array.from({ length: 400_000 }, (_, n) => `value ${n}`) },
+    Described: { type: "string", description: "Long. ".repeat(1_000_000) },
+  };
+  for (const { obstacle } of operations(10, { schemas }, "Chosen")) {
+    assert.equal(obstacle, "Its schemas are too large");
+  }
+  for (const { obstacle } of operations(1, { schemas }, "Described")) assert.equal(obstacle, null);
+  const many = Object.fromEntries(Array.from({ length: 300_000 }, (_, n) => [`x/${n}`, {}]));
+  for (const item of [{ responses: many }, { requestBody: { content: many } }]) {
+    const paths = Object.fromEntries(
+      Array.from({ length: 1500 }, (_, n) => [`/p${n}`, { $ref: "#/components/pathItems/it" }]),
+    );
+    const components = { pathItems: { it: { post: item } } };
+    const { document } = readApiDocument(JSON.stringify({ openapi: "3.1.0", paths, components }));
+    for (const { obstacle } of listOperations(document)) {
+      assert.match(obstacle!, /^It has more than 200 answers, types or parts/);
+    }
+  }
+  // A list of credentials, and a path's own parameters.
+  const securitySchemes = Object.fromEntries(
+    Array.from({ length: 200_000 }, (_, n) => [`scheme${n}`, { type: "none" }]),
+  );
+  const light = { schemas: { Small: { type: "string" } }, securitySchemes };
+  for (const { obstacle } of operations(1, light, "Small")) assert.equal(obstacle, null);
+  const text = withOperation({
+    parameters: Array.from({ length: 101 }, () => ({ name: "a", in: "query" })),
+  });
+  const [{ obstacle }] = listOperations(readApiDocument(text).document);
+  assert.equal(obstacle, "It has more than 100 parameters");
 });
 
 Deno.test("paths that lead elsewhere are no tools", () => {

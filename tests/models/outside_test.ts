@@ -127,3 +127,20 @@ Deno.test("openOutside reads 256 KiB at most", async () => {
   await assert.rejects(outside(server.url), refusal(/more than 256 KiB/));
   while (!cancelled) await new Promise((resolve) => setTimeout(resolve, 10));
 });
+
+Deno.test("openOutside survives a status that is none", async () => {
+  const { cert, key } = certificates;
+  using listener = Deno.listenTls({ hostname: "127.0.0.1", port: 0, cert, key });
+  const answering = (async () => {
+    using connection = await listener.accept();
+    await connection.read(new Uint8Array(4096));
+    await connection.write(
+      new TextEncoder().encode("HTTP/1.1 600 X\r\nContent-Length: 2\r\n\r\nhi"),
+    );
+    await connection.read(new Uint8Array(1)).catch(() => {});
+  })();
+  const outside = openOutside({ ...TRUSTED, addresses: AT_HOME });
+  const url = `https://good.example.test:${listener.addr.port}`;
+  await assert.rejects(outside(url), refusal(/does not answer: 600 is no status/));
+  await answering;
+});

@@ -908,6 +908,34 @@ for (const kind of [...KINDS, SUPABASE]) {
         }
       });
 
+      await t.step("where secrets and accounts go to is written by the app alone", async () => {
+        if (kind !== SUPABASE) return; // the project's own API is there alone
+        const atDataApi = (write: (sql: Sql) => Promise<unknown>) =>
+          owner.begin(async (sql) => {
+            await sql`set local session authorization authenticator`;
+            await sql`select set_config('role', 'authenticated', true),
+              set_config('request.jwt.claims', ${
+              JSON.stringify({ role: "authenticated", sub: member.userId })
+            }, true)`;
+            return await write(sql);
+          });
+        for (const table of ["server_generations", "secrets", "connection_secrets"]) {
+          await assert.rejects(
+            atDataApi((sql) => sql`insert into ${sql(`public.${table}`)} ${sql(ROWS[table](sql))}`),
+            { code: "42501" },
+            table,
+          );
+        }
+        const moved = await atDataApi(async (sql) =>
+          (await sql`update public.authorizations set trouble = 'moved'`).count
+        );
+        assert.equal(moved, 0);
+        const [{ seen }] = await atDataApi(async (sql) =>
+          await sql`select count(*)::int as seen from public.server_generations`
+        ) as { seen: number }[];
+        assert.ok(seen > 0, "and read as before");
+      });
+
       await t.step("a revoked token stays revoked", async () => {
         await assert.rejects(
           as("owner", async (sql) => await sql`update agent_tokens set revoked_at = null`),

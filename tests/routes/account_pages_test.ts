@@ -169,7 +169,9 @@ Deno.test({
         const { cookie } = await person("hal@example.com", "admin");
         const invite = (email: string, of = app) =>
           ask("/workspace/invitations", { form: { role: "viewer", days: "7", email }, cookie, of });
-        assert.equal((await invite("not an address")).status, 422);
+        const wrong = await invite("not an address");
+        assert.equal(wrong.status, 422);
+        assert.match(wrong.html, /<option value="viewer" selected/, "else a member is invited");
         const sent = await invite("new@example.com");
         assert.equal(sent.location, "/workspace?said=invitation-sent", sent.html);
         const { text } = await smtp.taken("new@example.com");

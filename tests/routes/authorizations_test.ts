@@ -195,6 +195,10 @@ for (const kind of KINDS) {
         assert.match(await app.eventsOf(serverId), /has to be signed in again/);
         const page = await (await app.get(`/servers/${serverId}`)).text();
         assert.match(page, /Sign-in needed/);
+        assert.match(
+          await (await app.get("/")).text(),
+          /: sign-in needed<\/a><small>Sign in again/,
+        );
         assert.match(page, />\s*Sign in again\s*<\/button>/);
         await renewAuthorizations(app.deps, app.toolboxId);
         assert.equal((await app.eventsOf(serverId)).match(/has to be signed in again/g)!.length, 1);

@@ -129,6 +129,13 @@ Deno.test({
       assert.match(html, /There is no such page of calls/);
     });
 
+    await t.step("say that calls are gone, of which the sums are left", async () => {
+      await owner`delete from public.calls`;
+      const { html } = await get("/calls");
+      assert.match(html, /62 calls, 1 failed/);
+      assert.match(html, /The calls themselves are kept no longer/);
+    });
+
     await close();
     await world.close();
   },

@@ -157,6 +157,8 @@ Deno.test({
       const last = await get("/marketplace?source=registry&page=3");
       assert.match(last, /49 to 60 of 60 entries/);
       assert.doesNotMatch(last, /rel="next"/);
+      const beyond = await get("/marketplace?source=registry&page=7");
+      assert.match(beyond, /49 to 60 of 60 entries/, "the last page, where there are fewer");
       const undeployable = await get("/marketplace?source=registry&deployable=no");
       assert.match(undeployable, /listed, not deployable here/);
       assert.match(undeployable, /It is an MCPB bundle/);
@@ -246,12 +248,14 @@ Deno.test({
         "files",
         new File(['{"name":"com.example/a","description":"A","version":"1"}'], "server.json"),
       );
-      body.append("files", new File(["{"], "b/server.json"));
+      body.append("files", new File(["{\u202e"], "b/server.json"));
       body.append("files", new File(["not a catalog"], "readme.json"));
       assert.equal((await post("/marketplace/sources/upload", body)).status, 303);
       const page = await get("/marketplace/sources");
       const [, path] = /href="(\/marketplace\/sources\/[0-9a-f-]+\/broken)"/.exec(page)!;
-      assert.match(await get(path), /It is no JSON/);
+      const told = await get(path);
+      assert.match(told, /It is no JSON/);
+      assert.ok(!told.includes("\u202e") && told.includes("{[U+202E]"));
       await get("/marketplace/sources/01890000-0000-7000-8000-000000000000/broken", bea, 404);
       const none = new FormData();
       none.set("name", "Kept");

@@ -16,9 +16,10 @@ Deno.test({
     "a conversation on its pages: a model is named, calls are asked for, it goes on after a reload",
   ...options,
   async fn(t) {
+    const padding = (said: string) => said === "another sum" ? { note: "x".repeat(30_000) } : {};
     await using model = openModelServer(({ results, said }) =>
       /sum please|another sum/.test(said) && results.length === 0
-        ? { calls: [{ name: "everything__get-sum", args: { a: 2, b: 40 } }] }
+        ? { calls: [{ name: "everything__get-sum", args: { ...padding(said), a: 2, b: 40 } }] }
         : { text: `**Done:** <b>${results.at(-1) ?? "nothing"}</b> \`code\`` }
     );
     const models = openModelReach({ privateHosts: [model.host] });
@@ -105,6 +106,7 @@ Deno.test({
     await t.step("a call that is denied is told to the model", async () => {
       await ask(`${path}/messages`, { text: "another sum" });
       const page = await until(path, /waits for your word/);
+      assert.match(page, /x{30000}[^<]*&quot;b&quot;: 40/, "all that is asked for is seen");
       const call = /\/calls\/([0-9a-f-]{36})"/.exec(page)![1];
       await ask(`${path}/calls/${call}`, { decision: "deny" });
       await until(path, /&lt;b&gt;The person did not allow this call&lt;/);

@@ -470,8 +470,17 @@ Deno.test({
       assert.match(told, new RegExp(`<a href="/toolboxes/${ids[1]}">Early</a>\\. Before long`));
       // It is said of none that has been mended or revoked.
       await set(ids[0], 0, null);
+      await owner`update public.toolboxes set last_seen_at = now() - interval '10 minutes'
+        where id = ${ids[1]}`;
+      const home = async () => (await admin.get("/")).html;
+      const before = await home();
+      assert.match(before, /Early is silent/);
+      const count = (html: string) =>
+        Number(/Toolboxes online<\/dt><dd>\d+ *<small>of (\d+)/.exec(html)![1]);
       await admin.post(`/toolboxes/${ids[1]}/revoke`);
       assert.doesNotMatch(await list(), /Clocks differ/);
+      assert.doesNotMatch(await home(), /Early is silent/);
+      assert.equal(count(await home()), count(before) - 1);
     });
 
     await t.step("pages have no script or style of their own", async () => {

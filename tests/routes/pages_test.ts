@@ -47,7 +47,9 @@ Deno.test({
         assert.equal(page.headers.get("location"), "/sign-in?next=%2Fservers%3Fx%3D1");
         assert.equal((await get("/servers/live", {})).status, 401);
         assert.equal((await get("/marketplace/results", { "hx-request": "true" })).status, 401);
-        assert.equal((await post("/servers", {}, { cookie: "" })).status, 401);
+        const form = await post("/servers", {}, { cookie: "" });
+        assert.equal(form.status, 401);
+        assert.match(await form.text(), /Sign in in another tab, then reload this page/);
       },
     );
 
@@ -75,6 +77,15 @@ Deno.test({
       });
       assert.equal(wrong.status, 422);
       assert.equal((await wrong.text()).includes("<script>alert"), false);
+    });
+
+    await t.step("who is signed in already goes on as well", async () => {
+      const on = await get("/sign-in?next=%2Foauth%2Fauthorize%3Fa%3Db");
+      assert.equal(on.headers.get("location"), "/oauth/authorize?a=b");
+      const off = await get("/sign-in?next=%2F%2Fevil.example");
+      assert.equal(off.headers.get("location"), "/");
+      const code = await get("/sign-in/code?next=%2Fservers%3Fx%3D1");
+      assert.match(await code.text(), /href="\/sign-in\?next=%2Fservers%3Fx%3D1">Begin again/);
     });
 
     await t.step("set-up is closed once there is an account", async () => {
@@ -438,6 +449,7 @@ Deno.test({
         assert.equal((await get(path)).status, 404, path);
       }
       assert.equal((await post(`/servers/${v7()}/stop`, {})).status, 404);
+      assert.equal((await get("/servers/%00")).status, 422);
     });
 
     await t.step("the live page begins with its parts and follows changes", async () => {

@@ -185,6 +185,10 @@ Deno.test("what does not hold is told where it stands", () => {
   assert.match(mistakes(schema, { "arg.n": "1" })["arg.n"], /at least 2/);
   assert.match(mistakes(schema, { "arg.n": "3.5" })["arg.n"], /whole/);
   assert.match(mistakes(schema, { "arg.n": "3" })["arg.n"], /multiple/);
+  const id = object({ id: { type: "integer" } });
+  assert.match(mistakes(id, { "arg.id": "1234567890123456789" })["arg.id"], /more digits/);
+  assert.deepEqual(read(id, { "arg.id": "9007199254740993000" }), { id: 9007199254740993000 });
+  assert.deepEqual(read(id, { "arg.id": "+12" }), { id: 12 });
   const wrong = mistakes(schema, {
     "arg.n": "4",
     "arg.mail": "nobody",

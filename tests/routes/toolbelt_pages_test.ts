@@ -111,6 +111,12 @@ Deno.test({
       const changed = await get(`/servers/${serverId}/tools`);
       assert.match(changed, /<mark>[^<]*Be quick/);
       assert.match(changed, /<mark>[^<]*Be kind/);
+      // What waited before is not approved as what it has become, and one is led to what it is now.
+      const late = await post(path, [["act", "approve-all"], ...waiting]);
+      assert.equal(late.status, 409);
+      const said = await late.text();
+      assert.match(said, /Changed since you looked, so not approved/);
+      assert.match(said, new RegExp(`href="/servers/${serverId}/tools#definitions"`));
     });
 
     await t.step(
@@ -127,6 +133,25 @@ Deno.test({
         await post(`${agent}/options`, { presents: "false", deniesByDefault: "false" });
       },
     );
+
+    await t.step("so is what the page of a tried tool and the overview tell", async () => {
+      isHarmless(await get(`/servers/${serverId}/tools/${encodeURIComponent(ODD)}`));
+      const observed = observation(serverId, 1, null, "failed");
+      for (const layer of Object.values(observed.layers)) layer.detail = HOSTILE;
+      await owner`update public.toolboxes set last_seen_at = now()`;
+      const observations = [observed];
+      await acceptReport(db, toolboxId, {
+        epoch,
+        sequence: ++sequence,
+        observations,
+        events: [],
+        removed: [],
+      });
+      const html = await get("/");
+      isHarmless(html);
+      assert.match(html, / failed<\/a><small>[^<]*\[U\+202E\]/);
+      await report("Be quick");
+    });
 
     await t.step("an admin says there whether it may manage Mooring", async () => {
       assert.match(await get(agent), /Admins and owners can change this/);
@@ -212,6 +237,18 @@ Deno.test({
       assert.equal((await post(path, form)).status, 303);
       const { tools } = await getConnection(db, bea, agentId, serverId);
       assert.deepEqual(tools.find(({ name }) => name === ODD)!.change.fixed, { [ODD]: { a: [1] } });
+    });
+
+    await t.step("a token's form that does not hold keeps what was typed", async () => {
+      const again = await post(`${agent}/tokens`, { name: "x".repeat(81), expiresInDays: "30" });
+      assert.equal(again.status, 422);
+      const html = await again.text();
+      assert.match(html, /value="x{81}"/);
+      assert.match(html, /<option value="30" selected/);
+      const form = { instructions: "y".repeat(20_001), asks: "always" };
+      const conversing = await (await post(`${agent}/conversing`, form)).text();
+      assert.match(conversing, /y{20001}/);
+      assert.match(conversing, /<option value="always" selected/);
     });
 
     await t.step("what there is not is not found", async () => {

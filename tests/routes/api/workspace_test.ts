@@ -171,7 +171,7 @@ Deno.test({
         const changed = structuredClone(file);
         changed.servers[1].options.memoryMiB = 1024;
         changed.servers[1].approved[0].hash = "another";
-        changed.agents[0].presents = "tools";
+        changed.agents[0].asks = "always";
         changed.agents[0].connections[0].options.tools = null;
         const { steps } = await importing({ file: changed, apply: true });
         assert.deepEqual(actions(steps), {
