@@ -1,3 +1,4 @@
+import { diffArrays } from "diff";
 import { count } from "./parts.tsx";
 import { visibleText } from "./visible_text.ts";
 
@@ -75,10 +76,7 @@ function Side({ title, lines, same, isLong }: {
 /** More insertions and removals are looked for in vain: all that is between the ends is marked then. */
 const EDITS_LIMIT = 500;
 
-/**
- * Which lines of each the other has too, in the same order: a line that was moved can mean another thing.
- * By Myers's greedy algorithm ("An O(ND) Difference Algorithm and Its Variations", 1986).
- */
+/** Which lines of each the other has too, in the same order: a line that was moved can mean another thing. */
 function inBoth(a: string[], b: string[]): [boolean[], boolean[]] {
   const inA = a.map(() => false), inB = b.map(() => false);
   let start = 0, endA = a.length, endB = b.length;
@@ -88,28 +86,18 @@ function inBoth(a: string[], b: string[]): [boolean[], boolean[]] {
   while (endA > start && endB > start && a[endA - 1] === b[endB - 1]) {
     inA[--endA] = inB[--endB] = true;
   }
-  const n = endA - start, m = endB - start, zero = EDITS_LIMIT + 1;
-  // How far each diagonal was followed, before each number of edits.
-  const reached = new Int32Array(2 * zero + 1), trace: Int32Array[] = [];
-  const isDown = (v: Int32Array, d: number, k: number) =>
-    k === -d || k !== d && v[zero + k - 1] < v[zero + k + 1];
-  for (let d = 0; d <= EDITS_LIMIT; d++) {
-    trace.push(reached.slice());
-    for (let k = -d; k <= d; k += 2) {
-      let x = isDown(reached, d, k) ? reached[zero + k + 1] : reached[zero + k - 1] + 1;
-      while (x < n && x - k < m && a[start + x] === b[start + x - k]) x++;
-      reached[zero + k] = x;
-      if (x < n || x - k < m) continue;
-      for (let at = x, to = k; d >= 0; d--) {
-        const v = trace[d];
-        const from = isDown(v, d, to) ? to + 1 : to - 1;
-        const begin = d === 0 ? 0 : from > to ? v[zero + from] : v[zero + from] + 1;
-        while (at > begin) inA[start + --at] = inB[start + at - to] = true;
-        at = v[zero + from];
-        to = from;
-      }
-      return [inA, inB];
+  const between = diffArrays(a.slice(start, endA), b.slice(start, endB), {
+    maxEditLength: EDITS_LIMIT,
+  });
+  let [atA, atB] = [start, start];
+  for (const { value, added, removed } of between ?? []) {
+    const { length } = value;
+    if (!added && !removed) {
+      inA.fill(true, atA, atA + length);
+      inB.fill(true, atB, atB + length);
     }
+    if (!added) atA += length;
+    if (!removed) atB += length;
   }
   return [inA, inB];
 }
