@@ -7,6 +7,7 @@
  * to another replica for the rest, all that was sent and all that follows goes to the database, where the
  * resumed stream reads it. A client whose revision has no session cancels by going away.
  */
+import { createHash } from "node:crypto";
 import { after, BriefSignal, type CallSignal, type Deadline, ErrorCode } from "../dtma/protocol.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
@@ -266,12 +267,11 @@ class Exchange {
 
   #outletOf({ idText }: IncomingRequest): Outlet {
     const { requests, session, takesStream, prefersStream } = this.#asked;
-    const isKept = session && takesStream && idText.length <= KEPT_ID_LIMIT;
     return {
       notify: (text) => takesStream && this.#notify(text),
       takesNotifications: takesStream,
       ask: session && takesStream ? (...asked) => this.#ask(...asked) : null,
-      remember: isKept
+      remember: session && takesStream
         ? (text) =>
           putMessages(this.#deps.db, session.id, keptName(this.#stream, idText), [text], 1)
         : null,
@@ -579,12 +579,13 @@ async function resumed(
   }
 }
 
-/** Longest id of a request, as it is written, of which something is kept. */
-const KEPT_ID_LIMIT = 200;
-
-/** Where a replica keeps what it needs to answer a request of a stream. */
+/**
+ * Where a replica keeps what it needs to answer a request of a stream. A name has 64 characters at most, and an
+ * id as many as its client likes.
+ */
 function keptName(stream: string, idText: string): string {
-  return `wait:${stream}:${idText}`;
+  const hash = createHash("sha256").update(idText).digest("base64url");
+  return `wait:${stream}:${hash.slice(0, 22)}`;
 }
 
 /** Brings the answer to a request in place of its lost replica; null when nobody waits for it any more. */
