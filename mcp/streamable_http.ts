@@ -2,7 +2,7 @@
  * Streamable HTTP: `POST`, `GET` and `DELETE` of one endpoint, for all revisions that have it. 2026-07-28 has
  * `POST` alone; those before have sessions, with a stream of their own and an end.
  */
-import { WAIST_REVISION } from "../dtma/protocol.ts";
+import { objectMembers, WAIST_REVISION } from "../dtma/protocol.ts";
 import { errorFields, type Log } from "../models/log.ts";
 import type { Session } from "../models/sessions.ts";
 import { type Asked, type Exchanges, jsonResponse, type TakeOver } from "./exchange.ts";
@@ -199,7 +199,9 @@ export async function take(
   } else if (message.method === "notifications/cancelled") {
     const { requestId } = message.params;
     if (typeof requestId !== "string" && typeof requestId !== "number") return;
-    await sessions.tell(session.id, { word: "cancel", id: JSON.stringify(requestId) });
+    // As the request has it: there is more than one way to write it.
+    const id = objectMembers(message.paramsText).get("requestId")!;
+    await sessions.tell(session.id, { word: "cancel", id });
   }
 }
 

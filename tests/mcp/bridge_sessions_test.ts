@@ -175,6 +175,16 @@ Deno.test({
     await mine.send(0, { body: calling(3, "demo__go") }).then((response) => response.text());
     const { result } = await (await second).json();
     assert.equal(result.content[0].text, "theirs went on");
+
+    // As PHP and Python write some strings, and an integer beyond JavaScript's.
+    for (const id of [`"a\\/1"`, `"\\u00e9"`, "12345678901234567890"]) {
+      const written = (value: unknown) => JSON.stringify(value).replace(`"ID"`, id);
+      const call = mine.send(0, { body: written(calling("ID", "demo__waits", { name: id })) });
+      await until(async () => (await waiting()).length === 1);
+      const body = written({ ...cancel, params: { requestId: "ID" } });
+      await (await mine.send(1, { body })).body?.cancel();
+      assert.equal((await call).status, 202, id);
+    }
   },
 });
 
