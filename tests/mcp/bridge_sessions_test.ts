@@ -588,6 +588,12 @@ Deno.test({
       }),
     ) as Json[];
     assert.match(insisted.result.content[0].text, /asks for what this client cannot give/);
+    // Of questions that cannot all be put none is: its answer would be for nobody.
+    const mixed = await messagesOf(
+      await session.send(0, { body: calling(1, "demo__mixes") }),
+    ) as Json[];
+    assert.equal(mixed.length, 1, JSON.stringify(mixed));
+    assert.match(mixed[0].result.content[0].text, /asks for what no client can answer/);
   },
 });
 
