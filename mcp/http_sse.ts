@@ -172,6 +172,7 @@ export function httpSse(deps: HttpSseDeps) {
             session,
             revision: session.revision,
             headers: asked.request.headers,
+            stillHolds: asked.stillHolds,
           },
           request,
           outlet,

@@ -79,6 +79,8 @@ export interface Client {
   session: Session | null;
   /** Of the request, where its revision repeats what its body says. */
   headers: Headers;
+  /** Whether the caller's token still holds: a stream outlives the moment it was looked at. */
+  stillHolds: () => Promise<boolean>;
 }
 
 export interface Serving {
@@ -332,22 +334,35 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       outlet.notify(messageText(`notifications/${method}`, params));
     };
     const asker = askerOf(client, request, named, NOWHERE);
-    await listen.follow({
-      caller,
-      scope,
-      sessionId: null,
-      wanted: () => Promise.resolve(wanted),
-      // What happens from here on is told.
-      onHeard() {
-        told("subscriptions/acknowledged", new Map([["notifications", JSON.stringify(honoured)]]));
-        served.follow(asker, followed, (task) => told("tasks", task), signal).catch((error) =>
-          deps.log.error("Tasks are not followed any more", errorFields(error))
-        );
-      },
-      tell: (method, uri) =>
-        told(method, uri === undefined ? undefined : new Map([["uri", JSON.stringify(uri)]])),
-      signal,
-    });
+    const over = new AbortController();
+    const until = AbortSignal.any([signal, over.signal]);
+    try {
+      await listen.follow({
+        caller,
+        scope,
+        sessionId: null,
+        wanted: async () => await client.stillHolds() ? wanted : null,
+        // What happens from here on is told.
+        onHeard() {
+          told(
+            "subscriptions/acknowledged",
+            new Map([["notifications", JSON.stringify(honoured)]]),
+          );
+          served.follow(
+            asker,
+            followed,
+            (serverId) => serverNow(client, serverId),
+            (task) => told("tasks", task),
+            until,
+          ).catch((error) => deps.log.error("Tasks are not followed any more", errorFields(error)));
+        },
+        tell: (method, uri) =>
+          told(method, uri === undefined ? undefined : new Map([["uri", JSON.stringify(uri)]])),
+        signal,
+      });
+    } finally {
+      over.abort();
+    }
     signal.throwIfAborted();
     return { kind: "result", text: `{"resultType":"complete","_meta":${meta}}` };
   }

@@ -90,7 +90,8 @@ export function streamableHttp(deps: TransportDeps) {
       }, (each, outlet, signal) => {
         if (each.refusal) throw each.refusal;
         const revision = revisionIn(each, request.headers, session);
-        const client = { caller, scope: asked.scope, session, revision, headers: request.headers };
+        const { scope, stillHolds } = asked, { headers } = request;
+        const client = { caller, scope, session, revision, headers, stillHolds };
         return serving.answer(client, each, outlet, signal);
       });
     } catch (error) {
@@ -145,9 +146,9 @@ export function streamableHttp(deps: TransportDeps) {
     const lastEventId = headers.get("last-event-id");
     if (lastEventId !== null) {
       const done = limits.stream(asked.caller.tokenId);
-      const { caller, scope } = asked, { revision } = session;
+      const { caller, scope, stillHolds } = asked, { revision } = session;
       const takeOver: TakeOver = (...kept) =>
-        serving.takeOver({ caller, scope, session, revision, headers }, ...kept);
+        serving.takeOver({ caller, scope, session, revision, headers, stillHolds }, ...kept);
       const rest = exchanges.resume(session, lastEventId, takeOver, done);
       if (rest) return rest;
       done();

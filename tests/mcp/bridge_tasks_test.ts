@@ -3,7 +3,7 @@ import { Client } from "npm:@modelcontextprotocol/sdk@1.32.2/client/index.js";
 import { StreamableHTTPClientTransport } from "npm:@modelcontextprotocol/sdk@1.32.2/client/streamableHttp.js";
 import { ElicitRequestSchema } from "npm:@modelcontextprotocol/sdk@1.32.2/types.js";
 import { TASKS_EXTENSION } from "../../dtma/protocol.ts";
-import { connectServer, createAgent, createToken } from "../../models/agents.ts";
+import { connectServer, createAgent, createToken, disconnectServer } from "../../models/agents.ts";
 import { putMessages } from "../../models/sessions.ts";
 import { tryTool } from "../../mcp/tool_call.ts";
 import { serverEverything, startServer } from "../dtma/stdio_server.ts";
@@ -642,6 +642,35 @@ Deno.test({
     assert.equal(answers.get("plain").error.code, -31002);
     await until(async () => (await seenBy(bridge, "tasks/cancel")).length > 0);
     for (const response of pending) await (await response).body?.cancel();
+  },
+});
+
+Deno.test({
+  name: "who listens to a task is told nothing more of it once its server is disconnected",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("tasks-modern");
+    await using _ = await bridge.another("tasks-modern", "other");
+    const { ask, call } = modernClient(bridge);
+    const { result: { taskId } } = await call("may", { ms: 1500 });
+    const later = await ask("tools/call", { name: "other__may", arguments: { ms: 3500 } });
+    const notifications = { taskIds: [taskId, later.result.taskId] };
+    const stop = new AbortController();
+    const response = await sender(bridge)(0, {
+      ...modern("subscriptions/listen", { notifications, _meta: WITH_TASKS }),
+      signal: stop.signal,
+    });
+    const ended = [];
+    for await (const { data } of eventsOf(response)) {
+      const { method, params } = JSON.parse(data);
+      if (method === "notifications/subscriptions/acknowledged") {
+        await disconnectServer(bridge.db, bridge.user, bridge.agentId, bridge.serverId);
+      }
+      if (params.status === "completed") ended.push(params.taskId);
+      if (params.status === "completed" && params.taskId === later.result.taskId) break;
+    }
+    stop.abort();
+    assert.deepEqual(ended, [later.result.taskId]);
   },
 });
 
