@@ -204,7 +204,8 @@ function strangeness(c: Context, baseUrl: URL): string | null {
   }
   const host = c.req.header("host");
   if (!host || host.toLowerCase() === baseUrl.host) return null;
-  const name = URL.parse(`http://${host}`)?.hostname;
+  // A dot at the end makes a name no other.
+  const name = URL.parse(`http://${host}`)?.hostname.replace(/\.$/, "");
   const isOwn = name === baseUrl.hostname || name !== undefined && !/\.\D[^.]*$/.test(name);
   return isOwn
     ? null
