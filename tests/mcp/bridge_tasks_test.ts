@@ -590,6 +590,33 @@ Deno.test({
 });
 
 Deno.test({
+  name: "an answer to a task's question outlives its server's connection",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("tasks-modern");
+    const session = await openSession(bridge, {
+      revision: "2025-06-18",
+      capabilities: { elicitation: {} },
+    });
+    let last: Json, questions = 0;
+    const response = await session.send(0, { body: calling(1, "demo__rudely_asks") });
+    for await (const { data } of eventsOf(response)) {
+      if (!data) continue;
+      last = JSON.parse(data);
+      if (last.method !== "elicitation/create") continue;
+      questions++;
+      bridge.routes.delete(bridge.serverId);
+      const body = { jsonrpc: "2.0", id: last.id, result: ANN };
+      await (await session.send(1, { body })).body?.cancel();
+      await pause(300);
+      bridge.routes.set(bridge.serverId, bridge.route);
+    }
+    assert.match(last.result.content[0].text, /Ann/);
+    assert.equal(questions, 1);
+  },
+});
+
+Deno.test({
   name: "a wait whose replica is lost is taken over where the stream is taken up again",
   ...options,
   async fn() {
