@@ -716,7 +716,8 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     const params = objectMembers(paramsText);
     const of = { agentId: client.caller.agentId, serverId: server.serverId, method, name };
     const given: unknown = JSON.parse(params.get("requestState") ?? "null");
-    const waited = given === null ? null : await waitIn(states, of, String(given));
+    const responses = params.get("inputResponses");
+    const waited = given === null ? null : await waitIn(states, of, String(given), responses);
     if (given !== null && !waited) {
       const state = await states.open(of, String(given));
       if (state === null) params.delete("requestState");

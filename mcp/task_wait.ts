@@ -186,7 +186,7 @@ export async function waitForTask(
     open: Map<string, string>,
   ): Promise<Answer> {
     const { taskId } = task;
-    const state = JSON.stringify({ taskId, answered: [...answered, ...open.keys()] });
+    const state = JSON.stringify({ taskId, answered: [...answered], asked: [...open.keys()] });
     const sealed = await states.seal(ofWait(of), state);
     return {
       kind: "result",
@@ -196,15 +196,22 @@ export async function waitForTask(
   }
 }
 
-/** The task that a call goes on with, where its `requestState` says that it waits for one. */
+/**
+ * The task that a call goes on with, where its `requestState` says that it waits for one.
+ * @param responses the text of its `inputResponses`: what they leave out is asked again
+ */
 export async function waitIn(
   states: RequestStates,
   of: StateOf,
   sealed: string,
+  responses: string | undefined,
 ): Promise<Pick<WaitedTask, "taskId" | "answered"> | null> {
   // No server can have made one: its own states are bound to the call.
   const state = await states.open(ofWait(of), sealed).catch(() => null);
-  return state === null ? null : JSON.parse(state);
+  if (state === null) return null;
+  const { taskId, answered, asked = [] } = JSON.parse(state);
+  const given = objectMembers(responses ?? "{}");
+  return { taskId, answered: [...answered, ...asked.filter((key: string) => given.has(key))] };
 }
 
 function ofWait(of: StateOf): StateOf {

@@ -335,6 +335,9 @@ for (const server of GENERATIONS) {
       };
       const { error } = await ask("tools/call", { ...retry, name: "demo__plain" });
       assert.equal(error.code, -32602);
+      // What was not answered is asked again.
+      const again = await ask("tools/call", { ...retry, inputResponses: {} });
+      assert.deepEqual(Object.keys(again.result.inputRequests ?? {}), [key]);
       const ended = await ask("tools/call", retry, { replica: 1 });
       assert.match(ended.result.content[0].text, /Ann/);
       assert.equal(
