@@ -102,6 +102,31 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a session in use does not end, though no replica that serves it lives for long",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const { owner } = bridge;
+    const session = await openSession(bridge), unused = await openSession(bridge);
+    // Told to the replicas, which forget what they know of it, as one that begins does.
+    await owner`update public.mcp_sessions
+      set expires_at = now() + interval '2 days', log_level = 'debug' where id = ${session.id}`;
+    await owner`update public.mcp_sessions set expires_at = now() - interval '1 s'
+      where id = ${unused.id}`;
+    const rows = () =>
+      owner<{ id: string; isNew: boolean }[]>`
+        select id, expires_at > now() + interval '71 hours' as "isNew" from public.mcp_sessions
+        where id in (${session.id}, ${unused.id})`;
+    const list = { jsonrpc: "2.0", id: 1, method: "tools/list" };
+    let kept = await rows();
+    for (let use = 0; use < 1000 && kept.length > 1; use++, kept = await rows()) {
+      assert.equal((await messagesOf(await session.send(use % 2, { body: list }))).length, 1);
+    }
+    assert.deepEqual(kept.map(({ ...row }) => row), [{ id: session.id, isNew: true }]);
+  },
+});
+
+Deno.test({
   name: "/mcp/{server} serves one server under its own names",
   ...options,
   async fn() {
