@@ -48,14 +48,18 @@ export function httpSse(deps: HttpSseDeps) {
   return { get, post };
 
   async function get(asked: HttpRequest): Promise<Response> {
+    let done = () => {};
     try {
-      return await open(asked);
+      // Before there is a session, which a refusal would leave behind.
+      done = limits.stream(asked.caller.tokenId);
+      return await open(asked, done);
     } catch (error) {
+      done();
       return errorResponse(null, error, log);
     }
   }
 
-  async function open(asked: HttpRequest): Promise<Response> {
+  async function open(asked: HttpRequest, done: () => void): Promise<Response> {
     const { request, caller, scope } = asked;
     const lastEventId = request.headers.get("last-event-id");
     const from = lastEventId === null ? null : readEventId(lastEventId);
@@ -73,6 +77,7 @@ export function httpSse(deps: HttpSseDeps) {
     const stream = await openSessionStream(deps, asked, session, {
       resumed: from?.lists ?? null,
       idOf: (lists) => `${session.id}_${taken}_${lists}`,
+      done,
     });
     // Before the first look, so that nothing in between is slept through.
     const wakeUps = changes.subscribe((change) =>
@@ -108,6 +113,7 @@ export function httpSse(deps: HttpSseDeps) {
   /** Takes messages: what they are answered with comes on the stream. */
   async function post(asked: HttpRequest): Promise<Response> {
     const { request, caller, scope } = asked;
+    const counted: (() => void)[] = [];
     try {
       const id = new URL(request.url).searchParams.get("sessionId") ?? "";
       const session = await sessions.find(caller, { scope, transport: TRANSPORT }, id);
@@ -116,16 +122,17 @@ export function httpSse(deps: HttpSseDeps) {
       if (isBatch && session.revision !== "2025-03-26" && session.revision !== "2024-11-05") {
         throw new RpcError(RpcCode.invalidRequest, "This revision has no batches");
       }
+      // All or none: who is refused sends all of them again.
+      for (const { kind } of messages) {
+        if (kind === "request") counted.push(limits.request(caller.tokenId));
+      }
       for (const message of messages) {
         if (message.kind !== "request") {
           await take(sessions, session, message);
           continue;
         }
-        const done = limits.request(caller.tokenId);
-        const finished = await working.begin(session, message.idText).catch((error) => {
-          done();
-          throw error;
-        });
+        const finished = await working.begin(session, message.idText);
+        const done = counted.shift()!;
         const served = serve(asked, session, message, () => {
           finished();
           done();
@@ -134,6 +141,8 @@ export function httpSse(deps: HttpSseDeps) {
       }
       return new Response("Accepted", { status: 202 });
     } catch (error) {
+      // What is served already counts itself out.
+      for (const done of counted) done();
       return errorResponse(null, error, log);
     }
   }

@@ -22,14 +22,18 @@ export interface SessionStream extends EventStream {
  *
  * @param resumed where a stream is resumed: the lists as its client knows them, as an event's id has them
  * @param options.idOf an event's id, out of the lists in it
+ * @param options.done counts it out, once it has ended or could not be opened
  */
 export async function openSessionStream(
-  { sessions, serving, limits }: TransportDeps,
+  { sessions, serving }: Pick<TransportDeps, "sessions" | "serving">,
   { caller, scope, stillHolds }: HttpRequest,
   session: Session,
-  { resumed, idOf }: { resumed: string | null; idOf: (lists: string) => string },
+  { resumed, idOf, done }: {
+    resumed: string | null;
+    idOf: (lists: string) => string;
+    done: () => void;
+  },
 ): Promise<SessionStream> {
-  const done = limits.stream(caller.tokenId);
   const stream = openEventStream({ onGone: done });
   let fingerprint = readLists(resumed);
   const id = () => idOf(fingerprint ? Object.values(fingerprint).join(".") : "");

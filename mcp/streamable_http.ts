@@ -143,20 +143,20 @@ export function streamableHttp(deps: TransportDeps) {
       throw new RpcError(RpcCode.invalidRequest, "Accept must name text/event-stream", 406);
     }
     const session = (await sessionOf(asked))!;
+    const done = limits.stream(asked.caller.tokenId);
     const lastEventId = headers.get("last-event-id");
     if (lastEventId !== null) {
-      const done = limits.stream(asked.caller.tokenId);
       const { caller, scope, stillHolds } = asked, { revision } = session;
       const takeOver: TakeOver = (...kept) =>
         serving.takeOver({ caller, scope, session, revision, headers, stillHolds }, ...kept);
       const rest = exchanges.resume(session, lastEventId, takeOver, done);
       if (rest) return rest;
-      done();
     }
     let sequence = 0;
     const stream = await openSessionStream(deps, asked, session, {
       resumed: lastEventId?.replace(/^g_\d+_/, "") ?? null,
       idOf: (lists) => `g_${++sequence}_${lists}`,
+      done,
     });
     stream.follow().catch((error) => log.error("A session's stream broke off", errorFields(error)));
     return stream.response;
