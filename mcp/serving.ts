@@ -284,8 +284,9 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     method: string,
     { uri }: Record<string, unknown>,
   ): Promise<Answer> {
-    if (typeof uri !== "string") {
-      throw new RpcError(RpcCode.invalidParams, "params.uri must be a string", 200);
+    // No URI has NUL, and no database takes it.
+    if (typeof uri !== "string" || uri.includes("\u0000")) {
+      throw new RpcError(RpcCode.invalidParams, "params.uri must be a URI", 200);
     }
     if (method === "resources/unsubscribe") {
       await sessions.change(session, { unsubscribe: uri });

@@ -245,10 +245,13 @@ Deno.test({
 
     await t.step("what no server has cannot be subscribed to", async () => {
       const session = await openSession(bridge);
-      const { error } = await (await session.send(0, {
-        body: request(1, "resources/subscribe", { uri: 7 }),
-      })).json();
-      assert.equal(error.code, -32602);
+      for (const uri of [7, "file:///\u0000"]) {
+        for (const method of ["resources/subscribe", "resources/unsubscribe"]) {
+          const { error } = await (await session.send(0, { body: request(1, method, { uri }) }))
+            .json();
+          assert.equal(error.code, -32602, method);
+        }
+      }
     });
   },
 });
