@@ -149,6 +149,15 @@ export function revisionOf(request: RpcRequest, headers: Headers): string {
   return WAIST_REVISION;
 }
 
+/**
+ * Holds what is no request to the same (2025-11-25, transports#protocol-version-header).
+ * @throws {RpcError} for a revision not spoken here
+ */
+export function checkRevisionHeader(headers: Headers) {
+  const header = headers.get("mcp-protocol-version");
+  if (header !== null && !SUPPORTED_REVISIONS.includes(header)) throw unsupported(header);
+}
+
 /** `Mcp-Method` and `Mcp-Name` must say what the body says (2026-07-28, streamable-http#server-validation). */
 function checkStandardHeaders(request: RpcRequest, headers: Headers) {
   // Never encoded, and so not decoded by whoever routes by it.

@@ -17,7 +17,15 @@ import {
 } from "./messages.ts";
 import { forRevision } from "./older_revisions.ts";
 import { QUESTION_PREFIX } from "./questions.ts";
-import { errorAnswer, isObject, negotiated, revisionOf, RpcCode, RpcError } from "./revisions.ts";
+import {
+  checkRevisionHeader,
+  errorAnswer,
+  isObject,
+  negotiated,
+  revisionOf,
+  RpcCode,
+  RpcError,
+} from "./revisions.ts";
 import type { Serving } from "./serving.ts";
 import { openSessionStream } from "./session_stream.ts";
 import type { Caller, Sessions } from "./sessions.ts";
@@ -67,6 +75,7 @@ export function streamableHttp(deps: TransportDeps) {
     const done = () => counted.forEach((each) => each());
     try {
       const { messages, isBatch } = await readMessages(request);
+      if (messages.every(({ kind }) => kind !== "request")) checkRevisionHeader(request.headers);
       const session = request.headers.has(SESSION_HEADER) ? await sessionOf(asked, messages) : null;
       const requests: IncomingRequest[] = [];
       for (const message of messages) {
@@ -139,6 +148,7 @@ export function streamableHttp(deps: TransportDeps) {
     if (!headers.has(SESSION_HEADER) || headers.get("mcp-protocol-version") === WAIST_REVISION) {
       return notAllowed();
     }
+    checkRevisionHeader(headers);
     if (!(headers.get("accept") ?? "").includes("text/event-stream")) {
       throw new RpcError(RpcCode.invalidRequest, "Accept must name text/event-stream", 406);
     }
@@ -164,6 +174,7 @@ export function streamableHttp(deps: TransportDeps) {
 
   async function end(asked: HttpRequest): Promise<Response> {
     if (!asked.request.headers.has(SESSION_HEADER)) return notAllowed();
+    checkRevisionHeader(asked.request.headers);
     const session = await sessionOf(asked);
     if (!session || !await sessions.end(session)) throw noSession();
     // Its servers need not be waited for.

@@ -55,6 +55,13 @@ Deno.test({
       assert.equal(await status(replica, { body: list, headers: unknown }), 404);
       assert.equal(await status(replica, { body: list, headers: { "mcp-session-id": "x" } }), 404);
     }
+    // A revision that is none, in whatever is sent: nothing comes of it.
+    const strange = { headers: { "mcp-protocol-version": "2099-01-01" } };
+    const notification = { jsonrpc: "2.0", method: "notifications/initialized" };
+    assert.equal(await status(0, { body: list, ...strange }), 400);
+    assert.equal(await status(0, { body: notification, ...strange }), 400);
+    assert.equal(await status(0, { method: "GET", ...strange }), 400);
+    assert.equal(await status(0, { method: "DELETE", ...strange }), 400);
     assert.equal(await status(1, { method: "DELETE" }), 204);
     await until(async () => await status(0, { body: list }) === 404);
     assert.equal(await status(1, { body: list }), 404);
