@@ -285,6 +285,7 @@ class Exchange {
   /** What it said cannot be had here any more. */
   forget(): void {
     this.#stopListening?.();
+    this.#stopListening = null;
     this.#events = [];
   }
 
@@ -430,7 +431,8 @@ class Exchange {
   /** The connection is lost, or not the client's any more: all goes to the database from now on. */
   #keep(): void {
     const { session } = this.#asked;
-    if (!session || this.#kept) return;
+    // Forgotten, it would be kept as a stream that ended without an answer.
+    if (!session || this.#kept || !this.#stopListening) return;
     this.#connection?.close();
     this.#connection = null;
     this.#kept = new Keeper(this.#deps, session, this.#stream, () => this.#pendingIds());

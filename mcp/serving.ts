@@ -517,7 +517,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     isCancelled: () => boolean,
   ): Promise<Answer> {
     const { serverId, task, token } = JSON.parse(kept);
-    const named = await toolbeltOf(client.caller, client.scope);
+    const named = await known.of(client.caller.agentId, client.scope);
     const server = named.servers.find((server) => server.serverId === serverId);
     if (!server) return lostWithReplica();
     const asking = outlet.ask && { ask: outlet.ask };
