@@ -98,6 +98,8 @@ export function mcpRoutes(deps: McpDeps): Hono {
       const endpoint = server ? `${at}/${server}` : at;
       const refusal = refusalOf(caller, endpoint, token !== undefined);
       if (refusal) return await refusal;
+      // Hono asks for what GET gives, and drops its body: a stream that nobody reads, and nobody ends.
+      if (c.req.method === "HEAD") return refused(405, "Ask with GET", { allow: "GET" });
       const response = await serve({
         request: c.req.raw,
         caller: caller!,

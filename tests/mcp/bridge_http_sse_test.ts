@@ -36,6 +36,11 @@ Deno.test({
       assert.equal(response.status, 404);
       await response.body?.cancel();
     }
+    // As who looks whether an address answers: nothing is opened that nobody would close.
+    const opened = () => bridge.owner`select id from public.mcp_sessions`;
+    const { length } = await opened();
+    assert.equal((await send(0, { at: "/sse", method: "HEAD" })).status, 405);
+    assert.equal((await opened()).length, length);
     const stranger = await send(0, { at: "/sse", method: "GET", token: "mag_x" });
     assert.equal(stranger.status, 401);
     await stranger.body?.cancel();
