@@ -208,7 +208,6 @@ class Exchange {
   /** Where all goes from the moment the connection broke. */
   #kept: Keeper | null = null;
   #isOver = false;
-  #onOver = () => {};
   /** When the second began in which so many notifications were sent. */
   #secondAt = 0;
   #notifications = 0;
@@ -307,7 +306,6 @@ class Exchange {
 
   #end(): void {
     this.#isOver = true;
-    this.#onOver();
     this.#asked.onOver();
     this.#waiting?.cancel();
     if (this.#kept) {
@@ -369,7 +367,6 @@ class Exchange {
     const id = this.#eventId(this.#sequence);
     const waitMs = Math.round(Math.min(Math.max(retryMs, 0), LET_GO_LIMIT_MS));
     this.#connection?.send({ id, retryMs: waitMs, data: "" });
-    this.#deps.keepAlive?.(new Promise((resolve) => this.#onOver = resolve));
     this.#keep();
   }
 
@@ -436,6 +433,7 @@ class Exchange {
     this.#connection?.close();
     this.#connection = null;
     this.#kept = new Keeper(this.#deps, session, this.#stream, () => this.#pendingIds());
+    this.#deps.keepAlive?.(this.#kept.isWritten);
     for (const { sequence, text } of this.#events) this.#kept.put(sequence, text);
     this.#events = [];
     if (this.#isOver) {
@@ -461,8 +459,10 @@ class Keeper {
   readonly #stream: string;
   readonly #pendingIds: () => string[];
   readonly #alive: ReturnType<typeof setInterval>;
+  readonly #written = Promise.withResolvers<void>();
   #waiting: { sequence: number; message: string }[] = [];
   #isWriting = false;
+  #isEnded = false;
 
   constructor(
     deps: ExchangeDeps,
@@ -478,6 +478,11 @@ class Keeper {
     this.#alive = setInterval(() => this.#sayAlive(), ALIVE_EVERY_MS);
   }
 
+  /** Resolves when all is written, to the stream's end, or given up. */
+  get isWritten(): Promise<void> {
+    return this.#written.promise;
+  }
+
   put(sequence: number, message: string): void {
     this.#waiting.push({ sequence, message });
     this.#write();
@@ -485,6 +490,7 @@ class Keeper {
 
   end(sequence: number): void {
     clearInterval(this.#alive);
+    this.#isEnded = true;
     this.put(sequence, END);
   }
 
@@ -522,6 +528,7 @@ class Keeper {
       }
     }
     this.#isWriting = false;
+    if (this.#isEnded) this.#written.resolve();
   }
 }
 

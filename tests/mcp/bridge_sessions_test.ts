@@ -427,6 +427,10 @@ Deno.test({
   async fn() {
     await using bridge = await openBridge(STEPS);
     const session = await openSession(bridge);
+    // An isolate is told that there is more to do than to answer.
+    const told: Promise<unknown>[] = [];
+    const EdgeRuntime = { waitUntil: (work: Promise<unknown>) => told.push(work) };
+    Object.assign(globalThis, { EdgeRuntime });
     const cut = new AbortController();
     // It becomes a stream before it is answered, so that there is something to resume by.
     const response = await session.send(0, {
@@ -445,6 +449,12 @@ Deno.test({
     await session.send(0, { body: calling(8, "demo__go") }).then((answer) => answer.text());
     const [answer] = await messagesOf(await resumed) as Json[];
     assert.equal(answer.result.content[0].text, "long went on");
+    Object.assign(globalThis, { EdgeRuntime: undefined });
+    assert.equal(told.length, 1);
+    await told[0];
+    const ends = await bridge.owner`select from mooring.mcp_messages
+      where session_id = ${session.id} and stream like 'p%' and message = ''`;
+    assert.equal(ends.length, 1, "until all is written");
   },
 });
 
