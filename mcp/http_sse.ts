@@ -133,9 +133,9 @@ export function httpSse(deps: HttpSseDeps) {
         }
         const finished = await working.begin(session, message.idText);
         const done = counted.shift()!;
-        const served = serve(asked, session, message, () => {
-          finished();
+        const served = serve(asked, session, message, async () => {
           done();
+          await finished();
         });
         deps.keepAlive?.(served);
       }
@@ -152,7 +152,7 @@ export function httpSse(deps: HttpSseDeps) {
     asked: HttpRequest,
     session: Session,
     request: IncomingRequest,
-    done: () => void,
+    done: () => Promise<void>,
   ): Promise<void> {
     const cancel = new AbortController();
     const startedAt = Date.now();
@@ -196,7 +196,7 @@ export function httpSse(deps: HttpSseDeps) {
       stopListening();
       // What it was answered with must not be lost after it counts as done.
       await out.written();
-      done();
+      await done();
     }
   }
 
@@ -287,15 +287,18 @@ function workingOn({ db, log }: HttpSseDeps) {
     saying = open.size > 0 ? setTimeout(sayAll, ALIVE_EVERY_MS) : null;
   }
 
-  function sayOrLog(sessionId: string, entry: Working) {
-    say(sessionId, entry).catch((error) =>
+  async function sayOrLog(sessionId: string, entry: Working): Promise<void> {
+    await say(sessionId, entry).catch((error) =>
       log.error("What is worked on could not be said", errorFields(error))
     );
   }
 
   return {
-    /** Resolves once it is known to all. @returns the way to say that it is done */
-    async begin({ id: sessionId }: Session, idText: string): Promise<() => void> {
+    /**
+     * Resolves once it is known to all.
+     * @returns the way to say that it is done: an isolate that ends before that is known is taken for lost
+     */
+    async begin({ id: sessionId }: Session, idText: string): Promise<() => Promise<void>> {
       let entry = open.get(sessionId);
       if (!entry) {
         open.set(sessionId, entry = { ids: [], writing: Promise.resolve(), next: null });
@@ -305,7 +308,7 @@ function workingOn({ db, log }: HttpSseDeps) {
       saying ??= setTimeout(sayAll, ALIVE_EVERY_MS);
       const finish = () => {
         ids.splice(ids.indexOf(idText), 1);
-        sayOrLog(sessionId, entry);
+        return sayOrLog(sessionId, entry);
       };
       await say(sessionId, entry).catch((error) => {
         finish();
