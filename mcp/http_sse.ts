@@ -84,7 +84,9 @@ export function httpSse(deps: HttpSseDeps) {
       change.table === "mcp_messages" && change.session === session.id && change.stream === STREAM
     );
     const path = `${deps.basePath}/messages${scope === null ? "" : `/${scope}`}`;
-    stream.send({ type: "endpoint", data: `${path}?sessionId=${session.id}` });
+    const data = `${path}?sessionId=${session.id}`;
+    // With an id from the first: a client without one begins another session.
+    stream.send({ id: stream.id(), type: "endpoint", data });
 
     const deliver = async () => {
       while (!stream.gone.aborted) {

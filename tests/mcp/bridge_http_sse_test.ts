@@ -53,8 +53,13 @@ Deno.test({
   async fn() {
     await using bridge = await openBridge(STEPS);
     let sse = await openSse(bridge, 0);
+    // Before anything was said on it, too.
+    const first = sse.lastId();
+    assert.ok(first);
     await sse.post(0, initialize("2024-11-05"));
-    await sse.next();
+    sse.cut();
+    sse = await openSse(bridge, 1, first);
+    assert.equal((await sse.next()).result.protocolVersion, "2024-11-05");
     let id = 0;
     await fc.assert(
       fc.asyncProperty(
