@@ -16,7 +16,7 @@ import {
   readMessages,
 } from "./messages.ts";
 import { forRevision } from "./older_revisions.ts";
-import { QUESTION_PREFIX } from "./questions.ts";
+import { QUESTION_PREFIX, randomText } from "./questions.ts";
 import {
   checkRevisionHeader,
   errorAnswer,
@@ -162,10 +162,12 @@ export function streamableHttp(deps: TransportDeps) {
       const rest = exchanges.resume(session, lastEventId, takeOver, done);
       if (rest) return rest;
     }
+    const name = randomText();
     let sequence = 0;
     const stream = await openSessionStream(deps, asked, session, {
-      resumed: lastEventId?.replace(/^g_\d+_/, "") ?? null,
-      idOf: (lists) => `g_${++sequence}_${lists}`,
+      resumed: lastEventId?.replace(/^g[\w-]{22}_\d+_/, "") ?? null,
+      // No other stream of the session has it (2025-11-25, transports#resumability-and-redelivery).
+      idOf: (lists) => `g${name}_${++sequence}_${lists}`,
       done,
     });
     stream.follow().catch((error) => log.error("A session's stream broke off", errorFields(error)));

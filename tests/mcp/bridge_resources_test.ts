@@ -177,12 +177,24 @@ Deno.test({
       await bridge.post(calling(3, "demo__changes", { list: "resources", times: 500 }))
         .then((r) => r.text());
       const methods: string[] = [];
+      let lastId = "";
       for (let n = 0; n < 9; n++) {
         const { value } = await events.next();
+        lastId = value!.id!;
         methods.push(JSON.parse(value!.data).method);
         if (methods.at(-1) === "notifications/resources/list_changed") break;
       }
       assert.ok(methods.length < 5, `500 updates were told ${methods.length} times`);
+      // Taken up again it is another stream, whose events have ids of their own.
+      const ids = new Set([lastId]);
+      for (let n = 0; n < 2; n++) {
+        const headers = { "last-event-id": lastId };
+        const again = await session.send(n, { method: "GET", headers, signal: cut.signal });
+        const { value } = await eventsOf(again).next();
+        assert.equal(JSON.parse(value!.data).method, "notifications/resources/updated");
+        ids.add(value!.id!);
+      }
+      assert.equal(ids.size, 3, [...ids].join());
       await session.send(1, { body: request(4, "resources/unsubscribe", { uri }) })
         .then((r) => r.text());
       await until(async () => {
