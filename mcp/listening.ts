@@ -195,7 +195,7 @@ function damped(tell: Follower["tell"], begun: Promise<void>) {
   return soon;
 }
 
-const LISTS = ["tools", "prompts", "resources"] as const;
+export const LISTS = ["tools", "prompts", "resources"] as const;
 
 /** What is heard of a server: that it calls one of its lists changed, or a resource updated. */
 type Subject = { list: typeof LISTS[number] } | { uri: string };

@@ -5,7 +5,7 @@
  */
 import type { Session } from "../models/sessions.ts";
 import { type EventStream, openEventStream } from "./event_stream.ts";
-import type { Fingerprint } from "./listening.ts";
+import { type Fingerprint, LISTS } from "./listening.ts";
 import { messageText } from "./messages.ts";
 import type { Sessions } from "./sessions.ts";
 import type { HttpRequest, TransportDeps } from "./streamable_http.ts";
@@ -35,10 +35,14 @@ export async function openSessionStream(
   },
 ): Promise<SessionStream> {
   const stream = openEventStream({ onGone: done });
-  let fingerprint = readLists(resumed);
-  const id = () => idOf(fingerprint ? Object.values(fingerprint).join(".") : "");
-  const tell = (method: string, uri?: string) =>
-    void stream.send({ id: id(), data: notificationText(method, uri) }, uri !== undefined);
+  /** The lists as the client knows them, and as they are: between the two a change waits to be told. */
+  let known = readLists(resumed), now = known;
+  const id = () => idOf(known ? Object.values(known).join(".") : "");
+  const tell = (method: string, uri?: string) => {
+    const list = LISTS.find((list) => method === `${list}/list_changed`);
+    if (list && known && now) known = { ...known, [list]: now[list] };
+    stream.send({ id: id(), data: notificationText(method, uri) }, uri !== undefined);
+  };
   const over = () => {
     stream.close();
     done();
@@ -58,12 +62,16 @@ export async function openSessionStream(
         caller,
         scope,
         sessionId: session.id,
-        known: fingerprint ?? undefined,
-        onFingerprint: (now) => fingerprint = now,
+        known: known ?? undefined,
+        onFingerprint(lists) {
+          now = lists;
+          known ??= lists;
+        },
         wanted: async () => {
           if (!await stillHolds()) return null;
-          const now = await sessions.find(caller, session, session.id);
-          return now && { tools: true, prompts: true, resources: true, uris: now.subscriptions };
+          const found = await sessions.find(caller, session, session.id);
+          return found &&
+            { tools: true, prompts: true, resources: true, uris: found.subscriptions };
         },
         tell,
         wakesBy: (change) => change.table === "mcp_sessions" && change.session === session.id,

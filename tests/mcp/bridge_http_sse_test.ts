@@ -155,6 +155,32 @@ Deno.test({
 
 Deno.test({
   name:
+    "an HTTP+SSE stream that is cut between a change and its word of it is told when it is back",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const sse = await openSse(bridge, 0);
+    await sse.post(0, initialize("2024-11-05"));
+    await sse.next();
+    await withdrawApproval(bridge.db, bridge.user, bridge.serverId, ["echo"]);
+    let lastId: string | undefined;
+    for (let id = 1;; id++) {
+      await sse.post(0, { jsonrpc: "2.0", id, method: "ping" });
+      const { method } = await sse.next();
+      if (method) break;
+      lastId = sse.lastId();
+    }
+    sse.cut();
+    const again = await openSse(bridge, 1, lastId);
+    let message: Json;
+    do message = await again.next(); while (message.id !== undefined);
+    assert.equal(message.method, "notifications/tools/list_changed");
+    again.cut();
+  },
+});
+
+Deno.test({
+  name:
     "a request whose replica is lost is told as indeterminate, and one that was answered is not",
   ...options,
   async fn() {
