@@ -293,6 +293,8 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
         isAgain = false;
       }).then(() => false);
       await Promise.race([acknowledged.promise, over]);
+      // What the one before has still to bring, where each is a connection of its own.
+      if (before) await pause(DAMP_MS);
       before?.abort();
       before = stop;
       if (await Promise.race([over, entry.changed.promise.then(() => true)])) continue;
