@@ -233,6 +233,11 @@ class Exchange {
     return session !== null && session.revision >= "2025-11-25";
   }
 
+  /** What a listener hears is damped where it comes from, each resource by itself. */
+  get #isListener(): boolean {
+    return this.#asked.requests[0].method === "subscriptions/listen";
+  }
+
   get #stream(): string {
     return this.#name ??= `p${randomText()}`;
   }
@@ -382,7 +387,7 @@ class Exchange {
   #notify(text: string): void {
     const now = Date.now();
     if (now - this.#secondAt >= 1000) [this.#secondAt, this.#notifications] = [now, 0];
-    if (++this.#notifications <= NOTIFICATIONS_PER_S) this.#send(text, true);
+    if (++this.#notifications <= NOTIFICATIONS_PER_S || this.#isListener) this.#send(text, true);
   }
 
   #hear(word: Word, at: number): boolean {

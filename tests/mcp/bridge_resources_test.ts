@@ -269,6 +269,36 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a listener of many resources, which are updated all at once, is told of each",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("resources");
+    const cut = new AbortController();
+    const uris = Array.from({ length: 300 }, (_, n) => `file:///many/${n}`);
+    const { body, headers } = modern("subscriptions/listen", {
+      notifications: { resourceSubscriptions: uris },
+    });
+    const events = eventsOf(await bridge.post(body, headers, cut.signal));
+    await events.next();
+    // Until its server is listened to for all of them.
+    await until(async () => {
+      const { result } = await (await bridge.post(calling(9, "demo__seen"))).json();
+      const seen = JSON.stringify(result.structuredContent);
+      return uris.every((uri) => seen.includes(`"${uri}"`));
+    });
+    await Promise.all(uris.map(async (uri) => {
+      await (await bridge.post(calling(1, "demo__updates", { uri }))).body?.cancel();
+    }));
+    const told = new Set<string>();
+    while (told.size < uris.length) {
+      told.add(JSON.parse((await events.next()).value!.data).params.uri);
+    }
+    assert.deepEqual([...told].sort(), uris.sort());
+    cut.abort();
+  },
+});
+
+Deno.test({
   name: "clients of many agents are one listener to their server, and each hears what it asked for",
   ...options,
   async fn() {
