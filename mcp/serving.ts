@@ -279,7 +279,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
   }
 
   async function subscribe(
-    { caller, scope }: Client,
+    client: Client,
     session: Session,
     method: string,
     { uri }: Record<string, unknown>,
@@ -292,8 +292,8 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       await sessions.change(session, { unsubscribe: uri });
       return result({});
     }
-    const route = routeUri(await toolbeltOf(caller, scope), uri);
-    if (!route) throw noResource(uri);
+    const route = routeUri(await toolbeltOf(client.caller, client.scope), uri);
+    if (!route) throw noResource(uri, client);
     if (!canSubscribe(route.server)) {
       throw new RpcError(RpcCode.invalidParams, "Its server does not tell of updates", 200);
     }
@@ -594,7 +594,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     const { uri } = request.params;
     const named = await toolbeltOf(client.caller, client.scope);
     const route = typeof uri === "string" ? routeUri(named, uri) : null;
-    if (!route) throw noResource(uri);
+    if (!route) throw noResource(uri, client);
     const { client: asker, params, asking } = await askedFor(
       client,
       request,
@@ -669,7 +669,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       refMembers.set("name", JSON.stringify(found.name));
     } else {
       const route = typeof ref.uri === "string" ? routeUri(named, ref.uri) : null;
-      if (!route) throw noResource(ref.uri);
+      if (!route) throw noResource(ref.uri, client);
       server = route.server;
       refMembers.set("uri", JSON.stringify(route.uri));
     }
@@ -953,8 +953,9 @@ function canSubscribe({ capabilities }: ToolbeltServer): boolean {
   return isObject(capabilities?.resources) && capabilities.resources.subscribe === true;
 }
 
-function noResource(uri: unknown): RpcError {
-  return new RpcError(RpcCode.resourceNotFound, `There is no resource ${shown(uri)}`, 200, { uri });
+function noResource(uri: unknown, { revision }: Client): RpcError {
+  const code = revision === WAIST_REVISION ? RpcCode.invalidParams : RpcCode.resourceNotFound;
+  return new RpcError(code, `There is no resource ${shown(uri)}`, 200, { uri });
 }
 
 /** 2026-07-28 wants this error of a server's with a status of its own (schema, -32021). */

@@ -129,6 +129,10 @@ Deno.test({
       // A URI that is nobody's by name is asked of nobody.
       const { error } = JSON.parse(await ask("resources/read", { uri: own }));
       assert.match(error.message, /There is no resource/);
+      assert.equal(error.code, -32002);
+      const { body, headers } = modern("resources/read", { uri: own });
+      const unknown = await (await bridge.post(body, { ...headers, "mcp-name": own })).json();
+      assert.deepEqual([unknown.error.code, unknown.error.data], [-32602, { uri: own }]);
       assert.equal(scripted.tools.length, 3);
     });
 
