@@ -22,15 +22,18 @@ export interface SessionStream extends EventStream {
  *
  * @param resumed where a stream is resumed: the lists as its client knows them, as an event's id has them
  * @param options.idOf an event's id, out of the lists in it
+ * @param options.isPrimed its client can be given an event without a message, by which it asks for the rest of a
+ *   stream that was quiet
  * @param options.done counts it out, once it has ended or could not be opened
  */
 export async function openSessionStream(
   { sessions, serving }: Pick<TransportDeps, "sessions" | "serving">,
   { caller, scope, stillHolds }: HttpRequest,
   session: Session,
-  { resumed, idOf, done }: {
+  { resumed, idOf, isPrimed = false, done }: {
     resumed: string | null;
     idOf: (lists: string) => string;
+    isPrimed?: boolean;
     done: () => void;
   },
 ): Promise<SessionStream> {
@@ -65,7 +68,9 @@ export async function openSessionStream(
         known: known ?? undefined,
         onFingerprint(lists) {
           now = lists;
-          known ??= lists;
+          if (known) return;
+          known = lists;
+          if (isPrimed) stream.send({ id: id(), data: "" });
         },
         wanted: async () => {
           if (!await stillHolds()) return null;

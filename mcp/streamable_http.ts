@@ -168,6 +168,7 @@ export function streamableHttp(deps: TransportDeps) {
       resumed: lastEventId?.replace(/^g[\w-]{22}_\d+_/, "") ?? null,
       // No other stream of the session has it (2025-11-25, transports#resumability-and-redelivery).
       idOf: (lists) => `g${name}_${++sequence}_${lists}`,
+      isPrimed: session.revision >= "2025-11-25",
       done,
     });
     stream.follow().catch((error) => log.error("A session's stream broke off", errorFields(error)));

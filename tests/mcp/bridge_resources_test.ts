@@ -161,6 +161,7 @@ Deno.test({
       });
       const cut = new AbortController();
       const events = eventsOf(await session.send(0, { method: "GET", signal: cut.signal }));
+      assert.equal((await events.next()).value!.data, "");
       const uri = "file:///1";
       const subscribed = await session.send(1, {
         body: request(1, "resources/subscribe", { uri }),
@@ -244,10 +245,11 @@ Deno.test({
         assert.equal(await methodOf(listener), "notifications/subscriptions/acknowledged");
         const session = await openSession(bridge);
         const stream = eventsOf(await session.send(1, { method: "GET", signal: cut.signal }));
+        assert.equal((await stream.next()).value!.data, "");
         const told = methodOf(stream);
         let isTold = false;
         told.then(() => isTold = true);
-        // The session's stream begins without a word.
+        // Until its server is listened to for the session's stream, too.
         await until(async () => {
           await bridge.post(calling(6, "demo__changes", { list: "prompts", times: 100 }))
             .then((r) => r.text());
