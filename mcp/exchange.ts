@@ -7,6 +7,7 @@
  * to another replica for the rest, all that was sent and all that follows goes to the database, where the
  * resumed stream reads it. A client whose revision has no session cancels by going away.
  */
+import { createHash } from "node:crypto";
 import { after, BriefSignal, type CallSignal, type Deadline, ErrorCode } from "../dtma/protocol.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
@@ -207,7 +208,6 @@ class Exchange {
   /** Where all goes from the moment the connection broke. */
   #kept: Keeper | null = null;
   #isOver = false;
-  #onOver = () => {};
   /** When the second began in which so many notifications were sent. */
   #secondAt = 0;
   #notifications = 0;
@@ -231,6 +231,11 @@ class Exchange {
   get #canBePrimed(): boolean {
     const { session } = this.#asked;
     return session !== null && session.revision >= "2025-11-25";
+  }
+
+  /** What a listener hears is damped where it comes from, each resource by itself. */
+  get #isListener(): boolean {
+    return this.#asked.requests[0].method === "subscriptions/listen";
   }
 
   get #stream(): string {
@@ -266,12 +271,11 @@ class Exchange {
 
   #outletOf({ idText }: IncomingRequest): Outlet {
     const { requests, session, takesStream, prefersStream } = this.#asked;
-    const isKept = session && takesStream && idText.length <= KEPT_ID_LIMIT;
     return {
       notify: (text) => takesStream && this.#notify(text),
       takesNotifications: takesStream,
       ask: session && takesStream ? (...asked) => this.#ask(...asked) : null,
-      remember: isKept
+      remember: session && takesStream
         ? (text) =>
           putMessages(this.#deps.db, session.id, keptName(this.#stream, idText), [text], 1)
         : null,
@@ -285,6 +289,7 @@ class Exchange {
   /** What it said cannot be had here any more. */
   forget(): void {
     this.#stopListening?.();
+    this.#stopListening = null;
     this.#events = [];
   }
 
@@ -306,7 +311,6 @@ class Exchange {
 
   #end(): void {
     this.#isOver = true;
-    this.#onOver();
     this.#asked.onOver();
     this.#waiting?.cancel();
     if (this.#kept) {
@@ -368,7 +372,6 @@ class Exchange {
     const id = this.#eventId(this.#sequence);
     const waitMs = Math.round(Math.min(Math.max(retryMs, 0), LET_GO_LIMIT_MS));
     this.#connection?.send({ id, retryMs: waitMs, data: "" });
-    this.#deps.keepAlive?.(new Promise((resolve) => this.#onOver = resolve));
     this.#keep();
   }
 
@@ -384,7 +387,7 @@ class Exchange {
   #notify(text: string): void {
     const now = Date.now();
     if (now - this.#secondAt >= 1000) [this.#secondAt, this.#notifications] = [now, 0];
-    if (++this.#notifications <= NOTIFICATIONS_PER_S) this.#send(text, true);
+    if (++this.#notifications <= NOTIFICATIONS_PER_S || this.#isListener) this.#send(text, true);
   }
 
   #hear(word: Word, at: number): boolean {
@@ -430,10 +433,12 @@ class Exchange {
   /** The connection is lost, or not the client's any more: all goes to the database from now on. */
   #keep(): void {
     const { session } = this.#asked;
-    if (!session || this.#kept) return;
+    // Forgotten, it would be kept as a stream that ended without an answer.
+    if (!session || this.#kept || !this.#stopListening) return;
     this.#connection?.close();
     this.#connection = null;
     this.#kept = new Keeper(this.#deps, session, this.#stream, () => this.#pendingIds());
+    this.#deps.keepAlive?.(this.#kept.isWritten);
     for (const { sequence, text } of this.#events) this.#kept.put(sequence, text);
     this.#events = [];
     if (this.#isOver) {
@@ -459,8 +464,10 @@ class Keeper {
   readonly #stream: string;
   readonly #pendingIds: () => string[];
   readonly #alive: ReturnType<typeof setInterval>;
+  readonly #written = Promise.withResolvers<void>();
   #waiting: { sequence: number; message: string }[] = [];
   #isWriting = false;
+  #isEnded = false;
 
   constructor(
     deps: ExchangeDeps,
@@ -476,6 +483,11 @@ class Keeper {
     this.#alive = setInterval(() => this.#sayAlive(), ALIVE_EVERY_MS);
   }
 
+  /** Resolves when all is written, to the stream's end, or given up. */
+  get isWritten(): Promise<void> {
+    return this.#written.promise;
+  }
+
   put(sequence: number, message: string): void {
     this.#waiting.push({ sequence, message });
     this.#write();
@@ -483,6 +495,7 @@ class Keeper {
 
   end(sequence: number): void {
     clearInterval(this.#alive);
+    this.#isEnded = true;
     this.put(sequence, END);
   }
 
@@ -520,6 +533,7 @@ class Keeper {
       }
     }
     this.#isWriting = false;
+    if (this.#isEnded) this.#written.resolve();
   }
 }
 
@@ -579,12 +593,13 @@ async function resumed(
   }
 }
 
-/** Longest id of a request, as it is written, of which something is kept. */
-const KEPT_ID_LIMIT = 200;
-
-/** Where a replica keeps what it needs to answer a request of a stream. */
+/**
+ * Where a replica keeps what it needs to answer a request of a stream. A name has 64 characters at most, and an
+ * id as many as its client likes.
+ */
 function keptName(stream: string, idText: string): string {
-  return `wait:${stream}:${idText}`;
+  const hash = createHash("sha256").update(idText).digest("base64url");
+  return `wait:${stream}:${hash.slice(0, 22)}`;
 }
 
 /** Brings the answer to a request in place of its lost replica; null when nobody waits for it any more. */

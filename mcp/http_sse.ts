@@ -48,14 +48,18 @@ export function httpSse(deps: HttpSseDeps) {
   return { get, post };
 
   async function get(asked: HttpRequest): Promise<Response> {
+    let done = () => {};
     try {
-      return await open(asked);
+      // Before there is a session, which a refusal would leave behind.
+      done = limits.stream(asked.caller.tokenId);
+      return await open(asked, done);
     } catch (error) {
+      done();
       return errorResponse(null, error, log);
     }
   }
 
-  async function open(asked: HttpRequest): Promise<Response> {
+  async function open(asked: HttpRequest, done: () => void): Promise<Response> {
     const { request, caller, scope } = asked;
     const lastEventId = request.headers.get("last-event-id");
     const from = lastEventId === null ? null : readEventId(lastEventId);
@@ -73,13 +77,16 @@ export function httpSse(deps: HttpSseDeps) {
     const stream = await openSessionStream(deps, asked, session, {
       resumed: from?.lists ?? null,
       idOf: (lists) => `${session.id}_${taken}_${lists}`,
+      done,
     });
     // Before the first look, so that nothing in between is slept through.
     const wakeUps = changes.subscribe((change) =>
       change.table === "mcp_messages" && change.session === session.id && change.stream === STREAM
     );
     const path = `${deps.basePath}/messages${scope === null ? "" : `/${scope}`}`;
-    stream.send({ type: "endpoint", data: `${path}?sessionId=${session.id}` });
+    const data = `${path}?sessionId=${session.id}`;
+    // With an id from the first: a client without one begins another session.
+    stream.send({ id: stream.id(), type: "endpoint", data });
 
     const deliver = async () => {
       while (!stream.gone.aborted) {
@@ -108,6 +115,7 @@ export function httpSse(deps: HttpSseDeps) {
   /** Takes messages: what they are answered with comes on the stream. */
   async function post(asked: HttpRequest): Promise<Response> {
     const { request, caller, scope } = asked;
+    const counted: (() => void)[] = [];
     try {
       const id = new URL(request.url).searchParams.get("sessionId") ?? "";
       const session = await sessions.find(caller, { scope, transport: TRANSPORT }, id);
@@ -116,24 +124,27 @@ export function httpSse(deps: HttpSseDeps) {
       if (isBatch && session.revision !== "2025-03-26" && session.revision !== "2024-11-05") {
         throw new RpcError(RpcCode.invalidRequest, "This revision has no batches");
       }
+      // All or none: who is refused sends all of them again.
+      for (const { kind } of messages) {
+        if (kind === "request") counted.push(limits.request(caller.tokenId));
+      }
       for (const message of messages) {
         if (message.kind !== "request") {
           await take(sessions, session, message);
           continue;
         }
-        const done = limits.request(caller.tokenId);
-        const finished = await working.begin(session, message.idText).catch((error) => {
+        const finished = await working.begin(session, message.idText);
+        const done = counted.shift()!;
+        const served = serve(asked, session, message, async () => {
           done();
-          throw error;
-        });
-        const served = serve(asked, session, message, () => {
-          finished();
-          done();
+          await finished();
         });
         deps.keepAlive?.(served);
       }
       return new Response("Accepted", { status: 202 });
     } catch (error) {
+      // What is served already counts itself out.
+      for (const done of counted) done();
       return errorResponse(null, error, log);
     }
   }
@@ -143,7 +154,7 @@ export function httpSse(deps: HttpSseDeps) {
     asked: HttpRequest,
     session: Session,
     request: IncomingRequest,
-    done: () => void,
+    done: () => Promise<void>,
   ): Promise<void> {
     const cancel = new AbortController();
     const startedAt = Date.now();
@@ -172,6 +183,7 @@ export function httpSse(deps: HttpSseDeps) {
             session,
             revision: session.revision,
             headers: asked.request.headers,
+            stillHolds: asked.stillHolds,
           },
           request,
           outlet,
@@ -186,7 +198,7 @@ export function httpSse(deps: HttpSseDeps) {
       stopListening();
       // What it was answered with must not be lost after it counts as done.
       await out.written();
-      done();
+      await done();
     }
   }
 
@@ -277,15 +289,18 @@ function workingOn({ db, log }: HttpSseDeps) {
     saying = open.size > 0 ? setTimeout(sayAll, ALIVE_EVERY_MS) : null;
   }
 
-  function sayOrLog(sessionId: string, entry: Working) {
-    say(sessionId, entry).catch((error) =>
+  async function sayOrLog(sessionId: string, entry: Working): Promise<void> {
+    await say(sessionId, entry).catch((error) =>
       log.error("What is worked on could not be said", errorFields(error))
     );
   }
 
   return {
-    /** Resolves once it is known to all. @returns the way to say that it is done */
-    async begin({ id: sessionId }: Session, idText: string): Promise<() => void> {
+    /**
+     * Resolves once it is known to all.
+     * @returns the way to say that it is done: an isolate that ends before that is known is taken for lost
+     */
+    async begin({ id: sessionId }: Session, idText: string): Promise<() => Promise<void>> {
       let entry = open.get(sessionId);
       if (!entry) {
         open.set(sessionId, entry = { ids: [], writing: Promise.resolve(), next: null });
@@ -295,7 +310,7 @@ function workingOn({ db, log }: HttpSseDeps) {
       saying ??= setTimeout(sayAll, ALIVE_EVERY_MS);
       const finish = () => {
         ids.splice(ids.indexOf(idText), 1);
-        sayOrLog(sessionId, entry);
+        return sayOrLog(sessionId, entry);
       };
       await say(sessionId, entry).catch((error) => {
         finish();

@@ -42,6 +42,13 @@ export function limits(): Limits {
     return use;
   }
 
+  function spend(use: Use): void {
+    if (use.allowance < 1) {
+      throw tooMany(`This token sends more than ${RATE_PER_S} requests a second`);
+    }
+    use.allowance--;
+  }
+
   function forgetIdle() {
     for (const [tokenId, use] of uses) {
       if (use.inFlight + use.streams === 0) uses.delete(tokenId);
@@ -54,10 +61,7 @@ export function limits(): Limits {
       if (use.inFlight >= IN_FLIGHT_LIMIT) {
         throw tooMany(`More than ${IN_FLIGHT_LIMIT} requests of this token are under way`);
       }
-      if (use.allowance < 1) {
-        throw tooMany(`This token sends more than ${RATE_PER_S} requests a second`);
-      }
-      use.allowance--;
+      spend(use);
       use.inFlight++;
       return once(() => use.inFlight--);
     },
@@ -66,6 +70,7 @@ export function limits(): Limits {
       if (use.streams >= STREAMS_LIMIT) {
         throw tooMany(`This token has ${STREAMS_LIMIT} event streams open`);
       }
+      spend(use);
       use.streams++;
       return once(() => use.streams--);
     },

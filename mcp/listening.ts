@@ -195,7 +195,7 @@ function damped(tell: Follower["tell"], begun: Promise<void>) {
   return soon;
 }
 
-const LISTS = ["tools", "prompts", "resources"] as const;
+export const LISTS = ["tools", "prompts", "resources"] as const;
 
 /** What is heard of a server: that it calls one of its lists changed, or a resource updated. */
 type Subject = { list: typeof LISTS[number] } | { uri: string };
@@ -293,6 +293,8 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
         isAgain = false;
       }).then(() => false);
       await Promise.race([acknowledged.promise, over]);
+      // What the one before has still to bring, where each is a connection of its own.
+      if (before) await pause(DAMP_MS);
       before?.abort();
       before = stop;
       if (await Promise.race([over, entry.changed.promise.then(() => true)])) continue;

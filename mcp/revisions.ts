@@ -137,12 +137,7 @@ export function revisionOf(request: RpcRequest, headers: Headers): string {
       `params._meta must carry "${META.protocolVersion}" and "${META.clientCapabilities}"`,
     );
   }
-  if (header !== inBody) {
-    throw new RpcError(
-      RpcCode.headerMismatch,
-      `Header mismatch: MCP-Protocol-Version is ${shown(header)}, the body says ${shown(inBody)}`,
-    );
-  }
+  if (header !== inBody) throw mismatch("MCP-Protocol-Version", header, inBody);
   if (inBody !== WAIST_REVISION) throw unsupported(inBody);
   if (!isObject(meta?.[META.clientCapabilities])) {
     throw new RpcError(
@@ -154,9 +149,20 @@ export function revisionOf(request: RpcRequest, headers: Headers): string {
   return WAIST_REVISION;
 }
 
+/**
+ * Holds what is no request to the same (2025-11-25, transports#protocol-version-header).
+ * @throws {RpcError} for a revision not spoken here
+ */
+export function checkRevisionHeader(headers: Headers) {
+  const header = headers.get("mcp-protocol-version");
+  if (header !== null && !SUPPORTED_REVISIONS.includes(header)) throw unsupported(header);
+}
+
 /** `Mcp-Method` and `Mcp-Name` must say what the body says (2026-07-28, streamable-http#server-validation). */
 function checkStandardHeaders(request: RpcRequest, headers: Headers) {
-  expectHeader(headers, "Mcp-Method", request.method);
+  // Never encoded, and so not decoded by whoever routes by it.
+  const method = headers.get("Mcp-Method");
+  if (method !== request.method) throw mismatch("Mcp-Method", method, request.method);
   if (request.method === "tools/call" || request.method === "prompts/get") {
     expectHeader(headers, "Mcp-Name", request.params.name);
   }
@@ -194,18 +200,23 @@ function expectHeader(headers: Headers, name: string, value: unknown) {
     (typeof value === "number"
       ? /^-?\d+(\.\d+)?$/.test(decoded) && Number(decoded) === value
       : !isObjectOrArray(value) && decoded === String(value));
-  if (!agrees) {
-    throw new RpcError(
-      RpcCode.headerMismatch,
-      `Header mismatch: ${name} is ${shown(header)}, the body says ${shown(value)}`,
-    );
-  }
+  if (!agrees) throw mismatch(name, header, value);
 }
 
-/** A header's value, out of the `=?base64?…?=` form where it has it. Null when that is malformed. */
+function mismatch(name: string, header: unknown, value: unknown): RpcError {
+  return new RpcError(
+    RpcCode.headerMismatch,
+    `Header mismatch: ${name} is ${shown(header)}, the body says ${shown(value)}`,
+  );
+}
+
+/**
+ * A header's value, out of the `=?base64?…?=` form where it has it. Null when that is malformed, or has
+ * characters that stand in no header without it (2026-07-28, streamable-http#value-encoding).
+ */
 function decodeHeader(value: string): string | null {
   const encoded = /^=\?base64\?(.*)\?=$/.exec(value)?.[1];
-  if (encoded === undefined) return value;
+  if (encoded === undefined) return /^[\t\x20-\x7e]*$/.test(value) ? value : null;
   // `atob` takes what has no padding, or spaces, which another reader would not.
   if (!/^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(encoded)) return null;
   try {

@@ -79,6 +79,8 @@ export interface Client {
   session: Session | null;
   /** Of the request, where its revision repeats what its body says. */
   headers: Headers;
+  /** Whether the caller's token still holds: a stream outlives the moment it was looked at. */
+  stillHolds: () => Promise<boolean>;
 }
 
 export interface Serving {
@@ -277,20 +279,21 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
   }
 
   async function subscribe(
-    { caller, scope }: Client,
+    client: Client,
     session: Session,
     method: string,
     { uri }: Record<string, unknown>,
   ): Promise<Answer> {
-    if (typeof uri !== "string") {
-      throw new RpcError(RpcCode.invalidParams, "params.uri must be a string", 200);
+    // No URI has NUL, and no database takes it.
+    if (typeof uri !== "string" || uri.includes("\u0000")) {
+      throw new RpcError(RpcCode.invalidParams, "params.uri must be a URI", 200);
     }
     if (method === "resources/unsubscribe") {
       await sessions.change(session, { unsubscribe: uri });
       return result({});
     }
-    const route = routeUri(await toolbeltOf(caller, scope), uri);
-    if (!route) throw noResource(uri);
+    const route = routeUri(await toolbeltOf(client.caller, client.scope), uri);
+    if (!route) throw noResource(uri, client);
     if (!canSubscribe(route.server)) {
       throw new RpcError(RpcCode.invalidParams, "Its server does not tell of updates", 200);
     }
@@ -332,22 +335,35 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       outlet.notify(messageText(`notifications/${method}`, params));
     };
     const asker = askerOf(client, request, named, NOWHERE);
-    await listen.follow({
-      caller,
-      scope,
-      sessionId: null,
-      wanted: () => Promise.resolve(wanted),
-      // What happens from here on is told.
-      onHeard() {
-        told("subscriptions/acknowledged", new Map([["notifications", JSON.stringify(honoured)]]));
-        served.follow(asker, followed, (task) => told("tasks", task), signal).catch((error) =>
-          deps.log.error("Tasks are not followed any more", errorFields(error))
-        );
-      },
-      tell: (method, uri) =>
-        told(method, uri === undefined ? undefined : new Map([["uri", JSON.stringify(uri)]])),
-      signal,
-    });
+    const over = new AbortController();
+    const until = AbortSignal.any([signal, over.signal]);
+    try {
+      await listen.follow({
+        caller,
+        scope,
+        sessionId: null,
+        wanted: async () => await client.stillHolds() ? wanted : null,
+        // What happens from here on is told.
+        onHeard() {
+          told(
+            "subscriptions/acknowledged",
+            new Map([["notifications", JSON.stringify(honoured)]]),
+          );
+          served.follow(
+            asker,
+            followed,
+            (serverId) => serverNow(client, serverId),
+            (task) => told("tasks", task),
+            until,
+          ).catch((error) => deps.log.error("Tasks are not followed any more", errorFields(error)));
+        },
+        tell: (method, uri) =>
+          told(method, uri === undefined ? undefined : new Map([["uri", JSON.stringify(uri)]])),
+        signal,
+      });
+    } finally {
+      over.abort();
+    }
     signal.throwIfAborted();
     return { kind: "result", text: `{"resultType":"complete","_meta":${meta}}` };
   }
@@ -501,7 +517,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     isCancelled: () => boolean,
   ): Promise<Answer> {
     const { serverId, task, token } = JSON.parse(kept);
-    const named = await toolbeltOf(client.caller, client.scope);
+    const named = await known.of(client.caller.agentId, client.scope);
     const server = named.servers.find((server) => server.serverId === serverId);
     if (!server) return lostWithReplica();
     const asking = outlet.ask && { ask: outlet.ask };
@@ -578,7 +594,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     const { uri } = request.params;
     const named = await toolbeltOf(client.caller, client.scope);
     const route = typeof uri === "string" ? routeUri(named, uri) : null;
-    if (!route) throw noResource(uri);
+    if (!route) throw noResource(uri, client);
     const { client: asker, params, asking } = await askedFor(
       client,
       request,
@@ -653,7 +669,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       refMembers.set("name", JSON.stringify(found.name));
     } else {
       const route = typeof ref.uri === "string" ? routeUri(named, ref.uri) : null;
-      if (!route) throw noResource(ref.uri);
+      if (!route) throw noResource(ref.uri, client);
       server = route.server;
       refMembers.set("uri", JSON.stringify(route.uri));
     }
@@ -701,7 +717,8 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     const params = objectMembers(paramsText);
     const of = { agentId: client.caller.agentId, serverId: server.serverId, method, name };
     const given: unknown = JSON.parse(params.get("requestState") ?? "null");
-    const waited = given === null ? null : await waitIn(states, of, String(given));
+    const responses = params.get("inputResponses");
+    const waited = given === null ? null : await waitIn(states, of, String(given), responses);
     if (given !== null && !waited) {
       const state = await states.open(of, String(given));
       if (state === null) params.delete("requestState");
@@ -936,8 +953,9 @@ function canSubscribe({ capabilities }: ToolbeltServer): boolean {
   return isObject(capabilities?.resources) && capabilities.resources.subscribe === true;
 }
 
-function noResource(uri: unknown): RpcError {
-  return new RpcError(RpcCode.resourceNotFound, `There is no resource ${shown(uri)}`, 200, { uri });
+function noResource(uri: unknown, { revision }: Client): RpcError {
+  const code = revision === WAIST_REVISION ? RpcCode.invalidParams : RpcCode.resourceNotFound;
+  return new RpcError(code, `There is no resource ${shown(uri)}`, 200, { uri });
 }
 
 /** 2026-07-28 wants this error of a server's with a status of its own (schema, -32021). */

@@ -5,7 +5,7 @@
  */
 import type { Session } from "../models/sessions.ts";
 import { type EventStream, openEventStream } from "./event_stream.ts";
-import type { Fingerprint } from "./listening.ts";
+import { type Fingerprint, LISTS } from "./listening.ts";
 import { messageText } from "./messages.ts";
 import type { Sessions } from "./sessions.ts";
 import type { HttpRequest, TransportDeps } from "./streamable_http.ts";
@@ -22,19 +22,30 @@ export interface SessionStream extends EventStream {
  *
  * @param resumed where a stream is resumed: the lists as its client knows them, as an event's id has them
  * @param options.idOf an event's id, out of the lists in it
+ * @param options.isPrimed its client can be given an event without a message, by which it asks for the rest of a
+ *   stream that was quiet
+ * @param options.done counts it out, once it has ended or could not be opened
  */
 export async function openSessionStream(
-  { sessions, serving, limits }: TransportDeps,
+  { sessions, serving }: Pick<TransportDeps, "sessions" | "serving">,
   { caller, scope, stillHolds }: HttpRequest,
   session: Session,
-  { resumed, idOf }: { resumed: string | null; idOf: (lists: string) => string },
+  { resumed, idOf, isPrimed = false, done }: {
+    resumed: string | null;
+    idOf: (lists: string) => string;
+    isPrimed?: boolean;
+    done: () => void;
+  },
 ): Promise<SessionStream> {
-  const done = limits.stream(caller.tokenId);
   const stream = openEventStream({ onGone: done });
-  let fingerprint = readLists(resumed);
-  const id = () => idOf(fingerprint ? Object.values(fingerprint).join(".") : "");
-  const tell = (method: string, uri?: string) =>
-    void stream.send({ id: id(), data: notificationText(method, uri) }, uri !== undefined);
+  /** The lists as the client knows them, and as they are: between the two a change waits to be told. */
+  let known = readLists(resumed), now = known;
+  const id = () => idOf(known ? Object.values(known).join(".") : "");
+  const tell = (method: string, uri?: string) => {
+    const list = LISTS.find((list) => method === `${list}/list_changed`);
+    if (list && known && now) known = { ...known, [list]: now[list] };
+    stream.send({ id: id(), data: notificationText(method, uri) }, uri !== undefined);
+  };
   const over = () => {
     stream.close();
     done();
@@ -54,12 +65,18 @@ export async function openSessionStream(
         caller,
         scope,
         sessionId: session.id,
-        known: fingerprint ?? undefined,
-        onFingerprint: (now) => fingerprint = now,
+        known: known ?? undefined,
+        onFingerprint(lists) {
+          now = lists;
+          if (known) return;
+          known = lists;
+          if (isPrimed) stream.send({ id: id(), data: "" });
+        },
         wanted: async () => {
           if (!await stillHolds()) return null;
-          const now = await sessions.find(caller, session, session.id);
-          return now && { tools: true, prompts: true, resources: true, uris: now.subscriptions };
+          const found = await sessions.find(caller, session, session.id);
+          return found &&
+            { tools: true, prompts: true, resources: true, uris: found.subscriptions };
         },
         tell,
         wakesBy: (change) => change.table === "mcp_sessions" && change.session === session.id,

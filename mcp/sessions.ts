@@ -16,6 +16,7 @@ import {
   putMessages,
   readSession,
   type Session,
+  SESSION_MS,
   sessionsWithMessages,
   touchSession,
 } from "../models/sessions.ts";
@@ -65,7 +66,6 @@ interface Remembered {
   session: Session | null;
   reading: Promise<Session | null>;
   at: number;
-  touchedAt: number;
 }
 
 type Opened = Parameters<typeof openSession>[2];
@@ -149,20 +149,17 @@ export function sessions(
     if (!session) return entry.reading;
     if (session.expiresAt.getTime() < Date.now()) return read(agentId, id);
     if (ageMs > FRESH_MS) read(agentId, id).catch(() => {});
-    if (Date.now() - entry.touchedAt > TOUCH_MS) {
-      entry.touchedAt = Date.now();
-      touch(session).catch((error) =>
-        log.error("That a session is in use could not be written", errorFields(error))
-      );
-    }
     return session;
   }
 
   /** Whoever uses one looks after those that nobody uses. */
   async function touch(session: Session): Promise<void> {
-    await touchSession(db, session);
-    remembered.delete(session.id);
-    for (const each of await forgetSessions(db, session.agentId)) here.onForgotten(each);
+    try {
+      await touchSession(db, session);
+      for (const each of await forgetSessions(db, session.agentId)) here.onForgotten(each);
+    } catch (error) {
+      log.error("That a session is in use could not be written", errorFields(error));
+    }
   }
 
   function read(agentId: string, id: string): Promise<Session | null> {
@@ -173,10 +170,12 @@ export function sessions(
       session: before?.session ?? null,
       reading,
       at: Date.now(),
-      touchedAt: before?.touchedAt ?? Date.now(),
     };
     put(id, entry);
     reading.then((session) => {
+      // Its row says since when: a replica may live for minutes alone.
+      const leftMs = session ? session.expiresAt.getTime() - Date.now() : Infinity;
+      if (leftMs < SESSION_MS - TOUCH_MS) touch(session!);
       // Unless it was dropped meanwhile, since what was read may be out of date.
       if (remembered.get(id) !== entry) return;
       if (session) entry.session = session;
@@ -186,9 +185,8 @@ export function sessions(
   }
 
   function remember(session: Session) {
-    const now = Date.now();
     const { id, agentId } = session;
-    put(id, { agentId, session, reading: Promise.resolve(session), at: now, touchedAt: now });
+    put(id, { agentId, session, reading: Promise.resolve(session), at: Date.now() });
   }
 
   function put(id: string, entry: Remembered) {

@@ -2,7 +2,7 @@
  * Streamable HTTP: `POST`, `GET` and `DELETE` of one endpoint, for all revisions that have it. 2026-07-28 has
  * `POST` alone; those before have sessions, with a stream of their own and an end.
  */
-import { WAIST_REVISION } from "../dtma/protocol.ts";
+import { objectMembers, WAIST_REVISION } from "../dtma/protocol.ts";
 import { errorFields, type Log } from "../models/log.ts";
 import type { Session } from "../models/sessions.ts";
 import { type Asked, type Exchanges, jsonResponse, type TakeOver } from "./exchange.ts";
@@ -16,8 +16,16 @@ import {
   readMessages,
 } from "./messages.ts";
 import { forRevision } from "./older_revisions.ts";
-import { QUESTION_PREFIX } from "./questions.ts";
-import { errorAnswer, isObject, negotiated, revisionOf, RpcCode, RpcError } from "./revisions.ts";
+import { QUESTION_PREFIX, randomText } from "./questions.ts";
+import {
+  checkRevisionHeader,
+  errorAnswer,
+  isObject,
+  negotiated,
+  revisionOf,
+  RpcCode,
+  RpcError,
+} from "./revisions.ts";
 import type { Serving } from "./serving.ts";
 import { openSessionStream } from "./session_stream.ts";
 import type { Caller, Sessions } from "./sessions.ts";
@@ -67,6 +75,7 @@ export function streamableHttp(deps: TransportDeps) {
     const done = () => counted.forEach((each) => each());
     try {
       const { messages, isBatch } = await readMessages(request);
+      if (messages.every(({ kind }) => kind !== "request")) checkRevisionHeader(request.headers);
       // By `get`: to answer `has`, Deno makes a list of all headers.
       const isNamed = request.headers.get(SESSION_HEADER) !== null;
       const session = isNamed ? await sessionOf(asked, messages) : null;
@@ -92,7 +101,8 @@ export function streamableHttp(deps: TransportDeps) {
       }, (each, outlet, signal) => {
         if (each.refusal) throw each.refusal;
         const revision = revisionIn(each, request.headers, session);
-        const client = { caller, scope: asked.scope, session, revision, headers: request.headers };
+        const { scope, stillHolds } = asked, { headers } = request;
+        const client = { caller, scope, session, revision, headers, stillHolds };
         return serving.answer(client, each, outlet, signal);
       });
     } catch (error) {
@@ -140,24 +150,28 @@ export function streamableHttp(deps: TransportDeps) {
     if (!headers.has(SESSION_HEADER) || headers.get("mcp-protocol-version") === WAIST_REVISION) {
       return notAllowed();
     }
+    checkRevisionHeader(headers);
     if (!(headers.get("accept") ?? "").includes("text/event-stream")) {
       throw new RpcError(RpcCode.invalidRequest, "Accept must name text/event-stream", 406);
     }
     const session = (await sessionOf(asked))!;
+    const done = limits.stream(asked.caller.tokenId);
     const lastEventId = headers.get("last-event-id");
     if (lastEventId !== null) {
-      const done = limits.stream(asked.caller.tokenId);
-      const { caller, scope } = asked, { revision } = session;
+      const { caller, scope, stillHolds } = asked, { revision } = session;
       const takeOver: TakeOver = (...kept) =>
-        serving.takeOver({ caller, scope, session, revision, headers }, ...kept);
+        serving.takeOver({ caller, scope, session, revision, headers, stillHolds }, ...kept);
       const rest = exchanges.resume(session, lastEventId, takeOver, done);
       if (rest) return rest;
-      done();
     }
+    const name = randomText();
     let sequence = 0;
     const stream = await openSessionStream(deps, asked, session, {
-      resumed: lastEventId?.replace(/^g_\d+_/, "") ?? null,
-      idOf: (lists) => `g_${++sequence}_${lists}`,
+      resumed: lastEventId?.replace(/^g[\w-]{22}_\d+_/, "") ?? null,
+      // No other stream of the session has it (2025-11-25, transports#resumability-and-redelivery).
+      idOf: (lists) => `g${name}_${++sequence}_${lists}`,
+      isPrimed: session.revision >= "2025-11-25",
+      done,
     });
     stream.follow().catch((error) => log.error("A session's stream broke off", errorFields(error)));
     return stream.response;
@@ -165,6 +179,7 @@ export function streamableHttp(deps: TransportDeps) {
 
   async function end(asked: HttpRequest): Promise<Response> {
     if (!asked.request.headers.has(SESSION_HEADER)) return notAllowed();
+    checkRevisionHeader(asked.request.headers);
     const session = await sessionOf(asked);
     if (!session || !await sessions.end(session)) throw noSession();
     // Its servers need not be waited for.
@@ -201,7 +216,9 @@ export async function take(
   } else if (message.method === "notifications/cancelled") {
     const { requestId } = message.params;
     if (typeof requestId !== "string" && typeof requestId !== "number") return;
-    await sessions.tell(session.id, { word: "cancel", id: JSON.stringify(requestId) });
+    // As the request has it: there is more than one way to write it.
+    const id = objectMembers(message.paramsText).get("requestId")!;
+    await sessions.tell(session.id, { word: "cancel", id });
   }
 }
 

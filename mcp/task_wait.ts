@@ -68,6 +68,10 @@ const PASSING = new Set<number>([
   ErrorCode.timedOut,
 ]);
 
+function isPassing(answer: Answer): boolean {
+  return answer.kind === "error" && PASSING.has(JSON.parse(answer.text).code);
+}
+
 /** The members of an answer that is a task, or null for any other. */
 export function createdTask(answer: Answer): Map<string, string> | null {
   if (answer.kind === "error" || !mayHaveType(answer, "task")) return null;
@@ -135,7 +139,12 @@ export async function waitForTask(
         const questions = new Map([["inputRequests", objectText(open)]]);
         const responses = await putQuestions(questions, asking.ask, signal);
         if (typeof responses === "string") return giveUp(responses);
-        await ask("tasks/update", new Map([["inputResponses", objectText(responses)]]), signal);
+        const params = new Map([["inputResponses", objectText(responses)]]);
+        const until = Date.now() + lostMs;
+        // The client does not give them again.
+        while (isPassing(await ask("tasks/update", params, signal)) && Date.now() < until) {
+          await pause(Math.min(POLL_MS, lostMs), signal);
+        }
         for (const key of open.keys()) answered.add(key);
         rememberedAt = -Infinity;
       }
@@ -177,7 +186,7 @@ export async function waitForTask(
     open: Map<string, string>,
   ): Promise<Answer> {
     const { taskId } = task;
-    const state = JSON.stringify({ taskId, answered: [...answered, ...open.keys()] });
+    const state = JSON.stringify({ taskId, answered: [...answered], asked: [...open.keys()] });
     const sealed = await states.seal(ofWait(of), state);
     return {
       kind: "result",
@@ -187,15 +196,22 @@ export async function waitForTask(
   }
 }
 
-/** The task that a call goes on with, where its `requestState` says that it waits for one. */
+/**
+ * The task that a call goes on with, where its `requestState` says that it waits for one.
+ * @param responses the text of its `inputResponses`: what they leave out is asked again
+ */
 export async function waitIn(
   states: RequestStates,
   of: StateOf,
   sealed: string,
+  responses: string | undefined,
 ): Promise<Pick<WaitedTask, "taskId" | "answered"> | null> {
   // No server can have made one: its own states are bound to the call.
   const state = await states.open(ofWait(of), sealed).catch(() => null);
-  return state === null ? null : JSON.parse(state);
+  if (state === null) return null;
+  const { taskId, answered, asked = [] } = JSON.parse(state);
+  const given = objectMembers(responses ?? "{}");
+  return { taskId, answered: [...answered, ...asked.filter((key: string) => given.has(key))] };
 }
 
 function ofWait(of: StateOf): StateOf {

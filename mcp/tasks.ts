@@ -65,6 +65,9 @@ export interface TaskAsker {
   notify: Outlet["notify"];
 }
 
+/** A server of the asker's as it is at the time; null when it is not the asker's any more. */
+type ServerNow = (serverId: string) => Promise<ToolbeltServer | null>;
+
 /** Whose call a task was made of. */
 type Caller = Pick<TaskAsker, "agentId" | "client">;
 
@@ -159,7 +162,7 @@ export interface Tasks {
   answerLegacy(
     asker: TaskAsker,
     request: IncomingRequest,
-    serverNow: (serverId: string) => Promise<ToolbeltServer | null>,
+    serverNow: ServerNow,
     signal: CallSignal,
   ): Promise<Answer>;
   /** Of these ids those of tasks that the agent can ask for now. */
@@ -167,11 +170,13 @@ export interface Tasks {
   /**
    * Tells of tasks whenever there is something new of one, until all have ended or the signal aborts.
    * @param followed by the ids that the client has
+   * @param serverNow a server as it is at the time: toolboxes move, and connections end
    * @param tell told the members of what `tasks/get` answers
    */
   follow(
     asker: TaskAsker,
     followed: Map<string, TaskRef>,
+    serverNow: ServerNow,
     tell: (task: Map<string, string>) => void,
     signal: AbortSignal,
   ): Promise<void>;
@@ -245,7 +250,7 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
   async function answerLegacy(
     asker: TaskAsker,
     request: IncomingRequest,
-    serverNow: (serverId: string) => Promise<ToolbeltServer | null>,
+    serverNow: ServerNow,
     signal: CallSignal,
   ): Promise<Answer> {
     const { method, params } = request;
@@ -308,6 +313,7 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
   async function follow(
     asker: TaskAsker,
     followed: Map<string, TaskRef>,
+    serverNow: ServerNow,
     tell: (task: Map<string, string>) => void,
     signal: AbortSignal,
   ): Promise<void> {
@@ -321,7 +327,9 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
       // A server need not tell of its tasks, and may stop to: what it tells only makes a look sooner.
       hear(asker, group.map(([, ref]) => ref), wake, AbortSignal.any([signal, over.signal]));
       try {
-        await Promise.all(group.map(([id, ref]) => look(asker, id, ref, tell, wake, signal)));
+        await Promise.all(
+          group.map(([id, ref]) => look(asker, id, ref, serverNow, tell, wake, signal)),
+        );
       } catch (error) {
         if (!signal.aborted) throw error;
       } finally {
@@ -335,13 +343,15 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
     asker: TaskAsker,
     id: string,
     { serverId, taskId, instance }: TaskRef,
+    serverNow: ServerNow,
     tell: (task: Map<string, string>) => void,
     wake: Map<string, () => void>,
     signal: AbortSignal,
   ): Promise<void> {
-    const server = serverOf(asker, serverId)!;
     let told = "";
     while (!signal.aborted) {
+      const server = await serverNow(serverId);
+      if (!server) return;
       const news = new AbortController();
       wake.set(taskId, () => news.abort());
       const about = { server, method: "tasks/get", taskId, instance };
@@ -385,7 +395,8 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
       const { method, params } = JSON.parse(text);
       if (method === "notifications/tasks") wake.get(params?.taskId)?.();
     };
-    callServer(deps, target, body, { signal, onNotification }).catch(() => {});
+    const options = { signal, onNotification, endsWithLink: true };
+    callServer(deps, target, body, options).catch(() => {});
   }
 
   async function found(

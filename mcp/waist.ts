@@ -281,7 +281,7 @@ export async function putQuestions(
   const questions = needed.get("inputRequests");
   if (questions === undefined) return new Map();
   if (!questions.startsWith("{")) return "The server's questions are no object";
-  const asked: Promise<[string, string]>[] = [];
+  const puts: (() => Promise<[string, string]>)[] = [];
   for (const [key, text] of objectMembers(questions)) {
     const question: unknown = JSON.parse(text);
     if (!isObject(question) || !QUESTIONS.includes(String(question.method))) {
@@ -289,12 +289,13 @@ export async function putQuestions(
     }
     const method = String(question.method);
     const params = objectMembers(text).get("params");
-    asked.push(
-      ask(method, params?.startsWith("{") ? params : "{}", signal)
-        .then((answer) => [key, inputResponse(method, answer)]),
-    );
+    puts.push(async () => {
+      const answer = await ask(method, params?.startsWith("{") ? params : "{}", signal);
+      return [key, inputResponse(method, answer)];
+    });
   }
-  return new Map(await Promise.all(asked));
+  // Not before all are known to be questions: nobody would wait for the answers.
+  return new Map(await Promise.all(puts.map((put) => put())));
 }
 
 /** The client's answer as the waist has it, where there is no error: one goes in a member of our own. */

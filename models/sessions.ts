@@ -23,6 +23,9 @@ export interface Session {
   expiresAt: Date;
 }
 
+/** How long a session is there after its last use. */
+export const SESSION_MS = 3 * 24 * 60 * 60_000;
+
 /** A message that waits for who takes it. */
 export interface KeptMessage {
   sequence: number;
@@ -98,8 +101,8 @@ export async function touchSession(
   await db.asAgent(
     agentId,
     (sql) =>
-      sql`update mcp_sessions set expires_at = now() + interval '3 days' where id = ${id}
-        and expires_at > now()`,
+      sql`update mcp_sessions set expires_at = now() + ${SESSION_MS} * interval '1 ms'
+        where id = ${id} and expires_at > now()`,
   );
 }
 

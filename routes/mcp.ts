@@ -102,6 +102,8 @@ export function mcpRoutes(deps: McpDeps): Hono {
       const endpoint = server ? `${at}/${server}` : at;
       const refusal = refusalOf(caller, endpoint, token !== undefined);
       if (refusal) return await refusal;
+      // Hono asks for what GET gives, and drops its body: a stream that nobody reads, and nobody ends.
+      if (c.req.method === "HEAD") return refused(405, "Ask with GET", { allow: "GET" });
       const response = await serve({
         request: c.req.raw,
         caller: caller!,
@@ -208,7 +210,8 @@ function strangeness(c: Context, baseUrl: URL): string | null {
   }
   const host = c.req.header("host");
   if (!host || host.toLowerCase() === baseUrl.host) return null;
-  const name = URL.parse(`http://${host}`)?.hostname;
+  // A dot at the end makes a name no other.
+  const name = URL.parse(`http://${host}`)?.hostname.replace(/\.$/, "");
   const isOwn = name === baseUrl.hostname || name !== undefined && !/\.\D[^.]*$/.test(name);
   return isOwn
     ? null

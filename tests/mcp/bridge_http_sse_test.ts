@@ -36,6 +36,11 @@ Deno.test({
       assert.equal(response.status, 404);
       await response.body?.cancel();
     }
+    // As who looks whether an address answers: nothing is opened that nobody would close.
+    const opened = () => bridge.owner`select id from public.mcp_sessions`;
+    const { length } = await opened();
+    assert.equal((await send(0, { at: "/sse", method: "HEAD" })).status, 405);
+    assert.equal((await opened()).length, length);
     const stranger = await send(0, { at: "/sse", method: "GET", token: "mag_x" });
     assert.equal(stranger.status, 401);
     await stranger.body?.cancel();
@@ -48,8 +53,13 @@ Deno.test({
   async fn() {
     await using bridge = await openBridge(STEPS);
     let sse = await openSse(bridge, 0);
+    // Before anything was said on it, too.
+    const first = sse.lastId();
+    assert.ok(first);
     await sse.post(0, initialize("2024-11-05"));
-    await sse.next();
+    sse.cut();
+    sse = await openSse(bridge, 1, first);
+    assert.equal((await sse.next()).result.protocolVersion, "2024-11-05");
     let id = 0;
     await fc.assert(
       fc.asyncProperty(
@@ -140,6 +150,32 @@ Deno.test({
     await withdrawApproval(bridge.db, bridge.user, bridge.serverId, ["slow"]);
     assert.equal((await sse.next()).method, "notifications/tools/list_changed");
     sse.cut();
+  },
+});
+
+Deno.test({
+  name:
+    "an HTTP+SSE stream that is cut between a change and its word of it is told when it is back",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const sse = await openSse(bridge, 0);
+    await sse.post(0, initialize("2024-11-05"));
+    await sse.next();
+    await withdrawApproval(bridge.db, bridge.user, bridge.serverId, ["echo"]);
+    let lastId: string | undefined;
+    for (let id = 1;; id++) {
+      await sse.post(0, { jsonrpc: "2.0", id, method: "ping" });
+      const { method } = await sse.next();
+      if (method) break;
+      lastId = sse.lastId();
+    }
+    sse.cut();
+    const again = await openSse(bridge, 1, lastId);
+    let message: Json;
+    do message = await again.next(); while (message.id !== undefined);
+    assert.equal(message.method, "notifications/tools/list_changed");
+    again.cut();
   },
 });
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { connectServer, createAgent, createToken } from "../../models/agents.ts";
+import { connectServer, createAgent, createToken, revokeToken } from "../../models/agents.ts";
 import { withdrawApproval } from "../../models/tools.ts";
 import { eventsOf, sender } from "./streams.ts";
 import { META, modern, openBridge } from "./world.ts";
@@ -124,6 +124,25 @@ Deno.test({
     cut.abort();
     const deaf = await send(0, { body, headers: { ...headers, accept: "application/json" } });
     assert.equal(deaf.status, 406);
+  },
+});
+
+Deno.test({
+  name: "subscriptions/listen ends with its token, and says that it has",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(LEGACY);
+    const { db, user, agentId, serverId } = bridge;
+    const { id, token } = await createToken(db, user, agentId, { name: "u", expiresInDays: 1 });
+    const listen = modern("subscriptions/listen", { notifications: { toolsListChanged: true } });
+    const events = eventsOf(await sender(bridge)(0, { ...listen, token }));
+    const next = async () => JSON.parse((await events.next()).value!.data);
+    assert.equal((await next()).method, "notifications/subscriptions/acknowledged");
+    await revokeToken(db, user, agentId, id);
+    await withdrawApproval(db, user, serverId, ["slow"]);
+    const last = await next();
+    assert.deepEqual([last.id, last.result?.resultType], [1, "complete"], JSON.stringify(last));
+    assert.equal((await events.next()).done, true);
   },
 });
 

@@ -129,6 +129,10 @@ Deno.test({
       // A URI that is nobody's by name is asked of nobody.
       const { error } = JSON.parse(await ask("resources/read", { uri: own }));
       assert.match(error.message, /There is no resource/);
+      assert.equal(error.code, -32002);
+      const { body, headers } = modern("resources/read", { uri: own });
+      const unknown = await (await bridge.post(body, { ...headers, "mcp-name": own })).json();
+      assert.deepEqual([unknown.error.code, unknown.error.data], [-32602, { uri: own }]);
       assert.equal(scripted.tools.length, 3);
     });
 
@@ -157,6 +161,7 @@ Deno.test({
       });
       const cut = new AbortController();
       const events = eventsOf(await session.send(0, { method: "GET", signal: cut.signal }));
+      assert.equal((await events.next()).value!.data, "");
       const uri = "file:///1";
       const subscribed = await session.send(1, {
         body: request(1, "resources/subscribe", { uri }),
@@ -177,12 +182,24 @@ Deno.test({
       await bridge.post(calling(3, "demo__changes", { list: "resources", times: 500 }))
         .then((r) => r.text());
       const methods: string[] = [];
+      let lastId = "";
       for (let n = 0; n < 9; n++) {
         const { value } = await events.next();
+        lastId = value!.id!;
         methods.push(JSON.parse(value!.data).method);
         if (methods.at(-1) === "notifications/resources/list_changed") break;
       }
       assert.ok(methods.length < 5, `500 updates were told ${methods.length} times`);
+      // Taken up again it is another stream, whose events have ids of their own.
+      const ids = new Set([lastId]);
+      for (let n = 0; n < 2; n++) {
+        const headers = { "last-event-id": lastId };
+        const again = await session.send(n, { method: "GET", headers, signal: cut.signal });
+        const { value } = await eventsOf(again).next();
+        assert.equal(JSON.parse(value!.data).method, "notifications/resources/updated");
+        ids.add(value!.id!);
+      }
+      assert.equal(ids.size, 3, [...ids].join());
       await session.send(1, { body: request(4, "resources/unsubscribe", { uri }) })
         .then((r) => r.text());
       await until(async () => {
@@ -228,10 +245,11 @@ Deno.test({
         assert.equal(await methodOf(listener), "notifications/subscriptions/acknowledged");
         const session = await openSession(bridge);
         const stream = eventsOf(await session.send(1, { method: "GET", signal: cut.signal }));
+        assert.equal((await stream.next()).value!.data, "");
         const told = methodOf(stream);
         let isTold = false;
         told.then(() => isTold = true);
-        // The session's stream begins without a word.
+        // Until its server is listened to for the session's stream, too.
         await until(async () => {
           await bridge.post(calling(6, "demo__changes", { list: "prompts", times: 100 }))
             .then((r) => r.text());
@@ -245,11 +263,44 @@ Deno.test({
 
     await t.step("what no server has cannot be subscribed to", async () => {
       const session = await openSession(bridge);
-      const { error } = await (await session.send(0, {
-        body: request(1, "resources/subscribe", { uri: 7 }),
-      })).json();
-      assert.equal(error.code, -32602);
+      for (const uri of [7, "file:///\u0000"]) {
+        for (const method of ["resources/subscribe", "resources/unsubscribe"]) {
+          const { error } = await (await session.send(0, { body: request(1, method, { uri }) }))
+            .json();
+          assert.equal(error.code, -32602, method);
+        }
+      }
     });
+  },
+});
+
+Deno.test({
+  name: "a listener of many resources, which are updated all at once, is told of each",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("resources");
+    const cut = new AbortController();
+    const uris = Array.from({ length: 300 }, (_, n) => `file:///many/${n}`);
+    const { body, headers } = modern("subscriptions/listen", {
+      notifications: { resourceSubscriptions: uris },
+    });
+    const events = eventsOf(await bridge.post(body, headers, cut.signal));
+    await events.next();
+    // Until its server is listened to for all of them.
+    await until(async () => {
+      const { result } = await (await bridge.post(calling(9, "demo__seen"))).json();
+      const seen = JSON.stringify(result.structuredContent);
+      return uris.every((uri) => seen.includes(`"${uri}"`));
+    });
+    await Promise.all(uris.map(async (uri) => {
+      await (await bridge.post(calling(1, "demo__updates", { uri }))).body?.cancel();
+    }));
+    const told = new Set<string>();
+    while (told.size < uris.length) {
+      told.add(JSON.parse((await events.next()).value!.data).params.uri);
+    }
+    assert.deepEqual([...told].sort(), uris.sort());
+    cut.abort();
   },
 });
 

@@ -55,6 +55,13 @@ Deno.test({
       assert.equal(await status(replica, { body: list, headers: unknown }), 404);
       assert.equal(await status(replica, { body: list, headers: { "mcp-session-id": "x" } }), 404);
     }
+    // A revision that is none, in whatever is sent: nothing comes of it.
+    const strange = { headers: { "mcp-protocol-version": "2099-01-01" } };
+    const notification = { jsonrpc: "2.0", method: "notifications/initialized" };
+    assert.equal(await status(0, { body: list, ...strange }), 400);
+    assert.equal(await status(0, { body: notification, ...strange }), 400);
+    assert.equal(await status(0, { method: "GET", ...strange }), 400);
+    assert.equal(await status(0, { method: "DELETE", ...strange }), 400);
     assert.equal(await status(1, { method: "DELETE" }), 204);
     await until(async () => await status(0, { body: list }) === 404);
     assert.equal(await status(1, { body: list }), 404);
@@ -98,6 +105,31 @@ Deno.test({
       Date.now = now;
     }
     assert.deepEqual(bridge.ended, [session.id, unused.id]);
+  },
+});
+
+Deno.test({
+  name: "a session in use does not end, though no replica that serves it lives for long",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(STEPS);
+    const { owner } = bridge;
+    const session = await openSession(bridge), unused = await openSession(bridge);
+    // Told to the replicas, which forget what they know of it, as one that begins does.
+    await owner`update public.mcp_sessions
+      set expires_at = now() + interval '2 days', log_level = 'debug' where id = ${session.id}`;
+    await owner`update public.mcp_sessions set expires_at = now() - interval '1 s'
+      where id = ${unused.id}`;
+    const rows = () =>
+      owner<{ id: string; isNew: boolean }[]>`
+        select id, expires_at > now() + interval '71 hours' as "isNew" from public.mcp_sessions
+        where id in (${session.id}, ${unused.id})`;
+    const list = { jsonrpc: "2.0", id: 1, method: "tools/list" };
+    let kept = await rows();
+    for (let use = 0; use < 1000 && kept.length > 1; use++, kept = await rows()) {
+      assert.equal((await messagesOf(await session.send(use % 2, { body: list }))).length, 1);
+    }
+    assert.deepEqual(kept.map(({ ...row }) => row), [{ id: session.id, isNew: true }]);
   },
 });
 
@@ -175,6 +207,16 @@ Deno.test({
     await mine.send(0, { body: calling(3, "demo__go") }).then((response) => response.text());
     const { result } = await (await second).json();
     assert.equal(result.content[0].text, "theirs went on");
+
+    // As PHP and Python write some strings, and an integer beyond JavaScript's.
+    for (const id of [`"a\\/1"`, `"\\u00e9"`, "12345678901234567890"]) {
+      const written = (value: unknown) => JSON.stringify(value).replace(`"ID"`, id);
+      const call = mine.send(0, { body: written(calling("ID", "demo__waits", { name: id })) });
+      await until(async () => (await waiting()).length === 1);
+      const body = written({ ...cancel, params: { requestId: "ID" } });
+      await (await mine.send(1, { body })).body?.cancel();
+      assert.equal((await call).status, 202, id);
+    }
   },
 });
 
@@ -385,6 +427,10 @@ Deno.test({
   async fn() {
     await using bridge = await openBridge(STEPS);
     const session = await openSession(bridge);
+    // An isolate is told that there is more to do than to answer.
+    const told: Promise<unknown>[] = [];
+    const EdgeRuntime = { waitUntil: (work: Promise<unknown>) => told.push(work) };
+    Object.assign(globalThis, { EdgeRuntime });
     const cut = new AbortController();
     // It becomes a stream before it is answered, so that there is something to resume by.
     const response = await session.send(0, {
@@ -403,6 +449,12 @@ Deno.test({
     await session.send(0, { body: calling(8, "demo__go") }).then((answer) => answer.text());
     const [answer] = await messagesOf(await resumed) as Json[];
     assert.equal(answer.result.content[0].text, "long went on");
+    Object.assign(globalThis, { EdgeRuntime: undefined });
+    assert.equal(told.length, 1);
+    await told[0];
+    const ends = await bridge.owner`select from mooring.mcp_messages
+      where session_id = ${session.id} and stream like 'p%' and message = ''`;
+    assert.equal(ends.length, 1, "until all is written");
   },
 });
 
@@ -578,6 +630,12 @@ Deno.test({
       }),
     ) as Json[];
     assert.match(insisted.result.content[0].text, /asks for what this client cannot give/);
+    // Of questions that cannot all be put none is: its answer would be for nobody.
+    const mixed = await messagesOf(
+      await session.send(0, { body: calling(1, "demo__mixes") }),
+    ) as Json[];
+    assert.equal(mixed.length, 1, JSON.stringify(mixed));
+    assert.match(mixed[0].result.content[0].text, /asks for what no client can answer/);
   },
 });
 
@@ -587,12 +645,18 @@ Deno.test({
   async fn() {
     await using bridge = await openBridge(STEPS);
     const session = await openSession(bridge);
-    const cut = new AbortController();
-    const events = eventsOf(await session.send(1, { method: "GET", signal: cut.signal }));
-    const next = events.next();
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    const quietCut = new AbortController(), cut = new AbortController();
+    const quiet = eventsOf(await session.send(0, { method: "GET", signal: quietCut.signal }));
+    const { value: primed } = await quiet.next();
+    assert.equal(primed!.data, "");
+    quietCut.abort();
     await withdrawApproval(bridge.db, bridge.user, bridge.serverId, ["echo"]);
-    const { value: changed } = await next;
+    // That nothing was said on it before is no reason to miss what came then.
+    const headers = { "last-event-id": primed!.id! };
+    const events = eventsOf(
+      await session.send(1, { method: "GET", headers, signal: cut.signal }),
+    );
+    const { value: changed } = await events.next();
     assert.equal(JSON.parse(changed!.data).method, "notifications/tools/list_changed");
     cut.abort();
     await bridge.approveAll();

@@ -3,7 +3,7 @@ import { Client } from "npm:@modelcontextprotocol/sdk@1.32.2/client/index.js";
 import { StreamableHTTPClientTransport } from "npm:@modelcontextprotocol/sdk@1.32.2/client/streamableHttp.js";
 import { ElicitRequestSchema } from "npm:@modelcontextprotocol/sdk@1.32.2/types.js";
 import { TASKS_EXTENSION } from "../../dtma/protocol.ts";
-import { connectServer, createAgent, createToken } from "../../models/agents.ts";
+import { connectServer, createAgent, createToken, disconnectServer } from "../../models/agents.ts";
 import { putMessages } from "../../models/sessions.ts";
 import { tryTool } from "../../mcp/tool_call.ts";
 import { serverEverything, startServer } from "../dtma/stdio_server.ts";
@@ -335,6 +335,9 @@ for (const server of GENERATIONS) {
       };
       const { error } = await ask("tools/call", { ...retry, name: "demo__plain" });
       assert.equal(error.code, -32602);
+      // What was not answered is asked again.
+      const again = await ask("tools/call", { ...retry, inputResponses: {} });
+      assert.deepEqual(Object.keys(again.result.inputRequests ?? {}), [key]);
       const ended = await ask("tools/call", retry, { replica: 1 });
       assert.match(ended.result.content[0].text, /Ann/);
       assert.equal(
@@ -590,6 +593,33 @@ Deno.test({
 });
 
 Deno.test({
+  name: "an answer to a task's question outlives its server's connection",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("tasks-modern");
+    const session = await openSession(bridge, {
+      revision: "2025-06-18",
+      capabilities: { elicitation: {} },
+    });
+    let last: Json, questions = 0;
+    const response = await session.send(0, { body: calling(1, "demo__rudely_asks") });
+    for await (const { data } of eventsOf(response)) {
+      if (!data) continue;
+      last = JSON.parse(data);
+      if (last.method !== "elicitation/create") continue;
+      questions++;
+      bridge.routes.delete(bridge.serverId);
+      const body = { jsonrpc: "2.0", id: last.id, result: ANN };
+      await (await session.send(1, { body })).body?.cancel();
+      await pause(300);
+      bridge.routes.set(bridge.serverId, bridge.route);
+    }
+    assert.match(last.result.content[0].text, /Ann/);
+    assert.equal(questions, 1);
+  },
+});
+
+Deno.test({
   name: "a wait whose replica is lost is taken over where the stream is taken up again",
   ...options,
   async fn() {
@@ -599,15 +629,17 @@ Deno.test({
     const rows = () =>
       owner<{ stream: string; message: string }[]>`select stream, message
         from mooring.mcp_messages where session_id = ${session.id} and stream like 'wait:%'`;
+    // As long as the ids are that some clients number their requests by.
+    const idOf = (name: string) => `${name}-9b2fd0f6-52ae-4c6c-9f5e-d0a2f3b7c1aa`;
     const pending = ["must", "asks", "forever"].map((name) =>
       session.send(0, {
-        body: calling(name, `demo__${name}`, { ms: 1500 }, { progressToken: name }),
+        body: calling(idOf(name), `demo__${name}`, { ms: 1500 }, { progressToken: name }),
       })
     );
     await until(async () => (await rows()).length === 3);
     // As a replica leaves it that was killed meanwhile: what it kept, and no sign of life.
     const stream = `p${"C".repeat(22)}`;
-    const ids = ["must", "asks", "forever", "plain"].map((id) => JSON.stringify(id));
+    const ids = ["must", "asks", "forever", "plain"].map((name) => JSON.stringify(idOf(name)));
     await putMessages(db, session.id, stream, [JSON.stringify(ids)], 0);
     await owner`update mooring.mcp_messages set at = now() - interval '1 minute'
       where stream = ${stream}`;
@@ -626,9 +658,9 @@ Deno.test({
       if (message.method === "elicitation/create") {
         const body = { jsonrpc: "2.0", id: message.id, result: ANN };
         await (await session.send(0, { body })).body?.cancel();
-      } else if (!message.method) answers.set(message.id, message);
+      } else if (!message.method) answers.set(message.id.split("-")[0], message);
       if (answers.size === 3) {
-        const params = { requestId: "forever" };
+        const params = { requestId: idOf("forever") };
         const body = { jsonrpc: "2.0", method: "notifications/cancelled", params };
         await (await session.send(1, { body })).body?.cancel();
       }
@@ -640,6 +672,35 @@ Deno.test({
     assert.equal(answers.get("plain").error.code, -31002);
     await until(async () => (await seenBy(bridge, "tasks/cancel")).length > 0);
     for (const response of pending) await (await response).body?.cancel();
+  },
+});
+
+Deno.test({
+  name: "who listens to a task is told nothing more of it once its server is disconnected",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("tasks-modern");
+    await using _ = await bridge.another("tasks-modern", "other");
+    const { ask, call } = modernClient(bridge);
+    const { result: { taskId } } = await call("may", { ms: 1500 });
+    const later = await ask("tools/call", { name: "other__may", arguments: { ms: 3500 } });
+    const notifications = { taskIds: [taskId, later.result.taskId] };
+    const stop = new AbortController();
+    const response = await sender(bridge)(0, {
+      ...modern("subscriptions/listen", { notifications, _meta: WITH_TASKS }),
+      signal: stop.signal,
+    });
+    const ended = [];
+    for await (const { data } of eventsOf(response)) {
+      const { method, params } = JSON.parse(data);
+      if (method === "notifications/subscriptions/acknowledged") {
+        await disconnectServer(bridge.db, bridge.user, bridge.agentId, bridge.serverId);
+      }
+      if (params.status === "completed") ended.push(params.taskId);
+      if (params.status === "completed" && params.taskId === later.result.taskId) break;
+    }
+    stop.abort();
+    assert.deepEqual(ended, [later.result.taskId]);
   },
 });
 

@@ -129,7 +129,7 @@ export async function openSse(
   const events = eventsOf(response);
   const { value: endpoint } = await events.next();
   assert.equal(endpoint!.type, "endpoint");
-  let lastId = lastEventId;
+  let lastId = endpoint!.id ?? lastEventId;
   /** The next message as it was written; null at the stream's end. */
   const nextText = async () => {
     const { value, done } = await events.next();

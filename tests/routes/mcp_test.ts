@@ -165,13 +165,23 @@ Deno.test("mcpRoutes refuses a Host that a stranger may have given this address"
     const host of [
       "mooring.example",
       "MOORING.example",
+      "mooring.example.",
       "127.0.0.1:4680",
       "[::1]:4680",
       "localhost",
     ]
       .concat(["app:4680", "192.168.1.7"])
   ) assert.equal((await mcp.ping({ host })).status, 200, host);
-  for (const host of ["evil.example", "evil.example:4680", "127.0.0.1.evil.example", "a b"]) {
+  for (
+    const host of [
+      "evil.example",
+      "evil.example:4680",
+      "127.0.0.1.evil.example",
+      "evil.example.",
+      "evil.example.:4680",
+      "a b",
+    ]
+  ) {
     const refused = await mcp.ping({ host });
     assert.equal(refused.status, 403, host);
     assert.match((await refused.json()).error.message, /Host header/);

@@ -1,5 +1,5 @@
 // A 2026-07-28 server that asks: `introduces` wants a name, a completion and the roots before it answers;
-// `insists` asks for ever; `states` answers the requestState that it got.
+// `insists` asks for ever; `states` answers the requestState that it got; `mixes` asks what is no question too.
 import { createInterface } from "node:readline";
 import { result, send, text, tool } from "../../fixtures/servers/server.mjs";
 
@@ -38,12 +38,14 @@ createInterface({ input: process.stdin }).on("line", (line) => {
       _meta: { "io.modelcontextprotocol/serverInfo": { name: "asks", version: "1.0.0" } },
     });
   } else if (method === "tools/list") {
-    const tools = [tool("introduces"), tool("insists"), tool("states")];
+    const tools = ["introduces", "insists", "states", "mixes"].map((name) => tool(name));
     result(id, { resultType: "complete", tools });
   } else if (method !== "tools/call") {
     send({ jsonrpc: "2.0", id, error: { code: -32601, message: "Method not found" } });
   } else if (params.name === "insists") asks(id, { who: QUESTIONS.who }, "again");
-  else if (params.name === "states") {
+  else if (params.name === "mixes") {
+    asks(id, { who: QUESTIONS.who, what: { method: "no/such", params: {} } }, "mixed");
+  } else if (params.name === "states") {
     if (params.requestState === undefined) asks(id, undefined, "the state of the server");
     else result(id, { resultType: "complete", ...text(params.requestState) });
   } else if (params.inputResponses) {
