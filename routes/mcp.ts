@@ -102,6 +102,8 @@ export function mcpRoutes(deps: McpDeps): Hono {
       const endpoint = server ? `${at}/${server}` : at;
       const refusal = refusalOf(caller, endpoint, token !== undefined);
       if (refusal) return await refusal;
+      // As a session's row takes it.
+      if (server && server.length > 64) return refused(404, "There is no server of this name");
       // Hono asks for what GET gives, and drops its body: a stream that nobody reads, and nobody ends.
       if (c.req.method === "HEAD") return refused(405, "Ask with GET", { allow: "GET" });
       const response = await serve({

@@ -220,6 +220,16 @@ function openForPerson(agents: object[], expiresAt = new Date(Date.now() + 3_600
 
 const AGENT = { agentId: "a", name: "Editor", workspaceId: "w", role: "member" };
 
+Deno.test("mcpRoutes knows no server whose name none can have", async () => {
+  const mcp = open(() => Promise.resolve(GOOD));
+  for (const at of ["/mcp", "/sse"]) {
+    const headers = { authorization: `Bearer ${TOKEN}`, accept: "text/event-stream" };
+    const answer = await mcp.request(`${at}/${"a".repeat(65)}`, { headers });
+    assert.equal(answer.status, 404);
+    assert.match((await answer.json()).error.message, /There is no server/);
+  }
+});
+
 Deno.test("mcpRoutes asks once for a person's token that many requests bring, and for each agent", async () => {
   const { asked, ping } = openForPerson([AGENT]);
   const statuses = await Promise.all(Array.from({ length: 50 }, () => ping()));
