@@ -159,6 +159,9 @@ export const LOG_LEVELS = [
  * After a call was given up and is not answered, what the server says of no call may still be about
  * it for this long: nobody else gets it.
  */
+/** One caller may be impatient. */
+const GIVEN_UP = 3;
+
 const ABANDONED_MS = 60_000;
 const ABANDONED_LIMIT = 1000;
 
@@ -178,6 +181,9 @@ export class Connection {
   readonly #receiver: Receiver;
   /** By number, for a map has to read the whole of a text that was just made. */
   readonly #open = new BriefMap<number, OpenRequest>();
+  /** Calls that were given up since the server last said anything, and when the first of them was. */
+  #givenUp = 0;
+  #givenUpMs = 0;
   /** Given up and not answered, the oldest first. */
   readonly #abandoned = new Map<string, { caller: Caller; atMs: number }>();
   /** Random, so that an answer to an earlier connection's request is not taken for one to ours. */
@@ -219,6 +225,14 @@ export class Connection {
     let count = 0;
     for (const { options } of this.#open.values()) if (!options.background) count++;
     return count;
+  }
+
+  /**
+   * For how many milliseconds the server has said nothing, since the first of {@link GIVEN_UP} calls or more
+   * that nobody waits for any more; 0 without so many.
+   */
+  get muteMs(): number {
+    return this.#givenUp < GIVEN_UP ? 0 : performance.now() - this.#givenUpMs;
   }
 
   /** The reason why the connection is over, or null while it is not. */
@@ -384,6 +398,7 @@ export class Connection {
         this.#abandoned.set(open.id, { caller, atMs: performance.now() });
       }
       this.notify("notifications/cancelled", { requestId: open.id, reason });
+      if (!open.options.background && this.#givenUp++ === 0) this.#givenUpMs = performance.now();
     }
     open.onEnd?.(false);
     return isWithdrawn;
@@ -414,6 +429,7 @@ export class Connection {
 
   #receive(frame: Frame): void {
     if (this.#over !== null) return;
+    this.#givenUp = 0;
     if (frame.kind === "large") return this.#receiveLarge(frame);
     if (frame.kind !== "message") return this.#receiveBroken(frame);
     const { value, members, text } = frame;

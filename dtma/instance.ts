@@ -86,6 +86,8 @@ const ADVISE_EVERY_MS = 10 * 60_000;
 
 /** Two pings in a row without an answer in this time each: the server hangs. */
 const PING_TIMEOUT_MS = 10_000;
+/** A server that is silent for so many pings' times, while callers gave up, is pinged though it has calls. */
+const MUTE_PINGS = 10;
 
 /** An engine that answers within this time is not why a server was silent for so many seconds. */
 const ENGINE_SOON_MS = 2000;
@@ -466,22 +468,24 @@ export class Instance {
 
   /**
    * Pings now and then while nothing is asked. A server that is busy with a call may well not answer
-   * a ping, and is left alone: its callers have time limits of their own.
+   * a ping, and is left alone, but where it has long been silent while callers gave up.
    */
   async #hangs(signal: AbortSignal): Promise<Failure | null> {
     const session = this.#session!;
     const { pingEveryMs } = this.#host;
+    const isMute = () => session.muteMs > MUTE_PINGS * pingEveryMs;
+    const isBusy = () => session.inFlight > 0 && !isMute();
     for (let missed = 0;;) {
       await sleep(missed > 0 ? 0 : pingEveryMs, signal);
       if (signal.aborted) return null;
       // In a row, and it is not gone round and round here without a pause while a call is under way.
-      if (session.inFlight > 0) {
+      if (isBusy()) {
         missed = 0;
         continue;
       }
       const latencyMs = await session.ping(Math.min(PING_TIMEOUT_MS, 2 * pingEveryMs));
       if (signal.aborted) return null;
-      if (session.inFlight > 0) continue;
+      if (isBusy()) continue;
       this.#watcher.health(latencyMs);
       missed = latencyMs === null ? missed + 1 : 0;
       if (missed < 2) continue;
@@ -493,7 +497,9 @@ export class Instance {
       if (signal.aborted) return null;
       return new Failure(
         "handshake",
-        "The server hangs: it answered no ping twice in a row, with nothing else asked of it",
+        isMute()
+          ? "The server hangs: callers gave up, and it answered nothing since and no ping twice in a row"
+          : "The server hangs: it answered no ping twice in a row, with nothing else asked of it",
         "Look at the log below; the server may have a fault, or wait for something.",
       );
     }

@@ -87,6 +87,8 @@ export interface Session {
   ): Promise<JsonRpcResponse>;
   /** Calls that the server has not answered. */
   readonly inFlight: number;
+  /** How long the server has been silent, in milliseconds, while several callers gave up; else 0. */
+  readonly muteMs: number;
   /** Of them, those that wait for answers of their caller. */
   readonly held: number;
   /** Cancels the call that waits under this `requestState`, if it does; see held_calls.ts. */
@@ -319,6 +321,10 @@ class StdioSession implements Session {
 
   get inFlight(): number {
     return this.#connection.inFlight;
+  }
+
+  get muteMs(): number {
+    return this.#connection.muteMs;
   }
 
   get held(): number {

@@ -75,6 +75,7 @@ export class Dtma {
     name: string,
     given: unknown = {},
     instance: string | null = null,
+    signal?: AbortSignal,
   ): Promise<string> {
     const reachable = await this.reconciler.reach(serverId, instance);
     if ("unavailable" in reachable) throw new Error(reachable.unavailable);
@@ -83,7 +84,7 @@ export class Dtma {
       id: crypto.randomUUID(),
       method: "tools/call",
       params: { name, arguments: given } as Record<string, unknown>,
-    }, {});
+    }, { signal });
     if (!("result" in answer)) throw new Error(JSON.stringify(answer));
     return (answer.result as { content: { text: string }[] }).content[0].text;
   }

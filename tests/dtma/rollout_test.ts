@@ -342,6 +342,46 @@ engineTest("A server that hangs is started anew once, then reported", async (too
 });
 
 engineTest(
+  "A server that hangs is started anew though it is asked without end",
+  async (toolbox) => {
+    const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox), { pingEveryMs: 100 });
+    const over = new AbortController();
+    try {
+      const spec = fixtureSpec("keeps");
+      dtma.reconciler.apply([spec]);
+      const up = await dtma.ready(spec);
+      assert.equal(await dtma.call(spec.serverId, "hang"), "hangs");
+      // One that nobody gives up, beside callers that do, one after the other.
+      const patient = dtma.call(spec.serverId, "keep", { text: "x" });
+      const impatient = (async () => {
+        while (!over.signal.aborted) {
+          const signal = AbortSignal.timeout(50);
+          await dtma.call(spec.serverId, "keep", { text: "y" }, null, signal).catch(() => {});
+        await sleep(10);
+        }
+      })();
+      const failed = await dtma.until(spec, ({ layers }) => layers.handshake.state === "failed");
+      assert.match(
+        failed.layers.handshake.detail,
+        /hangs: callers gave up, and it answered nothing/,
+      );
+      over.abort();
+      await impatient;
+      await patient.catch(() => {});
+      const again = await dtma.until(
+        spec,
+        ({ containerId, layers }) =>
+          containerId !== up.containerId && layers.tools.state === "ready",
+      );
+      assert.equal(again.restarts, 1);
+    } finally {
+      over.abort();
+      await dtma.reconciler.close();
+    }
+  },
+);
+
+engineTest(
   "A spec over the toolbox's ceiling is refused by the toolbox itself",
   async (toolbox) => {
     const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox), {
