@@ -146,8 +146,8 @@ function changesOf({ change }: ConnectionTool): string[] {
   if (change.fixed) said.push(`fixed: ${names(change.fixed)}`);
   if (change.defaults) said.push(`defaults: ${names(change.defaults)}`);
   const { perMinute, atOnce } = change;
-  if (perMinute !== undefined) said.push(`${count(perMinute, "call")} a minute`);
-  if (atOnce !== undefined) said.push(`${count(atOnce, "call")} at once`);
+  if (perMinute !== undefined) said.push(`at most ${count(perMinute, "call")} a minute`);
+  if (atOnce !== undefined) said.push(`at most ${count(atOnce, "call")} at once`);
   return said;
 }
 

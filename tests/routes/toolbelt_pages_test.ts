@@ -257,13 +257,16 @@ Deno.test({
       assert.equal((await post(path, { ...kept, name: "" })).status, 303);
       assert.deepEqual(await change(), { perMinute: 60, atOnce: 2 });
       assert.match(await get(path), /name="perMinute"[^>]* value="60"/);
-      assert.match(await get(connection), /60 calls a minute<\/span><span>2 calls at once/);
+      assert.match(
+        await get(connection),
+        />at most 60 calls a minute<\/span><span>at most 2 calls at once</,
+      );
       assert.equal(
         (await post(path, { ...kept, name: "", perMinute: " ", atOnce: "1" })).status,
         303,
       );
       assert.deepEqual(await change(), { atOnce: 1 });
-      assert.match(await get(connection), />1 call at once</);
+      assert.match(await get(connection), />at most 1 call at once</);
       await post(path, { act: "reset" });
       assert.deepEqual(await change(), {});
     });
