@@ -180,7 +180,7 @@ function givenUp(): DOMException {
 }
 
 /** How a request ended; null when its client gave it up: then nothing is said of it any more. */
-type Settled = { answer: Answer; status: number } | null;
+type Settled = { answer: Answer; status: number; headers?: Record<string, string> } | null;
 
 class Exchange {
   readonly #deps: ExchangeDeps;
@@ -190,7 +190,7 @@ class Exchange {
   readonly #response = Promise.withResolvers<Response>();
   /** The requests that are not answered yet. */
   #pending: Pending[] = [];
-  readonly #answers: { id: string; answer: Answer; status: number; at: number }[] = [];
+  readonly #answers: (NonNullable<Settled> & { id: string; at: number })[] = [];
   /** Made with the first question: most requests have none. */
   #questions: Questions | null = null;
   #stopListening: (() => void) | null = null;
@@ -302,9 +302,10 @@ class Exchange {
     const { request } = pending;
     this.#pending.splice(this.#pending.indexOf(pending), 1);
     if (settled) {
-      const { answer, status } = settled, { idText: id } = request;
+      const { answer, status, headers } = settled, { idText: id } = request;
+      const at = this.#asked.requests.indexOf(request);
       if (this.#isDecided) this.#send(envelope(id, answer));
-      else this.#answers.push({ id, answer, status, at: this.#asked.requests.indexOf(request) });
+      else this.#answers.push({ id, answer, status, headers, at });
     }
     if (this.#pending.length === 0) this.#end();
   }
@@ -334,7 +335,7 @@ class Exchange {
         ? new Response(null, { status: 202 })
         : isBatch
         ? jsonResponse(`[${this.#answers.map(({ id, answer }) => envelope(id, answer)).join(",")}]`)
-        : answerResponse(first.id, first.answer, first.status),
+        : answerResponse(first.id, first),
     );
   }
 
@@ -667,10 +668,14 @@ function readEventId(id: string): ResumePoint | null {
   return { stream, sequence: Number(sequence), ids };
 }
 
-function answerResponse(id: string, answer: Answer, status: number): Response {
+function answerResponse(
+  id: string,
+  { answer, status, headers }: NonNullable<Settled>,
+): Response {
   return jsonResponse(
     answer instanceof LargeAnswer ? largeEnvelope(id, answer) : envelope(id, answer),
     status,
+    headers,
   );
 }
 

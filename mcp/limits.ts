@@ -2,7 +2,7 @@
  * What one token may ask of one replica: far more than an agent at work does, and less than one that
  * runs away in a loop. In memory: a replica guards itself.
  */
-import { RpcCode, RpcError } from "./revisions.ts";
+import { TooMany } from "./revisions.ts";
 
 /** Requests answered at the same time. */
 export const IN_FLIGHT_LIMIT = 512;
@@ -21,9 +21,9 @@ interface Use {
 }
 
 export interface Limits {
-  /** Counts a request in. @returns the way to count it out @throws {RpcError} 429 */
+  /** Counts a request in. @returns the way to count it out @throws {TooMany} */
   request(tokenId: string): () => void;
-  /** Counts a stream in. @returns the way to count it out @throws {RpcError} 429 */
+  /** Counts a stream in. @returns the way to count it out @throws {TooMany} */
   stream(tokenId: string): () => void;
 }
 
@@ -86,6 +86,6 @@ function once(act: () => void): () => void {
   };
 }
 
-function tooMany(message: string): RpcError {
-  return new RpcError(RpcCode.invalidRequest, `${message}. Send again after a second`, 429);
+function tooMany(message: string): TooMany {
+  return new TooMany(`${message}. Send again after a second`, 1);
 }

@@ -92,6 +92,7 @@ export function withOwnServer(toolbelt: Toolbelt, tools: ToolDefinition[]): Tool
         shownName: definition.name,
         defaults: {},
         fixed: {},
+        limits: null,
       })),
     ],
   };

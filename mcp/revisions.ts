@@ -91,8 +91,20 @@ export class RpcError extends Error {
   }
 }
 
+/** More than a limit lets through. Where no header can say when to come again, the error's data does. */
+export class TooMany extends RpcError {
+  override name = "TooMany";
+  /** @param retryAfterS whole seconds */
+  constructor(message: string, readonly retryAfterS: number) {
+    super(RpcCode.invalidRequest, message, 429, { retryAfterS });
+  }
+}
+
 /** The JSON-RPC error and HTTP status for what was thrown; what is no {@link RpcError} goes to the log. */
-export function errorAnswer(error: unknown, log: Log): { answer: Answer; status: number } {
+export function errorAnswer(
+  error: unknown,
+  log: Log,
+): { answer: Answer; status: number; headers?: Record<string, string> } {
   const known = error instanceof RpcError ? error : null;
   if (!known) log.error("A request to the bridge failed", errorFields(error));
   const { code, message, data } = known ??
@@ -101,6 +113,7 @@ export function errorAnswer(error: unknown, log: Log): { answer: Answer; status:
   return {
     answer: { kind: "error", text: JSON.stringify(body) },
     status: known?.status ?? 500,
+    headers: error instanceof TooMany ? { "retry-after": String(error.retryAfterS) } : undefined,
   };
 }
 

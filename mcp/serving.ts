@@ -59,6 +59,7 @@ import {
   withTaskSupport,
 } from "./tasks.ts";
 import { callTool, type ToolCall, type ToolCallDeps, visibleToModels } from "./tool_call.ts";
+import { toolLimits } from "./tool_limits.ts";
 import { toolbelts } from "./toolbelt_cache.ts";
 import { type Asking, askServer, clientOf, targetOf, type WaistClient } from "./waist.ts";
 
@@ -103,6 +104,7 @@ export interface Serving {
 /** Makes the answerer of one replica. */
 export function serving(deps: ServingDeps, sessions: Sessions): Serving {
   const known = toolbelts(deps);
+  const limited = toolLimits();
   const states = requestStates(deps.appSigningKey);
   const listen = listening(deps, known);
   const served = tasks(deps);
@@ -424,7 +426,9 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     const given = asked.params.get("arguments");
     const filled = argumentsText(tool, given ?? "{}");
     if (given !== undefined || filled !== "{}") asked.params.set("arguments", filled);
-    const answer = await callTool(deps, {
+    const done = tool.limits &&
+      limited.begin(client.caller.agentId, tool, tool.limits, params.name as string);
+    const called = callTool(deps, {
       workspaceId: client.caller.workspaceId,
       via: "bridge",
       server,
@@ -439,6 +443,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       remember: remembering(outlet, tool.serverId),
       ...asked,
     }, { signal, onNotification: outlet.notify, onLetGo: outlet.letGo });
+    const answer = await (done ? called.finally(done) : called);
     const fitted = withShownUris(named, server, answer);
     const asker = { agentId: client.caller.agentId, client: asked.client };
     if (!isLegacyTask) return served.created(asker, server, fitted);

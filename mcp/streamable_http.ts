@@ -274,7 +274,6 @@ function notAllowed(): Response {
 }
 
 export function errorResponse(id: string | null, error: unknown, log: Log): Response {
-  const { answer, status } = errorAnswer(error, log);
-  const headers: Record<string, string> = status === 429 ? { "retry-after": "1" } : {};
+  const { answer, status, headers } = errorAnswer(error, log);
   return jsonResponse(envelope(id, answer), status, headers);
 }

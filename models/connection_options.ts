@@ -14,8 +14,15 @@ export const ToolChange = z.object({
   defaults: z.record(z.string().max(200), Json).optional(),
   /** Arguments that the caller has no say in: they are not in the schema that it sees. */
   fixed: z.record(z.string().max(200), Json).optional(),
+  /** How many calls the agent may make of it in a minute. */
+  perMinute: z.int().min(1).max(100_000).optional(),
+  /** How many of its calls may be under way at once. */
+  atOnce: z.int().min(1).max(512).optional(),
 });
 export type ToolChange = z.infer<typeof ToolChange>;
+
+/** How often an agent may call a tool. */
+export type CallLimits = Pick<ToolChange, "perMinute" | "atOnce">;
 
 export const ConnectionOptions = z.object({
   /** The tools that the agent gets, by the server's own names; null: what the agent's default says. */
@@ -51,6 +58,11 @@ export function changedDefinition(definition: ToolDefinition, change: ToolChange
     ? { required: schema.required.filter((name) => !named.includes(name)) }
     : {};
   return { ...shown, inputSchema: { ...schema, properties, ...required } };
+}
+
+/** Null where a change limits nothing. */
+export function callLimits({ perMinute, atOnce }: ToolChange): CallLimits | null {
+  return perMinute === undefined && atOnce === undefined ? null : { perMinute, atOnce };
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -94,7 +94,7 @@ export async function pickTools(
 }
 
 /**
- * Says how the agent sees a tool, and which arguments it has a say in.
+ * Says how the agent sees a tool, which arguments it has a say in and how often it may call it.
  *
  * @param name the server's own
  * @param version {@link pickTools}
@@ -175,6 +175,8 @@ const MISTAKE = "This does not fit";
 const MISTAKES: Record<string, string> = {
   name: "A name has 1 to 40 letters, digits, _ and -",
   description: "A description has at most 4,000 characters",
+  perMinute: "A whole number from 1 to 100,000, or nothing",
+  atOnce: "A whole number from 1 to 512, or nothing",
 };
 
 /** Longest that the options of one connection are, as JSON: they are read for every toolbelt. */

@@ -6,7 +6,13 @@ import type {
   ToolDefinition,
 } from "../dtma/protocol.ts";
 import type { Authorization } from "./authorizations.ts";
-import { changedDefinition, ConnectionOptions, isAllowed } from "./connection_options.ts";
+import {
+  type CallLimits,
+  callLimits,
+  changedDefinition,
+  ConnectionOptions,
+  isAllowed,
+} from "./connection_options.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { type Kind, pinsOf } from "./definitions.ts";
 import { Conflict, Forbidden, NotFound } from "./errors.ts";
@@ -31,6 +37,8 @@ export interface ToolbeltTool extends Pinned {
   /** Arguments that the caller may leave out, and those that it has no say in. */
   defaults: Record<string, unknown>;
   fixed: Record<string, unknown>;
+  /** Null: it may call it as often as it likes. */
+  limits: CallLimits | null;
 }
 
 export interface ToolbeltPrompt extends Pinned {
@@ -146,6 +154,7 @@ function shownTools(
       shownName: isFree ? change.name! : tool.name,
       defaults: change.defaults ?? {},
       fixed: change.fixed ?? {},
+      limits: callLimits(change),
     }];
   });
 }

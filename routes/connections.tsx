@@ -131,6 +131,15 @@ function changeIn(form: Record<string, string>, fields: ArgumentField[]): ToolCh
       description: form.description?.trim() || undefined,
       defaults: valuesOf("default"),
       fixed: valuesOf("fixed"),
+      perMinute: limitIn(form.perMinute),
+      atOnce: limitIn(form.atOnce),
     }).filter(([, value]) => value !== undefined),
   );
+}
+
+/** Undefined where nothing was said; NaN, which no limit is, for what is no whole number. */
+function limitIn(text = ""): number | undefined {
+  const said = text.trim();
+  if (said === "") return undefined;
+  return /^\d+$/.test(said) ? Number(said) : NaN;
 }

@@ -145,6 +145,9 @@ function changesOf({ change }: ConnectionTool): string[] {
     Object.keys(values).map((name) => visibleText(name).slice(0, 60)).join(", ");
   if (change.fixed) said.push(`fixed: ${names(change.fixed)}`);
   if (change.defaults) said.push(`defaults: ${names(change.defaults)}`);
+  const { perMinute, atOnce } = change;
+  if (perMinute !== undefined) said.push(`at most ${count(perMinute, "call")} a minute`);
+  if (atOnce !== undefined) said.push(`at most ${count(atOnce, "call")} at once`);
   return said;
 }
 

@@ -28,7 +28,10 @@ export interface ToolChangeProps {
   isSaved?: boolean;
 }
 
-/** How one agent sees one tool: its name, its description and the arguments it has a say in. */
+/**
+ * How one agent sees one tool, its name, its description and the arguments it has a say in, and how often it
+ * may call it.
+ */
 export function ToolChangePage(props: ToolChangeProps) {
   const { connection, tool } = props;
   const url = useUrl();
@@ -92,6 +95,22 @@ export function ToolChangeForm(props: ToolChangeProps) {
           value={values.description ?? tool.change.description}
           mistake={mistakes.description}
           help="Empty: the server's own."
+        />
+        <Field
+          name="perMinute"
+          label="Calls a minute"
+          type="number"
+          value={values.perMinute ?? tool.change.perMinute?.toString()}
+          mistake={mistakes.perMinute}
+          help="Up to 100,000, which may come in one burst. Empty: no limit."
+        />
+        <Field
+          name="atOnce"
+          label="Calls at once"
+          type="number"
+          value={values.atOnce ?? tool.change.atOnce?.toString()}
+          mistake={mistakes.atOnce}
+          help="Up to 512. Beyond a limit the agent is told when to call again. Empty: no limit."
         />
         {fields.map((field) => (
           <ArgumentFields

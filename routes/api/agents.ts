@@ -21,6 +21,7 @@ import {
 import { managementGrant } from "../../models/management_grants.ts";
 import { getServer } from "../../models/servers.ts";
 import { EDGE_STATES, mapConnections, MapFilter } from "../../models/connection_map.ts";
+import { ToolChange } from "../../models/connection_options.ts";
 import { changeTool, getConnection, listConnections, pickTools } from "../../models/connections.ts";
 import { costOfConnection } from "../../views/connection.tsx";
 import { part } from "./cursor.ts";
@@ -74,6 +75,10 @@ const Change = z.strictObject({
   description: z.string().optional().describe("In place of the tool's own"),
   defaults: Json.optional().describe("Arguments that the caller may leave out"),
   fixed: Json.optional().describe("Arguments that the caller does not see and has no say in"),
+  perMinute: ToolChange.shape.perMinute.describe(
+    "How many calls the agent may make of it in a minute; each replica counts for itself",
+  ),
+  atOnce: ToolChange.shape.atOnce.describe("How many of its calls may be under way at once"),
 });
 
 const ConnectionShape = z.object({
@@ -381,7 +386,7 @@ export const agentOperations = [
     method: "PUT",
     path: "/agents/{agent}/connections/{server}/tools/{tool}",
     scopes: ["agents:write"],
-    summary: "Say how an agent sees a tool; an empty object gives it back as it is",
+    summary: "Say how an agent sees and may call a tool; an empty object gives it back as it is",
     input: z.strictObject({
       ...connection,
       tool: z.string().min(1).max(1024).describe("As its server calls it"),

@@ -48,6 +48,7 @@ function toolbelt(tools: Record<string, string[]>, more: Partial<Toolbelt> = {})
         definition: { name, description: `Does ${name}`, inputSchema: { type: "object" } },
         defaults: {},
         fixed: {},
+        limits: null,
       }))
     ),
     prompts: [],

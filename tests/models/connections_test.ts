@@ -127,7 +127,28 @@ for (const kind of KINDS) {
           /over 256 KiB/,
         );
         await assert.rejects(change("none", { name: "x" }), NotFound);
+        for (const number of [0, -1, 1.5, NaN, 1e6]) {
+          for (const field of ["perMinute", "atOnce"]) {
+            await assert.rejects(change("search", { [field]: number }), (error) => {
+              assert.ok(error instanceof Invalid && error.fields?.[field], `${field} ${number}`);
+              return true;
+            });
+          }
+        }
         assert.equal((await getConnection(db, user, agentId, serverId)).tools.length, 4);
+      });
+
+      await t.step("a tool's limits are in the toolbelt of one agent", async () => {
+        const limitsOf = async (agent: string) =>
+          (await toolbeltOf(db, agent)).tools.find(({ name }) => name === "search")!.limits;
+        await changeTool(db, user, agentId, serverId, "search", {
+          perMinute: 100_000,
+          atOnce: 512,
+        });
+        assert.deepEqual(await limitsOf(agentId), { perMinute: 100_000, atOnce: 512 });
+        assert.equal(await limitsOf(otherId), null);
+        await changeTool(db, user, agentId, serverId, "search", {});
+        assert.equal(await limitsOf(agentId), null);
       });
 
       await t.step("viewers change nothing, strangers find nothing", async () => {

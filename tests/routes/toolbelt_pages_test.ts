@@ -230,6 +230,47 @@ Deno.test({
       assert.deepEqual(await change(), {});
     });
 
+    await t.step("a tool is limited, and the list says so", async () => {
+      const path = `${connection}/tools/read`;
+      const change = async () =>
+        (await getConnection(db, bea, agentId, serverId)).tools
+          .find(({ name }) => name === "read")!.change;
+      for (
+        const [perMinute, atOnce] of [["0", "513"], ["100001", "0"], ["1.5", "-1"], ["x", "x"]]
+      ) {
+        const form = { act: "save", name: "notes", perMinute, atOnce };
+        const refused = await post(path, form);
+        assert.equal(refused.status, 422);
+        const html = await refused.text();
+        assert.match(html, /id="field-perMinute-mistake">A whole number from 1 to 100,000/);
+        assert.match(html, /id="field-atOnce-mistake">A whole number from 1 to 512/);
+        for (const [field, typed] of Object.entries({ name: "notes", perMinute, atOnce })) {
+          assert.match(html, new RegExp(`name="${field}"[^>]* value="${typed}"`));
+        }
+      }
+      assert.deepEqual(await change(), {});
+      // Typed beside a mistake in another field, they are kept.
+      const kept = { act: "save", name: "no spaces", perMinute: "60", atOnce: "2" };
+      const html = await (await post(path, kept, { "hx-request": "true" })).text();
+      assert.match(html, /name="perMinute"[^>]* value="60"/);
+      assert.match(html, /name="atOnce"[^>]* value="2"/);
+      assert.equal((await post(path, { ...kept, name: "" })).status, 303);
+      assert.deepEqual(await change(), { perMinute: 60, atOnce: 2 });
+      assert.match(await get(path), /name="perMinute"[^>]* value="60"/);
+      assert.match(
+        await get(connection),
+        />at most 60 calls a minute<\/span><span>at most 2 calls at once</,
+      );
+      assert.equal(
+        (await post(path, { ...kept, name: "", perMinute: " ", atOnce: "1" })).status,
+        303,
+      );
+      assert.deepEqual(await change(), { atOnce: 1 });
+      assert.match(await get(connection), />at most 1 call at once</);
+      await post(path, { act: "reset" });
+      assert.deepEqual(await change(), {});
+    });
+
     await t.step("a tool of an odd name has a page, and its argument a field", async () => {
       const path = `${connection}/tools/${encodeURIComponent(ODD)}`;
       isHarmless(await get(path));

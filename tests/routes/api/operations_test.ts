@@ -405,10 +405,15 @@ Deno.test({
         tool: tool.name,
         name: "say",
         fixed: { text: { deep: [1, "two", null] } },
+        perMinute: 30,
+        atOnce: 2,
       });
       const shown = as.tools.find(({ name }: { name: string }) => name === tool.name);
       assert.equal(shown.shown.name, "say");
       assert.equal(shown.shown.inputSchema.properties?.text, undefined);
+      assert.deepEqual([shown.change.perMinute, shown.change.atOnce], [30, 2]);
+      const often = await ask("change_tool", { agent, server, tool: tool.name, perMinute: 0 });
+      assert.equal(often.body.errors[0].pointer, "#/perMinute");
       const bad = await ask("change_tool", { agent, server, tool: tool.name, name: "a b" });
       assert.equal(bad.status, 422);
       assert.equal(bad.body.errors[0].pointer, "#/name");

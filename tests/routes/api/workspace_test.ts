@@ -49,6 +49,8 @@ Deno.test({
     await api.send(here, "PUT", `/agents/${agent}/connections/${github}/tools/echo`, {
       name: "say",
       defaults: { text: "hello" },
+      perMinute: 30,
+      atOnce: 2,
     });
 
     const file = (await api.send(here, "GET", "/workspace/export")).body;
@@ -73,7 +75,9 @@ Deno.test({
         server: "github",
         options: {
           tools: ["echo"],
-          changes: { echo: { name: "say", defaults: { text: "hello" } } },
+          changes: {
+            echo: { name: "say", defaults: { text: "hello" }, perMinute: 30, atOnce: 2 },
+          },
         },
       }]);
       assert.equal(JSON.stringify(file).includes("ghp_secret"), false);
