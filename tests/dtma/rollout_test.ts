@@ -357,7 +357,7 @@ engineTest(
         while (!over.signal.aborted) {
           const signal = AbortSignal.timeout(50);
           await dtma.call(spec.serverId, "keep", { text: "y" }, null, signal).catch(() => {});
-        await sleep(10);
+          await sleep(10);
         }
       })();
       const failed = await dtma.until(spec, ({ layers }) => layers.handshake.state === "failed");
