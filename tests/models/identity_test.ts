@@ -27,6 +27,24 @@ for (const kind of KINDS) {
       const cookieOf = (headers: Headers) =>
         new Headers({ cookie: headers.getSetCookie()[0].split(";")[0] });
 
+      await t.step("an account whose making broke off is none, and is made again", async () => {
+        const brokenOff = localIdentity({
+          ...db,
+          asApp: new Proxy(db.asApp, {
+            apply(sql, self, [texts, ...values]) {
+              if (texts[0].includes("put_profile")) throw new Error("The process ended here");
+              return Reflect.apply(sql, self, [texts, ...values]);
+            },
+          }),
+        }, { secret: "s".repeat(40), baseUrl: new URL("http://127.0.0.1") });
+        await assert.rejects(
+          brokenOff.createAccount("Ann@example.com", "Ann", PASSWORD),
+          /ended here/,
+        );
+        assert.equal((await owner`select from auth.users`).length, 1);
+        assert.equal(await identity.hasAccounts(), false, "set-up is open still");
+      });
+
       await t.step(
         "createAccount makes the first person owner of the first workspace, and no other",
         async () => {
