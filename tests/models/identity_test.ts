@@ -104,6 +104,26 @@ for (const kind of KINDS) {
         assert.ok(refused!.retryAfterS! > 0);
       });
 
+      await t.step("a mailbox gets five links to a new password, and a console all", async () => {
+        for (const [openPasswordLinks, sent] of [[undefined, 5], [Infinity, 2]]) {
+          const mails: string[] = [];
+          const sending = localIdentity(db, {
+            secret: "s".repeat(40),
+            baseUrl: new URL("http://127.0.0.1"),
+            sendMail: ({ to }) => Promise.resolve(void mails.push(to)),
+            openPasswordLinks,
+          });
+          const tries = openPasswordLinks ? 2 : 7;
+          for (let n = 0; n < tries; n++) {
+            await sending.sendPasswordLink("bob@example.com", {
+              ...FROM,
+              clientIp: `10.0.${tries}.${n}`,
+            });
+          }
+          assert.deepEqual(mails, Array(sent).fill("bob@example.com"));
+        }
+      });
+
       await t.step("cookies are __Host- and Secure over https", async () => {
         const secure = localIdentity(db, {
           secret: "s".repeat(40),
