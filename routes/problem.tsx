@@ -23,9 +23,8 @@ export function showProblem(
 export function problem(log: Log) {
   return async (error: Error, c: Context<Env>): Promise<Response> => {
     if (await isUnreadForm(error, c)) {
-      const message =
-        "The form could not be read: it is empty, or not written as a form is. Nothing " +
-        "was kept. Go back and send it again.";
+      const message = "The form could not be read: it is empty, or not written as a form is. " +
+        "Nothing was kept. Go back and send it again.";
       return showProblem(c, 400, "Not readable", message);
     }
     if (error instanceof NotFound) return showProblem(c, 404, "Not found", `${error.message}.`);
@@ -66,5 +65,10 @@ export function problem(log: Log) {
 
 /** Whether a form could not be read as one, whichever route wanted it: Hono keeps what came of reading. */
 async function isUnreadForm(error: Error, c: Context<Env>): Promise<boolean> {
-  return await c.req.bodyCache.formData?.then(() => false, (why) => why === error) ?? false;
+  try {
+    await c.req.bodyCache.formData;
+    return false;
+  } catch (why) {
+    return why === error;
+  }
 }
