@@ -35,6 +35,14 @@ const VERSION = "0.1.0";
 /** Signals that come within this time are one. */
 const SAME_SIGNAL_MS = 500;
 
+/**
+ * How long the steps of a stop are waited for: a database that answers no more holds up for ever what it is asked.
+ * Together they are less than the 30 s after which Docker ends the app (compose.yaml).
+ */
+const END_MS = 15_000;
+const RECORD_MS = 5_000;
+const CLOSE_MS = 8_000;
+
 /** The first pages are served before what they do not need is fetched. */
 const FIRST_PAGE_MS = 5_000;
 
@@ -132,6 +140,16 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
     stoppingSince = Date.now();
     log.info("Stopping; containers keep running");
     stopping.abort();
+    await within(END_MS, endWork);
+    await within(RECORD_MS, async () => {
+      await calls.flush();
+      await changes.close();
+    });
+    await within(CLOSE_MS, () => database.close());
+    unlock();
+    Deno.exit(0);
+  };
+  const endWork = async () => {
     if (toolbox) await toolbox.stop();
     await offering;
     // A download under way is not waited for: its source's lease ends, and another start goes on with it.
@@ -140,11 +158,14 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
     // Toolboxes' links are connections too: the servers end after them.
     await links.close();
     await Promise.all([server.finished, own.finished]);
-    await calls.flush();
-    await changes.close();
-    await database.close();
-    unlock();
-    Deno.exit(0);
+  };
+  const within = async (ms: number, work: () => Promise<void>) => {
+    const late = delay(ms).then(() => {
+      throw new Error(`It took more than ${ms / 1000} seconds`);
+    });
+    await Promise.race([work(), late]).catch((error) =>
+      log.warn("Not all could be ended in order", errorFields(error))
+    );
   };
   Deno.addSignalListener("SIGINT", stop);
   Deno.addSignalListener("SIGTERM", stop);

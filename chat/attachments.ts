@@ -77,6 +77,7 @@ export async function attachmentsOf(
   return attachments.flat();
 }
 
+/** A prompt's name as a toolbelt shows it has no dot (mcp/names.ts), so that its arguments are no other's. */
 function argumentsOf(form: Record<string, string>, prompt: string): Record<string, string> {
   const start = `argument.${prompt}.`;
   return Object.fromEntries(

@@ -12,6 +12,7 @@ import {
   streamText,
 } from "ai";
 import type { OpenedModel } from "../models/chat_models.ts";
+import { parseExactly } from "../models/exact_json.ts";
 import { OutsideError } from "../models/outside.ts";
 import type { Definition } from "./toolbelt.ts";
 
@@ -84,6 +85,7 @@ export async function modelStep(
     onError: () => {},
   });
   const calls: StepOutcome["calls"] = [];
+  const written = new Map<string, string>();
   let end: {
     finishReason: string;
     rawFinishReason?: string;
@@ -95,13 +97,17 @@ export async function modelStep(
     else if (part.type === "error") throw part.error;
     else if (part.type === "abort") signal.throwIfAborted();
     else if (part.type === "finish-step") end = part;
-    else if (part.type === "tool-call") {
+    else if (part.type === "tool-input-delta") {
+      written.set(part.id, (written.get(part.id) ?? "") + part.delta);
+    } else if (part.type === "tool-call") {
       const mistake = part.invalid
         ? given.some(([name]) => name === part.toolName)
           ? `The arguments are no JSON of an object: ${String(part.input).slice(0, 200)}`
           : `There is no tool ${part.toolName}`
         : null;
-      calls.push({ callId: part.toolCallId, tool: part.toolName, input: part.input, mistake });
+      const { toolCallId: callId, toolName: tool } = part;
+      const input = part.invalid ? part.input : asWritten(written.get(callId), part.input);
+      calls.push({ callId, tool, input, mistake });
     }
   }
   signal.throwIfAborted();
@@ -116,6 +122,15 @@ export async function modelStep(
     outputTokens: end.usage.outputTokens ?? null,
     isCutShort: end.finishReason === "length",
   };
+}
+
+/** The arguments that the SDK read out of a text, with the numbers that are too long for it. */
+function asWritten(text: string | undefined, input: unknown): unknown {
+  try {
+    return text ? parseExactly(text) : input;
+  } catch {
+    return input;
+  }
 }
 
 /** Whether the same step may go well a moment later: the answer broke off, and nothing has come of it. */

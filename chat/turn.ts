@@ -26,6 +26,7 @@ import {
 import { putQuestions } from "../models/conversation_questions.ts";
 import type { Step, ToolCall, Turn } from "../models/conversations.ts";
 import type { Database, User } from "../models/db.ts";
+import { parseExactly } from "../models/exact_json.ts";
 import { errorFields, type Log } from "../models/log.ts";
 import type { ModelReach } from "../models/model_reach.ts";
 import type { SecretsKey } from "../models/secrets.ts";
@@ -325,7 +326,7 @@ function calledTool(call: ToolCall): string {
 }
 
 function argumentsOf({ arguments: text }: ToolCall): Record<string, unknown> {
-  const args: unknown = JSON.parse(text);
+  const args = parseExactly(text);
   if (typeof args === "object" && args !== null && !Array.isArray(args)) {
     return args as Record<string, unknown>;
   }

@@ -32,7 +32,7 @@ const WIDER = /^\/(passkey|oauth2|clients)\//;
 /** Between this file and better-auth alone: no request from outside reaches its handler. */
 const CLIENT_IP_HEADER = "x-client-ip";
 
-/** Links to a new password that one account has at a time: nobody's mailbox is filled by strangers. */
+/** Nobody's mailbox is filled by strangers. */
 const OPEN_PASSWORD_LINKS = 5;
 
 export interface LocalIdentityOptions {
@@ -42,6 +42,8 @@ export interface LocalIdentityOptions {
   baseUrl: URL;
   /** Null, or left out: Mooring sends no mail. */
   sendMail?: SendMail | null;
+  /** Links to a new password that one account is sent in a quarter of an hour; left out, five. */
+  openPasswordLinks?: number;
   /** Told when a mail could not be sent. */
   log?: Log;
   /** To the metadata of clients that are known by its address; without it none are. */
@@ -50,7 +52,7 @@ export interface LocalIdentityOptions {
 
 /** Sign-in by email and password, or by a passkey, through better-auth. */
 export function localIdentity(db: Database, options: LocalIdentityOptions): Identity {
-  const { baseUrl, sendMail = null } = options;
+  const { baseUrl, sendMail = null, openPasswordLinks = OPEN_PASSWORD_LINKS } = options;
   const secure = baseUrl.protocol === "https:";
   const cookieName = (name: string) => `${secure ? "__Host-" : ""}mooring_${name}`;
   const settings = {
@@ -78,7 +80,7 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
         const [{ open }] = await db.asApp<{ open: number }[]>`
           select count(*)::int as open from auth.verifications
           where value = ${user.id} and "createdAt" > now() - interval '15 minutes'`;
-        if (open > OPEN_PASSWORD_LINKS) return;
+        if (open > openPasswordLinks) return;
         post(passwordLinkMail(user.email, passwordLink(baseUrl, token)));
       },
       onPasswordReset: ({ user }) => Promise.resolve(post(passwordChangedMail(user.email))),
@@ -148,7 +150,8 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
     renew: () => Promise.resolve(null),
 
     async hasAccounts() {
-      const [{ found }] = await db.asApp`select exists (select from auth.users) as found`;
+      const [{ found }] = await db.asApp`
+        select exists (select from auth.users where mooring.is_person(id)) as found`;
       return found;
     },
 
@@ -179,6 +182,9 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
     },
 
     async createAccount(email, name, password) {
+      // What a crash left of an earlier try: nobody has anything by it, and its address is wanted.
+      await db.asApp`
+        delete from auth.users where email = ${email.toLowerCase()} and not mooring.is_person(id)`;
       try {
         const { headers, response } = await auth.api.signUpEmail({
           body: { email, name, password },

@@ -2,6 +2,7 @@
 import { v7 } from "uuid";
 import type { Database, Sql, User } from "./db.ts";
 import { Conflict, isDenied, NotFound } from "./errors.ts";
+import { parseExactly } from "./exact_json.ts";
 
 /** A question of the server that a run waits with. */
 export interface Question {
@@ -27,7 +28,7 @@ export interface TrialRun {
   tool: string;
   /** `lost`: the replica that worked on it is gone, and nobody knows how it ended. */
   state: "running" | "ended" | "cancelled" | "lost";
-  /** Null when they were too large to keep behind a newer run. */
+  /** With numbers as they were sent. Null when they were too large to keep behind a newer run. */
   arguments: Record<string, unknown> | null;
   progress: Progress | null;
   questions: Question[];
@@ -108,7 +109,7 @@ async function readRun(sql: Sql, id: string): Promise<TrialRun> {
   if (!row) throw new NotFound("There is no such run");
   return {
     ...row,
-    arguments: JSON.parse(row.arguments ?? "null"),
+    arguments: parseExactly(row.arguments ?? "null"),
     outcome: JSON.parse(row.outcome ?? "null"),
   } as TrialRun;
 }

@@ -1,13 +1,14 @@
 /** JSON as a person writes it, with the place of a mistake: engines tell it for some mistakes alone. */
+import { parseExactly } from "../models/exact_json.ts";
 
 const TOKEN =
   // deno-lint-ignore no-control-regex
   /[ \t\n\r]*(?:([{}[\],:])|("(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")|(-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])|(?:true|false|null)(?!\w)))/y;
 
-/** @throws {SyntaxError} "Line 2, column 5: …" where the text is no JSON */
+/** Numbers stay as they are written. @throws {SyntaxError} "Line 2, column 5: …" where the text is no JSON */
 export function parseJson(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseExactly(text);
   } catch {
     const { at, expected } = mistakeIn(text);
     const before = text.slice(0, at).split("\n");

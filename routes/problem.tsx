@@ -21,7 +21,12 @@ export function showProblem(
 
 /** Turns what was thrown into a page. What is not a person's to mend goes to the log alone. */
 export function problem(log: Log) {
-  return (error: Error, c: Context<Env>): Response | Promise<Response> => {
+  return async (error: Error, c: Context<Env>): Promise<Response> => {
+    if (await isUnreadForm(error, c)) {
+      const message = "The form could not be read: it is empty, or not written as a form is. " +
+        "Nothing was kept. Go back and send it again.";
+      return showProblem(c, 400, "Not readable", message);
+    }
     if (error instanceof NotFound) return showProblem(c, 404, "Not found", `${error.message}.`);
     if (error instanceof Forbidden) return showProblem(c, 403, "Not allowed", `${error.message}.`);
     if (error instanceof Conflict) {
@@ -56,4 +61,14 @@ export function problem(log: Log) {
     const message = "Mooring failed to serve this. Nothing you sent was kept in part; try again.";
     return showProblem(c, 500, "Something went wrong", message, { requestId: c.get("requestId") });
   };
+}
+
+/** Whether a form could not be read as one, whichever route wanted it: Hono keeps what came of reading. */
+async function isUnreadForm(error: Error, c: Context<Env>): Promise<boolean> {
+  try {
+    await c.req.bodyCache.formData;
+    return false;
+  } catch (why) {
+    return why === error;
+  }
 }

@@ -1,6 +1,7 @@
 /** A form out of a JSON Schema, and the value out of the form. */
 import { isObject } from "../mcp/revisions.ts";
 import { Invalid } from "../models/errors.ts";
+import { isRawNumber } from "../models/exact_json.ts";
 import type { Choice, FormPart, FormRow } from "../views/schema_fields.tsx";
 import { type Schema, shapeOf } from "./input_schema.ts";
 import { parseJson } from "./json_text.ts";
@@ -419,7 +420,7 @@ function nameOf(schema: Schema, index: number): string {
 export function argumentsOf(part: FormPart, values: Values): Record<string, unknown> {
   if (values.raw?.trim()) return rawArguments(values.raw);
   const value = valueOf(part, values);
-  if (!isObject(value)) {
+  if (!isObject(value) || isRawNumber(value)) {
     const mistake = "The arguments must be an object, such as {}";
     throw new Invalid(mistake, { [part.field]: mistake });
   }
@@ -661,7 +662,7 @@ function rawArguments(text: string): Record<string, unknown> {
   let mistake = 'Write a JSON object, such as {"path": "/work"}';
   try {
     const value = parseJson(text);
-    if (isObject(value)) return value;
+    if (isObject(value) && !isRawNumber(value)) return value;
   } catch (error) {
     mistake = `This is not JSON. ${(error as Error).message}`;
   }
@@ -677,7 +678,7 @@ function sortedText(value: unknown): string | undefined {
   return JSON.stringify(
     value,
     (_, one) =>
-      isObject(one)
+      isObject(one) && !isRawNumber(one)
         ? Object.fromEntries(Object.entries(one).toSorted(([a], [b]) => a < b ? -1 : 1))
         : one,
   );

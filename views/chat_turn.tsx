@@ -5,6 +5,7 @@ import { definitionText } from "./difference.tsx";
 import { Markdown } from "./markdown.tsx";
 import { Form } from "./form.tsx";
 import { bytes, count, duration } from "./parts.tsx";
+import { QuestionText } from "./question.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
@@ -202,7 +203,7 @@ function Told({ question: { serverName, params, state, content } }: { question: 
   return (
     <>
       <h3>{visibleText(serverName ?? "Its server")} asked you</h3>
-      <p class="pre">{visibleText(String(params.message ?? "").slice(0, 5000))}</p>
+      <QuestionText params={params} />
       {state !== "open" && (
         <p>
           {state === "accepted" && params.mode === "url"

@@ -1,6 +1,6 @@
 import { hostOf } from "./content.tsx";
 import { Form } from "./form.tsx";
-import { Mistake, Time } from "./parts.tsx";
+import { count, Mistake, Time } from "./parts.tsx";
 import { type FormPart, SchemaFields } from "./schema_fields.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
@@ -17,6 +17,25 @@ export interface AskedQuestion {
   values: Record<string, string>;
   mistakes: Record<string, string>;
   mistake?: string;
+}
+
+/** So much of a question is on a page; a server may ask with megabytes. */
+const SHOWN_CHARS = 20_000;
+
+/** What a server asks, in its words. What is cut is said: a person answers for all of it. */
+export function QuestionText({ params }: Pick<AskedQuestion["question"], "params">) {
+  const text = String(params.message ?? ""), more = text.length - SHOWN_CHARS;
+  return (
+    <>
+      <p class="pre">{visibleText(text.slice(0, SHOWN_CHARS))}</p>
+      {more > 0 && (
+        <p class="help">
+          Cut here: the server's text has {count(more, "more character")}{" "}
+          that cannot be read on this page.
+        </p>
+      )}
+    </>
+  );
 }
 
 /**
@@ -53,7 +72,7 @@ export function QuestionForm({ asked, asker, about, until, action, target }: {
           Before it answers <code>{visibleText(about)}</code>
         </p>
       )}
-      <p class="pre">{visibleText(String(params.message ?? "").slice(0, 5000))}</p>
+      <QuestionText params={params} />
       <Mistake>{asked.mistake}</Mistake>
       {address !== null && (
         <>

@@ -75,6 +75,7 @@ function Acts({ box, servers, again }: ToolboxProps) {
             name="confirmation"
             label={`Type ${box.name} to confirm`}
             required
+            value={again?.values.confirmation}
             mistake={mistake}
           />
         </Confirm>

@@ -15,6 +15,7 @@ import { serverEverything } from "../dtma/stdio_server.ts";
 import { openChat } from "./world.ts";
 
 const STEPS = new URL("../mcp/servers/steps.mjs", import.meta.url).pathname;
+const SCRIPTED = new URL("../mcp/servers/scripted.mjs", import.meta.url).pathname;
 
 const options = { sanitizeResources: false, sanitizeOps: false };
 
@@ -56,6 +57,28 @@ Deno.test({
             // What it thought goes back signed, as its API asks for.
             assert.match(JSON.stringify(second.body.messages), /"signature":"c2lnbmVk"/);
           }
+        });
+      }
+    }
+  },
+});
+
+Deno.test({
+  name: "a long number that a model writes reaches the tool to its last digit",
+  ...options,
+  async fn(t) {
+    await using chat = await openChat(SCRIPTED);
+    const args = '{"ids":[12345678901234567890]}';
+    for (const provider of ["openai-compatible", "anthropic"]) {
+      for (const transport of ["streamable_http", "http_sse"]) {
+        await t.step(`${provider}, ${transport}`, async () => {
+          await chat.useModel({ provider, transport });
+          chat.model.play(({ results }) =>
+            results.length === 0 ? { calls: [{ name: "demo__heard", args }] } : { text: results[0] }
+          );
+          const turn = await chat.say(await chat.conversation(), "Look them up");
+          assert.equal(turn.steps[0].calls[0].arguments, args);
+          assert.ok(turn.steps[1].text.includes(`"arguments":${args}`), turn.steps[1].text);
         });
       }
     }

@@ -15,9 +15,12 @@ export interface Proxy {
   close(): void;
 }
 
-/** @param port where connections are forwarded to, on 127.0.0.1 */
-export function tcpProxy(port: number): Proxy {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+/**
+ * @param port where connections are forwarded to, on 127.0.0.1
+ * @param at the port that it listens at; any, when left out
+ */
+export function tcpProxy(port: number, at = 0): Proxy {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: at });
   const open = new Set<Deno.Conn>();
   let left = Infinity, connections = 0;
   let stalled: { promise: Promise<void>; resolve: () => void } | null = null;

@@ -1,6 +1,8 @@
 /** What the first command says when it cannot do its work, and the starts without a person. */
 import assert from "node:assert/strict";
+import { tcpProxy } from "../dtma/tcp_proxy.ts";
 import { freePort } from "../free_port.ts";
+import { KINDS } from "../models/databases.ts";
 import { App, eventually, type StartOptions, withDataDirectory } from "./app.ts";
 import { hasChromium, openBrowser } from "./browser.ts";
 
@@ -50,6 +52,35 @@ Deno.test("start names a database that does not answer, without its password", (
     assert.match(output, /The database of DATABASE_URL cannot be used: .*ECONNREFUSED/);
     assert.doesNotMatch(output, /hunter2|^ +at /m);
   }));
+
+Deno.test({
+  name: "Ctrl-C ends the app though its database is gone or answers no more",
+  ignore: KINDS[1].ignore,
+  sanitizeResources: false,
+  sanitizeOps: false,
+  async fn(t) {
+    for (const gone of ["close", "stall"] as const) {
+      await t.step(gone, () =>
+        withDataDirectory(async (dataDirectory) => {
+          const database = await KINDS[1].open();
+          const url = new URL(database.url!), proxy = tcpProxy(Number(url.port));
+          url.port = String(proxy.port);
+          const environment = { ...OWNER, DATABASE_URL: url.href, LOCAL_TOOLBOX: "off" };
+          const app = await App.start({ dataDirectory, port: freePort(), environment });
+          try {
+            proxy[gone]();
+            // Something is under way in the database.
+            fetch(`${app.url}/sign-in`).then((response) => response.body?.cancel(), () => {});
+            assert.equal(await app.interrupt(), 0, app.output);
+          } finally {
+            await app.end();
+            if (gone === "stall") proxy.close();
+            await database.close();
+          }
+        }));
+    }
+  },
+});
 
 Deno.test("start on a fresh machine fetches what the first page needs, and the chat's packages behind it", () =>
   withDataDirectory(async (dataDirectory) => {

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { Changes } from "../../models/changes.ts";
-import type { Change, Database } from "../../models/db.ts";
+import { type Change, connect, type Database } from "../../models/db.ts";
 import { deployServer, removeServer } from "../../models/servers.ts";
+import { tcpProxy } from "../dtma/tcp_proxy.ts";
+import { freePort } from "../free_port.ts";
 import { KINDS, openWorld, testKey } from "./databases.ts";
 
 Deno.test("Changes wakes every reader at each tick where the database cannot notify", async () => {
@@ -19,6 +21,38 @@ Deno.test("Changes outlives a database that does not listen", async () => {
   );
   assert.equal(await changes.subscribe(() => true).next(20), false);
   await changes.close();
+});
+
+Deno.test({
+  name: "Changes hears of changes once a database that was away at its start is there",
+  ignore: KINDS[1].ignore,
+  sanitizeResources: false,
+  sanitizeOps: false,
+  async fn() {
+    const database = await KINDS[1].open();
+    const there = new URL(database.url!), away = new URL(database.url!);
+    away.port = String(freePort());
+    const db = connect({ url: away.href });
+    const { promise: failed, resolve } = Promise.withResolvers<void>();
+    const changes = new Changes({
+      ...db,
+      listen: (onChange) => {
+        const listening = db.listen!(onChange);
+        listening.catch(() => resolve());
+        return listening;
+      },
+    });
+    await failed;
+    const subscription = changes.subscribe(({ table }) => table === "servers");
+    const proxy = tcpProxy(Number(there.port), Number(away.port));
+    assert.equal(await subscription.next(30_000), true, "told that it may have missed some");
+    await database.db.asApp`select pg_notify('mooring', '{"table":"servers"}')`;
+    assert.equal(await subscription.next(30_000), true, "and hears of the next");
+    await changes.close();
+    await db.close();
+    proxy.close();
+    await database.close();
+  },
 });
 
 for (const kind of KINDS) {

@@ -27,6 +27,24 @@ for (const kind of KINDS) {
       const cookieOf = (headers: Headers) =>
         new Headers({ cookie: headers.getSetCookie()[0].split(";")[0] });
 
+      await t.step("an account whose making broke off is none, and is made again", async () => {
+        const brokenOff = localIdentity({
+          ...db,
+          asApp: new Proxy(db.asApp, {
+            apply(sql, self, [texts, ...values]) {
+              if (texts[0].includes("put_profile")) throw new Error("The process ended here");
+              return Reflect.apply(sql, self, [texts, ...values]);
+            },
+          }),
+        }, { secret: "s".repeat(40), baseUrl: new URL("http://127.0.0.1") });
+        await assert.rejects(
+          brokenOff.createAccount("Ann@example.com", "Ann", PASSWORD),
+          /ended here/,
+        );
+        assert.equal((await owner`select from auth.users`).length, 1);
+        assert.equal(await identity.hasAccounts(), false, "set-up is open still");
+      });
+
       await t.step(
         "createAccount makes the first person owner of the first workspace, and no other",
         async () => {
@@ -84,6 +102,26 @@ for (const kind of KINDS) {
             .catch((e) => e);
         }
         assert.ok(refused!.retryAfterS! > 0);
+      });
+
+      await t.step("a mailbox gets five links to a new password, and a console all", async () => {
+        for (const [openPasswordLinks, sent] of [[undefined, 5], [Infinity, 2]]) {
+          const mails: string[] = [];
+          const sending = localIdentity(db, {
+            secret: "s".repeat(40),
+            baseUrl: new URL("http://127.0.0.1"),
+            sendMail: ({ to }) => Promise.resolve(void mails.push(to)),
+            openPasswordLinks,
+          });
+          const tries = openPasswordLinks ? 2 : 7;
+          for (let n = 0; n < tries; n++) {
+            await sending.sendPasswordLink("bob@example.com", {
+              ...FROM,
+              clientIp: `10.0.${tries}.${n}`,
+            });
+          }
+          assert.deepEqual(mails, Array(sent).fill("bob@example.com"));
+        }
       });
 
       await t.step("cookies are __Host- and Secure over https", async () => {

@@ -346,6 +346,7 @@ Deno.test({
       assert.equal(wrong.status, 422);
       assert.match(wrong.html, /<details class="confirm" open/);
       assert.match(wrong.html, /not the toolbox&#39;s name/);
+      assert.match(wrong.html, /<input[^>]* name="confirmation"[^>]* value="rack"/);
       const gone = await admin.post(`/toolboxes/${id}/remove`, { confirmation: "Rack one" });
       assert.equal(gone.location, "/toolboxes?said=toolbox-removed");
       assert.equal((await admin.get(`/toolboxes/${id}`)).status, 404);

@@ -99,6 +99,23 @@ Deno.test({
       assert.match(await response.text(), /another site/);
     });
 
+    await t.step("what is no form is refused with what to do", async () => {
+      const multipart = "multipart/form-data; boundary=x";
+      for (
+        const [path, body, type] of [
+          ["/agents", "no form", multipart],
+          ["/sign-in", "no form", multipart],
+          ["/servers/acts", "", multipart],
+          ["/agents", "--x\r\n", "multipart/form-data"],
+        ]
+      ) {
+        const headers = { cookie, origin: ORIGIN, "content-type": type };
+        const response = await app.request(ORIGIN + path, { method: "POST", body, headers });
+        assert.equal(response.status, 400, path);
+        assert.match(await response.text(), /The form could not be read[^<]*send it again/);
+      }
+    });
+
     await t.step("carry a strict policy and no inline script or style", async () => {
       for (
         const path of [

@@ -172,6 +172,21 @@ Deno.test("properties of any name are rows, which two of one name are refused", 
   assert.match(twice["arg.env#key.1"], /another property/);
 });
 
+Deno.test("numbers in JSON are sent as they are written, however long they are", () => {
+  const schema = object({ any: {}, id: { type: "integer" } });
+  const sent = (values: Values) => JSON.stringify(read(schema, values));
+  const written = '{"any":[12345678901234567890,0.1000000000000000055,1e400,-9007199254740993]}';
+  assert.equal(sent({ raw: written }), written);
+  assert.equal(sent({ "arg.any": "12345678901234567890" }), '{"any":12345678901234567890}');
+  assert.deepEqual(read(schema, { raw: '{"any":[1.0,1e3,-0.50,9007199254740992]}' }), {
+    any: [1, 1000, -0.5, 9007199254740992],
+  });
+  assert.match(mistakes(schema, { raw: "12345678901234567890" }).raw, /Write a JSON object/);
+  const filled = filledForm(schema, read(schema, { raw: '{"id":9007199254740993}' }));
+  assert.match(filled.values.raw, /"id": 9007199254740993\b/, "no field holds it");
+  assert.equal(JSON.stringify(argumentsOf(filled.part, filled.values)), '{"id":9007199254740993}');
+});
+
 Deno.test("what does not hold is told where it stands", () => {
   const schema = object({
     n: { type: "integer", minimum: 2, maximum: 9, multipleOf: 2 },
@@ -271,7 +286,7 @@ Deno.test("a mistake in JSON is told with its line and column, for every text th
       assert.throws(() => JSON.parse(broken));
       return;
     }
-    assert.deepEqual(value, JSON.parse(broken));
+    assert.deepEqual(JSON.parse(JSON.stringify(value)), JSON.parse(broken));
   }));
 });
 

@@ -127,6 +127,15 @@ Deno.test({
       assert.match(html, /\{&quot;unknown&quot;:1\}/);
     });
 
+    await t.step("a long number is sent, kept and sent again as it is written", async () => {
+      const { path } = await call("mirror", { raw: '{"id": 12345678901234567890}' });
+      const [{ sent }] = await trials.owner`
+        select arguments as sent from public.trial_runs where id = ${path.split("/").at(-1)!}`;
+      assert.equal(sent, '{"id":12345678901234567890}');
+      const again = await ask(bea.cookie, `${tool("mirror")}?again=${path.split("/").at(-1)}`);
+      assert.match(await again.text(), /&quot;id&quot;: 12345678901234567890/);
+    });
+
     await t.step(
       "a run shows its progress, is cancelled from another replica, and says so",
       async () => {
