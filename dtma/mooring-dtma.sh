@@ -46,6 +46,8 @@ run() {
   if [ -e "$programs/candidate" ]; then
     if [ -e "$programs/current" ]; then
       name=trial
+      # What was confirmed on trial says so of itself for as long as it runs; that confirms nothing else.
+      rm -f "$data/status"
     fi
     mv -f "$programs/candidate" "$programs/$name"
   fi
@@ -67,7 +69,8 @@ run() {
     elif [ -e "$programs/candidate" ] && [ -z "$stopping" ]; then
       say "Another version is tried"
       end_child
-      again "$@"
+      # Asked to stop meanwhile: the next start tries it.
+      [ -n "$stopping" ] || again "$@"
     fi
   done
   wait "$child"
