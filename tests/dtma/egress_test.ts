@@ -373,6 +373,7 @@ egressTest("a name in the stream that was not declared is refused", async (scene
     const text of [
       `POST / HTTP/1.1\r\nHost: ${api}\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n${evil}`,
       `POST / HTTP/1.1\r\nHost: ${api}\r\nContent-Length: 5\r\nContent-Length: 0\r\n\r\n${evil}`,
+      `GET / HTTP/1.1\r\nHost: ${api}\r\nConnection: content-length\r\nContent-Length: ${evil.length}\r\n\r\n${evil}`,
       `GET / HTTP/1.1\r\nHost: ${api}\r\nHost: evil.test\r\n\r\n`,
       `GET / HTTP/1.1\r\nHost: ${api}\r\n Host: evil.test\r\n\r\n`,
       `GET http://evil.test/ HTTP/1.1\r\nHost: ${api}\r\n\r\n`,
