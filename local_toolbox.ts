@@ -3,7 +3,7 @@ import { dtmaPermissions } from "./dtma/permissions.ts";
 import { EXIT_UNWANTED } from "./dtma/protocol.ts";
 import type { EngineStatus } from "./engine.ts";
 import type { Database } from "./models/db.ts";
-import type { Log } from "./models/log.ts";
+import { errorFields, type Log } from "./models/log.ts";
 import { putLocalToolbox } from "./models/toolboxes.ts";
 
 /** First wait before a DTMA that ended is started again; doubles up to {@link LONGEST_MS}. */
@@ -41,22 +41,28 @@ export async function startLocalToolbox(options: {
   async function keepDtmaRunning() {
     for (let waitMs = RESTART_MS; !stopped; waitMs = Math.min(waitMs * 2, LONGEST_MS)) {
       startedAt = Date.now();
-      const enrolled = await Deno.stat(`${directory}/state.json`).then(() => true, () => false);
-      const { enrolmentToken } = await putLocalToolbox(db, { enrol: !enrolled });
-      if (stopped) return;
-      const scanner = await findScanner();
-      if (stopped) return;
-      child = startDtma(directory, options.appUrl, enrolmentToken, scanner);
-      const status = await child.status;
-      child = null;
-      if (stopped) return;
-      if (Date.now() - startedAt > 60_000) waitMs = RESTART_MS;
-      if (status.code === EXIT_UNWANTED) waitMs = UNWANTED_MS;
-      log.warn("The local toolbox's DTMA ended and is started again", {
-        code: status.code,
-        signal: status.signal,
-        inMs: waitMs,
-      });
+      try {
+        const enrolled = await Deno.stat(`${directory}/state.json`).then(() => true, () => false);
+        const { enrolmentToken } = await putLocalToolbox(db, { enrol: !enrolled });
+        if (stopped) return;
+        const scanner = await findScanner();
+        if (stopped) return;
+        child = startDtma(directory, options.appUrl, enrolmentToken, scanner);
+        const status = await child.status;
+        child = null;
+        if (stopped) return;
+        if (Date.now() - startedAt > 60_000) waitMs = RESTART_MS;
+        if (status.code === EXIT_UNWANTED) waitMs = UNWANTED_MS;
+        log.warn("The local toolbox's DTMA ended and is started again", {
+          code: status.code,
+          signal: status.signal,
+          inMs: waitMs,
+        });
+      } catch (error) {
+        // A database that is away for a while, above all.
+        log.error("The local toolbox's DTMA could not be started", errorFields(error));
+        if (stopped) return;
+      }
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, waitMs);
         wake = () => (clearTimeout(timer), resolve());
