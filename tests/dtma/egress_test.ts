@@ -380,10 +380,12 @@ egressTest("a name in the stream that was not declared is refused", async (scene
       `GET / HTTP/1.1\r\nHost: ${api}@evil.test\r\n\r\n`,
       `\r\nGET / HTTP/1.1\r\nHost: evil.test\r\n\r\n`,
       `GET / HTTP/1.1\r\n\r\n`,
+      `GET / HTTP/1.0\r\n\r\n`,
     ]
   ) {
     await talk(world.http, [text]);
   }
+  await scene.denied(inside, { host: "?", saying: /Not the name of a host/ });
   assert.ok(world.asked.every((each) => each.startsWith("api.example.test ")), String(world.asked));
   assert.ok(!world.asked.some((each) => each.includes("smuggled")), String(world.asked));
   assert.ok(!(await talk(80, "SSH-2.0-x\r\n")).includes("ready"));
