@@ -182,6 +182,10 @@ Deno.test("the launcher gives DTMA the permissions of permissions.ts, and no oth
           DTMA_CEILING: "/etc/ceiling.json",
           DTMA_SOURCE_DIRECTORIES: "/srv/a,/srv/b",
         },
+        {
+          MOORING_URL: "https://m.example",
+          DTMA_SOURCE_DIRECTORIES: "/srv/a, /srv/b ,/srv/c,",
+        },
       ]
     ) {
       // Stands in for Deno, and says what it is to run.
