@@ -42,8 +42,8 @@ export type Route =
     session: Session;
     toolHashes: Map<string, string>;
     promptHashes?: Map<string, string>;
-    /** Resolves when the hashes are of the session of now; null while they are. */
-    relisted?: Promise<unknown> | null;
+    /** Each resolves when those hashes are of the session of now; none while they are. */
+    relisted?: { tool?: Promise<void>; prompt?: Promise<void> };
   }
   | { unavailable: string };
 
@@ -228,13 +228,13 @@ function serving(
       });
     // A call that waits for answers was made as it was approved, and goes on.
     if (isHeld || !what) return make();
-    if (route.relisted) return onceListed(route, call, isAgain);
+    if (route.relisted?.[what]) return onceListed(route, what, call, isAgain);
     const { toolHashes, promptHashes = new Map() } = route;
     const mismatch = checkPin(message, what, what === "tool" ? toolHashes : promptHashes);
     if (mismatch) return mismatch;
     return make().then((response) => {
       if (response.error?.code !== UNLISTED_CODE) return response;
-      if (!isAgain) return onceListed(route, call, true);
+      if (!isAgain) return onceListed(route, what, call, true);
       const reason = "The server ended the session twice in a row; the call was not made";
       return errorResponse(id, ErrorCode.serverUnavailable, reason);
     });
@@ -243,11 +243,12 @@ function serving(
   /** Makes a call when it is known what the session of now lists, or the server is up again. */
   async function onceListed(
     { session, relisted }: Exclude<Route, { unavailable: string }>,
+    what: "tool" | "prompt",
     call: Call,
     isAgain: boolean,
   ): Promise<JsonRpcResponse> {
     const { serverId, instance, signal } = call;
-    await Promise.race([relisted, session.closed, aborted(signal)]);
+    await Promise.race([relisted?.[what], session.closed, aborted(signal)]);
     signal.throwIfAborted();
     return await serveOn(await reach(serverId, instance, signal, true), call, isAgain);
   }

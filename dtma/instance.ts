@@ -53,8 +53,8 @@ export interface Reachable {
   session: Session;
   toolHashes: Map<string, string>;
   promptHashes: Map<string, string>;
-  /** Resolves when they are of the session of now; null while they are. */
-  relisted: Promise<unknown> | null;
+  /** Each resolves when those are of the session of now; none while they are. */
+  relisted: { tool?: Promise<void>; prompt?: Promise<void> };
 }
 
 /** What an instance tells of itself, as it comes up and later. */
@@ -384,7 +384,7 @@ export class Instance {
       session,
       toolHashes: new Map(),
       promptHashes: new Map(),
-      relisted: null,
+      relisted: {},
     };
     const tools = new Relisted(this.#life.signal, async (until) => {
       const toolHashes = await this.#listTools(session, until);
@@ -413,12 +413,12 @@ export class Instance {
     session.onReopened = () => {
       reachable.toolHashes = new Map();
       reachable.promptHashes = new Map();
-      const relisted: Promise<unknown> = Promise.all([tools.listed(), prompts.listed()]).then(
-        () => {
-          if (reachable.relisted === relisted) reachable.relisted = null;
-        },
-      );
-      reachable.relisted = relisted;
+      const { relisted } = reachable;
+      for (const [what, list] of [["tool", tools], ["prompt", prompts]] as const) {
+        const listed = relisted[what] = list.listed().then(() => {
+          if (relisted[what] === listed) delete relisted[what];
+        });
+      }
     };
     session.onUnattributed = this.#advice();
     const extras = Promise.all([prompts.first(signal), templates.first(signal)]);
