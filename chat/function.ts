@@ -6,7 +6,13 @@ import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { z } from "zod";
 import { answerQuestion } from "../models/conversation_questions.ts";
-import { createConversation, decideCall, retryTurn, sendMessage } from "../models/conversations.ts";
+import {
+  createConversation,
+  decideCall,
+  mistakeOf,
+  retryTurn,
+  sendMessage,
+} from "../models/conversations.ts";
 import type { User } from "../models/db.ts";
 import { Conflict, Forbidden, Invalid, NotFound } from "../models/errors.ts";
 import { errorFields } from "../models/log.ts";
@@ -110,6 +116,9 @@ export function chatFunction(
       return work(asked.conversation, asked.retry);
     }
     const { text } = asked;
+    // Before a conversation is made for it, which would stay empty.
+    const mistake = mistakeOf(text);
+    if (mistake) throw new Invalid(mistake, { text: mistake });
     const conversationId = "conversation" in asked
       ? asked.conversation
       : await createConversation(db, asker, asker.within, { agentId: asked.agent, title: text });

@@ -32,6 +32,9 @@ const Definition = z.looseObject({
   annotations: z.looseObject({ readOnlyHint: z.boolean().optional() }).optional(),
 });
 export type Definition = z.infer<typeof Definition>;
+const Found = z.object({ tools: z.array(Definition) });
+/** As many as are found at once. */
+const FOUND_LIMIT = 50;
 
 const Result = z.looseObject({
   content: z.array(z.looseObject({ type: z.string() })).default([]),
@@ -146,6 +149,20 @@ export class Toolbelt {
       await this.close();
       this.client = await Toolbelt.#connect(this.address, signal);
       return await this.#all("tools/list", "tools", Definition, signal);
+    }
+  }
+
+  /** With tool search, the definition of a tool that is named; null: it is not found by its name. */
+  async found(name: string, signal: AbortSignal): Promise<Definition | null> {
+    try {
+      const args = { query: name, limit: FOUND_LIMIT };
+      const outcome = await this.call("find_tools", args, null, signal);
+      if (!("result" in outcome)) return null;
+      const { tools } = Found.parse(outcome.result.structuredContent);
+      return tools.find((each) => each.name === name) ?? null;
+    } catch {
+      signal.throwIfAborted();
+      return null;
     }
   }
 

@@ -24,7 +24,7 @@ import {
   type Work,
 } from "../models/conversation_work.ts";
 import { putQuestions } from "../models/conversation_questions.ts";
-import type { Step, ToolCall, Turn } from "../models/conversations.ts";
+import type { Step, ToolCall } from "../models/conversations.ts";
 import type { Database, User } from "../models/db.ts";
 import { parseExactly } from "../models/exact_json.ts";
 import { errorFields, type Log } from "../models/log.ts";
@@ -214,13 +214,14 @@ async function takeStep(
     }
     await written.finish();
     const { message, inputTokens, outputTokens } = outcome;
-    const calls = outcome.calls.map((call): AskedCall => ({
-      callId: call.callId,
-      tool: call.tool,
-      arguments: typeof call.input === "string" ? call.input : JSON.stringify(call.input ?? {}),
-      ...call.mistake === null
-        ? { state: asks(told, tools, call) ? "asked" : "allowed", told: null }
-        : { state: "failed", told: call.mistake },
+    const calls = await Promise.all(outcome.calls.map(async (call): Promise<AskedCall> => {
+      const { callId, tool, mistake } = call, input = call.input ?? {};
+      const asked = typeof input === "string" ? input : JSON.stringify(input);
+      if (mistake !== null) {
+        return { callId, tool, arguments: asked, state: "failed", told: mistake };
+      }
+      const isAsked = await asks(told, { belt, tools, signal }, tool, input);
+      return { callId, tool, arguments: asked, state: isAsked ? "asked" : "allowed", told: null };
     }));
     await endStep(db, user, work, n, { message, calls, inputTokens, outputTokens });
     return outcome.isCutShort;
@@ -228,29 +229,18 @@ async function takeStep(
 }
 
 /** Whether a call waits for a person: a tool is taken to only read where its approved definition says so. */
-function asks(told: Told, tools: Definition[], call: { tool: string; input: unknown }): boolean {
-  const { asks } = told.agent;
+async function asks(
+  { agent: { asks } }: Told,
+  { belt, tools, signal }: { belt: Toolbelt; tools: Definition[]; signal: AbortSignal },
+  tool: string,
+  input: { name?: unknown },
+): Promise<boolean> {
   if (asks !== "writes") return asks === "always";
-  const isReading = (definition?: Definition) => definition?.annotations?.readOnlyHint === true;
-  // A model may write `null` where it means no arguments.
-  const input = (call.input ?? {}) as Record<string, unknown>;
-  // With tool search the tool is named within; its definition is one that find_tools gave before.
-  if (call.tool === "call_tool") return !found(told.turns, input.name).some(isReading);
-  return !isReading(tools.find(({ name }) => name === call.tool));
-}
-
-/** The newest definition that find_tools gave of a tool. */
-function found(turns: Turn[], name: unknown): Definition[] {
-  const calls = turns.flatMap(({ steps }) => steps.flatMap(({ calls }) => calls));
-  for (const { tool, result } of calls.reverse()) {
-    if (tool !== "find_tools" || result === null) continue;
-    const { structuredContent } = JSON.parse(result) as {
-      structuredContent?: { tools?: Definition[] };
-    };
-    const definition = structuredContent?.tools?.find((each) => each.name === name);
-    if (definition) return [definition];
-  }
-  return [];
+  // With tool search the tool is named within. As it is now: what was found before may have changed since.
+  const definition = tool === "call_tool"
+    ? await belt.found(String(input.name), signal)
+    : tools.find(({ name }) => name === tool);
+  return definition?.annotations?.readOnlyHint !== true;
 }
 
 /** Makes a step's calls that are allowed, all at once. */

@@ -119,13 +119,14 @@ export class Client {
     const response = await this.#tried(path, request, isRepeatable ? TRIES : 1);
     if (response.status === 204) return undefined as T;
     const type = response.headers.get("content-type") ?? "";
-    if (!/^application\/(problem\+)?json/.test(type)) {
-      await response.body?.cancel();
+    const isJson = /^application\/(problem\+)?json/.test(type);
+    const answer = isJson ? await response.json() : await response.body?.cancel();
+    // What lies before it, or another one's API, says what is wrong in JSON as well, in words of its own.
+    if (!isJson || !response.ok && typeof answer?.detail !== "string") {
       throw new UnreachableError(
         `What answers at ${this.#base} is not Mooring's API (status ${response.status}): check the URL`,
       );
     }
-    const answer = await response.json();
     if (!response.ok) throw new ApiError(answer);
     return answer;
   }

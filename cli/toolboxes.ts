@@ -1,8 +1,11 @@
 import type { Enrolment, ToolboxShape } from "../routes/api/toolboxes.ts";
-import { type Command, pairsIn } from "./command.ts";
+import { type Command, pairsIn, UsageError } from "./command.ts";
 import { toolboxId } from "./find.ts";
 import { ago } from "./output.ts";
 import { confirm } from "./prompt.ts";
+
+/** How a DTMA is run. */
+const WAYS = ["source", "program", "container", "service"] as const;
 
 export const toolboxCommands: Command[] = [
   {
@@ -54,13 +57,14 @@ export const toolboxCommands: Command[] = [
     },
     async run(line) {
       const { client, output, args: [name], value } = line;
+      const as = WAYS.find((way) => way === (value("as") ?? "container"));
+      if (!as) throw new UsageError(`--as takes ${WAYS.join(", ")}`);
       const made = await client.create<Enrolment>("/toolboxes", {
         name,
         labels: pairsIn(line, "label"),
       });
       const { warning, ...commands } = made.commands;
-      const command = commands[(value("as") ?? "container") as keyof typeof commands];
-      output.text(made, `${command ?? commands.container}\n`);
+      output.text(made, `${commands[as]}\n`);
       if (output.isJson) return;
       output.tell("Run it on the Docker host within 15 minutes; it serves once.");
       if (warning) output.tell(warning);

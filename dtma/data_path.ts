@@ -29,14 +29,22 @@ import {
   PIN_META,
   POLLS_META,
   PROTOCOL_VERSION,
+  UNLISTED_CODE,
   WAIST_REVISION,
 } from "./protocol.ts";
 import type { Session } from "./session.ts";
 import { memoryNonces, SignatureError, verifyRequest } from "./signature.ts";
+import { aborted } from "./waiting.ts";
 
 /** Where a call can go, or why it cannot. */
 export type Route =
-  | { session: Session; toolHashes: Map<string, string>; promptHashes?: Map<string, string> }
+  | {
+    session: Session;
+    toolHashes: Map<string, string>;
+    promptHashes?: Map<string, string>;
+    /** Each resolves when those hashes are of the session of now; none while they are. */
+    relisted?: { tool?: Promise<void>; prompt?: Promise<void> };
+  }
   | { unavailable: string };
 
 export interface ServingOptions {
@@ -94,6 +102,12 @@ const METHODS = [
   "tasks/cancel",
   ...OWN_METHODS,
 ];
+
+/** What is called by an approved definition. */
+const PINNED: Record<string, "tool" | "prompt" | undefined> = {
+  "tools/call": "tool",
+  "prompts/get": "prompt",
+};
 
 /** What a caller that does not read leaves unread of an event stream before progress is dropped. */
 const UNREAD_LIMIT_BYTES = 1024 * 1024;
@@ -188,10 +202,13 @@ function serving(
     return done(id);
   }
 
+  /** @param isAgain it was made in a session that was lost, and did not run */
   function serveOn(
     route: Route,
-    { message, signal, onNotification }: Call,
+    call: Call,
+    isAgain = false,
   ): JsonRpcResponse | Promise<JsonRpcResponse> {
+    const { message, signal, onNotification } = call;
     const { id, method, params } = message;
     const isHeld = isHeldState(params?.requestState);
     signal.throwIfAborted();
@@ -201,22 +218,39 @@ function serving(
       const reason = `The server is not available: ${route.unavailable}`;
       return errorResponse(id, ErrorCode.serverUnavailable, reason);
     }
+    const what = PINNED[method];
+    const make = () =>
+      route.session.call(message, {
+        signal,
+        timeoutMs: callTimeoutMs,
+        onNotification: onNotification &&
+          ((notification) => onNotification(notificationText(notification))),
+      });
     // A call that waits for answers was made as it was approved, and goes on.
-    if (!isHeld) {
-      const { toolHashes, promptHashes = new Map() } = route;
-      const mismatch = method === "tools/call"
-        ? checkPin(message, "tool", toolHashes)
-        : method === "prompts/get"
-        ? checkPin(message, "prompt", promptHashes)
-        : null;
-      if (mismatch) return mismatch;
-    }
-    return route.session.call(message, {
-      signal,
-      timeoutMs: callTimeoutMs,
-      onNotification: onNotification &&
-        ((notification) => onNotification(notificationText(notification))),
+    if (isHeld || !what) return make();
+    if (route.relisted?.[what]) return onceListed(route, what, call, isAgain);
+    const { toolHashes, promptHashes = new Map() } = route;
+    const mismatch = checkPin(message, what, what === "tool" ? toolHashes : promptHashes);
+    if (mismatch) return mismatch;
+    return make().then((response) => {
+      if (response.error?.code !== UNLISTED_CODE) return response;
+      if (!isAgain) return onceListed(route, what, call, true);
+      const reason = "The server ended the session twice in a row; the call was not made";
+      return errorResponse(id, ErrorCode.serverUnavailable, reason);
     });
+  }
+
+  /** Makes a call when it is known what the session of now lists, or the server is up again. */
+  async function onceListed(
+    { session, relisted }: Exclude<Route, { unavailable: string }>,
+    what: "tool" | "prompt",
+    call: Call,
+    isAgain: boolean,
+  ): Promise<JsonRpcResponse> {
+    const { serverId, instance, signal } = call;
+    await Promise.race([relisted?.[what], session.closed, aborted(signal)]);
+    signal.throwIfAborted();
+    return await serveOn(await reach(serverId, instance, signal, true), call, isAgain);
   }
 }
 

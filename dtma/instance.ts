@@ -53,6 +53,8 @@ export interface Reachable {
   session: Session;
   toolHashes: Map<string, string>;
   promptHashes: Map<string, string>;
+  /** Each resolves when those are of the session of now; none while they are. */
+  relisted: { tool?: Promise<void>; prompt?: Promise<void> };
 }
 
 /** What an instance tells of itself, as it comes up and later. */
@@ -380,7 +382,12 @@ export class Instance {
 
   /** Lists what there is, and again when the server says that it changed. */
   async #serveLists(session: Session, signal: AbortSignal): Promise<void> {
-    const reachable: Reachable = { session, toolHashes: new Map(), promptHashes: new Map() };
+    const reachable: Reachable = {
+      session,
+      toolHashes: new Map(),
+      promptHashes: new Map(),
+      relisted: {},
+    };
     const tools = new Relisted(this.#life.signal, async (until) => {
       const toolHashes = await this.#listTools(session, until);
       // What was told to have changed meanwhile may be in it as it was before.
@@ -404,6 +411,16 @@ export class Instance {
       if (isSaid && list === "tools") reachable.toolHashes = new Map();
       if (isSaid && list === "prompts") reachable.promptHashes = new Map();
       ({ tools, prompts, resources: templates })[list].again();
+    };
+    session.onReopened = () => {
+      reachable.toolHashes = new Map();
+      reachable.promptHashes = new Map();
+      const { relisted } = reachable;
+      for (const [what, list] of [["tool", tools], ["prompt", prompts]] as const) {
+        const listed = relisted[what] = list.listed().then(() => {
+          if (relisted[what] === listed) delete relisted[what];
+        });
+      }
     };
     session.onUnattributed = this.#advice();
     const extras = Promise.all([prompts.first(signal), templates.first(signal)]);
@@ -616,6 +633,7 @@ class Relisted {
   readonly #onError: (error: unknown) => void;
   #isDue = false;
   #isBusy = false;
+  #waiting: (() => void)[] = [];
 
   /** @param onError told why it could not be listed again */
   constructor(
@@ -639,6 +657,11 @@ class Relisted {
     if (this.#isDue) this.again();
   }
 
+  /** Waits until what is under way is listed; for ever if it cannot be. */
+  listed(): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
   again(): void {
     this.#isDue = true;
     if (!this.#isBusy) this.#relist().catch(this.#onError);
@@ -650,6 +673,7 @@ class Relisted {
       while (this.#isDue && !this.#life.aborted) {
         this.#isDue = false;
         await this.#list(this.#life);
+        if (!this.#isDue) { for (const resolve of this.#waiting.splice(0)) resolve(); }
         await sleep(RELIST_MS, this.#life);
       }
     } finally {

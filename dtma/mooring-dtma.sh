@@ -46,6 +46,8 @@ run() {
   if [ -e "$programs/candidate" ]; then
     if [ -e "$programs/current" ]; then
       name=trial
+      # What was confirmed on trial says so of itself for as long as it runs; that confirms nothing else.
+      rm -f "$data/status"
     fi
     mv -f "$programs/candidate" "$programs/$name"
   fi
@@ -67,7 +69,8 @@ run() {
     elif [ -e "$programs/candidate" ] && [ -z "$stopping" ]; then
       say "Another version is tried"
       end_child
-      again "$@"
+      # Asked to stop meanwhile: the next start tries it.
+      [ -n "$stopping" ] || again "$@"
     fi
   done
   wait "$child"
@@ -242,8 +245,10 @@ permit() {
   net=$app,localhost,unix:$socket
   [ "${DTMA_REACH-}" = tunnel ] || net=$net,${DTMA_LISTEN:-127.0.0.1:0}
   read=$data,$socket
+  # DTMA takes spaces beside the commas, and a comma at the end; Deno would take them for paths.
+  directories=$(echo "${DTMA_SOURCE_DIRECTORIES-}" | sed 's/[[:space:]]*,[[:space:]]*/,/g; s/,$//')
   for file in "${MOORING_ENROLMENT_TOKEN_FILE-}" "${DTMA_CEILING-}" "${NODE_EXTRA_CA_CERTS-}" \
-    "${DTMA_SOURCE_DIRECTORIES-}"; do
+    "$directories"; do
     [ -z "$file" ] || read=$read,$file
   done
   write=$data,$socket

@@ -138,6 +138,11 @@ export const LET_GO_METHOD = "dev.mooring/letGo";
  * what the one before was told.
  */
 export const REOPENED_METHOD = "dev.mooring/reopened";
+/**
+ * The adapter's error for a call that it did not make, since it would have gone to another session than the one
+ * that DTMA has listed, in which a name may be of something else.
+ */
+export const UNLISTED_CODE = -31020;
 /** In a call's `_meta`: who waits for it can let go as well. */
 export const POLLS_META = "dev.mooring/polls";
 

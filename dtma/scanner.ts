@@ -118,8 +118,14 @@ export class Scanner {
     const tooMuch = new ScanError(
       `It printed over ${Math.round(outputLimitBytes / 1024 ** 2)} MiB`,
     );
-    // Not TERM, which what hangs may not heed.
-    const kill = () => child.kill("SIGKILL");
+    const kill = () => {
+      try {
+        // Not TERM, which what hangs may not heed.
+        child.kill("SIGKILL");
+      } catch {
+        // It ended, and what it left behind holds its output open.
+      }
+    };
     until.addEventListener("abort", kill, { once: true });
     try {
       const [output, errors, status] = await Promise.all([

@@ -109,6 +109,11 @@ export interface Session {
    * have changed (`isSaid` is false) while the server could not say so.
    */
   onListChanged: ((list: List, isSaid: boolean) => void) | null;
+  /**
+   * Called when a remote server's session is another one, in which each name may be of something else, after
+   * {@link onListChanged} for all lists. A call that came too late for it has {@link UNLISTED_CODE}.
+   */
+  onReopened: (() => void) | null;
   /** Called when the server asked something by this method, and could not say of whom. */
   onUnattributed: ((method: string) => void) | null;
   /** Resolves with the reason, for a person, when the session is over. */
@@ -268,6 +273,7 @@ export async function openSession(
 class StdioSession implements Session {
   serverInfo: Record<string, unknown> = {};
   onListChanged: ((list: List, isSaid: boolean) => void) | null = null;
+  onReopened: (() => void) | null = null;
   onUnattributed: ((method: string) => void) | null = null;
   lastUsedMs = performance.now();
   readonly closed: Promise<string>;
@@ -709,6 +715,7 @@ class StdioSession implements Session {
   /** A remote server's session is another one: it was told nothing, and could not tell what changed. */
   #reopened(): void {
     for (const list of LISTS) this.onListChanged?.(list, false);
+    this.onReopened?.();
     this.#logLevel = Infinity;
     this.#subscriptions.again();
   }

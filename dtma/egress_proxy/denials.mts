@@ -19,10 +19,10 @@ export class Denials {
   #waiting = new Map<string, Denied>();
   #perServer = new Map<string, number>();
 
-  /** Counts one. `host` is the server's word and may be anything. */
+  /** Counts one. `host` is the server's word and may be anything, nothing at all too. */
   add(serverId: string, host: string, port: number, reason: string): void {
     const key = (text: string) => `${serverId} ${text} ${port} ${reason}`;
-    const name = host.toLowerCase().replaceAll(/[^a-z0-9.*:_-]/g, "?").slice(0, 253);
+    const name = host.toLowerCase().replaceAll(/[^a-z0-9.*:_-]/g, "?").slice(0, 253) || "?";
     const at = new Date().toISOString();
     const known = this.#waiting.get(key(name));
     if (known) {

@@ -160,13 +160,17 @@ function optionsFor(request: IncomingMessage, target: Target, agent: Agent) {
   return { host, port, path, method: request.method, headers, agent, setHost: false };
 }
 
-/** Headers as they came, less those for this hop and `Host`. */
+/**
+ * Headers as they came, less those for this hop and `Host`. A length stays, whoever names it: without it the
+ * body that Node has read would be written behind the request as another one, which nobody looked at.
+ */
 function kept({ rawHeaders, headers }: IncomingMessage): string[] {
   const named = (headers.connection ?? "").toLowerCase().split(",").map((each) => each.trim());
   const list: string[] = [];
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = rawHeaders[at].toLowerCase();
-    if (name === "host" || HOP_BY_HOP.has(name) || named.includes(name)) continue;
+    if (name === "host" || HOP_BY_HOP.has(name)) continue;
+    if (named.includes(name) && name !== "content-length") continue;
     list.push(rawHeaders[at], rawHeaders[at + 1]);
   }
   return list;

@@ -61,6 +61,14 @@ const GOODBYE_MS = 1000;
 const LET_GO_METHOD = "dev.mooring/letGo";
 /** Likewise: the session was lost, and another one is open. */
 const REOPENED_METHOD = "dev.mooring/reopened";
+/** Likewise: an error of a call that was not made, in a session that DTMA has not listed. */
+const UNLISTED_CODE = -31020;
+
+/** What is called by an approved definition, by what lists it. */
+const LISTED_BY: Record<string, string | undefined> = {
+  "tools/list": "tools/call",
+  "prompts/list": "prompts/get",
+};
 
 /**
  * How many servers say that they do not know a session (the SDK's examples, and all that was made after them),
@@ -124,6 +132,12 @@ class SessionLost extends Error {
   }
 }
 
+/** A call that may be of something that nobody approved: DTMA lists anew, and makes it again itself. */
+function unlisted(): RemoteError {
+  const message = "The server ended the session; the call was not made";
+  return new RemoteError(message, null, UNLISTED_CODE);
+}
+
 export class Remote {
   readonly #options: RemoteOptions;
   /** Where a redirect of the server's own moved it to. */
@@ -138,6 +152,8 @@ export class Remote {
   #revision: string | null = null;
   /** It was lost, and is not open again. */
   #isLost = false;
+  /** What is called by definitions that DTMA knows of a session before this one alone. */
+  readonly #unlisted = new Set<string | undefined>();
   #reopening: Promise<void> | null = null;
   /** Ends the streams of a session: its GET stream, or that of HTTP+SSE. */
   #sessionLife = new AbortController();
@@ -213,8 +229,12 @@ export class Remote {
       this.#forgetSession();
       this.#isSse = this.#options.beside === "sse";
       this.#isLost = false;
+      this.#unlisted.clear();
       this.#initialize = { line, message };
     } else if (this.#isLost) await this.#reopen();
+    // Asked for since: DTMA holds calls back meanwhile, and what comes behind this goes by its answer.
+    else this.#unlisted.delete(LISTED_BY[message.method!]);
+    if (this.#unlisted.has(message.method)) throw unlisted();
     try {
       await this.#send(line, message, signal);
     } catch (error) {
@@ -223,6 +243,7 @@ export class Remote {
       if (error.session === null || error.session === this.#session || this.#reopening) {
         await this.#reopen();
       }
+      if (Object.values(LISTED_BY).includes(message.method)) throw unlisted();
       await this.#send(line, message, signal);
     }
   }
@@ -594,6 +615,7 @@ export class Remote {
       const initialized = { method: "notifications/initialized" };
       await this.#send(JSON.stringify({ jsonrpc: "2.0", ...initialized }), initialized, undefined);
       this.#isLost = false;
+      for (const method of Object.values(LISTED_BY)) this.#unlisted.add(method);
       this.#options.write(JSON.stringify({ jsonrpc: "2.0", method: REOPENED_METHOD }));
       this.#listen();
     })().finally(() => this.#reopening = null);
@@ -672,8 +694,8 @@ export class Remote {
         ? "; the call was not made"
         : ". Whether it took the request is not known";
     }
-    // The probe that comes before `initialize` finds the same.
-    if (method !== "server/discover") this.#options.log(message);
+    // The probe that comes before `initialize` finds the same; of a session that was lost is told once.
+    if (method !== "server/discover" && code !== UNLISTED_CODE) this.#options.log(message);
     const data = isOwn && advice ? { data: { [ADVICE_KEY]: advice } } : {};
     this.#options.write(JSON.stringify({ jsonrpc: "2.0", id, error: { code, message, ...data } }));
   }

@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { setAgentOptions } from "../../models/agents.ts";
+import { listConversations } from "../../models/conversations.ts";
 import { createPersonalToken } from "../../models/personal_tokens.ts";
 import type { TurnEvent } from "../../chat/turn_events.ts";
 import { freePort } from "../free_port.ts";
@@ -92,6 +93,8 @@ Deno.test({
         const refused = await fetch(url, { method: "POST", body: "{}" });
         assert.equal(refused.status, 401);
         assert.equal((await ask({ text: "x" })).status, 422);
+        assert.equal((await ask({ agent: agentId, text: " " })).status, 422);
+        assert.deepEqual(await listConversations(db, user, workspaceId), []);
       });
 
       let conversation = "", turn = "";

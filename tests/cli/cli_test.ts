@@ -80,6 +80,7 @@ Deno.test({
           [["servers", "deploy", "github", "--set", "x"], /--set takes KEY=VALUE/],
           [["call", "github", "echo", "{"], /have to be JSON/],
           [["completion", "tcsh"], /bash, zsh, fish/],
+          [["toolboxes", "add", "Rack", "--as", "servce"], /--as takes source, program/],
         ] as const
       ) {
         const { code, err } = await mooring([...args]);
@@ -93,6 +94,18 @@ Deno.test({
       const unsafe = await mooring(["whoami"], { env: exposed });
       assert.equal(unsafe.code, 2);
       assert.match(unsafe.err, /show the token to the network/);
+    });
+
+    await t.step("what is not Mooring is told as such, whatever it answers", async () => {
+      // As a gateway does that knows no such function.
+      await using other = Deno.serve(
+        { hostname: "127.0.0.1", port: 0, onListen() {} },
+        () => Response.json({ code: "NOT_FOUND", message: "No function" }, { status: 404 }),
+      );
+      const env = { ...asOwner, MOORING_URL: `http://127.0.0.1:${other.addr.port}` };
+      const { code, err } = await mooring(["whoami"], { env });
+      assert.match(err, /is not Mooring's API \(status 404\): check the URL/);
+      assert.equal(code, 6);
     });
 
     await t.step("login keeps a token that holds, for its owner's eyes alone", async () => {

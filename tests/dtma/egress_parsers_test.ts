@@ -15,6 +15,7 @@ import {
   soleHost,
 } from "../../dtma/egress_proxy/hosts.mts";
 import { Denials } from "../../dtma/egress_proxy/denials.mts";
+import { Denial } from "../../dtma/protocol.ts";
 import { whatIs } from "../../dtma/egress_proxy/network.mts";
 
 /** What a real TLS client sends first. */
@@ -280,6 +281,15 @@ Deno.test("refusal lets nothing through that is not on the internet, unless it w
   for (const address of ["127.0.0.1", "0.0.0.0", "224.0.0.1", "10.213.0.10", "255.255.255.255"]) {
     assert.notEqual(check(address, true, all), null, address);
   }
+});
+
+Deno.test("Denials of whatever a server says are such as DTMA takes", () => {
+  const denials = new Denials();
+  // An HTTP/1.0 request names no host, and one of `http:///` an empty one.
+  for (const host of ["", "\0".repeat(300), "Ü.example", "x".repeat(300)]) {
+    denials.add(crypto.randomUUID(), host, 80, "Not the name of a host");
+  }
+  for (const denied of denials.take(10)) assert.deepEqual(Denial.parse(denied), denied);
 });
 
 Deno.test("Denials counts, and keeps a bounded number of hosts however many are made up", () => {

@@ -373,16 +373,19 @@ egressTest("a name in the stream that was not declared is refused", async (scene
     const text of [
       `POST / HTTP/1.1\r\nHost: ${api}\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n${evil}`,
       `POST / HTTP/1.1\r\nHost: ${api}\r\nContent-Length: 5\r\nContent-Length: 0\r\n\r\n${evil}`,
+      `GET / HTTP/1.1\r\nHost: ${api}\r\nConnection: content-length\r\nContent-Length: ${evil.length}\r\n\r\n${evil}`,
       `GET / HTTP/1.1\r\nHost: ${api}\r\nHost: evil.test\r\n\r\n`,
       `GET / HTTP/1.1\r\nHost: ${api}\r\n Host: evil.test\r\n\r\n`,
       `GET http://evil.test/ HTTP/1.1\r\nHost: ${api}\r\n\r\n`,
       `GET / HTTP/1.1\r\nHost: ${api}@evil.test\r\n\r\n`,
       `\r\nGET / HTTP/1.1\r\nHost: evil.test\r\n\r\n`,
       `GET / HTTP/1.1\r\n\r\n`,
+      `GET / HTTP/1.0\r\n\r\n`,
     ]
   ) {
     await talk(world.http, [text]);
   }
+  await scene.denied(inside, { host: "?", saying: /Not the name of a host/ });
   assert.ok(world.asked.every((each) => each.startsWith("api.example.test ")), String(world.asked));
   assert.ok(!world.asked.some((each) => each.includes("smuggled")), String(world.asked));
   assert.ok(!(await talk(80, "SSH-2.0-x\r\n")).includes("ready"));

@@ -16,6 +16,9 @@ const ACTS = {
     "keep(`waiting ${now()} ${run} The app is away`); for await (const _ of Deno.stdin.readable);",
   ends: "Deno.exit(7);",
   unwanted: "Deno.exit(3);",
+  mute: "for await (const _ of Deno.stdin.readable);",
+  lingers: "end = () => { keep(`ends`); setTimeout(() => Deno.exit(0), 3000); };" +
+    "keep(`ok ${now()} ${run}`); for await (const _ of Deno.stdin.readable);",
 };
 
 function standIn(version: string, act: keyof typeof ACTS): string {
@@ -24,7 +27,8 @@ function standIn(version: string, act: keyof typeof ACTS): string {
     const data = Deno.env.get("DTMA_DATA_DIR"), run = Deno.env.get("DTMA_RUN");
     const now = () => Math.floor(Date.now() / 1000);
     const keep = (line) => Deno.writeTextFileSync(data + "/status", line + "\\n");
-    Deno.addSignalListener("SIGTERM", () => Deno.exit(0));
+    let end = () => Deno.exit(0);
+    Deno.addSignalListener("SIGTERM", () => end());
     const told = Deno.env.get("DTMA_ROLLED_BACK");
     Deno.writeTextFileSync(data + "/ran", ["${version}", run, Deno.pid, told].join(" "));
     ${ACTS[act]}`;
@@ -178,6 +182,10 @@ Deno.test("the launcher gives DTMA the permissions of permissions.ts, and no oth
           DTMA_CEILING: "/etc/ceiling.json",
           DTMA_SOURCE_DIRECTORIES: "/srv/a,/srv/b",
         },
+        {
+          MOORING_URL: "https://m.example",
+          DTMA_SOURCE_DIRECTORIES: "/srv/a, /srv/b ,/srv/c,",
+        },
       ]
     ) {
       // Stands in for Deno, and says what it is to run.
@@ -275,6 +283,37 @@ Deno.test("what the launcher started ends with it, and an unfinished step is fin
       async () => /3\.0\.0 Its trial was broken/.test(await at.told()),
     );
     assert.deepEqual(await at.kept(), { current: "2.0.0", previous: "1.0.0" });
+  }));
+
+Deno.test("what an upgrade before was confirmed by confirms no later one", () =>
+  withLauncher(async (at) => {
+    at.start(at.program("1.0.0", "works"));
+    await at.runs("1.0.0", "current");
+    assert.equal((await at.verb("upgrade", at.program("2.0.0", "works")))[0], 0);
+    // It runs on as it was started: on trial.
+    await Deno.copyFile(at.program("3.0.0", "mute"), `${at.programs}/candidate`);
+    await at.runs("3.0.0", "trial");
+    await at.kill();
+    at.start();
+    await at.runs("2.0.0", "current");
+    assert.match(await at.told(), /3\.0\.0 Its trial was broken off/);
+    assert.deepEqual(await at.kept(), { current: "2.0.0", previous: "1.0.0" });
+  }));
+
+Deno.test("a launcher that is stopped as it changes to another version ends, and tries it next time", () =>
+  withLauncher(async (at) => {
+    at.start(at.program("1.0.0", "lingers"));
+    await at.runs("1.0.0", "current");
+    await Deno.copyFile(at.program("2.0.0", "works"), `${at.programs}/candidate`);
+    const status = () => Deno.readTextFile(`${at.data}/status`);
+    await eventually("the first is ended", async () => (await status()).startsWith("ends"));
+    const ended = at.end("SIGTERM").then(() => "ended");
+    const goneOn = at.runs("2.0.0", "trial").then(() => "gone on", () => "neither");
+    assert.equal(await Promise.race([ended, goneOn]), "ended");
+    assert.deepEqual(await at.kept(), { current: "1.0.0", candidate: "2.0.0" });
+    at.start();
+    await at.runs("2.0.0", "trial");
+    await goneOn;
   }));
 
 Deno.test("a launcher that is killed at any moment of upgrades always has a program to run", async () => {

@@ -1,6 +1,7 @@
 /** The adapter as a process of its own, before remote servers of every transport. */
 import assert from "node:assert/strict";
-import { type HandshakeError, openSession } from "../../dtma/session.ts";
+import { UNLISTED_CODE } from "../../dtma/protocol.ts";
+import { type HandshakeError, openSession, type Session } from "../../dtma/session.ts";
 import { freePort } from "../free_port.ts";
 import { eventually } from "./observed.ts";
 import { serverEverything, textOf, toolCall } from "./stdio_server.ts";
@@ -309,12 +310,28 @@ function sessionServer(onCall: (id: string, count: number) => Response, turns = 
       return new Response("no such session", { status: session ? 404 : 400 });
     }
     if (id === undefined) return new Response(null, { status: 202 });
+    if (method === "tools/list") {
+      return Response.json({ jsonrpc: "2.0", id, result: { tools: [] } });
+    }
     return onCall(id, ++calls);
   });
-  return Object.assign(server, { resumed, forget: () => known.clear(), opened: () => sessions });
+  return Object.assign(server, {
+    resumed,
+    forget: () => known.clear(),
+    opened: () => sessions,
+    called: () => calls,
+  });
 }
 
-Deno.test("the adapter opens a lost session again and makes the call in it", async () => {
+/** What a call comes to; one that is refused in another session is made again, as DTMA does. */
+async function madeIn(session: Session, name = "any", args: Record<string, unknown> = {}) {
+  const answer = await session.call(toolCall(name, args), {});
+  if (answer.error?.code !== UNLISTED_CODE) return textOf(answer);
+  await session.listTools();
+  return textOf(await session.call(toolCall(name, args), {}));
+}
+
+Deno.test("the adapter opens a lost session again, and makes no call in it before it is listed", async () => {
   await using remote = sessionServer((id) =>
     Response.json({ jsonrpc: "2.0", id, result: { content: [{ type: "text", text: "made" }] } })
   );
@@ -322,9 +339,27 @@ Deno.test("the adapter opens a lost session again and makes the call in it", asy
   const session = await adapter.open();
   assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
   remote.forget();
-  const both = await Promise.all([1, 2].map(() => session.call(toolCall("any"), {})));
-  assert.deepEqual(both.map(textOf), ["made", "made"]);
-  assert.equal(remote.opened(), 2);
+  const refused = async (count: number) => {
+    const calls = Array.from({ length: count }, () => session.call(toolCall("any"), {}));
+    for (const { error } of await Promise.all(calls)) assert.equal(error?.code, UNLISTED_CODE);
+  };
+  await refused(2);
+  // Whoever asks before DTMA has heard of it, too.
+  await refused(1);
+  assert.deepEqual([remote.opened(), remote.called()], [2, 1]);
+  await session.listTools();
+  assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
+  // What is of no definition is asked again by itself.
+  remote.forget();
+  const read = {
+    jsonrpc: "2.0",
+    id: 1,
+    method: "resources/read",
+    params: { uri: "file:///x" },
+  } as const;
+  assert.ok((await session.call(read, {})).result);
+  await refused(1);
+  assert.equal(remote.opened(), 3);
   session.close("The test is over");
 });
 
@@ -339,7 +374,7 @@ Deno.test("the adapter opens another session at a server that was started anew",
   await first[Symbol.asyncDispose]();
   await using _second = await everythingOver("streamableHttp", port);
   // It answers 400 in a session that it does not know.
-  assert.match(textOf(await session.call(toolCall("echo", { message: "two" }), {})), /two/);
+  assert.match(await madeIn(session, "echo", { message: "two" }), /two/);
   assert.deepEqual(changed, new Set(["tools,false", "prompts,false", "resources,false"]));
   session.close("The test is over");
 });
@@ -364,7 +399,7 @@ Deno.test("a session that could not be opened again is opened by a later call", 
   isAway = true;
   assert.match((await session.call(toolCall("any"), {})).error!.message, /answered 404/);
   isAway = false;
-  assert.equal(textOf(await session.call(toolCall("any"), {})), "made");
+  assert.equal(await madeIn(session), "made");
   session.close("The test is over");
 });
 
@@ -536,8 +571,9 @@ Deno.test("the adapter opens a lost stream of HTTP+SSE again", async () => {
   assert.match(textOf(await session.call(toolCall("echo", { message: "one" }), {})), /one/);
   proxy.cut();
   for (let attempt = 0;; attempt++) {
-    const { result } = await session.call(toolCall("echo", { message: "two" }), {});
+    const { result, error } = await session.call(toolCall("echo", { message: "two" }), {});
     if (result) break;
+    if (error?.code === UNLISTED_CODE) await session.listTools();
     assert.ok(attempt < 20, "It was not opened again");
     await new Promise((resolve) => setTimeout(resolve, 100));
   }

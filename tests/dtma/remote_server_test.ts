@@ -1,6 +1,8 @@
 /** A remote server, reached from a container on the real engine through the egress proxy. */
 import assert from "node:assert/strict";
+import { linkServing } from "../../dtma/data_path.ts";
 import { Docker } from "../../dtma/docker.ts";
+import { ErrorCode, PIN_META } from "../../dtma/protocol.ts";
 import { Dtma, eventually } from "./observed.ts";
 import { engineTest, fixtureSpec, leftovers } from "./engine.ts";
 
@@ -150,3 +152,93 @@ engineTest(
     }
   },
 );
+
+engineTest("A lost session's calls go by what the next one lists", async (toolbox) => {
+  const host = await hostAddress(toolbox.docker);
+  let revision = 1, opened = 0;
+  const known = new Set<string>();
+  const made: string[] = [];
+  const remote = Deno.serve({ hostname: host, port: 0, onListen() {} }, async (request) => {
+    if (request.method !== "POST") return new Response(null, { status: 405 });
+    const { id, method, params } = await request.json();
+    if (method === "server/discover") return new Response("no such method", { status: 400 });
+    const session = method === "initialize"
+      ? `s${++opened}`
+      : request.headers.get("mcp-session-id") ?? "";
+    if (method === "initialize") known.add(session);
+    if (!known.has(session)) return new Response(null, { status: 404 });
+    if (id === undefined) return new Response(null, { status: 202 });
+    const inputSchema = { type: "object" };
+    if (method === "tools/call") made.push(params.name);
+    const result = method === "initialize"
+      ? { protocolVersion: "2025-06-18", capabilities: { tools: {} }, serverInfo: { name: "far" } }
+      : method === "tools/list"
+      ? {
+        tools: [
+          { name: "changing", description: `Revision ${revision}`, inputSchema },
+          { name: "same", inputSchema },
+        ],
+      }
+      : { content: [{ type: "text", text: session }] };
+    return Response.json({ jsonrpc: "2.0", id, result }, {
+      headers: { "mcp-session-id": session },
+    });
+  });
+  const dtma = await Dtma.start(toolbox, undefined, {
+    egress: { privateNetworks: [`${host}/32`], addresses: { "mcp.example.test": [host] } },
+  });
+  try {
+    const spec = fixtureSpec("far", {
+      package: { registry: "remote", url: `http://mcp.example.test:${remote.addr.port}/mcp` },
+      network: { hosts: [`mcp.example.test:${remote.addr.port}`] },
+      memoryMiB: 128,
+    });
+    dtma.reconciler.apply([spec]);
+    await dtma.ready(spec, 90_000);
+    const { serverId } = spec;
+    const route = await dtma.reconciler.reach(serverId);
+    assert.ok("toolHashes" in route);
+    const pins = new Map(route.toolHashes);
+    const serve = linkServing({
+      reach: dtma.reconciler.reach.bind(dtma.reconciler),
+      logOf: dtma.reconciler.log.bind(dtma.reconciler),
+    });
+    const call = async (name: string) => {
+      const _meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        [PIN_META]: pins.get(name),
+      };
+      const request = { jsonrpc: "2.0", id: 1, method: "tools/call", params: { name, _meta } };
+      const { signal } = new AbortController();
+      const text = JSON.stringify(request);
+      return JSON.parse(
+        String(await serve({ serverId, instance: null, text, signal, notify() {} })),
+      );
+    };
+    assert.equal((await call("changing")).result.content[0].text, "s1");
+    known.clear();
+    revision = 2;
+    made.length = 0;
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, n) => call(n % 2 === 0 ? "changing" : "same")),
+    );
+    for (const [n, { result, error }] of answers.entries()) {
+      if (n % 2 === 0) assert.equal(error?.code, ErrorCode.definitionChanged);
+      else assert.equal(result?.content[0].text, "s2", JSON.stringify(error));
+    }
+    assert.deepEqual(made, Array.from({ length: 10 }, () => "same"));
+    // A ping, or whatever else, finds it lost: the same.
+    known.clear();
+    revision = 3;
+    const { session } = await dtma.reconciler.reach(serverId) as Extract<
+      typeof route,
+      { session: unknown }
+    >;
+    await Promise.all([session.ping(10_000), call("same"), call("changing")]);
+    assert.equal((await call("same")).result.content[0].text, "s3");
+    assert.ok(!made.includes("changing"));
+  } finally {
+    await dtma.reconciler.close();
+    await remote.shutdown();
+  }
+});

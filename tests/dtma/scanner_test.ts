@@ -259,6 +259,11 @@ scannerTest("a scanner that hangs is ended, with whoever it left behind", async 
   try {
     const { outcome } = await place.scan({ path, timeoutMs: 1000 });
     assert.match(outcome.state === "failed" ? outcome.reason : "", /did not end within 1 s/);
+    // The scanner itself ends, and somebody has its output still.
+    const left = await putScript(place.bin, "trivy", `sleep 600 & echo $! >> ${pids}`);
+    const after = (await place.scan({ path: left, timeoutMs: 1000 })).outcome;
+    assert.match(after.state === "failed" ? after.reason : "", /did not end within 1 s/);
+    await putScript(place.bin, "trivy", `trap '' TERM; sleep 600 & echo $! >> ${pids}; wait`);
 
     const stop = new AbortController();
     const scanner = new Scanner({ path, directory: place.directory });
