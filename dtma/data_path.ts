@@ -42,7 +42,7 @@ export type Route =
     session: Session;
     toolHashes: Map<string, string>;
     promptHashes?: Map<string, string>;
-    /** Each resolves when those hashes are of the session of now; none while they are. */
+    /** Of a server behind an adapter: each resolves when those hashes are of the session of now (instance.ts). */
     relisted?: { tool?: Promise<void>; prompt?: Promise<void> };
   }
   | { unavailable: string };
@@ -218,21 +218,22 @@ function serving(
       const reason = `The server is not available: ${route.unavailable}`;
       return errorResponse(id, ErrorCode.serverUnavailable, reason);
     }
-    const what = PINNED[method];
-    const make = () =>
-      route.session.call(message, {
-        signal,
-        timeoutMs: callTimeoutMs,
-        onNotification: onNotification &&
-          ((notification) => onNotification(notificationText(notification))),
-      });
     // A call that waits for answers was made as it was approved, and goes on.
-    if (isHeld || !what) return make();
-    if (route.relisted?.[what]) return onceListed(route, what, call, isAgain);
-    const { toolHashes, promptHashes = new Map() } = route;
-    const mismatch = checkPin(message, what, what === "tool" ? toolHashes : promptHashes);
-    if (mismatch) return mismatch;
-    return make().then((response) => {
+    const what = isHeld ? undefined : PINNED[method];
+    if (what) {
+      if (route.relisted?.[what]) return onceListed(route, what, call, isAgain);
+      const { toolHashes, promptHashes = new Map() } = route;
+      const mismatch = checkPin(message, what, what === "tool" ? toolHashes : promptHashes);
+      if (mismatch) return mismatch;
+    }
+    const answer = route.session.call(message, {
+      signal,
+      timeoutMs: callTimeoutMs,
+      onNotification: onNotification &&
+        ((notification) => onNotification(notificationText(notification))),
+    });
+    if (!what || !route.relisted) return answer;
+    return answer.then((response) => {
       if (response.error?.code !== UNLISTED_CODE) return response;
       if (!isAgain) return onceListed(route, what, call, true);
       const reason = "The server ended the session twice in a row; the call was not made";

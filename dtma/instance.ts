@@ -53,8 +53,11 @@ export interface Reachable {
   session: Session;
   toolHashes: Map<string, string>;
   promptHashes: Map<string, string>;
-  /** Each resolves when those are of the session of now; none while they are. */
-  relisted: { tool?: Promise<void>; prompt?: Promise<void> };
+  /**
+   * Of a server behind an adapter, which opens a lost session anew: each resolves when those are of the session
+   * of now; none while they are.
+   */
+  relisted?: { tool?: Promise<void>; prompt?: Promise<void> };
 }
 
 /** What an instance tells of itself, as it comes up and later. */
@@ -137,6 +140,7 @@ export class Instance {
       hasVolumes: boolean;
       sandbox: Sandbox | null;
       transport: Transport;
+      isBehindAdapter: boolean;
     },
     readonly adopted: boolean,
   ) {
@@ -208,6 +212,7 @@ export class Instance {
       hasVolumes: volumes.length > 0,
       sandbox,
       transport,
+      isBehindAdapter: isBehindAdapter(spec),
     }, false);
   }
 
@@ -245,6 +250,7 @@ export class Instance {
       hasVolumes,
       sandbox: runtime === undefined ? null : sandboxNamed(runtime),
       transport,
+      isBehindAdapter: isBehindAdapter(spec),
     }, true);
   }
 
@@ -386,7 +392,7 @@ export class Instance {
       session,
       toolHashes: new Map(),
       promptHashes: new Map(),
-      relisted: {},
+      relisted: this.container.isBehindAdapter ? {} : undefined,
     };
     const tools = new Relisted(this.#life.signal, async (until) => {
       const toolHashes = await this.#listTools(session, until);
@@ -416,6 +422,7 @@ export class Instance {
       reachable.toolHashes = new Map();
       reachable.promptHashes = new Map();
       const { relisted } = reachable;
+      if (!relisted) return;
       for (const [what, list] of [["tool", tools], ["prompt", prompts]] as const) {
         const listed = relisted[what] = list.listed().then(() => {
           if (relisted[what] === listed) delete relisted[what];
@@ -601,6 +608,11 @@ export async function removeContainer(
   });
   await docker.removeContainer(id);
   await egress.close(name);
+}
+
+/** A remote server's runs in place of it, and one of a server over HTTP beside it. */
+function isBehindAdapter({ package: { registry }, transport }: ServerSpec): boolean {
+  return registry === "remote" || transport.type !== "stdio";
 }
 
 /** For the adapter of a remote server, before anything else. */
