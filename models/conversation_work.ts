@@ -4,7 +4,7 @@
  */
 import { v7 } from "uuid";
 import { type Answered, giveUpUnanswered, readAnswers } from "./conversation_questions.ts";
-import { readTurns, type ToolCall, type Turn } from "./conversations.ts";
+import { readTurns, stopCalls, type ToolCall, type Turn } from "./conversations.ts";
 import type { Summary } from "./conversation_summaries.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { withoutNul } from "./events.ts";
@@ -214,11 +214,7 @@ export async function endWork(
       trouble && withoutNul(trouble).slice(0, 2000)
     }, ended_at = now()
       where id = ${work.turnId}`;
-    if (state === "stopped") {
-      await sql`
-        update conversation_calls set state = 'stopped', told = 'The person stopped it'
-        where turn_id = ${work.turnId} and state in ('asked', 'allowed', 'running', 'waiting')`;
-    }
+    if (state === "stopped") await stopCalls(sql, [work.turnId], "The person stopped it");
   });
 }
 

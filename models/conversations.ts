@@ -294,9 +294,7 @@ export async function stopTurn(db: Database, user: User, conversationId: string,
       update conversation_turns set state = 'stopped', ended_at = now()
       where ${which} and (state = 'waiting' or ${isLost(sql)})`;
     if (count === 0) return;
-    await sql`
-      update conversation_calls set state = 'stopped', told = 'The person stopped it'
-      where turn_id = ${turnId} and state in ('asked', 'allowed', 'running', 'waiting')`;
+    await stopCalls(sql, [turnId], "The person stopped it");
   });
 }
 
@@ -379,11 +377,15 @@ async function closeAbandoned(sql: Sql, conversationId: string) {
     where conversation_id = ${conversationId} and (state = 'waiting' or ${
     isLost(sql)
   }) returning id`;
+  await stopCalls(sql, ended.map(({ id }) => id), "The person went on without it");
+}
+
+/** Ends the calls of turns. Their model is told why, and of those that were begun that they may have run. */
+export async function stopCalls(sql: Sql, turnIds: string[], why: string): Promise<void> {
   await sql`
-    update conversation_calls set state = 'stopped', told = 'The person went on without it'
-    where turn_id = any(${
-    ended.map(({ id }) => id)
-  }) and state in ('asked', 'allowed', 'running', 'waiting')`;
+    update conversation_calls set state = 'stopped',
+      told = ${why}::text || case when state in ('running', 'waiting') then '. It may have run' else '' end
+    where turn_id = any(${turnIds}) and state in ('asked', 'allowed', 'running', 'waiting')`;
 }
 
 function isLost(sql: Sql) {

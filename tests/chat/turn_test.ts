@@ -306,6 +306,27 @@ Deno.test({
       await assert.rejects(chat.retry(id, turnId), Conflict, "what is done is not done again");
     });
 
+    await t.step(
+      "a call that was begun when its turn was lost is told as one that may have run",
+      async () => {
+        const told = () =>
+          bridge.owner`select state, told from public.conversation_calls
+          where turn_id = ${turnId} order by state`;
+        const id = await chat.conversation();
+        const waits = { name: "steps__waits", args: { name: "lost" } };
+        model.play(() => ({ calls: [waits] }));
+        const { turnId, ended } = await chat.begin(id, "Wait");
+        await chat.until(id, ({ steps }) => steps[0]?.calls[0]?.state === "running");
+        await bridge.owner`update public.conversation_turns set holder = ${crypto.randomUUID()},
+        seen_at = now() - interval '1 minute' where id = ${turnId}`;
+        await stopTurn(db, user, id, turnId);
+        assert.deepEqual([...await told()], [
+          { state: "stopped", told: "The person stopped it. It may have run" },
+        ]);
+        await ended;
+      },
+    );
+
     await t.step("it stops after so many steps, and goes on when it is told to", async () => {
       const id = await chat.conversation();
       model.play(() => ({ calls: [{ name: "steps__echo", args: { text: "again" } }] }));
