@@ -159,11 +159,11 @@ export const LOG_LEVELS = [
  * After a call was given up and is not answered, what the server says of no call may still be about
  * it for this long: nobody else gets it.
  */
-/** One caller may be impatient. */
-const GIVEN_UP = 3;
-
 const ABANDONED_MS = 60_000;
 const ABANDONED_LIMIT = 1000;
+
+/** So many calls are given up before their server counts as mute: one caller may be impatient. */
+const GIVEN_UP = 3;
 
 /** Progress extends a call's time limit, but not for ever (2025-11-25, basic/lifecycle#timeouts). */
 const LONGEST_MS = 24 * 60 * 60_000;
