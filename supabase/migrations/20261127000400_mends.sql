@@ -23,47 +23,13 @@ begin
   end loop;
 end $$;
 
--- As before, but for when it is due.
-create or replace function mooring.remove_expired(most integer) returns integer
-language plpgsql security definer set search_path = '' set enable_bitmapscan = off as $$
-declare
-  w record;
-  s record;
-  removed integer := 0;
-  n integer;
+alter function mooring.remove_expired(integer) rename to remove_expired_when_due;
+revoke all on function mooring.remove_expired_when_due from public, mooring_app;
+create function mooring.remove_expired(most integer) returns integer
+language plpgsql security definer set search_path = '' as $$
 begin
-  update mooring.upkeep set due_at = now() + interval '10 minutes'
-  where due_at <= now() or due_at > now() + interval '20 minutes';
-  if not found then return 0; end if;
-  for w in select id, now() - make_interval(days => calls_kept_days) as until,
-    now() - make_interval(days => bodies_kept_days) as bodies_until from public.workspaces loop
-    delete from public.call_bodies b where b.call_id in (
-      select o.call_id from public.call_bodies o where o.workspace_id = w.id and o.at < w.bodies_until
-      order by o.at limit most - removed);
-    get diagnostics n = row_count; removed := removed + n;
-    delete from public.calls c where c.id in (
-      select o.id from public.calls o where o.workspace_id = w.id and o.started_at < w.until
-      order by o.started_at limit most - removed);
-    get diagnostics n = row_count; removed := removed + n;
-    delete from public.events e where e.id in (
-      select o.id from public.events o where o.workspace_id = w.id and o.at < w.until and o.layer <> 'workspace'
-      order by o.at limit most - removed);
-    get diagnostics n = row_count; removed := removed + n;
-    delete from public.trial_runs t where t.id in (
-      select o.id from public.trial_runs o
-      where o.workspace_id = w.id and o.started_at < w.until and o.state <> 'running'
-      order by o.started_at limit most - removed);
-    get diagnostics n = row_count; removed := removed + n;
-    -- Sums have times of their own, which do not depend on the workspace.
-    for s in select * from mooring.call_spans() loop
-      delete from public.call_sums c where c.ctid = any (array(
-        select o.ctid from public.call_sums o
-        where o.workspace_id = w.id and o.span_seconds = s.seconds and o.at < now() - s.kept
-        order by o.at limit most - removed));
-      get diagnostics n = row_count; removed := removed + n;
-    end loop;
-    exit when removed >= most;
-  end loop;
-  if removed >= most then update mooring.upkeep set due_at = now(); end if;
-  return removed;
+  update mooring.upkeep set due_at = now() where due_at > now() + interval '20 minutes';
+  return mooring.remove_expired_when_due(most);
 end $$;
+revoke all on function mooring.remove_expired from public;
+grant execute on function mooring.remove_expired to mooring_app;
