@@ -107,7 +107,6 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
     ? server
     : serve({ host: "127.0.0.1", port: 0 }, app.fetch, stopping.signal);
 
-  announce(config.baseUrl, setup?.code ?? null);
   const toolbox = config.localToolbox && await startLocalToolbox({
     db,
     appUrl: `http://127.0.0.1:${own.addr.port}`,
@@ -169,6 +168,8 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
   };
   Deno.addSignalListener("SIGINT", stop);
   Deno.addSignalListener("SIGTERM", stop);
+  // Last: who reads this may stop it at once, and it must end in order then.
+  announce(config.baseUrl, setup?.code ?? null);
 }
 
 /**
