@@ -2,7 +2,7 @@
  * Gives memory back when work is over. V8 collects garbage when it needs room, and glibc keeps what was freed
  * for what may come: after an hour's work a process that nobody asks anything holds twice what it needs.
  */
-import { cpuUsage } from "node:process";
+import { cpuUsage, memoryUsage } from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
 
 /** By which Deno frees what it can, where it was started so; else the signal would end the process. */
@@ -15,9 +15,10 @@ const REST_US = REST_MS * 1000 / 100;
 
 /**
  * Giving back takes a quarter of a second, in which nothing is answered: not before so much was done, which at
- * the rate of a rest is three minutes' work.
+ * the rate of a rest is three minutes' work, or the process has grown by so much.
  */
 const WORK_US = 2_000_000;
+const GROWTH_BYTES = 16 * 1024 * 1024;
 
 /**
  * Has this process give memory back whenever it rests after work, until `signal` aborts. Does nothing where it
@@ -31,16 +32,20 @@ export async function giveMemoryBackAtRest(
 ): Promise<void> {
   // Elsewhere Deno does not listen for it, whatever the variable says (`deno help env_vars`).
   if (Deno.build.os !== "linux") return;
+  let given = 0, before = 0, leastBytes = memoryUsage.rss();
   const mayRun = await Deno.permissions.query({ name: "run" });
   if (!Deno.env.get(TAKES_SIGNAL) || mayRun.state !== "granted") return;
-  let given = 0, before = 0;
   while (!signal.aborted) {
     await delay(REST_MS, undefined, { signal }).catch(() => {});
-    const now = usedUs();
-    if (!signal.aborted && now - before < REST_US && now - given > WORK_US) {
+    const now = usedUs(), bytes = memoryUsage.rss();
+    leastBytes = Math.min(leastBytes, bytes);
+    const isDue = now - given > WORK_US || bytes - leastBytes > GROWTH_BYTES;
+    if (!signal.aborted && now - before < REST_US && isDue) {
       Deno.kill(Deno.pid, SIGNAL);
       others(SIGNAL);
       given = now;
+      // What is left then is looked at when that is over: growth that lives is not tried again.
+      leastBytes = Infinity;
     }
     before = now;
   }
