@@ -1,7 +1,7 @@
 /**
  * JSON of some size, as the bytes that it came in. A string of a mebibyte, the values in it and bytes of
- * it again cost several times what one look at the bytes does, most of all when it is not ASCII (README,
- * "Measured"); and hardly any of it is ever read on the way from a server to a client.
+ * it again cost several times what one look at the bytes does, most of all when it is not ASCII
+ * (docs/measured.md); and hardly any of it is ever read on the way from a server to a client.
  */
 import { DEPTH_LIMIT } from "./json_text.ts";
 

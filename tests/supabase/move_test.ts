@@ -1,5 +1,5 @@
 /**
- * A workspace moves from a self-hosted app to one on Supabase and back, as README says: two apps with a database,
+ * A workspace moves from a self-hosted app to one on Supabase and back, as docs/supabase.md says: two apps with a database,
  * accounts and a secrets' key of their own. The project is a stand-in (hosted_supabase.sql, auth_server.ts).
  */
 import assert from "node:assert/strict";

@@ -35,7 +35,7 @@ Deno.test({
     try {
       await assert.rejects(secretsKeyText(db, null), /is needed/, "nothing is in it yet");
 
-      // As README has it, in the SQL editor.
+      // As docs/supabase.md has it, in the SQL editor.
       const [{ id }] = await project<{ id: string }[]>`
         select vault.create_secret(${key("one", "a")}, 'mooring_secrets_key') as id`;
       await project`select vault.create_secret('another secret', 'another')`;
