@@ -38,11 +38,11 @@ for (const kind of KINDS) {
       const secretField = "env.GITHUB_PERSONAL_ACCESS_TOKEN";
 
       await t.step(
-        "deployServer makes one server of 50 concurrent forms with one key",
+        "deployServer makes one server of 1,000 concurrent forms with one key",
         async () => {
           const key = crypto.randomUUID();
           const made = await Promise.all(
-            Array.from({ length: 50 }, () => github({ [secretField]: "ghp_secret" }, key)),
+            Array.from({ length: 1000 }, () => github({ [secretField]: "ghp_secret" }, key)),
           );
           assert.equal(new Set(made.map((m) => m.serverId)).size, 1);
           assert.equal(made.filter((m) => m.created).length, 1);
