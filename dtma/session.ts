@@ -514,9 +514,9 @@ class StdioSession implements Session {
   }
 
   /** An older server has one level for all; who wants less of it is given less. */
-  #lowerLogLevel(level: unknown): void {
-    const wanted = LOG_LEVELS.indexOf(String(level));
-    if (wanted < 0 || wanted >= this.#logLevel || !isObject(this.#capabilities().logging)) return;
+  #lowerLogLevel(level: string): void {
+    const wanted = LOG_LEVELS.indexOf(level);
+    if (wanted >= this.#logLevel || !isObject(this.#capabilities().logging)) return;
     this.#logLevel = wanted;
     this.#ask("logging/setLevel", { level }, { background: true, timeoutMs: PAGE_TIMEOUT_MS })
       .then(({ error }) => {
@@ -734,7 +734,7 @@ class Waiting implements RequestOptions {
   readonly timeoutMs: number | undefined;
   readonly onNotification: RequestOptions["onNotification"];
   readonly progressToken: string | undefined;
-  readonly logLevel: unknown;
+  readonly logLevel: string | undefined;
   readonly polls: boolean;
   /** What the caller's client would have had to declare for what the server asked. */
   undeclared: Record<string, unknown> | null = null;
@@ -751,7 +751,9 @@ class Waiting implements RequestOptions {
     if (meta.progressToken !== undefined) {
       this.progressToken = objectMembers(params.get("_meta")!).get("progressToken");
     }
-    this.logLevel = meta[LOG_LEVEL_META];
+    const level = meta[LOG_LEVEL_META];
+    // A caller's input: what is no level asks for nothing.
+    if (level !== undefined && LOG_LEVELS.includes(level as string)) this.logLevel = level as string;
     this.polls = meta[POLLS_META] === true;
   }
 

@@ -158,6 +158,10 @@ export function revisionOf(request: RpcRequest, headers: Headers): string {
       `params._meta must carry "${META.clientCapabilities}"`,
     );
   }
+  const logLevel = meta?.[META.logLevel];
+  if (logLevel !== undefined && !LOG_LEVELS.includes(logLevel as string)) {
+    throw new RpcError(RpcCode.invalidParams, `There is no log level ${shown(logLevel)}`);
+  }
   checkStandardHeaders(request, headers);
   return WAIST_REVISION;
 }

@@ -203,7 +203,7 @@ export async function waitForTask(
 export async function waitIn(
   states: RequestStates,
   of: StateOf,
-  sealed: string,
+  sealed: unknown,
   responses: string | undefined,
 ): Promise<Pick<WaitedTask, "taskId" | "answered"> | null> {
   // No server can have made one: its own states are bound to the call.

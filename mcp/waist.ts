@@ -284,10 +284,10 @@ export async function putQuestions(
   const puts: (() => Promise<[string, string]>)[] = [];
   for (const [key, text] of objectMembers(questions)) {
     const question: unknown = JSON.parse(text);
-    if (!isObject(question) || !QUESTIONS.includes(String(question.method))) {
+    const method = isObject(question) ? question.method : undefined;
+    if (typeof method !== "string" || !QUESTIONS.includes(method)) {
       return "The server asks for what no client can answer";
     }
-    const method = String(question.method);
     const params = objectMembers(text).get("params");
     puts.push(async () => {
       const answer = await ask(method, params?.startsWith("{") ? params : "{}", signal);
