@@ -204,6 +204,7 @@ export function checkParamHeaders(inputSchema: unknown, args: unknown, headers: 
     const name = schema["x-mcp-header"];
     if (typeof name === "string" && /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) {
       if (value !== undefined && value !== null) expectHeader(headers, `Mcp-Param-${name}`, value);
+      else expectNoHeader(headers, `Mcp-Param-${name}`);
     } else {
       checkParamHeaders(schema, value, headers);
     }
@@ -218,6 +219,12 @@ function expectHeader(headers: Headers, name: string, value: unknown) {
       ? /^-?\d+(\.\d+)?$/.test(decoded) && Number(decoded) === value
       : !isObjectOrArray(value) && decoded === String(value));
   if (!agrees) throw mismatch(name, header, value);
+}
+
+/** Whoever routes by it would take for an argument what the server never sees. */
+function expectNoHeader(headers: Headers, name: string) {
+  const header = headers.get(name);
+  if (header !== null) throw mismatch(name, header, undefined);
 }
 
 function mismatch(name: string, header: unknown, value: unknown): RpcError {

@@ -202,9 +202,12 @@ Deno.test({
     assert.equal(ignored.status, 200);
     await ignored.body?.cancel();
     for (const method of ["GET", "DELETE"]) {
-      const response = await send(0, { method, headers: { "mcp-protocol-version": "2026-07-28" } });
-      assert.equal(response.status, 405);
-      await response.body?.cancel();
+      for (const session of [{}, { "mcp-session-id": crypto.randomUUID() }]) {
+        const headers = { "mcp-protocol-version": "2026-07-28", ...session };
+        const response = await send(0, { method, headers });
+        assert.equal(response.status, 405, method);
+        await response.body?.cancel();
+      }
     }
   },
 });
