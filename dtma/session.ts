@@ -709,7 +709,8 @@ class StdioSession implements Session {
     if (method === "notifications/cancelled") {
       this.#held.takeBack(params?.requestId);
       this.#tasks.takeBack(params?.requestId);
-    } else this.#subscriptions.tell(notification);
+    } else if (method === "notifications/elicitation/complete") this.#held.complete(notification);
+    else this.#subscriptions.tell(notification);
   }
 
   /** A remote server's session is another one: it was told nothing, and could not tell what changed. */
@@ -753,7 +754,9 @@ class Waiting implements RequestOptions {
     }
     const level = meta[LOG_LEVEL_META];
     // A caller's input: what is no level asks for nothing.
-    if (level !== undefined && LOG_LEVELS.includes(level as string)) this.logLevel = level as string;
+    if (level !== undefined && LOG_LEVELS.includes(level as string)) {
+      this.logLevel = level as string;
+    }
     this.polls = meta[POLLS_META] === true;
   }
 

@@ -71,6 +71,7 @@ const LINGER_LIMIT_BYTES = 32 * 1024 * 1024;
 const REMEMBER_LIMIT_BYTES = 1024 * 1024;
 /** Notifications of one request in a second. */
 const NOTIFICATIONS_PER_S = 200;
+const COMPLETE_METHOD = `"method":"notifications/elicitation/complete"`;
 /** How often the replica of a broken stream says that it lives, and when it is believed no more. */
 export const ALIVE_EVERY_MS = 5000;
 export const DEAD_AFTER_MS = 20_000;
@@ -386,6 +387,8 @@ class Exchange {
   }
 
   #notify(text: string): void {
+    // Not of 2026-07-28 (changelog), which has no session; all before are told.
+    if (!this.#asked.session && text.includes(COMPLETE_METHOD)) return;
     const now = Date.now();
     if (now - this.#secondAt >= 1000) [this.#secondAt, this.#notifications] = [now, 0];
     if (++this.#notifications <= NOTIFICATIONS_PER_S || this.#isListener) this.#send(text, true);

@@ -29,6 +29,10 @@
  * | progress of a task (2025-11-25) | 2026-07-28 with the extension | in `_meta` of `tasks/get` as `dev.mooring/progress`: the extension has none |
  * | tasks that a server makes of its questions (2025-11-25) | all | not offered: questions are asked as they are |
  * | error -32021 of what a server of an older revision asked and its client did not declare | all before | the server's own error |
+ * | error -32042 (URL elicitation) of a client that declared it | 2025-11-25 | the same |
+ * | error -32042 (URL elicitation) of a client that declared it | 2026-07-28 | `input_required`; the retry is the call made anew |
+ * | `notifications/elicitation/complete` | 2025-11-25 | on the stream of the call that asked, while it lasts: after it the server does not say to whom |
+ * | `notifications/elicitation/complete` | 2026-07-28 | not sent: that revision took it away |
  * | error -32002 (no such resource), -32042 (URL elicitation) | 2026-07-28 | -32602, -32603 with the same data: that revision forbids the old codes |
  */
 import { WAIST_REVISION } from "../dtma/protocol.ts";

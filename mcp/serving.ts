@@ -707,7 +707,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     return {
       client: waistClient(client, outlet, server),
       params,
-      asking: outlet.ask && { ask: outlet.ask },
+      asking: outlet.ask && { ask: outlet.ask, takesErrors: client.revision === "2025-11-25" },
       waited: null,
     };
   }

@@ -1,5 +1,9 @@
 import assert from "node:assert/strict";
-import { type JsonRpcResponse, responseText } from "../../dtma/connection.ts";
+import {
+  type JsonRpcNotification,
+  type JsonRpcResponse,
+  responseText,
+} from "../../dtma/connection.ts";
 import { CALLER_META, ErrorCode, INPUT_ERROR } from "../../dtma/protocol.ts";
 import type { Session } from "../../dtma/session.ts";
 import { serverEverything, startServer, textOf, toolCall } from "./stdio_server.ts";
@@ -402,7 +406,14 @@ Deno.test("a call that wants its caller at a URL first is made anew by the retry
   const session = await server.open();
   const request = call("signs_in");
   const { inputRequests, ...rest } = inputRequired(await session.call(request, {}));
-  assert.deepEqual(rest, { resultType: "input_required" });
+  const own = { code: -32042, message: "Sign in first" };
+  const data = {
+    elicitations: [{ elicitationId: "e", url: "https://example.com/in", message: "In" }],
+  };
+  assert.deepEqual(rest, {
+    resultType: "input_required",
+    _meta: { [INPUT_ERROR]: { ...own, data } },
+  });
   assert.deepEqual(Object.values(inputRequests), [{
     method: "elicitation/create",
     params: { mode: "url", elicitationId: "e", url: "https://example.com/in", message: "In" },
@@ -415,6 +426,28 @@ Deno.test("a call that wants its caller at a URL first is made anew by the retry
   await using plain = startServer("questions");
   const cannot = call("signs_in", {}, { capabilities: { elicitation: {} } });
   assert.equal((await (await plain.open()).call(cannot, {})).error?.code, -32042);
+});
+
+Deno.test("that somebody was at a URL is told to who was asked to, and to nobody else", async () => {
+  const url = { mode: "url", elicitationId: "e", url: "https://example.com/in", message: "In" };
+  for (const early of [false, true]) {
+    await using server = startServer("questions");
+    const session = await server.open();
+    const requests = [{ method: "elicitation/create", params: url }];
+    const request = call("asks", { requests, completes: "e", early });
+    const told: JsonRpcNotification[] = [], others: JsonRpcNotification[] = [];
+    const asked = inputRequired(await session.call(request, {}));
+    const other = session.call(call("waits"), { onNotification: (each) => others.push(each) });
+    if (early) await new Promise((resolve) => setTimeout(resolve, 200));
+    const again = retry(request, asked, { "1": { action: "accept" } });
+    await session.call(again, { onNotification: (each) => told.push(each) });
+    await session.call(call("release"), {});
+    await other;
+    assert.deepEqual(told.map(({ method, params }) => ({ method, params })), [
+      { method: "notifications/elicitation/complete", params: { elicitationId: "e" } },
+    ]);
+    assert.deepEqual(others, []);
+  }
 });
 
 Deno.test("server-everything asks for forms, URLs, samples and roots", async () => {
