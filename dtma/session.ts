@@ -616,7 +616,7 @@ class StdioSession implements Session {
     this.serverInfo = {
       ...(isObject(serverInfo) ? serverInfo : {}),
       revision: protocolVersion,
-      capabilities,
+      capabilities: protocolVersion === "2024-11-05" ? withCompletions(capabilities) : capabilities,
       ...(instructions === undefined ? {} : { instructions }),
     };
     this.#connection.notify("notifications/initialized");
@@ -820,6 +820,18 @@ function missingCapability(
   ]);
   const own = objectText(members);
   return { jsonrpc: "2.0", id, error: JSON.parse(own), text: own };
+}
+
+/**
+ * The capabilities of a server of 2024-11-05 that may complete: it had none by which to say so (2025-03-26,
+ * changelog). One that does not says that it knows no such method.
+ */
+function withCompletions(capabilities: unknown): unknown {
+  if (!isObject(capabilities)) return capabilities;
+  const { prompts, resources } = capabilities;
+  return isObject(prompts) || isObject(resources)
+    ? { completions: {}, ...capabilities }
+    : capabilities;
 }
 
 /** Whether a server refused a probe's version and names it as one that it supports. */

@@ -3,7 +3,7 @@ import { Client, StreamableHTTPClientTransport } from "npm:@modelcontextprotocol
 import { LISTENERS_LIMIT } from "../../dtma/subscriptions.ts";
 import { connectServer, createAgent, createToken } from "../../models/agents.ts";
 import { withdrawDefinitions } from "../../models/definitions.ts";
-import { calling, eventsOf, openSession } from "./streams.ts";
+import { calling, eventsOf, messagesOf, openSession } from "./streams.ts";
 import { modern, openBridge } from "./world.ts";
 
 const SCRIPTED = new URL("servers/scripted.mjs", import.meta.url).pathname;
@@ -144,6 +144,24 @@ Deno.test({
       assert.deepEqual(result.prompts, []);
       await bridge.approveAll();
     });
+  },
+});
+
+Deno.test({
+  name: "a server of 2024-11-05 completes, though it cannot say that it does",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("completes");
+    const ref = { type: "ref/prompt", name: "demo__greets" };
+    const argument = { name: "who", value: "A" };
+    for (const revision of ["2024-11-05", "2025-11-25"]) {
+      const { result, send } = await openSession(bridge, { revision });
+      assert.deepEqual(result.capabilities.completions, {});
+      const params = { ref, argument };
+      const body = { jsonrpc: "2.0", id: 1, method: "completion/complete", params };
+      const [answer] = await messagesOf(await send(0, { body }));
+      assert.deepEqual(answer.result, { completion: { values: ["Ann"] } });
+    }
   },
 });
 
