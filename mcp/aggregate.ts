@@ -267,25 +267,28 @@ export async function resourcesPage(
     try {
       const answer = await ask(server, cursor, deadline);
       return answer.kind === "result"
-        ? { server, members: objectMembers(answer.text) }
+        ? { server, cursor, members: objectMembers(answer.text) }
         : { server, why: String(JSON.parse(answer.text).message) };
     } catch (error) {
       if (signal.aborted || !deadline.aborted) throw error;
       return { server, why: `It did not list its resources within ${RESOURCES_WAIT_MS / 1000} s` };
     }
   }));
-  for (const { server, members, why } of answers) {
+  for (const { server, cursor, members, why } of answers) {
     if (!members) {
       unavailable[server.slug] = why!.slice(0, 500);
       continue;
     }
+    const next: unknown = JSON.parse(members.get("nextCursor") ?? "null");
+    // Some write an empty one after the last page, and begin anew by it.
+    if (cursor === "" && next === "") continue;
     const listed = members.get("resources");
     if (listed?.startsWith("[")) {
       for (const item of arrayItems(listed)) items.push(shownResource(named, server, item));
     }
-    const next = members.get("nextCursor");
-    if (!next?.startsWith('"')) continue;
-    if (next.length <= CURSOR_LIMIT) pending.push([server.serverId, JSON.parse(next)]);
+    if (typeof next !== "string") continue;
+    if (next === cursor) unavailable[server.slug] = "The rest of its resources: its pages go round";
+    else if (next.length <= CURSOR_LIMIT) pending.push([server.serverId, next]);
     else unavailable[server.slug] = "The rest of its resources: its cursor is over 2 KiB";
   }
   return {

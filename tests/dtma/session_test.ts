@@ -412,6 +412,9 @@ Deno.test("listTools follows pages, and refuses circles, too many and nameless t
     return await (await server.open()).listTools();
   };
   assert.deepEqual((await list("three")).map((tool) => tool.name), ["t0", "t1", "t2"]);
+  for (const mode of ["emptyEnd", "refusedEnd"]) {
+    assert.deepEqual((await list(mode)).map((tool) => tool.name), ["t0"], mode);
+  }
   await assert.rejects(list("circle"), /circle/);
   await assert.rejects(list("endless"), /100 pages/);
   await assert.rejects(list("many"), /1000 tools/);

@@ -312,6 +312,22 @@ Deno.test("resourcesPage joins what servers list, names who did not, and goes on
   assert.deepEqual(asked, ["a ü2"]);
 });
 
+Deno.test("resourcesPage ends with a server whose pages do not", async () => {
+  const named = nameToolbelt(toolbelt({ empty: [], round: [] }), null);
+  const asked: string[] = [];
+  const ask: AskResources = ({ slug }, cursor) => {
+    asked.push(`${slug} ${cursor}`);
+    return Promise.resolve(answer([{ uri: `x://${slug}` }], slug === "empty" ? "" : "again"));
+  };
+  const first = await resourcesPage(named, undefined, ask, NEVER);
+  const second = await resourcesPage(named, first.nextCursor, ask, NEVER);
+  assert.deepEqual(asked, ["empty undefined", "round undefined", "empty ", "round again"]);
+  // An empty cursor begins anew at some servers.
+  assert.deepEqual(JSON.parse(second.resourcesText), [{ uri: "mooring://round/x://round" }]);
+  assert.equal(second.nextCursor, undefined);
+  assert.deepEqual(Object.keys(second.unavailable), ["round"]);
+});
+
 Deno.test("resourcesPage gives each resource once, whatever pages each server makes of them", async () => {
   /** By server the sizes of its pages, some of them empty. */
   const servers = fc.uniqueArray(
