@@ -347,10 +347,12 @@ export function notDeclared(
       const mode = String(asked.mode ?? "form");
       const required = { elicitation: mode === "url" ? { url: {} } : {} };
       if (!isObject(elicitation)) return unless(false, required);
-      // Nothing in it means forms (client/elicitation#capabilities).
-      const modes = Object.keys(elicitation).length === 0 ? ["form"] : Object.keys(elicitation);
+      // No mode in it means forms (client/elicitation#capabilities): clients of 2025-06-18 know of no modes, and
+      // those of the SDK say other things there (`applyDefaults`, 1.22).
+      const isAble = Object.hasOwn(elicitation, mode) ||
+        mode === "form" && elicitation.url === undefined;
       return unless(
-        modes.includes(mode),
+        isAble,
         required,
         failed(INVALID_PARAMS, `The caller's client does not do elicitation of mode ${mode}`),
       );

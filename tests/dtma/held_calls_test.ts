@@ -154,11 +154,12 @@ Deno.test("a caller is not asked what its client did not declare", async () => {
     const [{ error }] = valueOf(response) as { error: { code: number } }[];
     assert.equal(error.code, code, JSON.stringify([capabilities, asked]));
   }
-  const empty = await session.call(
-    call("asks", { requests: [FORM] }, { capabilities: { elicitation: {} } }),
-    {},
-  );
-  assert.deepEqual(inputRequired(empty).inputRequests, { "1": FORM });
+  for (const elicitation of [{}, { applyDefaults: true }, { form: {} }]) {
+    await using own = startServer("questions");
+    const request = call("asks", { requests: [FORM] }, { capabilities: { elicitation } });
+    const asked = await (await own.open()).call(request, {});
+    assert.deepEqual(inputRequired(asked).inputRequests, { "1": FORM });
+  }
 });
 
 Deno.test("a question while several calls are under way is nobody's, unless they are one caller's", async () => {
