@@ -409,6 +409,9 @@ class Exchange {
         if (word.stream !== this.#name) return false;
         this.#keep();
         return true;
+      case "end":
+        this.#cancelAll();
+        return true;
       default:
         return false;
     }
@@ -441,7 +444,10 @@ class Exchange {
     if (!session || this.#kept || !this.#stopListening) return;
     this.#connection?.close();
     this.#connection = null;
-    this.#kept = new Keeper(this.#deps, session, this.#stream, () => this.#pendingIds());
+    this.#kept = new Keeper(this.#deps, session, this.#stream, {
+      pendingIds: () => this.#pending.map(({ request }) => request.idText),
+      onSessionEnded: () => this.#cancelAll(),
+    });
     this.#deps.keepAlive?.(this.#kept.isWritten);
     for (const { sequence, text } of this.#events) this.#kept.put(sequence, text);
     this.#events = [];
@@ -449,10 +455,6 @@ class Exchange {
       this.#kept.end(this.#sequence + 1);
       this.forget();
     }
-  }
-
-  #pendingIds(): string[] {
-    return this.#pending.map(({ request }) => request.idText);
   }
 
   #eventId(sequence: number): string {
@@ -467,6 +469,7 @@ class Keeper {
   readonly #session: Session;
   readonly #stream: string;
   readonly #pendingIds: () => string[];
+  readonly #onSessionEnded: () => void;
   readonly #alive: ReturnType<typeof setInterval>;
   readonly #written = Promise.withResolvers<void>();
   #waiting: { sequence: number; message: string }[] = [];
@@ -477,12 +480,13 @@ class Keeper {
     deps: ExchangeDeps,
     session: Session,
     stream: string,
-    pendingIds: () => string[],
+    { pendingIds, onSessionEnded }: { pendingIds: () => string[]; onSessionEnded: () => void },
   ) {
     this.#deps = deps;
     this.#session = session;
     this.#stream = stream;
     this.#pendingIds = pendingIds;
+    this.#onSessionEnded = onSessionEnded;
     this.#sayAlive();
     this.#alive = setInterval(() => this.#sayAlive(), ALIVE_EVERY_MS);
   }
@@ -526,8 +530,11 @@ class Keeper {
         );
         this.#waiting.splice(0, batch.length);
         failures = 0;
-        // The session has ended: nobody will ask.
-        if (last === null) this.#waiting = [];
+        // Nobody will ask.
+        if (last === null) {
+          this.#waiting = [];
+          this.#onSessionEnded();
+        }
       } catch (error) {
         if (failures++ === 0) {
           this.#deps.log.error("A broken stream could not be kept yet", errorFields(error));

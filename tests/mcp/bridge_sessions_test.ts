@@ -739,3 +739,29 @@ Deno.test({
     assert.deepEqual(messages.map(({ method }) => method ?? "answer"), ["answer"]);
   },
 });
+
+Deno.test({
+  name: "what a session's calls wait for is given up with the session, wherever it is ended",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("questions");
+    const params = { message: "Who?", requestedSchema: { type: "object", properties: {} } };
+    const args = { requests: [{ method: "elicitation/create", params }] };
+    for (const [endsAt, isCut] of [[0, false], [0, true], [1, true]] as const) {
+      const session = await openSession(bridge, { capabilities: { elicitation: {} } });
+      const cut = new AbortController();
+      const { signal } = cut;
+      const response = await session.send(0, { body: calling(1, "demo__asks", args), signal });
+      const events = eventsOf(response);
+      await events.next();
+      await until(() => bridge.route.session.held === 1);
+      if (isCut) cut.abort();
+      assert.equal((await session.send(endsAt, { method: "DELETE" })).status, 204);
+      await until(() => bridge.route.session.held === 0);
+      if (isCut) continue;
+      const rest: Json[] = [];
+      for await (const { data } of events) rest.push(JSON.parse(data).method);
+      assert.deepEqual(rest, ["notifications/cancelled"]);
+    }
+  },
+});
