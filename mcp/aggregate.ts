@@ -203,7 +203,7 @@ function prefixedServer(
 
 /**
  * Where a URI leads. One without our prefix, as a tool's result may name it, leads to the server that
- * listed it or whose template it fits, or to the only one there is.
+ * listed it, whose template it fits or whose tool is shown by it, or to the only one there is.
  */
 export function routeUri(
   named: NamedToolbelt,
@@ -214,9 +214,16 @@ export function routeUri(
   const candidates = withResources(named);
   if (candidates.length === 1) return { server: candidates[0], uri };
   const serverId = named.seenUris.get(uri) ??
-    named.templates.find(({ name }) => fits(name, uri))?.serverId;
+    named.templates.find(({ name }) => fits(name, uri))?.serverId ??
+    named.tools.find(({ definition }) => pageOf(definition) === uri)?.serverId;
   const server = candidates.find((each) => each.serverId === serverId);
   return server ? { server, uri } : null;
+}
+
+/** The resource that shows a tool's results (extensions/apps): a host reads it by the tool's definition alone. */
+function pageOf({ _meta }: { _meta?: unknown }): unknown {
+  if (!isObject(_meta)) return undefined;
+  return isObject(_meta.ui) ? _meta.ui.resourceUri : _meta["ui/resourceUri"];
 }
 
 function withResources({ servers }: Pick<NamedToolbelt, "servers">): ToolbeltServer[] {

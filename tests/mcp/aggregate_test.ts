@@ -252,6 +252,18 @@ Deno.test("routeUri finds by its template whose a URI without our prefix is, and
   ]);
 });
 
+Deno.test("routeUri finds whose tool a page of MCP Apps shows, which nobody need have listed", () => {
+  const belt = toolbelt({ a: ["x"], b: ["clock", "old"] });
+  const uri = "ui://clock/page.html";
+  belt.tools[1].definition._meta = { ui: { resourceUri: uri } };
+  belt.tools[2].definition._meta = { "ui/resourceUri": "ui://old" };
+  const named = nameToolbelt(belt, null);
+  for (const each of [uri, "ui://old"]) {
+    assert.deepEqual(routeUri(named, each), { server: belt.servers[1], uri: each });
+  }
+  assert.equal(routeUri(named, "ui://clock"), null);
+});
+
 Deno.test("prompts of one name of two servers are told apart", () => {
   const prompt = (slug: string) => ({
     serverId: `id-of-${slug}`,
