@@ -221,7 +221,7 @@ export function routeUri(
 }
 
 /** The resource that shows a tool's results (extensions/apps): a host reads it by the tool's definition alone. */
-function pageOf({ _meta }: { _meta?: unknown }): unknown {
+function pageOf({ _meta }: { name: string; _meta?: unknown }): unknown {
   if (!isObject(_meta)) return undefined;
   return isObject(_meta.ui) ? _meta.ui.resourceUri : _meta["ui/resourceUri"];
 }

@@ -202,8 +202,8 @@ Deno.test({
     assert.equal(ignored.status, 200);
     await ignored.body?.cancel();
     for (const method of ["GET", "DELETE"]) {
-      for (const session of [{}, { "mcp-session-id": crypto.randomUUID() }]) {
-        const headers = { "mcp-protocol-version": "2026-07-28", ...session };
+      for (const session of [[], [["mcp-session-id", crypto.randomUUID()]]]) {
+        const headers = { "mcp-protocol-version": "2026-07-28", ...Object.fromEntries(session) };
         const response = await send(0, { method, headers });
         assert.equal(response.status, 405, method);
         await response.body?.cancel();
