@@ -293,6 +293,40 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a resource of the only server that had any stays its own when another one comes",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("resources");
+    const session = await openSession(bridge);
+    const cut = new AbortController();
+    const events = eventsOf(await session.send(0, { method: "GET", signal: cut.signal }));
+    await events.next();
+    const uri = "x://followed";
+    await session.send(0, { body: request(1, "resources/subscribe", { uri }) });
+    const hears = async (count: number) => {
+      const { result } = await (await bridge.post(calling(9, "demo__seen"))).json();
+      const { value } = result.structuredContent as { value: { method: string }[] };
+      return value.filter(({ method }) => method === "resources/subscribe").length >= count;
+    };
+    await until(() => hears(1));
+    await using _other = await bridge.another(SCRIPTED, "script");
+    let methods: string[] = [];
+    while (!methods.includes("notifications/resources/updated")) {
+      await bridge.post(calling(2, "demo__updates", { uri })).then((r) => r.text());
+      const { value } = await events.next();
+      const { method, params } = JSON.parse(value!.data);
+      methods = [...methods, method];
+      if (method === "notifications/resources/updated") assert.equal(params.uri, uri);
+    }
+    const [read] = await messagesOf(
+      await session.send(0, { body: request(3, "resources/read", { uri }) }),
+    );
+    assert.ok(read.result, JSON.stringify(read));
+    cut.abort();
+  },
+});
+
+Deno.test({
   name: "a listener of many resources, which are updated all at once, is told of each",
   ...options,
   async fn() {
