@@ -346,7 +346,10 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
         sessionId: null,
         wanted: async () => await client.stillHolds() ? wanted : null,
         // What happens from here on is told.
-        onHeard() {
+        onHeard(refused) {
+          const uris = wanted.uris.filter((uri) => !refused.includes(uri));
+          if (uris.length > 0) honoured.resourceSubscriptions = uris;
+          else delete honoured.resourceSubscriptions;
           told(
             "subscriptions/acknowledged",
             new Map([["notifications", JSON.stringify(honoured)]]),

@@ -293,6 +293,28 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a listener is told which of its resources their server does not tell of",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("resources");
+    for (
+      const [asked, honoured] of [
+        [["file:///1", "file:///secret"], { resourceSubscriptions: ["file:///1"] }],
+        [["file:///secret"], {}],
+      ]
+    ) {
+      const notifications = { resourceSubscriptions: asked };
+      const { body, headers } = modern("subscriptions/listen", { notifications });
+      const cut = new AbortController();
+      const events = eventsOf(await bridge.post(body, headers, cut.signal));
+      const { params } = JSON.parse((await events.next()).value!.data);
+      assert.deepEqual(params.notifications, honoured);
+      cut.abort();
+    }
+  },
+});
+
+Deno.test({
   name: "a resource of the only server that had any stays its own when another one comes",
   ...options,
   async fn() {
