@@ -78,8 +78,8 @@ export interface RequestOptions {
   timeoutMs?: number;
   /** The text of the caller's own progress token; without it the server is asked for none. */
   progressToken?: string;
-  /** Lowest level of log messages the caller wants, if any. */
-  logLevel?: unknown;
+  /** Lowest level of log messages the caller wants, if any: one of {@link LOG_LEVELS}. */
+  logLevel?: string;
   /** A request of DTMA's own that stays open: log messages are not about it. */
   background?: boolean;
   onNotification?: (notification: JsonRpcNotification) => void;
@@ -213,7 +213,7 @@ export class Connection {
     );
     // An earlier connection may have left half a line in the server's buffer.
     this.#writer.send("");
-    readFrames(stdio.stdout, (frame) => this.#receive(frame), { signal: this.#reading.signal })
+    readFrames(stdio.stdout, (frame) => this.#take(frame), { signal: this.#reading.signal })
       .then(
         () => this.close("The server's output ended"),
         (error) => this.close(`The server's output broke off (${messageOf(error)})`),
@@ -427,6 +427,15 @@ export class Connection {
     open.onEnd?.(true);
   }
 
+  /** What nobody can read ends no calls of others. */
+  #take(frame: Frame): void {
+    try {
+      this.#receive(frame);
+    } catch (error) {
+      this.#complain(`The server wrote a message that cannot be read: ${messageOf(error)}`);
+    }
+  }
+
   #receive(frame: Frame): void {
     if (this.#over !== null) return;
     this.#givenUp = 0;
@@ -577,10 +586,7 @@ export class Connection {
       ? calls.findLast(({ settle }) => settle)?.options
       : undefined;
     if (options?.onNotification && options.logLevel !== undefined) {
-      const [level, wanted] = [params.level, options.logLevel].map((each) =>
-        LOG_LEVELS.indexOf(String(each))
-      );
-      if (wanted < 0 || level < wanted) return;
+      if (LOG_LEVELS.indexOf(params.level as string) < LOG_LEVELS.indexOf(options.logLevel)) return;
       const paramsText = textOf("params");
       options.onNotification({
         jsonrpc: "2.0",

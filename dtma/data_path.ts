@@ -269,7 +269,7 @@ function listensToResources({ params }: JsonRpcRequest): boolean {
 function isStreamed(message: JsonRpcRequest): boolean {
   const { progressToken, [LOG_LEVEL_META]: logLevel, [POLLS_META]: polls } = metaOf(message);
   return progressToken !== undefined || logLevel !== undefined || polls === true ||
-    message.method === LISTEN;
+    message.method === LISTEN || isHeldState(message.params?.requestState);
 }
 
 /** A caller who asked for progress is told when its server has to start first. */

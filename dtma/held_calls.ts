@@ -11,6 +11,7 @@ import {
   type Connection,
   errorResponse,
   isObject,
+  type JsonRpcNotification,
   type JsonRpcRequest,
   type JsonRpcResponse,
   type OpenRequest,
@@ -64,6 +65,10 @@ interface HeldCall {
   /** By the key that the caller answers under: the server's requests, and their text. */
   questions: Map<string, { request: ServerRequest; text: string }>;
   lastKey: number;
+  /** Of what it asked at URLs. */
+  elicitationIds: Set<unknown>;
+  /** What its caller is told on coming back. */
+  untold: JsonRpcNotification[];
   /** What it is called by while it waits for answers. */
   state: string | null;
   /** Until questions are put to the caller, or until it is held no longer. */
@@ -132,7 +137,20 @@ export class HeldCalls {
       return refuse("It asks too much at once");
     }
     held.questions.set(String(++held.lastKey), { request, text });
+    if (isObject(request.params) && typeof request.params.elicitationId === "string") {
+      held.elicitationIds.add(request.params.elicitationId);
+    }
     this.#gather(held);
+  }
+
+  /** A person was where the server asked them to go: told to the caller of the call that asked, while it lasts. */
+  complete(notification: JsonRpcNotification): void {
+    const id = notification.params?.elicitationId;
+    for (const { open, elicitationIds, untold } of this.#calls.values()) {
+      if (!elicitationIds.delete(id)) continue;
+      if (open.settle) open.options.onNotification?.(notification);
+      else untold.push(notification);
+    }
   }
 
   /** The server takes a question back, by the id it gave it. */
@@ -170,6 +188,7 @@ export class HeldCalls {
       this.#connection.answer(request.idText, outcomeIn(response));
     }
     if (held.open.answer) this.#handOver(held);
+    for (const each of held.untold.splice(0)) options.onNotification?.(each);
     const answer = this.#connection.resume(held.open, options);
     // What was not answered, or asked meanwhile (patterns/mrtr#error-handling).
     if (held.questions.size > 0) this.#gather(held);
@@ -201,6 +220,8 @@ export class HeldCalls {
       open,
       questions: new Map(),
       lastKey: 0,
+      elicitationIds: new Set(),
+      untold: [],
       state: null,
       timer: undefined,
     };
@@ -258,17 +279,18 @@ export class HeldCalls {
       this.#holdMs,
     );
     const requests = new Map([...held.questions].map(([key, { text }]) => [key, text]));
-    this.#connection.interrupt(held.open, inputRequired(objectText(requests), held.state));
+    const state = `"requestState":${JSON.stringify(held.state)}`;
+    this.#connection.interrupt(held.open, inputRequired(objectText(requests), state));
   }
 }
 
 /**
  * A server of 2025-11-25 may refuse a call until its caller was somewhere on the web (`-32042`,
  * client/elicitation#url-elicitation-required-error); on the waist that is a question whose retry is
- * the call made anew.
+ * the call made anew. It comes with the server's own error, for a caller of that revision.
  */
 export function urlElicitations(
-  { error }: JsonRpcResponse,
+  { error, text }: JsonRpcResponse,
   capabilities: unknown,
 ): JsonRpcResponse | null {
   const elicitations = isObject(error?.data) ? error.data.elicitations : undefined;
@@ -282,12 +304,13 @@ export function urlElicitations(
     if (notDeclared(asked, capabilities)) return null;
     requests.set(String(index + 1), JSON.stringify(asked));
   }
-  return inputRequired(objectText(requests), null);
+  const own = `"_meta":{"${INPUT_ERROR}":${text ?? JSON.stringify(error)}}`;
+  return inputRequired(objectText(requests), own);
 }
 
-function inputRequired(requestsText: string, state: string | null): JsonRpcResponse {
-  const text = `{"resultType":"input_required","inputRequests":${requestsText}` +
-    `${state === null ? "" : `,"requestState":${JSON.stringify(state)}`}}`;
+/** @param more another member, as text */
+function inputRequired(requestsText: string, more: string): JsonRpcResponse {
+  const text = `{"resultType":"input_required","inputRequests":${requestsText},${more}}`;
   return { jsonrpc: "2.0", id: "", result: JSON.parse(text), text };
 }
 
@@ -324,10 +347,12 @@ export function notDeclared(
       const mode = String(asked.mode ?? "form");
       const required = { elicitation: mode === "url" ? { url: {} } : {} };
       if (!isObject(elicitation)) return unless(false, required);
-      // Nothing in it means forms (client/elicitation#capabilities).
-      const modes = Object.keys(elicitation).length === 0 ? ["form"] : Object.keys(elicitation);
+      // No mode in it means forms (client/elicitation#capabilities): clients of 2025-06-18 know of no modes, and
+      // those of the SDK say other things there (`applyDefaults`, 1.22).
+      const isAble = Object.hasOwn(elicitation, mode) ||
+        mode === "form" && elicitation.url === undefined;
       return unless(
-        modes.includes(mode),
+        isAble,
         required,
         failed(INVALID_PARAMS, `The caller's client does not do elicitation of mode ${mode}`),
       );

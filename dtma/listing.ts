@@ -35,6 +35,8 @@ export async function listAll<T extends { name: string }>(
     const params = cursor === undefined ? {} : { cursor };
     const { result, error } = await ask(METHODS[key], params);
     if (error?.code === -32601 && mayLack) return [];
+    // A cursor like any (2026-07-28, server/utilities/pagination), which some servers write after the last page.
+    if (cursor === "" && (error?.code === -32602 || result?.nextCursor === "")) return items;
     if (error) throw new Error(`${error.message} (${error.code})`);
     const listed = result![key];
     if (!Array.isArray(listed)) throw new Error(`Its answer to ${METHODS[key]} has no ${what}`);

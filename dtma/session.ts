@@ -514,9 +514,9 @@ class StdioSession implements Session {
   }
 
   /** An older server has one level for all; who wants less of it is given less. */
-  #lowerLogLevel(level: unknown): void {
-    const wanted = LOG_LEVELS.indexOf(String(level));
-    if (wanted < 0 || wanted >= this.#logLevel || !isObject(this.#capabilities().logging)) return;
+  #lowerLogLevel(level: string): void {
+    const wanted = LOG_LEVELS.indexOf(level);
+    if (wanted >= this.#logLevel || !isObject(this.#capabilities().logging)) return;
     this.#logLevel = wanted;
     this.#ask("logging/setLevel", { level }, { background: true, timeoutMs: PAGE_TIMEOUT_MS })
       .then(({ error }) => {
@@ -616,7 +616,7 @@ class StdioSession implements Session {
     this.serverInfo = {
       ...(isObject(serverInfo) ? serverInfo : {}),
       revision: protocolVersion,
-      capabilities,
+      capabilities: protocolVersion === "2024-11-05" ? withCompletions(capabilities) : capabilities,
       ...(instructions === undefined ? {} : { instructions }),
     };
     this.#connection.notify("notifications/initialized");
@@ -709,7 +709,8 @@ class StdioSession implements Session {
     if (method === "notifications/cancelled") {
       this.#held.takeBack(params?.requestId);
       this.#tasks.takeBack(params?.requestId);
-    } else this.#subscriptions.tell(notification);
+    } else if (method === "notifications/elicitation/complete") this.#held.complete(notification);
+    else this.#subscriptions.tell(notification);
   }
 
   /** A remote server's session is another one: it was told nothing, and could not tell what changed. */
@@ -734,7 +735,7 @@ class Waiting implements RequestOptions {
   readonly timeoutMs: number | undefined;
   readonly onNotification: RequestOptions["onNotification"];
   readonly progressToken: string | undefined;
-  readonly logLevel: unknown;
+  readonly logLevel: string | undefined;
   readonly polls: boolean;
   /** What the caller's client would have had to declare for what the server asked. */
   undeclared: Record<string, unknown> | null = null;
@@ -751,7 +752,11 @@ class Waiting implements RequestOptions {
     if (meta.progressToken !== undefined) {
       this.progressToken = objectMembers(params.get("_meta")!).get("progressToken");
     }
-    this.logLevel = meta[LOG_LEVEL_META];
+    const level = meta[LOG_LEVEL_META];
+    // A caller's input: what is no level asks for nothing.
+    if (level !== undefined && LOG_LEVELS.includes(level as string)) {
+      this.logLevel = level as string;
+    }
     this.polls = meta[POLLS_META] === true;
   }
 
@@ -815,6 +820,18 @@ function missingCapability(
   ]);
   const own = objectText(members);
   return { jsonrpc: "2.0", id, error: JSON.parse(own), text: own };
+}
+
+/**
+ * The capabilities of a server of 2024-11-05 that may complete: it had none by which to say so (2025-03-26,
+ * changelog). One that does not says that it knows no such method.
+ */
+function withCompletions(capabilities: unknown): unknown {
+  if (!isObject(capabilities)) return capabilities;
+  const { prompts, resources } = capabilities;
+  return isObject(prompts) || isObject(resources)
+    ? { completions: {}, ...capabilities }
+    : capabilities;
 }
 
 /** Whether a server refused a probe's version and names it as one that it supports. */

@@ -27,7 +27,7 @@ export interface NamedToolbelt extends Toolbelt {
   order: Record<What, string[]>;
   /** What was listed of each list already, by name: made once, and its text once ({@link itemText}). */
   items: Record<What, Map<string, Item>>;
-  /** URIs that were listed, by the server that listed them: a hint, not the truth. */
+  /** Whose URIs are that were listed, or led to the only server there was: a hint, not the truth. */
   seenUris: Map<string, string>;
 }
 
@@ -41,11 +41,18 @@ const PAGE = 200;
 const RESOURCES_WAIT_MS = 5000;
 /** Longest cursor of a server's that is carried in ours: 50 of them still make a short message. */
 const CURSOR_LIMIT = 2048;
-/** URIs that are remembered as a server's. */
-const SEEN_LIMIT = 10_000;
+/** URIs that are remembered as a server's, and the longest of them. */
+const SEEN_LIMIT = 10_000, SEEN_LENGTH = 2048;
 
-/** @param scope a server's slug, or null for all servers */
-export function nameToolbelt(toolbelt: Toolbelt, scope: string | null): NamedToolbelt {
+/**
+ * @param scope a server's slug, or null for all servers
+ * @param seenUris those of the toolbelt as it was before, which clients know still
+ */
+export function nameToolbelt(
+  toolbelt: Toolbelt,
+  scope: string | null,
+  seenUris = new Map<string, string>(),
+): NamedToolbelt {
   const isIn = (slug: string) => scope === null || slug === scope;
   const servers = toolbelt.servers.filter(({ slug }) => isIn(slug));
   const [tools, prompts, templates] = [toolbelt.tools, toolbelt.prompts, toolbelt.templates]
@@ -65,7 +72,7 @@ export function nameToolbelt(toolbelt: Toolbelt, scope: string | null): NamedToo
       : new Map(prompts.map((prompt) => [prompt.name, prompt])),
     templatesByUri: new Map<string, ToolbeltTemplate>(),
     items: { tools: new Map(), prompts: new Map(), templates: new Map() },
-    seenUris: new Map<string, string>(),
+    seenUris,
   };
   for (const template of templates) {
     const uri = shownUri(named, serverOf(named, template.serverId), template.name);
@@ -203,7 +210,7 @@ function prefixedServer(
 
 /**
  * Where a URI leads. One without our prefix, as a tool's result may name it, leads to the server that
- * listed it or whose template it fits, or to the only one there is.
+ * listed it, whose template it fits or whose tool is shown by it, or to the only one there is.
  */
 export function routeUri(
   named: NamedToolbelt,
@@ -212,11 +219,30 @@ export function routeUri(
   const prefixed = named.isAggregated ? prefixedServer(named, uri) : null;
   if (prefixed) return prefixed;
   const candidates = withResources(named);
-  if (candidates.length === 1) return { server: candidates[0], uri };
-  const serverId = named.seenUris.get(uri) ??
-    named.templates.find(({ name }) => fits(name, uri))?.serverId;
-  const server = candidates.find((each) => each.serverId === serverId);
+  if (candidates.length === 1) {
+    if (named.isAggregated) noteUri(named, uri, candidates[0].serverId);
+    return { server: candidates[0], uri };
+  }
+  const whose = (serverId: string | undefined) =>
+    candidates.find((each) => each.serverId === serverId);
+  const server = whose(named.seenUris.get(uri)) ??
+    whose(named.templates.find(({ name }) => fits(name, uri))?.serverId) ??
+    whose(named.tools.find(({ definition }) => pageOf(definition) === uri)?.serverId);
   return server ? { server, uri } : null;
+}
+
+/** Of two servers that have a URI the first has it without our prefix, for as long as it is there. */
+function noteUri({ servers, seenUris }: NamedToolbelt, uri: string, serverId: string): void {
+  const known = seenUris.get(uri);
+  if (known === serverId || servers.some((each) => each.serverId === known)) return;
+  if (known === undefined && (seenUris.size >= SEEN_LIMIT || uri.length > SEEN_LENGTH)) return;
+  seenUris.set(uri, serverId);
+}
+
+/** The resource that shows a tool's results (extensions/apps): a host reads it by the tool's definition alone. */
+function pageOf({ _meta }: { name: string; _meta?: unknown }): unknown {
+  if (!isObject(_meta)) return undefined;
+  return isObject(_meta.ui) ? _meta.ui.resourceUri : _meta["ui/resourceUri"];
 }
 
 function withResources({ servers }: Pick<NamedToolbelt, "servers">): ToolbeltServer[] {
@@ -267,25 +293,28 @@ export async function resourcesPage(
     try {
       const answer = await ask(server, cursor, deadline);
       return answer.kind === "result"
-        ? { server, members: objectMembers(answer.text) }
+        ? { server, cursor, members: objectMembers(answer.text) }
         : { server, why: String(JSON.parse(answer.text).message) };
     } catch (error) {
       if (signal.aborted || !deadline.aborted) throw error;
       return { server, why: `It did not list its resources within ${RESOURCES_WAIT_MS / 1000} s` };
     }
   }));
-  for (const { server, members, why } of answers) {
+  for (const { server, cursor, members, why } of answers) {
     if (!members) {
       unavailable[server.slug] = why!.slice(0, 500);
       continue;
     }
+    const next: unknown = JSON.parse(members.get("nextCursor") ?? "null");
+    // Some write an empty one after the last page, and begin anew by it.
+    if (cursor === "" && next === "") continue;
     const listed = members.get("resources");
     if (listed?.startsWith("[")) {
       for (const item of arrayItems(listed)) items.push(shownResource(named, server, item));
     }
-    const next = members.get("nextCursor");
-    if (!next?.startsWith('"')) continue;
-    if (next.length <= CURSOR_LIMIT) pending.push([server.serverId, JSON.parse(next)]);
+    if (typeof next !== "string") continue;
+    if (next === cursor) unavailable[server.slug] = "The rest of its resources: its pages go round";
+    else if (next.length <= CURSOR_LIMIT) pending.push([server.serverId, next]);
     else unavailable[server.slug] = "The rest of its resources: its cursor is over 2 KiB";
   }
   return {
@@ -299,9 +328,7 @@ function shownResource(named: NamedToolbelt, server: ToolbeltServer, item: strin
   const resource: unknown = JSON.parse(item);
   if (!isObject(resource) || typeof resource.uri !== "string") return item;
   const { uri } = resource;
-  if (named.seenUris.size < SEEN_LIMIT && !named.seenUris.has(uri)) {
-    named.seenUris.set(uri, server.serverId);
-  }
+  noteUri(named, uri, server.serverId);
   const shown = shownUri(named, server, uri);
   return shown === uri ? item : objectText(objectMembers(item).set("uri", JSON.stringify(shown)));
 }

@@ -71,6 +71,7 @@ const LINGER_LIMIT_BYTES = 32 * 1024 * 1024;
 const REMEMBER_LIMIT_BYTES = 1024 * 1024;
 /** Notifications of one request in a second. */
 const NOTIFICATIONS_PER_S = 200;
+const COMPLETE_METHOD = `"method":"notifications/elicitation/complete"`;
 /** How often the replica of a broken stream says that it lives, and when it is believed no more. */
 export const ALIVE_EVERY_MS = 5000;
 export const DEAD_AFTER_MS = 20_000;
@@ -386,6 +387,8 @@ class Exchange {
   }
 
   #notify(text: string): void {
+    // Not of 2026-07-28 (changelog), which has no session; all before are told.
+    if (!this.#asked.session && text.includes(COMPLETE_METHOD)) return;
     const now = Date.now();
     if (now - this.#secondAt >= 1000) [this.#secondAt, this.#notifications] = [now, 0];
     if (++this.#notifications <= NOTIFICATIONS_PER_S || this.#isListener) this.#send(text, true);
@@ -405,6 +408,9 @@ class Exchange {
       case "claim":
         if (word.stream !== this.#name) return false;
         this.#keep();
+        return true;
+      case "end":
+        this.#cancelAll();
         return true;
       default:
         return false;
@@ -438,7 +444,10 @@ class Exchange {
     if (!session || this.#kept || !this.#stopListening) return;
     this.#connection?.close();
     this.#connection = null;
-    this.#kept = new Keeper(this.#deps, session, this.#stream, () => this.#pendingIds());
+    this.#kept = new Keeper(this.#deps, session, this.#stream, {
+      pendingIds: () => this.#pending.map(({ request }) => request.idText),
+      onSessionEnded: () => this.#cancelAll(),
+    });
     this.#deps.keepAlive?.(this.#kept.isWritten);
     for (const { sequence, text } of this.#events) this.#kept.put(sequence, text);
     this.#events = [];
@@ -446,10 +455,6 @@ class Exchange {
       this.#kept.end(this.#sequence + 1);
       this.forget();
     }
-  }
-
-  #pendingIds(): string[] {
-    return this.#pending.map(({ request }) => request.idText);
   }
 
   #eventId(sequence: number): string {
@@ -464,6 +469,7 @@ class Keeper {
   readonly #session: Session;
   readonly #stream: string;
   readonly #pendingIds: () => string[];
+  readonly #onSessionEnded: () => void;
   readonly #alive: ReturnType<typeof setInterval>;
   readonly #written = Promise.withResolvers<void>();
   #waiting: { sequence: number; message: string }[] = [];
@@ -474,12 +480,13 @@ class Keeper {
     deps: ExchangeDeps,
     session: Session,
     stream: string,
-    pendingIds: () => string[],
+    { pendingIds, onSessionEnded }: { pendingIds: () => string[]; onSessionEnded: () => void },
   ) {
     this.#deps = deps;
     this.#session = session;
     this.#stream = stream;
     this.#pendingIds = pendingIds;
+    this.#onSessionEnded = onSessionEnded;
     this.#sayAlive();
     this.#alive = setInterval(() => this.#sayAlive(), ALIVE_EVERY_MS);
   }
@@ -523,8 +530,11 @@ class Keeper {
         );
         this.#waiting.splice(0, batch.length);
         failures = 0;
-        // The session has ended: nobody will ask.
-        if (last === null) this.#waiting = [];
+        // Nobody will ask.
+        if (last === null) {
+          this.#waiting = [];
+          this.#onSessionEnded();
+        }
       } catch (error) {
         if (failures++ === 0) {
           this.#deps.log.error("A broken stream could not be kept yet", errorFields(error));

@@ -55,8 +55,11 @@ export interface Follower {
   wanted: () => Promise<Wanted | null>;
   /** @param method after `notifications/`. @param uri of a resource that was updated */
   tell: (method: string, uri?: string) => void;
-  /** Told once, when its servers are heard or after a moment. Nothing is told of them before. */
-  onHeard?: () => void;
+  /**
+   * Told once, when its servers are heard or after a moment, with those of the resources whose servers said by
+   * then that they do not tell of them. Nothing is told of them before.
+   */
+  onHeard?: (refused: string[]) => void;
   /** The lists as the client knows them; without it as they are now. */
   known?: Fingerprint;
   /** Told of the lists at the beginning and whenever they are others. */
@@ -106,10 +109,13 @@ export function listening(
           listenTo(heard, named, wish, follower, soon);
           if (!hasBegun) {
             hasBegun = true;
-            const all = Promise.all([...heard.values()].map(({ isHeard }) => isHeard));
+            const refused: string[] = [];
+            const all = Promise.all([...heard.values()].map(async ({ isHeard, uri }) => {
+              if (!await isHeard && uri !== undefined) refused.push(uri);
+            }));
             await Promise.race([all, pause(HEARD_WITHIN_MS)]);
             if (signal.aborted) return;
-            onHeard?.();
+            onHeard?.(refused);
             begun.resolve();
           }
           await wakeUps.next(LOOK_MS, signal);
@@ -138,10 +144,10 @@ export function listening(
       ...(server.instances === "shared" ? { instance: null } : {}),
     });
     const wanted = new Map<string, () => Hearing>();
-    const want = (server: ToolbeltServer, subject: Subject, onUpdate: OnUpdate) => {
+    const want = (server: ToolbeltServer, subject: Subject, onUpdate: OnUpdate, uri?: string) => {
       const target = heardAt(server);
       const key = `${target.serverId} ${target.instance} ${keyOf(subject)}`;
-      wanted.set(key, () => upstream.listen(target, subject, onUpdate));
+      wanted.set(key, () => ({ ...upstream.listen(target, subject, onUpdate), uri }));
     };
     for (const uri of wish.uris) {
       const route = routeUri(named, uri);
@@ -150,7 +156,7 @@ export function listening(
       want(server, { uri: route.uri }, (updated) => {
         const isSame = updated === null || updated === route.uri;
         soon("resources/updated", isSame ? uri : shownUri(named, server, updated));
-      });
+      }, uri);
     }
     for (const list of LISTS.filter((list) => wish[list])) {
       // Of these the database knows that they changed, which must do where there are many servers to listen to.
@@ -206,15 +212,17 @@ const keyOf = (subject: Subject) => "list" in subject ? subject.list : `at ${sub
 type OnUpdate = (updated: string | null) => void;
 
 interface Hearing {
-  /** Resolved when the server has said that it tells of it. */
-  isHeard: Promise<void>;
+  /** Resolved when the server has said whether it tells of it. */
+  isHeard: Promise<boolean>;
   stop: () => void;
+  /** Of a resource, as the client names it. */
+  uri?: string;
 }
 
 /** What is heard of one server's instance, whoever wants it: one stream for all of them. */
 interface Heard {
   target: Target;
-  listeners: Map<OnUpdate, { subject: Subject; isHeard: PromiseWithResolvers<void> }>;
+  listeners: Map<OnUpdate, { subject: Subject; isHeard: PromiseWithResolvers<boolean> }>;
   /** By their keys, the subjects that the server tells of now and will after the next stream's begin. */
   told: Set<string>;
   /** Resolved when what is listened for is not what it was. */
@@ -244,11 +252,11 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
       ).finally(() => heard.get(key) === begun && heard.delete(key));
     }
     const { listeners, told, stop } = entry;
-    const isHeard = Promise.withResolvers<void>();
+    const isHeard = Promise.withResolvers<boolean>();
     listeners.set(onUpdate, { subject, isHeard });
     // The toolbox may have moved since.
     entry.target = target;
-    if (told.has(keyOf(subject))) isHeard.resolve();
+    if (told.has(keyOf(subject))) isHeard.resolve(true);
     else entry.changed.resolve();
     return {
       isHeard: isHeard.promise,
@@ -281,12 +289,13 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
       const stop = new AbortController();
       const acknowledged = Promise.withResolvers<void>();
       const until = AbortSignal.any([stop.signal, entry.stop.signal]);
-      const over = opened(entry, [...subjects.values()], until, () => {
+      const over = opened(entry, [...subjects.values()], until, (refused) => {
         acknowledged.resolve();
         waitMs = AGAIN_MS;
-        entry.told = new Set(subjects.keys());
+        entry.told = new Set(subjects.keys()).difference(refused);
         for (const { subject, isHeard } of entry.listeners.values()) {
-          if (subjects.has(keyOf(subject))) isHeard.resolve();
+          const key = keyOf(subject);
+          if (subjects.has(key)) isHeard.resolve(!refused.has(key));
         }
         // What happened between two streams was told to nobody.
         if (isAgain) { for (const onUpdate of entry.listeners.keys()) onUpdate(null); }
@@ -311,24 +320,31 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
     heard: Heard,
     subjects: Subject[],
     signal: AbortSignal,
-    onAcknowledged: () => void,
+    onAcknowledged: (refused: Set<string>) => void,
   ): Promise<void> {
     const lists = subjects.flatMap((subject) => "list" in subject ? [subject.list] : []);
     const uris = subjects.flatMap((subject) => "uri" in subject ? [subject.uri] : []);
     // Apart from resources, for which a server is started.
-    const streams: Record<string, unknown>[] = lists.length > 0
-      ? [Object.fromEntries(lists.map((list) => [`${list}ListChanged`, true]))]
-      : [];
+    const streams: { resourceSubscriptions?: string[]; [list: string]: unknown }[] =
+      lists.length > 0
+        ? [Object.fromEntries(lists.map((list) => [`${list}ListChanged`, true]))]
+        : [];
     for (let at = 0; at < uris.length; at += STREAM_URIS) {
       streams.push({ resourceSubscriptions: uris.slice(at, at + STREAM_URIS) });
     }
     let unacknowledged = streams.length;
+    const refused = new Set<string>();
     const stop = new AbortController();
     const until = AbortSignal.any([signal, stop.signal]);
     try {
       await Promise.race(
         streams.map((notifications) =>
-          openedStream(heard, notifications, until, () => --unacknowledged || onAcknowledged())
+          openedStream(heard, notifications, until, (granted) => {
+            const { resourceSubscriptions: asked = [] } = notifications;
+            const told = new Set<unknown>(Array.isArray(granted) ? granted : asked);
+            for (const uri of asked) if (!told.has(uri)) refused.add(keyOf({ uri }));
+            if (--unacknowledged === 0) onAcknowledged(refused);
+          })
         ),
       );
     } finally {
@@ -341,7 +357,7 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
     { target, listeners }: Heard,
     notifications: Record<string, unknown>,
     signal: AbortSignal,
-    onAcknowledged: () => void,
+    onAcknowledged: (resources: unknown) => void,
   ): Promise<void> {
     const meta = { [META.protocolVersion]: WAIST_REVISION, [META.clientCapabilities]: {} };
     const body = JSON.stringify({
@@ -352,7 +368,9 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
     });
     const onNotification = (text: string) => {
       const { method, params } = JSON.parse(text);
-      if (method === "notifications/subscriptions/acknowledged") return onAcknowledged();
+      if (method === "notifications/subscriptions/acknowledged") {
+        return onAcknowledged(params?.notifications?.resourceSubscriptions);
+      }
       const list = LISTS.find((list) => method === `notifications/${list}/list_changed`);
       if (!list && method !== "notifications/resources/updated") return;
       const updated = list ?? String(params?.uri ?? "");

@@ -131,8 +131,8 @@ function blocksFor(text: string, revision: string): string[] {
   const block = objectMembers(text);
   const type = JSON.parse(block.get("type") ?? "null");
   if (typeof type === "string" && isKnown(type, revision)) return [text];
-  if (type === "audio" && block.has("data")) {
-    const mimeType = block.get("mimeType") ?? `"audio/*"`;
+  const mimeType = block.get("mimeType") ?? `"audio/*"`;
+  if (type === "audio" && block.has("data") && mimeType.startsWith('"')) {
     const resource = `{"uri":"mooring:audio","mimeType":${mimeType},"blob":${block.get("data")}}`;
     const rest = [...block].filter(([name]) => name === "annotations" || name === "_meta");
     return [

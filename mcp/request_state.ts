@@ -23,7 +23,7 @@ export interface RequestStates {
   /** @param state the server's own, or null of a server that gave none */
   seal(of: StateOf, state: string | null): Promise<string>;
   /** @throws {RpcError} for one that is not ours, of another request or caller, or too old */
-  open(of: StateOf, sealed: string): Promise<string | null>;
+  open(of: StateOf, sealed: unknown): Promise<string | null>;
 }
 
 export function requestStates(appSigningKey: SigningKey, ttlMs = STATE_MS): RequestStates {
@@ -34,7 +34,7 @@ export function requestStates(appSigningKey: SigningKey, ttlMs = STATE_MS): Requ
       return await seal(boundTo(of), JSON.stringify({ state, until: Date.now() + ttlMs }));
     },
     async open(of, sealed) {
-      const opened = await open(boundTo(of), sealed);
+      const opened = typeof sealed === "string" ? await open(boundTo(of), sealed) : null;
       if (opened === null) throw refused();
       const content: { state: string | null; until: number } = JSON.parse(opened);
       if (content.until < Date.now()) throw refused();

@@ -29,6 +29,10 @@
  * | progress of a task (2025-11-25) | 2026-07-28 with the extension | in `_meta` of `tasks/get` as `dev.mooring/progress`: the extension has none |
  * | tasks that a server makes of its questions (2025-11-25) | all | not offered: questions are asked as they are |
  * | error -32021 of what a server of an older revision asked and its client did not declare | all before | the server's own error |
+ * | error -32042 (URL elicitation) of a client that declared it | 2025-11-25 | the same |
+ * | error -32042 (URL elicitation) of a client that declared it | 2026-07-28 | `input_required`; the retry is the call made anew |
+ * | `notifications/elicitation/complete` | 2025-11-25 | on the stream of the call that asked, while it lasts: after it the server does not say to whom |
+ * | `notifications/elicitation/complete` | 2026-07-28 | not sent: that revision took it away |
  * | error -32002 (no such resource), -32042 (URL elicitation) | 2026-07-28 | -32602, -32603 with the same data: that revision forbids the old codes |
  */
 import { WAIST_REVISION } from "../dtma/protocol.ts";
@@ -158,6 +162,10 @@ export function revisionOf(request: RpcRequest, headers: Headers): string {
       `params._meta must carry "${META.clientCapabilities}"`,
     );
   }
+  const logLevel = meta?.[META.logLevel];
+  if (logLevel !== undefined && !LOG_LEVELS.includes(logLevel as string)) {
+    throw new RpcError(RpcCode.invalidParams, `There is no log level ${shown(logLevel)}`);
+  }
   checkStandardHeaders(request, headers);
   return WAIST_REVISION;
 }
@@ -200,6 +208,7 @@ export function checkParamHeaders(inputSchema: unknown, args: unknown, headers: 
     const name = schema["x-mcp-header"];
     if (typeof name === "string" && /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) {
       if (value !== undefined && value !== null) expectHeader(headers, `Mcp-Param-${name}`, value);
+      else expectNoHeader(headers, `Mcp-Param-${name}`);
     } else {
       checkParamHeaders(schema, value, headers);
     }
@@ -214,6 +223,12 @@ function expectHeader(headers: Headers, name: string, value: unknown) {
       ? /^-?\d+(\.\d+)?$/.test(decoded) && Number(decoded) === value
       : !isObjectOrArray(value) && decoded === String(value));
   if (!agrees) throw mismatch(name, header, value);
+}
+
+/** Whoever routes by it would take for an argument what the server never sees. */
+function expectNoHeader(headers: Headers, name: string) {
+  const header = headers.get(name);
+  if (header !== null) throw mismatch(name, header, undefined);
 }
 
 function mismatch(name: string, header: unknown, value: unknown): RpcError {

@@ -346,7 +346,10 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
         sessionId: null,
         wanted: async () => await client.stillHolds() ? wanted : null,
         // What happens from here on is told.
-        onHeard() {
+        onHeard(refused) {
+          const uris = wanted.uris.filter((uri) => !refused.includes(uri));
+          if (uris.length > 0) honoured.resourceSubscriptions = uris;
+          else delete honoured.resourceSubscriptions;
           told(
             "subscriptions/acknowledged",
             new Map([["notifications", JSON.stringify(honoured)]]),
@@ -468,7 +471,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     const { agentId } = client.caller;
     const of = { agentId, serverId: OWN_SERVER, method: "tools/call", name };
     const given: unknown = JSON.parse(params.get("requestState") ?? "null");
-    const wishId = given === null ? null : await states.open(of, String(given));
+    const wishId = given === null ? null : await states.open(of, given);
     const responses = JSON.parse(params.get("inputResponses") ?? "null");
     return {
       seal: (wishId) => states.seal(of, wishId),
@@ -707,7 +710,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     return {
       client: waistClient(client, outlet, server),
       params,
-      asking: outlet.ask && { ask: outlet.ask },
+      asking: outlet.ask && { ask: outlet.ask, takesErrors: client.revision === "2025-11-25" },
       waited: null,
     };
   }
@@ -723,9 +726,11 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     const of = { agentId: client.caller.agentId, serverId: server.serverId, method, name };
     const given: unknown = JSON.parse(params.get("requestState") ?? "null");
     const responses = params.get("inputResponses");
-    const waited = given === null ? null : await waitIn(states, of, String(given), responses);
-    if (given !== null && !waited) {
-      const state = await states.open(of, String(given));
+    const waited = given === null ? null : await waitIn(states, of, given, responses);
+    // As some write what is absent.
+    if (given === null) params.delete("requestState");
+    else if (!waited) {
+      const state = await states.open(of, given);
       if (state === null) params.delete("requestState");
       else params.set("requestState", JSON.stringify(state));
     }

@@ -36,12 +36,14 @@ export interface Caller {
  * - `cancel`: the client gave up its request; `id` as it is written
  * - `claim`: the client asks for the rest of this POST's stream
  * - `stream`: the client opened a stream, which takes the place of the one before it
+ * - `end`: the client ended the session; to others than this replica its row says so
  */
 export type Word =
   | { word: "response"; id: string; answer: { kind: "result" | "error"; text: string } }
   | { word: "cancel"; id: string }
   | { word: "claim"; stream: string }
-  | { word: "stream" };
+  | { word: "stream" }
+  | { word: "end" };
 
 /**
  * @param at when it was said, about, in milliseconds of `Date.now()`
@@ -203,7 +205,9 @@ export function sessions(
 
   async function end(session: Session): Promise<boolean> {
     remembered.delete(session.id);
-    return await endSession(db, session);
+    const hasEnded = await endSession(db, session);
+    spread(session.id, { word: "end" }, Date.now(), null);
+    return hasEnded;
   }
 
   async function tell(sessionId: string, word: Word): Promise<void> {

@@ -147,9 +147,7 @@ export function streamableHttp(deps: TransportDeps) {
   /** A session's own stream, or the rest of a request's whose connection broke. */
   async function get(asked: HttpRequest): Promise<Response> {
     const { headers } = asked.request;
-    if (!headers.has(SESSION_HEADER) || headers.get("mcp-protocol-version") === WAIST_REVISION) {
-      return notAllowed();
-    }
+    if (!hasSession(headers)) return notAllowed();
     checkRevisionHeader(headers);
     if (!(headers.get("accept") ?? "").includes("text/event-stream")) {
       throw new RpcError(RpcCode.invalidRequest, "Accept must name text/event-stream", 406);
@@ -178,14 +176,20 @@ export function streamableHttp(deps: TransportDeps) {
   }
 
   async function end(asked: HttpRequest): Promise<Response> {
-    if (!asked.request.headers.has(SESSION_HEADER)) return notAllowed();
-    checkRevisionHeader(asked.request.headers);
+    const { headers } = asked.request;
+    if (!hasSession(headers)) return notAllowed();
+    checkRevisionHeader(headers);
     const session = await sessionOf(asked);
     if (!session || !await sessions.end(session)) throw noSession();
     // Its servers need not be waited for.
     serving.release(session);
     return new Response(null, { status: 204 });
   }
+}
+
+/** 2026-07-28 has none, and ignores the header (streamable-http#earlier-streamable-http-revisions). */
+function hasSession(headers: Headers): boolean {
+  return headers.has(SESSION_HEADER) && headers.get("mcp-protocol-version") !== WAIST_REVISION;
 }
 
 /** What a client said of itself in `initialize`. */

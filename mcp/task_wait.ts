@@ -79,6 +79,19 @@ export function createdTask(answer: Answer): Map<string, string> | null {
   return members.get("resultType") === `"task"` ? members : null;
 }
 
+/** Longest id of a server's: sealed it has to fit into a header. */
+const TASK_ID_LIMIT = 1024;
+
+/** The server's id of a task; null where that is none. */
+export function idOfTask(task: Map<string, string>): string | null {
+  const id: unknown = JSON.parse(task.get("taskId") ?? "null");
+  return typeof id === "string" && id.length <= TASK_ID_LIMIT ? id : null;
+}
+
+export function taskWithoutId(): Answer {
+  return failure(ErrorCode.indeterminate, "The server made a task with an id that is none");
+}
+
 /** Whether a server refused a call since it makes nothing but a task of it. */
 export function wantsTasks(answer: Answer): boolean {
   if (answer.kind === "result" || !answer.text.includes(TASKS_EXTENSION)) return false;
@@ -203,7 +216,7 @@ export async function waitForTask(
 export async function waitIn(
   states: RequestStates,
   of: StateOf,
-  sealed: string,
+  sealed: unknown,
   responses: string | undefined,
 ): Promise<Pick<WaitedTask, "taskId" | "answered"> | null> {
   // No server can have made one: its own states are bound to the call.

@@ -29,10 +29,12 @@ import { withShownUris } from "./shown_uris.ts";
 import {
   askTask,
   createdTask,
+  idOfTask,
   outcomeOf,
   pause,
   pollMs,
   progressOf,
+  taskWithoutId,
   waitForTask,
 } from "./task_wait.ts";
 import { visibleToModels } from "./tool_call.ts";
@@ -71,8 +73,6 @@ type ServerNow = (serverId: string) => Promise<ToolbeltServer | null>;
 /** Whose call a task was made of. */
 type Caller = Pick<TaskAsker, "agentId" | "client">;
 
-/** Longest id of a server's: sealed it has to fit into a header. */
-const TASK_ID_LIMIT = 1024;
 /** Tasks of one listener: each is looked at on its own. */
 export const LISTENED_LIMIT = 100;
 /** What a session's messages are kept for (`mooring.put_mcp_messages`). */
@@ -201,10 +201,8 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
     server: ToolbeltServer,
     task: Map<string, string>,
   ): Promise<Answer> {
-    const taskId: unknown = JSON.parse(task.get("taskId") ?? "null");
-    if (typeof taskId !== "string" || taskId.length > TASK_ID_LIMIT) {
-      return failure(ErrorCode.indeterminate, "The server made a task with an id that is none");
-    }
+    const taskId = idOfTask(task);
+    if (taskId === null) return taskWithoutId();
     const { instance } = targetOf(server, client);
     const id = await seal(agentId, { serverId: server.serverId, instance, taskId });
     return { kind: "result", text: objectText(task.set("taskId", JSON.stringify(id))) };

@@ -11,8 +11,10 @@ import { type Answer, type CallOptions, mayHave } from "./router.ts";
 import {
   askTask,
   createdTask,
+  idOfTask,
   pollMs,
   progressOf,
+  taskWithoutId,
   type WaitedTask,
   waitForTask,
   wantsTasks,
@@ -190,8 +192,9 @@ async function send(deps: ToolCallDeps, call: ToolCall, options: CallOptions): P
   if (wantsTasks(answer) && waits) answer = await ask(true);
   const task = takesTasks ? null : createdTask(answer);
   if (!task) return answer;
-  const taskId: unknown = JSON.parse(task.get("taskId") ?? "null");
-  return await wait({ taskId: String(taskId), answered: [], pollMs: pollMs(task) });
+  const taskId = idOfTask(task);
+  if (taskId === null) return taskWithoutId();
+  return await wait({ taskId, answered: [], pollMs: pollMs(task) });
 }
 
 const OWN_CODES = new Set<number>(Object.values(ErrorCode));

@@ -47,6 +47,8 @@ export function toolbelts(
 ): Toolbelts {
   const cached = new Map<string, Entry>();
   const named = new WeakMap<Toolbelt, Map<string | null, NamedToolbelt>>();
+  /** Of each with all its servers; the same as of the one before it. */
+  const seenUris = new WeakMap<Toolbelt, Map<string, string>>();
   changes.watch(concernsToolbelts, drop);
 
   /** Of five hundred agents a change concerns few. */
@@ -70,8 +72,12 @@ export function toolbelts(
     // One that is as it was stays the same object, by which names, pages and a search index are kept.
     const toolbelt = Promise.all([toolbeltOf(db, agentId), ownTools?.of(agentId)]).then(
       ([own, tools = []]) => {
-        const read = withOwnServer(own, tools);
-        return known?.read && isSame(known.read, read) ? known.read : read;
+        const read = withOwnServer(own, tools), before = known?.read;
+        if (!before) return read;
+        if (isSame(before, read)) return before;
+        // A client reads and follows what it listed before another server came.
+        seenUris.set(read, seenIn(before));
+        return read;
       },
     );
     const entry: Entry = { at: Date.now(), toolbelt, read: null, isOutdated: false };
@@ -84,6 +90,12 @@ export function toolbelts(
     return toolbelt;
   }
 
+  function seenIn(toolbelt: Toolbelt): Map<string, string> {
+    let seen = seenUris.get(toolbelt);
+    if (!seen) seenUris.set(toolbelt, seen = new Map());
+    return seen;
+  }
+
   function namedIn(toolbelt: Toolbelt, scope: string | null): NamedToolbelt {
     let scopes = named.get(toolbelt);
     if (!scopes) named.set(toolbelt, scopes = new Map());
@@ -91,7 +103,8 @@ export function toolbelts(
     if (!found) {
       // A stranger's slugs must not pile up.
       if (scopes.size > 100) scopes.clear();
-      scopes.set(scope, found = nameToolbelt(toolbelt, scope));
+      const seen = scope === null ? seenIn(toolbelt) : undefined;
+      scopes.set(scope, found = nameToolbelt(toolbelt, scope, seen));
     }
     return found;
   }

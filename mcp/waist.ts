@@ -65,8 +65,8 @@ export interface WaistRequest {
 export type Asking =
   /** As the client's own revision has it: the answer says what is needed, and the client tries again. */
   | { states: RequestStates; of: StateOf }
-  /** On the stream of its request. */
-  | { ask: NonNullable<Outlet["ask"]> }
+  /** On the stream of its request. A client of 2025-11-25 knows the error by which its servers ask, too. */
+  | { ask: NonNullable<Outlet["ask"]>; takesErrors?: boolean }
   | null;
 
 /** Questions and answers go to and fro at most so often in one call. */
@@ -116,7 +116,7 @@ export function askServer(
   const target = targetOf(request.server, client);
   if (request.instance !== undefined) target.instance = request.instance;
   if (asking && "ask" in asking) {
-    return askAndBeAsked(deps, target, client, request, asking.ask, options);
+    return askAndBeAsked(deps, target, client, request, asking, options);
   }
   const answer = send(deps, target, client, request, options);
   return asking ? answer.then((answer) => sealed(answer, asking)) : answer.then(refuseQuestions);
@@ -127,7 +127,7 @@ async function askAndBeAsked(
   target: Target,
   client: WaistClient,
   request: WaistRequest,
-  ask: NonNullable<Outlet["ask"]>,
+  { ask, takesErrors = false }: Extract<Asking, { ask: unknown }>,
   options: CallOptions,
 ): Promise<Answer> {
   const params = new Map(request.params);
@@ -135,6 +135,10 @@ async function askAndBeAsked(
     const answer = await send(deps, target, client, { ...request, params }, options);
     const needed = inputRequired(answer);
     if (!needed) return answer;
+    const own = takesErrors
+      ? objectMembers(needed.get("_meta") ?? "{}").get(INPUT_ERROR)
+      : undefined;
+    if (own?.startsWith("{")) return { kind: "error", text: own };
     const state = needed.get("requestState");
     const responses = await putQuestions(needed, ask, options.signal).catch((error) => {
       if (options.signal?.aborted && state) cancelHeld(deps, target, state);
@@ -284,10 +288,10 @@ export async function putQuestions(
   const puts: (() => Promise<[string, string]>)[] = [];
   for (const [key, text] of objectMembers(questions)) {
     const question: unknown = JSON.parse(text);
-    if (!isObject(question) || !QUESTIONS.includes(String(question.method))) {
+    const method = isObject(question) ? question.method : undefined;
+    if (typeof method !== "string" || !QUESTIONS.includes(method)) {
       return "The server asks for what no client can answer";
     }
-    const method = String(question.method);
     const params = objectMembers(text).get("params");
     puts.push(async () => {
       const answer = await ask(method, params?.startsWith("{") ? params : "{}", signal);

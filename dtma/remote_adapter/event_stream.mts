@@ -11,7 +11,8 @@ export interface ServerSentEvent {
 }
 
 /**
- * The events of a body, in order. Ends when the body does; an event that is cut off is not given.
+ * The events of a body, in order, and with empty data those that tell an id or a time to wait alone. Ends when
+ * the body does; an event that is cut off is not given.
  * @throws {RangeError} when an event is longer than `limit` characters
  */
 export async function* eventsOf(
@@ -19,11 +20,12 @@ export async function* eventsOf(
   limit: number,
 ): AsyncGenerator<ServerSentEvent> {
   let type = "message", data: string[] = [], length = 0;
-  let id: string | null = null, retryMs: number | null = null;
+  let id: string | null = null, retryMs: number | null = null, isToldMore = false;
   for await (const line of linesOf(body, limit)) {
     if (line === "") {
       if (data.length > 0) yield { type, data: data.join("\n"), id, retryMs };
-      [type, data, length] = ["message", [], 0];
+      else if (isToldMore) yield { type: "message", data: "", id, retryMs };
+      [type, data, length, isToldMore] = ["message", [], 0, false];
       continue;
     }
     const [, field, value = ""] = /^([^:]*)(?:: ?(.*))?$/s.exec(line)!;
@@ -32,8 +34,10 @@ export async function* eventsOf(
       length += value.length;
       if (length > limit) throw new RangeError("An event is too long");
     } else if (field === "event") type = value || "message";
-    else if (field === "id" && !value.includes("\0")) id = value;
-    else if (field === "retry" && /^\d{1,7}$/.test(value)) retryMs = Number(value);
+    else if (field === "id" && !value.includes("\0")) [id, isToldMore] = [value, true];
+    else if (field === "retry" && /^\d{1,7}$/.test(value)) {
+      [retryMs, isToldMore] = [Number(value), true];
+    }
   }
 }
 

@@ -30,7 +30,7 @@ interface Message {
   method?: string;
   params?: Record<string, unknown> & { _meta?: Record<string, unknown> };
   result?: Record<string, unknown>;
-  error?: unknown;
+  error?: { code?: unknown } | null;
 }
 
 type Deliver = (text: string, message: Message) => void;
@@ -64,6 +64,8 @@ const REOPENED_METHOD = "dev.mooring/reopened";
 /** Likewise: an error of a call that was not made, in a session that DTMA has not listed. */
 const UNLISTED_CODE = -31020;
 
+const TOOLS_CHANGED = "notifications/tools/list_changed";
+
 /** What is called by an approved definition, by what lists it. */
 const LISTED_BY: Record<string, string | undefined> = {
   "tools/list": "tools/call",
@@ -80,6 +82,7 @@ const SESSION_UNKNOWN =
 const REVISION_META = "io.modelcontextprotocol/protocolVersion";
 const METHOD_NOT_FOUND = -32601;
 const INTERNAL_ERROR = -32603;
+const HEADER_MISMATCH = -32020;
 
 /**
  * Node's fetch gives up an answer that is silent for 300 s (undici's headersTimeout and bodyTimeout: seen
@@ -450,6 +453,11 @@ export class Remote {
     }
     // Not OAuth's, which is a word in the same place.
     if (typeof received?.error === "object" && received.error !== null) {
+      // A tool wants other headers than it listed (2026-07-28, streamable-http#client-behavior): it is another
+      // one, which nobody approved, so it is listed anew and not called again from here.
+      if (received.error.code === HEADER_MISMATCH && message.method === "tools/call") {
+        this.#options.write(JSON.stringify({ jsonrpc: "2.0", method: TOOLS_CHANGED }));
+      }
       if (message.id !== undefined) deliver(withId(text, message.id), received);
       return;
     }

@@ -276,7 +276,8 @@ Deno.test("dataPath says of a held call whose server is not up that it may have 
   await using path = await serve(null);
   const call = toolCall("echo");
   const retry = { ...call, params: { ...call.params, requestState: "dtma-held:x" } };
-  assert.equal((await (await path.post(retry)).json()).error.code, ErrorCode.indeterminate);
+  const [{ error }] = await eventsOf(await path.post(retry)) as [{ error: { code: number } }];
+  assert.equal(error.code, ErrorCode.indeterminate);
 });
 
 Deno.test("dataPath streams a subscription until its caller goes away", async () => {

@@ -1,5 +1,9 @@
 import assert from "node:assert/strict";
-import { type JsonRpcResponse, responseText } from "../../dtma/connection.ts";
+import {
+  type JsonRpcNotification,
+  type JsonRpcResponse,
+  responseText,
+} from "../../dtma/connection.ts";
 import { CALLER_META, ErrorCode, INPUT_ERROR } from "../../dtma/protocol.ts";
 import type { Session } from "../../dtma/session.ts";
 import { serverEverything, startServer, textOf, toolCall } from "./stdio_server.ts";
@@ -150,11 +154,12 @@ Deno.test("a caller is not asked what its client did not declare", async () => {
     const [{ error }] = valueOf(response) as { error: { code: number } }[];
     assert.equal(error.code, code, JSON.stringify([capabilities, asked]));
   }
-  const empty = await session.call(
-    call("asks", { requests: [FORM] }, { capabilities: { elicitation: {} } }),
-    {},
-  );
-  assert.deepEqual(inputRequired(empty).inputRequests, { "1": FORM });
+  for (const elicitation of [{}, { applyDefaults: true }, { form: {} }]) {
+    await using own = startServer("questions");
+    const request = call("asks", { requests: [FORM] }, { capabilities: { elicitation } });
+    const asked = await (await own.open()).call(request, {});
+    assert.deepEqual(inputRequired(asked).inputRequests, { "1": FORM });
+  }
 });
 
 Deno.test("a question while several calls are under way is nobody's, unless they are one caller's", async () => {
@@ -402,7 +407,14 @@ Deno.test("a call that wants its caller at a URL first is made anew by the retry
   const session = await server.open();
   const request = call("signs_in");
   const { inputRequests, ...rest } = inputRequired(await session.call(request, {}));
-  assert.deepEqual(rest, { resultType: "input_required" });
+  const own = { code: -32042, message: "Sign in first" };
+  const data = {
+    elicitations: [{ elicitationId: "e", url: "https://example.com/in", message: "In" }],
+  };
+  assert.deepEqual(rest, {
+    resultType: "input_required",
+    _meta: { [INPUT_ERROR]: { ...own, data } },
+  });
   assert.deepEqual(Object.values(inputRequests), [{
     method: "elicitation/create",
     params: { mode: "url", elicitationId: "e", url: "https://example.com/in", message: "In" },
@@ -415,6 +427,28 @@ Deno.test("a call that wants its caller at a URL first is made anew by the retry
   await using plain = startServer("questions");
   const cannot = call("signs_in", {}, { capabilities: { elicitation: {} } });
   assert.equal((await (await plain.open()).call(cannot, {})).error?.code, -32042);
+});
+
+Deno.test("that somebody was at a URL is told to who was asked to, and to nobody else", async () => {
+  const url = { mode: "url", elicitationId: "e", url: "https://example.com/in", message: "In" };
+  for (const early of [false, true]) {
+    await using server = startServer("questions");
+    const session = await server.open();
+    const requests = [{ method: "elicitation/create", params: url }];
+    const request = call("asks", { requests, completes: "e", early });
+    const told: JsonRpcNotification[] = [], others: JsonRpcNotification[] = [];
+    const asked = inputRequired(await session.call(request, {}));
+    const other = session.call(call("waits"), { onNotification: (each) => others.push(each) });
+    if (early) await new Promise((resolve) => setTimeout(resolve, 200));
+    const again = retry(request, asked, { "1": { action: "accept" } });
+    await session.call(again, { onNotification: (each) => told.push(each) });
+    await session.call(call("release"), {});
+    await other;
+    assert.deepEqual(told.map(({ method, params }) => ({ method, params })), [
+      { method: "notifications/elicitation/complete", params: { elicitationId: "e" } },
+    ]);
+    assert.deepEqual(others, []);
+  }
 });
 
 Deno.test("server-everything asks for forms, URLs, samples and roots", async () => {

@@ -1,6 +1,6 @@
 /** The adapter as a process of its own, before remote servers of every transport. */
 import assert from "node:assert/strict";
-import { UNLISTED_CODE } from "../../dtma/protocol.ts";
+import { POLLS_META, UNLISTED_CODE } from "../../dtma/protocol.ts";
 import { type HandshakeError, openSession, type Session } from "../../dtma/session.ts";
 import { freePort } from "../free_port.ts";
 import { eventually } from "./observed.ts";
@@ -191,6 +191,34 @@ Deno.test("a tool that wants headers against the rules is left out, and no other
   await eventually(() =>
     bad.every(({ name }) => adapter.logged.join("").includes(`out, ${name}:`))
   );
+  session.close("The test is over");
+});
+
+Deno.test("a tool that wants other headers than it listed is listed anew", async () => {
+  let header = "Region";
+  await using remote = remoteServer((request, body) => {
+    const { id, method } = JSON.parse(body);
+    const schema = {
+      type: "object",
+      properties: { place: { type: "string", "x-mcp-header": header } },
+    };
+    const answer = method === "tools/list"
+      ? { result: { resultType: "complete", tools: [{ name: "wärme", inputSchema: schema }] } }
+      : request.headers.get(`mcp-param-${header}`) === "Ulm"
+      ? { result: { resultType: "complete", content: [] } }
+      : { error: { code: -32020, message: "Header mismatch" } };
+    return modernAnswer({ id, method: method === "tools/list" ? "" : method }) ??
+      Response.json({ jsonrpc: "2.0", id, ...answer }, { status: answer.error ? 400 : 200 });
+  });
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  const told: unknown[] = [];
+  session.onListChanged = (...change) => told.push(change);
+  await session.listTools();
+  header = "Place";
+  const { error } = await session.call(toolCall("wärme", { place: "Ulm" }), {});
+  assert.equal(error?.code, -32020);
+  assert.deepEqual(told, [["tools", true]]);
   session.close("The test is over");
 });
 
@@ -457,6 +485,18 @@ Deno.test("the adapter comes back for a call as often as its server lets it go",
   const session = await adapter.open();
   assert.equal(textOf(await session.call(toolCall("any"), {})), "resumed");
   assert.equal(remote.resumed.length, 12);
+  session.close("The test is over");
+});
+
+Deno.test("the adapter waits as long as an event says that says nothing else", async () => {
+  await using remote = sessionServer((id) => stream(`id: 1/"${id}"\ndata:\n\n`, "retry: 700\n\n"));
+  await using adapter = startAdapter(remote.url);
+  const session = await adapter.open();
+  const waits: unknown[] = [];
+  const call = toolCall("any", {}, { meta: { [POLLS_META]: true } });
+  const answer = await session.call(call, { onNotification: (each) => waits.push(each.params) });
+  assert.equal(textOf(answer), "resumed");
+  assert.deepEqual(waits, [{ retryMs: 700 }]);
   session.close("The test is over");
 });
 

@@ -282,6 +282,27 @@ Deno.test("stray lines, second answers and answers nobody asked for are passed o
   }
 });
 
+Deno.test("a message whose parts are of other types than any ends no session", async () => {
+  await using server = startServer("lossless");
+  const session = await server.open();
+  // `String` of it throws.
+  const odd = '{"toString":1}';
+  const lines = [
+    `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":${odd},"data":${odd}}}`,
+    `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":${odd}}}`,
+    `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":${odd}}}`,
+    `{"jsonrpc":"2.0","id":${odd},"result":{}}`,
+    `{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"mode":${odd}}}`,
+    `{"jsonrpc":"2.0","method":"notifications/cancelled","params":${odd}}`,
+  ];
+  for (const line of lines) {
+    const text = `{}}\n${line}\n{"method":"ping"`;
+    session.call(toolCall("raw", { text }), {}).catch(() => {});
+    assert.match(textOf(await session.call(toolCall("received"), {})), /received/, line);
+  }
+  assert.ok(server.logged.some((line) => line.includes("cannot be read")));
+});
+
 Deno.test("a server that dies fails every call in flight, which may have run", async () => {
   for (const tool of ["dies_mid_call", "dies_half_way"]) {
     await using server = startServer("dies-mid-call");
@@ -391,6 +412,9 @@ Deno.test("listTools follows pages, and refuses circles, too many and nameless t
     return await (await server.open()).listTools();
   };
   assert.deepEqual((await list("three")).map((tool) => tool.name), ["t0", "t1", "t2"]);
+  for (const mode of ["emptyEnd", "refusedEnd"]) {
+    assert.deepEqual((await list(mode)).map((tool) => tool.name), ["t0"], mode);
+  }
   await assert.rejects(list("circle"), /circle/);
   await assert.rejects(list("endless"), /100 pages/);
   await assert.rejects(list("many"), /1000 tools/);

@@ -252,6 +252,18 @@ Deno.test("routeUri finds by its template whose a URI without our prefix is, and
   ]);
 });
 
+Deno.test("routeUri finds whose tool a page of MCP Apps shows, which nobody need have listed", () => {
+  const belt = toolbelt({ a: ["x"], b: ["clock", "old"] });
+  const uri = "ui://clock/page.html";
+  belt.tools[1].definition._meta = { ui: { resourceUri: uri } };
+  belt.tools[2].definition._meta = { "ui/resourceUri": "ui://old" };
+  const named = nameToolbelt(belt, null);
+  for (const each of [uri, "ui://old"]) {
+    assert.deepEqual(routeUri(named, each), { server: belt.servers[1], uri: each });
+  }
+  assert.equal(routeUri(named, "ui://clock"), null);
+});
+
 Deno.test("prompts of one name of two servers are told apart", () => {
   const prompt = (slug: string) => ({
     serverId: `id-of-${slug}`,
@@ -310,6 +322,22 @@ Deno.test("resourcesPage joins what servers list, names who did not, and goes on
   assert.deepEqual(JSON.parse(second.resourcesText), [{ uri: "mooring://a/x://2" }]);
   assert.equal(second.nextCursor, undefined);
   assert.deepEqual(asked, ["a ü2"]);
+});
+
+Deno.test("resourcesPage ends with a server whose pages do not", async () => {
+  const named = nameToolbelt(toolbelt({ empty: [], round: [] }), null);
+  const asked: string[] = [];
+  const ask: AskResources = ({ slug }, cursor) => {
+    asked.push(`${slug} ${cursor}`);
+    return Promise.resolve(answer([{ uri: `x://${slug}` }], slug === "empty" ? "" : "again"));
+  };
+  const first = await resourcesPage(named, undefined, ask, NEVER);
+  const second = await resourcesPage(named, first.nextCursor, ask, NEVER);
+  assert.deepEqual(asked, ["empty undefined", "round undefined", "empty ", "round again"]);
+  // An empty cursor begins anew at some servers.
+  assert.deepEqual(JSON.parse(second.resourcesText), [{ uri: "mooring://round/x://round" }]);
+  assert.equal(second.nextCursor, undefined);
+  assert.deepEqual(Object.keys(second.unavailable), ["round"]);
 });
 
 Deno.test("resourcesPage gives each resource once, whatever pages each server makes of them", async () => {

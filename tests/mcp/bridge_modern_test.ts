@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { connectServer, createAgent, createToken, revokeToken } from "../../models/agents.ts";
 import { withdrawApproval } from "../../models/tools.ts";
-import { eventsOf, sender } from "./streams.ts";
+import { calling, eventsOf, messagesOf, openSession, sender } from "./streams.ts";
 import { META, modern, openBridge } from "./world.ts";
 
 const options = { sanitizeResources: false, sanitizeOps: false };
 const ASKS = new URL("servers/asks_modern.mjs", import.meta.url).pathname;
+const SCRIPTED = new URL("servers/scripted.mjs", import.meta.url).pathname;
 const LEGACY = new URL("servers/asks_legacy.mjs", import.meta.url).pathname;
 const CAN = {
   ...META,
@@ -94,6 +95,42 @@ Deno.test({
 });
 
 Deno.test({
+  name: "what a client writes in place of a text is refused, and ends no server's session",
+  ...options,
+  async fn() {
+    const level = "io.modelcontextprotocol/logLevel";
+    await using bridge = await openBridge(SCRIPTED);
+    const send = sender(bridge);
+    const say = (more: Record<string, unknown>) =>
+      modern("tools/call", {
+        name: "demo__says",
+        arguments: { text: '{"content":[]}', told: "1" },
+        ...more,
+      });
+    // `String` of an object like this throws.
+    for (const value of [{ toString: 1 }, 5, "loud"]) {
+      const ofLevel = await send(0, say({ _meta: { progressToken: 1, [level]: value } }));
+      assert.equal(ofLevel.status, 400);
+      assert.equal((await ofLevel.json()).error.code, -32602);
+      const ofState = await (await send(0, say({ requestState: value }))).json();
+      assert.match(ofState.error.message, /^The requestState is not of this request/);
+    }
+    const absent = await (await send(0, say({ requestState: null }))).json();
+    assert.deepEqual(absent.result.content, []);
+    // Before 2026-07-28 these words mean nothing.
+    const session = await openSession(bridge);
+    const meta = { progressToken: 1, [level]: { toString: 1 } };
+    const answers = await messagesOf(
+      await session.send(1, {
+        body: calling(1, "demo__says", { text: '{"content":[]}', told: "1" }, meta),
+      }),
+    );
+    assert.deepEqual((answers.at(-1) as { result: unknown }).result, { content: [] });
+    assert.deepEqual(bridge.logged.filter((line) => line.includes("ERROR")), []);
+  },
+});
+
+Deno.test({
   name: "subscriptions/listen tells of changes under the request's own id",
   ...options,
   async fn() {
@@ -165,9 +202,12 @@ Deno.test({
     assert.equal(ignored.status, 200);
     await ignored.body?.cancel();
     for (const method of ["GET", "DELETE"]) {
-      const response = await send(0, { method, headers: { "mcp-protocol-version": "2026-07-28" } });
-      assert.equal(response.status, 405);
-      await response.body?.cancel();
+      for (const session of [[], [["mcp-session-id", crypto.randomUUID()]]]) {
+        const headers = { "mcp-protocol-version": "2026-07-28", ...Object.fromEntries(session) };
+        const response = await send(0, { method, headers });
+        assert.equal(response.status, 405, method);
+        await response.body?.cancel();
+      }
     }
   },
 });

@@ -3,7 +3,7 @@ import { Client, StreamableHTTPClientTransport } from "npm:@modelcontextprotocol
 import { LISTENERS_LIMIT } from "../../dtma/subscriptions.ts";
 import { connectServer, createAgent, createToken } from "../../models/agents.ts";
 import { withdrawDefinitions } from "../../models/definitions.ts";
-import { calling, eventsOf, openSession } from "./streams.ts";
+import { calling, eventsOf, messagesOf, openSession } from "./streams.ts";
 import { modern, openBridge } from "./world.ts";
 
 const SCRIPTED = new URL("servers/scripted.mjs", import.meta.url).pathname;
@@ -148,6 +148,24 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a server of 2024-11-05 completes, though it cannot say that it does",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("completes");
+    const ref = { type: "ref/prompt", name: "demo__greets" };
+    const argument = { name: "who", value: "A" };
+    for (const revision of ["2024-11-05", "2025-11-25"]) {
+      const { result, send } = await openSession(bridge, { revision });
+      assert.deepEqual(result.capabilities.completions, {});
+      const params = { ref, argument };
+      const body = { jsonrpc: "2.0", id: 1, method: "completion/complete", params };
+      const [answer] = await messagesOf(await send(0, { body }));
+      assert.deepEqual(answer.result, { completion: { values: ["Ann"] } });
+    }
+  },
+});
+
+Deno.test({
   name: "updates of resources and lists reach sessions' streams and listeners, damped",
   ...options,
   async fn(t) {
@@ -271,6 +289,62 @@ Deno.test({
         }
       }
     });
+  },
+});
+
+Deno.test({
+  name: "a listener is told which of its resources their server does not tell of",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("resources");
+    for (
+      const [asked, honoured] of [
+        [["file:///1", "file:///secret"], { resourceSubscriptions: ["file:///1"] }],
+        [["file:///secret"], {}],
+      ]
+    ) {
+      const notifications = { resourceSubscriptions: asked };
+      const { body, headers } = modern("subscriptions/listen", { notifications });
+      const cut = new AbortController();
+      const events = eventsOf(await bridge.post(body, headers, cut.signal));
+      const { params } = JSON.parse((await events.next()).value!.data);
+      assert.deepEqual(params.notifications, honoured);
+      cut.abort();
+    }
+  },
+});
+
+Deno.test({
+  name: "a resource of the only server that had any stays its own when another one comes",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("resources");
+    const session = await openSession(bridge);
+    const cut = new AbortController();
+    const events = eventsOf(await session.send(0, { method: "GET", signal: cut.signal }));
+    await events.next();
+    const uri = "x://followed";
+    await session.send(0, { body: request(1, "resources/subscribe", { uri }) });
+    const hears = async (count: number) => {
+      const { result } = await (await bridge.post(calling(9, "demo__seen"))).json();
+      const { value } = result.structuredContent as { value: { method: string }[] };
+      return value.filter(({ method }) => method === "resources/subscribe").length >= count;
+    };
+    await until(() => hears(1));
+    await using _other = await bridge.another(SCRIPTED, "script");
+    let methods: string[] = [];
+    while (!methods.includes("notifications/resources/updated")) {
+      await bridge.post(calling(2, "demo__updates", { uri })).then((r) => r.text());
+      const { value } = await events.next();
+      const { method, params } = JSON.parse(value!.data);
+      methods = [...methods, method];
+      if (method === "notifications/resources/updated") assert.equal(params.uri, uri);
+    }
+    const [read] = await messagesOf(
+      await session.send(0, { body: request(3, "resources/read", { uri }) }),
+    );
+    assert.ok(read.result, JSON.stringify(read));
+    cut.abort();
   },
 });
 

@@ -685,3 +685,83 @@ function countQueries(db: any) {
     stop: () => void Object.assign(db, { asAgent, asApp }),
   };
 }
+
+Deno.test({
+  name:
+    "a client of 2025-11-25 is sent to URLs as its server does it, and told that somebody was there",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("questions");
+    const session = await openSession(bridge, { capabilities: { elicitation: { url: {} } } });
+    const [refused] = await messagesOf(
+      await session.send(0, { body: calling(1, "demo__signs_in") }),
+    ) as Json[];
+    assert.equal(refused.error.code, -32042);
+    assert.equal(refused.error.data.elicitations[0].elicitationId, "e");
+    const [again] = await messagesOf(
+      await session.send(0, { body: calling(2, "demo__signs_in") }),
+    ) as Json[];
+    assert.equal(again.result.content[0].text, "signed in");
+
+    const params = {
+      mode: "url",
+      elicitationId: "e1",
+      url: "https://example.com/in",
+      message: "In",
+    };
+    const args = { requests: [{ method: "elicitation/create", params }], completes: "e1" };
+    const told: Json[] = [];
+    for await (
+      const { data } of eventsOf(await session.send(0, { body: calling(3, "demo__asks", args) }))
+    ) {
+      const message = JSON.parse(data);
+      told.push(message.method ?? "answer");
+      if (message.method !== "elicitation/create") continue;
+      assert.deepEqual(message.params, params);
+      const answer = { jsonrpc: "2.0", id: message.id, result: { action: "accept" } };
+      await session.send(1, { body: answer });
+    }
+    assert.deepEqual(told, [
+      "elicitation/create",
+      "notifications/elicitation/complete",
+      "answer",
+    ]);
+
+    // That revision has neither the error nor the notification.
+    const can = { "io.modelcontextprotocol/clientCapabilities": { elicitation: { url: {} } } };
+    const ask = async (more: Record<string, unknown>) => {
+      const params = { name: "demo__asks", arguments: args, ...more, _meta: can };
+      return await messagesOf(await sender(bridge)(0, modern("tools/call", params))) as Json[];
+    };
+    const [{ result }] = await ask({});
+    const { requestState } = result;
+    const messages = await ask({ requestState, inputResponses: { "1": { action: "accept" } } });
+    assert.deepEqual(messages.map(({ method }) => method ?? "answer"), ["answer"]);
+  },
+});
+
+Deno.test({
+  name: "what a session's calls wait for is given up with the session, wherever it is ended",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("questions");
+    const params = { message: "Who?", requestedSchema: { type: "object", properties: {} } };
+    const args = { requests: [{ method: "elicitation/create", params }] };
+    for (const [endsAt, isCut] of [[0, false], [0, true], [1, true]] as const) {
+      const session = await openSession(bridge, { capabilities: { elicitation: {} } });
+      const cut = new AbortController();
+      const { signal } = cut;
+      const response = await session.send(0, { body: calling(1, "demo__asks", args), signal });
+      const events = eventsOf(response);
+      await events.next();
+      await until(() => bridge.route.session.held === 1);
+      if (isCut) cut.abort();
+      assert.equal((await session.send(endsAt, { method: "DELETE" })).status, 204);
+      await until(() => bridge.route.session.held === 0);
+      if (isCut) continue;
+      const rest: Json[] = [];
+      for await (const { data } of events) rest.push(JSON.parse(data).method);
+      assert.deepEqual(rest, ["notifications/cancelled"]);
+    }
+  },
+});

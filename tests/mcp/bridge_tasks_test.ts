@@ -11,6 +11,7 @@ import { calling, eventsOf, messagesOf, openSession, sender } from "./streams.ts
 import { type Bridge, META, modern, openBridge } from "./world.ts";
 
 const options = { sanitizeResources: false, sanitizeOps: false };
+const SCRIPTED = new URL("servers/scripted.mjs", import.meta.url).pathname;
 const GENERATIONS = ["tasks-modern", "tasks-legacy"];
 const WITH_TASKS = {
   ...META,
@@ -503,6 +504,28 @@ Deno.test({
       assert.equal((await call("may")).result.content[0].text, "may at once");
       const waiting = modernClient(bridge, { ...WITHOUT, progressToken: "p" });
       assert.equal((await waiting.call("must")).result.content[0].text, "must done");
+    }
+  },
+});
+
+Deno.test({
+  name: "a task whose id is none is nobody's to wait for, and may have run",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(SCRIPTED);
+    const session = await openSession(bridge, { revision: "2025-06-18" });
+    for (const id of ['{"toString":1}', "5", "null", JSON.stringify("x".repeat(1025))]) {
+      const text = `{"resultType":"task","taskId":${id},"status":"working"}`;
+      const answers = [
+        ...await messagesOf(
+          await session.send(0, { body: calling(1, "demo__says", { text }) }),
+        ) as Json[],
+        await modernClient(bridge, WITHOUT).call("says", { text }),
+        await modernClient(bridge, WITH_TASKS).call("says", { text }),
+      ];
+      for (const answer of answers) {
+        assert.match(JSON.stringify(answer), /made a task with an id that is none/);
+      }
     }
   },
 });

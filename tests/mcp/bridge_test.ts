@@ -219,6 +219,8 @@ Deno.test({
       for (const args of [undefined, {}, { text: null, deep: {} }, { text: null, deep: null }]) {
         const params = { name: "demo__echo", ...(args ? { arguments: args } : {}) };
         assert.ok((await send(modern("tools/call", params))).result, JSON.stringify(args));
+        const { error } = await send(modern("tools/call", params), { "mcp-param-n": "42" });
+        assert.equal(error?.code, -32020, "an argument that only who routes by headers would see");
       }
       const hostile = modern("tools/call", {
         name: "demo__echo",

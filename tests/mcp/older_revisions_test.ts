@@ -45,6 +45,14 @@ Deno.test("forRevision gives each revision the content that it has, and drops no
   }
 });
 
+Deno.test("forRevision shows as JSON what is no block of its type", () => {
+  const odd = { ...audio, mimeType: { toString: 1 } };
+  for (const content of [[odd], [{ type: { toString: 1 } }], [{}]]) {
+    const [shown] = result("2024-11-05", { content: [...content, audio] }).content;
+    assert.ok(shown.text?.includes(JSON.stringify(content[0])) ?? shown.type === undefined);
+  }
+});
+
 Deno.test("forRevision shows structured content to clients that do not know it", () => {
   for (const revision of REVISIONS) {
     const object = result(revision, { content: [], structuredContent: { a: 1 } });
