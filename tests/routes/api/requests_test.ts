@@ -140,6 +140,20 @@ Deno.test({
       assert.equal((await api.send(token, "GET", "/catalog?query=1")).status, 200, "a text");
     });
 
+    await t.step("what is not there is not found, also where no path names it", async () => {
+      const none = crypto.randomUUID();
+      for (
+        const [method, path, body] of [
+          ["GET", `/calls?agent=${none}`],
+          ["GET", `/calls/summary?server=${none}`],
+          ["POST", "/conversations", { agent: none, text: "Ahoy" }],
+          ["POST", "/servers/api", { document: none, operations: ["x"] }],
+          ["POST", "/servers", { ...GITHUB, toolboxId: none }],
+          ["POST", "/servers", { entry: "nothing-of-the-kind" }],
+        ] as const
+      ) assertProblem(await api.send(token, method, path, body), 404, "not-found");
+    });
+
     await t.step("another method, or no path, is told from what is not found", async () => {
       const reply = await api.send(token, "PUT", "/servers", {});
       assertProblem(reply, 405, "method");
