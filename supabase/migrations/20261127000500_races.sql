@@ -22,3 +22,18 @@ end $$;
 revoke all on function mooring.wake_members from public;
 create trigger wake after insert or update or delete on public.members
   for each row execute function mooring.wake_members();
+
+-- In one statement: between the insert that finds a request of the same key and a look at it, that one could fail and
+-- be gone, and nobody's request was answered.
+create or replace function mooring.begin_repeatable_request(new_id uuid, workspace uuid, person uuid, of_key text,
+  sealed_with text, sealed_iv bytea, sealed bytea)
+returns table (id uuid, key_id text, iv bytea, ciphertext bytea)
+language plpgsql security definer set search_path = '' as $$
+begin
+  delete from mooring.repeatable_requests r where r.at < now() - interval '1 day';
+  return query
+    insert into mooring.repeatable_requests as r (id, workspace_id, user_id, key, key_id, iv, ciphertext)
+    values (new_id, workspace, person, of_key, sealed_with, sealed_iv, sealed)
+    on conflict on constraint repeatable_requests_workspace_id_user_id_key_key do update set key = excluded.key
+    returning r.id, r.key_id, r.iv, r.ciphertext;
+end $$;
