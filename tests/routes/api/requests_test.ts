@@ -249,6 +249,18 @@ Deno.test({
       await api.send(token, "DELETE", `/agents/${later.body.id}`);
     });
 
+    await t.step("a key of two days ago deploys what is asked now", async () => {
+      const key = { "idempotency-key": "nightly" };
+      const deploy = (name: string) =>
+        api.send(token, "POST", "/servers", { ...GITHUB, name }, key);
+      const first = await deploy("Monday");
+      assert.equal(first.status, 201, first.text);
+      await owner`update mooring.repeatable_requests set at = now() - interval '25 hours'`;
+      const other = await deploy("Tuesday");
+      assert.deepEqual([other.status, other.body.name], [201, "Tuesday"], other.text);
+      await owner`delete from public.servers where id in (${first.body.id}, ${other.body.id})`;
+    });
+
     await t.step("that are far too many at once are told so, and when to come again", async () => {
       const [{ id }] = (await api.send(token, "GET", "/servers")).body.items;
       const release = api.holdLogs();
