@@ -102,6 +102,11 @@ export async function importApiDocument(
     });
   } catch (error) {
     if (isDenied(error)) throw new Forbidden("Only members of the workspace can add REST APIs");
+    // A check of the table's: however it is written, it was not to be longer.
+    if ((error as { code?: string }).code === "23514") {
+      const message = "The document is too large to be kept: its paths or texts are very long";
+      throw new Invalid(message, { document: message });
+    }
     throw error;
   }
   return id;
@@ -251,15 +256,12 @@ export async function deployApi(
   }));
   if (row.workspaceId !== request.workspaceId) throw new NotFound("There is no such document");
   const entry = apiEntry(row, tools, request.form);
-  const made = await deployEntry(db, user, { ...request, entry }, secretsKey);
-  if (made.created) {
-    await db.asUser(
-      user,
-      async (sql) =>
-        await use(sql, row.serverId === null ? documentId : await copy(sql, row), made.serverId),
-    );
-  }
-  return made;
+  const also = async (sql: Sql, serverId: string) => {
+    // Read again: another server may have been made of it since.
+    const now = await readRow(sql, documentId);
+    await use(sql, now.serverId === null ? documentId : await copy(sql, now), serverId);
+  };
+  return await deployEntry(db, user, { ...request, entry, also }, secretsKey);
 }
 
 /** Of a document that another server has meanwhile, as of a form that was open twice. */

@@ -271,8 +271,12 @@ export async function renewAuthorizations(deps: SignInDeps, toolboxId: string): 
     (sql) =>
       sql<(Renewing & SealedSecret)[]>`
       update authorizations set renewing_until = now() + ${LEASE_S} * interval '1 second'
-      where state = 'signed_in' and renew_at <= now()
-        and (renewing_until is null or renewing_until < now())
+      where id in (
+        select id from authorizations
+        where state = 'signed_in' and renew_at <= now()
+          and (renewing_until is null or renewing_until < now())
+        -- As reports of refused calls lock them.
+        order by id for no key update)
       returning id, version::text, key_id as "keyId", iv, ciphertext`,
   );
   await Promise.all(due.map(async ({ id, version, ...sealed }) => {

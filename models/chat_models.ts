@@ -89,6 +89,8 @@ export async function setChatModel(
   if (refusal) throw new Invalid("One field needs attention", { baseUrl: refusal });
   await forAdmins(() =>
     db.asUser(user, async (sql) => {
+      // A form sent twice names one model.
+      await sql`select pg_advisory_xact_lock(hashtextextended(${workspaceId}, 3))`;
       const [row] = await sql`
         select id, base_url as "baseUrl", has_key as "hasKey"
         from chat_models where workspace_id = ${workspaceId} for update`;

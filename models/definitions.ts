@@ -92,6 +92,7 @@ export async function approveDefinitions(
   const changed = await db.asUser(user, async (sql) => {
     const server = await findServer(sql, serverId);
     const { table, which } = pinsOf(sql, kind);
+    await hold(sql, serverId, kind, picks.map(({ name }) => name));
     const approved: string[] = [];
     for (const { name, hash } of picks) {
       const { count } = await sql`
@@ -143,6 +144,7 @@ export async function withdrawDefinitions(
   await db.asUser(user, async (sql) => {
     const server = await findServer(sql, serverId);
     const { table, which } = pinsOf(sql, kind);
+    await hold(sql, serverId, kind, names);
     const rows = await sql<{ name: string }[]>`
       update ${table} set approved_definition = null, approved_hash = null, approved_by = null,
         approved_at = null
@@ -231,9 +233,15 @@ export async function writeListed(
       select name, hash, present from ${table} where server_id = ${serverId} and ${which}`)
       .map((row) => [row.name, row]),
   );
-  for (const { name, definition, hash } of definitions) {
+  const listed = new Set(definitions.map(({ name }) => name));
+  const fresh = definitions.filter(({ name, hash }) => {
     const before = known.get(name);
-    if (before?.hash === hash && before.present) continue;
+    return before?.hash !== hash || !before.present;
+  });
+  const gone = [...known].filter(([name, { present }]) => present && !listed.has(name))
+    .map(([name]) => name);
+  await hold(sql, serverId, kind, [...fresh.map(({ name }) => name), ...gone]);
+  for (const { name, definition, hash } of fresh) {
     await sql`
       insert into ${table} as x (server_id, workspace_id, ${column} name, definition, hash)
       select s.id, s.workspace_id, ${value} ${name}, ${
@@ -243,13 +251,20 @@ export async function writeListed(
       on conflict (${key}) do update set definition = excluded.definition, hash = excluded.hash,
         present = true, changed_at = now()`;
   }
-  const listed = new Set(definitions.map(({ name }) => name));
-  for (const [name, { present }] of known) {
-    if (!present || listed.has(name)) continue;
+  for (const name of gone) {
     await sql`
       update ${table} set present = false, changed_at = now()
       where server_id = ${serverId} and ${which} and name = ${name}`;
   }
+}
+
+/** Locks pins in one order for all who write several: else two could wait for each other in a circle. */
+async function hold(sql: Sql, serverId: string, kind: Kind, names: string[]): Promise<void> {
+  if (names.length < 2) return;
+  const { table, which } = pinsOf(sql, kind);
+  await sql`
+    select from ${table} where server_id = ${serverId} and ${which} and name = any (${names})
+    order by name for no key update`;
 }
 
 /** Where a kind's pins are. */

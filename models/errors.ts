@@ -15,6 +15,9 @@ export class Conflict extends Error {
   override name = "Conflict";
 }
 
+/** Said where a row could not be written since what it hangs on is gone. */
+export const REMOVED_MEANWHILE = "What this is about was removed meanwhile: look again";
+
 /** The form does not hold; `fields` has a sentence for each wrong field, by form field name. */
 export class Invalid extends Error {
   override name = "Invalid";

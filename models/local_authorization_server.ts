@@ -36,6 +36,9 @@ const LOGIN = "/login", CONSENT = "/consent";
 
 const A_DAY_S = 24 * 60 * 60;
 
+/** How long a renewal waits, time and again, for what another of the same token is answered. */
+const WAITS_FOR_ANOTHER_MS = [0, 50, 150, 400];
+
 export async function authorizationPlugins(db: Database): Promise<BetterAuthPlugin[]> {
   const { oauthProvider } = await import("@better-auth/oauth-provider");
   const provider = oauthProvider({
@@ -142,15 +145,30 @@ export function localAuthorizationServer(parts: Parts): AuthorizationServer {
         if (!resource) return refused("invalid_target", "That is no address of this bridge");
         known.set("resource", resource);
       }
+      const isRenewal = known.get("grant_type") === "refresh_token";
+      const renewed = known.get("refresh_token") ?? "";
+      // better-auth calls it an invalid_token, which is no error of this endpoint (RFC 6749, section 5.2).
+      if (isRenewal && renewed !== "" && !renewed.startsWith(REFRESH_TOKEN_PREFIX)) {
+        return refused("invalid_grant", "That is no refresh token of Mooring's");
+      }
       if (await asksForMore(known)) {
         return refused(
           "server_error",
           `The client was told to ask its person for ${SCOPE}, which renewing gives nobody`,
         );
       }
-      const answer = await counted("/oauth2/token", known, from);
+      let answer = await counted("/oauth2/token", known, from);
+      for (const waitMs of WAITS_FOR_ANOTHER_MS) {
+        if (answer.ok || !isRenewal || !await isJustRotated(known)) break;
+        await answer.body?.cancel();
+        await new Promise((resolve) => setTimeout(resolve, waitMs));
+        answer = await counted("/oauth2/token", known, from);
+      }
       const body = await answer.json();
       if (answer.ok) await forgetExpired(body.access_token);
+      if (answer.ok && isRenewal && known.has("scope")) {
+        await keepScopes(renewed, body.refresh_token);
+      }
       return Response.json(body, { status: answer.status, headers: NO_STORE });
     },
 
@@ -239,6 +257,12 @@ export function localAuthorizationServer(parts: Parts): AuthorizationServer {
   /** An answer to the client, who knows this server by the app's address (RFC 9207). */
   function outcome(location: URL): URL {
     if (location.searchParams.has("iss")) location.searchParams.set("iss", issuer);
+    // Where better-auth answers who asks for a token in place of a code.
+    const fragment = new URLSearchParams(location.hash.slice(1));
+    if (fragment.has("iss")) {
+      fragment.set("iss", issuer);
+      location.hash = String(fragment);
+    }
     return location;
   }
 
@@ -254,6 +278,32 @@ export function localAuthorizationServer(parts: Parts): AuthorizationServer {
     const [{ wants }] = await db.asApp`
       select mooring.client_wants_more(${await tokenHash(withoutPrefix(token))}) as wants`;
     return wants;
+  }
+
+  /**
+   * Whether another window of the client was given a new token for the same one just now: what it was answered
+   * is this one's answer too, and is kept in a moment. better-auth refuses what comes before that.
+   */
+  async function isJustRotated(form: URLSearchParams): Promise<boolean> {
+    const hash = await tokenHash(withoutPrefix(form.get("refresh_token") ?? ""));
+    const [{ found }] = await db.asApp<{ found: boolean }[]>`
+      select exists (select from auth.oauth_refresh_tokens
+        where token = ${hash} and "clientId" = ${form.get("client_id") ?? ""}
+          and "rotationReplayExpiresAt" > now()) as found`;
+    return found;
+  }
+
+  /**
+   * A refresh token is good for as much as the one that it follows, also where less was asked for this time (RFC
+   * 6749, section 6): else a client that narrows one access token could never renew again.
+   */
+  async function keepScopes(before: string, after: string) {
+    const [old, next] = await Promise.all(
+      [before, after].map((token) => tokenHash(withoutPrefix(token))),
+    );
+    await db.asApp`
+      update auth.oauth_refresh_tokens n set scopes = o.scopes from auth.oauth_refresh_tokens o
+      where o.token = ${old} and n.token = ${next}`;
   }
 
   /** Of the grant that was just used: its tokens that are over. */

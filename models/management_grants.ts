@@ -58,6 +58,8 @@ export async function grantManagement(
       const [may] = await sql`
         select ${workspaceId}::uuid in (select mooring.workspaces_as('admin')) as admin`;
       if (!may.admin) throw new Forbidden(ADMINS_ONLY);
+      // One after the other: neither would see what the other puts in place of what both took away.
+      await sql`select from agents where id = ${agentId} for no key update`;
       await sql`delete from management_grants where agent_id = ${agentId}`;
       await rejectBeyond(sql, user, agentId, scopes);
       if (scopes.length === 0) return;

@@ -3,6 +3,7 @@ import { v7 } from "uuid";
 import { z } from "zod";
 import { type Client, ClientRefused } from "./authorization_server.ts";
 import type { Database } from "./db.ts";
+import { withoutNul } from "./events.ts";
 import { type Outside, OutsideError } from "./outside.ts";
 
 /** How long metadata that was read from a client's address serves, and how large it may be. */
@@ -21,7 +22,7 @@ const UNFIT_SCHEMES =
  * its own. Cursor's has no dot, so RFC 8252's reversed domain names are not asked for.
  */
 export function mayBeAnsweredAt(text: string): boolean {
-  if (!URL.canParse(text) || text.includes("#")) return false;
+  if (!URL.canParse(text) || /[#\p{Cc}]/u.test(text)) return false;
   const { protocol, hostname, username, password } = new URL(text);
   if (username || password || UNFIT_SCHEMES.test(protocol)) return false;
   return protocol !== "http:" || LOOPBACK.test(hostname);
@@ -37,8 +38,9 @@ const LOOPBACK = /^(localhost|127\.0\.0\.1|\[::1\])$/;
 /** What is needed of a client's metadata (RFC 7591, section 2); the rest is the client's own affair. */
 const Metadata = z.object({
   redirect_uris: z.array(RedirectUri).min(1).max(20),
-  client_name: z.string().trim().max(200).optional(),
-  client_uri: z.url({ protocol: /^https?$/ }).max(2000).optional().catch(undefined),
+  client_name: z.string().trim().max(200).transform(withoutNul).optional(),
+  client_uri: z.url({ protocol: /^https?$/ }).max(2000).regex(/^\P{Cc}*$/u).optional()
+    .catch(undefined),
   grant_types: z.array(z.string().max(100)).max(10).optional(),
 });
 

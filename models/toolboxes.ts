@@ -378,6 +378,7 @@ export async function acceptReport(
 ): Promise<boolean> {
   const listed = await Promise.all(report.observations.map(hashListed));
   return await db.asToolbox(toolboxId, async (sql) => {
+    await holdForReport(sql, report);
     const { count } = await sql`
       update toolboxes set report_epoch = ${report.epoch}, report_sequence = ${report.sequence},
         last_seen_at = now()
@@ -397,6 +398,24 @@ export async function acceptReport(
     }
     return true;
   });
+}
+
+/**
+ * Locks what people's changes and renewals lock before the toolbox's row, which a report has from then on: in
+ * another order each would wait for the other.
+ */
+async function holdForReport(
+  sql: Sql,
+  { observations, removed, refusals = [] }: Report,
+): Promise<void> {
+  const gaveUp = observations.filter(({ gaveUp }) => gaveUp).map(({ serverId }) => serverId);
+  const servers = [...gaveUp, ...removed];
+  if (servers.length > 0) await sql`select mooring.hold_servers(${servers}::uuid[])`;
+  const accounts = refusals.map(({ serverId, account }) => account ?? serverId);
+  if (accounts.length > 0) {
+    await sql`
+      select from authorizations where id = any (${accounts}::uuid[]) order by id for no key update`;
+  }
 }
 
 async function writeObservation(sql: Sql, seen: Observation, listed: Listed[]) {

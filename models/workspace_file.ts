@@ -23,6 +23,9 @@ import type { Workspace } from "./workspaces.ts";
 /** The equivalent of OWASP's first choice for scrypt, in half its memory: 64 MiB. */
 const SCRYPT = { N: 2 ** 16, r: 8, p: 2 } as const;
 
+/** More than a workspace has: what is exported has to be a file that holds. */
+const THINGS_LIMIT = 10_000;
+
 const Slug = z.string().regex(/^[a-z0-9][a-z0-9-]{0,40}$/);
 const Base64 = z.string().regex(/^[A-Za-z0-9+/]*={0,2}$/);
 
@@ -65,7 +68,7 @@ export const AgentInFile = z.strictObject({
     server: Slug,
     /** ConnectionOptions of connection_options.ts, which reads them. */
     options: z.record(z.string(), z.unknown()),
-  })).max(500),
+  })).max(THINGS_LIMIT),
 });
 export type AgentInFile = z.infer<typeof AgentInFile>;
 
@@ -74,8 +77,8 @@ export const WorkspaceFile = z.strictObject({
   version: z.literal(1),
   exportedAt: z.iso.datetime(),
   workspace: z.string().max(80),
-  servers: z.array(ServerInFile).max(500),
-  agents: z.array(AgentInFile).max(500),
+  servers: z.array(ServerInFile).max(THINGS_LIMIT),
+  agents: z.array(AgentInFile).max(THINGS_LIMIT),
   sealedSecrets: Sealed.optional(),
 });
 export type WorkspaceFile = z.infer<typeof WorkspaceFile>;
@@ -202,11 +205,16 @@ async function openSecrets(
       ciphertext: Uint8Array;
     }[]
   >`select * from mooring.secrets_for_export(${workspaceId}, ${userId})`;
-  const secrets: SecretsByServer = {};
+  // Without a prototype: a server may be called "constructor", and a secret "__proto__".
+  const secrets: SecretsByServer = Object.create(null);
   for (const { id, server_id, name, key_id: keyId, iv, ciphertext } of rows) {
     const slug = slugs.get(server_id);
     if (!slug) continue;
-    (secrets[slug] ??= {})[name] = await openSecret(secretsKey, id, { keyId, iv, ciphertext });
+    (secrets[slug] ??= Object.create(null))[name] = await openSecret(secretsKey, id, {
+      keyId,
+      iv,
+      ciphertext,
+    });
   }
   return secrets;
 }

@@ -42,11 +42,11 @@ export function clientSignInRoutes({ identity, baseUrl }: Deps): Hono<Env> {
     .post("/oauth/token", limit, (c) =>
       answering(
         c,
-        async () => await server.token(new URLSearchParams(await c.req.text()), sourceOf(c)),
+        async () => await server.token(await formOf(c), sourceOf(c)),
       ))
     .post("/oauth/revoke", limit, (c) =>
       answering(c, async () => {
-        const form = new URLSearchParams(await c.req.text());
+        const form = await formOf(c);
         const clientId = form.get("client_id"), token = form.get("token");
         if (!clientId || !token) throw new ClientRefused("Give client_id and token");
         await server.revoke(clientId, token);
@@ -79,6 +79,15 @@ function resources({ identity, baseUrl }: Pick<Deps, "identity" | "baseUrl">): H
     .get("/.well-known/oauth-protected-resource", metadataOf)
     .get("/.well-known/oauth-protected-resource/:kind", metadataOf)
     .get("/.well-known/oauth-protected-resource/:kind/:server", metadataOf);
+}
+
+/** A request's parameters, each once but `resource` (RFC 6749, section 3.2; RFC 8707, section 2). @throws {ClientRefused} */
+async function formOf(c: Context<Env>): Promise<URLSearchParams> {
+  const form = new URLSearchParams(await c.req.text());
+  const names = [...form.keys()].filter((name) => name !== "resource");
+  if (names.length > new Set(names).size) throw new ClientRefused("A parameter is given twice");
+  if (String(form).includes("%00")) throw new ClientRefused("A parameter holds a NUL character");
+  return form;
 }
 
 /** Says to a program what is wrong (RFC 6749, section 5.2; RFC 7591, section 3.2.2). */

@@ -239,22 +239,28 @@ interface Verdict {
   known?: Holder;
 }
 
+/** What a verdict hangs on: a client's and a conversation's on its person's role as well. */
+const VERDICT_TABLES = new Set(["agent_tokens", "agents", "members"]);
+
 /** Tokens' verdicts: a cache with an expiry, which gives at once what it knows. */
 function callers(
   { db, changes, identity }: McpDeps,
 ): (token: string, named: Named) => Holder | Promise<Holder> {
   const cached = new Map<string, Verdict>();
-  changes.watch(({ table }) => table === "agent_tokens" || table === "agents", (change) => {
+  changes.watch(({ table }) => VERDICT_TABLES.has(table), (change) => {
     for (const [token, { known }] of cached) {
-      const agentId = known instanceof Error ? undefined : known?.agentId;
-      if (!change || !agentId || agentId === change.agent) cached.delete(token);
+      const holder = known instanceof Error ? null : known;
+      const isMeant = change?.table === "members"
+        ? holder?.workspaceId === change.workspace
+        : holder?.agentId === change?.agent;
+      if (!change || !holder || isMeant) cached.delete(token);
     }
   });
   return (token, named) => {
     const isOwn = isAgents(token);
     const key = isOwn ? token : [token, named.agentId, named.workspaceId].join("\n");
     const before = cached.get(key);
-    // That a sign-in of the accounts' ended, or a person's role is another one, is told to nobody.
+    // That a sign-in of the accounts' ended is told to nobody.
     const servesMs = isOwn && changes.untoldMs() < VERDICT_MS ? TOLD_VERDICT_MS : VERDICT_MS;
     if (before && Date.now() - before.at < servesMs) {
       const { verdict, known } = before;

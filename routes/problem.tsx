@@ -1,7 +1,7 @@
 import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
-import { Conflict, Forbidden, Invalid, NotFound } from "../models/errors.ts";
+import { Conflict, Forbidden, Invalid, NotFound, REMOVED_MEANWHILE } from "../models/errors.ts";
 import { errorFields, type Log } from "../models/log.ts";
 import { Problem } from "../views/session.tsx";
 import type { Env } from "./deps.ts";
@@ -45,6 +45,10 @@ export function problem(log: Log) {
     // A malformed id in an address is an unknown one to Postgres's uuid type.
     if ((error as { code?: string }).code === "22P02") {
       return showProblem(c, 404, "Not found", "There is no such page. It may have been removed.");
+    }
+    // A foreign key: what a row hangs on went after it was looked for.
+    if ((error as { code?: string }).code === "23503") {
+      return showProblem(c, 409, "It changed meanwhile", `${REMOVED_MEANWHILE}.`);
     }
     // U+0000 and half a surrogate pair, which Postgres's text cannot hold.
     if (["22021", "22P05"].includes((error as { code?: string }).code ?? "")) {

@@ -163,7 +163,7 @@ function described(
           : {}),
       },
       ...Object.fromEntries(
-        problemsOf(operation).map((kind) => {
+        problemsOf(operation, Object.values(properties)).map((kind) => {
           const [status, title] = PROBLEMS[kind];
           return [status, {
             description: title,
@@ -175,17 +175,18 @@ function described(
   };
 }
 
-/** What an operation may be refused with. */
-function problemsOf(operation: Operation): ProblemKind[] {
-  const { method, path, basedOn, input } = operation;
-  const hasInput = Object.keys(input.shape).length > 0;
+/** What an operation may be refused with; whatever it is given by its id may not be there. */
+function problemsOf(operation: Operation, members: Schema[]): ProblemKind[] {
+  const { method, path, basedOn } = operation;
+  const hasInput = members.length > 0;
+  const names = path.includes("{") || members.some(({ format }) => format === "uuid");
   return [
     ...(method === "GET" || method === "DELETE"
       ? []
       : ["malformed", "too-large", "media-type"] as const),
     "unauthenticated",
     "forbidden",
-    ...(path.includes("{") ? ["not-found"] as const : []),
+    ...(names ? ["not-found"] as const : []),
     ...(method === "GET" ? [] : ["conflict"] as const),
     ...(basedOn ? ["stale"] as const : []),
     ...(needsBasis(operation) ? ["unconditional"] as const : []),

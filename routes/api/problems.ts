@@ -1,6 +1,6 @@
 /** What a program is told when something cannot be done: problem details (RFC 9457). */
 import { z } from "zod";
-import { Conflict, Forbidden, Invalid, NotFound } from "../../models/errors.ts";
+import { Conflict, Forbidden, Invalid, NotFound, REMOVED_MEANWHILE } from "../../models/errors.ts";
 import { errorFields, type Log } from "../../models/log.ts";
 
 /** The kinds of problems, each with its status and what it is called; the page of the API says more. */
@@ -120,6 +120,8 @@ export function said(
   const { code } = (error ?? {}) as { code?: string };
   // A malformed id is an unknown one to Postgres's uuid type.
   if (code === "22P02") return { kind: "not-found", detail: "There is no such thing" };
+  // A foreign key: what a row hangs on went after it was looked for.
+  if (code === "23503") return { kind: "conflict", detail: REMOVED_MEANWHILE };
   // U+0000 and half a surrogate pair, which Postgres's text cannot hold.
   if (code === "22021" || code === "22P05") {
     return { kind: "invalid", detail: "A text must not hold a NUL character" };

@@ -111,16 +111,17 @@ export function apiRoutes(deps: AppDeps): Hono<ApiEnv> {
     const input = await inputOf(c, operation);
     const key = operation.isCreating ? idempotencyKey(c) : null;
     const { workspace, user } = bearer;
+    const said = key === null ? "" : JSON.stringify([operation.name, input]);
     const asked = {
       deps,
       bearer,
-      idempotencyKey: key === null ? v4() : v5(`${user.userId} ${key}`, KEYS),
+      // Sent again with the key where it failed half-way, it is the same still; another day it is not.
+      idempotencyKey: key === null ? v4() : v5([user.userId, key, today(), said].join(" "), KEYS),
       signal: c.req.raw.signal,
     };
     const make = async () => JSON.stringify(answerOf(operation, await operation.run(asked, input)));
     if (key === null) return answer(c, operation, await make());
     const request = { workspaceId: workspace.id, userId: user.userId, key };
-    const said = JSON.stringify([operation.name, input]);
     const { answer: text, isRepeated } = await onceFor(deps, { ...request, asked: said }, make);
     if (isRepeated) c.header("idempotency-replayed", "true");
     return answer(c, operation, text);
@@ -132,6 +133,11 @@ function answer(c: Context, { status, output, versionOf }: Operation, text: stri
   if (!output || status === 204) return c.body(null, 204);
   if (versionOf) c.header("etag", `"${versionOf(JSON.parse(text))}"`);
   return c.body(text, status, { "content-type": "application/json" });
+}
+
+/** As an Idempotency-Key is good for a day. */
+function today(): string {
+  return new Date().toISOString().slice(0, 10);
 }
 
 /** The `Idempotency-Key`, quoted as a structured field's string or not. */

@@ -1060,7 +1060,8 @@ for (const kind of [...KINDS, SUPABASE]) {
             -- An owner's: retention_test.ts.
             and (p.proname, r.rolname) <> ('keep_bodies', 'authenticated')
             -- A toolbox's own, for its own servers: toolboxes_test.ts.
-            and (p.proname, r.rolname) <> ('roll_back', 'mooring_toolbox')
+            and (p.proname, r.rolname) not in
+              (('roll_back', 'mooring_toolbox'), ('hold_servers', 'mooring_toolbox'))
             -- Tells members alone of their own workspace's forms: servers_test.ts.
             and (p.proname, r.rolname) <> ('server_of_deploy', 'authenticated')
             -- Of who let the client in alone: tests/oauth/scopes_test.ts.

@@ -94,6 +94,32 @@ for (const kind of KINDS) {
         assert.equal((await register(app, { redirect_uris: [] })).status, 400);
       });
 
+      await t.step("what a program sends without form is answered in JSON", async () => {
+        const nul = await register(app, { redirect_uris: ["https://e.example/\u0000"] });
+        assert.deepEqual([nul.status, (await nul.json()).error], [400, "invalid_redirect_uri"]);
+        const named = await register(app, {
+          client_name: "An\u0000editor",
+          client_uri: "https://e.example/\u0000",
+        });
+        assert.equal(named.status, 201);
+        assert.equal((await named.json()).client_name, "An␀editor");
+        for (
+          const [path, body] of [
+            ["revoke", "client_id=%00&token=moa_x"],
+            ["token", "grant_type=refresh_token&refresh_token=mor_x&client_id=%00"],
+            ["token", "grant_type=refresh_token&refresh_token=mor_x&client_id=a&client_id=b"],
+          ]
+        ) {
+          const answer = await app.request(`${ORIGIN}/oauth/${path}`, {
+            method: "POST",
+            headers: { "content-type": "application/x-www-form-urlencoded" },
+            body,
+          });
+          assert.equal(answer.status, 400, body);
+          assert.equal((await answer.json()).error, "invalid_request", body);
+        }
+      });
+
       await t.step("the page says who asks, and leads over sign-in", async () => {
         const path = await request(
           await clientId(app, {
@@ -246,6 +272,19 @@ for (const kind of KINDS) {
         const other = await signIn();
         const thief = await clientId(app);
         assert.equal((await renew(app, thief, other.refresh_token)).body.error, "invalid_grant");
+        assert.equal((await renew(app, thief, "of another server")).body.error, "invalid_grant");
+      });
+
+      await t.step("windows of one client that renew at once are answered alike", async () => {
+        for (const windows of [2, 6]) {
+          const { client, refresh_token } = await signIn();
+          const answers = await Promise.all(
+            Array.from({ length: windows }, () => renew(app, client, refresh_token)),
+          );
+          assert.deepEqual(answers.map(({ status }) => status), Array(windows).fill(200));
+          assert.equal(new Set(answers.map(({ body }) => body.refresh_token)).size, 1);
+          assert.equal((await renew(app, client, answers[0].body.refresh_token)).status, 200);
+        }
       });
 
       await t.step("no answer goes to an address that is not the client's", async () => {
@@ -272,6 +311,10 @@ for (const kind of KINDS) {
           { cookie },
         );
         assert.equal(plain.status, 422);
+        const implicit = await get(await request(client, { response_type: "token" }), { cookie });
+        const back = /href="(http:[^"]+callback[^"]*)"/.exec(await implicit.text())![1];
+        const { hash } = new URL(back.replaceAll("&amp;", "&"));
+        assert.equal(new URLSearchParams(hash.slice(1)).get("iss"), ORIGIN);
       });
 
       await t.step("a no is told, and a form of another site decides nothing", async () => {
@@ -316,8 +359,17 @@ for (const kind of KINDS) {
 
       await t.step("a viewer lets nobody in, and a person who left no more", async () => {
         const { access_token } = await signIn();
+        // Known, and from then on only told of anew.
+        for (let time = 0; time < 3; time++) {
+          assert.equal((await ping(app, access_token)).status, 200);
+          await new Promise((resolve) => setTimeout(resolve, 100));
+        }
         await world
           .owner`update public.members set role = 'viewer' where user_id = ${person.userId}`;
+        const deadline = Date.now() + 10_000;
+        while ((await ping(app, access_token)).status === 200 && Date.now() < deadline) {
+          await new Promise((resolve) => setTimeout(resolve, 50));
+        }
         assert.equal((await ping(app, access_token)).status, 401);
         const path = await request(await clientId(app));
         const refused = await app.request(ORIGIN + path, {

@@ -172,6 +172,25 @@ for (const kind of KINDS) {
       });
 
       await t.step(
+        "an access token that is narrowed leaves the next ones as they were",
+        async () => {
+          const client = await clientId(app);
+          const { refresh_token } = await signIn(client, "tools", "tools");
+          const less = await renew(app, client, refresh_token, { scope: "tools:read" });
+          assert.equal(less.body.scope, "tools:read");
+          assert.equal((await writes(less.body.access_token)).status, 403);
+          // A call beyond the grant, which this is not, would have been noted.
+          const next = await renew(app, client, less.body.refresh_token);
+          assert.equal(
+            (await writes(next.body.access_token)).status,
+            200,
+            JSON.stringify(next.body),
+          );
+          assert.equal((await renew(app, client, next.body.refresh_token)).status, 200);
+        },
+      );
+
+      await t.step(
         "renewing is no way around the person, right after a call beyond it",
         async () => {
           const client = await clientId(app);

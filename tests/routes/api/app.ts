@@ -1,5 +1,7 @@
 /** The app over HTTP for tests of its API: people of each role, another tenant, and their tokens. */
+import assert from "node:assert/strict";
 import { v7 } from "uuid";
+import { openApi as openApiDocument } from "../../../routes/api/openapi.ts";
 import { createApp } from "../../../app.ts";
 import { dataPath, type Route } from "../../../dtma/data_path.ts";
 import { generateSigningKey, type Observation } from "../../../dtma/protocol.ts";
@@ -37,6 +39,27 @@ export const FACTS = {
 
 export const ALL_SCOPES = Scope.options;
 export const SECRET = "env.GITHUB_PERSONAL_ACCESS_TOKEN";
+
+const { paths } = openApiDocument(new URL("http://localhost"), "0");
+const documented = Object.entries(paths).map(([path, operations]) => ({
+  path: new RegExp(`^${path.replaceAll(/\{\w+\}/g, "[^/]+")}$`),
+  operations,
+}));
+
+/** What is answered stands in the document, whichever test asks. */
+function assertDocumented(method: string, path: string, status: number) {
+  const [name] = path.split("?");
+  // The first that fits, as the app looks for them.
+  const found = documented.find((each) =>
+    each.path.test(name) && each.operations[method.toLowerCase()]
+  );
+  const operation = found?.operations[method.toLowerCase()];
+  if (!operation) return;
+  assert.ok(
+    String(status) in operation.responses,
+    `${operation.operationId} answers ${status}, of which its document knows nothing`,
+  );
+}
 
 export interface Reply {
   status: number;
@@ -147,6 +170,7 @@ export async function openApi(models?: ModelReach) {
         ...headers,
       },
     });
+    assertDocumented(method, path, response.status);
     const text = await response.text();
     const isJson = /json/.test(response.headers.get("content-type") ?? "");
     return {

@@ -140,6 +140,20 @@ Deno.test({
       assert.equal((await api.send(token, "GET", "/catalog?query=1")).status, 200, "a text");
     });
 
+    await t.step("what is not there is not found, also where no path names it", async () => {
+      const none = crypto.randomUUID();
+      for (
+        const [method, path, body] of [
+          ["GET", `/calls?agent=${none}`],
+          ["GET", `/calls/summary?server=${none}`],
+          ["POST", "/conversations", { agent: none, text: "Ahoy" }],
+          ["POST", "/servers/api", { document: none, operations: ["x"] }],
+          ["POST", "/servers", { ...GITHUB, toolboxId: none }],
+          ["POST", "/servers", { entry: "nothing-of-the-kind" }],
+        ] as const
+      ) assertProblem(await api.send(token, method, path, body), 404, "not-found");
+    });
+
     await t.step("another method, or no path, is told from what is not found", async () => {
       const reply = await api.send(token, "PUT", "/servers", {});
       assertProblem(reply, 405, "method");
@@ -233,6 +247,18 @@ Deno.test({
       const later = await api.send(token, "POST", "/agents", cut, key);
       assert.equal(later.status, 201, later.text);
       await api.send(token, "DELETE", `/agents/${later.body.id}`);
+    });
+
+    await t.step("a key of two days ago deploys what is asked now", async () => {
+      const key = { "idempotency-key": "nightly" };
+      const deploy = (name: string) =>
+        api.send(token, "POST", "/servers", { ...GITHUB, name }, key);
+      const first = await deploy("Monday");
+      assert.equal(first.status, 201, first.text);
+      await owner`update mooring.repeatable_requests set at = now() - interval '25 hours'`;
+      const other = await deploy("Tuesday");
+      assert.deepEqual([other.status, other.body.name], [201, "Tuesday"], other.text);
+      await owner`delete from public.servers where id in (${first.body.id}, ${other.body.id})`;
     });
 
     await t.step("that are far too many at once are told so, and when to come again", async () => {
