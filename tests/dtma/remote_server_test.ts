@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { linkServing } from "../../dtma/data_path.ts";
 import { Docker } from "../../dtma/docker.ts";
 import { ErrorCode, PIN_META } from "../../dtma/protocol.ts";
+import { freePort } from "../free_port.ts";
 import { Dtma, eventually } from "./observed.ts";
 import { engineTest, fixtureSpec, leftovers } from "./engine.ts";
 
@@ -101,9 +102,7 @@ engineTest(
       { hostname: host, port: 0, onListen() {} },
       () => new Response(null, { status: 404 }),
     );
-    const closed = Deno.listen({ hostname: host, port: 0 });
-    const nobody = closed.addr.port;
-    closed.close();
+    const nobody = freePort();
     const dtma = await Dtma.start(toolbox, undefined, {
       egress: { privateNetworks: [`${host}/32`], addresses: { "mcp.example.test": [host] } },
     });
