@@ -40,7 +40,7 @@ engineTest("A remote server is called from its container, and leaves nothing", a
       memoryMiB: 128,
     });
     dtma.reconciler.apply([spec]);
-    const { serverInfo, tools } = await dtma.ready(spec, 90_000);
+    const { serverInfo, tools } = await dtma.ready(spec);
     assert.equal(serverInfo!.name, "far");
     assert.deepEqual(tools!.map(({ name }) => name), ["say"]);
     assert.equal(await dtma.call(spec.serverId, "say", { text: "hello" }), "said hello");
@@ -138,7 +138,6 @@ engineTest(
         const { layers } = await dtma.until(
           spec,
           ({ layers }) => layers.handshake.state === "failed",
-          90_000,
         );
         const [reason, nextStep] = Object.values(said)[index];
         const { detail } = layers.handshake;
@@ -193,7 +192,7 @@ engineTest("A lost session's calls go by what the next one lists", async (toolbo
       memoryMiB: 128,
     });
     dtma.reconciler.apply([spec]);
-    await dtma.ready(spec, 90_000);
+    await dtma.ready(spec);
     const { serverId } = spec;
     const route = await dtma.reconciler.reach(serverId);
     assert.ok("toolHashes" in route);
