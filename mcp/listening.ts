@@ -90,6 +90,7 @@ export function listening(
       let hasBegun = false;
       const soon = damped(tell, begun.promise);
       const heard = new Map<string, Hearing>();
+      const unheard = new Set<Hearing>();
       try {
         while (!signal.aborted) {
           const wish = await wanted();
@@ -106,9 +107,16 @@ export function listening(
           listenTo(heard, named, wish, follower, soon);
           if (!hasBegun) {
             hasBegun = true;
+            let isTold = false;
+            for (const each of heard.values()) {
+              unheard.add(each);
+              // What it told since the stream's beginning was told to nobody.
+              each.isHeard.then(() => unheard.delete(each) && isTold && each.onUpdate(null));
+            }
             const all = Promise.all([...heard.values()].map(({ isHeard }) => isHeard));
             await Promise.race([all, pause(HEARD_WITHIN_MS)]);
             if (signal.aborted) return;
+            isTold = true;
             onHeard?.();
             begun.resolve();
           }
@@ -119,6 +127,7 @@ export function listening(
       } finally {
         wakeUps.close();
         for (const { stop } of heard.values()) stop();
+        unheard.clear();
         soon.stop();
       }
     },
@@ -208,6 +217,7 @@ type OnUpdate = (updated: string | null) => void;
 interface Hearing {
   /** Resolved when the server has said that it tells of it. */
   isHeard: Promise<void>;
+  onUpdate: OnUpdate;
   stop: () => void;
 }
 
@@ -252,6 +262,7 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
     else entry.changed.resolve();
     return {
       isHeard: isHeard.promise,
+      onUpdate,
       stop() {
         listeners.delete(onUpdate);
         if (listeners.size === 0) {
