@@ -32,9 +32,6 @@ import builtinCatalog from "./models/catalog_builtin.json" with { type: "json" }
 /** What this build calls itself. */
 const VERSION = "0.1.0";
 
-/** Signals that come within this time are one. */
-const SAME_SIGNAL_MS = 500;
-
 /**
  * How long the steps of a stop are waited for: a database that answers no more holds up for ever what it is asked.
  * Together they are less than the 30 s after which Docker ends the app (compose.yaml).
@@ -128,15 +125,12 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
   fetchTheRest(log, stopping.signal);
   giveMemoryBackAtRest((name) => toolbox && toolbox.signal(name), stopping.signal);
 
-  let stoppingSince: number | null = null;
+  let signals = 0;
   const stop = async () => {
-    if (stoppingSince !== null) {
-      // A second Ctrl-C does not wait. One Ctrl-C comes twice: the terminal sends it to all of the
-      // process group, and `deno task`, which is in it, passes it on.
-      if (Date.now() - stoppingSince > SAME_SIGNAL_MS) Deno.exit(130);
-      return;
-    }
-    stoppingSince = Date.now();
+    // One Ctrl-C comes twice: the terminal sends it to all of the process group, and `deno task`, which is
+    // in it, passes it on when it has its turn. With the third somebody does not wait.
+    if (++signals > 2) Deno.exit(130);
+    if (signals > 1) return;
     log.info("Stopping; containers keep running");
     stopping.abort();
     await within(END_MS, endWork);

@@ -54,6 +54,8 @@ export class AgentInstances {
   /** Resolved, and made anew, when an instance is made. */
   #arrival = Promise.withResolvers<void>();
   #recipe: Recipe | null = null;
+  /** Aborted, and made anew, when the recipe is another one. */
+  #served = new AbortController();
 
   /** @param onRefused told what a remote server refused an adapter */
   constructor(
@@ -74,6 +76,8 @@ export class AgentInstances {
   serve(recipe: Recipe): void {
     this.#recipe = recipe;
     const { spec } = recipe;
+    this.#served.abort();
+    this.#served = new AbortController();
     for (const [key, entry] of this.#entries) {
       // Also one that is still being started.
       if (entry.hash !== hashOf(recipe, key) || spec.instances === "shared") {
@@ -231,12 +235,13 @@ export class AgentInstances {
   /** Until it goes down or nobody calls it any more. */
   async #keep(key: string, entry: Entry, instance: Instance): Promise<void> {
     const { signal } = entry.life;
-    const idleMs = (this.#recipe?.spec.idleStopS ?? IDLE_S) * 1000;
     const idle = async () => {
       for (;;) {
-        const restMs = instance.lastUsedMs + idleMs - performance.now();
+        // One that was taken over may be up before it is known how long it may be idle.
+        const idleS = this.#recipe?.spec.idleStopS ?? IDLE_S;
+        const restMs = instance.lastUsedMs + idleS * 1000 - performance.now();
         if (restMs <= 0) return null;
-        await sleep(restMs, signal);
+        await sleep(restMs, AbortSignal.any([signal, this.#served.signal]));
         signal.throwIfAborted();
       }
     };

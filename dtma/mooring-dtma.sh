@@ -53,9 +53,11 @@ run() {
   fi
   [ -e "$programs/current" ] || die "There is no DTMA yet: mooring-dtma upgrade PROGRAM brings one"
 
-  stopping='' reason='' waited_s=0
+  stopping='' reason='' waited_s=0 child=''
+  # Before it starts: once it does its work, somebody may ask for its end.
+  trap 'stopping=yes; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT HUP
   start "$name"
-  trap 'stopping=yes; kill -TERM "$child" 2>/dev/null' TERM INT HUP
+  [ -z "$stopping" ] || kill -TERM "$child" 2>/dev/null
   while kill -0 "$child" 2>/dev/null; do
     sleep 1
     waited_s=$((waited_s + 1))
@@ -69,8 +71,7 @@ run() {
     elif [ -e "$programs/candidate" ] && [ -z "$stopping" ]; then
       say "Another version is tried"
       end_child
-      # Asked to stop meanwhile: the next start tries it.
-      [ -n "$stopping" ] || again "$@"
+      again "$@"
     fi
   done
   wait "$child"
@@ -85,10 +86,11 @@ run() {
       again "$@"
     fi
   fi
-  if [ "$code" -eq 3 ] && [ -z "$stopping" ]; then
+  if [ "$code" -eq 3 ]; then
+    trap '[ "$!" = "$child" ] || kill "$!"; exit 3' TERM INT HUP
+    [ -z "$stopping" ] || exit 3
     # The app wants it no more, and Docker would start it again at once, whatever its exit code.
     sleep "${DTMA_UNWANTED_S:-0}" 3>&- &
-    trap 'kill "$!"; exit 3' TERM INT HUP
     wait "$!"
   fi
   exit "$code"
@@ -96,6 +98,10 @@ run() {
 
 # From the beginning, as the files say. The old pipe closes: what still holds on to it ends.
 again() {
+  # From here on a signal ends this at once; what was asked for before is not forgotten: a candidate is
+  # tried at the next start.
+  trap - TERM INT HUP
+  [ -z "$stopping" ] || exit 0
   exec 3>&-
   exec /bin/sh "$0" run "$@"
 }

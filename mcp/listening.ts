@@ -93,6 +93,7 @@ export function listening(
       let hasBegun = false;
       const soon = damped(tell, begun.promise);
       const heard = new Map<string, Hearing>();
+      const unheard = new Set<Hearing>();
       try {
         while (!signal.aborted) {
           const wish = await wanted();
@@ -110,11 +111,17 @@ export function listening(
           if (!hasBegun) {
             hasBegun = true;
             const refused: string[] = [];
-            const all = Promise.all([...heard.values()].map(async ({ isHeard, uri }) => {
-              if (!await isHeard && uri !== undefined) refused.push(uri);
+            let isTold = false;
+            const all = Promise.all([...heard.values()].map(async (each) => {
+              unheard.add(each);
+              const tells = await each.isHeard;
+              if (!tells && each.uri !== undefined) refused.push(each.uri);
+              // What it told since the stream's beginning was told to nobody.
+              if (unheard.delete(each) && tells && isTold) each.onUpdate(null);
             }));
             await Promise.race([all, pause(HEARD_WITHIN_MS)]);
             if (signal.aborted) return;
+            isTold = true;
             onHeard?.(refused);
             begun.resolve();
           }
@@ -125,6 +132,7 @@ export function listening(
       } finally {
         wakeUps.close();
         for (const { stop } of heard.values()) stop();
+        unheard.clear();
         soon.stop();
       }
     },
@@ -214,6 +222,7 @@ type OnUpdate = (updated: string | null) => void;
 interface Hearing {
   /** Resolved when the server has said whether it tells of it. */
   isHeard: Promise<boolean>;
+  onUpdate: OnUpdate;
   stop: () => void;
   /** Of a resource, as the client names it. */
   uri?: string;
@@ -260,6 +269,7 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
     else entry.changed.resolve();
     return {
       isHeard: isHeard.promise,
+      onUpdate,
       stop() {
         listeners.delete(onUpdate);
         if (listeners.size === 0) {

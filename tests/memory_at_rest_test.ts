@@ -3,15 +3,16 @@ import { giveMemoryBackAtRest } from "../memory_at_rest.ts";
 import { residentMb } from "./bench/cpu.ts";
 import { eventually } from "./e2e/app.ts";
 
-/** Works for so long, leaves much behind that is garbage then, and rests. */
+/** Works for so long, of its own time, leaves much behind that is garbage then, and rests. */
 const work = (ms: number) => `
+  import { cpuUsage } from "node:process";
   import { giveMemoryBackAtRest } from "${new URL("../memory_at_rest.ts", import.meta.url)}";
   giveMemoryBackAtRest((signal) => console.log("told:", signal), new AbortController().signal);
   globalThis.kept = [];
-  const end = performance.now() + ${ms};
+  const began = cpuUsage();
   do {
     kept = Array.from({ length: 1500 }, () => new Uint8Array(64 * 1024).fill(1));
-  } while (performance.now() < end);
+  } while (cpuUsage(began).user < ${ms} * 1000);
   kept = null;
   console.log("rests");
   setInterval(() => {}, 1_000_000);

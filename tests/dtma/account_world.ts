@@ -60,7 +60,7 @@ export async function openAccountWorld(toolbox: Toolbox, form: Record<string, st
       assert.equal((await app.get(back)).status, 303);
     },
     async approve() {
-      await eventually(async () => (await listTools(db, user, serverId)).length === 2, 120_000);
+      await eventually(async () => (await listTools(db, user, serverId)).length === 2);
       await approveTools(db, user, serverId, await listTools(db, user, serverId));
     },
     /** An agent that is connected to the server, and its calls: the whole answer's text. */

@@ -32,11 +32,11 @@ engineTest(
     assert.equal(await callerOf(ben), "team");
     const first = instances();
     await signIn(ann.path, "ann");
-    await eventually(() => instances()[ann.id] !== first[ann.id], 60_000);
+    await eventually(() => instances()[ann.id] !== first[ann.id]);
     assert.equal(await callerOf(ann), "ann");
     assert.equal(await callerOf(ben), "team");
     await signIn(ben.path, "ben");
-    await eventually(async () => await callerOf(ben).catch(() => "") === "ben", 60_000);
+    await eventually(async () => await callerOf(ben).catch(() => "") === "ben");
 
     // Both at once, many times: no answer and no session is another's.
     const before = far.callers.length;
@@ -52,7 +52,7 @@ engineTest(
     const tokens = () => far.sent.size;
     const sent = tokens();
     await age(ann.id, true);
-    await eventually(async () => (await ann.call(), tokens() === sent + 1), 60_000);
+    await eventually(async () => (await ann.call(), tokens() === sent + 1));
     await age(ben.id, false);
     const [{ id }] = await owner<{ id: string }[]>`
     select id from public.authorizations where agent_id = ${ben.id}`;
@@ -73,7 +73,7 @@ engineTest(
 
     // Disconnected, it is the server's again; the other one's is as it was.
     await app.post(`${ann.path}/account/disconnect`);
-    await eventually(() => instances()[ann.id] !== running[ann.id], 60_000);
+    await eventually(() => instances()[ann.id] !== running[ann.id]);
     assert.equal(await callerOf(ann), "team");
     assert.equal(await callerOf(ben), "ben");
 

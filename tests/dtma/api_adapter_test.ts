@@ -4,6 +4,7 @@ import type { ApiCredential, ApiPlan, ApiTool } from "../../dtma/protocol.ts";
 import { openSession } from "../../dtma/session.ts";
 import { readApiDocument } from "../../models/openapi_document.ts";
 import { listOperations, toolsOf } from "../../models/openapi_operations.ts";
+import { freePort } from "../free_port.ts";
 import { toolCall } from "./stdio_server.ts";
 
 const ADAPTER = new URL("../../dtma/api_adapter/main.mts", import.meta.url).pathname;
@@ -571,10 +572,7 @@ Deno.test("a call that is cancelled ends its request, and one without an answer 
   abort.abort();
   await ended.promise;
 
-  const closed = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = closed.addr;
-  closed.close();
-  await using lonely = await startAdapter({ url: `http://127.0.0.1:${port}`, tools });
+  await using lonely = await startAdapter({ url: `http://127.0.0.1:${freePort()}`, tools });
   const { isError, content } = await lonely.call("slow");
   assert.equal(isError, true);
   assert.match(content[0].text, /^GET \/slow got no answer: .*Whether the API took the request/);

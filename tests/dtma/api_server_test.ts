@@ -112,7 +112,7 @@ engineTest(
       );
       const serverId = serverPath.split("/").at(-1)!;
 
-      await eventually(async () => (await listTools(db, user, serverId)).length === 2, 120_000);
+      await eventually(async () => (await listTools(db, user, serverId)).length === 2);
       await sentOn(
         await post(`${serverPath}/tools`, [
           ["act", "approve-all"],
@@ -167,7 +167,6 @@ engineTest(
       );
       await eventually(
         async () => (await getServer(db, user, serverId)).tools.changed === 1,
-        120_000,
       );
       const { tools } = await call("tools/list", {});
       assert.deepEqual(tools.map(({ name }: { name: string }) => name), [

@@ -65,15 +65,15 @@ Deno.test({
     await using engine = await Engine.start(true);
     const docker = new Docker(engine.host);
     const toolbox = { docker, id: crypto.randomUUID(), dataDir: engine.folder };
-    const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox), { pingEveryMs: 300 });
+    const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox), { pingEveryMs: 1000 });
     try {
       const spec = fixtureSpec("echo");
       dtma.reconciler.apply([spec]);
       const before = await dtma.ready(spec);
       await dtma.until(spec, ({ health }) => health?.latencyMs != null);
       engine.signal("SIGSTOP");
-      // Two pings of 0.6 s, and more than an engine takes that is well.
-      await new Promise((resolve) => setTimeout(resolve, 6000));
+      // Two pings of 2 s, and more than an engine takes that is well.
+      await new Promise((resolve) => setTimeout(resolve, 9000));
       const thawed = new Date().toISOString();
       engine.signal("SIGCONT");
       const after = await dtma.until(

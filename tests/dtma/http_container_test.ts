@@ -5,9 +5,6 @@ import type { HttpTransport, ServerSpec } from "../../dtma/protocol.ts";
 import { engineTest, FixtureImages, fixtureSpec, leftovers, type Toolbox } from "./engine.ts";
 import { Dtma, eventually } from "./observed.ts";
 
-/** A machine that does much else takes so long to make images and start containers. */
-const LOADED_MS = 120_000;
-
 const HTTP: HttpTransport = { type: "streamable-http", port: 3000, path: "/deep/mcp" };
 
 function httpSpec(changes: Partial<ServerSpec> = {}): ServerSpec {
@@ -53,7 +50,7 @@ const environmentOf = async (dtma: Dtma, { serverId }: ServerSpec, instance?: st
 httpTest("is called, logged and measured, and leaves nothing", async (dtma, toolbox) => {
   const spec = httpSpec({ secrets: { TOKEN: "a-secret-value", SAY: "a-secret-value" } });
   dtma.reconciler.apply([spec]);
-  const up = await dtma.ready(spec, LOADED_MS);
+  const up = await dtma.ready(spec);
   assert.equal(up.serverInfo!.name, "http");
   assert.equal(up.sandbox, null);
   const { containerId } = up;
@@ -94,7 +91,7 @@ httpTest("is reached wherever it binds, and waited for while it starts", async (
     httpSpec({ environment: { HOST, LATE_MS: "4000" } })
   );
   dtma.reconciler.apply(binds);
-  await Promise.all(binds.map((spec) => dtma.ready(spec, LOADED_MS)));
+  await Promise.all(binds.map((spec) => dtma.ready(spec)));
   for (const spec of binds) assert.equal((await environmentOf(dtma, spec)).sessions, 1);
   for (const spec of binds) assert.equal(dtma.seen(spec.serverId)!.restarts, 0);
 });
@@ -105,7 +102,6 @@ httpTest("that never listens is said to run and not to answer", async (dtma, too
   const { layers } = await dtma.until(
     spec,
     ({ layers }) => layers.handshake.state === "failed",
-    LOADED_MS,
   );
   const { detail, nextStep } = layers.handshake;
   assert.match(detail, /^The container runs, but nothing answers on port 3000\. It is started/);
@@ -118,12 +114,11 @@ httpTest("at another path, or that ends at its start, says so", async (dtma, too
   const lost = httpSpec({ transport: { ...HTTP, path: "/mcp" } });
   const ends = fixtureSpec("exits-at-once", { transport: HTTP });
   dtma.reconciler.apply([lost, ends]);
-  const at = await dtma.until(lost, ({ layers }) => layers.handshake.state === "failed", LOADED_MS);
+  const at = await dtma.until(lost, ({ layers }) => layers.handshake.state === "failed");
   assert.match(at.layers.handshake.detail, /The server answers 404 at port 3000 and path \/mcp/);
   const gone = await dtma.until(
     ends,
     ({ layers }) => layers.container.state === "failed",
-    LOADED_MS,
   );
   assert.match(gone.layers.container.detail, /The server exited with code/);
   dtma.reconciler.apply([]);
@@ -133,12 +128,11 @@ httpTest("at another path, or that ends at its start, says so", async (dtma, too
 httpTest("that ends is started again with its adapter", async (dtma, toolbox) => {
   const spec = httpSpec();
   dtma.reconciler.apply([spec]);
-  const before = await dtma.ready(spec, LOADED_MS);
+  const before = await dtma.ready(spec);
   await assert.rejects(dtma.call(spec.serverId, "die"));
   const again = await dtma.until(
     spec,
     ({ restarts, layers }) => restarts === 1 && layers.tools.state === "ready",
-    LOADED_MS,
   );
   assert.notEqual(again.containerId, before.containerId);
   assert.ok(dtma.history.some(({ layers }) => /exited with code 7/.test(layers.container.detail)));
@@ -146,7 +140,6 @@ httpTest("that ends is started again with its adapter", async (dtma, toolbox) =>
   const third = await dtma.until(
     spec,
     ({ restarts, layers }) => restarts === 2 && layers.tools.state === "ready",
-    LOADED_MS,
   );
   assert.equal((await environmentOf(dtma, spec)).sessions, 1);
   assert.equal((await running(toolbox)).count, 2);
@@ -156,7 +149,7 @@ httpTest("that ends is started again with its adapter", async (dtma, toolbox) =>
 httpTest("keeps running when its adapter ends, and gets another", async (dtma, toolbox) => {
   const spec = httpSpec();
   dtma.reconciler.apply([spec]);
-  const before = await dtma.ready(spec, LOADED_MS);
+  const before = await dtma.ready(spec);
   const { pid } = await environmentOf(dtma, spec);
   const adapter = adapterName(`mooring-${spec.serverId}-1`);
   const answers = async () => {
@@ -175,18 +168,17 @@ httpTest("keeps running when its adapter ends, and gets another", async (dtma, t
 });
 
 httpTest("that hangs or closes its port is started anew", async (_, toolbox, images) => {
-  const dtma = await Dtma.start(toolbox, images, { pingEveryMs: 500 });
+  const dtma = await Dtma.start(toolbox, images, { pingEveryMs: 1000 });
   try {
     for (const how of ["close", "hang"]) {
       const spec = httpSpec();
       dtma.reconciler.apply([spec]);
-      const before = await dtma.ready(spec, LOADED_MS);
+      const before = await dtma.ready(spec);
       await dtma.call(spec.serverId, how).catch(() => {});
       const after = await dtma.until(
         spec,
         ({ containerId, layers }) =>
           layers.tools.state === "ready" && containerId !== before.containerId,
-        LOADED_MS,
       );
       assert.equal(after.restarts, 1, how);
       assert.ok(
@@ -204,7 +196,7 @@ httpTest("that hangs or closes its port is started anew", async (_, toolbox, ima
 httpTest("is taken over by the next DTMA as it runs", async (first, toolbox, images) => {
   const [spec, bare] = [httpSpec(), httpSpec()];
   first.reconciler.apply([spec, bare]);
-  const [before] = await Promise.all([first.ready(spec, LOADED_MS), first.ready(bare, LOADED_MS)]);
+  const [before] = await Promise.all([first.ready(spec), first.ready(bare)]);
   const [{ pid }, { pid: barePid }] = [
     await environmentOf(first, spec),
     await environmentOf(first, bare),
@@ -217,8 +209,8 @@ httpTest("is taken over by the next DTMA as it runs", async (first, toolbox, ima
   const second = await Dtma.start(toolbox, images);
   try {
     second.reconciler.apply([spec, bare]);
-    const after = await second.ready(spec, LOADED_MS);
-    await second.ready(bare, LOADED_MS);
+    const after = await second.ready(spec);
+    await second.ready(bare);
     assert.equal(after.containerId, before.containerId);
     assert.equal(after.restarts, 0);
     // The session of the DTMA before was ended, and not left to the server.
@@ -235,11 +227,11 @@ httpTest("is taken over by the next DTMA as it runs", async (first, toolbox, ima
   try {
     third.reconciler.apply([bare]);
     await eventually(() => third.removed.includes(spec.serverId));
-    await third.ready(bare, LOADED_MS);
+    await third.ready(bare);
     assert.equal((await running(toolbox)).count, 2);
     await toolbox.docker.removeContainer(`mooring-${bare.serverId}-1`);
     await eventually(async () => (await running(toolbox)).adapters.length === 1);
-    await third.until(bare, ({ restarts }) => restarts === 1, LOADED_MS);
+    await third.until(bare, ({ restarts }) => restarts === 1);
   } finally {
     await third.reconciler.close();
   }
@@ -250,7 +242,7 @@ httpTest(
   async (dtma, box) => {
     const spec = httpSpec({ name: "one" });
     dtma.reconciler.apply([spec]);
-    await dtma.ready(spec, LOADED_MS);
+    await dtma.ready(spec);
     const moved = {
       ...spec,
       generation: 2,
@@ -261,13 +253,13 @@ httpTest(
     while (dtma.seen(spec.serverId)?.layers.tools.state !== "ready") {
       await environmentOf(dtma, spec);
     }
-    const { servingGeneration } = await dtma.ready(moved, LOADED_MS);
+    const { servingGeneration } = await dtma.ready(moved);
     assert.equal(servingGeneration, 2);
     await eventually(async () => (await running(box)).count === 2);
 
     const wrong = { ...moved, generation: 3, transport: { ...HTTP, port: 3001, path: "/no" } };
     dtma.reconciler.apply([wrong]);
-    const refused = await dtma.until(wrong, ({ gaveUp }) => gaveUp, LOADED_MS);
+    const refused = await dtma.until(wrong, ({ gaveUp }) => gaveUp);
     assert.equal(refused.servingGeneration, 2);
     assert.match(refused.layers.handshake.detail, /answers 404 .* Generation 2 goes on serving/);
     assert.equal((await environmentOf(dtma, spec)).sessions, 1);
@@ -276,9 +268,9 @@ httpTest(
 );
 
 httpTest("has instances for each session, and sleeps", async (dtma, toolbox) => {
-  const spec = httpSpec({ instances: "session", idleStopS: 5 });
+  const spec = httpSpec({ instances: "session" });
   dtma.reconciler.apply([spec]);
-  await dtma.ready(spec, LOADED_MS);
+  await dtma.ready(spec);
   const [one, two] = await Promise.all(
     ["one", "two"].map((instance) => environmentOf(dtma, spec, instance)),
   );
@@ -288,7 +280,9 @@ httpTest("has instances for each session, and sleeps", async (dtma, toolbox) => 
   assert.deepEqual(adapters, servers);
   dtma.reconciler.end(spec.serverId, "one");
   await eventually(async () => (await running(toolbox)).count === 4);
-  await eventually(async () => (await running(toolbox)).count === 0, LOADED_MS);
+  const sleeps = { ...spec, generation: 2, idleStopS: 10 };
+  dtma.reconciler.apply([sleeps]);
+  await eventually(async () => (await running(toolbox)).count === 0);
   await environmentOf(dtma, spec);
   assert.equal((await running(toolbox)).count, 2);
 });
@@ -296,6 +290,6 @@ httpTest("has instances for each session, and sleeps", async (dtma, toolbox) => 
 httpTest("that floods its stdout goes on answering", async (dtma) => {
   const spec = httpSpec({ environment: { FLOODS: "1" } });
   dtma.reconciler.apply([spec]);
-  await dtma.ready(spec, LOADED_MS);
+  await dtma.ready(spec);
   for (let call = 0; call < 20; call++) await environmentOf(dtma, spec);
 });

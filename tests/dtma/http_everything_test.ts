@@ -36,7 +36,6 @@ for (
       dtma.reconciler.apply([spec]);
       const { serverInfo, tools, prompts, resourceTemplates, containerId } = await dtma.ready(
         spec,
-        300_000,
       );
       assert.match(String(serverInfo!.revision), /^20\d\d-\d\d-\d\d$/);
       assert.ok(tools!.some(({ name }) => name === "echo"));
@@ -87,7 +86,6 @@ for (
       await session.call(toolCall("toggle-subscriber-updates"), {});
       await eventually(
         () => heard.updates.some(({ method }) => method.endsWith("/updated")),
-        120_000,
       );
       heard.end();
 
@@ -103,7 +101,6 @@ for (
       await dtma.until(
         spec,
         ({ restarts, layers }) => restarts === 1 && layers.tools.state === "ready",
-        120_000,
       );
       assert.match(await dtma.call(spec.serverId, "echo", { message: "anew" }), /anew/);
       dtma.reconciler.apply([]);

@@ -4,6 +4,7 @@ import type { Docker } from "../../dtma/docker.ts";
 import { ImageError, Images } from "../../dtma/image.ts";
 import type { OciPackage } from "../../dtma/protocol.ts";
 import { writeTar } from "../../dtma/tar.ts";
+import { freePort } from "../free_port.ts";
 import { converse } from "./converse.ts";
 import { BASE, engineTest, leftovers, type Toolbox } from "./engine.ts";
 
@@ -20,9 +21,7 @@ interface Registry extends AsyncDisposable {
 
 async function startRegistry({ docker, id }: Toolbox): Promise<Registry> {
   const directory = await Deno.makeTempDir({ prefix: "mooring-registry-" });
-  const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
-  const { port } = listener.addr;
-  listener.close();
+  const port = freePort();
   await Deno.writeTextFile(
     `${directory}/config.yml`,
     `version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: ${directory}/data}}\n` +

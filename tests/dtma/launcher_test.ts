@@ -17,13 +17,19 @@ const ACTS = {
   ends: "Deno.exit(7);",
   unwanted: "Deno.exit(3);",
   mute: "for await (const _ of Deno.stdin.readable);",
-  lingers: "end = () => { keep(`ends`); setTimeout(() => Deno.exit(0), 3000); };" +
+  lingers:
+    "end = () => { keep(`ends`); setInterval(() => { try { Deno.statSync(data + `/goes`); } " +
+    "catch { return; } Deno.exit(0); }, 50); };" +
     "keep(`ok ${now()} ${run}`); for await (const _ of Deno.stdin.readable);",
 };
 
-function standIn(version: string, act: keyof typeof ACTS): string {
+function standIn(version: string, act: keyof typeof ACTS, tellsAfterMs: number): string {
   return `
-    if (Deno.args[0] === "--version") { console.log("mooring-dtma ${version}"); Deno.exit(0); }
+    if (Deno.args[0] === "--version") {
+      await new Promise((resolve) => setTimeout(resolve, ${tellsAfterMs}));
+      console.log("mooring-dtma ${version}");
+      Deno.exit(0);
+    }
     const data = Deno.env.get("DTMA_DATA_DIR"), run = Deno.env.get("DTMA_RUN");
     const now = () => Math.floor(Date.now() / 1000);
     const keep = (line) => Deno.writeTextFileSync(data + "/status", line + "\\n");
@@ -61,10 +67,10 @@ class Place {
     Deno.mkdirSync(this.data);
   }
 
-  /** A file with a stand-in in it. */
-  program(version: string, act: keyof typeof ACTS): string {
+  /** A file with a stand-in in it, which tells its version after so long. */
+  program(version: string, act: keyof typeof ACTS, tellsAfterMs = 0): string {
     const path = `${this.directory}/${version}.js`;
-    Deno.writeTextFileSync(path, standIn(version, act));
+    Deno.writeTextFileSync(path, standIn(version, act, tellsAfterMs));
     return path;
   }
 
@@ -229,7 +235,7 @@ Deno.test("the launcher passes on that DTMA is unwanted, in a container after a 
 
 Deno.test("the launcher refuses what is no DTMA, and a second upgrade meanwhile", () =>
   withLauncher(async (at) => {
-    at.trialS = 6;
+    at.trialS = 10;
     at.start();
     assert.equal(await at.end(), 1, "there is no program");
     at.start(at.program("1.0.0", "works"));
@@ -248,8 +254,9 @@ Deno.test("the launcher refuses what is no DTMA, and a second upgrade meanwhile"
     );
     const [code, said] = await upgrading;
     assert.equal(code, 1);
-    assert.match(said, /2\.0\.0 It had not taken over after 6 seconds\. The app is away/);
+    assert.match(said, /2\.0\.0 It had not taken over after 10 seconds\. The app is away/);
     await at.runs("1.0.0", "current");
+    await eventually("it says that it works", async () => (await at.verb("health"))[0] === 0);
     await Deno.writeTextFile(`${at.data}/status`, "ok 1000 current.1.1\n");
     assert.equal((await at.verb("health"))[0], 1, "it has not said so for long");
   }));
@@ -308,6 +315,7 @@ Deno.test("a launcher that is stopped as it changes to another version ends, and
     const status = () => Deno.readTextFile(`${at.data}/status`);
     await eventually("the first is ended", async () => (await status()).startsWith("ends"));
     const ended = at.end("SIGTERM").then(() => "ended");
+    await Deno.writeTextFile(`${at.data}/goes`, "");
     const goneOn = at.runs("2.0.0", "trial").then(() => "gone on", () => "neither");
     assert.equal(await Promise.race([ended, goneOn]), "ended");
     assert.deepEqual(await at.kept(), { current: "1.0.0", candidate: "2.0.0" });
@@ -315,6 +323,32 @@ Deno.test("a launcher that is stopped as it changes to another version ends, and
     await at.runs("2.0.0", "trial");
     await goneOn;
   }));
+
+Deno.test("a launcher that is stopped as it goes back ends, and what it went back to runs next time", () =>
+  withLauncher(async (at) => {
+    at.start(at.program("1.0.0", "works"));
+    await at.runs("1.0.0", "current");
+    const candidate = at.program("2.0.0", "ends", 4000);
+    await Deno.copyFile(candidate, `${at.programs}/next`);
+    await Deno.rename(`${at.programs}/next`, `${at.programs}/candidate`);
+    // It asks the one that ended who it is.
+    await eventually("it goes back", () => isRun(`${at.programs}/trial --version`));
+    assert.equal(await at.end("SIGTERM"), 0);
+    assert.deepEqual(await at.kept(), { current: "1.0.0" });
+    at.start();
+    await at.runs("1.0.0", "current");
+    assert.match(await at.told(), /2\.0\.0 It ended with code 7/);
+  }));
+
+/** Whether a process runs whose command line ends so. */
+async function isRun(commandEnd: string): Promise<boolean> {
+  for await (const { name } of Deno.readDir("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const command = await Deno.readTextFile(`/proc/${name}/cmdline`).catch(() => "");
+    if (command.replaceAll("\0", " ").trimEnd().endsWith(commandEnd)) return true;
+  }
+  return false;
+}
 
 Deno.test("a launcher that is killed at any moment of upgrades always has a program to run", async () => {
   const directory = await Deno.makeTempDir({ prefix: "mooring-launcher-" });

@@ -140,9 +140,9 @@ async function withDataDir(run: (dataDir: string) => Promise<void>): Promise<voi
 }
 
 async function waitFor(condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 60_000;
+  const deadline = performance.now() + 300_000;
   while (!condition()) {
-    assert.ok(Date.now() < deadline, "It did not happen in time");
+    assert.ok(performance.now() < deadline, "It did not happen in time");
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }

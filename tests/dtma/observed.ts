@@ -8,6 +8,9 @@ import type { ServerImages } from "../../dtma/server_loop.ts";
 import { openSession } from "../../dtma/session.ts";
 import type { Toolbox } from "./engine.ts";
 
+/** How long what has to come is waited for: a machine that does much else takes its time. */
+const LONG_MS = 300_000;
+
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** A DTMA without its wire: what it reports is kept here. */
@@ -53,21 +56,25 @@ export class Dtma {
     return this.history.findLast((each) => each.serverId === serverId);
   }
 
+  /** Waits for a report, from the last one on. A state that soon was another is found as well. */
   async until(
     { serverId, generation }: ServerSpec,
     condition: (observation: Observation) => boolean,
-    timeoutMs = 30_000,
   ): Promise<Observation> {
-    let seen: Observation | undefined;
+    let from = Math.max(0, this.history.findLastIndex((each) => each.serverId === serverId));
+    let found: Observation | undefined;
     await eventually(() => {
-      seen = this.seen(serverId);
-      return seen?.generation === generation && condition(seen);
-    }, timeoutMs).catch(() => assert.fail(JSON.stringify(seen, null, 1)));
-    return seen!;
+      found = this.history.slice(from).find((each) =>
+        each.serverId === serverId && each.generation === generation && condition(each)
+      );
+      if (!found) from = this.history.length;
+      return found !== undefined;
+    }).catch(() => assert.fail(JSON.stringify(this.seen(serverId), null, 1)));
+    return found!;
   }
 
-  ready(spec: ServerSpec, timeoutMs?: number): Promise<Observation> {
-    return this.until(spec, ({ layers }) => layers.tools.state === "ready", timeoutMs);
+  ready(spec: ServerSpec): Promise<Observation> {
+    return this.until(spec, ({ layers }) => layers.tools.state === "ready");
   }
 
   async call(
@@ -91,10 +98,10 @@ export class Dtma {
 }
 
 /** Waits for something to be so, or fails. */
-export async function eventually(condition: () => boolean | Promise<boolean>, timeoutMs = 30_000) {
-  const deadline = Date.now() + timeoutMs;
+export async function eventually(condition: () => boolean | Promise<boolean>) {
+  const deadline = performance.now() + LONG_MS;
   while (!(await condition())) {
-    assert.ok(Date.now() < deadline, "It did not happen in time");
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.ok(performance.now() < deadline, "It did not happen in time");
+    await sleep(20);
   }
 }

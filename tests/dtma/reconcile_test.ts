@@ -173,9 +173,8 @@ reconcilerTest("sees at once that a server died, and starts it again", async (dt
   const spec = fixtureSpec("dies-mid-call");
   dtma.reconciler.apply([spec]);
   const { containerId } = await dtma.ready(spec);
-  const calledMs = Date.now();
   await assert.rejects(dtma.call(spec.serverId, "dies_mid_call"));
-  assert.ok(Date.now() - calledMs < 2000, "the caller hears at once");
+  assert.equal(dtma.seen(spec.serverId)!.restarts, 0, "the caller hears at once");
   const down = await dtma.until(spec, ({ layers }) => layers.container.state === "failed");
   assert.match(down.layers.container.detail, /exited with code 7.*started again in \d+ s/);
   assert.ok(down.layers.container.nextStep);
@@ -210,7 +209,6 @@ reconcilerTest("gives up on a crash loop until a new generation", async (dtma, t
   const looping = await dtma.until(
     spec,
     ({ layers }) => layers.container.detail.startsWith("crash_looping"),
-    90_000,
   );
   assert.match(looping.layers.container.detail, /5 times in a row.*exited with code 3/);
   assert.equal(looping.layers.container.state, "failed");
@@ -362,9 +360,10 @@ reconcilerTest("serves a server that floods stderr, and keeps a bounded log", as
   dtma.reconciler.apply([spec]);
   await dtma.ready(spec);
   assert.equal(await dtma.call(spec.serverId, "floods_stderr"), "fine");
-  const reports = dtma.history.length;
+  const before = dtma.history.length, beganMs = performance.now();
   await sleep(3000);
-  assert.ok(dtma.history.length - reports <= 4, `${dtma.history.length - reports} reports in 3 s`);
+  const reports = dtma.history.length - before, seconds = (performance.now() - beganMs) / 1000;
+  assert.ok(reports <= seconds + 1, `${reports} reports in ${seconds.toFixed(1)} s`);
   const { logTail } = dtma.seen(spec.serverId)!;
   assert.ok(logTail.length <= 100);
   assert.ok(logTail.every((line) => line.length <= 2000 && !line.includes("\x1b")));
@@ -377,7 +376,6 @@ reconcilerTest("says that a server never answered initialize", async (dtma) => {
   const failed = await dtma.until(
     spec,
     ({ layers }) => layers.handshake.state === "failed",
-    60_000,
   );
   assert.ok(failed.layers.handshake.nextStep);
   assert.equal(failed.layers.container.state, "ready");
@@ -426,7 +424,7 @@ engineTest("Reconciler runs a real server from npm, and leaves nothing behind", 
       },
     });
     dtma.reconciler.apply([spec]);
-    const up = await dtma.ready(spec, 180_000);
+    const up = await dtma.ready(spec);
     assert.ok(up.tools!.some((tool) => tool.name === "echo"));
     assert.ok(dtma.history.some(({ layers }) => (layers.image.progress ?? 0) > 0));
     assert.match(await dtma.call(spec.serverId, "echo", { message: "hi" }), /hi/);

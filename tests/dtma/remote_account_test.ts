@@ -34,7 +34,7 @@ engineTest("A token is renewed under a container that runs on", async (toolbox) 
   assert.deepEqual(reconciler.running(), []);
   assert.equal(far.sent.size, 0, "it is not called before a person signed in");
   await signIn();
-  await eventually(async () => await status() === "running", 120_000);
+  await eventually(async () => await status() === "running");
   assert.equal(await call("read"), "read done");
   const first = await container();
   const tokens = () => [...far.sent].filter((each) => each !== null);
@@ -81,7 +81,7 @@ engineTest("A token is renewed under a container that runs on", async (toolbox) 
   await far.forget();
   assert.match(await call("read"), /sign in again|stopped|being changed|lost/);
   await eventually(async () => await status() === "signed_out");
-  await eventually(() => reconciler.running().length === 0, 60_000);
+  await eventually(() => reconciler.running().length === 0);
   await signIn();
-  await eventually(async () => await call("read") === "read done", 60_000);
+  await eventually(async () => await call("read") === "read done");
 });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { linkServing } from "../../dtma/data_path.ts";
 import { Docker } from "../../dtma/docker.ts";
 import { ErrorCode, PIN_META } from "../../dtma/protocol.ts";
+import { freePort } from "../free_port.ts";
 import { Dtma, eventually } from "./observed.ts";
 import { engineTest, fixtureSpec, leftovers } from "./engine.ts";
 
@@ -39,7 +40,7 @@ engineTest("A remote server is called from its container, and leaves nothing", a
       memoryMiB: 128,
     });
     dtma.reconciler.apply([spec]);
-    const { serverInfo, tools } = await dtma.ready(spec, 90_000);
+    const { serverInfo, tools } = await dtma.ready(spec);
     assert.equal(serverInfo!.name, "far");
     assert.deepEqual(tools!.map(({ name }) => name), ["say"]);
     assert.equal(await dtma.call(spec.serverId, "say", { text: "hello" }), "said hello");
@@ -101,9 +102,7 @@ engineTest(
       { hostname: host, port: 0, onListen() {} },
       () => new Response(null, { status: 404 }),
     );
-    const closed = Deno.listen({ hostname: host, port: 0 });
-    const nobody = closed.addr.port;
-    closed.close();
+    const nobody = freePort();
     const dtma = await Dtma.start(toolbox, undefined, {
       egress: { privateNetworks: [`${host}/32`], addresses: { "mcp.example.test": [host] } },
     });
@@ -139,7 +138,6 @@ engineTest(
         const { layers } = await dtma.until(
           spec,
           ({ layers }) => layers.handshake.state === "failed",
-          90_000,
         );
         const [reason, nextStep] = Object.values(said)[index];
         const { detail } = layers.handshake;
@@ -194,7 +192,7 @@ engineTest("A lost session's calls go by what the next one lists", async (toolbo
       memoryMiB: 128,
     });
     dtma.reconciler.apply([spec]);
-    await dtma.ready(spec, 90_000);
+    await dtma.ready(spec);
     const { serverId } = spec;
     const route = await dtma.reconciler.reach(serverId);
     assert.ok("toolHashes" in route);

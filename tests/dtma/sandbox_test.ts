@@ -160,7 +160,7 @@ gvisorTest("Servers run in gVisor", async (toolbox, t) => {
       const serverId = crypto.randomUUID();
       const untrusted = fixtureSpec("http", { ...spec, serverId, tier: "untrusted" });
       dtma.reconciler.apply([spec, untrusted]);
-      const { sandbox, unsandboxed } = await dtma.ready(spec, 60_000);
+      const { sandbox, unsandboxed } = await dtma.ready(spec);
       assert.equal(sandbox, null);
       assert.match(unsandboxed!, /^A server in gVisor \(runsc\) is reached on stdio alone/);
       assert.match(await dtma.call(spec.serverId, "environment"), /"sessions":1/);
@@ -183,7 +183,7 @@ gvisorTest("Servers run in gVisor", async (toolbox, t) => {
         secretFiles: { "key.pem": "s3cret" },
       });
       dtma.reconciler.apply([spec]);
-      const { sandbox } = await dtma.ready(spec, 60_000);
+      const { sandbox } = await dtma.ready(spec);
       assert.deepEqual(sandbox, { runtime: "runsc", kind: "gvisor" });
       const read = (path: string) => dtma.call(spec.serverId, "read", { path });
       const kernel = await read("/proc/version");
@@ -205,7 +205,7 @@ gvisorTest("Servers run in gVisor", async (toolbox, t) => {
       const hosts = ["a.example:443", "b.example:443"];
       const changed = { ...spec, generation: 2, network: { hosts } };
       dtma.reconciler.apply([changed]);
-      assert.notEqual((await dtma.ready(changed, 60_000)).containerId, before);
+      assert.notEqual((await dtma.ready(changed)).containerId, before);
       assert.match(await look("b.example"), /^10\.213\./);
 
       const stopped = { ...changed, generation: 3, running: false };
@@ -222,7 +222,7 @@ gvisorTest("Servers run in gVisor", async (toolbox, t) => {
     const dtma = await Dtma.start(toolbox, images);
     const spec = fixtureSpec("kernel", { instances: "agent" });
     dtma.reconciler.apply([spec]);
-    await dtma.ready(spec, 60_000);
+    await dtma.ready(spec);
     const version = await dtma.call(spec.serverId, "read", { path: "/proc/version" }, "agent-1");
     assert.match(version, /^Linux version 4\.4\.0/);
     await remove(dtma, spec);
@@ -235,10 +235,10 @@ gvisorTest("Servers run in gVisor", async (toolbox, t) => {
       fixtureSpec("kernel", { tier: "untrusted" }),
     ];
     dtma.reconciler.apply([standard, untrusted]);
-    const seen = await dtma.ready(standard, 60_000);
+    const seen = await dtma.ready(standard);
     assert.equal(seen.sandbox, null);
     assert.match(seen.unsandboxed!, /owner keeps standard servers out/);
-    assert.equal((await dtma.ready(untrusted, 60_000)).sandbox?.runtime, "runsc");
+    assert.equal((await dtma.ready(untrusted)).sandbox?.runtime, "runsc");
     const version = await dtma.call(standard.serverId, "read", { path: "/proc/version" });
     assert.equal(version, hostKernel);
 
@@ -247,8 +247,8 @@ gvisorTest("Servers run in gVisor", async (toolbox, t) => {
     const more: ServerSpec = { ...untrusted, generation: 2, tier: "standard" };
     const { containerId } = dtma.seen(untrusted.serverId)!;
     dtma.reconciler.apply([less, more]);
-    assert.equal((await dtma.ready(less, 60_000)).sandbox?.runtime, "runsc");
-    assert.equal((await dtma.ready(more, 60_000)).containerId, containerId);
+    assert.equal((await dtma.ready(less)).sandbox?.runtime, "runsc");
+    assert.equal((await dtma.ready(more)).containerId, containerId);
     await remove(dtma, less, more);
   });
 
@@ -275,7 +275,7 @@ gvisorTest("Servers run in gVisor", async (toolbox, t) => {
 
       const restarted = { ...spec, generation: 2, restart: 1 };
       dtma.reconciler.apply([restarted]);
-      const moved = await dtma.ready(restarted, 60_000);
+      const moved = await dtma.ready(restarted);
       assert.notEqual(moved.containerId, containerId);
       assert.equal(moved.sandbox?.runtime, "runsc");
 

@@ -14,8 +14,11 @@ export async function hasChromium(): Promise<boolean> {
   return await Deno.stat(CHROMIUM).then(() => true, () => false);
 }
 
+/** How long what has to come in a page is waited for: a machine that does much else takes its time. */
+const LONG_MS = 300_000;
+
 export async function openBrowser(): Promise<Browser> {
-  return await chromium.launch({
+  const browser = await chromium.launch({
     executablePath: CHROMIUM,
     // Playwright's own would end the tests' process before their `finally` runs.
     handleSIGINT: false,
@@ -31,6 +34,14 @@ export async function openBrowser(): Promise<Browser> {
       "--disable-sync",
     ],
   });
+  const newContext = browser.newContext.bind(browser);
+  // Of which newPage() makes one as well.
+  browser.newContext = async (options) => {
+    const context = await newContext(options);
+    context.setDefaultTimeout(LONG_MS);
+    return context;
+  };
+  return browser;
 }
 
 /** A page that keeps what went wrong in it and how much its layout shifted. */
@@ -42,7 +53,6 @@ export class WatchedPage {
 
   static async open(context: BrowserContext): Promise<WatchedPage> {
     const page = await context.newPage();
-    page.setDefaultTimeout(60_000);
     const watched = new WatchedPage(page);
     page.on("pageerror", (error) => watched.#wrongs.push(`${page.url()}: ${error.message}`));
     const refused = new Set<string>();

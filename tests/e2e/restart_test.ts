@@ -25,7 +25,6 @@ Deno.test({
       const browser = await openBrowser();
       try {
         const page = await browser.newPage();
-        page.setDefaultTimeout(60_000);
         const toolboxId = await app.toolboxId();
         await signIn(page, app.url);
         const serverUrl = await deploy(page, app.url, "everything");

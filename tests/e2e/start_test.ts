@@ -71,7 +71,9 @@ Deno.test({
             proxy[gone]();
             // Something is under way in the database.
             fetch(`${app.url}/sign-in`).then((response) => response.body?.cancel(), () => {});
-            assert.equal(await app.interrupt(), 0, app.output);
+            // On a machine that does much else `deno task` has its turn late.
+            const passedOnAfterMs = gone === "stall" ? 2000 : 0;
+            assert.equal(await app.interrupt(passedOnAfterMs), 0, app.output);
           } finally {
             await app.end();
             if (gone === "stall") proxy.close();

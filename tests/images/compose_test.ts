@@ -210,7 +210,6 @@ Deno.test({
         await eventually(
           "it is rolled back",
           async () => (await page()).includes("The upgrade to DTMA 7.0.0 was rolled back"),
-          120_000,
         );
         await eventually(
           "calls are answered",
@@ -220,7 +219,6 @@ Deno.test({
         await eventually(
           "it runs",
           async () => (await page()).includes("Runs DTMA 8.0.0"),
-          120_000,
         );
         await eventually(
           "calls are answered",
@@ -303,7 +301,6 @@ async function deploy(browser: Browser): Promise<() => Promise<string>> {
   await eventually(
     "the server runs",
     async () => /verdict"[^]*status running/.test(await browser.get(location)),
-    150_000,
   );
   const waiting = [
     ...toolsForm(await browser.get(`${location}/tools`)).matchAll(

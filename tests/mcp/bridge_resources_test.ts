@@ -191,8 +191,7 @@ Deno.test({
         return JSON.stringify(result.structuredContent).includes("resources/subscribe");
       });
       await bridge.post(calling(2, "demo__updates", { uri, times: 500 })).then((r) => r.text());
-      const { value } = await events.next();
-      assert.deepEqual(JSON.parse(value!.data), {
+      assert.deepEqual(await updateOn(events), {
         jsonrpc: "2.0",
         method: "notifications/resources/updated",
         params: { uri },
@@ -241,12 +240,33 @@ Deno.test({
       });
       // It is told of all that happens once it was acknowledged.
       await bridge.post(calling(5, "demo__updates", { uri: "file:///2" })).then((r) => r.text());
-      const told = await next();
-      assert.equal(told.method, "notifications/resources/updated");
-      assert.deepEqual(told.params, {
+      assert.deepEqual((await updateOn(events)).params, {
         _meta: { "io.modelcontextprotocol/subscriptionId": 77 },
         uri: "file:///2",
       });
+      cut.abort();
+    });
+
+    await t.step("a listener whose server is heard long after it was acknowledged", async () => {
+      const { session } = bridge.route, { call } = session;
+      const isLate = Promise.withResolvers<void>();
+      // As one that is started by it.
+      session.call = async (request, options) => {
+        if (request.method === "subscriptions/listen") await isLate.promise;
+        return await call.call(session, request, options);
+      };
+      const cut = new AbortController();
+      const { body, headers } = modern("subscriptions/listen", {
+        notifications: { resourceSubscriptions: ["file:///3"] },
+      });
+      const events = eventsOf(await bridge.post(body, headers, cut.signal));
+      const next = async () => JSON.parse((await events.next()).value!.data);
+      assert.equal((await next()).method, "notifications/subscriptions/acknowledged");
+      await bridge.post(calling(7, "demo__updates", { uri: "file:///3" })).then((r) => r.text());
+      isLate.resolve();
+      const { method, params } = await next();
+      assert.deepEqual([method, params.uri], ["notifications/resources/updated", "file:///3"]);
+      session.call = call;
       cut.abort();
     });
 
@@ -444,6 +464,15 @@ Deno.test({
     session.call = call;
   },
 });
+
+/** The next update of a resource. Where a server is heard late, its list may have changed meanwhile, and is told of. */
+async function updateOn(events: ReturnType<typeof eventsOf>) {
+  for (;;) {
+    const message = JSON.parse((await events.next()).value!.data);
+    if (message.method === "notifications/resources/updated") return message;
+    assert.equal(message.method, "notifications/resources/list_changed");
+  }
+}
 
 async function until(isSo: () => Promise<boolean>) {
   while (!await isSo()) await new Promise((resolve) => setTimeout(resolve, 100));

@@ -4,6 +4,7 @@ import { revokeToken } from "../../models/agents.ts";
 import { listCalls } from "../../models/calls.ts";
 import { stopServer } from "../../models/servers.ts";
 import { withdrawApproval } from "../../models/tools.ts";
+import { freePort } from "../free_port.ts";
 import { jsonText } from "./arbitrary_json.ts";
 import { type Bridge, hashesOf, META, modern, openBridge } from "./world.ts";
 
@@ -429,10 +430,7 @@ Deno.test({
     bridge.routes.set(bridge.serverId, { unavailable: "Its container starts" });
     assert.match(await said(), /not available: Its container starts/);
     bridge.routes.set(bridge.serverId, bridge.route);
-    // A port that was free a moment ago.
-    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    listener.close();
-    await bridge.moveToolbox(`http://127.0.0.1:${listener.addr.port}`);
+    await bridge.moveToolbox(`http://127.0.0.1:${freePort()}`);
     try {
       assert.match(await said(), /does not answer, so the call was not made/);
     } finally {

@@ -15,6 +15,7 @@ import { replicaOfTunnel } from "../../models/tunnels.ts";
 import { startServer, toolCall } from "../dtma/stdio_server.ts";
 import { tcpProxy } from "../dtma/tcp_proxy.ts";
 import { type Kind, KINDS, openWorld, testKey } from "../models/databases.ts";
+import { freePort } from "../free_port.ts";
 import { hashesOf } from "./world.ts";
 
 const SERVER = "01890000-0000-7000-8000-000000000001";
@@ -310,9 +311,7 @@ Deno.test({
     assert.deepEqual(box.calls.at(-1), [SERVER, "me"]);
     assert(app.logged.some((line) => /link.*could not be opened.*404/s.test(line)), app.logged[0]);
 
-    const closed = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    closed.close();
-    const address = `http://127.0.0.1:${closed.addr.port}`;
+    const address = `http://127.0.0.1:${freePort()}`;
     const nobody = await app.call(box.pinned("shuffles"), { reach: "direct", address });
     assert.equal(nobody.code, ErrorCode.serverUnavailable);
     const nowhere = await app.call(box.pinned("shuffles"), { reach: "direct", address: null });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
 import { ErrorCode, generateSigningKey } from "../../dtma/protocol.ts";
 import { type CallOptions, callServer } from "../../mcp/router.ts";
+import { freePort } from "../free_port.ts";
 
 const key = await generateSigningKey();
 const serverId = "01890000-0000-7000-8000-000000000001";
@@ -123,10 +124,7 @@ Deno.test("callServer returns the text of a result and of an error", async () =>
 });
 
 Deno.test("callServer says serverUnavailable when no connection is made", async () => {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr;
-  listener.close();
-  const refused = await ask(`http://127.0.0.1:${port}`);
+  const refused = await ask(`http://127.0.0.1:${freePort()}`);
   assertFails(refused, ErrorCode.serverUnavailable, /was not made/);
   const nowhere = await ask("https://nowhere.invalid");
   assertFails(nowhere, ErrorCode.serverUnavailable, /was not made/);

@@ -19,7 +19,7 @@ Deno.test({
         change.table === table && change.agent === agent
       );
       await act();
-      assert.equal(await wakeUps.next(30_000), true);
+      assert.equal(await wakeUps.next(300_000), true);
       wakeUps.close();
     };
     const first = await known.of(agentId, null);

@@ -6,10 +6,13 @@ import { tcpProxy } from "../dtma/tcp_proxy.ts";
 import { freePort } from "../free_port.ts";
 import { KINDS, openWorld, testKey } from "./databases.ts";
 
+/** For what comes: a machine that does much else takes its time. */
+const LONG_MS = 300_000;
+
 Deno.test("Changes wakes every reader at each tick where the database cannot notify", async () => {
   const changes = new Changes({ listen: null } as unknown as Database, 20);
   const subscription = changes.subscribe(() => false);
-  assert.equal(await subscription.next(5000), true);
+  assert.equal(await subscription.next(LONG_MS), true);
   await changes.close();
   await subscription.next(0);
   assert.equal(await subscription.next(100), false, "closed, it ticks no more");
@@ -45,9 +48,9 @@ Deno.test({
     await failed;
     const subscription = changes.subscribe(({ table }) => table === "servers");
     const proxy = tcpProxy(Number(there.port), Number(away.port));
-    assert.equal(await subscription.next(30_000), true, "told that it may have missed some");
+    assert.equal(await subscription.next(LONG_MS), true, "told that it may have missed some");
     await database.db.asApp`select pg_notify('mooring', '{"table":"servers"}')`;
-    assert.equal(await subscription.next(30_000), true, "and hears of the next");
+    assert.equal(await subscription.next(LONG_MS), true, "and hears of the next");
     await changes.close();
     await db.close();
     proxy.close();
@@ -92,7 +95,7 @@ for (const kind of KINDS) {
           return change.toolbox === toolboxId;
         });
         const others = changes.subscribe(({ workspace }) => workspace === crypto.randomUUID());
-        const waiting = mine.next(10_000);
+        const waiting = mine.next(LONG_MS);
         const serverId = await deploy();
         assert.equal(await waiting, true);
         assert.equal(await others.next(50), false);
@@ -111,14 +114,12 @@ for (const kind of KINDS) {
       await t.step("next gives at once a change that came since the last wait", async () => {
         const subscription = changes.subscribe(({ table }) => table === "servers");
         const other = changes.subscribe(({ table }) => table === "servers");
-        const woken = other.next(10_000);
+        const woken = other.next(LONG_MS);
         const serverId = await deploy();
         await woken;
-        const before = performance.now();
-        assert.equal(await subscription.next(10_000), true);
-        assert.ok(performance.now() - before < 1000);
+        assert.equal(await subscription.next(0), true);
         await removeServer(db, user, serverId);
-        assert.equal(await subscription.next(10_000), true);
+        assert.equal(await subscription.next(LONG_MS), true);
         subscription.close();
         other.close();
       });
@@ -155,8 +156,7 @@ for (const kind of KINDS) {
         let woken = 0;
         changes.watch(() => true, () => woken++);
         await deploy();
-        await new Promise((resolve) => setTimeout(resolve, 100));
-        assert.ok(woken > 0);
+        while (woken === 0) await new Promise((resolve) => setTimeout(resolve, 10));
         await changes.close();
         woken = 0;
         await deploy();

@@ -163,8 +163,8 @@ for (const kind of KINDS) {
         assert.equal((await ping(app, access_token)).status, 200);
         const [{ id }] = await live();
         await revokeToken(world.db, person, agentId, id);
-        const deadline = Date.now() + 10_000;
-        while ((await ping(app, access_token)).status === 200 && Date.now() < deadline);
+        const deadline = performance.now() + 300_000;
+        while ((await ping(app, access_token)).status === 200 && performance.now() < deadline);
         assert.equal((await ping(app, access_token)).status, 401);
         assert.equal((await renew(app, client, refresh_token)).body.error, "invalid_grant");
       });

@@ -5,7 +5,7 @@ import { openTrials } from "./trial_world.ts";
 const options = { sanitizeResources: false, sanitizeOps: false };
 
 async function until<T>(what: string, look: () => Promise<T | false | null>): Promise<T> {
-  for (let tries = 0; tries < 300; tries++) {
+  for (let tries = 0; tries < 3000; tries++) {
     const found = await look();
     if (found) return found;
     await new Promise((resolve) => setTimeout(resolve, 100));
