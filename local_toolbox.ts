@@ -151,7 +151,7 @@ function startDtma(
     "DTMA_SOURCE_DIRECTORIES",
   ];
   const environment = Object.fromEntries(
-    inherited.flatMap((name) => Deno.env.get(name) ? [[name, Deno.env.get(name)!]] : []),
+    inherited.flatMap((name) => Deno.env.get(name)?.trim() ? [[name, Deno.env.get(name)!]] : []),
   );
   const env = {
     ...environment,

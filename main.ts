@@ -7,10 +7,11 @@ import { openDatabase } from "./database.ts";
 import { keyFile, lock, prepareDirectory, StartError } from "./data_directory.ts";
 import { createLog, errorFields } from "./models/log.ts";
 import { derivedSecrets, secretsKeyFrom } from "./models/secrets.ts";
-import { orPortInUse } from "./port.ts";
+import { orStartError } from "./port.ts";
 
 async function start() {
-  const config = readConfig(Deno.env.toObject(), Deno.env.get("HOME") ?? Deno.cwd());
+  const environment = Deno.env.toObject(), home = Deno.env.get("HOME") ?? Deno.cwd();
+  let config = readConfig(environment, home);
   const log = createLog(config.logFormat);
   const install = !Deno.args.includes("--no-install");
 
@@ -20,7 +21,12 @@ async function start() {
   const keys = { secretsKey: await secretsKeyFrom(keyText), ...await derivedSecrets(keyText) };
 
   // Before the database, which takes seconds: what will fail shall fail at once.
-  orPortInUse(config, () => Deno.listen({ hostname: config.host, port: config.port }).close());
+  const port = orStartError(config, () => {
+    using listener = Deno.listen({ hostname: config.host, port: config.port });
+    return listener.addr.port;
+  });
+  // PORT=0 is a free one, which links name.
+  config = readConfig({ ...environment, PORT: String(port) }, home);
   // The embedded database is made on a thread of its own: the rest of Mooring is loaded meanwhile.
   const loading = import("./self_hosted.ts");
   // If that fails, it is told below: a database that is half made would not open again.
