@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { findCatalogEntry } from "../../models/catalog_entries.ts";
 import { grantManagement } from "../../models/management_grants.ts";
 import { makeWish } from "../../models/wishes.ts";
+import { freePort } from "../free_port.ts";
 import { openApi } from "../routes/api/app.ts";
 
 const MAIN = new URL("../../cli/main.ts", import.meta.url).pathname;
@@ -73,6 +74,8 @@ Deno.test({
       for (
         const [args, words] of [
           [["dance"], /There is no command "dance"/],
+          [["servers", "delete", "a"], /There is no command "servers delete": servers --help/],
+          [["servers", "--all"], /There is no command "servers --all"/],
           [["servers", "get"], /<server> is missing[^]*Usage: mooring servers get/],
           [["servers", "get", "a", "b"], /one argument too many/],
           [["servers", "list", "--nonsense"], /--nonsense/],
@@ -96,16 +99,43 @@ Deno.test({
       assert.match(unsafe.err, /show the token to the network/);
     });
 
+    await t.step("a token that cannot be sent is not said", async () => {
+      const broken = { ...asOwner, MOORING_TOKEN: "mpt_hidden\nhidden" };
+      const { code, err } = await mooring(["whoami"], { env: broken });
+      assert.equal(code, 2, err);
+      assert.doesNotMatch(err, /hidden/);
+      const fromFile = { ...asOwner, MOORING_TOKEN: `${token}\r\n` };
+      assert.equal((await mooring(["whoami"], { env: fromFile })).code, 0);
+    });
+
+    await t.step("what is on this machine no proxy is asked for", async () => {
+      // Nothing listens there.
+      const proxy = `http://127.0.0.1:${freePort()}`;
+      const env = { ...asOwner, HTTP_PROXY: proxy, HTTPS_PROXY: proxy, NO_PROXY: "example.com" };
+      const { code, err } = await mooring(["whoami"], { env });
+      assert.equal(code, 0, err);
+    });
+
     await t.step("what is not Mooring is told as such, whatever it answers", async () => {
       // As a gateway does that knows no such function.
       await using other = Deno.serve(
         { hostname: "127.0.0.1", port: 0, onListen() {} },
-        () => Response.json({ code: "NOT_FOUND", message: "No function" }, { status: 404 }),
+        ({ url }) =>
+          url.endsWith("/me")
+            ? Response.json({ code: "NOT_FOUND", message: "No function" }, { status: 404 })
+            : url.endsWith("/retention")
+            ? Response.json(null)
+            : new Response('{"items":', { headers: { "content-type": "application/json" } }),
       );
       const env = { ...asOwner, MOORING_URL: `http://127.0.0.1:${other.addr.port}` };
       const { code, err } = await mooring(["whoami"], { env });
       assert.match(err, /is not Mooring's API \(status 404\): check the URL/);
       assert.equal(code, 6);
+      const nothing = await mooring(["retention"], { env });
+      assert.match(nothing.err, /is not Mooring's API \(status 200\)/);
+      const cut = await mooring(["servers", "list"], { env });
+      assert.match(cut.err, /The answer of \S+ broke off/);
+      assert.deepEqual([nothing.code, cut.code], [6, 6]);
     });
 
     await t.step("login keeps a token that holds, for its owner's eyes alone", async () => {
@@ -179,8 +209,10 @@ Deno.test({
         const invalid = await mooring(["agents", "create", " ", "--json"]);
         assert.equal(invalid.code, 2);
         assert.equal(JSON.parse(invalid.err).errors[0].pointer, "#/name");
-        const gone = { MOORING_URL: "http://127.0.0.1:9", MOORING_TOKEN: token };
-        assert.equal((await mooring(["whoami"], { env: gone })).code, 6);
+        const gone = { MOORING_URL: `http://127.0.0.1:${freePort()}`, MOORING_TOKEN: token };
+        const unreachable = await mooring(["whoami"], { env: gone });
+        assert.match(unreachable.err, /^Nothing answers at \S+ \(.*Connection refused/);
+        assert.equal(unreachable.code, 6);
       },
     );
 
