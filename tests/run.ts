@@ -19,6 +19,8 @@ if (await isDebianRoot()) {
     "/usr/bin/docker-registry": "docker-registry",
     "/usr/bin/docker-compose": "docker-compose",
     "/usr/bin/systemd-analyze": "systemd",
+    "/usr/bin/zsh": "zsh",
+    "/usr/bin/fish": "fish",
     "/usr/bin/runsc": "runsc",
     "/usr/bin/gcc": "gcc",
     "/usr/lib/x86_64-linux-gnu/libc.a": "libc6-dev",

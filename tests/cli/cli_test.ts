@@ -473,11 +473,44 @@ _mooring; printf '%s\\n' "\${COMPREPLY[@]}"`;
       assert.deepEqual(await complete(["mooring", "servers", "st"]), ["start", "stop"]);
       assert.deepEqual(await complete(["mooring", "servers", "deploy", "--mem"]), ["--memory"]);
       assert.deepEqual(await complete(["mooring", "export", "--out"]), ["--output"]);
-      for (const shell of ["zsh", "fish"]) {
+      const ofOperations = ["--operation", "--without-shape", "--wait", "--json", "--help"];
+      assert.deepEqual(
+        await complete(["mooring", "servers", "set-operations", "--"]),
+        ofOperations,
+      );
+      assert.deepEqual(await complete(["mooring", "calls", "--ou"]), ["--outcome"]);
+      assert.deepEqual(await complete(["mooring", "completion", "z"]), ["zsh"]);
+      const hostile = `$(touch ${home}/ran)`;
+      assert.deepEqual(await complete(["mooring", "servers", "get", hostile, "--j"]), ["--json"]);
+      assert.deepEqual(await complete(["mooring", hostile, "$(touch ran)"]), [""]);
+      await assert.rejects(Deno.stat(`${home}/ran`));
+
+      // Alone zsh completes at a terminal: here the words come out of what it would be given them by.
+      const zsh = `compdef() {}; compadd() { shift; print -l -- "$@" }; eval "$(<$HOME/script)"
+words=(mooring servers set-operations --); CURRENT=4; _mooring`;
+      const fish = `source $HOME/script; complete -C "mooring servers set-operations --"
+cd $HOME; complete -C "mooring import 'a p"; complete -C 'mooring servers get "$(touch ran)" --js'`;
+      await Deno.writeTextFile(`${home}/a pet.yaml`, "");
+      for (
+        const [shell, script, flag, words] of [
+          ["zsh", zsh, "-fc", ofOperations],
+          ["fish", fish, "-Nc", [...ofOperations.toSorted(), "a pet.yaml", "--json"]],
+        ] as const
+      ) {
         const { code, out } = await mooring(["completion", shell], { env: {} });
         assert.equal(code, 0);
-        assert.match(out, /deploy/);
+        await Deno.writeTextFile(`${home}/script`, out);
+        const options = { args: [flag, script], env: { HOME: home } };
+        const said = await new Deno.Command(shell, options).output().catch(() => null);
+        if (!said) {
+          console.warn(`SKIPPED, completion in ${shell}: it is not installed`);
+          continue;
+        }
+        assert.equal(new TextDecoder().decode(said.stderr), "");
+        const lines = new TextDecoder().decode(said.stdout).trim().split("\n");
+        assert.deepEqual(lines.map((line) => line.split("\t")[0]), words);
       }
+      await assert.rejects(Deno.stat(`${home}/ran`));
     });
 
     await t.step("a server is removed by who means it", async () => {
