@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { EGRESS_LABEL } from "../../dtma/egress.ts";
 import { Label } from "../../dtma/policy.ts";
+import { outcomeOf } from "./client.ts";
 import {
   differenceOf,
   type Found,
@@ -119,6 +120,19 @@ Deno.test("calls that ran more or less often than was told", () => {
   later.started(sight("a", { startedMs: 60_000 }));
   later.callsRanAsTold(calls, new Map());
   assert.deepEqual(rules(later), ["a call runs as often as it is told"]);
+});
+
+Deno.test("a call that gets another's answer", () => {
+  const answerOf = (token: string) =>
+    JSON.stringify({ result: { content: [{ text: JSON.stringify({ token, mark: "m1" }) }] } });
+  assert.deepEqual(outcomeOf(200, answerOf("own"), "own"), { kind: "answered", mark: "m1" });
+  const outcome = outcomeOf(200, `event: message\ndata: ${answerOf("other")}\n\n`, "own");
+  assert.equal(outcome.kind, "another's answer");
+  const judge = new Judge();
+  const call = { token: "own", serverId: SERVER, sentMs: 0, endedMs: 1, outcome };
+  judge.callsRanAsTold([call], new Map([["own", 1]]));
+  assert.deepEqual(rules(judge), ["a call gets its own answer"]);
+  assert.throws(() => outcomeOf(200, "event: message\n", "own"), SyntaxError);
 });
 
 Deno.test("a volume that lost what was written", () => {
