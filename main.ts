@@ -13,7 +13,7 @@ async function start() {
   const environment = Deno.env.toObject(), home = Deno.env.get("HOME") ?? Deno.cwd();
   let config = readConfig(environment, home);
   const log = createLog(config.logFormat);
-  const install = !Deno.args.includes("--no-install");
+  const install = mayInstall(Deno.args);
 
   await prepareDirectory(config.dataDirectory);
   const unlock = await lock(config.dataDirectory);
@@ -29,11 +29,22 @@ async function start() {
   config = readConfig({ ...environment, PORT: String(port) }, home);
   // The embedded database is made on a thread of its own: the rest of Mooring is loaded meanwhile.
   const loading = import("./self_hosted.ts");
-  // If that fails, it is told below: a database that is half made would not open again.
+  // If that fails, it is told below.
   loading.catch(() => {});
   const database = await openDatabase(config, (line) => log.info(line));
   const { runSelfHosted } = await loading;
   await runSelfHosted({ config, log, database, keys, install, unlock });
+}
+
+/** @throws {StartError} for what is no argument: a `--no-instal` that is let pass would install an engine */
+function mayInstall(args: string[]): boolean {
+  // `deno task start -- …` hands the dashes on.
+  const words = args.filter((word) => word !== "--");
+  const unknown = words.find((word) => word !== "--no-install");
+  if (unknown === undefined) return words.length === 0;
+  throw new StartError(
+    `There is no argument ${JSON.stringify(unknown)}. Usage: deno task start [--no-install]`,
+  );
 }
 
 try {

@@ -25,6 +25,15 @@ Deno.test("start tells every mistake in the configuration at once", async () => 
   assert.doesNotMatch(output, /short|^ +at /m, "neither a value nor a stack");
 });
 
+Deno.test("start refuses an argument that it does not know", () =>
+  withDataDirectory(async (dataDirectory) => {
+    for (const word of ["--no-instal", "--help"]) {
+      const { code, output } = await runToEnd({ dataDirectory, port: freePort(), args: [word] });
+      assert.equal(code, 1);
+      assert.match(output, new RegExp(`argument "${word}"\\. Usage: .*--no-install`));
+    }
+  }));
+
 Deno.test("start names a data directory that cannot be written", async () => {
   const { code, output } = await runToEnd({ dataDirectory: "/dev/null/x", port: freePort() });
   assert.equal(code, 1);
