@@ -243,6 +243,7 @@ Deno.test("what was acknowledged and is not held", () => {
     removed: false,
     mark: "m1",
     isUncertain: false,
+    mayBeRemoved: false,
     isBusy: false,
     isCallable: true,
     isBystander: false,
@@ -257,6 +258,12 @@ Deno.test("what was acknowledged and is not held", () => {
   // Not learned, or reported as failed.
   assert.deepEqual(told([row({ running: false })], { isUncertain: true }), []);
   assert.deepEqual(told([row({ failedMarks: ["broken2"] })], { mark: "broken2" }), []);
+  const removing = { isUncertain: true, mayBeRemoved: true };
+  assert.deepEqual(told([], removing), []);
+  assert.deepEqual(told([row({ isRemoved: true })], removing), []);
+  // Nobody asked for its removal, learned or not.
+  assert.equal(told([], { isUncertain: true }).length, 1);
+  assert.equal(told([row({ isRemoved: true })], { isUncertain: true }).length, 1);
   assert.equal(told([]).length, 1);
   assert.equal(told([row({ running: false })]).length, 1);
   assert.equal(told([row({ isRemoved: true })]).length, 1);
