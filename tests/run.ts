@@ -5,7 +5,7 @@
  * Arguments are passed on: `deno task test tests/models` runs those alone.
  */
 import { ensureEngine } from "../engine.ts";
-import { tallyOf } from "./tally.ts";
+import { ENDED, tallyOf } from "./tally.ts";
 
 /** No test takes as long. */
 const HANGS_AFTER_MIN = 12;
@@ -68,7 +68,7 @@ let silence = stopAfter(HANGS_AFTER_MIN, " in which no test ended");
 let output = "";
 for await (const text of test.stdout.pipeThrough(new TextDecoderStream())) {
   output += text;
-  if (/ok|FAILED|ignored/.test(text)) {
+  if (ENDED.test(text)) {
     clearTimeout(silence);
     silence = stopAfter(HANGS_AFTER_MIN, " in which no test ended");
   }

@@ -6,6 +6,9 @@ export interface Tally {
   skipped: number;
 }
 
+/** Stands where a test or a step ended, at times cut off behind its word, and not where one that hangs tells of a token. */
+export const ENDED = / (?:ok|FAILED|ignored)(?: \(|$)/;
+
 /**
  * Steps are counted with their tests: a test of ours is often a story of many. A run that Deno calls a success
  * has failed all the same where a file ended itself, whose tests Deno forgets.

@@ -1,6 +1,6 @@
 /** Real runs of `deno test` over files that end in every way. */
 import assert from "node:assert/strict";
-import { tallyOf } from "./tally.ts";
+import { ENDED, tallyOf } from "./tally.ts";
 
 const FILES = {
   holds: `Deno.test("a", async (t) => { await t.step("one", () => {}); });
@@ -36,7 +36,9 @@ Deno.test("a run counts what passed, and what cannot be known to have as failed"
       env: { NO_COLOR: "1" },
       stderr: "null",
     }).output();
-    return tallyOf(new TextDecoder().decode(stdout), success);
+    const output = new TextDecoder().decode(stdout);
+    const hasEnded = output.split("\n").some((line) => !line.includes("|") && ENDED.test(line));
+    return { ...tallyOf(output, success), hasEnded };
   };
   for (
     const [names, expected] of [
@@ -49,10 +51,12 @@ Deno.test("a run counts what passed, and what cannot be known to have as failed"
       [["isKilled"], { passed: 0, failed: 1, skipped: 0 }],
     ] as const
   ) {
-    await t.step(
-      names.join(" and "),
-      async () => assert.deepEqual(await tally(...names), expected),
-    );
+    await t.step(names.join(" and "), async () => {
+      const { hasEnded, ...counted } = await tally(...names);
+      assert.deepEqual(counted, expected);
+      assert.ok(hasEnded);
+    });
   }
+  assert.ok(!ENDED.test("It took a token (and looked it up): Booked"));
   await Deno.remove(folder, { recursive: true });
 });
