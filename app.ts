@@ -189,7 +189,16 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
   const app: Hono<Env> = new Hono<Env>({ strict: false })
     .basePath(basePath)
     .route("/", mcpRoutes({ ...deps, ownTools: ownTools(deps) }))
-    .notFound((c) => pages.fetch(c.req.raw, c.env));
+    .notFound((c) => {
+      const { path } = c.req;
+      if (path === basePath || path.startsWith(`${basePath}/`)) {
+        return pages.fetch(c.req.raw, c.env);
+      }
+      return c.text(
+        `Mooring is at ${deps.baseUrl}. What lies before it has to pass paths on as they are.\n`,
+        404,
+      );
+    });
   // Whoever asks for its routes is told of all.
   app.routes.push(...pages.routes);
   return app;

@@ -29,8 +29,9 @@ export interface Config {
   mail: { smtpUrl: string; from: string } | null;
 }
 
+/** Blank is not set: of blanks alone a number is 0. */
 const optional = <T extends z.ZodType>(schema: T) =>
-  z.preprocess((value) => value === "" ? undefined : value, schema.optional());
+  z.preprocess((value) => String(value ?? "").trim() === "" ? undefined : value, schema.optional());
 
 const Environment = z.object({
   PORT: optional(z.coerce.number("must be a number").int().min(0).max(65535)),

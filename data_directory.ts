@@ -22,7 +22,9 @@ export async function prepareDirectory(path: string) {
 
 /** Takes the data directory for this process; the lock goes with the process, however it ends. */
 export async function lock(path: string): Promise<() => void> {
-  const file = await Deno.open(`${path}/lock`, { create: true, read: true, write: true });
+  const name = `${path}/lock`;
+  const file = await Deno.open(name, { create: true, read: true, write: true })
+    .catch((error) => cannotBe("opened", name, error));
   if (!await file.tryLock(true)) {
     throw new StartError(
       `Another Mooring already runs on the data directory ${path}. ` +
@@ -37,10 +39,24 @@ export async function keyFile(path: string): Promise<string> {
   try {
     return (await Deno.readTextFile(path)).trim();
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    if (!(error instanceof Deno.errors.NotFound)) cannotBe("read", path, error);
   }
   const text = newSecretsKeyText();
-  await Deno.writeTextFile(`${path}.new`, `${text}\n`, { mode: 0o600 });
-  await Deno.rename(`${path}.new`, path);
+  try {
+    await Deno.writeTextFile(`${path}.new`, `${text}\n`, { mode: 0o600 });
+    await Deno.rename(`${path}.new`, path);
+  } catch (error) {
+    cannotBe("written", path, error);
+  }
   return text;
+}
+
+/** Files of another user's are what a start with `sudo` leaves to one without. */
+function cannotBe(done: string, path: string, error: unknown): never {
+  throw new StartError(
+    `${path} cannot be ${done} (${
+      (error as Error).message
+    }). Give this user the data directory with ` +
+      "all that is in it (chown -R), or name another with DATA_DIR",
+  );
 }

@@ -76,18 +76,34 @@ function isUnreachable(error: unknown): boolean {
 
 async function openEmbeddedIn(dataDirectory: string, progress: (line: string) => void) {
   const directory = `${dataDirectory}/postgres`;
-  const isNew = !await exists(directory);
+  // There while the database is made: a start that was ended meanwhile left a part of one, which may not
+  // open, and which holds nothing yet.
+  const making = `${directory}.making`;
+  const isNew = !await exists(directory) || await exists(making);
   progress(isNew ? "Making the embedded database" : "Opening the embedded database");
   try {
-    return await openEmbedded(directory, await socketDirectory(dataDirectory));
+    if (isNew) {
+      await Deno.writeTextFile(making, "");
+      await removeTree(directory);
+    }
+    const embedded = await openEmbedded(directory, await socketDirectory(dataDirectory));
+    // Or nothing goes into it: the next start would remove it.
+    if (isNew) await Deno.remove(making);
+    return embedded;
   } catch (error) {
     const isFull = error instanceof EmbeddedError && error.isDiskFull ||
       !await hasRoom(dataDirectory);
     const why = isFull ? "its disk is full: it needs about 50 MB" : (error as Error).message;
-    // Half-made it would not open the next time either.
-    if (isNew) await Deno.remove(directory, { recursive: true }).catch(() => {});
+    // Its room is its owner's again.
+    if (isNew) await removeTree(directory).catch(() => {});
     throw new TypeError(`The embedded database in ${directory} cannot be opened: ${why}`);
   }
+}
+
+async function removeTree(path: string): Promise<void> {
+  await Deno.remove(path, { recursive: true }).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  });
 }
 
 /** Whether a segment of the database's log would fit, which it does not start without. */

@@ -12,6 +12,9 @@ const LONGEST_MS = 60_000;
 /** The wait when the app itself wanted the DTMA no more: soon again, it would only be told so again. */
 const UNWANTED_MS = 5 * 60_000;
 
+/** The maker of the base image is told to end, and what it unpacked is removed. */
+const MAKER_ENDS_MS = 5000;
+
 /** A process of Deno listens for signals by then. */
 const LISTENS_MS = 5000;
 
@@ -34,6 +37,7 @@ export async function startLocalToolbox(options: {
   await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
 
   let child: Deno.ChildProcess | null = null;
+  let maker: Deno.ChildProcess | null = null;
   let startedAt = 0;
   let stopped = false;
   let wake = () => {};
@@ -87,7 +91,13 @@ export async function startLocalToolbox(options: {
       });
       return;
     }
-    await makeBaseImage(log);
+    // What a killed start left of its own.
+    const temporary = `${options.dataDirectory}/base-image`;
+    await Deno.remove(temporary, { recursive: true }).catch(() => {});
+    await Deno.mkdir(temporary, { mode: 0o700 });
+    if (!stopped) await makeBaseImage(maker = startMaker(temporary), log);
+    maker = null;
+    await Deno.remove(temporary, { recursive: true });
   }
 
   const running = keepDtmaRunning();
@@ -108,8 +118,11 @@ export async function startLocalToolbox(options: {
       stopped = true;
       wake();
       child?.kill("SIGTERM");
+      const waitMs = maker ? MAKER_ENDS_MS : 200;
+      if (maker) endMaker(maker);
       await running;
-      await Promise.race([preparing, new Promise((resolve) => setTimeout(resolve, 200))]);
+      // An engine that is being installed is not waited for.
+      await Promise.race([preparing, new Promise((resolve) => setTimeout(resolve, waitMs))]);
     },
   };
 }
@@ -151,7 +164,7 @@ function startDtma(
     "DTMA_SOURCE_DIRECTORIES",
   ];
   const environment = Object.fromEntries(
-    inherited.flatMap((name) => Deno.env.get(name) ? [[name, Deno.env.get(name)!]] : []),
+    inherited.flatMap((name) => Deno.env.get(name)?.trim() ? [[name, Deno.env.get(name)!]] : []),
   );
   const env = {
     ...environment,
@@ -178,9 +191,9 @@ function startDtma(
 
 const DTMA = new URL("./dtma/main.ts", import.meta.url).href;
 
-/** Makes `mooring/node:24` if it is not there, by images/base.ts, which tells its progress. */
-async function makeBaseImage(log: Log) {
-  const child = new Deno.Command(Deno.execPath(), {
+/** Makes `mooring/node:24` if it is not there, in a process group of its own. */
+function startMaker(temporary: string): Deno.ChildProcess {
+  return new Deno.Command(Deno.execPath(), {
     args: [
       "run",
       "--quiet",
@@ -193,10 +206,25 @@ async function makeBaseImage(log: Log) {
       "--allow-run=apt-get,sh,tar,ldconfig",
       new URL("./images/base.ts", import.meta.url).href,
     ],
+    env: { TMPDIR: temporary },
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
+    detached: true,
   }).spawn();
+}
+
+/** Ends it with what it runs: the next start makes the image. */
+function endMaker({ pid }: Deno.ChildProcess) {
+  try {
+    Deno.kill(-pid, "SIGTERM");
+  } catch {
+    // It ended just now.
+  }
+}
+
+/** Tells what the maker of the base image does, until it has ended. */
+async function makeBaseImage(child: Deno.ChildProcess, log: Log) {
   const tell = async (
     lines: ReadableStream<Uint8Array<ArrayBuffer>>,
     report: (line: string) => void,
@@ -210,5 +238,6 @@ async function makeBaseImage(log: Log) {
     tell(child.stdout, (line) => log.info(line)),
     tell(child.stderr, (line) => log.warn(line)),
   ]);
-  if (!status.success) log.warn("The base image for Node servers is not there yet");
+  if (status.success || status.signal === "SIGTERM") return;
+  log.warn("The base image for Node servers is not there yet");
 }

@@ -7,12 +7,13 @@ import { openDatabase } from "./database.ts";
 import { keyFile, lock, prepareDirectory, StartError } from "./data_directory.ts";
 import { createLog, errorFields } from "./models/log.ts";
 import { derivedSecrets, secretsKeyFrom } from "./models/secrets.ts";
-import { orPortInUse } from "./port.ts";
+import { orStartError } from "./port.ts";
 
 async function start() {
-  const config = readConfig(Deno.env.toObject(), Deno.env.get("HOME") ?? Deno.cwd());
+  const environment = Deno.env.toObject(), home = Deno.env.get("HOME") ?? Deno.cwd();
+  let config = readConfig(environment, home);
   const log = createLog(config.logFormat);
-  const install = !Deno.args.includes("--no-install");
+  const install = mayInstall(Deno.args);
 
   await prepareDirectory(config.dataDirectory);
   const unlock = await lock(config.dataDirectory);
@@ -20,14 +21,30 @@ async function start() {
   const keys = { secretsKey: await secretsKeyFrom(keyText), ...await derivedSecrets(keyText) };
 
   // Before the database, which takes seconds: what will fail shall fail at once.
-  orPortInUse(config, () => Deno.listen({ hostname: config.host, port: config.port }).close());
+  const port = orStartError(config, () => {
+    using listener = Deno.listen({ hostname: config.host, port: config.port });
+    return listener.addr.port;
+  });
+  // PORT=0 is a free one, which links name.
+  config = readConfig({ ...environment, PORT: String(port) }, home);
   // The embedded database is made on a thread of its own: the rest of Mooring is loaded meanwhile.
   const loading = import("./self_hosted.ts");
-  // If that fails, it is told below: a database that is half made would not open again.
+  // If that fails, it is told below.
   loading.catch(() => {});
   const database = await openDatabase(config, (line) => log.info(line));
   const { runSelfHosted } = await loading;
   await runSelfHosted({ config, log, database, keys, install, unlock });
+}
+
+/** @throws {StartError} for what is no argument: a `--no-instal` that is let pass would install an engine */
+function mayInstall(args: string[]): boolean {
+  // `deno task start -- …` hands the dashes on.
+  const words = args.filter((word) => word !== "--");
+  const unknown = words.find((word) => word !== "--no-install");
+  if (unknown === undefined) return words.length === 0;
+  throw new StartError(
+    `There is no argument ${JSON.stringify(unknown)}. Usage: deno task start [--no-install]`,
+  );
 }
 
 try {

@@ -26,7 +26,7 @@ import { openOutside, type Outside } from "./models/outside.ts";
 import { removeExpired } from "./models/retention.ts";
 import type { derivedSecrets, SecretsKey } from "./models/secrets.ts";
 import { putLocalToolbox } from "./models/toolboxes.ts";
-import { orPortInUse } from "./port.ts";
+import { orStartError } from "./port.ts";
 import builtinCatalog from "./models/catalog_builtin.json" with { type: "json" };
 
 /** What this build calls itself. */
@@ -100,7 +100,7 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
   const stopping = new AbortController();
   const server = serve(config, app.fetch, stopping.signal);
   // On an address of its own the app still listens on the loopback, for the local toolbox.
-  const own = isLoopback(config.host) || config.host === "0.0.0.0" || config.host === "::"
+  const own = ["127.0.0.1", "0.0.0.0", "::"].includes(server.addr.hostname)
     ? server
     : serve({ host: "127.0.0.1", port: 0 }, app.fetch, stopping.signal);
 
@@ -265,15 +265,11 @@ function serve(
   handler: (request: Request, env: { clientIp: string }) => Response | Promise<Response>,
   signal: AbortSignal,
 ) {
-  return orPortInUse(at, () =>
+  return orStartError(at, () =>
     Deno.serve(
       { hostname: at.host, port: at.port, signal, onListen: () => {} },
       (request, info) => handler(request, { clientIp: info.remoteAddr.hostname }),
     ));
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || host.startsWith("127.");
 }
 
 function announce(url: URL, code: string | null) {

@@ -15,11 +15,19 @@ import type { OpenedModel } from "../models/chat_models.ts";
 import { parseExactly } from "../models/exact_json.ts";
 import { OutsideError } from "../models/outside.ts";
 import type { Definition } from "./toolbelt.ts";
+import { Trouble } from "./trouble.ts";
 
 /** The SDK asks again where the server is busy, and waits as long as it says, up to a minute. */
 const RETRIES = 4;
 /** Without a word for so long it is given up: reasoning models may think for minutes. */
 const SILENCE_MS = 4 * 60_000;
+
+/**
+ * So much a model writes in a step, and so many calls it asks for at once: more than any means to. Small ones fall
+ * into repeating themselves, and what they write is kept and what they ask for is done.
+ */
+const WRITTEN_LIMIT_CHARS = 2_000_000;
+const CALLS_LIMIT = 200;
 
 // The SDK would write warnings to the console, one a step, in place of the app's log.
 (globalThis as { AI_SDK_LOG_WARNINGS?: boolean }).AI_SDK_LOG_WARNINGS = false;
@@ -73,25 +81,36 @@ export async function modelStep(
       }),
     ] as const
   );
+  // What is over its limits is not read to its end.
+  const over = new AbortController();
   const result = streamText({
     model,
     ...(instructions ? { instructions } : {}),
     messages,
     ...(given.length > 0 ? { tools: Object.fromEntries(given) } : {}),
     maxRetries: RETRIES,
-    abortSignal: signal,
+    abortSignal: AbortSignal.any([signal, over.signal]),
     timeout: { chunkMs: SILENCE_MS },
     // The error comes as a part of the stream; the SDK would print it besides.
     onError: () => {},
   });
   const calls: StepOutcome["calls"] = [];
   const written = new Map<string, string>();
+  let chars = 0;
   let end: {
     finishReason: string;
     rawFinishReason?: string;
     usage: { inputTokens?: number; outputTokens?: number };
   } | null = null;
   for await (const part of result.fullStream) {
+    if (part.type === "text-delta" || part.type === "reasoning-delta") chars += part.text.length;
+    else if (part.type === "tool-input-delta") chars += part.delta.length;
+    if (chars > WRITTEN_LIMIT_CHARS || calls.length > CALLS_LIMIT) {
+      over.abort();
+      throw new Trouble(
+        "The model wrote or asked for more at once than any means to, and was stopped. Try again",
+      );
+    }
     if (part.type === "text-delta") onDelta({ text: part.text });
     else if (part.type === "reasoning-delta") onDelta({ reasoning: part.text });
     else if (part.type === "error") throw part.error;
@@ -136,7 +155,7 @@ function asWritten(text: string | undefined, input: unknown): unknown {
 /** Whether the same step may go well a moment later: the answer broke off, and nothing has come of it. */
 export function isPassing(error: unknown): boolean {
   return !APICallError.isInstance(error) && !RetryError.isInstance(error) &&
-    !(error instanceof OutsideError);
+    !(error instanceof OutsideError) && !(error instanceof Trouble);
 }
 
 /** Whether its server did not take what it was given: not for a key, a name or a limit. */
@@ -163,7 +182,7 @@ export function troubleOf(error: unknown, { baseUrl, model, key }: OpenedModel):
     return `${host} answered ${status}: ${why.replace("%", model)}. It says: ${hidden(message)}` +
       (advice && `.${advice}`);
   }
-  if (cause instanceof OutsideError) return hidden(cause.message);
+  if (cause instanceof OutsideError || cause instanceof Trouble) return hidden(cause.message);
   const message = cause instanceof Error ? cause.message : String(cause);
   return `The answer of ${model} at ${host} broke off: ${hidden(message)}`;
 }

@@ -1,5 +1,6 @@
 /** The API over HTTP. */
 import type { Problem } from "../routes/api/problems.ts";
+import { isThisMachine } from "./settings.ts";
 
 /** What a process ends with. */
 export const Exit = {
@@ -47,6 +48,7 @@ export class Client {
   constructor({ url, token }: { url: string; token: string }) {
     this.#base = `${url.replace(/\/+$/, "")}/api/v1`;
     this.#token = token;
+    askThisMachineItself(url);
   }
 
   async get<T>(path: string, query: Record<string, string | number | undefined> = {}): Promise<T> {
@@ -120,9 +122,13 @@ export class Client {
     if (response.status === 204) return undefined as T;
     const type = response.headers.get("content-type") ?? "";
     const isJson = /^application\/(problem\+)?json/.test(type);
-    const answer = isJson ? await response.json() : await response.body?.cancel();
+    const answer = isJson
+      ? await response.json().catch(() => {
+        throw new UnreachableError(`The answer of ${this.#base} broke off`);
+      })
+      : await response.body?.cancel();
     // What lies before it, or another one's API, says what is wrong in JSON as well, in words of its own.
-    if (!isJson || !response.ok && typeof answer?.detail !== "string") {
+    if (!isJson || answer === null || !response.ok && typeof answer.detail !== "string") {
       throw new UnreachableError(
         `What answers at ${this.#base} is not Mooring's API (status ${response.status}): check the URL`,
       );
@@ -141,11 +147,29 @@ export class Client {
       } catch (error) {
         if (tried >= tries) {
           throw new UnreachableError(
-            `Nothing answers at ${this.#base} (${(error as Error).message.slice(0, 200)})`,
+            `Nothing answers at ${this.#base} (${whyOf(error as Error).slice(0, 200)})`,
           );
         }
       }
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS * tried));
     }
   }
+}
+
+/**
+ * Has `fetch` pass a proxy by on the way to this machine: to the proxy the address is its own, and what goes to
+ * it over http, the token too, others may read.
+ */
+function askThisMachineItself(address: string): void {
+  const url = URL.parse(address);
+  if (!url || !isThisMachine(url)) return;
+  const named = Deno.env.get("NO_PROXY") ?? Deno.env.get("no_proxy");
+  const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
+  Deno.env.set("NO_PROXY", named ? `${named},${host}` : host);
+}
+
+/** Deno's "fetch failed" has its reason as its cause. */
+function whyOf({ message, cause }: Error): string {
+  if (!(cause instanceof Error)) return message;
+  return cause.message.replace(/^error sending request for url \(.*?\): /, "");
 }

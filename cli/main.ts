@@ -38,14 +38,19 @@ function commandOf([first, second]: string[]): Command | undefined {
     COMMANDS.find(({ words }) => words === first);
 }
 
-/** Of a noun its commands, of nothing all. @throws {UsageError} what is no noun */
-function helpFor([noun]: string[]): number {
+/** Of a noun its commands, of nothing all. @throws {UsageError} what is no noun, or no verb of it */
+function helpFor([noun, verb]: string[]): number {
+  const isHelp = (word: string) => ["--help", "-h", "help"].includes(word);
   const known = COMMANDS.filter(({ words }) => words.split(" ")[0] === noun);
   if (known.length > 0) {
+    if (verb !== undefined && !isHelp(verb)) {
+      const said = JSON.stringify(`${noun} ${verb}`);
+      throw new UsageError(`There is no command ${said}: ${noun} --help lists them`);
+    }
     write(overview(known, `mooring ${noun}`));
     return Exit.done;
   }
-  if (noun === undefined || ["--help", "-h", "help"].includes(noun)) {
+  if (noun === undefined || isHelp(noun)) {
     write(overview(COMMANDS, "Mooring's command line"));
     return noun === undefined ? Exit.usage : Exit.done;
   }
@@ -61,6 +66,10 @@ async function clientFor(): Promise<Client> {
   }
   const unsafe = whyUnsafe(settings.url);
   if (unsafe) throw new UsageError(unsafe);
+  // Of a header that cannot be sent Deno would say the whole.
+  if (!/^[!-~]+$/.test(settings.token)) {
+    throw new UsageError("MOORING_TOKEN holds what no token has, such as a space or a line break");
+  }
   return new Client(settings);
 }
 

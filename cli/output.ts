@@ -1,13 +1,17 @@
 /** What is printed: tables for people at a terminal, tab-separated lines in a pipe, JSON where it is asked for. */
 
 export class Output {
+  /** For people, beside what is answered: servers' words are in it. */
+  readonly tell: (text: string) => void;
+
   constructor(
     readonly isJson: boolean,
     readonly isTerminal: boolean,
     readonly write: (text: string) => void,
-    /** For people, beside what is answered. */
-    readonly tell: (text: string) => void,
-  ) {}
+    tell: (text: string) => void,
+  ) {
+    this.tell = (text) => tell(visible(text));
+  }
 
   /** A list: one line each, with the columns' names at a terminal. */
   list<T>(items: T[], columns: Record<string, (item: T) => unknown>, empty: string): void {
@@ -32,8 +36,9 @@ export class Output {
   /** One thing: a line for each of its facts. */
   facts(whole: unknown, facts: Record<string, unknown>): void {
     if (this.isJson) return this.json(whole);
-    const width = Math.max(...Object.keys(facts).map((name) => name.length)) + 1;
-    for (const [name, value] of Object.entries(facts)) {
+    const shown = Object.entries(facts).map(([name, value]) => [oneLine(name), value] as const);
+    const width = Math.max(...shown.map(([name]) => name.length)) + 1;
+    for (const [name, value] of shown) {
       if (value === undefined || value === null || value === "") continue;
       const label = this.isTerminal ? `${name}:`.padEnd(width) + " " : `${name}\t`;
       this.write(label + oneLine(value) + "\n");

@@ -1,5 +1,6 @@
 /** Questions at a terminal. */
 import { UsageError } from "./command.ts";
+import { visible } from "./output.ts";
 
 /** Asks for something that is not shown while it is typed. @throws {UsageError} without a terminal */
 export async function askSecret(question: string): Promise<string> {
@@ -9,7 +10,7 @@ export async function askSecret(question: string): Promise<string> {
   Deno.stdin.setRaw(true);
   let typed = "";
   try {
-    await Deno.stderr.write(encoder.encode(`${question}: `));
+    await Deno.stderr.write(encoder.encode(visible(`${question}: `)));
     const bytes = new Uint8Array(1024);
     for (;;) {
       const count = await Deno.stdin.read(bytes);
@@ -31,7 +32,7 @@ export function confirm(isSaid: boolean, what: string): void {
   if (isSaid) return;
   if (!Deno.stdin.isTerminal()) throw new UsageError(`${what} Say --yes to mean it`);
   // On standard error: what is answered is on the other.
-  Deno.stderr.writeSync(new TextEncoder().encode(`${what}\nGo on? [y/N] `));
+  Deno.stderr.writeSync(new TextEncoder().encode(visible(`${what}\nGo on? [y/N] `)));
   const bytes = new Uint8Array(1024);
   const said = new TextDecoder().decode(bytes.subarray(0, Deno.stdin.readSync(bytes) ?? 0));
   if (!/^y(es)?$/i.test(said.trim())) throw new UsageError("Given up");

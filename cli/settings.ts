@@ -17,7 +17,7 @@ export async function readSettings(): Promise<Settings | null> {
   const url = Deno.env.get("MOORING_URL") || kept?.url;
   // A token that was kept is for the address that it was kept with.
   const isKepts = kept && url?.replace(/\/+$/, "") === kept.url.replace(/\/+$/, "");
-  const token = Deno.env.get("MOORING_TOKEN") || (isKepts ? kept.token : undefined);
+  const token = Deno.env.get("MOORING_TOKEN")?.trim() || (isKepts ? kept.token : undefined);
   return url && token ? { url, token } : null;
 }
 
@@ -54,8 +54,12 @@ export function whyUnsafe(url: string): string | null {
   if (!parsed || !/^https?:$/.test(parsed.protocol)) {
     return "MOORING_URL has to be a whole URL, such as https://mooring.example.com";
   }
-  const isHere = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(parsed.hostname);
-  return parsed.protocol === "http:" && !isHere
+  return parsed.protocol === "http:" && !isThisMachine(parsed)
     ? `${parsed.origin} is plain http on another machine: it would show the token to the network`
     : null;
+}
+
+/** Whether a URL is of the machine that asks it. */
+export function isThisMachine({ hostname }: URL): boolean {
+  return /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
 }

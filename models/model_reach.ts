@@ -25,6 +25,12 @@ export interface ModelReach {
 /** No byte for so long, and the server is given up. */
 const SILENCE_MS = 5 * 60_000;
 
+/**
+ * An answer is given up at this size. Of the longest that models write it is several times the bytes (some 250 of
+ * stream a token), and who reads it may hold all of it at once.
+ */
+const LIMIT_BYTES = 64 * 1024 * 1024;
+
 export function openModelReach(
   { privateHosts = [], isProxied = false }: ModelReachOptions = {},
 ): ModelReach {
@@ -57,7 +63,7 @@ export function openModelReach(
     async fetch(input, init = {}) {
       const url = new URL(input instanceof Request ? input.url : input);
       const addresses = await addressesOf(url);
-      if (!addresses) return await fetch(url, { ...init, redirect: "manual" });
+      if (!addresses) return bounded(url, await fetch(url, { ...init, redirect: "manual" }));
       const { promise, resolve, reject } = Promise.withResolvers<Response>();
       const { request } = url.protocol === "https:" ? https : http;
       const asking = request(url, {
@@ -89,7 +95,23 @@ export function openModelReach(
       );
       asking.on("error", reject);
       asking.end(init.body as string | undefined);
-      return await promise;
+      return bounded(url, await promise);
     },
   };
+}
+
+function bounded({ host }: URL, answer: Response): Response {
+  if (!answer.body) return answer;
+  let bytes = 0;
+  const counted = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
+    transform(chunk, controller) {
+      bytes += chunk.length;
+      if (bytes > LIMIT_BYTES) {
+        throw new OutsideError(`${host} answered with more than ${LIMIT_BYTES / 1024 ** 2} MiB`);
+      }
+      controller.enqueue(chunk);
+    },
+  });
+  const { status, statusText, headers } = answer;
+  return new Response(answer.body.pipeThrough(counted), { status, statusText, headers });
 }

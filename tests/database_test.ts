@@ -46,3 +46,29 @@ Deno.test({
     await Deno.remove(dataDirectory, { recursive: true });
   },
 });
+
+Deno.test("a start that was ended while it made the embedded database is no matter to the next", async () => {
+  const dataDirectory = await Deno.makeTempDir({ prefix: "mooring-test-" });
+  const module = new URL("../database.ts", import.meta.url).href;
+  const options = JSON.stringify({ databaseUrl: null, dataDirectory });
+  const start = new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--no-lock", `(await import("${module}")).openDatabase(${options}, () => {})`],
+    cwd: new URL("..", import.meta.url),
+  }).spawn();
+  const made = () =>
+    Deno.stat(`${dataDirectory}/postgres/PG_VERSION`).then(() => true, () => false);
+  while (!await made()) await new Promise((resolve) => setTimeout(resolve, 1));
+  start.kill("SIGKILL");
+  await start.status;
+  // What is there by then differs by the millisecond; without this file the database never opens.
+  await Deno.remove(`${dataDirectory}/postgres/global/pg_control`);
+
+  const { isMigrated, close } = await openDatabase({ databaseUrl: null, dataDirectory }, () => {});
+  assert.ok(await isMigrated());
+  await close();
+  const again = await openDatabase({ databaseUrl: null, dataDirectory }, (line) => {
+    assert.equal(line, "Opening the embedded database");
+  });
+  await again.close();
+  await Deno.remove(dataDirectory, { recursive: true });
+});

@@ -27,3 +27,47 @@ Deno.test({
     await Deno.remove(dataDirectory, { recursive: true });
   },
 });
+
+Deno.test({
+  name: "who stops while the base image is made leaves no process and no file of it",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  async fn() {
+    const dataDirectory = await Deno.makeTempDir({ prefix: "mooring-test-" });
+    const [before, socket] = [Deno.env.get("DOCKER_HOST"), `${dataDirectory}/docker.sock`];
+    // An engine that takes every question and answers none: the making goes on for as long as it is let.
+    using engine = Deno.listen({ transport: "unix", path: socket });
+    const asked = engine.accept();
+    Deno.env.set("DOCKER_HOST", `unix://${socket}`);
+    try {
+      const toolbox = await startLocalToolbox({
+        db: connect({ url: `postgres://nobody@127.0.0.1:${freePort()}/none` }),
+        appUrl: "http://127.0.0.1:1",
+        dataDirectory,
+        prepareEngine: () => Promise.resolve({ state: "ready", version: "1", apiVersion: "1.41" }),
+        log: createLog("text", () => {}),
+      });
+      using _ = await asked;
+      assert.equal((await makersOf(dataDirectory)).length, 1);
+      await toolbox.stop();
+      assert.deepEqual(await makersOf(dataDirectory), []);
+      await assert.rejects(Deno.stat(`${dataDirectory}/base-image`));
+    } finally {
+      if (before === undefined) Deno.env.delete("DOCKER_HOST");
+      else Deno.env.set("DOCKER_HOST", before);
+      await Deno.remove(dataDirectory, { recursive: true });
+    }
+  },
+});
+
+/** Processes that make a base image with this directory's engine. */
+async function makersOf(dataDirectory: string): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { name } of Deno.readDir("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const read = (file: string) => Deno.readTextFile(`/proc/${name}/${file}`).catch(() => "");
+    const isMaker = (await read("cmdline")).includes("images/base.ts");
+    if (isMaker && (await read("environ")).includes(dataDirectory)) found.push(name);
+  }
+  return found;
+}

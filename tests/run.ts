@@ -5,6 +5,7 @@
  * Arguments are passed on: `deno task test tests/models` runs those alone.
  */
 import { ensureEngine } from "../engine.ts";
+import { ENDED, tallyOf } from "./tally.ts";
 
 /** No test takes as long. */
 const HANGS_AFTER_MIN = 12;
@@ -19,6 +20,8 @@ if (await isDebianRoot()) {
     "/usr/bin/docker-registry": "docker-registry",
     "/usr/bin/docker-compose": "docker-compose",
     "/usr/bin/systemd-analyze": "systemd",
+    "/usr/bin/zsh": "zsh",
+    "/usr/bin/fish": "fish",
     "/usr/bin/runsc": "runsc",
     "/usr/bin/gcc": "gcc",
     "/usr/lib/x86_64-linux-gnu/libc.a": "libc6-dev",
@@ -65,7 +68,7 @@ let silence = stopAfter(HANGS_AFTER_MIN, " in which no test ended");
 let output = "";
 for await (const text of test.stdout.pipeThrough(new TextDecoderStream())) {
   output += text;
-  if (/ok|FAILED|ignored/.test(text)) {
+  if (ENDED.test(text)) {
     clearTimeout(silence);
     silence = stopAfter(HANGS_AFTER_MIN, " in which no test ended");
   }
@@ -75,19 +78,9 @@ const status = await test.status;
 clearTimeout(bound);
 clearTimeout(silence);
 
-// Steps are counted with their tests: a test of ours is often a story of many.
-const [, summary = ""] = /\n(?:ok|FAILED) \| (.*)\n/.exec(output) ?? [];
-const [passed, failed, skipped] = ["passed", "failed", "ignored"].map((word) => {
-  const [, tests = "0", steps = "0"] =
-    new RegExp(`(\\d+) ${word}(?: \\((\\d+) steps?\\))?`).exec(summary) ?? [];
-  return Number(tests) + Number(steps);
-});
-// A test that finds out while it runs that it cannot has said why, and has passed nothing.
-const unable = output.match(/^SKIPPED: /gm)?.length ?? 0;
-// A run that broke off without a summary has failed, whatever it had counted.
-const broken = status.success || failed > 0 ? 0 : 1;
-say(`${passed - unable} passed, ${failed + broken} failed, ${skipped + unable} skipped`);
-Deno.exit(status.success ? 0 : 1);
+const { passed, failed, skipped } = tallyOf(output, status.success);
+say(`${passed} passed, ${failed} failed, ${skipped} skipped`);
+Deno.exit(failed === 0 ? 0 : 1);
 
 async function isDebianRoot(): Promise<boolean> {
   const isDebian = await Deno.stat("/etc/debian_version").then(() => true, () => false);
@@ -122,5 +115,5 @@ function run(command: string, args: string[]) {
 }
 
 function path(name: string): string {
-  return new URL(name, import.meta.url).pathname;
+  return decodeURIComponent(new URL(name, import.meta.url).pathname);
 }

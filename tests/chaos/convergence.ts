@@ -107,9 +107,9 @@ export function whatPeopleWereTold(rows: Row[], servers: ReadonlyMap<string, Wan
     const row = byId.get(server.id);
     if (server.isBusy) differences.push(`${server.slug}: an operation is under way`);
     else if (!row) {
-      if (server.isUncertain) server.removed = true;
+      if (server.mayBeRemoved) server.removed = true;
       if (!server.removed) differences.push(`${server.slug} was deployed and is not there`);
-    } else if (server.isUncertain) {
+    } else if (server.isUncertain && (server.mayBeRemoved || row.isRemoved === server.removed)) {
       // What became of it was not learned: the database knows.
       server.running = row.running;
       server.mark = row.mark;

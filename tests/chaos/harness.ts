@@ -219,7 +219,9 @@ class Rounds {
     }
     history.add("as asked");
     await this.#everyServerAnswers();
-    for (const server of workload.servers.values()) server.isUncertain = false;
+    for (const server of workload.servers.values()) {
+      server.isUncertain = server.mayBeRemoved = false;
+    }
     return look;
   }
 

@@ -105,7 +105,7 @@ export class Judge {
   }
 
   /**
-   * Each call ran as often as its caller was told.
+   * Each call ran as often as its caller was told, and was told of itself.
    * @param counts how often each token was written down
    * @returns calls of which that is not known: they may have run in a container nobody could look into
    */
@@ -113,6 +113,10 @@ export class Judge {
     const unread = [...this.containers.values()].filter((each) => !each.ledger && !each.isRead);
     let unknown = 0;
     for (const { token, serverId, sentMs, endedMs, outcome } of calls) {
+      if (outcome.kind === "another's answer") {
+        this.violate("a call gets its own answer", `${token}: ${outcome.why}`);
+        continue;
+      }
       const count = counts.get(token) ?? 0;
       const isRight = outcome.kind === "answered"
         ? count === 1

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { EGRESS_LABEL } from "../../dtma/egress.ts";
 import { Label } from "../../dtma/policy.ts";
+import { outcomeOf } from "./client.ts";
 import {
   differenceOf,
   type Found,
@@ -121,6 +122,19 @@ Deno.test("calls that ran more or less often than was told", () => {
   assert.deepEqual(rules(later), ["a call runs as often as it is told"]);
 });
 
+Deno.test("a call that gets another's answer", () => {
+  const answerOf = (token: string) =>
+    JSON.stringify({ result: { content: [{ text: JSON.stringify({ token, mark: "m1" }) }] } });
+  assert.deepEqual(outcomeOf(200, answerOf("own"), "own"), { kind: "answered", mark: "m1" });
+  const outcome = outcomeOf(200, `event: message\ndata: ${answerOf("other")}\n\n`, "own");
+  assert.equal(outcome.kind, "another's answer");
+  const judge = new Judge();
+  const call = { token: "own", serverId: SERVER, sentMs: 0, endedMs: 1, outcome };
+  judge.callsRanAsTold([call], new Map([["own", 1]]));
+  assert.deepEqual(rules(judge), ["a call gets its own answer"]);
+  assert.throws(() => outcomeOf(200, "event: message\n", "own"), SyntaxError);
+});
+
 Deno.test("a volume that lost what was written", () => {
   const calls: MadeCall[] = ["one", "two"].map((token) => ({
     ...{ token, serverId: SERVER, sentMs: 0, endedMs: 0 },
@@ -229,6 +243,7 @@ Deno.test("what was acknowledged and is not held", () => {
     removed: false,
     mark: "m1",
     isUncertain: false,
+    mayBeRemoved: false,
     isBusy: false,
     isCallable: true,
     isBystander: false,
@@ -243,6 +258,12 @@ Deno.test("what was acknowledged and is not held", () => {
   // Not learned, or reported as failed.
   assert.deepEqual(told([row({ running: false })], { isUncertain: true }), []);
   assert.deepEqual(told([row({ failedMarks: ["broken2"] })], { mark: "broken2" }), []);
+  const removing = { isUncertain: true, mayBeRemoved: true };
+  assert.deepEqual(told([], removing), []);
+  assert.deepEqual(told([row({ isRemoved: true })], removing), []);
+  // Nobody asked for its removal, learned or not.
+  assert.equal(told([], { isUncertain: true }).length, 1);
+  assert.equal(told([row({ isRemoved: true })], { isUncertain: true }).length, 1);
   assert.equal(told([]).length, 1);
   assert.equal(told([row({ running: false })]).length, 1);
   assert.equal(told([row({ isRemoved: true })]).length, 1);

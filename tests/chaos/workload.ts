@@ -44,6 +44,8 @@ export interface Wanted {
   mark: string;
   /** An operation's end was not learned: what the database holds is as good as what is here. */
   isUncertain: boolean;
+  /** One of these was its removal: no other takes it away. */
+  mayBeRemoved: boolean;
   /** An operation is under way: one person, one at a time. */
   isBusy: boolean;
   isCallable: boolean;
@@ -301,6 +303,7 @@ export class Workload {
       isSleeper: false,
       deletesVolume: this.#random.chance(0.5),
       isUncertain: false,
+      mayBeRemoved: false,
       isBusy: false,
       isCallable: false,
       touchedIn: this.round,
@@ -376,7 +379,10 @@ export class Workload {
     );
     const isTaken = answers.some((answer) => answer?.status === 303);
     const isLost = answers.includes(null);
-    if (isLost) server.isUncertain = true;
+    if (isLost) {
+      server.isUncertain = true;
+      server.mayBeRemoved ||= verb === "remove";
+    }
     const end = isTaken ? "acknowledged" : isLost ? "lost" : "refused";
     this.#say(verb, end);
     const statuses = answers.map((answer) => answer?.status ?? null);

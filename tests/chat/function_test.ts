@@ -49,7 +49,7 @@ Deno.test({
           DATABASE_POOLED: "off",
           SECRETS_KEY: `test:${btoa("0123456789abcdef0123456789abcdef")}`,
           BASE_URL: bridge.baseUrls[0].href,
-          MODEL_PRIVATE_HOSTS: model.host,
+          MODEL_PRIVATE_HOSTS: `Other.lan, ${model.host} `,
         },
         stdin: "null",
         stdout: "null",

@@ -94,9 +94,9 @@ function streamOf(events: string[], pauseMs: number): ReadableStream<Uint8Array>
   });
 }
 
-/** In pieces of some characters, as models send it. */
+/** In pieces of some characters, as models send it; of a very long text in larger ones. */
 function pieces(text: string): string[] {
-  return text.match(/[\s\S]{1,12}/g) ?? [];
+  return text.match(text.length > 100_000 ? /[\s\S]{1,10000}/g : /[\s\S]{1,12}/g) ?? [];
 }
 
 // deno-lint-ignore no-explicit-any -- requests as they come

@@ -167,6 +167,27 @@ Deno.test({
       assert.match(turn.trouble!, /as much as it can/);
     });
 
+    await inBoth(
+      "one that writes without end is stopped, and what it wrote is no answer",
+      async () => {
+        for (
+          const endless of [
+            { text: "and so on ".repeat(1_000_000) },
+            { calls: [{ name: "demo__echo", args: { text: "on ".repeat(1_000_000) } }] },
+            { calls: Array(500).fill({ name: "demo__echo", args: { text: "again" } }) },
+          ]
+        ) {
+          model.play(() => endless);
+          const turn = await say(await chat.conversation(), "Tell");
+          assert.equal(turn.state, "failed");
+          assert.match(turn.trouble!, /more at once than any means to, and was stopped/);
+          assert.ok(turn.steps[0].text.length <= 2_000_000);
+          assert.deepEqual(turn.steps[0].calls, []);
+          assert.equal(model.asked.length, 1, "it is not asked again");
+        }
+      },
+    );
+
     await t.step("what was said before is told again, with what tools answered", async () => {
       const id = await chat.conversation();
       model.play(({ results }) =>

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { findCatalogEntry } from "../../models/catalog_entries.ts";
 import { grantManagement } from "../../models/management_grants.ts";
 import { makeWish } from "../../models/wishes.ts";
+import { freePort } from "../free_port.ts";
 import { openApi } from "../routes/api/app.ts";
 
 const MAIN = new URL("../../cli/main.ts", import.meta.url).pathname;
@@ -73,6 +74,8 @@ Deno.test({
       for (
         const [args, words] of [
           [["dance"], /There is no command "dance"/],
+          [["servers", "delete", "a"], /There is no command "servers delete": servers --help/],
+          [["servers", "--all"], /There is no command "servers --all"/],
           [["servers", "get"], /<server> is missing[^]*Usage: mooring servers get/],
           [["servers", "get", "a", "b"], /one argument too many/],
           [["servers", "list", "--nonsense"], /--nonsense/],
@@ -96,16 +99,43 @@ Deno.test({
       assert.match(unsafe.err, /show the token to the network/);
     });
 
+    await t.step("a token that cannot be sent is not said", async () => {
+      const broken = { ...asOwner, MOORING_TOKEN: "mpt_hidden\nhidden" };
+      const { code, err } = await mooring(["whoami"], { env: broken });
+      assert.equal(code, 2, err);
+      assert.doesNotMatch(err, /hidden/);
+      const fromFile = { ...asOwner, MOORING_TOKEN: `${token}\r\n` };
+      assert.equal((await mooring(["whoami"], { env: fromFile })).code, 0);
+    });
+
+    await t.step("what is on this machine no proxy is asked for", async () => {
+      // Nothing listens there.
+      const proxy = `http://127.0.0.1:${freePort()}`;
+      const env = { ...asOwner, HTTP_PROXY: proxy, HTTPS_PROXY: proxy, NO_PROXY: "example.com" };
+      const { code, err } = await mooring(["whoami"], { env });
+      assert.equal(code, 0, err);
+    });
+
     await t.step("what is not Mooring is told as such, whatever it answers", async () => {
       // As a gateway does that knows no such function.
       await using other = Deno.serve(
         { hostname: "127.0.0.1", port: 0, onListen() {} },
-        () => Response.json({ code: "NOT_FOUND", message: "No function" }, { status: 404 }),
+        ({ url }) =>
+          url.endsWith("/me")
+            ? Response.json({ code: "NOT_FOUND", message: "No function" }, { status: 404 })
+            : url.endsWith("/retention")
+            ? Response.json(null)
+            : new Response('{"items":', { headers: { "content-type": "application/json" } }),
       );
       const env = { ...asOwner, MOORING_URL: `http://127.0.0.1:${other.addr.port}` };
       const { code, err } = await mooring(["whoami"], { env });
       assert.match(err, /is not Mooring's API \(status 404\): check the URL/);
       assert.equal(code, 6);
+      const nothing = await mooring(["retention"], { env });
+      assert.match(nothing.err, /is not Mooring's API \(status 200\)/);
+      const cut = await mooring(["servers", "list"], { env });
+      assert.match(cut.err, /The answer of \S+ broke off/);
+      assert.deepEqual([nothing.code, cut.code], [6, 6]);
     });
 
     await t.step("login keeps a token that holds, for its owner's eyes alone", async () => {
@@ -179,8 +209,10 @@ Deno.test({
         const invalid = await mooring(["agents", "create", " ", "--json"]);
         assert.equal(invalid.code, 2);
         assert.equal(JSON.parse(invalid.err).errors[0].pointer, "#/name");
-        const gone = { MOORING_URL: "http://127.0.0.1:9", MOORING_TOKEN: token };
-        assert.equal((await mooring(["whoami"], { env: gone })).code, 6);
+        const gone = { MOORING_URL: `http://127.0.0.1:${freePort()}`, MOORING_TOKEN: token };
+        const unreachable = await mooring(["whoami"], { env: gone });
+        assert.match(unreachable.err, /^Nothing answers at \S+ \(.*Connection refused/);
+        assert.equal(unreachable.code, 6);
       },
     );
 
@@ -441,11 +473,44 @@ _mooring; printf '%s\\n' "\${COMPREPLY[@]}"`;
       assert.deepEqual(await complete(["mooring", "servers", "st"]), ["start", "stop"]);
       assert.deepEqual(await complete(["mooring", "servers", "deploy", "--mem"]), ["--memory"]);
       assert.deepEqual(await complete(["mooring", "export", "--out"]), ["--output"]);
-      for (const shell of ["zsh", "fish"]) {
+      const ofOperations = ["--operation", "--without-shape", "--wait", "--json", "--help"];
+      assert.deepEqual(
+        await complete(["mooring", "servers", "set-operations", "--"]),
+        ofOperations,
+      );
+      assert.deepEqual(await complete(["mooring", "calls", "--ou"]), ["--outcome"]);
+      assert.deepEqual(await complete(["mooring", "completion", "z"]), ["zsh"]);
+      const hostile = `$(touch ${home}/ran)`;
+      assert.deepEqual(await complete(["mooring", "servers", "get", hostile, "--j"]), ["--json"]);
+      assert.deepEqual(await complete(["mooring", hostile, "$(touch ran)"]), [""]);
+      await assert.rejects(Deno.stat(`${home}/ran`));
+
+      // Alone zsh completes at a terminal: here the words come out of what it would be given them by.
+      const zsh = `compdef() {}; compadd() { shift; print -l -- "$@" }; eval "$(<$HOME/script)"
+words=(mooring servers set-operations --); CURRENT=4; _mooring`;
+      const fish = `source $HOME/script; complete -C "mooring servers set-operations --"
+cd $HOME; complete -C "mooring import 'a p"; complete -C 'mooring servers get "$(touch ran)" --js'`;
+      await Deno.writeTextFile(`${home}/a pet.yaml`, "");
+      for (
+        const [shell, script, flag, words] of [
+          ["zsh", zsh, "-fc", ofOperations],
+          ["fish", fish, "-Nc", [...ofOperations.toSorted(), "a pet.yaml", "--json"]],
+        ] as const
+      ) {
         const { code, out } = await mooring(["completion", shell], { env: {} });
         assert.equal(code, 0);
-        assert.match(out, /deploy/);
+        await Deno.writeTextFile(`${home}/script`, out);
+        const options = { args: [flag, script], env: { HOME: home } };
+        const said = await new Deno.Command(shell, options).output().catch(() => null);
+        if (!said) {
+          console.warn(`SKIPPED, completion in ${shell}: it is not installed`);
+          continue;
+        }
+        assert.equal(new TextDecoder().decode(said.stderr), "");
+        const lines = new TextDecoder().decode(said.stdout).trim().split("\n");
+        assert.deepEqual(lines.map((line) => line.split("\t")[0]), words);
       }
+      await assert.rejects(Deno.stat(`${home}/ran`));
     });
 
     await t.step("a server is removed by who means it", async () => {

@@ -40,6 +40,12 @@ Deno.test("text of others moves no cursor at a terminal", () => {
   terminal.output.text({}, "red \u001b[31m\u202egnp.exe\nnext");
   assert.equal(terminal.text(), "red [U+001B][31m[U+202E]gnp.exe\nnext");
   assert.equal(visible("Grüße 世界\n"), "Grüße 世界\n");
+  terminal.output.tell("Not answered: \u001b]0;x\u0007");
+  terminal.output.done({}, "\u001b[2K is running");
+  assert.equal(terminal.told(), "Not answered: [U+001B]]0;x[U+0007][U+001B][2K is running");
+  const facts = printed(true);
+  facts.output.facts({}, { "\u001b[31mINPUT": "needed" });
+  assert.equal(facts.text(), "[U+001B][31mINPUT: needed\n");
 });
 
 Deno.test("a log that is followed goes on where it ended, also when its beginning was dropped", () => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import type { Known } from "./known.ts";
 import { compare, type Pairing } from "./pairings.ts";
 import { sortOut } from "./report.ts";
-import type { Results, Status } from "./suite.ts";
+import { readResults, type Results, type Status } from "./suite.ts";
 
 const results = (statuses: Record<string, Status>): Results =>
   new Map(Object.entries(statuses).map(([check, status]) => [check, { status }]));
@@ -52,6 +52,20 @@ Deno.test("sortOut wants an entry for each lost check, and none besides", () => 
   ]]);
   assert.deepEqual(unknown.map(({ lost }) => lost.check), ["s/b"]);
   assert.deepEqual(unnecessary.map(({ check }) => check), ["s/c", "u/*"]);
+});
+
+Deno.test("readResults takes a scenario that broke off for a failure", async () => {
+  const directory = await Deno.makeTempDir({ prefix: "mooring-conformance-" });
+  const [whole, cut] = ["ping", "tools-list"].map((name) =>
+    `${directory}/server-${name}-2026-11-26T13-22-07-631Z`
+  );
+  for (const each of [whole, cut]) await Deno.mkdir(each);
+  await Deno.writeTextFile(`${whole}/checks.json`, '[{"id":"pong","status":"SUCCESS"}]');
+  assert.deepEqual(Object.fromEntries(await readResults(directory)), {
+    "ping/pong": { status: "SUCCESS", message: undefined },
+    "tools-list/*": { status: "FAILURE", message: "It broke off" },
+  });
+  await Deno.remove(directory, { recursive: true });
 });
 
 // The whole, `deno task conformance`, has all pairings.

@@ -15,7 +15,7 @@ import {
 } from "./client_authorization.ts";
 import { runClientPairings } from "./client_pairings.ts";
 import { KNOWN, KNOWN_OF_AUTHORIZATION } from "./known.ts";
-import { runPairings } from "./pairings.ts";
+import { CLIENTS, runPairings } from "./pairings.ts";
 import { sortOut, table } from "./report.ts";
 
 const option = (name: string) =>
@@ -33,6 +33,10 @@ const pairings = [
 const authorization = only ? [] : await runAuthorization(`${directory}/authorization`);
 const signIns = only ? [] : await runClientAuthorization(`${directory}/client-authorization`);
 await closeWorld();
+if (only && pairings.length === 0) {
+  console.error(`No pairing has ${JSON.stringify(only)} in its name, such as ${CLIENTS[0].name}`);
+  Deno.exit(1);
+}
 if (!keep) await Deno.remove(directory, { recursive: true });
 
 say(table(pairings));

@@ -34,6 +34,7 @@ export async function runSuite(
   // What an earlier run left there is not this run's.
   await Deno.remove(directory, { recursive: true }).catch(() => {});
   await Deno.mkdir(directory, { recursive: true });
+  const late = AbortSignal.timeout(HANGS_AFTER_MS);
   // Under Deno, since it crashes on Node 20.
   const suite = new Deno.Command(Deno.execPath(), {
     args: [
@@ -50,7 +51,7 @@ export async function runSuite(
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
-    signal: AbortSignal.timeout(HANGS_AFTER_MS),
+    signal: late,
   }).spawn();
   let said = "";
   const wrongs = new Response(suite.stderr).text();
@@ -58,6 +59,8 @@ export async function runSuite(
   const stderr = await wrongs;
   await suite.status;
   await Deno.writeTextFile(`${directory}/output.txt`, said + stderr);
+  // What it did not come to would be missed by nobody.
+  if (late.aborted) throw new Error(`The suite ${version} hung: ${directory}/output.txt`);
   const results = await readResults(directory);
   // It exits with 1 for a failed check as for a crash of its own.
   if (results.size === 0) {
@@ -70,7 +73,7 @@ export async function runSuite(
  * Reads the suite's `<scenario>-<time>/checks.json` files, named `server-…` for servers; scenarios of
  * authorization are below `auth/`.
  */
-async function readResults(directory: string): Promise<Results> {
+export async function readResults(directory: string): Promise<Results> {
   const results: Results = new Map();
   for await (const { name, isDirectory } of Deno.readDir(directory)) {
     if (isDirectory && name === "auth") {
@@ -80,8 +83,12 @@ async function readResults(directory: string): Promise<Results> {
     }
     const scenario = /^(?:server-)?(.+)-\d{4}-\d\d-\d\dT[\dZ-]+$/.exec(name)?.[1];
     if (!isDirectory || !scenario) continue;
-    // A scenario that broke off left its directory empty.
-    const text = await Deno.readTextFile(`${directory}/${name}/checks.json`).catch(() => "[]");
+    // A scenario that broke off left its directory empty: its checks are in no result.
+    const text = await Deno.readTextFile(`${directory}/${name}/checks.json`).catch(() => null);
+    if (text === null) {
+      results.set(`${scenario}/*`, { status: "FAILURE", message: "It broke off" });
+      continue;
+    }
     const checks: { id: string; status: Status; errorMessage?: string }[] = JSON.parse(text);
     for (const { id, status, errorMessage: message } of checks) {
       const check = `${scenario}/${id}`;

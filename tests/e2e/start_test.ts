@@ -25,6 +25,15 @@ Deno.test("start tells every mistake in the configuration at once", async () => 
   assert.doesNotMatch(output, /short|^ +at /m, "neither a value nor a stack");
 });
 
+Deno.test("start refuses an argument that it does not know", () =>
+  withDataDirectory(async (dataDirectory) => {
+    for (const word of ["--no-instal", "--help"]) {
+      const { code, output } = await runToEnd({ dataDirectory, port: freePort(), args: [word] });
+      assert.equal(code, 1);
+      assert.match(output, new RegExp(`argument "${word}"\\. Usage: .*--no-install`));
+    }
+  }));
+
 Deno.test("start names a data directory that cannot be written", async () => {
   const { code, output } = await runToEnd({ dataDirectory: "/dev/null/x", port: freePort() });
   assert.equal(code, 1);
@@ -39,6 +48,34 @@ Deno.test("start names a port that is in use", () =>
     assert.equal(code, 1);
     assert.match(output, new RegExp(`Port ${listener.addr.port} on 127.0.0.1 is in use`));
     assert.doesNotMatch(output, /^ +at /m);
+  }));
+
+Deno.test("start names a host that is no address of this machine", () =>
+  withDataDirectory(async (dataDirectory) => {
+    for (const HOST of ["203.0.113.9", "nowhere.invalid"]) {
+      const { code, output } = await runToEnd({
+        dataDirectory,
+        port: freePort(),
+        environment: { HOST },
+      });
+      assert.equal(code, 1);
+      assert.match(output, new RegExp(`^${HOST} is no address of this machine.* HOST`, "m"));
+      assert.doesNotMatch(output, /at=|^ +at /m);
+    }
+  }));
+
+Deno.test("on a loopback address of its own and any port, links name the port and the toolbox enrols", () =>
+  withDataDirectory(async (dataDirectory) => {
+    const environment = { ...ENGINE_ABSENT, HOST: "127.0.0.2", LOG_FORMAT: " " };
+    const app = await App.start({ dataDirectory, port: 0, environment });
+    try {
+      const [, address] = /ready: open (http:\/\/127\.0\.0\.2:[1-9]\d*\/) /.exec(app.output) ?? [];
+      assert.ok(address, app.output);
+      assert.equal((await fetch(`${address}healthz`)).status, 200);
+      assert.ok(await app.toolboxId());
+    } finally {
+      await app.end();
+    }
   }));
 
 Deno.test("start names a database that does not answer, without its password", () =>

@@ -74,6 +74,33 @@ Deno.test({
 });
 
 Deno.test({
+  name: "openModelReach gives up what answers without end",
+  ...options,
+  async fn() {
+    const chunk = new Uint8Array(1024 * 1024);
+    let sent = 0;
+    await using server = startServer(() =>
+      new Response(
+        new ReadableStream({
+          pull(controller) {
+            if (++sent === 300) controller.close();
+            else controller.enqueue(chunk);
+          },
+        }),
+      )
+    );
+    const host = `127.0.0.1:${server.port}`;
+    const answer = await openModelReach({ privateHosts: [host] }).fetch(`http://${host}/`);
+    await assert.rejects(
+      answer.bytes(),
+      (error) =>
+        error instanceof OutsideError && /answered with more than 64 MiB/.test(error.message),
+    );
+    assert.ok(sent < 200, `${sent} MiB were taken`);
+  },
+});
+
+Deno.test({
   name: "openModelReach survives a status that is none",
   ...options,
   async fn() {

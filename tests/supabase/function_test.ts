@@ -26,6 +26,10 @@ Deno.test("readEdgeConfig tells all that is wrong with the secrets, and no value
   assert.equal(config.publishableKey, "anon");
   assert.equal(config.ownerEmail, "ann@example.com");
   assert.deepEqual(config.oauthPrivateHosts, []);
+  const hosts = { OAUTH_PRIVATE_HOSTS: "Login.lan , ,10.0.0.1", MODEL_PRIVATE_HOSTS: " " };
+  const near = readEdgeConfig({ ...SECRETS, ...hosts, OWNER_EMAIL: " " });
+  assert.deepEqual(near.oauthPrivateHosts, ["login.lan", "10.0.0.1"]);
+  assert.deepEqual([near.modelPrivateHosts, near.ownerEmail], [[], null]);
   const keys = { ...SECRETS, SUPABASE_PUBLISHABLE_KEYS: '{"default":"sb_publishable_x"}' };
   assert.equal(readEdgeConfig(keys).publishableKey, "sb_publishable_x");
 

@@ -17,9 +17,12 @@ export interface EdgeConfig {
 }
 
 const optional = <T extends z.ZodType>(schema: T) =>
-  z.preprocess((value) => value === "" ? undefined : value, schema.optional());
+  z.preprocess((value) => String(value ?? "").trim() === "" ? undefined : value, schema.optional());
 
-const names = (text: string | undefined) => text?.split(",").map((name) => name.trim()) ?? [];
+/** Hosts with commas between them, as a URL has their names. */
+export function hostsIn(text: string | undefined): string[] {
+  return (text ?? "").toLowerCase().split(",").map((name) => name.trim()).filter(Boolean);
+}
 
 const Environment = z.object({
   // Supabase keeps names that begin with SUPABASE_ to itself, and sets SUPABASE_DB_URL to one that is too strong.
@@ -34,8 +37,8 @@ const Environment = z.object({
     .refine((url) => !/[?#]/.test(url), "must not have a query"),
   SUPABASE_URL: z.url({ protocol: /^https?$/, error: "must be an http or https URL" }),
   OWNER_EMAIL: optional(z.email("must be an email address")),
-  OAUTH_PRIVATE_HOSTS: optional(z.string().toLowerCase()),
-  MODEL_PRIVATE_HOSTS: optional(z.string().toLowerCase()),
+  OAUTH_PRIVATE_HOSTS: optional(z.string()),
+  MODEL_PRIVATE_HOSTS: optional(z.string()),
 });
 
 /**
@@ -61,8 +64,8 @@ export function readEdgeConfig(environment: Record<string, string>): EdgeConfig 
     supabaseUrl: new URL(env.SUPABASE_URL),
     publishableKey,
     ownerEmail: env.OWNER_EMAIL ?? null,
-    oauthPrivateHosts: names(env.OAUTH_PRIVATE_HOSTS),
-    modelPrivateHosts: names(env.MODEL_PRIVATE_HOSTS),
+    oauthPrivateHosts: hostsIn(env.OAUTH_PRIVATE_HOSTS),
+    modelPrivateHosts: hostsIn(env.MODEL_PRIVATE_HOSTS),
   };
 }
 

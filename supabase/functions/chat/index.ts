@@ -12,7 +12,7 @@ import { openModelReach } from "../../../models/model_reach.ts";
 import { secretsKeyFrom } from "../../../models/secrets.ts";
 import { supabaseIdentity } from "../../../models/supabase_identity.ts";
 import { keepAlive } from "../../../routes/keep_alive.ts";
-import { publishableKeyOf } from "../app/config.ts";
+import { hostsIn, publishableKeyOf } from "../app/config.ts";
 import { secretsKeyText } from "../app/secrets_key.ts";
 
 function needed(name: string): string {
@@ -31,9 +31,7 @@ const deps = {
   changes: new Changes(db),
   log: createLog("json"),
   secretsKey: await secretsKeyFrom(await secretsKeyText(db, Deno.env.get("SECRETS_KEY") || null)),
-  models: openModelReach({
-    privateHosts: Deno.env.get("MODEL_PRIVATE_HOSTS")?.split(/ *, */) ?? [],
-  }),
+  models: openModelReach({ privateHosts: hostsIn(Deno.env.get("MODEL_PRIVATE_HOSTS")) }),
   // The app is another function: the bridge is asked over the network.
   bridge: { url: new URL(needed("BASE_URL")), fetch },
   version: "0.1.0",
