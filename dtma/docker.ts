@@ -133,6 +133,8 @@ export interface ImageDetails {
     Entrypoint: string[] | null;
     Cmd: string[] | null;
     WorkingDir: string;
+    /** Directories by path, which a container gets a volume of its own for. */
+    Volumes?: Record<string, unknown> | null;
     /** Steps that a build on this image would run. */
     OnBuild?: string[] | null;
   };

@@ -3,9 +3,11 @@
  * pulled by digest, or built from a source tree's Dockerfile. The lock file of the first build is kept
  * and used by later ones, so that one version stays one set of packages.
  */
+import { resolve } from "node:path/posix";
 import canonicalize from "canonicalize";
 import type { BuildOptions, Docker, ImageDetails } from "./docker.ts";
 import { DockerError } from "./docker.ts";
+import { EGRESS_LABEL } from "./egress.ts";
 import { explain, ImageError } from "./image_error.ts";
 import {
   ADAPTER_CODE,
@@ -82,7 +84,9 @@ export interface BuiltImage {
   hasLauncher: boolean;
   /** Where the command is to be started, when it is not all the same to it. */
   workingDirectory: string | null;
-  /** Of one that was built just now: its digest beside that of the build before, as a sentence. */
+  /** Directories that another's image calls volumes; none if not given. */
+  volumes?: string[];
+  /** Of one that was built just now, for a person: its digest beside that of the build before, its volumes. */
   note?: string;
 }
 
@@ -377,13 +381,7 @@ export class Images {
     const image = await docker.inspectImage(from);
     if (!image) throw new DockerError(404, `${from} went away while it was built on`);
     const title = packageTitle(wanted);
-    if (image.Config.OnBuild?.length) {
-      throw new ImageError(
-        `${title} has ONBUILD steps, so it is made to be built on and not to be run`,
-        "Build an image on it, and deploy that one.",
-        false,
-      );
-    }
+    assertUsable(image, title);
     const command = (wanted.registry === "oci" ? wanted.command : null) ??
       [...image.Config.Entrypoint ?? [], ...image.Config.Cmd ?? []];
     if (command.length === 0) {
@@ -495,9 +493,17 @@ export class Images {
     const sbom = await billOfMaterials(id, wanted, installed);
     await keep(sbomFile(dataDir, id), jsonBytes(sbom));
     const made = { imageId: id, baseId, parts: sbom.components.map(({ purl }) => purl), content };
-    const note = comparison(wanted, await this.#record(build.key), made);
+    const built = builtImage(image);
+    const notes = [
+      comparison(wanted, await this.#record(build.key), made),
+      built.volumes?.length
+        ? `What the image calls its volumes is in memory, and empty at each start: ${
+          built.volumes.join(", ").slice(0, 300)
+        }`
+        : null,
+    ].filter((each) => each !== null);
     await keep(recordFile(dataDir, build.key), jsonBytes(made));
-    return { ...builtImage(image), ...(note !== null && { note }) };
+    return { ...built, ...(notes.length > 0 && { note: notes.join(". ") }) };
   }
 
   /** What is kept of the last build of a package. */
@@ -551,7 +557,49 @@ function builtImage(image: ImageDetails): BuiltImage {
     hasLauncher: labels[BuildLabel.launcher] === "1",
     // Ours stand in /app and do not care; a stranger's command may be relative to its own.
     workingDirectory: labels[BuildLabel.base] ? null : image.Config.WorkingDir || "/",
+    ...(image.Config.Volumes && { volumes: volumesOf(image) }),
   };
+}
+
+/** Directories, as the engine takes them: in their shortest form. */
+function volumesOf({ Config }: ImageDetails): string[] {
+  const paths = Object.keys(Config.Volumes ?? {}).map((path) => resolve("/", path));
+  return [...new Set(paths)].sort();
+}
+
+const VOLUMES_LIMIT = 32;
+
+/** @throws ImageError for another's image that is not to be run, or cannot be held to the policy */
+function assertUsable(image: ImageDetails, title: string): void {
+  const { OnBuild, Labels, Volumes } = image.Config;
+  const refuse = (what: string, nextStep: string) => {
+    throw new ImageError(`${title} ${what}`, nextStep, false);
+  };
+  if (OnBuild?.length) {
+    refuse(
+      "has ONBUILD steps, so it is made to be built on and not to be run",
+      "Build an image on it, and deploy that one.",
+    );
+  }
+  // Containers inherit an image's labels: with those of others of Mooring's it would pass for what it is not.
+  const { toolbox: _, image: __, ...others } = Label;
+  const label = [...Object.values(others), EGRESS_LABEL].find((name) => name in (Labels ?? {}));
+  if (label) {
+    refuse(
+      `has the label ${label}, by which Mooring knows what is its own`,
+      "Build the image without it, and deploy that one.",
+    );
+  }
+  const paths = Object.keys(Volumes ?? {});
+  const odd = paths.find((path) => !path.startsWith("/") || resolve(path) === "/");
+  if (odd !== undefined || paths.length > VOLUMES_LIMIT) {
+    refuse(
+      odd === undefined
+        ? `calls over ${VOLUMES_LIMIT} directories volumes`
+        : `calls ${JSON.stringify(odd.slice(0, 100))} a volume, which no directory of its own is`,
+      "Build the image with other volumes, and deploy that one.",
+    );
+  }
 }
 
 function isInstalled(wanted: Package): wanted is InstalledPackage {

@@ -3,6 +3,7 @@
  * the Engine API's create body here, out of a typed spec, so that an app that was taken over cannot
  * ask for more (no privileged, binds, devices, ports, host namespaces: there is no word for them).
  */
+import { resolve } from "node:path/posix";
 import canonicalize from "canonicalize";
 import type { EgressRoute } from "./egress.ts";
 import type { BuiltImage } from "./image.ts";
@@ -68,6 +69,9 @@ export const POLICY = {
   environment: { HOME: "/tmp", DOTNET_EnableDiagnostics: "0", COMPlus_EnableDiagnostics: "0" },
 } as const;
 
+/** Of each directory that another's image calls a volume, in bytes. */
+const IMAGE_VOLUME = 64 * MIB;
+
 export interface ContainerContext {
   toolboxId: string;
   image: BuiltImage;
@@ -111,7 +115,15 @@ export function containerConfig(spec: ServerSpec, context: ContainerContext) {
   const { image, instance, route, sandbox } = context;
   const profile = sandbox?.kind === "gvisor" ? gvisorSeccomp : seccomp;
   const memoryBytes = spec.memoryMiB * MIB;
-  const tmpfs = { ...POLICY.writable, ...(hasSecretFiles(spec) ? { "/run/secrets": MIB } : {}) };
+  const kept = new Set(spec.volumes.map(({ path }) => resolve(path)));
+  const tmpfs = {
+    // The engine would make them on the host's disk: without a bound, and with what is in them executable.
+    ...Object.fromEntries(
+      (image.volumes ?? []).filter((path) => !kept.has(path)).map((path) => [path, IMAGE_VOLUME]),
+    ),
+    ...POLICY.writable,
+    ...(hasSecretFiles(spec) ? { "/run/secrets": MIB } : {}),
+  };
   // With the launcher secrets come over stdin (see launchText), and `docker inspect` shows none.
   const environment = {
     ...POLICY.environment,
