@@ -39,6 +39,7 @@ import {
 } from "./protocol.ts";
 import { Slots } from "./slots.ts";
 import { sourceContext } from "./source_tree.ts";
+import { readWhole, writeWhole } from "./whole_file.ts";
 
 export { ImageError } from "./image_error.ts";
 
@@ -299,12 +300,12 @@ export class Images {
     const recipe = recipeOf(wanted, indexes);
     await baseImages.ensure(recipe.installer, (line) => this.#heard(build, line));
     const lockFile = `${dataDir}/locks/${slug(wanted)}-${await lockKey(wanted)}.json`;
-    const lock = recipe.lock ? await readIfThere(lockFile) : null;
+    const lock = recipe.lock ? await readWhole(lockFile) : null;
     const context = installContext(recipe, {
       // The toolbox's too, by which collect finds what a killed DTMA left.
       installLabels: { [BuildLabel.build]: buildId, [Label.toolbox]: toolboxId },
       labels: { ...ownImageLabels(toolboxId, build.key), [BuildLabel.base]: baseId },
-      certificates: extraCaFile ? await readIfThere(extraCaFile) : null,
+      certificates: extraCaFile ? await readWhole(extraCaFile) : null,
       lock,
     });
     const id = await this.#run(context, build, {
@@ -508,7 +509,7 @@ export class Images {
 
   /** What is kept of the last build of a package. */
   async #record(key: string): Promise<BuildRecord | null> {
-    const bytes = await readIfThere(recordFile(this.#options.dataDir, key));
+    const bytes = await readWhole(recordFile(this.#options.dataDir, key));
     return bytes && JSON.parse(new TextDecoder().decode(bytes));
   }
 
@@ -687,7 +688,7 @@ async function readBill(
   imageId: string,
 ): Promise<Record<string, unknown> | null> {
   if (!/^sha256:[0-9a-f]{64}$/.test(imageId)) return null;
-  const bytes = await readIfThere(sbomFile(dataDir, imageId));
+  const bytes = await readWhole(sbomFile(dataDir, imageId));
   return bytes && JSON.parse(new TextDecoder().decode(bytes));
 }
 
@@ -703,20 +704,9 @@ function jsonBytes(value: unknown): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(value, null, 1));
 }
 
-/** Writes by way of a rename, so that a crash leaves no half file. */
 async function keep(path: string, content: Uint8Array): Promise<void> {
   await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
-  await Deno.writeFile(`${path}.new`, content);
-  await Deno.rename(`${path}.new`, path);
-}
-
-async function readIfThere(path: string): Promise<Uint8Array | null> {
-  try {
-    return await Deno.readFile(path);
-  } catch (error) {
-    ignoreNotFound(error);
-    return null;
-  }
+  await writeWhole(path, content);
 }
 
 function ignoreNotFound(error: unknown): void {

@@ -8,6 +8,7 @@ import canonicalize from "canonicalize";
 import type { EgressRoute } from "./egress.ts";
 import type { BuiltImage } from "./image.ts";
 import { type HttpTransport, type Sandbox, type ServerSpec, STDIO } from "./protocol.ts";
+import { readWhole, writeWhole } from "./whole_file.ts";
 // moby's default profile (Apache-2.0), resolved for a container without capabilities, less what
 // helps one process into another or out of its sandbox and no MCP server needs: ptrace, mknod,
 // mknodat, personality, io_uring (CVE-2022-29582 and its family); process_vm_* are not in it for
@@ -338,28 +339,20 @@ export async function specHash(
 /** The key of {@link specHash}, made at the first start and kept beside DTMA's other keys (0600). */
 export async function loadSpecKey(dataDir: string): Promise<CryptoKey> {
   const path = `${dataDir}/spec.key`;
-  const bytes = await readKey(path) ?? await makeKey(dataDir, path);
+  const bytes = await readWhole(path) ?? await makeKey(dataDir, path);
   return crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
 }
 
-async function readKey(path: string): Promise<Uint8Array<ArrayBuffer> | null> {
-  try {
-    return await Deno.readFile(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
-  }
-}
-
-/** A crash leaves no half key, and of two that make one at once both go on with the first. */
+/** Of two that make one at once both go on with the first. */
 async function makeKey(dataDir: string, path: string): Promise<Uint8Array<ArrayBuffer>> {
   await Deno.mkdir(dataDir, { recursive: true });
   const made = `${path}.${crypto.randomUUID()}`;
-  await Deno.writeFile(made, crypto.getRandomValues(new Uint8Array(32)), { mode: 0o600 });
+  await writeWhole(made, crypto.getRandomValues(new Uint8Array(32)), { mode: 0o600 });
   try {
     await Deno.link(made, path);
   } catch (error) {
     if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    if (await readWhole(path) === null) await Deno.copyFile(made, path);
   } finally {
     await Deno.remove(made);
   }
