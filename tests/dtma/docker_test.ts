@@ -104,6 +104,30 @@ engineTest("Docker.attachContainer again goes on with the same process", async (
   second.close();
 });
 
+engineTest("Docker waits without end for no container whose runtime hangs", async (toolbox) => {
+  const impatient = new Docker(undefined, null, { answerMs: 2000 });
+  const { docker } = toolbox;
+  const id = await container(toolbox, `setInterval(() => {}, 1000)`);
+  await docker.startContainer(id);
+  const shims = await new Deno.Command("pgrep", { args: ["-f", `containerd-shim.*${id}`] })
+    .output();
+  const shim = Number(new TextDecoder().decode(shims.stdout).trim());
+  assert.ok(shim > 1, "the container has a process that stands between it and the engine");
+  Deno.kill(shim, "SIGSTOP");
+  try {
+    const late = { name: "DockerError", status: 504 };
+    await assert.rejects(impatient.stats(id), late);
+    await assert.rejects(impatient.stopContainer(id, 0), late);
+    await assert.rejects(impatient.removeContainer(id), late);
+    await assert.rejects(impatient.inspectContainer(id), late);
+  } finally {
+    Deno.kill(shim, "SIGCONT");
+    impatient.close();
+  }
+  await docker.removeContainer(id);
+  await assert.rejects(docker.inspectContainer(id), { status: 404 });
+});
+
 engineTest("Docker throws the engine's own words with its status", async ({ docker }) => {
   const refused = (status: number, words: RegExp) => (error: unknown) =>
     error instanceof DockerError && error.status === status && words.test(error.message);
