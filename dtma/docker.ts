@@ -166,6 +166,8 @@ export interface BuildOptions {
     network: boolean;
   };
   signal?: AbortSignal;
+  /** Told of all that is printed, lines or not, as it comes: how long it is. */
+  onOutput?: (length: number) => void;
   /** Each line that the builder and its commands print. */
   onLine: (line: string) => void;
 }
@@ -552,7 +554,9 @@ export class Docker {
     for await (const message of jsonLines<BuildMessage>(response, options.signal)) {
       if (message.error) throw new DockerError(200, message.errorDetail?.message ?? message.error);
       if (message.aux?.ID) imageId = message.aux.ID;
-      const lines = (pending + (message.stream ?? "")).split(/\r?\n/);
+      const printed = message.stream ?? "";
+      options.onOutput?.(printed.length);
+      const lines = (pending + printed).split(/\r?\n/);
       // A step may print without ever ending a line.
       pending = lines.pop()!.slice(-LINE_LIMIT);
       for (const line of lines) if (line.trim()) options.onLine(line.slice(0, LINE_LIMIT));

@@ -435,23 +435,26 @@ export class Images {
       ...options,
       limits: { ...limits, network },
       signal: build.abort.signal,
+      onOutput: (length) => this.#refuseNoise(build, length),
       onLine: (line) => this.#heard(build, line),
     });
   }
 
-  #heard(build: Build, line: string): void {
+  #refuseNoise(build: Build, length: number): void {
     const { outputBytes } = this.#options.limits;
-    build.printedBytes += line.length + 1;
-    if (build.printedBytes > outputBytes) {
-      build.abort.abort(
-        new ImageError(
-          `The build printed over ${Math.round(outputBytes / 1024 ** 2)} MiB`,
-          "Pick another package or version: this one's installation does not end well.",
-          false,
-        ),
-      );
-      return;
-    }
+    build.printedBytes += length;
+    if (build.printedBytes <= outputBytes) return;
+    build.abort.abort(
+      new ImageError(
+        `The build printed over ${Math.round(outputBytes / 1024 ** 2)} MiB`,
+        "Pick another package or version: this one's installation does not end well.",
+        false,
+      ),
+    );
+  }
+
+  #heard(build: Build, line: string): void {
+    if (build.abort.signal.aborted) return;
     build.output.push(line);
     if (build.output.length > 200) build.output.shift();
     // Podman writes `STEP 1/5: `.
