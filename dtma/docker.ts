@@ -182,8 +182,9 @@ interface CallOptions {
 }
 
 /**
- * For what is asked about one container. A runtime that hangs, or a removal that does not end, holds up
- * all that is about its container, without end: the engine itself goes on and has no limit.
+ * For what is asked of the engine again and again, and about one container. A runtime that hangs, or a
+ * removal that does not end, holds up all that is about its container, without end: the engine itself
+ * goes on and has no limit.
  */
 const ANSWER_MS = 60_000;
 
@@ -203,7 +204,8 @@ export class Docker {
   /**
    * @param host as in `DOCKER_HOST`; `unix://` only, because DTMA runs beside its engine
    * @param directory where files may be put that the engine reads: podman takes seccomp profiles so
-   * @param answerMs for what is asked about one container, beyond which it is a DockerError with 504
+   * @param answerMs for what is asked about one container, beyond which it is a DockerError with 504; and
+   *   for what is asked about the engine, which counts as absent then
    */
   constructor(
     host: string = Deno.env.get("DOCKER_HOST") || DEFAULT_HOST,
@@ -235,11 +237,12 @@ export class Docker {
   }
 
   version(): Promise<EngineVersion> {
-    return this.#json("GET", "/version", {}, "");
+    const options = { withinMs: this.#answerMs };
+    return this.#json<EngineVersion>("GET", "/version", options, "").catch(asSilence);
   }
 
   info(): Promise<EngineInfo> {
-    return this.#json("GET", "/info");
+    return this.#json<EngineInfo>("GET", "/info", { withinMs: this.#answerMs }).catch(asSilence);
   }
 
   /** @returns the new container's id */
@@ -717,6 +720,15 @@ async function* jsonLines<T>(response: Response, signal?: AbortSignal): AsyncGen
     );
   }
   if (pending.trim()) yield JSON.parse(pending);
+}
+
+/** An engine that does not say what it is answers nothing else. */
+function asSilence(error: unknown): never {
+  if (!(error instanceof DockerError && error.status === 504)) throw error;
+  throw new EngineAbsentError(
+    error.message,
+    "Look at the Docker Engine's log on the toolbox: it may be overloaded, or have to be restarted.",
+  );
 }
 
 function absence(error: unknown, path: string): Error {

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { Ceiling } from "../../dtma/ceiling.ts";
 import { Docker, DockerError, EngineAbsentError } from "../../dtma/docker.ts";
+import { hostFacts } from "../../dtma/host_facts.ts";
 import { Label } from "../../dtma/policy.ts";
+import { Sandboxes } from "../../dtma/sandboxes.ts";
 import { readTar, writeTar } from "../../dtma/tar.ts";
 import { absent, BASE, engineTest, type Toolbox } from "./engine.ts";
 
@@ -246,6 +249,33 @@ Deno.test("Docker.attachContainer says that the engine went away while it was as
   })();
   const docker = new Docker(`unix://${path}`);
   await assert.rejects(docker.attachContainer("any"), EngineAbsentError);
+  docker.close();
+  listener.close();
+  await serving;
+  await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("Docker leaves nothing open at an engine that takes requests and answers none", async () => {
+  // An engine that hangs is not had at will: a socket at which nobody answers.
+  const folder = await Deno.makeTempDir();
+  const path = `${folder}/engine.sock`;
+  const listener = Deno.listen({ transport: "unix", path });
+  let open = 0;
+  const serving = (async () => {
+    for await (const connection of listener) {
+      open++;
+      void connection.readable.pipeTo(new WritableStream()).catch(() => {}).then(() => open--);
+    }
+  })();
+  const docker = new Docker(`unix://${path}`, null, { answerMs: 200 });
+  const sandboxes = new Sandboxes(docker, Ceiling.read(null).sandbox);
+  const { engine } = await hostFacts(docker, { reach: "tunnel", address: null }, sandboxes);
+  assert.ok(engine.state === "absent" && /does not answer|did not answer/.test(engine.reason));
+  for (let tries = 0; open > 0 && tries < 50; tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  assert.equal(open, 0);
+  await assert.rejects(docker.listContainers([]), EngineAbsentError);
   docker.close();
   listener.close();
   await serving;
