@@ -96,6 +96,18 @@ export function containerName(
   return `mooring-${serverId}-${generation}${instance === null ? "" : `-${instance}`}`;
 }
 
+/**
+ * What a server's container was called when it was made, by its labels: its network is still called so,
+ * whatever somebody renamed the container to.
+ */
+export function givenName({ Labels }: { Labels: Record<string, string> }): string {
+  const { [Label.server]: serverId, [Label.generation]: generation } = Labels;
+  return containerName(
+    { serverId, generation: Number(generation) },
+    Labels[Label.instance] ?? null,
+  );
+}
+
 /** What the adapter beside a server's container is called. */
 export function adapterName(container: string): string {
   return `${container}-adapter`;

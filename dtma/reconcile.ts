@@ -4,7 +4,7 @@ import { type Docker, EngineAbsentError } from "./docker.ts";
 import { BaseImages, type BaseParents } from "./base_images.ts";
 import { Images, type ImagesOptions } from "./image.ts";
 import { BASES } from "./image_recipes.ts";
-import { Label, loadSpecKey } from "./policy.ts";
+import { givenName, Label, loadSpecKey } from "./policy.ts";
 import type { Observation, Refusal, ReportedEvent } from "./protocol.ts";
 import { Ceiling } from "./ceiling.ts";
 import type { Desired, WantedServer } from "./desired.ts";
@@ -228,7 +228,7 @@ export class Reconciler {
         const serverId = Labels[Label.server];
         if (serverId && !this.#loops.has(serverId) && !this.#closed) this.#start(serverId, null);
       }
-      await this.#egress.sweep(containers.map(({ Names }) => Names[0].slice(1)));
+      await this.#egress.sweep(containers.map(givenName));
     } catch (error) {
       if (this.#closed) return;
       if (!(error instanceof EngineAbsentError)) console.error("Looking for orphans failed", error);
