@@ -271,6 +271,7 @@ class Unprobed {
 
   async add(image: string): Promise<void> {
     this.images.add(image);
-    await Deno.writeTextFile(this.path, image + "\n", { append: true });
+    // On a full disk it holds for as long as this DTMA runs.
+    await Deno.writeTextFile(this.path, image + "\n", { append: true }).catch(() => {});
   }
 }

@@ -142,6 +142,21 @@ engineTest(
   },
 );
 
+engineTest(
+  "Reconciler starts what exits on the probe though it cannot keep that",
+  async (toolbox) => {
+    const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox));
+    try {
+      await Deno.mkdir(`${toolbox.dataDir}/unprobed_images.txt`);
+      const spec = fixtureSpec("exits-on-probe");
+      dtma.reconciler.apply([spec]);
+      assert.equal((await dtma.ready(spec)).restarts, 0);
+    } finally {
+      await dtma.reconciler.close();
+    }
+  },
+);
+
 engineTest("Reconciler leaves a container that somebody renamed its way out", async (toolbox) => {
   const { docker, id } = toolbox;
   const images = new FixtureImages(toolbox);
