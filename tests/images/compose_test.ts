@@ -49,7 +49,9 @@ Deno.test({
   async fn() {
     const env = { POSTGRES_PASSWORD: "x", DOCKER_GID: "1" };
     const config = await run(COMPOSE, ["-f", "compose.yaml", "config"], ROOT, env);
-    const services = [...config.matchAll(/^    logging:\n      driver: json-file\n(      .*\n)+/gm)];
+    const services = [
+      ...config.matchAll(/^    logging:\n      driver: json-file\n(      .*\n)+/gm),
+    ];
     assert.equal(services.length, 3, config);
     for (const [logging] of services) assert.match(logging, /max-size: 10m/);
   },
