@@ -10,7 +10,7 @@ import node from "../images/node/Dockerfile" with { type: "text" };
 import nodeInstaller from "../images/node/install.mjs" with { type: "text" };
 import python from "../images/python/Dockerfile" with { type: "text" };
 import pythonInstaller from "../images/python/install.py" with { type: "text" };
-import { type Docker, DockerError } from "./docker.ts";
+import { type Docker, DockerError, type ImageDetails } from "./docker.ts";
 import { ImageError } from "./image_error.ts";
 import type { Bases } from "./image_recipes.ts";
 import launcher from "./launch.sh" with { type: "text" };
@@ -57,18 +57,23 @@ export interface BaseImagesOptions {
   makes: boolean;
 }
 
+/** On those that were made here: what they were made of. A newer DTMA may bring other files. */
+export const FILES_LABEL = "dev.mooring.base.files";
+
 export class BaseImages {
   readonly #options: BaseImagesOptions;
   readonly #making = new Map<BaseName, Promise<void>>();
+  /** Those of another DTMA's files that could not be made anew. */
+  readonly #kept = new Set<BaseName>();
 
   constructor(options: BaseImagesOptions) {
     this.#options = options;
   }
 
-  /** Its id; null when it is not there. */
+  /** Its id; null when it is not there, or is to be made anew. */
   async find(base: BaseName): Promise<string | null> {
-    const { docker, names } = this.#options;
-    return (await docker.inspectImage(names[base]))?.Id ?? null;
+    const image = await this.#present(base);
+    return image && !await this.#isStale(base, image) ? image.Id : null;
   }
 
   /**
@@ -83,29 +88,58 @@ export class BaseImages {
     if (!makes) throw this.#missing(base, null);
     let making = this.#making.get(base);
     if (!making) {
-      making = this.#make(base, onLine).finally(() => this.#making.delete(base));
+      making = this.#renew(base, onLine).finally(() => this.#making.delete(base));
       this.#making.set(base, making);
     }
     await making;
     return (await this.find(base))!;
   }
 
-  async #make(base: BaseName, onLine: (line: string) => void): Promise<void> {
+  async #present(base: BaseName): Promise<ImageDetails | null> {
+    const { docker, names } = this.#options;
+    return await docker.inspectImage(names[base]);
+  }
+
+  /** What a person made or brought has no such label, and is theirs to look after. */
+  async #isStale(base: BaseName, { Config }: ImageDetails): Promise<boolean> {
+    const files = Config.Labels?.[FILES_LABEL];
+    if (!this.#options.makes || files === undefined || this.#kept.has(base)) return false;
+    return files !== await hashOf(contextOf(base));
+  }
+
+  /** Makes it in place of what may be there, which serves on where that cannot be done. */
+  async #renew(base: BaseName, onLine: (line: string) => void): Promise<void> {
     const { docker, names, parents } = this.#options;
+    const before = await this.#present(base);
     const parent = parents[base] ?? SOURCES[base].official;
     try {
-      if (!await docker.inspectImage(parent)) {
-        onLine(`Pulling ${parent}`);
-        await docker.pullImage(parent, { onLine });
-      }
-      onLine(`Building ${names[base]} on ${parent}`);
-      const context = writeTar({ launch: launcher, ...SOURCES[base].files }, ["launch"]);
-      const buildArguments = { BASE: parent };
-      await docker.buildImage(context, { tag: names[base], buildArguments, labels: {}, onLine });
+      await this.#make(base, parent, onLine);
     } catch (error) {
       if (!(error instanceof DockerError)) throw error;
-      throw this.#missing(base, `on ${parent} it could not be made: ${error.message}`);
+      const why = `on ${parent} it could not be made: ${error.message}`;
+      if (!before) throw this.#missing(base, why);
+      this.#kept.add(base);
+      onLine(`${names[base]} is another DTMA's, and goes on serving; ${why}`);
+      return;
     }
+    // Not where servers' images stand on it.
+    if (before) await docker.removeImage(before.Id);
+  }
+
+  async #make(base: BaseName, parent: string, onLine: (line: string) => void): Promise<void> {
+    const { docker, names } = this.#options;
+    if (!await docker.inspectImage(parent)) {
+      onLine(`Pulling ${parent}`);
+      await docker.pullImage(parent, { onLine });
+    }
+    onLine(`Building ${names[base]} on ${parent}`);
+    const context = contextOf(base);
+    await docker.buildImage(context, {
+      tag: names[base],
+      buildArguments: { BASE: parent },
+      labels: { [FILES_LABEL]: await hashOf(context) },
+      onLine,
+    });
   }
 
   #missing(base: BaseName, why: string | null): ImageError {
@@ -120,4 +154,12 @@ export class BaseImages {
       true,
     );
   }
+}
+
+function contextOf(base: BaseName): Uint8Array<ArrayBuffer> {
+  return writeTar({ launch: launcher, ...SOURCES[base].files }, ["launch"]);
+}
+
+async function hashOf(context: Uint8Array<ArrayBuffer>): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", context)).toHex();
 }

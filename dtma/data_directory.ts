@@ -1,6 +1,7 @@
 /** What DTMA keeps: its key, who it is to the app, and a lock so that there is one of it. */
 import { z } from "zod";
 import { generateSigningKey, type SigningKey } from "./signature.ts";
+import { writeWhole } from "./whole_file.ts";
 
 const KEY_FILE = "toolbox.key";
 /** A key that the app may have already, or not yet: see key_rotation.ts. */
@@ -147,21 +148,7 @@ export class DataDirectory {
     }
   }
 
-  /** Whole or not at all; with `sync` also when the power goes. */
   async #write(name: string, text: string, { sync } = { sync: true }): Promise<void> {
-    const path = `${this.path}/${name}`;
-    const file = await Deno.open(`${path}.new`, {
-      write: true,
-      create: true,
-      truncate: true,
-      mode: 0o600,
-    });
-    try {
-      await file.write(new TextEncoder().encode(text));
-      if (sync) await file.sync();
-    } finally {
-      file.close();
-    }
-    await Deno.rename(`${path}.new`, path);
+    await writeWhole(`${this.path}/${name}`, text, { mode: 0o600, sync });
   }
 }

@@ -133,6 +133,8 @@ export interface ImageDetails {
     Entrypoint: string[] | null;
     Cmd: string[] | null;
     WorkingDir: string;
+    /** Directories by path, which a container gets a volume of its own for. */
+    Volumes?: Record<string, unknown> | null;
     /** Steps that a build on this image would run. */
     OnBuild?: string[] | null;
   };
@@ -164,6 +166,8 @@ export interface BuildOptions {
     network: boolean;
   };
   signal?: AbortSignal;
+  /** Told of all that is printed, lines or not, as it comes: how long it is. */
+  onOutput?: (length: number) => void;
   /** Each line that the builder and its commands print. */
   onLine: (line: string) => void;
 }
@@ -173,7 +177,19 @@ interface CallOptions {
   json?: unknown;
   tar?: Uint8Array<ArrayBuffer>;
   signal?: AbortSignal;
+  /** The whole answer has to be there by then. */
+  withinMs?: number;
 }
+
+/**
+ * For what is asked of the engine again and again, and about one container. A runtime that hangs, or a
+ * removal that does not end, holds up all that is about its container, without end: the engine itself
+ * goes on and has no limit.
+ */
+const ANSWER_MS = 60_000;
+
+/** Who reads all containers' counters waits no longer for one's. */
+const STATS_MS = 5000;
 
 /** One Docker Engine, at a unix socket. Every method throws {@link EngineAbsentError} when nothing
  * answers there, and {@link DockerError} when the engine refuses. */
@@ -181,18 +197,23 @@ export class Docker {
   readonly #socketPath: string;
   readonly #client: Deno.HttpClient;
   readonly #directory: string | null;
+  readonly #answerMs: number;
   #apiVersion: string | null = null;
   #isPodman = false;
 
   /**
    * @param host as in `DOCKER_HOST`; `unix://` only, because DTMA runs beside its engine
    * @param directory where files may be put that the engine reads: podman takes seccomp profiles so
+   * @param answerMs for what is asked about one container, beyond which it is a DockerError with 504; and
+   *   for what is asked about the engine, which counts as absent then
    */
   constructor(
     host: string = Deno.env.get("DOCKER_HOST") || DEFAULT_HOST,
     directory: string | null = null,
+    { answerMs = ANSWER_MS } = {},
   ) {
     this.#directory = directory;
+    this.#answerMs = answerMs;
     if (!host.startsWith("unix://")) {
       throw new EngineAbsentError(
         `DOCKER_HOST is ${host}, and only unix:// sockets are supported`,
@@ -216,11 +237,12 @@ export class Docker {
   }
 
   version(): Promise<EngineVersion> {
-    return this.#json("GET", "/version", {}, "");
+    const options = { withinMs: this.#answerMs };
+    return this.#json<EngineVersion>("GET", "/version", options, "").catch(asSilence);
   }
 
   info(): Promise<EngineInfo> {
-    return this.#json("GET", "/info");
+    return this.#json<EngineInfo>("GET", "/info", { withinMs: this.#answerMs }).catch(asSilence);
   }
 
   /** @returns the new container's id */
@@ -253,17 +275,24 @@ export class Docker {
 
   /** Sends TERM, and KILL after `seconds`; a container that does not run is left as it is. */
   async stopContainer(id: string, seconds: number): Promise<void> {
-    await this.#drain("POST", `/containers/${id}/stop`, { query: { t: String(seconds) } });
+    await this.#drain("POST", `/containers/${id}/stop`, {
+      query: { t: String(seconds) },
+      withinMs: 1000 * seconds + this.#answerMs,
+    });
   }
 
   async killContainer(id: string, signalName = "KILL"): Promise<void> {
-    await this.#drain("POST", `/containers/${id}/kill`, { query: { signal: signalName } });
+    await this.#drain("POST", `/containers/${id}/kill`, {
+      query: { signal: signalName },
+      withinMs: this.#answerMs,
+    });
   }
 
   /** Kills the container if it runs and removes it with its anonymous volumes; gone is fine too. */
   async removeContainer(id: string): Promise<void> {
-    const remove = () =>
-      this.#drain("DELETE", `/containers/${id}`, { query: { force: "1", v: "1" } });
+    const query = { force: "1", v: "1" };
+    const withinMs = this.#answerMs;
+    const remove = () => this.#drain("DELETE", `/containers/${id}`, { query, withinMs });
     const removed = remove().catch((error) => {
       // Podman would kill it, and it had just ended: what has ended is removed.
       const ended = error instanceof DockerError && /state improper/.test(error.message);
@@ -272,11 +301,13 @@ export class Docker {
     });
     // 409: another removal of it is under way, and `waitContainer` below sees its end.
     await removed.catch((error) => ignoreStatus(error, 404, 409));
-    await this.waitContainer(id, "removed").catch((error) => ignoreStatus(error, 404));
+    const gone = { query: { condition: "removed" }, withinMs };
+    await this.#json("POST", `/containers/${id}/wait`, gone)
+      .catch((error) => ignoreStatus(error, 404));
   }
 
   inspectContainer(id: string): Promise<ContainerDetails> {
-    return this.#json("GET", `/containers/${id}/json`);
+    return this.#json("GET", `/containers/${id}/json`, { withinMs: this.#answerMs });
   }
 
   /** How much a container wrote beside its image, in bytes: the engine walks its files. */
@@ -292,13 +323,9 @@ export class Docker {
     return this.#json("GET", "/containers/json", { query: { all: "1", filters } });
   }
 
-  /** Waits until the container does not run (at once if so) or is removed; gives its exit code. */
-  async waitContainer(
-    id: string,
-    condition: "not-running" | "removed" = "not-running",
-    signal?: AbortSignal,
-  ): Promise<number> {
-    const options = { query: { condition }, signal };
+  /** Waits until the container does not run, at once if so; gives its exit code. */
+  async waitContainer(id: string, signal?: AbortSignal): Promise<number> {
+    const options = { query: { condition: "not-running" }, signal };
     const path = `/containers/${id}/wait`;
     return (await this.#json<{ StatusCode: number }>("POST", path, options)).StatusCode;
   }
@@ -378,6 +405,7 @@ export class Docker {
   async stats(id: string): Promise<ContainerStats> {
     return await this.#json("GET", `/containers/${id}/stats`, {
       query: { stream: "false", "one-shot": "true" },
+      withinMs: Math.min(STATS_MS, this.#answerMs),
     });
   }
 
@@ -529,7 +557,9 @@ export class Docker {
     for await (const message of jsonLines<BuildMessage>(response, options.signal)) {
       if (message.error) throw new DockerError(200, message.errorDetail?.message ?? message.error);
       if (message.aux?.ID) imageId = message.aux.ID;
-      const lines = (pending + (message.stream ?? "")).split(/\r?\n/);
+      const printed = message.stream ?? "";
+      options.onOutput?.(printed.length);
+      const lines = (pending + printed).split(/\r?\n/);
       // A step may print without ever ending a line.
       pending = lines.pop()!.slice(-LINE_LIMIT);
       for (const line of lines) if (line.trim()) options.onLine(line.slice(0, LINE_LIMIT));
@@ -575,10 +605,13 @@ export class Docker {
     for (const [key, value] of Object.entries(options.query ?? {})) {
       url.searchParams.set(key, value);
     }
+    const { signal, withinMs } = options;
     const request: RequestInit & { client: Deno.HttpClient } = {
       method,
       client: this.#client,
-      signal: options.signal,
+      signal: withinMs === undefined
+        ? signal
+        : AbortSignal.any([...(signal ? [signal] : []), AbortSignal.timeout(withinMs)]),
     };
     if (options.json !== undefined) {
       request.body = JSON.stringify(options.json);
@@ -587,16 +620,13 @@ export class Docker {
       request.body = options.tar;
       request.headers = { "content-type": "application/x-tar" };
     }
-    let response: Response;
     try {
-      response = await fetch(url, request);
+      const response = await fetch(url, request);
+      if (response.ok) return response;
+      throw new DockerError(response.status, messageOf(await response.text()));
     } catch (error) {
-      options.signal?.throwIfAborted();
-      if (!(error instanceof TypeError)) throw error;
-      throw await this.#lost(error);
+      throw await this.#broken(error, options);
     }
-    if (response.ok) return response;
-    throw new DockerError(response.status, messageOf(await response.text()));
   }
 
   async #json<T>(
@@ -609,14 +639,28 @@ export class Docker {
     try {
       return await response.json();
     } catch (error) {
-      options.signal?.throwIfAborted();
-      throw await this.#lost(error);
+      throw await this.#broken(error, options);
     }
   }
 
   /** Calls, and reads the answer to its end so that the connection is free again. */
   async #drain(method: string, path: string, options: CallOptions = {}): Promise<void> {
-    await (await this.#call(method, path, options)).bytes();
+    const response = await this.#call(method, path, options);
+    try {
+      await response.bytes();
+    } catch (error) {
+      throw await this.#broken(error, options);
+    }
+  }
+
+  /** Why there is no whole answer. */
+  async #broken(error: unknown, { signal, withinMs }: CallOptions): Promise<unknown> {
+    if (signal?.aborted) return signal.reason;
+    if (error instanceof DOMException && error.name === "TimeoutError") {
+      return new DockerError(504, `The Docker Engine did not answer within ${withinMs! / 1000} s`);
+    }
+    const isCut = error instanceof TypeError || error instanceof SyntaxError;
+    return isCut ? await this.#lost(error) : error;
   }
 
   /** Why a request was cut: fetch's TypeError does not say, connecting by hand does. */
@@ -676,6 +720,15 @@ async function* jsonLines<T>(response: Response, signal?: AbortSignal): AsyncGen
     );
   }
   if (pending.trim()) yield JSON.parse(pending);
+}
+
+/** An engine that does not say what it is answers nothing else. */
+function asSilence(error: unknown): never {
+  if (!(error instanceof DockerError && error.status === 504)) throw error;
+  throw new EngineAbsentError(
+    error.message,
+    "Look at the Docker Engine's log on the toolbox: it may be overloaded, or have to be restarted.",
+  );
 }
 
 function absence(error: unknown, path: string): Error {

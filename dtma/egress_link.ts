@@ -117,7 +117,7 @@ export async function openProxyLink(
   try {
     if (start) await docker.startContainer(containerId);
     // An attachment to a container that is just being killed does not end by itself.
-    docker.waitContainer(containerId, "not-running", over.signal)
+    docker.waitContainer(containerId, over.signal)
       .catch(() => {}).finally(() => attachment.close());
     // The DTMA before may have ended in the middle of a line.
     const answer = await request({ kind: "hello" }, "\n");

@@ -3,9 +3,11 @@
  * pulled by digest, or built from a source tree's Dockerfile. The lock file of the first build is kept
  * and used by later ones, so that one version stays one set of packages.
  */
+import { resolve } from "node:path/posix";
 import canonicalize from "canonicalize";
 import type { BuildOptions, Docker, ImageDetails } from "./docker.ts";
 import { DockerError } from "./docker.ts";
+import { EGRESS_LABEL } from "./egress.ts";
 import { explain, ImageError } from "./image_error.ts";
 import {
   ADAPTER_CODE,
@@ -37,6 +39,7 @@ import {
 } from "./protocol.ts";
 import { Slots } from "./slots.ts";
 import { sourceContext } from "./source_tree.ts";
+import { readWhole, writeWhole } from "./whole_file.ts";
 
 export { ImageError } from "./image_error.ts";
 
@@ -82,7 +85,9 @@ export interface BuiltImage {
   hasLauncher: boolean;
   /** Where the command is to be started, when it is not all the same to it. */
   workingDirectory: string | null;
-  /** Of one that was built just now: its digest beside that of the build before, as a sentence. */
+  /** Directories that another's image calls volumes; none if not given. */
+  volumes?: string[];
+  /** Of one that was built just now, for a person: its digest beside that of the build before, its volumes. */
   note?: string;
 }
 
@@ -295,12 +300,12 @@ export class Images {
     const recipe = recipeOf(wanted, indexes);
     await baseImages.ensure(recipe.installer, (line) => this.#heard(build, line));
     const lockFile = `${dataDir}/locks/${slug(wanted)}-${await lockKey(wanted)}.json`;
-    const lock = recipe.lock ? await readIfThere(lockFile) : null;
+    const lock = recipe.lock ? await readWhole(lockFile) : null;
     const context = installContext(recipe, {
       // The toolbox's too, by which collect finds what a killed DTMA left.
       installLabels: { [BuildLabel.build]: buildId, [Label.toolbox]: toolboxId },
       labels: { ...ownImageLabels(toolboxId, build.key), [BuildLabel.base]: baseId },
-      certificates: extraCaFile ? await readIfThere(extraCaFile) : null,
+      certificates: extraCaFile ? await readWhole(extraCaFile) : null,
       lock,
     });
     const id = await this.#run(context, build, {
@@ -377,13 +382,7 @@ export class Images {
     const image = await docker.inspectImage(from);
     if (!image) throw new DockerError(404, `${from} went away while it was built on`);
     const title = packageTitle(wanted);
-    if (image.Config.OnBuild?.length) {
-      throw new ImageError(
-        `${title} has ONBUILD steps, so it is made to be built on and not to be run`,
-        "Build an image on it, and deploy that one.",
-        false,
-      );
-    }
+    assertUsable(image, title);
     const command = (wanted.registry === "oci" ? wanted.command : null) ??
       [...image.Config.Entrypoint ?? [], ...image.Config.Cmd ?? []];
     if (command.length === 0) {
@@ -436,23 +435,26 @@ export class Images {
       ...options,
       limits: { ...limits, network },
       signal: build.abort.signal,
+      onOutput: (length) => this.#refuseNoise(build, length),
       onLine: (line) => this.#heard(build, line),
     });
   }
 
-  #heard(build: Build, line: string): void {
+  #refuseNoise(build: Build, length: number): void {
     const { outputBytes } = this.#options.limits;
-    build.printedBytes += line.length + 1;
-    if (build.printedBytes > outputBytes) {
-      build.abort.abort(
-        new ImageError(
-          `The build printed over ${Math.round(outputBytes / 1024 ** 2)} MiB`,
-          "Pick another package or version: this one's installation does not end well.",
-          false,
-        ),
-      );
-      return;
-    }
+    build.printedBytes += length;
+    if (build.printedBytes <= outputBytes) return;
+    build.abort.abort(
+      new ImageError(
+        `The build printed over ${Math.round(outputBytes / 1024 ** 2)} MiB`,
+        "Pick another package or version: this one's installation does not end well.",
+        false,
+      ),
+    );
+  }
+
+  #heard(build: Build, line: string): void {
+    if (build.abort.signal.aborted) return;
     build.output.push(line);
     if (build.output.length > 200) build.output.shift();
     // Podman writes `STEP 1/5: `.
@@ -495,14 +497,22 @@ export class Images {
     const sbom = await billOfMaterials(id, wanted, installed);
     await keep(sbomFile(dataDir, id), jsonBytes(sbom));
     const made = { imageId: id, baseId, parts: sbom.components.map(({ purl }) => purl), content };
-    const note = comparison(wanted, await this.#record(build.key), made);
+    const built = builtImage(image);
+    const notes = [
+      comparison(wanted, await this.#record(build.key), made),
+      built.volumes?.length
+        ? `What the image calls its volumes is in memory, and empty at each start: ${
+          built.volumes.join(", ").slice(0, 300)
+        }`
+        : null,
+    ].filter((each) => each !== null);
     await keep(recordFile(dataDir, build.key), jsonBytes(made));
-    return { ...builtImage(image), ...(note !== null && { note }) };
+    return { ...built, ...(notes.length > 0 && { note: notes.join(". ") }) };
   }
 
   /** What is kept of the last build of a package. */
   async #record(key: string): Promise<BuildRecord | null> {
-    const bytes = await readIfThere(recordFile(this.#options.dataDir, key));
+    const bytes = await readWhole(recordFile(this.#options.dataDir, key));
     return bytes && JSON.parse(new TextDecoder().decode(bytes));
   }
 
@@ -551,7 +561,49 @@ function builtImage(image: ImageDetails): BuiltImage {
     hasLauncher: labels[BuildLabel.launcher] === "1",
     // Ours stand in /app and do not care; a stranger's command may be relative to its own.
     workingDirectory: labels[BuildLabel.base] ? null : image.Config.WorkingDir || "/",
+    ...(image.Config.Volumes && { volumes: volumesOf(image) }),
   };
+}
+
+/** Directories, as the engine takes them: in their shortest form. */
+function volumesOf({ Config }: ImageDetails): string[] {
+  const paths = Object.keys(Config.Volumes ?? {}).map((path) => resolve("/", path));
+  return [...new Set(paths)].sort();
+}
+
+const VOLUMES_LIMIT = 32;
+
+/** @throws ImageError for another's image that is not to be run, or cannot be held to the policy */
+function assertUsable(image: ImageDetails, title: string): void {
+  const { OnBuild, Labels, Volumes } = image.Config;
+  const refuse = (what: string, nextStep: string) => {
+    throw new ImageError(`${title} ${what}`, nextStep, false);
+  };
+  if (OnBuild?.length) {
+    refuse(
+      "has ONBUILD steps, so it is made to be built on and not to be run",
+      "Build an image on it, and deploy that one.",
+    );
+  }
+  // Containers inherit an image's labels: with those of others of Mooring's it would pass for what it is not.
+  const { toolbox: _, image: __, ...others } = Label;
+  const label = [...Object.values(others), EGRESS_LABEL].find((name) => name in (Labels ?? {}));
+  if (label) {
+    refuse(
+      `has the label ${label}, by which Mooring knows what is its own`,
+      "Build the image without it, and deploy that one.",
+    );
+  }
+  const paths = Object.keys(Volumes ?? {});
+  const odd = paths.find((path) => !path.startsWith("/") || resolve(path) === "/");
+  if (odd !== undefined || paths.length > VOLUMES_LIMIT) {
+    refuse(
+      odd === undefined
+        ? `calls over ${VOLUMES_LIMIT} directories volumes`
+        : `calls ${JSON.stringify(odd.slice(0, 100))} a volume, which no directory of its own is`,
+      "Build the image with other volumes, and deploy that one.",
+    );
+  }
 }
 
 function isInstalled(wanted: Package): wanted is InstalledPackage {
@@ -639,7 +691,7 @@ async function readBill(
   imageId: string,
 ): Promise<Record<string, unknown> | null> {
   if (!/^sha256:[0-9a-f]{64}$/.test(imageId)) return null;
-  const bytes = await readIfThere(sbomFile(dataDir, imageId));
+  const bytes = await readWhole(sbomFile(dataDir, imageId));
   return bytes && JSON.parse(new TextDecoder().decode(bytes));
 }
 
@@ -655,20 +707,9 @@ function jsonBytes(value: unknown): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(value, null, 1));
 }
 
-/** Writes by way of a rename, so that a crash leaves no half file. */
 async function keep(path: string, content: Uint8Array): Promise<void> {
   await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
-  await Deno.writeFile(`${path}.new`, content);
-  await Deno.rename(`${path}.new`, path);
-}
-
-async function readIfThere(path: string): Promise<Uint8Array | null> {
-  try {
-    return await Deno.readFile(path);
-  } catch (error) {
-    ignoreNotFound(error);
-    return null;
-  }
+  await writeWhole(path, content);
 }
 
 function ignoreNotFound(error: unknown): void {

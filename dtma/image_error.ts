@@ -51,7 +51,7 @@ const NEXT_STEPS: Record<string, { nextStep: string; retry: boolean }> = {
 };
 
 /** What the engine, npm or a step says, and what it means. The first that fits counts. */
-const SAYINGS: [RegExp, (title: string, limits: Limits) => ImageError][] = [
+const SAYINGS: [RegExp, (title: string, limits: Limits, said: string) => ImageError][] = [
   [/ENOSPC|no space left on device/i, () =>
     new ImageError(
       "The toolbox's disk is full",
@@ -66,6 +66,14 @@ const SAYINGS: [RegExp, (title: string, limits: Limits) => ImageError][] = [
         "Another version builds afresh.",
       false,
     )],
+  [/\bEALLOWGIT\b/, (title, _, said) => {
+    const [, which] = /Refusing to fetch "([^"\s]{1,200})"/.exec(said) ?? [];
+    return new ImageError(
+      `${title} depends on ${which ?? "a package"} of a git repository`,
+      "npm may run code of such a package to install it: allow install scripts, or pick another version.",
+      false,
+    );
+  }],
   [
     /manifest verification failed|filesystem layer verification failed|digest.*(mismatch|did not match)/i,
     (title) =>
@@ -153,7 +161,7 @@ export function explain(
   const known = code && NEXT_STEPS[code];
   if (known) return new ImageError(sentence, known.nextStep, known.retry);
   const said = [...lines.slice(-50), error.message].join("\n");
-  for (const [pattern, make] of SAYINGS) if (pattern.test(said)) return make(title, limits);
+  for (const [pattern, make] of SAYINGS) if (pattern.test(said)) return make(title, limits, said);
   const reason = sentence ?? error.message;
   return new ImageError(
     `Building the image of ${title} failed: ${reason.slice(0, 1000)}`,

@@ -57,6 +57,13 @@ export interface Recipe {
   installed: string | null;
 }
 
+/**
+ * A dependency of a git repository is prepared in its own directory, whose .npmrc names the program that is
+ * started as git: code of its own, although no scripts are run. npm knows `allow-git` since 11.10; to one before,
+ * what stands in the environment is above what .npmrc says.
+ */
+const NPM_WITHOUT_GIT = { npm_config_allow_git: "none", npm_config_git: "/bin/false" };
+
 /** The step of an installer, by the package's registry. */
 export function recipeOf(wanted: InstalledPackage, indexes: Indexes): Recipe {
   const { name, version } = wanted;
@@ -68,13 +75,14 @@ export function recipeOf(wanted: InstalledPackage, indexes: Indexes): Recipe {
         command: ["node", "/app/server"],
         install: ["node", "/usr/local/lib/mooring/install.mjs", name, version]
           .concat(wanted.installScripts ? ["--scripts"] : []),
-        environment: indexes.npm
-          ? {
+        environment: {
+          ...(!wanted.installScripts && NPM_WITHOUT_GIT),
+          ...(indexes.npm && {
             npm_config_registry: indexes.npm,
             // The lock file then names digests and no address: it serves with any other registry too.
             npm_config_omit_lockfile_registry_resolved: "true",
-          }
-          : {},
+          }),
+        },
         lock: "package-lock.json",
         // What npm put there, and not what it would put on other platforms.
         installed: "node_modules/.package-lock.json",

@@ -13,6 +13,7 @@ import { withNeverStarted } from "./never_started.ts";
 import {
   containerConfig,
   containerName,
+  givenName,
   Label,
   launchText,
   ownLabels,
@@ -223,8 +224,8 @@ export class Instance {
     found: ContainerSummary,
     spec: ServerSpec,
   ): Promise<Instance> {
-    const { Id: id, ImageID: imageId, Labels, Names } = found;
-    const name = Names[0].slice(1);
+    const { Id: id, ImageID: imageId, Labels } = found;
+    const name = givenName(found);
     const { hosts } = spec.network;
     if (hosts.length > 0) {
       const labels = ownLabels(host.toolboxId, spec.serverId);

@@ -115,7 +115,10 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
   try {
     const { state, key } = await enrolled(config, directory, client, facts, signal, log);
     const epoch = nextEpoch(state.epoch);
-    await directory.keepState({ ...state, epoch });
+    // Without it nothing is lost but the order of two starts with a clock set back between them.
+    await directory.keepState({ ...state, epoch }).catch((error) => {
+      log("warning", `DTMA_DATA_DIR ${directory.path} cannot be written: ${error.message}`);
+    });
 
     const reporter = new Reporter({ client, key, epoch, log });
     const scanning = scanner && new Scanning({

@@ -3,10 +3,12 @@
  * the Engine API's create body here, out of a typed spec, so that an app that was taken over cannot
  * ask for more (no privileged, binds, devices, ports, host namespaces: there is no word for them).
  */
+import { resolve } from "node:path/posix";
 import canonicalize from "canonicalize";
 import type { EgressRoute } from "./egress.ts";
 import type { BuiltImage } from "./image.ts";
 import { type HttpTransport, type Sandbox, type ServerSpec, STDIO } from "./protocol.ts";
+import { readWhole, writeWhole } from "./whole_file.ts";
 // moby's default profile (Apache-2.0), resolved for a container without capabilities, less what
 // helps one process into another or out of its sandbox and no MCP server needs: ptrace, mknod,
 // mknodat, personality, io_uring (CVE-2022-29582 and its family); process_vm_* are not in it for
@@ -68,6 +70,9 @@ export const POLICY = {
   environment: { HOME: "/tmp", DOTNET_EnableDiagnostics: "0", COMPlus_EnableDiagnostics: "0" },
 } as const;
 
+/** Of each directory that another's image calls a volume, in bytes. */
+const IMAGE_VOLUME = 64 * MIB;
+
 export interface ContainerContext {
   toolboxId: string;
   image: BuiltImage;
@@ -91,6 +96,18 @@ export function containerName(
   return `mooring-${serverId}-${generation}${instance === null ? "" : `-${instance}`}`;
 }
 
+/**
+ * What a server's container was called when it was made, by its labels: its network is still called so,
+ * whatever somebody renamed the container to.
+ */
+export function givenName({ Labels }: { Labels: Record<string, string> }): string {
+  const { [Label.server]: serverId, [Label.generation]: generation } = Labels;
+  return containerName(
+    { serverId, generation: Number(generation) },
+    Labels[Label.instance] ?? null,
+  );
+}
+
 /** What the adapter beside a server's container is called. */
 export function adapterName(container: string): string {
   return `${container}-adapter`;
@@ -111,7 +128,15 @@ export function containerConfig(spec: ServerSpec, context: ContainerContext) {
   const { image, instance, route, sandbox } = context;
   const profile = sandbox?.kind === "gvisor" ? gvisorSeccomp : seccomp;
   const memoryBytes = spec.memoryMiB * MIB;
-  const tmpfs = { ...POLICY.writable, ...(hasSecretFiles(spec) ? { "/run/secrets": MIB } : {}) };
+  const kept = new Set(spec.volumes.map(({ path }) => resolve(path)));
+  const tmpfs = {
+    // The engine would make them on the host's disk: without a bound, and with what is in them executable.
+    ...Object.fromEntries(
+      (image.volumes ?? []).filter((path) => !kept.has(path)).map((path) => [path, IMAGE_VOLUME]),
+    ),
+    ...POLICY.writable,
+    ...(hasSecretFiles(spec) ? { "/run/secrets": MIB } : {}),
+  };
   // With the launcher secrets come over stdin (see launchText), and `docker inspect` shows none.
   const environment = {
     ...POLICY.environment,
@@ -326,28 +351,20 @@ export async function specHash(
 /** The key of {@link specHash}, made at the first start and kept beside DTMA's other keys (0600). */
 export async function loadSpecKey(dataDir: string): Promise<CryptoKey> {
   const path = `${dataDir}/spec.key`;
-  const bytes = await readKey(path) ?? await makeKey(dataDir, path);
+  const bytes = await readWhole(path) ?? await makeKey(dataDir, path);
   return crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
 }
 
-async function readKey(path: string): Promise<Uint8Array<ArrayBuffer> | null> {
-  try {
-    return await Deno.readFile(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw error;
-  }
-}
-
-/** A crash leaves no half key, and of two that make one at once both go on with the first. */
+/** Of two that make one at once both go on with the first. */
 async function makeKey(dataDir: string, path: string): Promise<Uint8Array<ArrayBuffer>> {
   await Deno.mkdir(dataDir, { recursive: true });
   const made = `${path}.${crypto.randomUUID()}`;
-  await Deno.writeFile(made, crypto.getRandomValues(new Uint8Array(32)), { mode: 0o600 });
+  await writeWhole(made, crypto.getRandomValues(new Uint8Array(32)), { mode: 0o600 });
   try {
     await Deno.link(made, path);
   } catch (error) {
     if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    if (await readWhole(path) === null) await Deno.copyFile(made, path);
   } finally {
     await Deno.remove(made);
   }

@@ -4,7 +4,7 @@ import { type Docker, EngineAbsentError } from "./docker.ts";
 import { BaseImages, type BaseParents } from "./base_images.ts";
 import { Images, type ImagesOptions } from "./image.ts";
 import { BASES } from "./image_recipes.ts";
-import { Label, loadSpecKey } from "./policy.ts";
+import { givenName, Label, loadSpecKey } from "./policy.ts";
 import type { Observation, Refusal, ReportedEvent } from "./protocol.ts";
 import { Ceiling } from "./ceiling.ts";
 import type { Desired, WantedServer } from "./desired.ts";
@@ -228,7 +228,7 @@ export class Reconciler {
         const serverId = Labels[Label.server];
         if (serverId && !this.#loops.has(serverId) && !this.#closed) this.#start(serverId, null);
       }
-      await this.#egress.sweep(containers.map(({ Names }) => Names[0].slice(1)));
+      await this.#egress.sweep(containers.map(givenName));
     } catch (error) {
       if (this.#closed) return;
       if (!(error instanceof EngineAbsentError)) console.error("Looking for orphans failed", error);
@@ -271,6 +271,7 @@ class Unprobed {
 
   async add(image: string): Promise<void> {
     this.images.add(image);
-    await Deno.writeTextFile(this.path, image + "\n", { append: true });
+    // On a full disk it holds for as long as this DTMA runs.
+    await Deno.writeTextFile(this.path, image + "\n", { append: true }).catch(() => {});
   }
 }

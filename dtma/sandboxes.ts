@@ -106,7 +106,7 @@ export class Sandboxes {
       id = await docker.createContainer(`mooring-trial-${crypto.randomUUID()}`, body);
       await docker.startContainer(id);
       const deadline = AbortSignal.timeout(TRIAL_TIMEOUT_MS);
-      const code = await docker.waitContainer(id, "not-running", deadline);
+      const code = await docker.waitContainer(id, deadline);
       return code === 0 ? null : this.#failed(sandbox, `a program in it ended with code ${code}`);
     } catch (error) {
       if (error instanceof DockerError) return this.#failed(sandbox, error.message);

@@ -13,7 +13,15 @@ import { asFailure, Failure, SkipProbe, StreamLost } from "./failure.ts";
 import { type BuiltImage, type EnsureOptions, ImageError, type Images } from "./image.ts";
 import { type Host, Instance, type Reachable, removeContainer, type Watcher } from "./instance.ts";
 import { LogFile } from "./log_file.ts";
-import { containerName, instanceSpec, Label, ownLabels, specHash, volumeName } from "./policy.ts";
+import {
+  containerName,
+  givenName,
+  instanceSpec,
+  Label,
+  ownLabels,
+  specHash,
+  volumeName,
+} from "./policy.ts";
 import {
   type Layer,
   LAYERS,
@@ -637,9 +645,12 @@ export class ServerLoop {
     });
     const kept = new Set([...known, ...agents.map(({ Id }) => Id)]);
     if (found && !this.#primary) kept.add(found.Id);
+    const staying = new Set(containers.filter(({ Id }) => kept.has(Id)).map(givenName));
     for (const each of containers) {
       if (kept.has(each.Id)) continue;
-      await this.#removeContainer(each);
+      // One that somebody made, or renamed, beside one that stays: the network is that one's.
+      if (staying.has(givenName(each))) await this.#toolbox.docker.removeContainer(each.Id);
+      else await this.#removeContainer(each);
     }
     if (found && !this.#primary) await this.#adopt(found, spec, found === asItShouldBe, signal);
     for (const each of agents) {
@@ -879,7 +890,7 @@ export class ServerLoop {
     const { docker } = this.#toolbox;
     const all = await docker.listContainers(this.#ownLabels());
     const servers = all.filter(({ Labels }) => Labels[Label.adapter] === undefined);
-    const names = new Set<string | undefined>(servers.map(nameOf));
+    const names = new Set<string | undefined>(servers.map(givenName));
     for (const { Id, Labels } of all) {
       const beside = Labels[Label.adapter];
       if (beside !== undefined && !names.has(beside)) await docker.removeContainer(Id);
@@ -894,7 +905,7 @@ export class ServerLoop {
   async #removeContainer(found: ContainerSummary): Promise<void> {
     await removeContainer(this.#toolbox, {
       id: found.Id,
-      name: nameOf(found),
+      name: givenName(found),
       transport: transportOf(found),
     });
   }
@@ -969,10 +980,6 @@ function sharedRunning(containers: ContainerSummary[]): ContainerSummary[] {
   return containers
     .filter(({ State, Labels }) => State === "running" && Labels[Label.instance] === undefined)
     .toSorted((a, b) => generationOf(b) - generationOf(a));
-}
-
-function nameOf({ Names }: ContainerSummary): string {
-  return Names[0].slice(1);
 }
 
 function generationOf({ Labels }: ContainerSummary): number {

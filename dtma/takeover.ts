@@ -4,7 +4,7 @@
  * set and all servers that ran when it started can be called again.
  */
 import type { DataDirectory } from "./data_directory.ts";
-import { type Docker, EngineAbsentError } from "./docker.ts";
+import { type Docker, DockerError, EngineAbsentError } from "./docker.ts";
 import { Label } from "./policy.ts";
 import type { Reconciler } from "./reconcile.ts";
 import { aborted, sleep } from "./waiting.ts";
@@ -31,17 +31,20 @@ export class Takeover {
   /** Looks until all is taken over; ends when `signal` is aborted. */
   async watch(
     { docker, toolboxId, reconciler }: {
-      docker: Docker;
+      docker: Pick<Docker, "listContainers">;
       toolboxId: string;
-      reconciler: Reconciler;
+      reconciler: Pick<Reconciler, "firstDown">;
     },
     signal: AbortSignal,
   ): Promise<void> {
     let ran: Set<string> | null = null;
     while (!signal.aborted && !this.#isDone) {
-      ran ??= await serversThatRun(docker, toolboxId);
-      const why = this.#silence ??
-        (ran ? reconciler.firstDown(ran) : "The Docker Engine does not answer");
+      let engine: string | null = null;
+      ran ??= await serversThatRun(docker, toolboxId).catch((error) => {
+        engine = reasonOf(error);
+        return null;
+      });
+      const why = this.#silence ?? engine ?? reconciler.firstDown(ran!);
       this.#isDone = why === null;
       await this.#tell(why);
       await sleep(LOOK_EVERY_MS, signal);
@@ -74,16 +77,20 @@ export class Takeover {
   }
 }
 
-/** Null while no engine answers. */
-async function serversThatRun(docker: Docker, toolboxId: string): Promise<Set<string> | null> {
-  try {
-    const containers = await docker.listContainers([`${Label.toolbox}=${toolboxId}`]);
-    return new Set(
-      containers.filter(({ State }) => State === "running")
-        .flatMap(({ Labels }) => Labels[Label.server] ?? []),
-    );
-  } catch (error) {
-    if (error instanceof EngineAbsentError) return null;
-    throw error;
-  }
+async function serversThatRun(
+  docker: Pick<Docker, "listContainers">,
+  toolboxId: string,
+): Promise<Set<string>> {
+  const containers = await docker.listContainers([`${Label.toolbox}=${toolboxId}`]);
+  return new Set(
+    containers.filter(({ State }) => State === "running")
+      .flatMap(({ Labels }) => Labels[Label.server] ?? []),
+  );
+}
+
+/** Why the engine does not say what runs: it is away, or refuses for now. */
+function reasonOf(error: unknown): string {
+  if (error instanceof EngineAbsentError) return "The Docker Engine does not answer";
+  if (error instanceof DockerError) return `The Docker Engine refused: ${error.message}`;
+  throw error;
 }

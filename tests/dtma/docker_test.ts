@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { Ceiling } from "../../dtma/ceiling.ts";
 import { Docker, DockerError, EngineAbsentError } from "../../dtma/docker.ts";
+import { hostFacts } from "../../dtma/host_facts.ts";
 import { Label } from "../../dtma/policy.ts";
+import { Sandboxes } from "../../dtma/sandboxes.ts";
 import { readTar, writeTar } from "../../dtma/tar.ts";
 import { absent, BASE, engineTest, type Toolbox } from "./engine.ts";
 
@@ -102,6 +105,30 @@ engineTest("Docker.attachContainer again goes on with the same process", async (
   const { value } = await second.stdout.getReader().read();
   assert.equal(new TextDecoder().decode(value), "again");
   second.close();
+});
+
+engineTest("Docker waits without end for no container whose runtime hangs", async (toolbox) => {
+  const impatient = new Docker(undefined, null, { answerMs: 2000 });
+  const { docker } = toolbox;
+  const id = await container(toolbox, `setInterval(() => {}, 1000)`);
+  await docker.startContainer(id);
+  const shims = await new Deno.Command("pgrep", { args: ["-f", `containerd-shim.*${id}`] })
+    .output();
+  const shim = Number(new TextDecoder().decode(shims.stdout).trim());
+  assert.ok(shim > 1, "the container has a process that stands between it and the engine");
+  Deno.kill(shim, "SIGSTOP");
+  try {
+    const late = { name: "DockerError", status: 504 };
+    await assert.rejects(impatient.stats(id), late);
+    await assert.rejects(impatient.stopContainer(id, 0), late);
+    await assert.rejects(impatient.removeContainer(id), late);
+    await assert.rejects(impatient.inspectContainer(id), late);
+  } finally {
+    Deno.kill(shim, "SIGCONT");
+    impatient.close();
+  }
+  await docker.removeContainer(id);
+  await assert.rejects(docker.inspectContainer(id), { status: 404 });
 });
 
 engineTest("Docker throws the engine's own words with its status", async ({ docker }) => {
@@ -222,6 +249,33 @@ Deno.test("Docker.attachContainer says that the engine went away while it was as
   })();
   const docker = new Docker(`unix://${path}`);
   await assert.rejects(docker.attachContainer("any"), EngineAbsentError);
+  docker.close();
+  listener.close();
+  await serving;
+  await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("Docker leaves nothing open at an engine that takes requests and answers none", async () => {
+  // An engine that hangs is not had at will: a socket at which nobody answers.
+  const folder = await Deno.makeTempDir();
+  const path = `${folder}/engine.sock`;
+  const listener = Deno.listen({ transport: "unix", path });
+  let open = 0;
+  const serving = (async () => {
+    for await (const connection of listener) {
+      open++;
+      void connection.readable.pipeTo(new WritableStream()).catch(() => {}).then(() => open--);
+    }
+  })();
+  const docker = new Docker(`unix://${path}`, null, { answerMs: 200 });
+  const sandboxes = new Sandboxes(docker, Ceiling.read(null).sandbox);
+  const { engine } = await hostFacts(docker, { reach: "tunnel", address: null }, sandboxes);
+  assert.ok(engine.state === "absent" && /does not answer|did not answer/.test(engine.reason));
+  for (let tries = 0; open > 0 && tries < 50; tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  assert.equal(open, 0);
+  await assert.rejects(docker.listContainers([]), EngineAbsentError);
   docker.close();
   listener.close();
   await serving;

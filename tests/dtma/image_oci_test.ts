@@ -1,12 +1,13 @@
 /** Images by digest out of a real registry (Debian's docker-registry), on the real engine. */
 import assert from "node:assert/strict";
 import type { Docker } from "../../dtma/docker.ts";
-import { ImageError, Images } from "../../dtma/image.ts";
+import { type BuiltImage, ImageError, Images } from "../../dtma/image.ts";
+import { containerConfig } from "../../dtma/policy.ts";
 import type { OciPackage } from "../../dtma/protocol.ts";
 import { writeTar } from "../../dtma/tar.ts";
 import { freePort } from "../free_port.ts";
 import { converse } from "./converse.ts";
-import { BASE, engineTest, leftovers, type Toolbox } from "./engine.ts";
+import { BASE, engineTest, fixtureSpec, leftovers, type Toolbox } from "./engine.ts";
 
 const REGISTRY = "/usr/bin/docker-registry";
 const absent = await Deno.stat(REGISTRY).then(() => false, () => true);
@@ -167,6 +168,86 @@ registryTest("Images.ensure tells of an image that cannot be launched, or is not
   for (const each of [mute, trap]) {
     assert.equal(await docker.inspectImage(`${each.image}@${each.digest}`), null);
   }
+});
+
+registryTest("What an image calls a volume is in memory, and bounded", async (
+  toolbox,
+  registry,
+  images,
+) => {
+  const hoard = at(
+    registry,
+    "hoard",
+    await registry.publish(
+      "hoard",
+      `FROM ${BASE}\nUSER 0\nRUN ["node","-e","fs.mkdirSync('/data');fs.chmodSync('/data',0o777)"]\n` +
+        `VOLUME ["/data/","/tmp/","/srv/../cache","/var/lib/kept"]\nCMD ["node"]\n`,
+    ),
+  );
+  const image = await images.ensure(hoard);
+  assert.match(image.note ?? "", /volumes.*\/cache, \/data/);
+  const spec = fixtureSpec("hoard", { volumes: [{ name: "kept", path: "/var/lib/kept" }] });
+  const { mounts, errors, left } = await hoarding(toolbox, image, spec.volumes);
+  assert.deepEqual(mounts, { "/cache": "tmpfs", "/data": "tmpfs", "/tmp": "tmpfs" });
+  assert.deepEqual(errors, { "/cache": "ENOSPC", "/data": "ENOSPC", "/tmp": "ENOSPC" });
+  assert.deepEqual(left, ["/var/lib/kept"]);
+
+  for (const [name, path] of [["root", "/"], ["relative", "srv"]]) {
+    const odd = await registry.publish(name, `FROM ${BASE}\nVOLUME ["${path}"]\nCMD ["node"]\n`);
+    await assert.rejects(images.ensure(at(registry, name, odd)), refused(/volume/, false));
+  }
+});
+
+/** What a program in the image makes of its volumes, and where the engine made one. */
+async function hoarding(
+  { docker, id: toolboxId }: Toolbox,
+  image: BuiltImage,
+  volumes: { name: string; path: string }[],
+) {
+  const spec = fixtureSpec("hoard", { volumes });
+  const script = `const fs = require("fs"), mounts = {}, errors = {};
+    const types = fs.readFileSync("/proc/mounts", "utf8").split("\\n").map((line) => line.split(" "));
+    for (const path of ["/cache", "/data", "/tmp"]) {
+      mounts[path] = types.find((each) => each[1] === path)?.[2];
+      try { fs.writeFileSync(path + "/big", Buffer.alloc(80e6)) } catch (e) { errors[path] = e.code }
+      fs.rmSync(path + "/big", { force: true });
+    }
+    console.log(JSON.stringify({ mounts, errors }))`;
+  const config = containerConfig(spec, {
+    ...{ toolboxId, image, specHash: "none", instance: null, route: null, sandbox: null },
+  });
+  const id = await docker.createContainer(`mooring-test-${crypto.randomUUID()}`, {
+    ...config,
+    Entrypoint: ["node", "-e", script],
+  });
+  const attachment = await docker.attachContainer(id);
+  await docker.startContainer(id);
+  const said = JSON.parse(await new Response(attachment.stdout).text());
+  const [{ Mounts }] = (await docker.listContainers([`dev.mooring.toolbox=${toolboxId}`]))
+    .filter(({ Id }) => Id === id);
+  const left = Mounts!.filter(({ Type }) => Type === "volume").map((each) => each.Destination);
+  await docker.removeContainer(id);
+  for (const { name } of volumes) await docker.removeVolume(`mooring-${spec.serverId}-${name}`);
+  return { ...said, left };
+}
+
+registryTest("Images.ensure refuses an image that has labels of Mooring's containers", async (
+  { docker, id },
+  registry,
+  images,
+) => {
+  for (const label of ["transport", "instance", "egress", "server"]) {
+    const digest = await registry.publish(
+      `passing/${label}`,
+      `FROM scratch\nCOPY a /\nCMD ["/a"]\nLABEL dev.mooring.${label}=x\n`,
+      { a: label },
+    );
+    await assert.rejects(
+      images.ensure(at(registry, `passing/${label}`, digest)),
+      refused(new RegExp(`dev\\.mooring\\.${label}`), false),
+    );
+  }
+  assert.deepEqual((await leftovers(docker, id)).images, []);
 });
 
 registryTest("Images.ensure refuses what has not the digest, and names what is not there", async (

@@ -1,6 +1,6 @@
 /** npm's packages out of a registry of the toolbox's own, on the real engine. */
 import assert from "node:assert/strict";
-import { Images } from "../../dtma/image.ts";
+import { ImageError, Images } from "../../dtma/image.ts";
 import { recipeOf } from "../../dtma/image_recipes.ts";
 import type { NpmPackage } from "../../dtma/protocol.ts";
 import { writeTar } from "../../dtma/tar.ts";
@@ -15,10 +15,10 @@ const WANTED: NpmPackage = {
   installScripts: false,
 };
 
-async function packed(): Promise<Uint8Array<ArrayBuffer>> {
+async function packed(dependencies = {}): Promise<Uint8Array<ArrayBuffer>> {
   const { name, version } = WANTED;
   const tar = writeTar({
-    "package/package.json": JSON.stringify({ name, version, bin: "server.mjs" }),
+    "package/package.json": JSON.stringify({ name, version, bin: "server.mjs", dependencies }),
     "package/server.mjs": "#!/usr/bin/env node\n",
   });
   return await new Response(new Blob([tar]).stream().pipeThrough(new CompressionStream("gzip")))
@@ -26,7 +26,12 @@ async function packed(): Promise<Uint8Array<ArrayBuffer>> {
 }
 
 /** A registry with the one package; a build's containers reach it at the bridge's gateway. */
-function serveRegistry(address: string, tarball: Uint8Array<ArrayBuffer>, integrity: string) {
+function serveRegistry(
+  address: string,
+  tarball: Uint8Array<ArrayBuffer>,
+  integrity: string,
+  dependencies = {},
+) {
   const asked: string[] = [];
   const { name, version } = WANTED;
   const server: Deno.HttpServer<Deno.NetAddr> = Deno.serve({
@@ -42,7 +47,7 @@ function serveRegistry(address: string, tarball: Uint8Array<ArrayBuffer>, integr
     return Response.json({
       name,
       "dist-tags": { latest: version },
-      versions: { [version]: { name, version, bin: { only: "server.mjs" }, dist } },
+      versions: { [version]: { name, version, bin: { only: "server.mjs" }, dist, dependencies } },
     });
   });
   const url: string = `http://${address}:${server.addr.port}/npm/`;
@@ -54,8 +59,7 @@ engineTest(
   async (toolbox) => {
     const { docker, id: toolboxId, dataDir } = toolbox;
     const tarball = await packed();
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-512", tarball));
-    const integrity = `sha512-${digest.toBase64()}`;
+    const integrity = await integrityOf(tarball);
     const address = await bridgeAddress(docker);
     const ensure = async (npm: string) => {
       const images = new Images({
@@ -89,6 +93,34 @@ engineTest(
   },
 );
 
+async function integrityOf(tarball: Uint8Array<ArrayBuffer>): Promise<string> {
+  return `sha512-${new Uint8Array(await crypto.subtle.digest("SHA-512", tarball)).toBase64()}`;
+}
+
+engineTest(
+  "Images.ensure fetches nothing from git for who did not agree to install scripts",
+  async ({ docker, id: toolboxId, dataDir }) => {
+    const dependencies = { theirs: `github:mooring-none/none#${"a".repeat(40)}` };
+    const tarball = await packed(dependencies);
+    const address = await bridgeAddress(docker);
+    const integrity = await integrityOf(tarball);
+    await using mirror = serveRegistry(address, tarball, integrity, dependencies);
+    const images = new Images({
+      docker,
+      toolboxId,
+      dataDir,
+      bases: { node: BASE },
+      indexes: { npm: mirror.url },
+    });
+    await assert.rejects(images.ensure(WANTED), (error) => {
+      assert.ok(error instanceof ImageError && !error.retry, String(error));
+      assert.match(error.reason, /depends on .*theirs.* of a git repository/);
+      assert.match(error.nextStep, /install scripts/);
+      return true;
+    });
+  },
+);
+
 Deno.test("recipeOf gives each installer its own index, and none where none is set", () => {
   const indexes = {
     npm: "https://m.example/npm",
@@ -102,6 +134,6 @@ Deno.test("recipeOf gives each installer its own index, and none where none is s
   assert.ok(recipeOf(nuget, indexes).install.includes(indexes.nuget));
   for (const wanted of [WANTED, pypi, nuget]) {
     assert.equal(JSON.stringify(recipeOf(wanted, {})).includes("m.example"), false);
-    assert.deepEqual(recipeOf(wanted, {}).environment, {});
+    assert.equal(recipeOf(wanted, {}).environment.npm_config_registry, undefined);
   }
 });

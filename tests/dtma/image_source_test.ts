@@ -348,6 +348,14 @@ engineTest("builds are held to memory, disk, output and time", async (toolbox) =
     build(["sh", "-c", "while :; do echo noise; done"], { limits: { outputBytes: MIB } }),
     refused(/printed over 1 MiB/, false),
   );
+  for (const text of ["'x'.repeat(4096)", "'\\n'.repeat(4096)"]) {
+    const floods = `const text = ${text}; (function next() { process.stdout.write(text, next) })()`;
+    await assert.rejects(
+      build(["node", "-e", floods], { limits: { outputBytes: MIB }, timeoutMs: 20_000 }),
+      refused(/printed over 1 MiB/, false),
+      "without a line's end, or without a word on it",
+    );
+  }
   await assert.rejects(
     build(["sleep", "1000"], { timeoutMs: 5000 }),
     refused(/took longer/, false),

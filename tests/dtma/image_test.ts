@@ -271,6 +271,21 @@ engineTest("Images.collect leaves what a container of any generation uses", asyn
   assert.equal(await images.sbom(image.id), null);
 });
 
+engineTest("Images.ensure goes on after a power cut that emptied its files", async (toolbox) => {
+  const { docker, dataDir } = toolbox;
+  const images = imagesOf(toolbox);
+  const small = { ...EVERYTHING, name: "semver", version: "7.7.2" };
+  const { id } = await images.ensure(small);
+  for (const directory of ["locks", "sboms", "builds"]) {
+    const [{ name }] = await Array.fromAsync(Deno.readDir(`${dataDir}/${directory}`));
+    await Deno.truncate(`${dataDir}/${directory}/${name}`);
+  }
+  assert.equal(await images.sbom(id), null);
+  await docker.removeImage(id);
+  const again = await images.ensure(small);
+  assert.notEqual(await images.sbom(again.id), null);
+});
+
 engineTest("Images.ensure refuses what is not what the lock file says", async (toolbox) => {
   const images = imagesOf(toolbox);
   const small = { ...EVERYTHING, name: "semver", version: "7.7.2" };

@@ -147,6 +147,42 @@ async function waitFor(condition: () => boolean): Promise<void> {
   }
 }
 
+const noMount = Deno.uid() === 0 ? null : "to mount a small disk needs root";
+if (noMount) console.warn(`SKIPPED, the daemon on a full disk: ${noMount}`);
+
+Deno.test({
+  name: `the daemon starts on a full disk${noMount ? ` (skipped: ${noMount})` : ""}`,
+  ignore: noMount !== null,
+  fn: () =>
+    withDataDir(async (disk) => {
+      const run = async (...[program, ...args]: string[]) => {
+        const { success, stderr } = await new Deno.Command(program, { args }).output();
+        assert.ok(success, new TextDecoder().decode(stderr));
+      };
+      await run("mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk);
+      try {
+        await using app = fakeApp();
+        {
+          await using daemon = startDaemon(app.url, disk, { MOORING_ENROLMENT_TOKEN: TOKEN });
+          await waitFor(() => app.pulls.length > 0);
+          daemon.child.kill("SIGTERM");
+          assert.equal((await daemon.end()).code, 0);
+        }
+        const full = Deno.writeFile(`${disk}/logs/full`, new Uint8Array(1024 ** 2));
+        await assert.rejects(full, /No space left/);
+        app.pulls.splice(0);
+        await using daemon = startDaemon(app.url, disk);
+        const ended = daemon.child.status.then(() => "ended");
+        const pulled = waitFor(() => app.pulls.length > 0).then(() => "pulled");
+        assert.equal(await Promise.race([ended, pulled]), "pulled");
+        daemon.child.kill("SIGTERM");
+        assert.match((await daemon.end()).log, /cannot be written: No space left/);
+      } finally {
+        await run("umount", disk);
+      }
+    }),
+});
+
 Deno.test("the daemon enrols once, says what is amiss with its engine, and stops on TERM", async () => {
   await withDataDir(async (dataDir) => {
     await using app = fakeApp();

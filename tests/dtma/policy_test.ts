@@ -214,6 +214,20 @@ Deno.test("specHash changes with what the container is made from, and with the k
   }
 });
 
+Deno.test("loadSpecKey makes another key in place of one that a power cut left empty", async () => {
+  const directory = await Deno.makeTempDir();
+  try {
+    await Deno.writeTextFile(`${directory}/spec.key`, "");
+    const spec = fixtureSpec("echo");
+    const hash = await specHash(spec, await loadSpecKey(directory));
+    assert.equal(await specHash(spec, await loadSpecKey(directory)), hash);
+    const names = (await Array.fromAsync(Deno.readDir(directory))).map(({ name }) => name);
+    assert.deepEqual(names, ["spec.key"]);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
+
 async function contextOf(
   { docker, id: toolboxId }: Toolbox,
   { hasLauncher = false } = {},

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Docker } from "../../dtma/docker.ts";
 import { type BuiltImage, Images } from "../../dtma/image.ts";
-import { Label } from "../../dtma/policy.ts";
+import { containerName, Label } from "../../dtma/policy.ts";
 import {
   canonicalHash,
   type LayerState,
@@ -141,6 +141,59 @@ engineTest(
     }
   },
 );
+
+engineTest(
+  "Reconciler starts what exits on the probe though it cannot keep that",
+  async (toolbox) => {
+    const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox));
+    try {
+      await Deno.mkdir(`${toolbox.dataDir}/unprobed_images.txt`);
+      const spec = fixtureSpec("exits-on-probe");
+      dtma.reconciler.apply([spec]);
+      assert.equal((await dtma.ready(spec)).restarts, 0);
+    } finally {
+      await dtma.reconciler.close();
+    }
+  },
+);
+
+engineTest("Reconciler leaves a container that somebody renamed its way out", async (toolbox) => {
+  const { docker, id } = toolbox;
+  const images = new FixtureImages(toolbox);
+  const spec = fixtureSpec("echo", { network: { hosts: ["example.com:443"] } });
+  const first = await Dtma.start(toolbox, images);
+  first.reconciler.apply([spec]);
+  const { containerId } = await first.ready(spec);
+  await first.reconciler.close();
+  const before = (await leftovers(docker, id)).networks.sort();
+  using client = Deno.createHttpClient({ proxy: { transport: "unix", path: docker.socketPath } });
+  const rename = `http://localhost/containers/${containerId}/rename?name=mooring-test-${id}`;
+  assert.equal((await fetch(rename, { method: "POST", client })).status, 204);
+  const { Config: { Labels } } = await docker.inspectContainer(containerId!);
+  const copy = await docker.createContainer(`mooring-test-${id}-copy`, {
+    ...{ Image: BASE, Labels, Entrypoint: ["never-started"] },
+  });
+
+  const second = await Dtma.start(toolbox, images);
+  try {
+    second.reconciler.apply([spec]);
+    assert.equal((await second.ready(spec)).containerId, containerId);
+    // The second look at what is there comes after the first has ended.
+    for (let looks = 0; looks < 2; looks++) second.reconciler.apply([spec]);
+    await sleep(1000);
+    assert.deepEqual((await leftovers(docker, id)).networks.sort(), before);
+    const proxy = await docker.inspectContainer(`mooring-egress-${id}`);
+    await assert.rejects(docker.inspectContainer(copy), { status: 404 });
+    const layers = second.history.flatMap((seen) => Object.values(seen.layers));
+    assert.deepEqual(layers.filter(({ state }) => state === "failed"), []);
+    assert.ok(containerName(spec) in proxy.NetworkSettings.Networks);
+    second.reconciler.apply([]);
+    await eventually(() => second.removed.includes(spec.serverId));
+    assert.deepEqual(await leftovers(docker, id), { containers: [], networks: [], images: [] });
+  } finally {
+    await second.reconciler.close();
+  }
+});
 
 engineTest("Reconciler removes orphans and duplicates at its start", async (toolbox) => {
   const images = new FixtureImages(toolbox);

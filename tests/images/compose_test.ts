@@ -44,6 +44,20 @@ exec $bin/postgres -D $data -h '*' -k /tmp
 `;
 
 Deno.test({
+  name: "compose.yaml: what each container prints is bounded on disk",
+  ignore: why !== null,
+  async fn() {
+    const env = { POSTGRES_PASSWORD: "x", DOCKER_GID: "1" };
+    const config = await run(COMPOSE, ["-f", "compose.yaml", "config"], ROOT, env);
+    const services = [
+      ...config.matchAll(/^    logging:\n      driver: json-file\n(      .*\n)+/gm),
+    ];
+    assert.equal(services.length, 3, config);
+    for (const [logging] of services) assert.match(logging, /max-size: 10m/);
+  },
+});
+
+Deno.test({
   name: "compose.yaml: the app, Postgres and a toolbox that enrols by itself",
   ignore: why !== null,
   async fn(t) {
