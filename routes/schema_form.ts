@@ -368,7 +368,7 @@ function textOf(schema: Schema, name: string) {
     // For the browser alone: an expression of a stranger's may take for ever, which is then one tab's
     // trouble. The server checks its own arguments anyway.
     pattern: typeof schema.pattern === "string" && schema.pattern.length <= 500
-      ? `.*(?:${schema.pattern}).*`
+      ? schema.pattern
       : undefined,
     placeholder: PLACEHOLDERS[format ?? ""],
     format,

@@ -50,6 +50,11 @@ export function Empty({ title, children }: { title: string; children?: Child }) 
   );
 }
 
+/** A field's id. Names that differ have ids that do, whatever script they are written in. */
+export function fieldId(name: string): string {
+  return `field-${name.replace(/\s/g, "-")}`;
+}
+
 /** One form field with its label, help and mistake, tied together for screen readers. */
 export function Field(props: {
   name: string;
@@ -68,7 +73,7 @@ export function Field(props: {
   minlength?: number;
   pattern?: string;
 }) {
-  const id = props.id ?? `field-${props.name.replace(/[^A-Za-z0-9_-]/g, "-")}`;
+  const id = props.id ?? fieldId(props.name);
   const describedBy = [props.mistake && `${id}-mistake`, props.help && `${id}-help`].filter(
     Boolean,
   );

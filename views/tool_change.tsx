@@ -143,7 +143,7 @@ function ArgumentFields(
   },
 ) {
   const name = modeField(field);
-  const id = `field-${name.replace(/[^A-Za-z0-9_-]/g, "-")}`;
+  const id = fieldId(name);
   return (
     <fieldset>
       <legend>
