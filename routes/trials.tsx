@@ -249,7 +249,7 @@ function acted(schema: unknown, values: Values, act: string): {
   return {
     args,
     note: filled.raw === undefined
-      ? undefined
+      ? "The fields are filled from the JSON."
       : "The fields cannot hold all of this JSON as it is, so it stays and is what is sent.",
   };
 }

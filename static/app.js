@@ -149,6 +149,31 @@ if (document.querySelector(".conversation") && !matchMedia("(pointer: coarse)").
     }));
 }
 
+// What does not hold has the focus, with what is said of it: beside its field or over the form.
+function goToMistake(place) {
+  const mistakes = "[aria-invalid=true], .mistake[role=alert]:not(:empty), .notice.bad[role=alert]";
+  const mistake = place.querySelector("[aria-invalid=true]") ?? place.querySelector(mistakes);
+  if (!mistake || place.querySelector("[data-passkey]")?.contains(mistake)) return;
+  for (let at = mistake.closest("details"); at; at = at.parentElement.closest("details")) {
+    at.open = true;
+  }
+  if (mistake.matches("[role=alert]")) mistake.tabIndex = -1;
+  mistake.focus();
+}
+goToMistake(document.getElementById("main"));
+
+// A row that is removed takes its button along, which had the focus.
+let sender;
+document.addEventListener("htmx:before:swap", ({ detail }) => (sender = detail.ctx.sourceElement));
+document.addEventListener("htmx:after:swap", ({ detail }) => {
+  // A live update moves nobody's focus.
+  if (!sender?.matches("form, button")) return;
+  goToMistake(document.getElementById(detail.ctx.target?.id) ?? document.body);
+  if (document.activeElement === document.body) {
+    document.getElementById(sender.dataset.next)?.focus();
+  }
+});
+
 // A double click sends one form.
 document.addEventListener("submit", (event) => {
   const button = event.submitter;
