@@ -2,7 +2,7 @@ import type { Connection, ConnectionTool } from "../models/connections.ts";
 import { costOf } from "./connection.tsx";
 import { definitionText } from "./difference.tsx";
 import { Form } from "./form.tsx";
-import { Field, Mistake, tokens } from "./parts.tsx";
+import { Field, fieldId, Mistake, tokens } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
