@@ -8,8 +8,17 @@ function followMoved() {
 followMoved();
 addEventListener("hashchange", followMoved);
 
-const zone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const words = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+// What was done is said once, and not again when the page is reloaded, kept or gone back to.
+const address = new URL(location);
+if (address.searchParams.has("said")) {
+  address.searchParams.delete("said");
+  history.replaceState(history.state, "", address);
+}
+
+const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const withZone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+// In the words of the sentences around it, which are English.
+const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 
 function relative(date) {
   const seconds = (date - Date.now()) / 1000;
@@ -24,10 +33,9 @@ function relative(date) {
 function tellTimes() {
   for (const time of document.querySelectorAll("time[datetime]")) {
     const date = new Date(time.dateTime);
-    const full = zone.format(date);
-    const text = "relative" in time.dataset ? relative(date) : full;
+    const text = "relative" in time.dataset ? relative(date) : local.format(date);
     if (time.textContent !== text) time.textContent = text;
-    time.title = full;
+    time.title = withZone.format(date);
   }
 }
 
@@ -172,6 +180,81 @@ document.addEventListener("htmx:after:swap", ({ detail }) => {
   if (document.activeElement === document.body) {
     document.getElementById(sender.dataset.next)?.focus();
   }
+});
+
+// What does not come, or is no part of this page, leaves what is typed alone: it is told beside the button.
+let told;
+function tellTrouble({ sourceElement, request }, words) {
+  const form = sourceElement.closest("form") ?? document.getElementById("main");
+  const button = request?.submitter ?? (sourceElement.matches("button") ? sourceElement : null);
+  told?.remove();
+  told = document.createElement("p");
+  told.className = "notice bad";
+  told.setAttribute("role", "alert");
+  if (!button || button.matches(".hidden")) form.prepend(told);
+  else (button.closest(".acts") ?? button).before(told);
+  told.textContent = words;
+  told.scrollIntoView({ block: "nearest" });
+}
+
+function troubleOf(status, text) {
+  if (status === 401) {
+    return "Your session is over, so nothing was done. Sign in in another tab, then try again: " +
+      "what you typed is still here.";
+  }
+  const main = new DOMParser().parseFromString(text, "text/html").querySelector("main");
+  const said = [...main?.querySelectorAll("h1, p") ?? []].map((each) => each.textContent.trim());
+  return said.slice(0, 2).join(": ") || `Mooring did not take this (${status}). Try again.`;
+}
+
+const isStream = (element) => element.hasAttribute("hx-sse:connect");
+document.addEventListener("htmx:before:request", () => told?.remove());
+document.addEventListener("htmx:after:request", (event) => {
+  const { ctx } = event.detail, { status } = ctx.response;
+  if (status < 400 || (status === 422 && !/^<!doctype/i.test(ctx.text))) return;
+  event.preventDefault();
+  if (isStream(ctx.sourceElement)) beginAgain(ctx.sourceElement, status);
+  else tellTrouble(ctx, troubleOf(status, ctx.text));
+});
+document.addEventListener("htmx:error", ({ detail: { ctx } }) => {
+  if (!ctx) return;
+  if (isStream(ctx.sourceElement)) return beginAgain(ctx.sourceElement);
+  tellTrouble(ctx, "Mooring could not be reached. What you typed is still here: try again.");
+});
+
+// Whether the page is kept up to date is told, since one that is not looks the same.
+const broken = new Map();
+function tellStreams() {
+  for (const stream of broken.keys()) if (!stream.isConnected) broken.delete(stream);
+  const isOver = [...broken.values()].includes(401);
+  const said = broken.size === 0
+    ? ""
+    : isOver
+    ? "Your session is over, so this page is not kept up to date. Reload it to sign in."
+    : "Mooring cannot be reached, so this page may be out of date. It tries again by itself.";
+  const place = document.getElementById("stale");
+  if (place.textContent !== said) place.textContent = said;
+}
+function breaksOff(stream, status) {
+  broken.set(stream, status);
+  // Most are back before one would have read of it, as when Mooring is started anew.
+  setTimeout(tellStreams, 3000);
+}
+/** htmx connects again where a stream breaks off, and not where it never began. */
+function beginAgain(stream, status) {
+  breaksOff(stream, status);
+  if (status === 401) return;
+  setTimeout(() => {
+    const address = stream.getAttribute("hx-sse:connect");
+    if (stream.isConnected) globalThis.htmx.ajax("GET", address, { source: stream });
+  }, 5000);
+}
+document.addEventListener("htmx:sse:error", ({ target, detail }) => {
+  breaksOff(target, detail.status);
+});
+document.addEventListener("htmx:sse:after:connection", ({ target }) => {
+  broken.delete(target);
+  tellStreams();
 });
 
 // A double click sends one form.
