@@ -155,8 +155,10 @@ export function Field(props: {
 
 /** A destructive act behind a second step that says what it takes along; works without script. */
 export function Confirm(
-  { label, title, action, isOpen, children }: {
+  { label, says, title, action, isOpen, children }: {
     label: string;
+    /** The label for a screen reader, where several of a page read alike. */
+    says?: string;
     title: string;
     action: string;
     /** From the start: what was sent did not hold. */
@@ -167,7 +169,7 @@ export function Confirm(
   if (!useMay()(action)) return null;
   return (
     <details class="confirm" open={isOpen}>
-      <summary class="button quiet">{label}</summary>
+      <summary class="button quiet" aria-label={says}>{label}</summary>
       <Form action={action}>
         <p>
           <strong>{title}</strong>

@@ -125,6 +125,8 @@ Deno.test({
         const html = await get(agent);
         isHarmless(html);
         assert.match(html, /about \d+ tokens<\/strong> for 2 tools/);
+        // What was picked and changed goes with a connection: that is asked first.
+        assert.match(html, /<summary[^>]* aria-label="Disconnect [^"]+"[^]*?What was picked/);
         const saved = await post(`${agent}/options`, { presents: "true", deniesByDefault: "true" });
         assert.equal(saved.status, 303);
         const { presents, deniesByDefault } = await getAgent(db, bea, agentId);
