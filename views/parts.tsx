@@ -50,9 +50,13 @@ export function Empty({ title, children }: { title: string; children?: Child }) 
   );
 }
 
-/** A field's id. Names that differ have ids that do, whatever script they are written in. */
+/** A field's id. Names that differ have ids that do, and what an id cannot hold or hides is its number. */
 export function fieldId(name: string): string {
-  return `field-${name.replace(/\s/g, "-")}`;
+  const id = name.replace(
+    /[^\p{L}\p{N}_.#%-]/gu,
+    (char) => `~${char.codePointAt(0)!.toString(16)}~`,
+  );
+  return `field-${id}`;
 }
 
 /** One form field with its label, help and mistake, tied together for screen readers. */
