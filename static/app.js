@@ -157,10 +157,11 @@ if (document.querySelector(".conversation") && !matchMedia("(pointer: coarse)").
     }));
 }
 
-// What does not hold has the focus, with what is said of it: beside its field or over the form.
+// What does not hold has the focus, with what is said of it: beside its field or over the form. So has what is
+// shown once.
 function goToMistake(place) {
-  const mistakes = "[aria-invalid=true], .mistake[role=alert]:not(:empty), .notice.bad[role=alert]";
-  const mistake = place.querySelector("[aria-invalid=true]") ?? place.querySelector(mistakes);
+  const mistake = place.querySelector("[aria-invalid=true]") ??
+    place.querySelector(".mistake[role=alert]:not(:empty), .notice[role=alert]");
   if (!mistake || place.querySelector("[data-passkey]")?.contains(mistake)) return;
   for (let at = mistake.closest("details"); at; at = at.parentElement.closest("details")) {
     at.open = true;
@@ -235,15 +236,17 @@ function tellStreams() {
   const place = document.getElementById("stale");
   if (place.textContent !== said) place.textContent = said;
 }
-function breaksOff(stream, status) {
+function breaksOff(stream, status = 503) {
+  // What is gone is told by the page itself.
+  if (status < 500 && status !== 401) return;
   broken.set(stream, status);
   // Most are back before one would have read of it, as when Mooring is started anew.
   setTimeout(tellStreams, 3000);
 }
 /** htmx connects again where a stream breaks off, and not where it never began. */
-function beginAgain(stream, status) {
+function beginAgain(stream, status = 503) {
   breaksOff(stream, status);
-  if (status === 401) return;
+  if (status < 500) return;
   setTimeout(() => {
     const address = stream.getAttribute("hx-sse:connect");
     if (stream.isConnected) globalThis.htmx.ajax("GET", address, { source: stream });

@@ -446,7 +446,7 @@ function Tokens(
     <section class="card" aria-labelledby="tokens">
       <h2 id="tokens">Tokens</h2>
       {newToken && (
-        <div class="notice good">
+        <div class="notice good" role="alert">
           <p>
             <strong>Copy the token now.</strong> It is shown this once; only its hash is kept.
           </p>
@@ -458,7 +458,8 @@ function Tokens(
           {own.map((token) => <TokenRow token={token} revoke={`${path}/${token.id}/revoke`} />)}
         </ul>
       )}
-      <Form action={path} class="inline">
+      {/* Without script, too, one sees what is shown once. */}
+      <Form action={`${path}#tokens`} class="inline">
         <Field
           name="name"
           label="Name"

@@ -308,6 +308,30 @@ Deno.test({
       }
     });
 
+    await t.step(
+      "where a form was sent to one is led to its page, and machines are not",
+      async () => {
+        const made = await post(`${agent}/tokens`, { name: "laptop", expiresInDays: "30" });
+        assert.match(await made.text(), /role="alert"[^]*?Copy the token now/);
+        const at = (path: string) => app.request(ORIGIN + path, { headers: { cookie } });
+        for (
+          const [path, page] of [
+            [`${agent}/tokens`, agent],
+            [`${connection}/remove`, connection],
+            ["/workspace/retention", "/workspace"],
+            ["/account/password", "/account"],
+          ]
+        ) {
+          const led = await at(path);
+          assert.equal(led.status, 303, path);
+          assert.equal(led.headers.get("location"), page);
+        }
+        for (const path of ["/oauth/register", "/toolbox/enrol", "/servers/acts/x", "/nowhere"]) {
+          assert.equal((await at(path)).status, 404, path);
+        }
+      },
+    );
+
     await opened.close();
     await world.close();
   },
