@@ -21,13 +21,13 @@ const withZone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeS
 const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 
 function relative(date) {
-  const seconds = (date - Date.now()) / 1000;
-  const size = Math.abs(seconds);
-  if (size < 5) return "now";
-  if (size < 60) return words.format(Math.round(seconds), "second");
-  if (size < 3600) return words.format(Math.round(seconds / 60), "minute");
-  if (size < 86400) return words.format(Math.round(seconds / 3600), "hour");
-  return words.format(Math.round(seconds / 86400), "day");
+  const seconds = Math.round((date - Date.now()) / 1000);
+  const minutes = Math.round(seconds / 60), hours = Math.round(minutes / 60);
+  if (Math.abs(seconds) < 5) return "now";
+  if (Math.abs(seconds) < 60) return words.format(seconds, "second");
+  if (Math.abs(minutes) < 60) return words.format(minutes, "minute");
+  if (Math.abs(hours) < 24) return words.format(hours, "hour");
+  return words.format(Math.round(hours / 24), "day");
 }
 
 function tellTimes() {
@@ -98,6 +98,15 @@ document.addEventListener("keydown", (event) => {
   open.open = false;
   open.querySelector("summary").focus();
 });
+
+// So does a click beside a menu, or the focus that goes on from it.
+for (const name of ["click", "focusin"]) {
+  document.addEventListener(name, ({ target }) => {
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (!menu.contains(target)) menu.open = false;
+    }
+  });
+}
 
 // Enter sends a message, Shift+Enter begins a line; not while a character is being composed.
 document.addEventListener("keydown", (event) => {
