@@ -178,7 +178,8 @@ function goToMistake(place) {
   if (mistake.matches("[role=alert]")) mistake.tabIndex = -1;
   mistake.focus();
 }
-goToMistake(document.getElementById("main"));
+// Going to a part of the page takes the focus there first.
+addEventListener("load", () => setTimeout(() => goToMistake(document.getElementById("main"))));
 
 // A row that is removed takes its button along, which had the focus.
 let sender;
@@ -216,6 +217,14 @@ function troubleOf(status, text) {
   const said = [...main?.querySelectorAll("h1, p") ?? []].map((each) => each.textContent.trim());
   return said.slice(0, 2).join(": ") || `Mooring did not take this (${status}). Try again.`;
 }
+
+// A button that could not be pressed twice meanwhile has lost the focus by that.
+document.addEventListener("htmx:finally:request", ({ detail }) => {
+  const button = detail.ctx.request?.submitter;
+  setTimeout(() => {
+    if (document.activeElement === document.body) button?.focus({ preventScroll: true });
+  });
+});
 
 const isStream = (element) => element.hasAttribute("hx-sse:connect");
 document.addEventListener("htmx:before:request", () => told?.remove());

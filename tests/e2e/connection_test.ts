@@ -84,9 +84,21 @@ Deno.test({
         await alert.getByText("The disk is full: Free some space.").waitFor();
         assert.equal(await typed.inputValue(), "Ann");
         await page.unroute(/mirror$/);
-        await call();
+        await page.getByRole("button", { name: "Call the tool" }).press("Enter");
         await page.locator("#outcome.good", { hasText: "Ann" }).waitFor();
         assert.equal(await alert.count(), 0);
+        await page.locator("button.call:focus").waitFor();
+      });
+
+      await t.step("what is shown once has the focus", async () => {
+        await page.goto(`${trials.origin}/agents/${trials.agentId}`);
+        const form = page.locator("form", {
+          has: page.getByRole("button", { name: "Create a token" }),
+        });
+        await form.getByLabel("Name").fill("laptop");
+        await form.getByRole("button").click();
+        await page.locator(".notice:focus", { hasText: "Copy the token now" }).waitFor();
+        assert.ok(await page.evaluate(() => scrollY) > 0);
       });
     } finally {
       await browser.close();
