@@ -122,7 +122,18 @@ export function ToolChangeForm(props: ToolChangeProps) {
         ))}
         <p class="acts">
           <button name="act" value="save">Save</button>
-          <button name="act" value="reset" class="quiet">Take all changes back</button>
+          {/* A morph leaves alone what was typed, and this takes it back. */}
+          <button
+            name="act"
+            value="reset"
+            class="quiet"
+            id="reset"
+            hx-post={action}
+            hx-target="#tool-change"
+            hx-swap="outerHTML"
+          >
+            Take all changes back
+          </button>
         </p>
       </Form>
       <section class="card" aria-labelledby="seen">

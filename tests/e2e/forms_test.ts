@@ -1,13 +1,13 @@
-/** What a page does while Mooring cannot be reached, or does not take what is sent. */
+/** What forms and pages do in a browser when Mooring cannot be reached, does not take what is sent, or does. */
 import assert from "node:assert/strict";
 import { openTrials } from "../routes/trial_world.ts";
 import { hasChromium, openBrowser, photograph } from "./browser.ts";
 
 const isThere = await hasChromium();
-if (!isThere) console.log("skipped: lost connections in a browser, since there is no Chromium");
+if (!isThere) console.log("skipped: forms in a browser, since there is no Chromium");
 
 Deno.test({
-  name: "in a browser that loses its connection what is typed stays, and an old page says so",
+  name: "in a browser a form keeps what is typed until it is taken, and an old page says so",
   ignore: !isThere,
   sanitizeResources: false,
   sanitizeOps: false,
@@ -88,6 +88,24 @@ Deno.test({
         await page.locator("#outcome.good", { hasText: "Ann" }).waitFor();
         assert.equal(await alert.count(), 0);
         await page.locator("button.call:focus").waitFor();
+      });
+
+      await t.step("changes that are taken back are gone from the fields", async () => {
+        const { agentId, serverId } = trials;
+        await page.goto(`${trials.origin}/agents/${agentId}/connections/${serverId}/tools/mirror`);
+        const limit = page.getByLabel("Calls a minute");
+        await limit.fill("5");
+        await page.locator("[name='mode.name']").selectOption("fixed");
+        await page.locator("[name='arg.name']").fill("Ann");
+        await page.getByRole("button", { name: "Save" }).press("Enter");
+        await page.getByText("Saved.").waitFor();
+        await page.locator("button[value=save]:focus").waitFor();
+        await page.getByRole("button", { name: "Take all changes back" }).press("Enter");
+        await page.locator("[name='mode.name']:not(:has([value=fixed][selected]))").waitFor();
+        await page.locator("#reset:focus").waitFor();
+        assert.equal(await limit.inputValue(), "");
+        assert.equal(await page.locator("[name='mode.name']").inputValue(), "caller");
+        assert.equal(await page.locator("[name='arg.name']").inputValue(), "");
       });
 
       await t.step("what is shown once has the focus", async () => {
