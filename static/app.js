@@ -58,15 +58,18 @@ document.addEventListener("click", async (event) => {
   if (!button) return;
   const source = document.getElementById(button.dataset.copy);
   const said = document.getElementById("said");
+  let isCopied = true;
   try {
     await navigator.clipboard.writeText(source.textContent);
-    button.textContent = "Copied";
-    said.textContent = "Copied to the clipboard";
   } catch {
-    // Without permission, or over plain HTTP: select it, so that Ctrl+C does.
+    // Without permission, or over plain HTTP, as a machine on one's own network is reached: the old way.
     getSelection().selectAllChildren(source);
-    said.textContent = "Selected: press Ctrl+C to copy";
+    isCopied = document.execCommand("copy");
   }
+  if (isCopied) button.textContent = "Copied";
+  said.textContent = isCopied
+    ? "Copied to the clipboard"
+    : "Selected: copy it as you copy any text";
   setTimeout(() => (button.textContent = "Copy"), 2000);
 });
 

@@ -117,6 +117,19 @@ Deno.test({
         await form.getByRole("button").click();
         await page.locator(".notice:focus", { hasText: "Copy the token now" }).waitFor();
         assert.ok(await page.evaluate(() => scrollY) > 0);
+        // As over plain HTTP, where a page is given no clipboard.
+        await context.grantPermissions(["clipboard-read"]);
+        await page.evaluate(() => {
+          navigator.clipboard.writeText = () => Promise.reject(new Error("Not here"));
+        });
+        const copy = page.locator("[data-copy=new-token]");
+        await copy.click();
+        await page.getByText("Copied to the clipboard").waitFor();
+        assert.equal(await copy.textContent(), "Copied");
+        assert.equal(
+          await page.evaluate(() => navigator.clipboard.readText()),
+          await page.locator("#new-token").textContent(),
+        );
       });
     } finally {
       await browser.close();
