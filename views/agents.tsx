@@ -458,8 +458,7 @@ function Tokens(
           {own.map((token) => <TokenRow token={token} revoke={`${path}/${token.id}/revoke`} />)}
         </ul>
       )}
-      {/* Without script, too, one sees what is shown once. */}
-      <Form action={`${path}#tokens`} class="inline">
+      <Form action={path} class="inline">
         <Field
           name="name"
           label="Name"

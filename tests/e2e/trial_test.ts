@@ -146,6 +146,19 @@ Deno.test({
       await page.locator("[name$='.name']").fill("Dora");
       await photograph(page, "trial-question");
       await assertAccessible(page);
+      // What does not hold is told and kept, while the page follows the run.
+      await page.locator("[name$='.email']").fill("nobody");
+      await page.locator("form.question").evaluate((form: HTMLFormElement) => {
+        form.noValidate = true;
+      });
+      const live = page.waitForResponse(/\/live\?questions=./);
+      await page.getByRole("button", { name: "Answer" }).click();
+      await page.getByText("must be an email address").waitFor();
+      await live;
+      await page.waitForTimeout(1000);
+      await page.locator("[name$='.email'][aria-invalid=true]:focus").waitFor();
+      assert.equal(await page.locator("[name$='.name']").inputValue(), "Dora");
+      await page.locator("[name$='.email']").fill("dora@example.com");
       await page.getByRole("button", { name: "Answer" }).click();
       await page.locator("#outcome.good", { hasText: "Name: Dora" }).waitFor();
 
