@@ -49,6 +49,7 @@ import { toolboxRoutes } from "./routes/toolbox.ts";
 import { toolboxPageRoutes } from "./routes/toolboxes.tsx";
 import { toolRoutes } from "./routes/tools.tsx";
 import { trialRoutes } from "./routes/trials.tsx";
+import { pageOfForm } from "./routes/page_of_form.ts";
 import { upkeepRoutes } from "./routes/upkeep.ts";
 import { wishRoutes } from "./routes/wishes.tsx";
 import { workspaceOfRequest } from "./routes/workspace_of_request.tsx";
@@ -179,9 +180,12 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
     .route("/", toolboxPageRoutes(deps))
     .route("/", accountTokenRoutes(deps))
     .route("/", apiDocsRoutes(deps))
-    .notFound((c) =>
-      showProblem(c, 404, "Not found", "There is no such page. It may have been removed.")
-    )
+    .notFound((c) => {
+      const form = c.req.method === "GET" ? pageOfForm(pages.routes, c.req.path) : null;
+      return form
+        ? c.redirect(form, 303)
+        : showProblem(c, 404, "Not found", "There is no such page. It may have been removed.");
+    })
     .onError(problem(deps.log));
 
   // The bridge by itself: its few paths are found by one regular expression, and not among 400 of pages, which

@@ -1,7 +1,6 @@
 /** One flat field for each argument of a tool, for what an agent's connection says of them. */
 import { Invalid } from "../models/errors.ts";
 import type { ArgumentField } from "../views/tool_change.tsx";
-import { isKept } from "./schema_form.ts";
 
 /**
  * One field for each property of an input schema: text, number, yes or no, a choice; JSON for what
@@ -92,6 +91,14 @@ function valueOf(kind: ArgumentField["kind"], text: string): unknown {
   const number = Number(text);
   if (!Number.isFinite(number) || !isKept(text)) throw new TypeError("Not a number");
   return number;
+}
+
+/** Whether a whole number is sent as it is written: of a long one, such as some ids, its last digits are not. */
+function isKept(text: string): boolean {
+  const [, digits] = /^\s*\+?(-?\d+)\s*$/.exec(text) ?? [];
+  if (digits === undefined) return true;
+  const number = Number(text), written = String(number);
+  return BigInt(digits) === BigInt(/e/.test(written) ? number : written);
 }
 
 /** As its own property, whatever it is called (`__proto__`). */

@@ -12,6 +12,7 @@ const SAID: Record<string, string> = {
   approved: "Approved. Agents that are connected get these now.",
   withdrawn: "Approval withdrawn. Agents no longer get these.",
   saved: "Saved. The server is being redeployed.",
+  "hosts-saved": "Saved. What it may reach is changed now.",
   updating: "Updating. The new version takes over once its tools are listed.",
   skipped: "Skipped. The next version is offered again.",
   "offered-again": "Offered again.",

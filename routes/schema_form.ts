@@ -1,7 +1,7 @@
 /** A form out of a JSON Schema, and the value out of the form. */
 import { isObject } from "../mcp/revisions.ts";
 import { Invalid } from "../models/errors.ts";
-import { isRawNumber } from "../models/exact_json.ts";
+import { isRawNumber, parseExactly } from "../models/exact_json.ts";
 import type { Choice, FormPart, FormRow } from "../views/schema_fields.tsx";
 import { type Schema, shapeOf } from "./input_schema.ts";
 import { parseJson } from "./json_text.ts";
@@ -106,7 +106,10 @@ class Builder {
       isNullable,
       initial: initialOf(schema.default),
     };
-    if (isNullable && known === null) this.#put(`${field}#null`, "true");
+    // Optional with the default null, as Python's servers write "may be left out": it is left out.
+    if (isNullable && known === null && (required || place.value === null)) {
+      this.#put(`${field}#null`, "true");
+    }
     const json = (): FormPart => {
       if (known !== undefined) this.#put(field, JSON.stringify(known, null, 2) ?? "");
       return { ...about, isNullable: false, kind: "json" };
@@ -144,7 +147,9 @@ class Builder {
         return { ...about, ...textOf(schema, nameIn({ field })) };
       case "number":
       case "integer":
-        if (typeof known === "number") this.#put(field, String(known));
+        if (typeof known === "number" || isRawNumber(known)) {
+          this.#put(field, JSON.stringify(known));
+        }
         return {
           ...about,
           kind: "number",
@@ -252,15 +257,14 @@ class Builder {
     const { field, value } = place;
     if ("patternProperties" in schema) return null;
     const properties = isObject(schema.properties) ? schema.properties : {};
-    const isTooMuch = this.#count + Object.keys(properties).length > PARTS_LIMIT;
-    if (isTooMuch && place.depth > 1) return null;
+    if (this.#count + Object.keys(properties).length > PARTS_LIMIT) return null;
     const required = Array.isArray(schema.required) ? schema.required : [];
     const extra = schema.additionalProperties;
     const isOpen = isObject(extra) || extra === true;
     // Names that must be there, and of which nothing is said.
     if (required.some((name) => !Object.hasOwn(properties, String(name)))) return null;
     const given = isObject(value) ? value : null;
-    const members = Object.entries(properties).slice(0, 100).map(([name, one]) =>
+    const members = Object.entries(properties).map(([name, one]) =>
       this.part(one, {
         ...place,
         field: `${field}.${asField(name)}`,
@@ -305,7 +309,7 @@ class Builder {
 /** What a default is in a form field, where it has one of its own. */
 function initialOf(value: unknown): string | undefined {
   if (typeof value === "string") return value;
-  return value === undefined || isObject(value) ? undefined : JSON.stringify(value);
+  return value == null || isObject(value) ? undefined : JSON.stringify(value);
 }
 
 /** Nothing to fill in, not the schema's default either. */
@@ -364,7 +368,7 @@ function textOf(schema: Schema, name: string) {
     // For the browser alone: an expression of a stranger's may take for ever, which is then one tab's
     // trouble. The server checks its own arguments anyway.
     pattern: typeof schema.pattern === "string" && schema.pattern.length <= 500
-      ? `.*(?:${schema.pattern}).*`
+      ? schema.pattern
       : undefined,
     placeholder: PLACEHOLDERS[format ?? ""],
     format,
@@ -375,9 +379,12 @@ function textOf(schema: Schema, name: string) {
 
 function asChoices(all: [value: unknown, title: unknown][]): Choice[] {
   const areTexts = all.every(([value]) => typeof value === "string");
+  // An empty text is what a form sends where nothing is chosen.
+  const arePlain = areTexts && all.every(([value]) => value !== "");
   return all.slice(0, 1000).map(([value, title]) => {
-    const text = areTexts ? value as string : JSON.stringify(value);
-    return { text, value, title: typeof title === "string" ? `${title} (${text})` : text };
+    const text = arePlain ? value as string : JSON.stringify(value);
+    const shown = areTexts && value !== "" ? value as string : text;
+    return { text, value, title: typeof title === "string" ? `${title} (${shown})` : shown };
   });
 }
 
@@ -451,10 +458,14 @@ class Reader {
   /** @returns undefined for what is left out */
   read(part: FormPart): unknown {
     const { field, required, isNullable, label } = part;
-    if (isNullable && this.values[`${field}#null`] === "true") return null;
+    const fail = (mistake: string) => void (this.mistakes[field] = mistake);
+    if (isNullable && this.values[`${field}#null`] === "true") {
+      return this.#isTyped(part)
+        ? fail(`${label} is filled in, and ticked to be null: empty it or untick it`)
+        : null;
+    }
     const text = this.values[field] ?? "";
     const isEmpty = text === "";
-    const fail = (mistake: string) => void (this.mistakes[field] = mistake);
     const needed = () => required ? fail(`${label} is needed`) : undefined;
     switch (part.kind) {
       case "text":
@@ -464,15 +475,14 @@ class Reader {
         if (text.trim() === "") return needed();
         const value = Number(text);
         if (!Number.isFinite(value)) return fail(`${label} must be a number`);
-        if (!isKept(text)) return fail(`${label} has more digits than a number keeps here`);
-        return this.#check(field, value, numberMistake(part, value));
+        return this.#check(field, asWritten(text, value), numberMistake(part, value));
       }
       case "boolean":
         if (isEmpty && required && isNullable) return needed();
         return isEmpty && !required ? undefined : text === "true";
       case "choice": {
         const choice = part.choices.find((choice) => choice.text === text);
-        if (choice && (!isEmpty || required)) return choice.value;
+        if (choice) return choice.value;
         return isEmpty ? needed() : fail(`${label} must be one of the choices`);
       }
       case "constant":
@@ -617,19 +627,25 @@ function numberMistake(part: Extract<FormPart, { kind: "number" }>, value: numbe
   if (below !== undefined && value >= below) return `${label} must be below ${below}`;
   if (multipleOf !== undefined && multipleOf > 0) {
     const times = value / multipleOf;
-    if (Math.abs(times - Math.round(times)) > 1e-9) {
+    if (
+      Math.abs(times - Math.round(times)) > Math.max(1e-9, 4 * Number.EPSILON * Math.abs(times))
+    ) {
       return `${label} must be a multiple of ${multipleOf}`;
     }
   }
   return null;
 }
 
-/** Whether a whole number is sent as it is written: of a long one, such as some ids, its last digits are not. */
-export function isKept(text: string): boolean {
-  const [, digits] = /^\s*\+?(-?\d+)\s*$/.exec(text) ?? [];
-  if (digits === undefined) return true;
-  const number = Number(text), written = String(number);
-  return BigInt(digits) === BigInt(/e/.test(written) ? number : written);
+/** A number with all of its digits, which a double may not hold. */
+function asWritten(text: string, value: number): unknown {
+  // JSON has no plus sign, no bare point and no zeros in front.
+  const bare = text.trim().replace(/^\+/, "").replace(/^(-?)0+(?=\d)/, "$1")
+    .replace(/^(-?)\./, "$10.").replace(/\.(?!\d)/, "");
+  try {
+    return parseExactly(bare);
+  } catch {
+    return value;
+  }
 }
 
 function countMistake({ min = 0, max = Infinity, label }: {

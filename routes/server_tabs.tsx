@@ -5,7 +5,7 @@ import { getAuthorization } from "../models/authorizations.ts";
 import { callFigures } from "../models/call_search.ts";
 import { askedInputs } from "../models/catalog_entries.ts";
 import { listDefinitions } from "../models/definitions.ts";
-import { listDenials } from "../models/egress_denials.ts";
+import { allowHost, listDenials } from "../models/egress_denials.ts";
 import { Conflict, Invalid, NotFound } from "../models/errors.ts";
 import { listEvents } from "../models/events.ts";
 import { listSamples } from "../models/samples.ts";
@@ -99,13 +99,7 @@ export function serverTabRoutes(deps: Deps) {
         parts: [{ target: "#log", content: <ServerLog server={server} isWhole /> }],
       }),
 
-    async network(c, server) {
-      const denials = await listDenials(db, c.get("user"), server.id);
-      return {
-        content: <ServerNetwork server={server} denials={denials} />,
-        parts: [{ target: "#network", content: <NetworkNow server={server} denials={denials} /> }],
-      };
-    },
+    network: (c, server) => network(c, server),
 
     configuration: (c, server) => configuration(c, server),
 
@@ -187,6 +181,18 @@ export function serverTabRoutes(deps: Deps) {
           mistake: error.message,
         });
         return answer(c, server, "configuration", tab, error instanceof Conflict ? 409 : 422);
+      }
+    })
+    .post("/servers/:id/hosts", async (c) => {
+      const id = idOf(c), { host = "" } = await formOf(c);
+      try {
+        await allowHost(db, c.get("user"), id, host.trim().toLowerCase());
+        return goTo(c, tabPath(id, "network"), "hosts-saved");
+      } catch (error) {
+        if (!(error instanceof Invalid)) throw error;
+        const server = await getServer(db, c.get("user"), id);
+        const tab = await network(c, server, { host, mistake: error.message });
+        return answer(c, server, "network", tab, 422);
       }
     })
     .post("/servers/:id/update", async (c) => {
@@ -299,6 +305,18 @@ export function serverTabRoutes(deps: Deps) {
         { target: "#trust", content: <ServerTrust server={server} trust={trust} /> },
         { target: "#vulnerabilities", content: <ServerVulnerabilities {...props} /> },
       ],
+    };
+  }
+
+  async function network(
+    c: At,
+    server: Server,
+    again: { host?: string; mistake?: string } = {},
+  ): Promise<TabContent> {
+    const denials = await listDenials(db, c.get("user"), server.id);
+    return {
+      content: <ServerNetwork server={server} denials={denials} {...again} />,
+      parts: [{ target: "#network", content: <NetworkNow server={server} denials={denials} /> }],
     };
   }
 

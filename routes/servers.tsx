@@ -1,7 +1,7 @@
 import { type Context, Hono } from "hono";
 import { z } from "zod";
 import { readBillOfMaterials } from "../mcp/server_records.ts";
-import { allowHost, disallowHost, dismissDenial } from "../models/egress_denials.ts";
+import { disallowHost, dismissDenial } from "../models/egress_denials.ts";
 import { Invalid } from "../models/errors.ts";
 import { rollBackServer } from "../models/generations.ts";
 import { digestsBy } from "../models/image_digests.ts";
@@ -156,14 +156,9 @@ export function serverRoutes(deps: Deps) {
       await rollBackServer(db, c.get("user"), c.req.param("id"), Number(generation) || 0);
       return goTo(c, tabPath(c.req.param("id"), "configuration"), "saved");
     })
-    .post("/servers/:id/hosts", async (c) => {
-      const { host = "" } = await formOf(c);
-      await allowHost(db, c.get("user"), c.req.param("id"), host.trim().toLowerCase());
-      return goTo(c, tabPath(c.req.param("id"), "network"), "saved");
-    })
     .post("/servers/:id/hosts/disallow", async (c) => {
       await disallowHost(db, c.get("user"), c.req.param("id"), (await formOf(c)).host ?? "");
-      return goTo(c, tabPath(c.req.param("id"), "network"), "saved");
+      return goTo(c, tabPath(c.req.param("id"), "network"), "hosts-saved");
     })
     .post("/servers/:id/hosts/dismiss", async (c) => {
       await dismissDenial(db, c.get("user"), c.req.param("id"), (await formOf(c)).host ?? "");

@@ -17,6 +17,7 @@ import { Trial, TrialPage, type TrialProps } from "../views/trial.tsx";
 import type { AskedQuestion } from "../views/question.tsx";
 import {
   History,
+  questionIds,
   RunHead,
   RunOutcome,
   runPath,
@@ -84,6 +85,7 @@ export function trialRoutes(deps: Deps) {
     })
     .get("/servers/:id/tools/:name/runs/:run/live", (c) => {
       const { id, name, run: runId } = c.req.param();
+      let asked = c.req.query("questions") ?? "";
       return live(c, deps, (change) => change.run === runId, async () => {
         const run = await runOf(c).catch((error) => {
           if (error instanceof NotFound) return null;
@@ -91,23 +93,20 @@ export function trialRoutes(deps: Deps) {
         });
         if (!run) return null;
         const past = await listTrialRuns(db, c.get("user"), id, name);
-        return [
+        const parts = [
           { target: "#run-head", content: <RunHead run={run} /> },
-          {
-            target: "#run-questions",
-            content: (
-              <RunQuestions
-                run={run}
-                questions={run.questions.map((each) => askedQuestion(each))}
-              />
-            ),
-          },
           { target: "#run-outcome", content: <RunOutcome run={run} /> },
           {
             target: "#history",
             content: <History serverId={id} tool={name} runs={past} shown={runId} />,
           },
         ];
+        // Only when there are others: what a person types, and what was wrong with it, stays.
+        if (questionIds(run) === asked) return parts;
+        asked = questionIds(run);
+        const questions = run.questions.map((each) => askedQuestion(each));
+        const content = <RunQuestions run={run} questions={questions} />;
+        return [...parts, { target: "#run-questions", content }];
       });
     })
     .post("/servers/:id/tools/:name/runs/:run/cancel", async (c) => {
@@ -249,7 +248,7 @@ function acted(schema: unknown, values: Values, act: string): {
   return {
     args,
     note: filled.raw === undefined
-      ? undefined
+      ? "The fields are filled from the JSON."
       : "The fields cannot hold all of this JSON as it is, so it stays and is what is sent.",
   };
 }

@@ -8,26 +8,34 @@ function followMoved() {
 followMoved();
 addEventListener("hashchange", followMoved);
 
-const zone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const words = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+// What was done is said once, and not again when the page is reloaded, kept or gone back to.
+const address = new URL(location);
+if (address.searchParams.has("said")) {
+  address.searchParams.delete("said");
+  history.replaceState(history.state, "", address);
+}
+
+const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const withZone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+// In the words of the sentences around it, which are English.
+const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 
 function relative(date) {
-  const seconds = (date - Date.now()) / 1000;
-  const size = Math.abs(seconds);
-  if (size < 5) return "now";
-  if (size < 60) return words.format(Math.round(seconds), "second");
-  if (size < 3600) return words.format(Math.round(seconds / 60), "minute");
-  if (size < 86400) return words.format(Math.round(seconds / 3600), "hour");
-  return words.format(Math.round(seconds / 86400), "day");
+  const seconds = Math.round((date - Date.now()) / 1000);
+  const minutes = Math.round(seconds / 60), hours = Math.round(minutes / 60);
+  if (Math.abs(seconds) < 5) return "now";
+  if (Math.abs(seconds) < 60) return words.format(seconds, "second");
+  if (Math.abs(minutes) < 60) return words.format(minutes, "minute");
+  if (Math.abs(hours) < 24) return words.format(hours, "hour");
+  return words.format(Math.round(hours / 24), "day");
 }
 
 function tellTimes() {
   for (const time of document.querySelectorAll("time[datetime]")) {
     const date = new Date(time.dateTime);
-    const full = zone.format(date);
-    const text = "relative" in time.dataset ? relative(date) : full;
+    const text = "relative" in time.dataset ? relative(date) : local.format(date);
     if (time.textContent !== text) time.textContent = text;
-    time.title = full;
+    time.title = withZone.format(date);
   }
 }
 
@@ -50,15 +58,18 @@ document.addEventListener("click", async (event) => {
   if (!button) return;
   const source = document.getElementById(button.dataset.copy);
   const said = document.getElementById("said");
+  let isCopied = true;
   try {
     await navigator.clipboard.writeText(source.textContent);
-    button.textContent = "Copied";
-    said.textContent = "Copied to the clipboard";
   } catch {
-    // Without permission, or over plain HTTP: select it, so that Ctrl+C does.
+    // Without permission, or over plain HTTP, as a machine on one's own network is reached: the old way.
     getSelection().selectAllChildren(source);
-    said.textContent = "Selected: press Ctrl+C to copy";
+    isCopied = document.execCommand("copy");
   }
+  if (isCopied) button.textContent = "Copied";
+  said.textContent = isCopied
+    ? "Copied to the clipboard"
+    : "Selected: copy it as you copy any text";
   setTimeout(() => (button.textContent = "Copy"), 2000);
 });
 
@@ -90,6 +101,15 @@ document.addEventListener("keydown", (event) => {
   open.open = false;
   open.querySelector("summary").focus();
 });
+
+// So does a click beside a menu, or the focus that goes on from it.
+for (const name of ["click", "focusin"]) {
+  document.addEventListener(name, ({ target }) => {
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (!menu.contains(target)) menu.open = false;
+    }
+  });
+}
 
 // Enter sends a message, Shift+Enter begins a line; not while a character is being composed.
 document.addEventListener("keydown", (event) => {
@@ -148,6 +168,118 @@ if (document.querySelector(".conversation") && !matchMedia("(pointer: coarse)").
       next?.focus({ preventScroll: /^#turn-/.test(location.hash) });
     }));
 }
+
+// What does not hold has the focus, with what is said of it: beside its field or over the form. So has what is
+// shown once.
+function goToMistake(place) {
+  const mistake = place.querySelector("[aria-invalid=true]") ??
+    place.querySelector(".mistake[role=alert]:not(:empty), .notice[role=alert]");
+  if (!mistake || place.querySelector("[data-passkey]")?.contains(mistake)) return;
+  for (let at = mistake.closest("details"); at; at = at.parentElement.closest("details")) {
+    at.open = true;
+  }
+  if (mistake.matches("[role=alert]")) mistake.tabIndex = -1;
+  mistake.focus();
+}
+// Going to a part of the page takes the focus there first.
+addEventListener("load", () => setTimeout(() => goToMistake(document.getElementById("main"))));
+
+// A row that is removed takes its button along, which had the focus.
+let sender;
+document.addEventListener("htmx:before:swap", ({ detail }) => (sender = detail.ctx.sourceElement));
+document.addEventListener("htmx:after:swap", ({ detail }) => {
+  // A live update moves nobody's focus.
+  if (!sender?.matches("form, button")) return;
+  goToMistake(document.getElementById(detail.ctx.target?.id) ?? document.body);
+  if (document.activeElement === document.body) {
+    document.getElementById(sender.dataset.next)?.focus();
+  }
+});
+
+// What does not come, or is no part of this page, leaves what is typed alone: it is told beside the button.
+let told;
+function tellTrouble({ sourceElement, request }, words) {
+  const form = sourceElement.closest("form") ?? document.getElementById("main");
+  const button = request?.submitter ?? (sourceElement.matches("button") ? sourceElement : null);
+  told?.remove();
+  told = document.createElement("p");
+  told.className = "notice bad";
+  told.setAttribute("role", "alert");
+  if (!button || button.matches(".hidden")) form.prepend(told);
+  else (button.closest(".acts") ?? button).before(told);
+  told.textContent = words;
+  told.scrollIntoView({ block: "nearest" });
+}
+
+function troubleOf(status, text) {
+  if (status === 401) {
+    return "Your session is over, so nothing was done. Sign in in another tab, then try again: " +
+      "what you typed is still here.";
+  }
+  const main = new DOMParser().parseFromString(text, "text/html").querySelector("main");
+  const said = [...main?.querySelectorAll("h1, p") ?? []].map((each) => each.textContent.trim());
+  return said.slice(0, 2).join(": ") || `Mooring did not take this (${status}). Try again.`;
+}
+
+// A button that could not be pressed twice meanwhile has lost the focus by that.
+document.addEventListener("htmx:finally:request", ({ detail }) => {
+  const button = detail.ctx.request?.submitter;
+  setTimeout(() => {
+    if (document.activeElement === document.body) button?.focus({ preventScroll: true });
+  });
+});
+
+const isStream = (element) => element.hasAttribute("hx-sse:connect");
+document.addEventListener("htmx:before:request", () => told?.remove());
+document.addEventListener("htmx:after:request", (event) => {
+  const { ctx } = event.detail, { status } = ctx.response;
+  if (status < 400 || (status === 422 && !/^<!doctype/i.test(ctx.text))) return;
+  event.preventDefault();
+  if (isStream(ctx.sourceElement)) beginAgain(ctx.sourceElement, status);
+  else tellTrouble(ctx, troubleOf(status, ctx.text));
+});
+document.addEventListener("htmx:error", ({ detail: { ctx } }) => {
+  if (!ctx) return;
+  if (isStream(ctx.sourceElement)) return beginAgain(ctx.sourceElement);
+  tellTrouble(ctx, "Mooring could not be reached. What you typed is still here: try again.");
+});
+
+// Whether the page is kept up to date is told, since one that is not looks the same.
+const broken = new Map();
+function tellStreams() {
+  for (const stream of broken.keys()) if (!stream.isConnected) broken.delete(stream);
+  const isOver = [...broken.values()].includes(401);
+  const said = broken.size === 0
+    ? ""
+    : isOver
+    ? "Your session is over, so this page is not kept up to date. Reload it to sign in."
+    : "Mooring cannot be reached, so this page may be out of date. It tries again by itself.";
+  const place = document.getElementById("stale");
+  if (place.textContent !== said) place.textContent = said;
+}
+function breaksOff(stream, status = 503) {
+  // What is gone is told by the page itself.
+  if (status < 500 && status !== 401) return;
+  broken.set(stream, status);
+  // Most are back before one would have read of it, as when Mooring is started anew.
+  setTimeout(tellStreams, 3000);
+}
+/** htmx connects again where a stream breaks off, and not where it never began. */
+function beginAgain(stream, status = 503) {
+  breaksOff(stream, status);
+  if (status < 500) return;
+  setTimeout(() => {
+    const address = stream.getAttribute("hx-sse:connect");
+    if (stream.isConnected) globalThis.htmx.ajax("GET", address, { source: stream });
+  }, 5000);
+}
+document.addEventListener("htmx:sse:error", ({ target, detail }) => {
+  breaksOff(target, detail.status);
+});
+document.addEventListener("htmx:sse:after:connection", ({ target }) => {
+  broken.delete(target);
+  tellStreams();
+});
 
 // A double click sends one form.
 document.addEventListener("submit", (event) => {

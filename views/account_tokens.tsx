@@ -39,7 +39,7 @@ function Tokens({ workspace, tokens, newToken, baseUrl, ...form }: AccountTokens
         and its command line. Agents that call tools have tokens of their own, on their pages.
       </p>
       {newToken && (
-        <div class="notice good">
+        <div class="notice good" role="alert">
           <p>
             <strong>Copy the token now.</strong> It is shown this once; only its hash is kept.
           </p>

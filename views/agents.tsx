@@ -190,11 +190,17 @@ export function AgentToolbelt(
                   >
                     Edit
                   </a>
-                  <Form action={`${path}/${connection.serverId}/remove`}>
-                    <button class="quiet" aria-label={`Disconnect ${connection.serverName}`}>
-                      Disconnect
-                    </button>
-                  </Form>
+                  <Confirm
+                    label="Disconnect"
+                    says={`Disconnect ${connection.serverName}`}
+                    title={`Disconnect ${connection.serverName}?`}
+                    action={`${path}/${connection.serverId}/remove`}
+                  >
+                    <p>
+                      The agent gets its tools no longer. What was picked and changed of them for
+                      it, and its own credentials there, go.
+                    </p>
+                  </Confirm>
                 </li>
               ))}
             </ul>
@@ -440,7 +446,7 @@ function Tokens(
     <section class="card" aria-labelledby="tokens">
       <h2 id="tokens">Tokens</h2>
       {newToken && (
-        <div class="notice good">
+        <div class="notice good" role="alert">
           <p>
             <strong>Copy the token now.</strong> It is shown this once; only its hash is kept.
           </p>

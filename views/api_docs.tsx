@@ -18,7 +18,7 @@ export function ApiDocs({ document, problems }: ApiDocsProps) {
     <div class="reference">
       <h1>API</h1>
       <p>
-        {document.info.description} Make one on <a href={url("/account/tokens")}>your profile</a>.
+        {document.info.description} Make one in <a href={url("/account/tokens")}>your account</a>.
         {" "}
         The whole of it for machines: <a href={url("/api/v1/openapi.json")}>openapi.json</a>{" "}
         (OpenAPI 3.1).

@@ -129,10 +129,12 @@ function Source({ source, mayChange }: { source: CatalogSource; mayChange: boole
             >
               <p>
                 Its {count(source.entries, "entry").replace("entrys", "entries")}{" "}
-                leave the marketplace, with their history. {source.servers > 0
-                  ? `${
-                    count(source.servers, "server")
-                  } deployed from them run on, and are told of no update any more.`
+                {source.entries === 1
+                  ? "leaves the marketplace, with its history."
+                  : "leave the marketplace, with their history."} {source.servers > 0
+                  ? `${count(source.servers, "server")} deployed from them ${
+                    source.servers === 1 ? "runs on, and is" : "run on, and are"
+                  } told of no update any more.`
                   : "No server was deployed from them."}
               </p>
             </Confirm>

@@ -209,7 +209,8 @@ export function InputFields(props: {
             label={input.label ?? input.name}
             help={input.description}
             mistake={props.mistakes[field]}
-            required={input.isRequired && !isKept}
+            // Unticked is an answer as well.
+            required={input.isRequired && !isKept && input.format !== "boolean"}
             type={input.isSecret
               ? "password"
               : input.format === "boolean"

@@ -23,7 +23,7 @@ const SENDERS: [RegExp, Role | "anybody"][] = [
 export function useMay(): (action: string) => boolean {
   const base = useContext(BasePath), eyes = useContext(Eyes);
   return (action) => {
-    const path = action.slice(base.length).split("?")[0];
+    const path = action.slice(base.length).split(/[?#]/)[0];
     const sender = SENDERS.find(([paths]) => paths.test(path))?.[1] ?? "member";
     return sender === "anybody" || (eyes !== null && reaches(eyes.role, sender));
   };

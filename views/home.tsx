@@ -14,6 +14,8 @@ export interface HomeProps {
   wishes: Wish[];
 }
 
+const SHOWN_SERVERS = 12;
+
 /** The overview: what needs a person, what runs, and the first steps on a new installation. */
 export function Home(props: HomeProps) {
   const url = useUrl();
@@ -91,7 +93,7 @@ export function HomeBody({ servers, agents, toolboxes, wishes }: HomeProps) {
         <section class="card" aria-labelledby="home-servers">
           <h2 id="home-servers">Servers</h2>
           <ul class="rows">
-            {servers.slice(0, 12).map((server) => (
+            {servers.slice(0, SHOWN_SERVERS).map((server) => (
               <li>
                 <a href={url(`/servers/${server.id}`)}>{server.name}</a>
                 <Status of={server.status} />
@@ -99,6 +101,11 @@ export function HomeBody({ servers, agents, toolboxes, wishes }: HomeProps) {
               </li>
             ))}
           </ul>
+          {servers.length > SHOWN_SERVERS && (
+            <p>
+              <a href={url("/servers")}>All {servers.length} servers</a>
+            </p>
+          )}
         </section>
       )}
     </div>

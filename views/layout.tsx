@@ -72,6 +72,7 @@ export function Layout(props: {
           )}
           {props.children}
         </main>
+        <p role="status" id="stale" class="said"></p>
       </body>
     </html>
   );

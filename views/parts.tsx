@@ -50,6 +50,15 @@ export function Empty({ title, children }: { title: string; children?: Child }) 
   );
 }
 
+/** A field's id. Names that differ have ids that do, and what an id cannot hold or hides is its number. */
+export function fieldId(name: string): string {
+  const id = name.replace(
+    /[^\p{L}\p{N}_.#%-]/gu,
+    (char) => `~${char.codePointAt(0)!.toString(16)}~`,
+  );
+  return `field-${id}`;
+}
+
 /** One form field with its label, help and mistake, tied together for screen readers. */
 export function Field(props: {
   name: string;
@@ -68,7 +77,7 @@ export function Field(props: {
   minlength?: number;
   pattern?: string;
 }) {
-  const id = props.id ?? `field-${props.name.replace(/[^A-Za-z0-9_-]/g, "-")}`;
+  const id = props.id ?? fieldId(props.name);
   const describedBy = [props.mistake && `${id}-mistake`, props.help && `${id}-help`].filter(
     Boolean,
   );
@@ -150,8 +159,10 @@ export function Field(props: {
 
 /** A destructive act behind a second step that says what it takes along; works without script. */
 export function Confirm(
-  { label, title, action, isOpen, children }: {
+  { label, says, title, action, isOpen, children }: {
     label: string;
+    /** The label for a screen reader, where several of a page read alike. */
+    says?: string;
     title: string;
     action: string;
     /** From the start: what was sent did not hold. */
@@ -162,7 +173,7 @@ export function Confirm(
   if (!useMay()(action)) return null;
   return (
     <details class="confirm" open={isOpen}>
-      <summary class="button quiet">{label}</summary>
+      <summary class="button quiet" aria-label={says}>{label}</summary>
       <Form action={action}>
         <p>
           <strong>{title}</strong>

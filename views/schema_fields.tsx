@@ -1,5 +1,5 @@
 import type { Child } from "hono/jsx";
-import { Field, Mistake } from "./parts.tsx";
+import { count, Field, fieldId, Mistake } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
@@ -102,41 +102,47 @@ function PartFields({ part, form }: { part: FormPart; form: FilledForm }) {
 
 function shown(part: FormPart, form: FilledForm): Child {
   const { field } = part;
-  const value = form.values[field] ?? part.initial;
+  const value = form.values[field];
   const common = {
     name: field,
     label: visibleText(part.label),
     help: part.help === undefined ? undefined : visibleText(part.help),
     required: part.insisted && !part.isNullable,
     value,
-    mistake: form.mistakes[field],
+    mistake: mistakeOf(part, form),
   };
   switch (part.kind) {
     case "text":
-      return part.isLong || value?.includes("\n") ? <Field {...common} rows={4} /> : (
-        <Field
-          {...common}
-          type={part.type}
-          minlength={part.minLength}
-          pattern={part.pattern}
-          placeholder={part.placeholder}
-        />
-      );
+      return part.isLong || value?.includes("\n")
+        ? <Field {...common} help={withRule(common.help, lengthOf(part))} rows={4} />
+        : (
+          <Field
+            {...common}
+            help={withRule(common.help, lengthOf(part))}
+            type={part.type}
+            minlength={part.minLength}
+            pattern={part.pattern && `.*(?:${part.pattern}).*`}
+            placeholder={part.placeholder}
+          />
+        );
     case "number":
       return (
         <Field
           {...common}
-          help={[common.help, rangeOf(part)].filter(Boolean).join("\n") || undefined}
+          help={withRule(common.help, rangeOf(part))}
           type="number"
         />
       );
     case "boolean":
-      return part.required && !part.isNullable ? <Field {...common} type="checkbox" /> : (
-        <Choices
-          {...common}
-          choices={["true", "false"].map((text) => ({ text, title: text }))}
-        />
-      );
+      // Unticked is an answer as well: nothing about it is "needed".
+      return part.required && !part.isNullable
+        ? <Field {...common} required={false} type="checkbox" />
+        : (
+          <Choices
+            {...common}
+            choices={["true", "false"].map((text) => ({ text, title: text }))}
+          />
+        );
     case "choice":
       return <Choices {...common} choices={part.choices} />;
     case "constant":
@@ -215,18 +221,39 @@ function shown(part: FormPart, form: FilledForm): Child {
   }
 }
 
-function rangeOf(
-  part: Extract<FormPart, { kind: "number" }>,
-): string | undefined {
-  const words = [
+function withRule(help: string | undefined, rule: string): string | undefined {
+  return [help, rule].filter(Boolean).join("\n") || undefined;
+}
+
+/** A browser that refuses a text says no more than that it is refused. */
+function lengthOf(part: Extract<FormPart, { kind: "text" }>): string {
+  return sentence([
+    part.minLength !== undefined && part.minLength > 1 &&
+    `at least ${count(part.minLength, "character")}`,
+    part.maxLength !== undefined && `at most ${count(part.maxLength, "character")}`,
+    part.pattern !== undefined && `must match ${visibleText(part.pattern)}`,
+  ]);
+}
+
+function rangeOf(part: Extract<FormPart, { kind: "number" }>): string {
+  return sentence([
     part.isInteger && "A whole number",
     part.min !== undefined && `at least ${part.min}`,
     part.above !== undefined && `above ${part.above}`,
     part.max !== undefined && `at most ${part.max}`,
     part.below !== undefined && `below ${part.below}`,
     part.multipleOf !== undefined && `a multiple of ${part.multipleOf}`,
-  ].filter(Boolean).join(", ");
-  return words && words[0].toUpperCase() + words.slice(1);
+  ]);
+}
+
+function sentence(words: (string | false)[]): string {
+  const said = words.filter(Boolean).join(", ");
+  return said && said[0].toUpperCase() + said.slice(1);
+}
+
+/** It names the part, in a stranger's words. */
+function mistakeOf({ field }: FormPart, { mistakes }: FilledForm): string | undefined {
+  return mistakes[field] && visibleText(mistakes[field]);
 }
 
 function Group(
@@ -238,7 +265,7 @@ function Group(
         {visibleText(part.label)} {part.required && <span class="needed">needed</span>}
       </legend>
       {part.help && <p class="help">{visibleText(part.help)}</p>}
-      {form.mistakes[part.field] && <p class="mistake" role="alert">{form.mistakes[part.field]}</p>}
+      {mistakeOf(part, form) && <p class="mistake" role="alert">{mistakeOf(part, form)}</p>}
       {children}
     </fieldset>
   );
@@ -252,7 +279,7 @@ function Rows(
     noun: string;
   },
 ) {
-  const label = visibleText(part.label);
+  const label = visibleText(part.label), adding = `add-${fieldId(part.field)}`;
   return (
     <div class="rows-edited">
       <input type="hidden" name={`${part.field}#rows`} value={rows.map(({ id }) => id).join(",")} />
@@ -272,6 +299,7 @@ function Rows(
           <Again
             form={form}
             act={`remove ${id} ${part.field}`}
+            next={adding}
             label="Remove"
             says={`Remove ${noun} ${index + 1} of ${label}`}
           />
@@ -280,6 +308,7 @@ function Rows(
       <Again
         form={form}
         act={`add ${part.field}`}
+        id={adding}
         label={`Add a ${noun}`}
         says={`Add a ${noun} to ${label}`}
       />
@@ -289,7 +318,15 @@ function Rows(
 
 /** Shows the form again, changed: in place with htmx, as a page without it. */
 function Again(
-  { form, act, label, says }: { form: FilledForm; act: string; label: string; says?: string },
+  { form, act, label, says, id, next }: {
+    form: FilledForm;
+    act: string;
+    label: string;
+    says?: string;
+    id?: string;
+    /** The id of what has the focus next, where the button goes. */
+    next?: string;
+  },
 ) {
   const url = useUrl();
   return (
@@ -297,6 +334,8 @@ function Again(
       class="quiet small"
       name="act"
       value={act}
+      id={id}
+      data-next={next}
       formnovalidate
       aria-label={says}
       hx-post={url(form.action)}
@@ -320,7 +359,7 @@ function Choices(
     choices: Pick<Choice, "text" | "title">[];
   },
 ) {
-  const id = `field-${props.name.replace(/[^A-Za-z0-9_-]/g, "-")}`;
+  const id = fieldId(props.name);
   const describedBy = [props.mistake && `${id}-mistake`, props.help && `${id}-help`].filter(
     Boolean,
   );

@@ -6,7 +6,13 @@ import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
 /** What a server may reach, what it was refused, and what to do about that. */
-export function ServerNetwork({ server, denials }: { server: Server; denials: EgressDenial[] }) {
+export function ServerNetwork({ server, denials, host, mistake }: {
+  server: Server;
+  denials: EgressDenial[];
+  /** What was typed, where it does not hold, and why. */
+  host?: string;
+  mistake?: string;
+}) {
   const url = useUrl();
   const { entry, options } = server.config;
   const allowed = [...entry.network.hosts, ...options.hosts];
@@ -21,7 +27,8 @@ export function ServerNetwork({ server, denials }: { server: Server; denials: Eg
           label="Allow another host"
           placeholder="api.example.com:443"
           required
-          pattern="[a-z0-9.*-]+:[0-9]{1,5}"
+          value={host}
+          mistake={mistake}
           help={allowed.length === 0
             ? "It has no network at all now; with a first host it is started anew."
             : server.sandbox

@@ -2,7 +2,7 @@ import type { Connection, ConnectionTool } from "../models/connections.ts";
 import { costOf } from "./connection.tsx";
 import { definitionText } from "./difference.tsx";
 import { Form } from "./form.tsx";
-import { Field, Mistake, tokens } from "./parts.tsx";
+import { Field, fieldId, Mistake, tokens } from "./parts.tsx";
 import { useUrl } from "./url.ts";
 import { visibleText } from "./visible_text.ts";
 
@@ -122,7 +122,18 @@ export function ToolChangeForm(props: ToolChangeProps) {
         ))}
         <p class="acts">
           <button name="act" value="save">Save</button>
-          <button name="act" value="reset" class="quiet">Take all changes back</button>
+          {/* A morph leaves alone what was typed, and this takes it back. */}
+          <button
+            name="act"
+            value="reset"
+            class="quiet"
+            id="reset"
+            hx-post={action}
+            hx-target="#tool-change"
+            hx-swap="outerHTML"
+          >
+            Take all changes back
+          </button>
         </p>
       </Form>
       <section class="card" aria-labelledby="seen">
@@ -143,7 +154,7 @@ function ArgumentFields(
   },
 ) {
   const name = modeField(field);
-  const id = `field-${name.replace(/[^A-Za-z0-9_-]/g, "-")}`;
+  const id = fieldId(name);
   return (
     <fieldset>
       <legend>

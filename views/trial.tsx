@@ -90,7 +90,7 @@ export function Trial(props: TrialProps) {
           <button class="hidden" tabindex={-1} aria-hidden="true">Call the tool</button>
           {hasNoFields && <p class="help">This tool takes no arguments.</p>}
           <SchemaFields part={part} form={{ values, mistakes, action, target: "#trial" }} />
-          <details open={Boolean(values.raw)}>
+          <details open={Boolean(values.raw || props.note)}>
             <summary>Write the arguments as JSON instead</summary>
             <Field
               name="raw"
@@ -126,8 +126,10 @@ function Act({ act, label, action }: { act: string; label: string; action: strin
       value={act}
       formnovalidate
       hx-post={url(action)}
+      id={`act-${act}`}
       hx-target="#trial"
-      hx-swap="outerMorph"
+      // A morph leaves alone what was typed, and these two write over it.
+      hx-swap="outerHTML"
       hx-encoding="multipart/form-data"
     >
       {label}

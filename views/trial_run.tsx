@@ -31,7 +31,11 @@ export function Run(props: RunProps) {
   return (
     <section class="card" id={`run-${run.id}`} aria-labelledby="run-title">
       {run.state === "running" && (
-        <div hx-sse:connect={url(`${runPath(run)}/live`)} hx-swap="none"></div>
+        <div
+          hx-sse:connect={url(`${runPath(run)}/live?questions=${questionIds(run)}`)}
+          hx-swap="none"
+        >
+        </div>
       )}
       <h2 id="run-title">Run</h2>
       <RunHead run={run} />
@@ -39,6 +43,11 @@ export function Run(props: RunProps) {
       <RunOutcome run={run} />
     </section>
   );
+}
+
+/** Which questions wait, for the live updates: others are news, and the same ones somebody types in. */
+export function questionIds({ questions }: Pick<TrialRun, "questions">): string {
+  return questions.map(({ id }) => id).join(",");
 }
 
 export function RunHead({ run }: { run: TrialRun }) {

@@ -564,6 +564,62 @@ Deno.test({
         watched.assertClean();
         await context.close();
       });
+
+      await t.step("a menu closes when one goes on beside it", async () => {
+        const context = await contextOf(browser, origin, cookie);
+        const page = await context.newPage();
+        await page.goto(`${origin}/`);
+        const menu = page.locator("details.menu");
+        const isOpen = () => menu.evaluate((menu: HTMLDetailsElement) => menu.open);
+        await menu.locator("summary").click();
+        assert.ok(await isOpen());
+        await page.locator("h1").click();
+        assert.ok(!await isOpen(), "by a click");
+        await menu.locator("summary").click();
+        await tabTo(page, "button", "Sign out");
+        assert.ok(!await isOpen(), "by the Tab key");
+        await context.close();
+      });
+
+      await t.step("on paper is what scrolls on a screen, dark on light", async () => {
+        const context = await contextOf(browser, origin, cookie);
+        const page = await context.newPage();
+        await page.goto(`${origin}/servers/${serverId}/tools`);
+        await page.emulateMedia({ media: "print", colorScheme: "dark" });
+        await unfold(page, true);
+        const { cut, color } = await page.evaluate(() => ({
+          cut: [...document.querySelectorAll("main *")].filter((each) =>
+            each.scrollHeight > each.clientHeight + 1 &&
+            getComputedStyle(each).overflowY !== "visible" && each.clientHeight > 1
+          ).map((each) => each.outerHTML.slice(0, 80)),
+          color: getComputedStyle(document.body).color,
+        }));
+        assert.deepEqual(cut, []);
+        assert.equal(color, "rgb(26, 32, 39)");
+        await context.close();
+      });
+
+      await t.step("a name of one long word breaks, and the page keeps its width", async () => {
+        const word = "W".repeat(79);
+        await trials.owner`update public.servers set name = ${word} || left(id::text, 1)`;
+        await trials.owner`update public.agents set name = ${word} || left(id::text, 1)`;
+        await trials.owner`update public.toolboxes set name = ${word} || left(id::text, 1)`;
+        await trials.owner`update public.workspaces set name = ${word} || left(id::text, 1)`;
+        const context = await contextOf(browser, origin, cookie);
+        const page = await context.newPage();
+        const faults: string[] = [];
+        const { visits } = groups[1];
+        for (const { name, path } of visits.filter(({ status }) => status === 200)) {
+          await page.goto(origin + path);
+          await unfold(page, true);
+          for (const [width, height] of [[360, 740], [1280, 800]]) {
+            await page.setViewportSize({ width, height });
+            faults.push(...(await overflow(page)).map((each) => `${name}, ${width} px: ${each}`));
+          }
+        }
+        assert.deepEqual(faults, []);
+        await context.close();
+      });
     } finally {
       await browser.close();
     }

@@ -61,6 +61,8 @@ Deno.test({
       await page.locator("[name='arg.tags.1']").fill("blue");
       await page.getByRole("button", { name: "Remove row 1 of tags" }).click();
       await page.locator("[name='arg.tags.0']").waitFor({ state: "detached" });
+      const focused = () => page.evaluate(() => document.activeElement?.getAttribute("aria-label"));
+      assert.equal(await focused(), "Add a row to tags", "the focus stays where the row was");
       await page.locator("[name='arg.where#choice']").selectOption({ label: "A place" });
       await page.getByRole("button", { name: "Show its fields" }).click();
       await page.locator("[name='arg.where.x']").fill("2");
@@ -87,6 +89,20 @@ Deno.test({
       });
       assert.match(page.url(), /\/runs\/[0-9a-f-]+$/);
       assert.ok(await page.evaluate(() => "marked" in globalThis), "The page was loaded anew");
+
+      await page.getByText("Write the arguments as JSON instead").click();
+      const raw = page.getByLabel("Arguments as JSON");
+      await page.locator("[name='arg.many']").fill("2");
+      await raw.fill('{"name": "Bo"}');
+      await page.getByRole("button", { name: "Fill the fields from the JSON" }).click();
+      await page.getByText("The fields are filled from the JSON.").waitFor();
+      assert.equal(await page.locator("[name='arg.name']").inputValue(), "Bo");
+      assert.equal(await page.locator("[name='arg.many']").inputValue(), "", "not in the JSON");
+      assert.equal(await raw.inputValue(), "", "the fields are what is sent");
+      await page.locator("[name='arg.many']").fill("99");
+      await page.getByRole("button", { name: "Call the tool" }).click();
+      await page.getByText("many must be at most 9").waitFor();
+      await page.locator("[name='arg.many']:focus").waitFor();
 
       await page.goto(tool("shows"));
       await page.getByRole("button", { name: "Call the tool" }).click();
@@ -131,6 +147,19 @@ Deno.test({
       await page.locator("[name$='.name']").fill("Dora");
       await photograph(page, "trial-question");
       await assertAccessible(page);
+      // What does not hold is told and kept, while the page follows the run.
+      await page.locator("[name$='.email']").fill("nobody");
+      await page.locator("form.question").evaluate((form: HTMLFormElement) => {
+        form.noValidate = true;
+      });
+      const live = page.waitForResponse(/\/live\?questions=./);
+      await page.getByRole("button", { name: "Answer" }).click();
+      await page.getByText("must be an email address").waitFor();
+      await live;
+      await page.waitForTimeout(1000);
+      await page.locator("[name$='.email'][aria-invalid=true]:focus").waitFor();
+      assert.equal(await page.locator("[name$='.name']").inputValue(), "Dora");
+      await page.locator("[name$='.email']").fill("dora@example.com");
       await page.getByRole("button", { name: "Answer" }).click();
       await page.locator("#outcome.good", { hasText: "Name: Dora" }).waitFor();
 

@@ -68,7 +68,7 @@ Deno.test({
           assert.match(again, /type="checkbox" value="true"(?! checked)/);
           assert.match(
             again,
-            /id="field-consent-build"[^>]*aria-invalid="true"[^>]*aria-describedby="field-consent-build-mistake/,
+            /id="field-consent\.build"[^>]*aria-invalid="true"[^>]*aria-describedby="field-consent\.build-mistake/,
           );
           assert.match(again, /value="Kept name"/);
         }

@@ -428,7 +428,12 @@ Deno.test({
         assert.doesNotMatch(await html(), /Allow no more/);
         assert.equal((await hosts("/dismiss", `${HOSTILE}:0`)).status, 303);
         assert.doesNotMatch(await html(), /This server wanted/);
-        assert.equal((await hosts("", "not a host")).status, 422);
+        const refused = await hosts("", "not a host");
+        assert.equal(refused.status, 422);
+        const again = await refused.text();
+        assert.match(again, /<title>Network of /);
+        assert.match(again, /id="field-host"[^>]*aria-invalid="true"[^>]*value="not a host"/);
+        assert.match(again, /id="field-host-mistake">A host is written as name:port/);
       },
     );
 

@@ -125,6 +125,8 @@ Deno.test({
         const html = await get(agent);
         isHarmless(html);
         assert.match(html, /about \d+ tokens<\/strong> for 2 tools/);
+        // What was picked and changed goes with a connection: that is asked first.
+        assert.match(html, /<summary[^>]* aria-label="Disconnect [^"]+"[^]*?What was picked/);
         const saved = await post(`${agent}/options`, { presents: "true", deniesByDefault: "true" });
         assert.equal(saved.status, 303);
         const { presents, deniesByDefault } = await getAgent(db, bea, agentId);
@@ -305,6 +307,30 @@ Deno.test({
         assert.equal((await post(path, { act: "save" })).status, 404, path);
       }
     });
+
+    await t.step(
+      "where a form was sent to one is led to its page, and machines are not",
+      async () => {
+        const made = await post(`${agent}/tokens`, { name: "laptop", expiresInDays: "30" });
+        assert.match(await made.text(), /role="alert"[^]*?Copy the token now/);
+        const at = (path: string) => app.request(ORIGIN + path, { headers: { cookie } });
+        for (
+          const [path, page] of [
+            [`${agent}/tokens`, agent],
+            [`${connection}/remove`, connection],
+            ["/workspace/retention", "/workspace"],
+            ["/account/password", "/account"],
+          ]
+        ) {
+          const led = await at(path);
+          assert.equal(led.status, 303, path);
+          assert.equal(led.headers.get("location"), page);
+        }
+        for (const path of ["/oauth/register", "/toolbox/enrol", "/servers/acts/x", "/nowhere"]) {
+          assert.equal((await at(path)).status, 404, path);
+        }
+      },
+    );
 
     await opened.close();
     await world.close();
