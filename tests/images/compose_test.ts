@@ -50,7 +50,7 @@ Deno.test({
     const env = { POSTGRES_PASSWORD: "x", DOCKER_GID: "1" };
     const config = await run(COMPOSE, ["-f", "compose.yaml", "config"], ROOT, env);
     const services = [
-      ...config.matchAll(/^    logging:\n      driver: json-file\n(      .*\n)+/gm),
+      ...config.matchAll(/^ {4}logging:\n {6}driver: json-file\n( {6}.*\n)+/gm),
     ];
     assert.equal(services.length, 3, config);
     for (const [logging] of services) assert.match(logging, /max-size: 10m/);
