@@ -56,18 +56,19 @@ def install(name, version, index, with_scripts):
             source += ["--trusted-host", re.match(r"http://([^/:]+)", index).group(1)]
         if not with_scripts:
             source += ["--only-binary", ":all:"]
+        def pip(*arguments):
+            run_pip(name, version, with_scripts, temporary, *arguments)
+
         locked = read_lock()
         if locked is None:
-            pip(name, version, temporary, "download", "--dest", wheels, *source, f"{name}=={version}")
+            pip("download", "--dest", wheels, *source, f"{name}=={version}")
         elif locked["platform"] == this_platform():
-            pip(name, version, temporary, "download", "--dest", wheels, "--no-deps",
-                "--require-hashes", *source, "-r", LOCK)
+            pip("download", "--dest", wheels, "--no-deps", "--require-hashes", *source, "-r", LOCK)
         else:
             # Another Python wants other files of the same versions: they are locked anew.
-            pip(name, version, temporary, "download", "--dest", wheels, "--no-deps", *source,
-                *locked["pins"])
+            pip("download", "--dest", wheels, "--no-deps", *source, *locked["pins"])
         write_lock(wheels, locked)
-        pip(name, version, temporary, "install", "--target", LIBRARY, "--no-compile", "--no-deps",
+        pip("install", "--target", LIBRARY, "--no-compile", "--no-deps",
             "--no-index", "--find-links", wheels, "--require-hashes", "-r", LOCK)
         # Programs of packages: what a server needs of them it finds as modules.
         shutil.rmtree(LIBRARY + "/bin", ignore_errors=True)
@@ -75,7 +76,7 @@ def install(name, version, index, with_scripts):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def pip(name, version, temporary, *arguments):
+def run_pip(name, version, with_scripts, temporary, *arguments):
     environment = dict(os.environ, TMPDIR=temporary, HOME=temporary, PIP_CONFIG_FILE=os.devnull)
     environment.pop("PYTHONPATH", None)
     extra = os.environ.get("NODE_EXTRA_CA_CERTS")
@@ -86,7 +87,7 @@ def pip(name, version, temporary, *arguments):
             for path in (system_certificates(), extra):
                 with open(path, "rb") as file:
                     bundle.write(file.read() + b"\n")
-    command = [sys.executable, *pip_program(), arguments[0], "--no-cache-dir", "--no-input",
+    command = [sys.executable, *pip_program(with_scripts), arguments[0], "--no-cache-dir", "--no-input",
                "--disable-pip-version-check", "--progress-bar=off", "--retries=2", "--timeout=20",
                *arguments[1:]]
     child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL,
@@ -97,13 +98,24 @@ def pip(name, version, temporary, *arguments):
         sys.stderr.write(text)
         errors = (errors + text)[-65536:]
     if child.wait() != 0:
+        if not with_scripts and "subprocess-exited-with-error" in errors:
+            raise InstallError("no-wheel", f"{name}@{version} depends on a source archive by its "
+                                           "address, and not on a wheel")
         raise explain(errors, name, version)
 
 
-def pip_program():
-    """pip as the official image has it, else as the wheel that Debian ships."""
+def pip_program(with_scripts):
+    """pip as the official image has it, else as the wheel that Debian ships.
+
+    Without scripts it finds no Python to build with: `--only-binary` says nothing of an archive that a
+    wheel names by its address, which PyPI itself takes no wheels with and other indexes do.
+    """
     wheel = glob.glob("/usr/share/python-wheels/pip-*.whl")
-    return [wheel[0] + "/pip"] if wheel else ["-m", "pip"]
+    lines = ["import runpy, sys", f"sys.path[:0] = {wheel[:1]!r}"]
+    if not with_scripts:
+        lines.append("sys.executable = '/bin/false'")
+    lines.append("runpy.run_module('pip', run_name='__main__', alter_sys=True)")
+    return ["-c", "\n".join(lines)]
 
 
 def system_certificates():

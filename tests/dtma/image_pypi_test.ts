@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { BASES } from "../../dtma/image_recipes.ts";
 import { ImageError, Images } from "../../dtma/image.ts";
 import type { PypiPackage } from "../../dtma/protocol.ts";
+import { writeTar } from "../../dtma/tar.ts";
 import { converse } from "./converse.ts";
 import { buildLeftovers, engineTest, leftovers, type Toolbox } from "./engine.ts";
 import { makeWheel, type PackageIndex, servePackageIndex, type Wheel } from "./package_index.ts";
@@ -140,6 +141,35 @@ pypiTest(
     assert.deepEqual(await buildLeftovers(toolbox), []);
   },
 );
+
+pypiTest("Images.ensure builds nothing of an archive that a wheel names by its address", async (
+  _,
+  index,
+  images,
+) => {
+  const archive = writeTar({
+    "built-1.0/PKG-INFO": "Metadata-Version: 2.1\nName: built\nVersion: 1.0\n",
+    "built-1.0/pyproject.toml":
+      '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+    "built-1.0/backend.py": 'print("Code of the archive runs")\nraise SystemExit(1)\n',
+  });
+  const gzip = new Blob([archive]).stream().pipeThrough(new CompressionStream("gzip"));
+  index.files.set("built-1.0.tar.gz", await new Response(gzip).bytes());
+  const built = index.url.replace(/simple$/, "files/built-1.0.tar.gz");
+  index.files.set(...await makeWheel({ ...ECHO, name: "lures", requires: [`built @ ${built}`] }));
+  const luring = async (installScripts: boolean) => {
+    const lines: string[] = [];
+    const onLine = (line: string) => lines.push(line);
+    const wanted = { ...WANTED, name: "lures", command: "other", installScripts };
+    await assert.rejects(
+      images.ensure(wanted, { onLine }),
+      installScripts ? refused(/failed/, false) : refused(/depends on a source archive/, false),
+    );
+    return lines.some((line) => line.includes("Code of the archive runs"));
+  };
+  assert.equal(await luring(false), false);
+  assert.equal(await luring(true), true, "where it was agreed to");
+});
 
 pypiTest("Images.ensure says how the Python base is made", async ({ docker, id, dataDir }) => {
   const bases = { python: "mooring/no-such-base" };
