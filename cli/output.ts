@@ -58,7 +58,8 @@ export class Output {
   }
 
   json(value: unknown): void {
-    this.write(JSON.stringify(value, null, 2) + "\n");
+    const text = JSON.stringify(value, null, 2) + "\n";
+    this.write(this.isTerminal ? escaped(text) : text);
   }
 }
 
@@ -68,10 +69,25 @@ export class Output {
  */
 export function visible(text: string): string {
   return text.replace(
-    // deno-lint-ignore no-control-regex
-    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\u{e0000}-\u{e007f}]/gu,
+    ACTED_UPON,
     (char) => `[U+${char.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}]`,
   );
+}
+
+const ACTED_UPON =
+  // deno-lint-ignore no-control-regex
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\u{e0000}-\u{e007f}]/gu;
+
+/** The same JSON, with these characters as escapes. */
+function escaped(json: string): string {
+  return json.replace(
+    ACTED_UPON,
+    (char) => char.split("").map((unit) => `\\u${hex(unit.charCodeAt(0))}`).join(""),
+  );
+}
+
+function hex(code: number): string {
+  return code.toString(16).padStart(4, "0");
 }
 
 function oneLine(value: unknown): string {

@@ -2,7 +2,8 @@ import type { WishShape } from "../routes/api/wishes.ts";
 import type { Command, Line } from "./command.ts";
 import { agentId, toolboxId } from "./find.ts";
 import { ago } from "./output.ts";
-import { askSecret, confirm } from "./prompt.ts";
+import { confirm } from "./prompt.ts";
+import { secretTheyAsk } from "./servers.ts";
 
 const pathOf = (id: string) => `/requests/${encodeURIComponent(id)}`;
 
@@ -85,11 +86,11 @@ export const requestCommands: Command[] = [
   },
 ];
 
-async function secretsFor({ secrets }: WishShape, { values }: Line) {
+async function secretsFor({ secrets }: WishShape, { values, output }: Line) {
   const given: Record<string, string> = {};
   for (const { field, name, isRequired } of secrets) {
     if (!isRequired && !values("secret").some((each) => each === name || each === field)) continue;
-    given[field] = Deno.env.get(name) ?? await askSecret(name);
+    given[field] = await secretTheyAsk(output, name);
   }
   return given;
 }

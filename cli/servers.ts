@@ -374,14 +374,29 @@ async function inputsIn(
     if (!isRequired || !isSecret || given[name] !== undefined || given[field] !== undefined) {
       continue;
     }
-    given[field] = await secret(name, label);
+    given[field] = await secretTheyAsk(line.output, name, label);
   }
   return given;
 }
 
-/** Of the environment, or asked for. */
-export async function secret(name: string, label = name): Promise<string> {
-  return Deno.env.get(name) ?? await askSecret(label);
+/** Of the environment, or asked for: one that the person named. */
+export async function secret(name: string): Promise<string> {
+  return Deno.env.get(name) ?? await askSecret(name);
+}
+
+/**
+ * The same of a name that others chose, such as a catalog entry or a file: it may be that of any variable here, so
+ * what is taken is said, and what the command line itself goes by is not given away.
+ */
+export async function secretTheyAsk(
+  output: Output,
+  name: string,
+  label = name,
+): Promise<string> {
+  const given = name.startsWith("MOORING_") ? undefined : Deno.env.get(name);
+  if (given === undefined) return await askSecret(label);
+  output.tell(`${label}: ${name} of the environment is given`);
+  return given;
 }
 
 function optionsIn(line: Line): Record<string, unknown> {

@@ -2,6 +2,7 @@ import type { ImportResult, RetentionShape } from "../routes/api/workspace.ts";
 import { Exit } from "./client.ts";
 import { type Command, UsageError } from "./command.ts";
 import { askSecret, readInput } from "./prompt.ts";
+import { secretTheyAsk } from "./servers.ts";
 
 /** Between two looks whether servers list their tools. */
 const LOOK_AGAIN_MS = 3000;
@@ -96,8 +97,8 @@ export const workspaceCommands: Command[] = [
       }
       const secrets: Record<string, Record<string, string>> = {};
       for (const { server, name, label } of plan.secretsNeeded) {
-        (secrets[server] ??= {})[name] = Deno.env.get(name) ??
-          await askSecret(`${label} of ${server}`);
+        const secret = await secretTheyAsk(output, name, `${label} of ${server}`);
+        (secrets[server] ??= {})[name] = secret;
       }
       let result = await send({ apply: true, secrets });
       const waits = () =>

@@ -43,7 +43,11 @@ export async function bundle(
   if (bytes > LIMIT_BYTES) {
     mistakes.push(`it has ${bytes} bytes, and Supabase takes ${LIMIT_BYTES}`);
   }
-  if (mistakes.length > 0) throw new Error(`The function ${name}: ${mistakes.join("; ")}`);
+  if (mistakes.length > 0) {
+    // What is there is deployed.
+    await Deno.remove(file);
+    throw new Error(`The function ${name}: ${mistakes.join("; ")}`);
+  }
   return bytes;
 }
 

@@ -184,6 +184,15 @@ Deno.test({
       });
       id = made.id;
       assert.equal(made.options.memoryMiB, 256);
+      // An entry names its secrets, and may name one of ours.
+      await api.owner`
+        insert into public.catalog_entries (id, source, slug, entry)
+        select gen_random_uuid(), 'test', 'greedy', replace(entry::text, ${TOKEN}, 'MOORING_TOKEN')::jsonb
+        from public.catalog_entries where slug = 'github'`;
+      const greedy = await mooring(["servers", "deploy", "greedy"]);
+      assert.equal(greedy.code, 2, "the token of the command line is not given to a server");
+      assert.match(greedy.err, /cannot be asked for here/);
+      await api.owner`delete from public.catalog_entries where slug = 'greedy'`;
       assert.deepEqual(made.secrets, [TOKEN]);
       assert.equal((await json(["servers", "list"]))[0].slug, "github");
       const toolbox = ["--toolbox", "This machine"];
@@ -435,7 +444,12 @@ Deno.test({
       assert.equal(unsure.code, 2);
       assert.match(unsure.err, /asks to deploy Wished: that is done as you/);
       const env = { ...asOwner, [TOKEN]: "ghp_from_env" };
-      const approved = await json(["requests", "approve", wanted, "--yes"], { env });
+      const { code, out, err } = await mooring(["requests", "approve", wanted, "--yes", "--json"], {
+        env,
+      });
+      assert.equal(code, 0, err);
+      assert.match(err, new RegExp(`${TOKEN} of the environment is given`));
+      const approved = JSON.parse(out);
       assert.equal(approved.state, "approved");
       assert.equal((await json(["servers", "get", approved.serverId])).name, "Wished");
       assert.equal((await mooring(["requests", "reject", other, "We have one"])).code, 0);

@@ -43,6 +43,14 @@ Deno.test("text of others moves no cursor at a terminal", () => {
   terminal.output.tell("Not answered: \u001b]0;x\u0007");
   terminal.output.done({}, "\u001b[2K is running");
   assert.equal(terminal.told(), "Not answered: [U+001B]]0;x[U+0007][U+001B][2K is running");
+  const said = { text: "\u009b31m\u202e\u{e0041}\n" };
+  const json = printed(true, true), piped = printed(false, true);
+  for (const each of [json, piped]) {
+    each.output.json(said);
+    assert.deepEqual(JSON.parse(each.text()), said);
+  }
+  assert.match(json.text(), /"\\u009b31m\\u202e\\udb40\\udc41\\n"/);
+  assert.match(piped.text(), /\u009b31m\u202e/);
   const facts = printed(true);
   facts.output.facts({}, { "\u001b[31mINPUT": "needed" });
   assert.equal(facts.text(), "[U+001B][31mINPUT: needed\n");

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { relative } from "node:path";
 import { readMigrations } from "../../database.ts";
+import { bundle } from "../../supabase/bundle.ts";
 import { readEdgeConfig } from "../../supabase/functions/app/config.ts";
 import { NEWEST_MIGRATION } from "../../supabase/functions/app/newest_migration.ts";
 import { asReached, clientIpOf } from "../../supabase/functions/app/request.ts";
@@ -16,6 +18,17 @@ const SECRETS = {
   SUPABASE_URL: "https://ref.supabase.co",
   SUPABASE_ANON_KEY: "anon",
 };
+
+Deno.test("bundle leaves nothing to be deployed of what it refuses", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "mooring-bundle-" });
+  await Deno.writeTextFile(`${folder}/index.ts`, 'console.log("POST /containers/create");');
+  const functions = new URL("../../supabase/functions/", import.meta.url).pathname;
+  const file = `${folder}/bundle.js`;
+  const refused = bundle(relative(functions, folder), file);
+  await assert.rejects(refused, /it holds the Docker Engine's API/);
+  await assert.rejects(Deno.stat(file), Deno.errors.NotFound);
+  await Deno.remove(folder, { recursive: true });
+});
 
 Deno.test("the function knows the newest migration", async () => {
   assert.equal(NEWEST_MIGRATION, (await readMigrations()).at(-1)!.version);
