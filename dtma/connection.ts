@@ -188,9 +188,10 @@ export class Connection {
   readonly #abandoned = new Map<unknown, { caller: Caller; atMs: number }>();
   /**
    * Where ids begin: random, so that an answer to an earlier connection's request is not taken for one to ours.
-   * They are integers, as every SDK's are, for there are servers that take no others (metoro-io/mcp-golang).
+   * They are integers, as every SDK's are, for there are servers that take no others (metoro-io/mcp-golang); and
+   * fit into 32 bits, which is what an integer is in many of their languages.
    */
-  readonly #base = crypto.getRandomValues(new Uint32Array(1))[0] * 2 ** 20;
+  readonly #base = crypto.getRandomValues(new Uint32Array(1))[0] >>> 2;
   readonly #complain: (line: string) => void;
   readonly #reading = new AbortController();
   #lastNumber = 0;
@@ -406,7 +407,7 @@ export class Connection {
   /** @param id as the server wrote it */
   #openBy(id: unknown): OpenRequest | undefined {
     // As text too, in which some write it back.
-    const written = typeof id === "string" && /^\d{1,16}$/.test(id) ? Number(id) : id;
+    const written = typeof id === "string" && /^\d{1,10}$/.test(id) ? Number(id) : id;
     return typeof written === "number" ? this.#open.get(written - this.#base) : undefined;
   }
 
@@ -539,7 +540,7 @@ export class Connection {
     );
     // An answer, and no stray line that quotes our request: it begins an object with an outcome.
     if (!/^\s*\{/.test(head) || !/"(result|error)"\s*:/.test(head + tail)) return;
-    const ids = [head, tail].flatMap((text) => [...text.matchAll(/"id"\s*:\s*"?(\d{1,16})/g)]);
+    const ids = [head, tail].flatMap((text) => [...text.matchAll(/"id"\s*:\s*"?(\d{1,10})/g)]);
     const open = ids.map(([, id]) => this.#openBy(id)).find((each) => each !== undefined);
     if (!open || frame.kind === "unfinished") return;
     const { id } = open;
