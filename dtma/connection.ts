@@ -111,7 +111,7 @@ export interface Receiver {
   /** The server asks something, and waits for {@link Connection.answer}. */
   request(request: ServerRequest): void;
   /** Progress of a request that was answered, by the progress token that it had: as a task goes on. */
-  lateProgress?(token: string, paramsText: string): void;
+  lateProgress?(token: number, paramsText: string): void;
   log(line: string): void;
 }
 
@@ -135,7 +135,7 @@ export class OpenRequest {
   constructor(
     readonly number: number,
     /** With which the server knows it, and its progress. */
-    readonly id: string,
+    readonly id: number,
     readonly method: string,
     readonly frame: SentFrame,
     /** Of who waits for the answer; while nobody does, of who waited last. */
@@ -179,19 +179,19 @@ export class Connection {
   readonly closed: Promise<string>;
   readonly #writer: FrameWriter;
   readonly #receiver: Receiver;
-  /** By number, for a map has to read the whole of a text that was just made. */
+  /** By small numbers, which a map finds sooner than large ones. */
   readonly #open = new BriefMap<number, OpenRequest>();
   /** Calls that were given up since the server last said anything, and when the first of them was. */
   #givenUp = 0;
   #givenUpMs = 0;
   /** Given up and not answered, the oldest first. */
-  readonly #abandoned = new Map<string, { caller: Caller; atMs: number }>();
-  /** Random, so that an answer to an earlier connection's request is not taken for one to ours. */
-  readonly #prefix = Array.from(
-    crypto.getRandomValues(new Uint8Array(6)),
-    (byte) => byte.toString(36).padStart(2, "0"),
-  ).join("") + "-";
-  readonly #ourId = new RegExp(`"id"\\s*:\\s*"(${this.#prefix}\\d+)"`);
+  readonly #abandoned = new Map<unknown, { caller: Caller; atMs: number }>();
+  /**
+   * Where ids begin: random, so that an answer to an earlier connection's request is not taken for one to ours.
+   * They are integers, as every SDK's are, for there are servers that take no others (metoro-io/mcp-golang); and
+   * fit into 32 bits, which is what an integer is in many of their languages.
+   */
+  readonly #base = crypto.getRandomValues(new Uint32Array(1))[0] >>> 2;
   readonly #complain: (line: string) => void;
   readonly #reading = new AbortController();
   #lastNumber = 0;
@@ -203,7 +203,7 @@ export class Connection {
     receiver: Receiver,
     { isTakenOver = false }: { isTakenOver?: boolean } = {},
   ) {
-    if (isTakenOver) this.#abandoned.set("", { caller: UNKNOWN_CALLER, atMs: performance.now() });
+    if (isTakenOver) this.#abandoned.set(null, { caller: UNKNOWN_CALLER, atMs: performance.now() });
     this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
     this.#receiver = receiver;
     this.#complain = rateLimited((line) => receiver.log(line));
@@ -253,13 +253,13 @@ export class Connection {
     options: RequestOptions = {},
   ): Promise<JsonRpcResponse> {
     const number = ++this.#lastNumber;
-    const id = `${this.#prefix}${number}`;
+    const id = this.#base + number;
     if (options.signal?.aborted) return Promise.reject(options.signal.reason);
     if (this.#over !== null) return Promise.resolve(notMade(id, this.#over));
-    const token = options.progressToken === undefined ? undefined : JSON.stringify(id);
-    const params = paramsText(token);
+    const idText = String(id);
+    const params = paramsText(options.progressToken === undefined ? undefined : idText);
     const frame = this.#writer.send(
-      `{"jsonrpc":"2.0","id":"${id}","method":${JSON.stringify(method)}` +
+      `{"jsonrpc":"2.0","id":${idText},"method":${JSON.stringify(method)}` +
         `${params === undefined ? "" : `,"params":${params}`}}`,
     );
     if (!frame) return Promise.resolve(notMade(id, "The server does not read its input"));
@@ -406,10 +406,9 @@ export class Connection {
 
   /** @param id as the server wrote it */
   #openBy(id: unknown): OpenRequest | undefined {
-    if (typeof id !== "string" || !id.startsWith(this.#prefix)) return undefined;
-    const digits = id.slice(this.#prefix.length);
-    const number = Number(digits);
-    return String(number) === digits ? this.#open.get(number) : undefined;
+    // As text too, in which some write it back.
+    const written = typeof id === "string" && /^\d{1,10}$/.test(id) ? Number(id) : id;
+    return typeof written === "number" ? this.#open.get(written - this.#base) : undefined;
   }
 
   #forgetAbandoned(): void {
@@ -471,10 +470,10 @@ export class Connection {
   }
 
   /** @param id what the server wrote in its place */
-  #answered(id: unknown, response: (id: string) => JsonRpcResponse): void {
+  #answered(id: unknown, response: (id: number) => JsonRpcResponse): void {
     const open = this.#openBy(id);
     if (open) this.#end(open, response(open.id));
-    else if (!this.#abandoned.delete(String(id))) {
+    else if (id === null || !this.#abandoned.delete(id)) {
       this.#complain(`The server answered a request that is not open: id ${quote(String(id))}`);
     }
   }
@@ -503,7 +502,7 @@ export class Connection {
   }
 
   #response(
-    id: string,
+    id: number,
     { result, error }: Record<string, unknown>,
     textOf: (key: string) => string,
   ): JsonRpcResponse {
@@ -541,26 +540,27 @@ export class Connection {
     );
     // An answer, and no stray line that quotes our request: it begins an object with an outcome.
     if (!/^\s*\{/.test(head) || !/"(result|error)"\s*:/.test(head + tail)) return;
-    const id = this.#ourId.exec(head)?.[1] ?? this.#ourId.exec(tail)?.[1];
-    const open = this.#openBy(id);
+    const ids = [head, tail].flatMap((text) => [...text.matchAll(/"id"\s*:\s*"?(\d{1,10})/g)]);
+    const open = ids.map(([, id]) => this.#openBy(id)).find((each) => each !== undefined);
     if (!open || frame.kind === "unfinished") return;
+    const { id } = open;
     this.#end(
       open,
       frame.kind === "oversized"
         ? errorResponse(
-          id!,
+          id,
           ErrorCode.answerTooLarge,
           `The server's answer has ${frame.lengthBytes} bytes, over the limit of 4 MiB. The call ` +
             "has run; ask for less at once",
         )
-        : broken(id!, `is ${what}`),
+        : broken(id, `is ${what}`),
     );
   }
 
   #progress(params: unknown, textOf: (key: string) => string): void {
     const token = isObject(params) ? params.progressToken : undefined;
     const open = this.#openBy(token);
-    if (!open && typeof token === "string") {
+    if (!open && typeof token === "number") {
       return this.#receiver.lateProgress?.(token, textOf("params"));
     }
     if (!open?.settle || open.options.progressToken === undefined) return;
@@ -616,11 +616,11 @@ function streamEnd({ id }: OpenRequest): JsonRpcResponse {
   return { jsonrpc: "2.0", id, result: {}, text: "{}" };
 }
 
-function notMade(id: string, reason: string): JsonRpcResponse {
+function notMade(id: JsonRpcId, reason: string): JsonRpcResponse {
   return errorResponse(id, ErrorCode.serverUnavailable, `${reason}; the call was not made`);
 }
 
-function broken(id: string, how: string): JsonRpcResponse {
+function broken(id: JsonRpcId, how: string): JsonRpcResponse {
   return errorResponse(
     id,
     ErrorCode.indeterminate,

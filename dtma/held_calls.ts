@@ -80,7 +80,7 @@ export class HeldCalls {
   readonly #onUnattributed: (method: string) => void;
   readonly #holdMs: number;
   /** By the id of the request to the server; until it is answered. */
-  readonly #calls = new Map<string, HeldCall>();
+  readonly #calls = new Map<number, HeldCall>();
   readonly #waiting = new Map<string, HeldCall>();
 
   /** @param onUnattributed told the method of a question that nobody could be asked */

@@ -63,7 +63,7 @@ export class LegacyTasks {
   readonly #capabilities: () => Record<string, unknown>;
   readonly #tasks = new Map<string, Remembered>();
   /** Tasks by the progress token of the call that made them. */
-  readonly #tokens = new Map<string, string>();
+  readonly #tokens = new Map<number, string>();
   /** By a tool's name what it says of tasks: `required` or `optional`. */
   #support = new Map<string, unknown>();
 
@@ -180,7 +180,7 @@ export class LegacyTasks {
   }
 
   /** Progress of a call that a task was made of. */
-  progress(token: string, paramsText: string): void {
+  progress(token: number, paramsText: string): void {
     const task = this.#tasks.get(this.#tokens.get(token) ?? "");
     if (!task) return;
     const members = objectMembers(paramsText);

@@ -113,7 +113,7 @@ async function answers(results: string[]): Promise<JsonRpcResponse[]> {
   for (const result of results) {
     const response = connection.request("tools/call", () => "{}", {});
     const { id } = JSON.parse((await asked.read()).value!);
-    await writer.write(encode(`{"jsonrpc":"2.0","id":"${id}","result":${result}}\n`));
+    await writer.write(encode(`{"jsonrpc":"2.0","id":${id},"result":${result}}\n`));
     responses.push(await response);
   }
   connection.close("The test is over");
@@ -127,7 +127,7 @@ Deno.test("a large response is read as any other where somebody reads it", async
   assert(other instanceof LargeResponse);
   assert.equal(other.text, large);
   assert.deepEqual(other.result, JSON.parse(large));
-  assert.equal(responseText(other), `{"jsonrpc":"2.0","id":"${other.id}","result":${large}}`);
+  assert.equal(responseText(other), `{"jsonrpc":"2.0","id":${other.id},"result":${large}}`);
 
   const added = other.with(7, { resultType: "complete", a: 2, ttlMs: 0 });
   assert.equal(added.text, `{"resultType":"complete","ttlMs":0,${large.slice(1)}`);

@@ -139,7 +139,7 @@ Deno.test("the adapter sends what 2026-07-28 wants in headers, and the person's 
     if (answer) return answer;
     headers = request.headers;
     return stream(
-      `data: {"jsonrpc":"2.0","id":"${message.id}",\ndata: "result":{"n":12345678901234567890,"content":[]}}\n\n`,
+      `data: {"jsonrpc":"2.0","id":${message.id},\ndata: "result":{"n":12345678901234567890,"content":[]}}\n\n`,
     );
   });
   await using adapter = startAdapter(remote.url, {

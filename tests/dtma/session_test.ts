@@ -175,6 +175,18 @@ Deno.test("10,000 interleaved calls each get their own answer and progress", asy
   assert.deepEqual(server.logged, []);
 });
 
+Deno.test("a server that takes integers as ids alone is served, and tells its progress", async () => {
+  await using server = startServer("integer-ids");
+  const session = await server.open();
+  assert.deepEqual((await session.listTools()).map(({ name }) => name), ["fine"]);
+  const told: unknown[] = [];
+  const call = toolCall("fine", {}, { id: "a text", meta: { progressToken: "mine" } });
+  const answer = await session.call(call, { onNotification: ({ params }) => told.push(params) });
+  assert.equal(textOf(answer), "fine");
+  assert.equal(answer.id, "a text");
+  assert.deepEqual(told, [{ progressToken: "mine", progress: 1 }]);
+});
+
 Deno.test("a cancelled call rejects, the server is told, and its late answer is ignored", async () => {
   await using server = startServer("shuffles");
   const session = await server.open();
