@@ -60,7 +60,8 @@ export async function keepCalls(
 }
 
 /**
- * Keeps what is said in calls from now on, or does not and deletes all that is kept.
+ * Keeps what is said in calls from now on, or does not and deletes all that is kept; what is not said stays as
+ * it is by then, whatever it was when the asker looked.
  *
  * @throws {Invalid} none of {@link BODIES_KEPT_DAYS}
  * @throws {Forbidden} for all but owners
@@ -69,16 +70,16 @@ export async function keepBodies(
   db: Database,
   user: User,
   workspaceId: string,
-  { isOn, days }: { isOn: boolean; days: number },
+  { isOn, days }: { isOn?: boolean; days?: number },
 ): Promise<void> {
-  if (!Retention.shape.bodiesKeptDays.safeParse(days).success) {
+  if (days !== undefined && !Retention.shape.bodiesKeptDays.safeParse(days).success) {
     const message = `Choose one of ${BODIES_KEPT_DAYS.join(", ")} days`;
     throw new Invalid(message, { bodiesKeptDays: message });
   }
   await inWorkspace(
     db,
     user,
-    (sql) => sql`select mooring.keep_bodies(${workspaceId}, ${isOn}, ${days})`,
+    (sql) => sql`select mooring.keep_bodies(${workspaceId}, ${isOn ?? null}, ${days ?? null})`,
   );
 }
 

@@ -123,13 +123,9 @@ export const workspaceOperations = [
     output: RetentionShape,
     run: async ({ deps: { db }, bearer: { user, workspace } }, input) => {
       const { callsKeptDays, keepsBodies, bodiesKeptDays } = input;
-      const before = await getRetention(db, user, workspace.id);
       // The one that takes the higher role first: refused, it has changed nothing.
       if (keepsBodies !== undefined || bodiesKeptDays !== undefined) {
-        await keepBodies(db, user, workspace.id, {
-          isOn: keepsBodies ?? before.keepsBodies,
-          days: bodiesKeptDays ?? before.bodiesKeptDays,
-        });
+        await keepBodies(db, user, workspace.id, { isOn: keepsBodies, days: bodiesKeptDays });
       }
       if (callsKeptDays !== undefined) await keepCalls(db, user, workspace.id, callsKeptDays);
       return await getRetention(db, user, workspace.id);

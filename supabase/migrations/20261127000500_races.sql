@@ -37,3 +37,27 @@ begin
     on conflict on constraint repeatable_requests_workspace_id_user_id_key_key do update set key = excluded.key
     returning r.id, r.key_id, r.iv, r.ciphertext;
 end $$;
+
+-- Null: as it is. Whoever says the one alone must not bring the other back as it was when they looked.
+create or replace function mooring.keep_bodies(workspace uuid, is_on boolean, days integer) returns void
+language plpgsql security definer set search_path = '' as $$
+declare before public.workspaces;
+begin
+  select * into before from public.workspaces w where w.id = workspace for no key update;
+  if workspace not in (select mooring.workspaces_as('viewer')) or before.id is null then
+    raise exception 'There is no such workspace' using errcode = 'P0002';
+  end if;
+  if workspace not in (select mooring.workspaces_as('owner')) then
+    raise exception 'This takes a higher role' using errcode = '42501';
+  end if;
+  is_on := coalesce(is_on, before.keeps_bodies);
+  days := coalesce(days, before.bodies_kept_days);
+  update public.workspaces w set keeps_bodies = is_on, bodies_kept_days = days where w.id = workspace;
+  if not is_on then delete from public.call_bodies b where b.workspace_id = workspace; end if;
+  update mooring.upkeep set due_at = now();
+  if (before.keeps_bodies, before.bodies_kept_days) is distinct from (is_on, days) then
+    perform mooring.say_in_workspace(workspace, case
+      when is_on then 'What is said in calls is kept, for ' || days || case days when 1 then ' day' else ' days' end
+      else 'What is said in calls is not kept any more, and what was is deleted' end);
+  end if;
+end $$;

@@ -111,6 +111,19 @@ for (const kind of KINDS) {
         assert.equal(days, 2500 + 10 + 3 + 2 + 2, "of removed calls too");
       });
 
+      await t.step(
+        "how long what is said is kept is said without turning it on again",
+        async () => {
+          await keepBodies(db, user, workspaceId, { isOn: true });
+          // By another owner, after this one looked.
+          await keepBodies(db, user, workspaceId, { isOn: false });
+          await keepBodies(db, user, workspaceId, { days: 30 });
+          const { keepsBodies, bodiesKeptDays } = await getRetention(db, user, workspaceId);
+          assert.deepEqual([keepsBodies, bodiesKeptDays], [false, 30]);
+          await keepBodies(db, user, workspaceId, { days: 7 });
+        },
+      );
+
       await t.step("keepCalls is for owners and admins, and told in the events", async () => {
         await keepCalls(db, user, workspaceId, 30);
         assert.equal((await getRetention(db, user, workspaceId)).callsKeptDays, 30);
