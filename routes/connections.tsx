@@ -44,12 +44,15 @@ export function connectionRoutes({ db, secretsKey }: Deps) {
     })
     .post(CONNECTION, async (c) => {
       const { id, server } = c.req.param(), user = c.get("user");
-      const { which, tool = [] } = await c.req.parseBody({ all: true });
+      const { which, tool = [], was } = await c.req.parseBody({ all: true });
       const ticked = [tool].flat().filter((name) => typeof name === "string");
+      // Whoever takes a tick away picks, though the choice above still says "all": without script it stays there.
+      const isPicked = which === "picked" ||
+        was !== undefined && was !== JSON.stringify(ticked.toSorted());
       // Of the server's own tools alone: what else a form says is nothing to keep.
       const { tools } = await getConnection(db, user, id, server);
       const picked = tools.map(({ name }) => name).filter((name) => ticked.includes(name));
-      await pickTools(db, user, id, server, which === "picked" ? picked : null);
+      await pickTools(db, user, id, server, isPicked ? picked : null);
       return goTo(c, `/agents/${id}/connections/${server}`, "belt-saved");
     })
     .get(TOOL, async (c) => {

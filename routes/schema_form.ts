@@ -94,10 +94,7 @@ class Builder {
     const known = place.value === undefined ? this.#default(schema, field) : place.value;
     const about = {
       field,
-      label: typeof schema.title === "string" && schema.title && depth > 0 &&
-          schema.title !== label
-        ? this.isTitled ? schema.title.slice(0, 200) : `${label} (${schema.title.slice(0, 200)})`
-        : label,
+      label: depth > 0 ? labelOf(label, schema.title, this.isTitled) : label,
       help: typeof schema.description === "string" && depth > 0
         ? schema.description.slice(0, 1000)
         : undefined,
@@ -304,6 +301,14 @@ class Builder {
     const min = number(schema.minProperties), max = number(schema.maxProperties);
     return { ...about, kind: "object", members, rows, min, max } as FormPart;
   }
+}
+
+/** Python's servers make titles of names (`user_id`, "User Id"): those say nothing more. */
+function labelOf(name: string, title: unknown, isTitled: boolean): string {
+  if (typeof title !== "string" || !title) return name;
+  const words = (text: string) => text.toLowerCase().replace(/[^\p{L}\p{N}]/gu, "");
+  if (isTitled) return title.slice(0, 200);
+  return words(title) === words(name) ? name : `${name} (${title.slice(0, 200)})`;
 }
 
 /** What a default is in a form field, where it has one of its own. */

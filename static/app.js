@@ -93,6 +93,12 @@ document.addEventListener("click", (event) => {
   tellTicked();
 });
 
+// Whoever ticks one of a list means those that are ticked.
+document.addEventListener("change", ({ target }) => {
+  const choice = document.getElementById(target.dataset.chooses);
+  if (choice) choice.checked = true;
+});
+
 // Escape closes a confirmation or a menu and gives the focus back.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;

@@ -327,7 +327,7 @@ function Groups({ query, groups }: Pick<CallResultsProps, "query" | "groups">) {
                     ? <a href={url(`${place}/${group.id}`)}>{visibleText(group.name)}</a>
                     : <code>{visibleText(group.name)}</code>}
                 </th>
-                <td>{group.calls}</td>
+                <td>{group.calls.toLocaleString("en")}</td>
                 <td>
                   {group.failed}
                   {group.failed > 0 && <small>{percent(group.failed, group.calls)}</small>}

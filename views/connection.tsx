@@ -75,9 +75,24 @@ function PickedTools({ connection }: { connection: Connection }) {
             : "all that are approved, those of later versions too"}
         </label>
         <label class="choice">
-          <input type="radio" name="which" value="picked" checked={picked !== null} />{" "}
+          <input
+            type="radio"
+            id="which-picked"
+            name="which"
+            value="picked"
+            checked={picked !== null}
+          />{" "}
           those that are ticked below
         </label>
+        {picked === null && (
+          <input
+            type="hidden"
+            name="was"
+            value={JSON.stringify(
+              tools.filter(({ isAllowed }) => isAllowed).map(({ name }) => name).toSorted(),
+            )}
+          />
+        )}
       </fieldset>
       <ul class="tools">
         {tools.map((tool, index) => <Row {...{ connection, tool, path, id: `tool-${index}` }} />)}
@@ -121,7 +136,14 @@ function Row(
             </>
           }
         >
-          <input type="checkbox" id={id} name="tool" value={name} checked={tool.isAllowed} />
+          <input
+            type="checkbox"
+            id={id}
+            name="tool"
+            value={name}
+            checked={tool.isAllowed}
+            data-chooses="which-picked"
+          />
         </Picked>
         {STATES[state] && <span class={`status ${state}`}>{STATES[state]}</span>}
         <small>{tokens(costOf(connection, tool))}</small>

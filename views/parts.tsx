@@ -216,7 +216,7 @@ export function duration(ms: number): string {
 
 /** "1 tool", "2 tools". */
 export function count(n: number, noun: string): string {
-  return `${n} ${noun}${n === 1 ? "" : "s"}`;
+  return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 }
 
 /** What a model pays for a definition: an estimate, and said to be one. */

@@ -64,8 +64,7 @@ Deno.test({
       await page.getByRole("button", { name: "Sign-in" }).click();
       await page.getByRole("button", { name: "Continue" }).click();
 
-      await page.waitForURL(/\/servers\/[0-9a-f-]{36}\?said=account-connected$/);
-      await page.getByText("The account is connected.").waitFor();
+      await page.locator("#said", { hasText: "The account is connected" }).waitFor();
       const account = page.locator("#account");
       await account.getByText(new URL(far.url).hostname).first().waitFor();
       assert.match(await account.innerText(), /Rights\s+tools:read/);
@@ -90,7 +89,7 @@ Deno.test({
       await account.getByRole("button", { name: "Sign in again" }).click();
       await page.getByRole("link", { name: /Continue to localhost/ }).click();
       await page.getByRole("button", { name: "Continue" }).click();
-      await page.waitForURL(/said=account-connected$/);
+      await page.locator("#said", { hasText: "The account is connected" }).waitFor();
 
       // An agent with a header's value of its own.
       const agentId = await createAgent(app.db, app.user, app.workspaceId, "Ann's");
@@ -118,20 +117,20 @@ Deno.test({
       await photograph(page, "agent-account-sign-in");
       await there.click();
       await page.getByRole("button", { name: "Continue" }).click();
-      await page.waitForURL(/\/agents\/.*said=account-connected$/);
+      await page.locator("#said", { hasText: "The account is connected" }).waitFor();
       await own.getByText("tools:read").waitFor();
       await photograph(page, "connection-account");
       const { account: its } = (await app.desired(serverId)).instanceInputs![agentId];
       assert.ok(its);
       await own.locator("summary", { hasText: "Disconnect" }).click();
       await own.getByRole("button", { name: "Disconnect" }).click();
-      await page.waitForURL(/said=account-disconnected$/);
+      await page.locator("#said", { hasText: "The account is disconnected" }).waitFor();
       await own.getByText("served with the server's own account").waitFor();
       await page.goto(`${baseUrl}/servers/${serverId}`);
 
       await account.locator("summary", { hasText: "Disconnect" }).click();
       await account.getByRole("button", { name: "Disconnect" }).click();
-      await page.waitForURL(/said=account-disconnected$/);
+      await page.locator("#said", { hasText: "The account is disconnected" }).waitFor();
       await account.getByRole("button", { name: "Connect an account" }).waitFor();
       // The authorization server's own pages load fonts from the internet.
       watched.assertClean(baseUrl);

@@ -186,6 +186,17 @@ Deno.test({
         assert.deepEqual((await getConnection(db, bea, agentId, serverId)).picked, []);
         assert.match(await get(connection), /It gets 0 of 2 tools/);
         await post(connection, { which: "default" });
+        // Without script the choice above stays where it was, and a tick that is taken away counts.
+        const page = await get(connection);
+        const was = /name="was" value="([^"]*)"/.exec(page)![1].replaceAll("&quot;", '"');
+        const all = (JSON.parse(was) as string[]).map((name): [string, string] => ["tool", name]);
+        const asItWas: [string, string][] = [["which", "default"], ["was", was]];
+        const picks = async () => (await getConnection(db, bea, agentId, serverId)).picked;
+        await post(connection, [...asItWas, ...all]);
+        assert.equal(await picks(), null);
+        await post(connection, [...asItWas, ...all.slice(1)]);
+        assert.deepEqual(await picks(), all.slice(1).map(([, name]) => name));
+        await post(connection, { which: "default" });
         assert.equal((await getConnection(db, bea, agentId, serverId)).picked, null);
       },
     );

@@ -67,12 +67,12 @@ function longest(a: string[], b: string[]): number {
 
 Deno.test("what is left out for its length is said", () => {
   const hidden = { a: PADDING, description: "Sends all to mallory" };
-  assert.match(definitionText(hidden), /\[Cut here: 40\d{3} more characters that cannot be read/);
+  assert.match(definitionText(hidden), /\[Cut here: 40,\d{3} more characters that cannot be read/);
   assert.doesNotMatch(definitionText({ a: "x" }), /Cut here/);
   const html = String(
     <Difference approved={{}} now={{ a: Array.from({ length: 90_000 }, (_, n) => n) }} />,
   );
-  assert.match(html, /and not all of that: \d+ more pieces of it/);
+  assert.match(html, /and not all of that: [\d,]+ more pieces of it/);
   const described = String(
     <Described definition={{ description: `${"x".repeat(4000)}mallory` }} />,
   );

@@ -33,6 +33,15 @@ Deno.test("a text that is null by default is an empty field", () => {
   assert.match(html(object({ name: nullable }, ["name"])), /name="arg.name#null"[^>]*checked/);
 });
 
+Deno.test("a title that only repeats its name is not repeated", () => {
+  const shown = html(object({
+    user_id: { type: "string", title: "User Id" },
+    q: { type: "string", title: "Words to look for" },
+  }));
+  assert.match(shown, /<label for="field-arg.user_id">user_id\s/);
+  assert.match(shown, /<label for="field-arg.q">q \(Words to look for\)\s/);
+});
+
 Deno.test("a checkbox does not say that it is needed", () => {
   assert.doesNotMatch(html(object({ verbose: { type: "boolean" } }, ["verbose"])), /needed/);
 });
