@@ -399,7 +399,7 @@ Deno.test({
     await bridge.moveToolbox(`http://127.0.0.1:${proxy.port}`);
     await until(async () => await runs() && proxy.connections > 0);
     const callCut = async (tool: string, name: string) => {
-      const args = { name, everyMs: 500, steps: 1 };
+      const args = { name, everyMs: 3000, steps: 1 };
       const response = await bridge.post(
         calling(1, `demo__${tool}`, args, { progressToken: 1 }),
       );
