@@ -346,6 +346,7 @@ export class Link {
   #lastId = 0;
   #isScheduled = false;
   #heardAt = performance.now();
+  #lookedAt = performance.now();
   #usedAt = performance.now();
   #pings = 0;
   #ping: { number: number; at: number; time: number } | null = null;
@@ -369,7 +370,7 @@ export class Link {
     socket.onBytes = (bytes) => this.#receiveBytes(bytes);
     socket.onClose = (reason) => this.#end(reason);
     const { pingEveryMs = PING_EVERY_MS, deadAfterMs = DEAD_AFTER_MS } = options;
-    this.#pinging = setInterval(() => this.#keepAlive(deadAfterMs), pingEveryMs);
+    this.#pinging = setInterval(() => this.#keepAlive(pingEveryMs, deadAfterMs), pingEveryMs);
     this.#sendPing();
   }
 
@@ -820,8 +821,12 @@ export class Link {
 
   // ── The peer's life and clock ──────────────────────────────────────────────────────────────────
 
-  #keepAlive(deadAfterMs: number): void {
-    const silentMs = performance.now() - this.#heardAt;
+  #keepAlive(pingEveryMs: number, deadAfterMs: number): void {
+    const nowMs = performance.now();
+    // While this process stood still it read nothing: that is no silence of the peer's.
+    this.#heardAt += Math.max(0, nowMs - this.#lookedAt - pingEveryMs);
+    this.#lookedAt = nowMs;
+    const silentMs = nowMs - this.#heardAt;
     if (silentMs < deadAfterMs) return this.#sendPing();
     const { peer } = this.#options;
     this.#close(SILENT, `${peer} was silent for ${Math.round(silentMs / 1000)} s`);

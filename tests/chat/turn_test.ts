@@ -300,7 +300,7 @@ Deno.test({
       const { turns } = await getConversation(db, user, id);
       assert.equal(turns[0].state, "stopped");
       await setAgentOptions(db, user, agentId, { asks: "never" });
-      model.play(() => ({ text: "slow ".repeat(200), pauseMs: 20 }));
+      model.play(() => ({ text: "slow ".repeat(5000), pauseMs: 20 }));
       const { turnId, ended } = await chat.begin(id, "Go slow");
       await assert.rejects(say(id, "Hurry"), Conflict);
       await stopTurn(db, user, id, turnId);

@@ -286,7 +286,7 @@ Deno.test("a question that the server takes back at once is not asked", async ()
 Deno.test("a call that ends while it is held keeps its answer for the retry", async () => {
   await using server = startServer("questions");
   const session = await server.open();
-  const request = call("takes_back", { request: FORM, afterMs: 100 });
+  const request = call("takes_back", { request: FORM, afterMs: 1500 });
   const asked = inputRequired(await session.call(request, {}));
   while (session.inFlight > 0) await new Promise((resolve) => setTimeout(resolve, 10));
   const response = await session.call(retry(request, asked, { "1": { action: "accept" } }), {});

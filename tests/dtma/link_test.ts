@@ -338,6 +338,14 @@ for (const way of WAYS) {
     assert.equal(await link.app.call(TARGET, `{"n":1}`), "1:");
   });
 
+  Deno.test(`Link (${way}) does not take a process that stood still for a silent peer`, async () => {
+    const quick = { pingEveryMs: 20, deadAfterMs: 100 };
+    await using link = await linked(way, echo, { app: quick, dtma: quick });
+    for (const from = performance.now(); performance.now() < from + 500;);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(await link.app.call(TARGET, `{"n":1}`), "1:");
+  });
+
   Deno.test(`Link (${way}) measures round trip and the clocks' offset on both sides`, async () => {
     await using link = await linked(way, echo);
     await until(() => link.app.clockOffsetMs !== null && link.dtma.clockOffsetMs !== null);

@@ -232,7 +232,7 @@ Deno.test("a line separator of Unicode in an argument ends no line", async () =>
   await using adapter = startAdapter(remote.url);
   const session = await adapter.open();
   const text = "one\u2028two\u2029three";
-  assert.equal(textOf(await session.call(toolCall("any", { text }), { timeoutMs: 5000 })), text);
+  assert.equal(textOf(await session.call(toolCall("any", { text }), { timeoutMs: 60_000 })), text);
   session.close("The test is over");
 });
 

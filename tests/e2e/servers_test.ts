@@ -128,7 +128,9 @@ Deno.test({
         await page.getByRole("button", { name: "Search" }).click();
         await page.getByText("10 of 60 servers").waitFor();
         await page.getByRole("link", { name: "Select all on this page" }).click();
-        assert.equal(await page.getByRole("checkbox", { checked: true }).count(), 10);
+        const ticked = page.getByRole("checkbox", { checked: true });
+        await ticked.nth(9).waitFor();
+        assert.equal(await ticked.count(), 10);
         await row(page, 20).getByRole("checkbox").uncheck();
         await page.getByRole("button", { name: "Stop", exact: true }).click();
         await page.getByText("9 servers stopped.").waitFor();
@@ -137,7 +139,7 @@ Deno.test({
         await row(page, 20).getByRole("checkbox").check();
         await page.getByRole("button", { name: "Remove…" }).click();
         await page.getByRole("link", { name: "Keep it" }).click();
-        assert.equal(page.url(), `${origin}/servers?q=Server+n2`);
+        await page.waitForURL(`${origin}/servers?q=Server+n2`);
         await page.goto(`${origin}/servers/${servers[0]}#generations`);
         await page.getByRole("link", { name: "Configuration" }).click();
         await page.getByRole("heading", { name: "Generations" }).waitFor();

@@ -263,7 +263,7 @@ Deno.test({
         assert.ok(tools.some(({ name }: { name: string }) => name === "demo__echo"));
         const progress: number[] = [];
         // Apart: of what comes at once this SDK takes an answer before the progress that came before it.
-        const steps = { steps: 2, name: transport, everyMs: 200 };
+        const steps = { steps: 2, name: transport, everyMs: 1500 };
         const [echoed, stepped] = await Promise.all([
           client.callTool({ name: "demo__echo", arguments: { text: "hi" } }),
           client.callTool(

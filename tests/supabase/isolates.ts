@@ -19,12 +19,14 @@ export interface IsolatesOptions {
   lifeMs: [number, number] | null;
 }
 
-/** How long what is under way goes on once no more comes: then the isolate is killed. */
+/** How long streams go on once no more comes, and what is answered is answered: then the isolate is killed. */
 const GRACE_MS = 1000;
 
 interface Isolate {
   port: number;
   process: Deno.ChildProcess;
+  /** Requests that are not answered yet. */
+  answering: number;
 }
 
 /** Starts the gateway with its isolates; resolves once they serve. */
@@ -56,7 +58,7 @@ export async function startIsolates(options: IsolatesOptions) {
       stdout: "null",
       stderr: "piped",
     }).spawn();
-    const isolate = { port: own, process };
+    const isolate = { port: own, process, answering: 0 };
     all.add(isolate);
     read(process.stderr);
     while (!isOver && !await answers(own)) await sleep(50);
@@ -71,6 +73,7 @@ export async function startIsolates(options: IsolatesOptions) {
     await start();
     serving.splice(serving.indexOf(isolate), 1);
     await sleep(GRACE_MS);
+    while (!isOver && isolate.answering > 0) await sleep(50);
     await end(isolate);
   }
 
@@ -98,6 +101,12 @@ export async function startIsolates(options: IsolatesOptions) {
       headers.delete("host");
       const path = `/${name}${url.pathname.slice(outside.length)}${url.search}`;
       const init = { method: request.method, headers, body: request.body, signal: request.signal };
+      isolate.answering++;
+      let isUnderWay = true;
+      const answered = () => {
+        if (isUnderWay) isolate.answering--;
+        isUnderWay = false;
+      };
       try {
         const response = await fetch(`http://127.0.0.1:${isolate.port}${path}`, {
           ...init,
@@ -107,8 +116,22 @@ export async function startIsolates(options: IsolatesOptions) {
         // What fetch unpacked is not packed any more.
         answer.delete("content-encoding");
         answer.delete("content-length");
-        return new Response(response.body, { status: response.status, headers: answer });
+        // Of a stream the beginning has to come, of anything else all.
+        const isStream = answer.get("content-type")?.startsWith("text/event-stream");
+        const body = response.body?.pipeThrough(
+          new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
+            transform(bytes, controller) {
+              if (isStream) answered();
+              controller.enqueue(bytes);
+            },
+            flush: answered,
+            cancel: answered,
+          }),
+        );
+        if (!body) answered();
+        return new Response(body, { status: response.status, headers: answer });
       } catch (error) {
+        answered();
         return new Response(`The isolate ended: ${error}`, { status: 502 });
       }
     },

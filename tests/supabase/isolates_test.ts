@@ -177,11 +177,12 @@ Deno.test({
     const isolates = await project.start(3, [3000, 6000]);
     const over = new AbortController();
     const cookie = await project.signIn();
-    const until = Date.now() + RUN_MS;
+    const isDue = () => performance.now() > until && isolates.ended() > 3;
+    const until = performance.now() + RUN_MS;
     const wrong: string[] = [];
     const done: Record<string, number> = {};
     const repeat = async (what: string, work: () => Promise<string | null>) => {
-      while (Date.now() < until) {
+      while (!isDue()) {
         const mistake = await work().catch(String);
         done[what] = (done[what] ?? 0) + 1;
         if (mistake !== null) wrong.push(`${what}: ${mistake.slice(0, 300)}`);
@@ -195,10 +196,10 @@ Deno.test({
     ];
     let streams = 0, parts = 0;
     const live = async () => {
-      while (Date.now() < until) {
+      while (!over.signal.aborted) {
         const response = await fetch(`${base}/servers/live`, {
           headers: { cookie },
-          signal: AbortSignal.any([over.signal, AbortSignal.timeout(until + 1000 - Date.now())]),
+          signal: over.signal,
         });
         assert.equal(response.status, 200);
         streams++;
@@ -209,6 +210,9 @@ Deno.test({
         }
       }
     };
+    const living = live().catch((error) => {
+      if (!over.signal.aborted) wrong.push(`live: ${error}`);
+    });
     await Promise.all([
       ...calls.map(([name, call]) => {
         let n = 0;
@@ -222,11 +226,10 @@ Deno.test({
         const html = await response.text();
         return response.status === 200 && html.includes("demo") ? null : html;
       }),
-      live().catch((error) => {
-        if (!over.signal.aborted && Date.now() < until) wrong.push(`live: ${error}`);
-      }),
     ]);
+    await eventually("each stream begins with the page as it is", () => parts >= streams, 300_000);
     over.abort();
+    await living;
     console.log(
       `${isolates.ended()} isolates ended in ${RUN_MS / 1000} s; done: ${JSON.stringify(done)}; ` +
         `the live page was opened ${streams} times and told ${parts}; load ${
@@ -234,14 +237,13 @@ Deno.test({
         }`,
     );
     assert.deepEqual(wrong, []);
-    assert.ok(isolates.ended() > 3, "isolates came and went");
-    assert.ok(streams > 1 && parts >= streams, "each stream began with the page as it is");
+    assert.ok(streams > 1, "it was opened again");
     assert.doesNotMatch(isolates.stderr.join(""), /NotCapable|Requires (read|write|run)/);
     const made = calls.reduce((sum, [name]) => sum + done[name], 0);
     await eventually("each call is recorded, though its isolate ended", async () => {
       const [{ recorded }] = await bridge.owner`select count(*)::int as recorded from calls`;
       return recorded === made;
-    }, 10_000);
+    }, 300_000);
   },
 });
 

@@ -20,10 +20,11 @@ Deno.test({
   sanitizeResources: false,
   sanitizeOps: false,
   async fn(t) {
+    let words = 5000; // until it is stopped
     await using model = openModelServer(({ results }) =>
       results.length === 0
         ? { text: "I look.", calls: [{ name: "no_such_tool", args: {} }] }
-        : { text: "word ".repeat(100), pauseMs: 30 }
+        : { text: "word ".repeat(words), pauseMs: 30 }
     );
     await using api = await openApi(openModelReach({ privateHosts: [model.host] }));
     const document = (await api.send(null, "GET", "/openapi.json")).body as OpenApi;
@@ -534,6 +535,7 @@ Deno.test({
       await does("stop_turn", { conversation, turn });
       const stopped = await until(({ state }) => state === "stopped");
       assert.equal(stopped.steps[0].calls[0].state, "failed");
+      words = 20;
       await does("retry_turn", { conversation, turn });
       await until(({ state }) => state === "done");
       await does("send_message", said);
