@@ -37,6 +37,8 @@ const VERSION = "0.1.0";
  * Together they are less than the 30 s after which Docker ends the app (compose.yaml).
  */
 const END_MS = 15_000;
+/** Of that, what calls under way have for their answers. */
+const ANSWER_MS = 7_000;
 const RECORD_MS = 5_000;
 const CLOSE_MS = 8_000;
 
@@ -98,11 +100,11 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
   });
 
   const stopping = new AbortController();
-  const server = serve(config, app.fetch, stopping.signal);
+  const server = serve(config, app.fetch);
   // On an address of its own the app still listens on the loopback, for the local toolbox.
   const own = ["127.0.0.1", "0.0.0.0", "::"].includes(server.addr.hostname)
     ? server
-    : serve({ host: "127.0.0.1", port: 0 }, app.fetch, stopping.signal);
+    : serve({ host: "127.0.0.1", port: 0 }, app.fetch);
 
   const toolbox = config.localToolbox && await startLocalToolbox({
     db,
@@ -143,14 +145,18 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
     Deno.exit(0);
   };
   const endWork = async () => {
+    // Takes no more; streams and polls that are open stay until the process ends.
+    const served = Promise.allSettled(
+      [...new Set([server, own])].map((each) => each.shutdown()),
+    );
+    await links.close(ANSWER_MS);
     if (toolbox) await toolbox.stop();
     await offering;
     // A download under way is not waited for: its source's lease ends, and another start goes on with it.
     await removing;
     await Promise.race([syncing, new Promise((resolve) => setTimeout(resolve, 2000))]);
-    // Toolboxes' links are connections too: the servers end after them.
-    await links.close();
-    await Promise.all([server.finished, own.finished]);
+    // The last answers are on their way.
+    await Promise.race([served, delay(100)]);
   };
   const within = async (ms: number, work: () => Promise<void>) => {
     const late = delay(ms).then(() => {
@@ -263,11 +269,10 @@ function sameText(a: string, b: string): boolean {
 function serve(
   at: { host: string; port: number },
   handler: (request: Request, env: { clientIp: string }) => Response | Promise<Response>,
-  signal: AbortSignal,
 ) {
   return orStartError(at, () =>
     Deno.serve(
-      { hostname: at.host, port: at.port, signal, onListen: () => {} },
+      { hostname: at.host, port: at.port, onListen: () => {} },
       (request, info) => handler(request, { clientIp: info.remoteAddr.hostname }),
     ));
 }

@@ -4,7 +4,7 @@ import type { Page } from "npm:playwright-core@1.65.1";
 import { Docker } from "../../dtma/docker.ts";
 import { Label } from "../../dtma/policy.ts";
 import { freePort } from "../free_port.ts";
-import { App, withDataDirectory } from "./app.ts";
+import { App, personalToken, withDataDirectory } from "./app.ts";
 import { missing, openBrowser } from "./browser.ts";
 
 const OWNER = { OWNER_EMAIL: "ann@example.com", OWNER_PASSWORD: "a long enough password" };
@@ -46,6 +46,33 @@ Deno.test({
           app = await start();
           await findsEverything();
         });
+
+        await t.step(
+          "a call that is under way when the app is told to stop is answered",
+          async () => {
+            const server = `${app.url}/api/v1/servers/${serverUrl.slice(-36)}`;
+            const headers = {
+              authorization: `Bearer ${await personalToken(app.url)}`,
+              "content-type": "application/json",
+            };
+            const post = (path: string, body: unknown) =>
+              fetch(server + path, { method: "POST", headers, body: JSON.stringify(body) });
+            const name = "trigger-long-running-operation";
+            const { items } = await (await fetch(`${server}/tools`, { headers })).json();
+            const { hash } = items.find((each: { name: string }) => each.name === name);
+            await (await post("/approvals", { definitions: [{ name, hash }] })).body?.cancel();
+            const called = post(`/tools/${name}/call`, { arguments: { duration: 6, steps: 2 } });
+            // Nothing tells from outside that it has begun.
+            await new Promise((resolve) => setTimeout(resolve, 3000));
+            // The app alone: with Ctrl-C its DTMA would be told as well.
+            Deno.kill((await app.pids()).app, "SIGTERM");
+            const { result } = await (await called).json();
+            assert.match(result.content[0].text, /completed/);
+            assert.equal(await app.exited(), 0, app.output);
+            assert.deepEqual(await onlyContainer(docker, toolboxId), before);
+            app = await start();
+          },
+        );
 
         await t.step("kill -9 takes the DTMA along; the next start finds everything", async () => {
           await app.kill();
