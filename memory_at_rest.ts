@@ -14,11 +14,14 @@ const REST_MS = 10_000;
 const REST_US = REST_MS * 1000 / 100;
 
 /**
- * Giving back takes a quarter of a second, in which nothing is answered: not before so much was done, which at
- * the rate of a rest is three minutes' work, or the process has grown by so much.
+ * Giving back takes a quarter of a second twice, in which nothing is answered: not before so much was done,
+ * which at the rate of a rest is three minutes' work, or the process has grown by so much.
  */
 const WORK_US = 2_000_000;
 const GROWTH_BYTES = 16 * 1024 * 1024;
+
+/** What the first collection found is freed by then. */
+const AGAIN_MS = 1000;
 
 /**
  * Has this process give memory back whenever it rests after work, until `signal` aborts. Does nothing where it
@@ -41,13 +44,22 @@ export async function giveMemoryBackAtRest(
     leastBytes = Math.min(leastBytes, bytes);
     const isDue = now - given > WORK_US || bytes - leastBytes > GROWTH_BYTES;
     if (!signal.aborted && now - before < REST_US && isDue) {
-      Deno.kill(Deno.pid, SIGNAL);
-      others(SIGNAL);
+      await giveBack(others, signal);
       given = now;
       // What is left then is looked at when that is over: growth that lives is not tried again.
       leastBytes = Infinity;
     }
     before = now;
+  }
+}
+
+/** Twice: what the first collection finds is freed behind it, and no page of that goes back before the second. */
+async function giveBack(others: (signal: typeof SIGNAL) => void, signal: AbortSignal) {
+  for (const waitMs of [0, AGAIN_MS]) {
+    await delay(waitMs, undefined, { signal }).catch(() => {});
+    if (signal.aborted) return;
+    Deno.kill(Deno.pid, SIGNAL);
+    others(SIGNAL);
   }
 }
 
