@@ -270,7 +270,7 @@ Deno.test({
       const [, id] = /id="source-registry"[^]*?\/marketplace\/sources\/([0-9a-f-]+)\/remove/.exec(
         page,
       )!;
-      assert.match(page, /1 server deployed from them run on/);
+      assert.match(page, /1 server deployed from them runs on/);
       assert.equal((await post(`/marketplace/sources/${id}/remove`, {}, cid)).status, 403);
       assert.equal(
         (await post(`/marketplace/sources/${id}/schedule`, { every: "360" })).status,
