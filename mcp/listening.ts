@@ -93,7 +93,8 @@ export function listening(
       let hasBegun = false;
       const soon = damped(tell, begun.promise);
       const heard = new Map<string, Hearing>();
-      const unheard = new Set<Hearing>();
+      /** From when the client knows that its stream has begun until the end of that. */
+      let isTold = false;
       try {
         while (!signal.aborted) {
           const wish = await wanted();
@@ -111,13 +112,11 @@ export function listening(
           if (!hasBegun) {
             hasBegun = true;
             const refused: string[] = [];
-            let isTold = false;
             const all = Promise.all([...heard.values()].map(async (each) => {
-              unheard.add(each);
               const tells = await each.isHeard;
               if (!tells && each.uri !== undefined) refused.push(each.uri);
               // What it told since the stream's beginning was told to nobody.
-              if (unheard.delete(each) && tells && isTold) each.onUpdate(null);
+              if (tells && isTold) each.onUpdate(null);
             }));
             await Promise.race([all, pause(HEARD_WITHIN_MS)]);
             if (signal.aborted) return;
@@ -132,7 +131,7 @@ export function listening(
       } finally {
         wakeUps.close();
         for (const { stop } of heard.values()) stop();
-        unheard.clear();
+        isTold = false;
         soon.stop();
       }
     },
