@@ -3,7 +3,8 @@ import type { ServerShape } from "../routes/api/servers.ts";
 import { type Command, type Line, pairsIn, UsageError } from "./command.ts";
 import { serverId, toolboxId } from "./find.ts";
 import { readInput } from "./prompt.ts";
-import { secret, settled } from "./servers.ts";
+import { secret } from "./prompt.ts";
+import { settled } from "./servers.ts";
 
 const DOCUMENT = "The document is its https URL, a file, or - for standard input.";
 

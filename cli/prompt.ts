@@ -1,6 +1,6 @@
 /** Questions at a terminal. */
 import { UsageError } from "./command.ts";
-import { visible } from "./output.ts";
+import { type Output, visible } from "./output.ts";
 
 /** Asks for something that is not shown while it is typed. @throws {UsageError} without a terminal */
 export async function askSecret(question: string): Promise<string> {
@@ -41,4 +41,24 @@ export function confirm(isSaid: boolean, what: string): void {
 /** All of standard input. */
 export async function readInput(): Promise<string> {
   return await new Response(Deno.stdin.readable).text();
+}
+
+/** Of the environment, or asked for: one that the person named. */
+export async function secret(name: string): Promise<string> {
+  return Deno.env.get(name) ?? await askSecret(name);
+}
+
+/**
+ * The same of a name that others chose, such as a catalog entry or a file: it may be that of any variable here, so
+ * what is taken is said, and what the command line itself goes by is not given away.
+ */
+export async function secretTheyAsk(
+  output: Output,
+  name: string,
+  label = name,
+): Promise<string> {
+  const given = name.startsWith("MOORING_") ? undefined : Deno.env.get(name);
+  if (given === undefined) return await askSecret(label);
+  output.tell(`${label}: ${name} of the environment is given`);
+  return given;
 }

@@ -2,8 +2,7 @@ import type { WishShape } from "../routes/api/wishes.ts";
 import type { Command, Line } from "./command.ts";
 import { agentId, toolboxId } from "./find.ts";
 import { ago } from "./output.ts";
-import { confirm } from "./prompt.ts";
-import { secretTheyAsk } from "./servers.ts";
+import { confirm, secretTheyAsk } from "./prompt.ts";
 
 const pathOf = (id: string) => `/requests/${encodeURIComponent(id)}`;
 

@@ -12,7 +12,7 @@ import { type Client, Exit } from "./client.ts";
 import { type Command, type Line, numberIn, pairsIn, UsageError } from "./command.ts";
 import { serverId, toolboxId } from "./find.ts";
 import { ago, type Output } from "./output.ts";
-import { askSecret, confirm } from "./prompt.ts";
+import { confirm, secret, secretTheyAsk } from "./prompt.ts";
 
 const SETTINGS = {
   set: { value: "INPUT=VALUE", isRepeatable: true, help: "An input that its catalog entry asks" },
@@ -376,26 +376,6 @@ async function inputsIn(
     }
     given[field] = await secretTheyAsk(line.output, name, label);
   }
-  return given;
-}
-
-/** Of the environment, or asked for: one that the person named. */
-export async function secret(name: string): Promise<string> {
-  return Deno.env.get(name) ?? await askSecret(name);
-}
-
-/**
- * The same of a name that others chose, such as a catalog entry or a file: it may be that of any variable here, so
- * what is taken is said, and what the command line itself goes by is not given away.
- */
-export async function secretTheyAsk(
-  output: Output,
-  name: string,
-  label = name,
-): Promise<string> {
-  const given = name.startsWith("MOORING_") ? undefined : Deno.env.get(name);
-  if (given === undefined) return await askSecret(label);
-  output.tell(`${label}: ${name} of the environment is given`);
   return given;
 }
 

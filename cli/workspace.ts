@@ -1,8 +1,7 @@
 import type { ImportResult, RetentionShape } from "../routes/api/workspace.ts";
 import { Exit } from "./client.ts";
 import { type Command, UsageError } from "./command.ts";
-import { askSecret, readInput } from "./prompt.ts";
-import { secretTheyAsk } from "./servers.ts";
+import { askSecret, readInput, secretTheyAsk } from "./prompt.ts";
 
 /** Between two looks whether servers list their tools. */
 const LOOK_AGAIN_MS = 3000;
