@@ -1,12 +1,9 @@
 /** What waits for the same rows takes them in one order: else each waits for the other, and Postgres ends one. */
 import assert from "node:assert/strict";
-import { v7 } from "uuid";
-import type { Report } from "../../dtma/protocol.ts";
 import { deployServer, getServer, reconfigureServer } from "../../models/servers.ts";
-import { acceptReport } from "../../models/toolboxes.ts";
 import { approveTools, listTools, withdrawApproval } from "../../models/tools.ts";
 import { KINDS, openWorld, testKey } from "./databases.ts";
-import { observation } from "./observation.ts";
+import { observation, reports } from "./observation.ts";
 
 for (const kind of KINDS) {
   Deno.test({
@@ -26,17 +23,7 @@ for (const kind of KINDS) {
         form,
         idempotencyKey: crypto.randomUUID(),
       }, testKey);
-      const epoch = v7();
-      let sequence = 0;
-      const report = (parts: Partial<Report>) =>
-        acceptReport(db, toolboxId, {
-          epoch,
-          sequence: sequence++,
-          observations: [],
-          events: [],
-          removed: [],
-          ...parts,
-        });
+      const report = reports(db, toolboxId);
       const tools = (revision: number) =>
         Array.from({ length: 150 }, (_, n) => ({ name: `tool-${n}`, description: `${revision}` }));
       const listing = (revision: number, isReversed = false) => {

@@ -1,4 +1,7 @@
-import type { Observation } from "../../dtma/protocol.ts";
+import { v7 } from "uuid";
+import type { Observation, Report } from "../../dtma/protocol.ts";
+import type { Database } from "../../models/db.ts";
+import { acceptReport } from "../../models/toolboxes.ts";
 
 /** What a toolbox reports of a server that is up, with the given tools. */
 export function observation(
@@ -26,4 +29,22 @@ export function observation(
     logTail: [],
     tools,
   };
+}
+
+/** Reports of one toolbox, in order, each with what it is given and nothing else. */
+export function reports(
+  db: Database,
+  toolboxId: string,
+): (parts: Partial<Report>) => Promise<boolean> {
+  const epoch = v7();
+  let sequence = 0;
+  return (parts) =>
+    acceptReport(db, toolboxId, {
+      epoch,
+      sequence: sequence++,
+      observations: [],
+      events: [],
+      removed: [],
+      ...parts,
+    });
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { v7 } from "uuid";
-import type { Observation, Report } from "../../dtma/protocol.ts";
+import type { Observation } from "../../dtma/protocol.ts";
 import {
   allowHost,
   disallowHost,
@@ -19,9 +19,9 @@ import {
   runServer,
   stopServer,
 } from "../../models/servers.ts";
-import { acceptReport, desiredOf } from "../../models/toolboxes.ts";
+import { desiredOf } from "../../models/toolboxes.ts";
 import { addMember, KINDS, makeUser, openWorld, testKey } from "./databases.ts";
-import { observation } from "./observation.ts";
+import { observation, reports } from "./observation.ts";
 
 for (const kind of KINDS) {
   Deno.test({
@@ -43,17 +43,7 @@ for (const kind of KINDS) {
         }, testKey);
         return serverId;
       };
-      const epoch = v7();
-      let sequence = 0;
-      const report = (parts: Partial<Report>) =>
-        acceptReport(db, toolboxId, {
-          epoch,
-          sequence: sequence++,
-          observations: [],
-          events: [],
-          removed: [],
-          ...parts,
-        });
+      const report = reports(db, toolboxId);
       const specOf = async (id: string) =>
         (await desiredOf(db, toolboxId, testKey)).servers.find(({ serverId }) => serverId === id)!;
       const gaveUp = (id: string, generation: number): Observation => {
