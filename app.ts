@@ -181,9 +181,9 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
     .route("/", accountTokenRoutes(deps))
     .route("/", apiDocsRoutes(deps))
     .notFound((c) => {
-      const form = c.req.method === "GET" ? pageOfForm(pages.routes, c.req.path) : null;
-      return form
-        ? c.redirect(form, 303)
+      const page = c.req.method === "GET" ? pageOfForm(pages.routes, c.req.path) : null;
+      return page
+        ? c.redirect(page, 303)
         : showProblem(c, 404, "Not found", "There is no such page. It may have been removed.");
     })
     .onError(problem(deps.log));
