@@ -6,6 +6,7 @@
  * the second lock behind every query.
  */
 import postgres from "postgres";
+import { type AppSql, DbPool } from "./db_pool.ts";
 
 /** A transaction's handle; queries are tagged templates. */
 export type Sql = postgres.TransactionSql;
@@ -47,7 +48,7 @@ export interface Database {
   /** As a toolbox: sees itself and the servers placed on it. */
   asToolbox<T>(toolboxId: string, work: (sql: Sql) => Promise<T>): Promise<T>;
   /** As the app itself: the `mooring.*` functions granted to it, and no table. */
-  asApp: postgres.Sql;
+  asApp: AppSql;
   /** Wake-ups, or null where the database cannot give them (a transaction pooler): then poll. */
   listen: Listen | null;
   close(): Promise<void>;
@@ -68,25 +69,36 @@ export type Target =
  */
 export function connect(target: Target): Database {
   if ("socketDirectory" in target) return connectEmbedded(target.socketDirectory);
-  const sql = postgres(target.url, {
+  const options = {
     ...SETTINGS,
-    max: target.max ?? 10,
+    max: 1,
     prepare: !target.pooled,
+    // Behind a pooler also within a transaction: Supavisor loses what is sent behind two without an answer.
+    ...(target.pooled ? { max_pipeline: 1 } : {}),
     connection: {
       application_name: "mooring",
       ...(target.pooled ? {} : { role: "mooring_app" }),
     },
-  });
+  };
+  const open = (onclose?: () => void) => postgres(target.url, { ...options, onclose });
+  const pool = new DbPool(open, target.max ?? 10);
+  // Listens on a connection of its own.
+  const listening = open();
   // Without LISTEN (a pooler gives none) readers poll.
   const listen: Listen = async (onChange) => {
-    const { unlisten } = await sql.listen(
+    const { unlisten } = await listening.listen(
       "mooring",
       (text) => onChange(JSON.parse(text)),
       () => onChange(null),
     );
     return unlisten;
   };
-  return database(sql, target.pooled ? null : listen);
+  return {
+    ...database(pool, target.pooled ? null : listen),
+    async close() {
+      await Promise.all([pool.close(), listening.end({ timeout: 5 })]);
+    },
+  };
 }
 
 /** Opens a connection for migrations: as the URL's own user, one at a time. */
@@ -121,29 +133,29 @@ function connectEmbedded(socketDirectory: string): Database {
       for (const onChange of listeners) onChange(JSON.parse(text));
     },
   };
-  const sql = postgres(options);
-  return database(sql, async (onChange) => {
-    await sql`listen mooring`;
+  const pool = new DbPool((onclose) => postgres({ ...options, onclose }), 1);
+  return database(pool, async (onChange) => {
+    await pool.asApp`listen mooring`;
     listeners.add(onChange);
     return () => Promise.resolve(void listeners.delete(onChange));
   });
 }
 
-function database(sql: postgres.Sql, listen: Listen | null): Database {
-  async function as<T>(role: string, claims: object, work: (sql: Sql) => Promise<T>): Promise<T> {
-    return await sql.begin(async (transaction) => {
+function database(pool: DbPool, listen: Listen | null): Database {
+  function as<T>(role: string, claims: object, work: (sql: Sql) => Promise<T>): Promise<T> {
+    return pool.asApp.begin(async (transaction) => {
       await transaction`select set_config('role', ${role}, true),
         set_config('request.jwt.claims', ${JSON.stringify({ role, ...claims })}, true)`;
       return await work(transaction);
-    }) as T;
+    });
   }
   return {
     asUser: ({ userId, within }, work) =>
       as("authenticated", { sub: userId, mooring_workspace: within }, work),
     asAgent: (agentId, work) => as("mooring_agent", { agent_id: agentId }, work),
     asToolbox: (toolboxId, work) => as("mooring_toolbox", { toolbox_id: toolboxId }, work),
-    asApp: sql,
+    asApp: pool.asApp,
     listen,
-    close: () => sql.end({ timeout: 5 }),
+    close: () => pool.close(),
   };
 }

@@ -59,7 +59,15 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
     baseURL: baseUrl.origin,
     secret: options.secret,
     database: {
-      db: new Kysely({ dialect: new PostgresJSDialect({ postgres: db.asApp }) }),
+      db: new Kysely({
+        dialect: new PostgresJSDialect({
+          postgres: () => ({
+            reserve: () => db.asApp.reserve(),
+            end: () => Promise.resolve(),
+            options: {},
+          }),
+        }),
+      }),
       type: "postgres",
       // The embedded database has one connection: a transaction that asks for a second would wait
       // for itself.

@@ -1,5 +1,6 @@
 /** Applies `supabase/migrations` and records them where the Supabase CLI does, so either may go first. */
 import type postgres from "postgres";
+import type { AppSql } from "./db_pool.ts";
 
 export interface Migration {
   /** The file name's leading digits. */
@@ -72,7 +73,7 @@ export async function migrate(
 
 /** True when every migration is in the database's record. */
 export async function isMigrated(
-  sql: postgres.Sql,
+  sql: AppSql,
   migrations: Pick<Migration, "version">[],
 ): Promise<boolean> {
   const rows = await sql<{ version: string }[]>`

@@ -29,7 +29,6 @@ Deno.test({
     await using chat = await openChat(STEPS, { slug: "steps" });
     const { bridge, model } = chat;
     const { db, user, workspaceId, agentId } = bridge;
-    const { port, database } = db.asApp.options as unknown as { port: number[]; database: string };
     const listens = freePort();
     const start = () =>
       new Deno.Command(Deno.execPath(), {
@@ -45,7 +44,7 @@ Deno.test({
         cwd: ROOT,
         env: {
           PORT: String(listens),
-          DATABASE_URL: `postgres://postgres@127.0.0.1:${port[0]}/${database}`,
+          DATABASE_URL: bridge.databaseUrl!,
           DATABASE_POOLED: "off",
           SECRETS_KEY: `test:${btoa("0123456789abcdef0123456789abcdef")}`,
           BASE_URL: bridge.baseUrls[0].href,

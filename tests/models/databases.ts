@@ -1,6 +1,7 @@
 /** A migrated database for each test file: the embedded one and, where its programs are, a Postgres server. */
 import { openEmbedded } from "../../models/embedded.ts";
 import { connect, connectAsOwner, type Database } from "../../models/db.ts";
+import type { AppSql } from "../../models/db_pool.ts";
 import { migrate } from "../../models/migrations.ts";
 import { localIdentity } from "../../models/local_identity.ts";
 import { putBuiltinCatalog } from "../../models/catalog_entries.ts";
@@ -49,7 +50,7 @@ async function openTestEmbedded(): Promise<TestDatabase> {
 }
 
 /** The one session of the embedded database, as its superuser for the length of a transaction. */
-function asOwner(sql: postgres.Sql): postgres.Sql {
+function asOwner(sql: AppSql): postgres.Sql {
   const run = (strings: TemplateStringsArray, ...values: never[]) =>
     sql.begin(async (transaction) => {
       await transaction`set local session authorization postgres`;

@@ -23,12 +23,11 @@ async function openEmpty(kind: string) {
       },
     };
   }
-  const { db, owner, close } = await KINDS.find(({ name }) => name === kind)!.open();
+  const { url, owner, close } = await KINDS.find(({ name }) => name === kind)!.open();
   const name = `empty_${crypto.randomUUID().replaceAll("-", "")}`;
   await owner.unsafe(`create database ${name}`);
-  const { port } = db.asApp.options;
   return {
-    connect: () => connectAsOwner({ url: `postgres://postgres@127.0.0.1:${port[0]}/${name}` }),
+    connect: () => connectAsOwner({ url: new URL(`/${name}`, url).href }),
     close,
   };
 }

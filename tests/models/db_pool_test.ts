@@ -1,0 +1,173 @@
+import assert from "node:assert/strict";
+import { connect, type Database } from "../../models/db.ts";
+import { KINDS, SUPABASE } from "./databases.ts";
+
+/** Whoever a query runs as: what says that it ran within another's transaction. */
+async function role(db: Database): Promise<string> {
+  const [{ role }] = await db.asApp<{ role: string }[]>`select current_user as role`;
+  return role;
+}
+
+async function roleOfPerson(db: Database): Promise<string> {
+  return await db.asUser({ userId: crypto.randomUUID() }, async (sql) => {
+    await sql`select 1`;
+    const [{ role }] = await sql<{ role: string }[]>`select current_user as role`;
+    return role;
+  });
+}
+
+for (const kind of [...KINDS, SUPABASE]) {
+  Deno.test({
+    name: `queries and transactions side by side keep to themselves, on the ${kind.name} database`,
+    ignore: kind.ignore,
+    sanitizeResources: false,
+    sanitizeOps: false,
+    async fn(t) {
+      const { db, owner, close } = await kind.open();
+      const app = await role(db);
+      assert.notEqual(app, "authenticated");
+
+      await t.step("however many queries wait before a transaction", async () => {
+        // postgres.js sends up to 100 behind another: a BEGIN at each place around the last of them.
+        for (let before = 95; before < 115; before++) {
+          const plain = Array.from({ length: before }, () => role(db));
+          // Queries are sent some turns after they are made, the first of a transaction at once.
+          for (let turn = 0; turn < 4; turn++) await null;
+          const people = Array.from({ length: 10 }, () => roleOfPerson(db));
+          const after = Array.from({ length: 10 }, () => role(db));
+          assert.deepEqual(new Set(await Promise.all(people)), new Set(["authenticated"]));
+          assert.deepEqual(new Set(await Promise.all([...plain, ...after])), new Set([app]));
+        }
+      });
+
+      await t.step("when what is sent is more than a socket holds", async () => {
+        const text = "x".repeat(300_000);
+        const long = async () =>
+          (await db.asApp<{ length: number }[]>`select length(${text}::text) as length`)[0].length;
+        const all = await Promise.all(Array.from({ length: 40 }, (_, index) => {
+          return index % 2 ? long() : roleOfPerson(db);
+        }));
+        assert.deepEqual(new Set(all), new Set(["authenticated", text.length]));
+      });
+
+      await t.step(
+        "a query that fails gives its connection back, as a transaction does",
+        async () => {
+          for (let i = 0; i < 20; i++) {
+            await assert.rejects(db.asApp`select 1 / 0`, { code: "22012" });
+            await assert.rejects(
+              db.asUser({ userId: crypto.randomUUID() }, (sql) => sql`select 1 / 0`),
+              { code: "22012" },
+            );
+            const reserved = await db.asApp.reserve();
+            await assert.rejects(reserved.unsafe("select 1 / 0"), { code: "22012" });
+            reserved.release();
+          }
+          assert.equal(await role(db), app);
+        },
+      );
+
+      // PGlite is lost with its process alone.
+      if (kind.name !== "embedded") {
+        await t.step(
+          "what a transaction asks after its connection was lost is refused",
+          async () => {
+            const lost = Promise.withResolvers<void>();
+            const late = Promise.withResolvers<unknown>();
+            const transaction = db.asUser({ userId: crypto.randomUUID() }, async (sql) => {
+              const [{ pid }] = await sql`select pg_backend_pid() as pid`;
+              await owner`select pg_terminate_backend(${pid})`;
+              await lost.promise;
+              late.resolve(await sql`select 1`.catch((error) => error));
+            });
+            await assert.rejects(transaction, /CONNECTION_CLOSED/);
+            // Who has the connection next: a transaction that is open while the late query comes.
+            await db.asUser({ userId: crypto.randomUUID() }, async (sql) => {
+              lost.resolve();
+              assert.match(String(await late.promise), /CONNECTION_DESTROYED/);
+              await sql`select 1`;
+            });
+            assert.equal(await role(db), app);
+          },
+        );
+      }
+
+      await t.step("who waits when the database is closed is told, and nothing hangs", async () => {
+        const waiting = Array.from({ length: 50 }, () => roleOfPerson(db));
+        const ended = Promise.allSettled(waiting);
+        await db.close();
+        for (const each of await ended) {
+          if (each.status === "rejected") assert.match(String(each.reason), /CONNECTION_/);
+        }
+        await assert.rejects(role(db), /CONNECTION_ENDED/);
+      });
+      await close();
+    },
+  });
+}
+
+Deno.test({
+  name: "behind a pooler no query is sent before the one before it has its answer",
+  ignore: SUPABASE.ignore,
+  sanitizeResources: false,
+  sanitizeOps: false,
+  async fn() {
+    const database = await SUPABASE.open();
+    const url = new URL(database.url!);
+    const watched = watch(Number(url.port));
+    url.port = String(watched.port);
+    const db = connect({ url: url.href, pooled: true, max: 3 });
+    const all = await Promise.all(Array.from({ length: 200 }, (_, index) => {
+      // Without a parameter, with which postgres.js waits for the server to describe the query.
+      return index % 3 ? role(db) : roleOfPerson(db);
+    }));
+    assert.equal(all.length, 200);
+    assert.ok(watched.answers >= 200, `${watched.answers} answers were seen`);
+    assert.equal(watched.most, 1);
+    await db.close();
+    watched.close();
+    await database.close();
+  },
+});
+
+/**
+ * Forwards to a Postgres on the loopback address and counts how many queries a connection has without
+ * an answer: Query ('Q') and Sync ('S') ask for a ReadyForQuery ('Z'); protocol 3.0, "Message Formats".
+ */
+function watch(port: number) {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const seen = { port: listener.addr.port, most: 0, answers: 0, close: () => listener.close() };
+  (async () => {
+    for await (const near of listener) {
+      const far = await Deno.connect({ hostname: "127.0.0.1", port });
+      let asked = 0;
+      const forward = async (from: Deno.Conn, to: Deno.Conn, onType: (type: string) => void) => {
+        // The first message of a client, the StartupMessage, has no type.
+        let left = from === near ? -1 : 0, header: number[] = [];
+        for await (const chunk of from.readable) {
+          for (const byte of chunk) {
+            if (left > 0) left--;
+            else {
+              header.push(byte);
+              const typed = left === 0 ? 1 : 0;
+              if (header.length < 4 + typed) continue;
+              const length = new DataView(Uint8Array.from(header).buffer).getUint32(typed);
+              if (typed) onType(String.fromCharCode(header[0]));
+              left = length - 4;
+              header = [];
+            }
+          }
+          for (let at = 0; at < chunk.length;) at += await to.write(chunk.subarray(at));
+        }
+      };
+      forward(near, far, (type) => {
+        if (type === "Q" || type === "S") seen.most = Math.max(seen.most, ++asked);
+      }).catch(() => {}).finally(() => far.close());
+      forward(far, near, (type) => {
+        // The first is the end of the start-up, which no query asked for.
+        if (type === "Z" && asked > 0) asked--, seen.answers++;
+      }).catch(() => {});
+    }
+  })();
+  return seen;
+}
