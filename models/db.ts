@@ -6,10 +6,9 @@
  * the second lock behind every query.
  */
 import postgres from "postgres";
-import { type AppSql, DbPool } from "./db_pool.ts";
+import { type AppSql, DbPool, type Sql } from "./db_pool.ts";
 
-/** A transaction's handle; queries are tagged templates. */
-export type Sql = postgres.TransactionSql;
+export type { Sql };
 
 /** The signed-in person a transaction works for; `userId` is `auth.users.id`. */
 export interface User {
@@ -80,13 +79,11 @@ export function connect(target: Target): Database {
       ...(target.pooled ? {} : { role: "mooring_app" }),
     },
   };
-  const open = (onclose?: () => void) => postgres(target.url, { ...options, onclose });
-  const pool = new DbPool(open, target.max ?? 10);
-  // Listens on a connection of its own.
-  const listening = open();
-  // Without LISTEN (a pooler gives none) readers poll.
+  const sql = postgres(target.url, options);
+  const pool = new DbPool(sql, target.max ?? 10);
+  // On a connection of its own. Without LISTEN (a pooler gives none) readers poll.
   const listen: Listen = async (onChange) => {
-    const { unlisten } = await listening.listen(
+    const { unlisten } = await sql.listen(
       "mooring",
       (text) => onChange(JSON.parse(text)),
       () => onChange(null),
@@ -96,7 +93,7 @@ export function connect(target: Target): Database {
   return {
     ...database(pool, target.pooled ? null : listen),
     async close() {
-      await Promise.all([pool.close(), listening.end({ timeout: 5 })]);
+      await Promise.all([pool.close(), sql.end({ timeout: 5 })]);
     },
   };
 }
@@ -114,6 +111,8 @@ const SETTINGS = {
   // Seconds. The driver's own goes up to 20, and every query that fails meanwhile makes it longer: a
   // database that was away for 2 s was back for the app after 23 (tests/chaos).
   backoff: (retries: number) => (0.5 + Math.random() / 2) * Math.min(3 ** retries / 100, 1),
+  // None: it would end a connection amid a transaction, of which postgres.js does not know (db_pool.ts).
+  max_lifetime: null,
 };
 
 function embedded(socketDirectory: string) {
@@ -133,7 +132,7 @@ function connectEmbedded(socketDirectory: string): Database {
       for (const onChange of listeners) onChange(JSON.parse(text));
     },
   };
-  const pool = new DbPool((onclose) => postgres({ ...options, onclose }), 1);
+  const pool = new DbPool(postgres(options), 1);
   return database(pool, async (onChange) => {
     await pool.asApp`listen mooring`;
     listeners.add(onChange);

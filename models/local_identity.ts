@@ -5,6 +5,7 @@ import { Kysely } from "kysely";
 import { PostgresJSDialect } from "kysely-postgres-js";
 import { v7 } from "uuid";
 import { z } from "zod";
+import type { AppSql } from "./db_pool.ts";
 import type { Database } from "./db.ts";
 import {
   type Identity,
@@ -61,8 +62,14 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
     database: {
       db: new Kysely({
         dialect: new PostgresJSDialect({
+          // Each query by itself: there are no transactions, as said below.
           postgres: () => ({
-            reserve: () => db.asApp.reserve(),
+            reserve: () =>
+              Promise.resolve({
+                unsafe: (...query: Parameters<AppSql["unsafe"]>) =>
+                  Object.assign(db.asApp.unsafe(...query), { cancel() {} }),
+                release() {},
+              }),
             end: () => Promise.resolve(),
             options: {},
           }),

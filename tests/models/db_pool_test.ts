@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { connect, type Database } from "../../models/db.ts";
+import { connect, type Database, type Sql } from "../../models/db.ts";
 import { KINDS, SUPABASE } from "./databases.ts";
 
 /** Whoever a query runs as: what says that it ran within another's transaction. */
@@ -59,11 +59,22 @@ for (const kind of [...KINDS, SUPABASE]) {
               db.asUser({ userId: crypto.randomUUID() }, (sql) => sql`select 1 / 0`),
               { code: "22012" },
             );
-            const reserved = await db.asApp.reserve();
-            await assert.rejects(reserved.unsafe("select 1 / 0"), { code: "22012" });
-            reserved.release();
+            await assert.rejects(db.asApp.unsafe("select 1 / 0"), { code: "22012" });
           }
           assert.equal(await role(db), app);
+        },
+      );
+
+      await t.step(
+        "a transaction of which a query failed does nothing, whatever its work says",
+        async () => {
+          const work = async (sql: Sql) => {
+            await sql`select set_config('mooring.test', 'set', false)`;
+            await sql`select 1 / 0`.catch(() => {});
+          };
+          await assert.rejects(db.asApp.begin(work), /A query of the transaction failed/);
+          const [{ set }] = await db.asApp`select current_setting('mooring.test', true) as set`;
+          assert.ok(!set, "what it did is undone");
         },
       );
 
@@ -80,13 +91,37 @@ for (const kind of [...KINDS, SUPABASE]) {
               await lost.promise;
               late.resolve(await sql`select 1`.catch((error) => error));
             });
-            await assert.rejects(transaction, /CONNECTION_CLOSED/);
+            await assert.rejects(transaction, { code: "CONNECTION_CLOSED" });
             // Who has the connection next: a transaction that is open while the late query comes.
             await db.asUser({ userId: crypto.randomUUID() }, async (sql) => {
               lost.resolve();
-              assert.match(String(await late.promise), /CONNECTION_DESTROYED/);
+              assert.match(String(await late.promise), /CONNECTION_ENDED/);
               await sql`select 1`;
             });
+            assert.equal(await role(db), app);
+          },
+        );
+
+        await t.step(
+          "connections lost at any moment end what they did, and nothing else",
+          async () => {
+            let left = 2000, lost = 0, done = 0;
+            const people = Array.from({ length: 20 }, async (_, index) => {
+              const [ask, expected] = index % 2 ? [role, app] : [roleOfPerson, "authenticated"];
+              while (left-- > 0) {
+                const as = await ask(db).catch(() => null);
+                if (as === null) lost++;
+                else done++, assert.equal(as, expected);
+              }
+            });
+            const all = Promise.all(people);
+            while (left > 0) {
+              await owner`select pg_terminate_backend(pid) from pg_stat_activity
+              where pid <> pg_backend_pid() and datname = current_database()`;
+              await new Promise((resolve) => setTimeout(resolve, 20));
+            }
+            await all;
+            assert.ok(lost > 0 && done > lost, `${lost} were lost, ${done} done`);
             assert.equal(await role(db), app);
           },
         );

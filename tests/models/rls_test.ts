@@ -498,12 +498,12 @@ for (const kind of [...KINDS, SUPABASE]) {
         for (const column of UPDATES[table]) {
           const quoted = sql(column);
           try {
-            const { count } = await sql.savepoint((nested) =>
-              nested`update ${name} set ${quoted} = ${quoted} where ${where}`
-            );
+            await sql`savepoint one`;
+            const { count } = await sql`update ${name} set ${quoted} = ${quoted} where ${where}`;
             if (count > 0) return count;
           } catch (error) {
             if ((error as { code?: string }).code !== "42501") throw error;
+            await sql`rollback to one`;
           }
         }
         return 0;
