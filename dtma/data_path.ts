@@ -66,6 +66,8 @@ export interface ServingOptions {
   bomOf?: (serverId: string) => Promise<Record<string, unknown> | null>;
   /** Longest wait for a server's answer. */
   callTimeoutMs?: number;
+  /** Once it is aborted calls that have no end of their own end, and HTTP takes no more of any. */
+  stopping?: AbortSignal;
 }
 
 export interface DataPathOptions extends ServingOptions {
@@ -171,18 +173,35 @@ type Serve = (call: Call) => JsonRpcResponse | Promise<JsonRpcResponse>;
  * came together go on together.
  */
 function serving(
-  { reach, end = () => {}, logOf, bomOf, callTimeoutMs = CALL_TIMEOUT_MS }: ServingOptions,
+  { reach, end = () => {}, logOf, bomOf, callTimeoutMs = CALL_TIMEOUT_MS, stopping }:
+    ServingOptions,
 ): Serve {
   return function serve(call) {
-    const { serverId, instance, message, signal, onNotification } = call;
-    const { method } = message;
+    const { method } = call.message;
     if (OWN_METHODS.includes(method)) return serveOwn(call);
-    const starts = method !== LISTEN || listensToResources(message);
+    return method === LISTEN ? listen(call) : servePassed(call, true);
+  };
+
+  /** What goes to a server. */
+  function servePassed(call: Call, starts: boolean): JsonRpcResponse | Promise<JsonRpcResponse> {
+    const { serverId, instance, message, signal, onNotification } = call;
     const route = reach(serverId, instance, signal, starts);
     return route instanceof Promise
       ? reached(route, message, onNotification).then((route) => serveOn(route, call))
       : serveOn(route, call);
-  };
+  }
+
+  /** Until its caller gives it up, the server's session ends, or DTMA stops. */
+  async function listen(call: Call): Promise<JsonRpcResponse> {
+    const { message, signal } = call;
+    const until = stopping ? AbortSignal.any([abortSignalOf(signal), stopping]) : signal;
+    try {
+      return await servePassed({ ...call, signal: until }, listensToResources(message));
+    } catch (error) {
+      if (signal.aborted || !until.aborted) throw error;
+      return done(message.id);
+    }
+  }
 
   /** What is asked of DTMA itself. */
   async function serveOwn(
@@ -342,6 +361,7 @@ export function dataPath(options: DataPathOptions): (request: Request) => Promis
   }
 
   return async function serveDataPath(request) {
+    if (options.stopping?.aborted) return new Response(null, { status: 503 });
     const url = new URL(request.url);
     if (url.pathname === LINK_PATH && request.method === "GET") return await upgrade(request);
     const serverId = PATH.exec(url.pathname)?.[1];

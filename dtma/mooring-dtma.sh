@@ -121,7 +121,8 @@ start() {
 
 end_child() {
   kill -TERM "$child" 2>/dev/null
-  left_s=15
+  # Calls under way have 7 s of it for their answers.
+  left_s=20
   while kill -0 "$child" 2>/dev/null; do
     [ "$left_s" -gt 0 ] || kill -KILL "$child"
     left_s=$((left_s - 1))

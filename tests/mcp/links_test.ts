@@ -4,6 +4,7 @@ import { createApp } from "../../app.ts";
 import { dial } from "../../dtma/dial.ts";
 import { dataPath, linkServing, type Route } from "../../dtma/data_path.ts";
 import { ErrorCode, generateSigningKey, PIN_META, signRequest } from "../../dtma/protocol.ts";
+import type { Link } from "../../dtma/link.ts";
 import { keepTunnel } from "../../dtma/tunnel.ts";
 import { links, type LinksOptions, type Target } from "../../mcp/links.ts";
 import { type Answer, type CallOptions, callServer } from "../../mcp/router.ts";
@@ -187,23 +188,24 @@ function tunnelled(
 ) {
   const stopping = new AbortController();
   const logged: string[] = [];
-  let made = 0;
+  const made: Link[] = [];
   const kept = keepTunnel({
     appUrl,
     key: { keyId: toolboxId, privateKey },
     appPublicKey: () => appPublicKey,
     serve: linkServing({ reach: box.reach, logOf: () => Promise.resolve(null) }),
-    onLink: () => made++,
+    onLink: (link) => made.push(link),
     log: (_, line) => logged.push(line),
   }, stopping.signal);
   return {
     logged,
     get made() {
-      return made;
+      return made.length;
     },
     async [Symbol.asyncDispose]() {
       stopping.abort();
       await kept;
+      for (const link of made) link.close("The test is over");
     },
   };
 }
