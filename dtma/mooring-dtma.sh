@@ -178,7 +178,10 @@ take_up() {
 
 # FILE NAME: a copy, there whole or not at all, also when the power goes.
 put() {
-  cp -- "$1" "$programs/$2.new" && chmod 755 "$programs/$2.new" && into_place "$2"
+  cp -- "$1" "$programs/$2.new" && chmod 755 "$programs/$2.new" && into_place "$2" && return
+  # A disk that is full must not stay so.
+  rm -f "$programs/$2.new"
+  return 1
 }
 
 into_place() {
