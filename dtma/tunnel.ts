@@ -63,14 +63,18 @@ async function openTunnel(options: TunnelOptions, signal: AbortSignal): Promise<
   });
 }
 
-/** Why the link is over; null when the signal was aborted before. */
+/**
+ * Why no more calls come over the link; null when the signal was aborted before. What is under way on one that
+ * the app ends is still answered there, while the next is opened, perhaps to another replica.
+ */
 async function overOrAborted(link: Link, signal: AbortSignal): Promise<string | null> {
   const { promise, resolve } = Promise.withResolvers<null>();
   const stop = () => resolve(null);
   if (signal.aborted) stop();
   signal.addEventListener("abort", stop, { once: true });
   try {
-    return await Promise.race([link.closed, promise]);
+    const ending = link.ending.then(() => "the app ends it");
+    return await Promise.race([link.closed, ending, promise]);
   } finally {
     signal.removeEventListener("abort", stop);
   }

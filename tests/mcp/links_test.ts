@@ -387,6 +387,30 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a tunnel that its app ends is opened anew while calls are still answered on it",
+  ...OPTIONS,
+  async fn() {
+    await using box = await toolbox();
+    await using app = await replica({ arrivalMs: 60_000 });
+    await using tunnel = tunnelled(box, app.world.toolboxId, app.url);
+    const waiting = app.call(box.pinned("waits"));
+    await app.call(box.pinned("shuffles", { text: "a" }));
+    const link = app.links.tunnelOf(app.world.toolboxId)!;
+    const ended = link.end("It took too long");
+    // Over the next one.
+    assert.equal((await app.call(box.pinned("release"))).text, "ok");
+    assert.equal((await waiting).text, "released");
+    await ended;
+    assert.equal(await link.closed, "the link was ended");
+    assert.equal(tunnel.made, 2);
+
+    await app.links.endTunnels(30_000);
+    await until(() => tunnel.logged.filter((line) => line.includes("The app stops")).length > 1);
+    assert.equal(app.links.tunnelOf(app.world.toolboxId), null);
+  },
+});
+
+Deno.test({
   name: "links let a call wait for a tunnel that is about to come",
   ...OPTIONS,
   async fn() {
