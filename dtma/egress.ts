@@ -421,6 +421,8 @@ class DockerEgress implements ManagedEgress {
         this.#unusable.add(range(subnet).first);
       }
     }
+    // What used them may be gone by the next try.
+    this.#unusable.clear();
     throw new EgressError(
       `No network is left in ${this.#options.pool} for servers that reach hosts`,
       "Stop servers that are not needed.",

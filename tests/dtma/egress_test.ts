@@ -709,6 +709,9 @@ egressTest("a subnet that the host uses itself is left out", async (scene) => {
         egress.open(`${name}-3`, { serverId, hosts: ["a.test:443"], labels }),
         /No network is left/,
       );
+      await address("delete");
+      const third = await egress.open(`${name}-3`, { serverId, hosts: ["a.test:443"], labels });
+      assert.equal(third.proxyAddress, "10.214.77.10", "it is free by now");
     }
   } finally {
     if (mayChange) await address("delete");
