@@ -2,7 +2,7 @@
  * The data path: the app's calls to servers, as MCP 2026-07-28. Serves `POST /mcp/{serverId}` and the
  * upgrade of `GET /link` to a link (link.ts), both signed by the app, and nothing else to anybody.
  */
-import { abortSignalOf, type CallSignal } from "./call_signal.ts";
+import { abortSignalOf, BriefSignal, type CallSignal } from "./call_signal.ts";
 import {
   errorResponse,
   isObject,
@@ -194,12 +194,19 @@ function serving(
   /** Until its caller gives it up, the server's session ends, or DTMA stops. */
   async function listen(call: Call): Promise<JsonRpcResponse> {
     const { message, signal } = call;
-    const until = stopping ? AbortSignal.any([abortSignalOf(signal), stopping]) : signal;
+    // Not AbortSignal.any, which one that lives long keeps for as long as anything listens to it.
+    const until = new BriefSignal();
+    const end = () => until.abort(signal.aborted ? signal.reason : stopping!.reason);
+    const ends = [signal, stopping].filter((each) => each !== undefined);
+    for (const each of ends) each.addEventListener("abort", end, { once: true });
+    if (ends.some(({ aborted }) => aborted)) end();
     try {
       return await servePassed({ ...call, signal: until }, listensToResources(message));
     } catch (error) {
       if (signal.aborted || !until.aborted) throw error;
       return done(message.id);
+    } finally {
+      for (const each of ends) each.removeEventListener("abort", end);
     }
   }
 
