@@ -274,6 +274,8 @@ export function links(options: LinksOptions): Links {
 
   async function endTunnels(timeoutMs: number): Promise<void> {
     takesTunnels = false;
+    // At once, for what is forwarded here from now on comes to nothing. A database that is away is not waited for.
+    for (const toolboxId of tunnels.keys()) tell("closed", toolboxId, dropTunnel);
     await ended([...tunnels.values()], timeoutMs);
   }
 

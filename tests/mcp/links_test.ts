@@ -404,9 +404,20 @@ Deno.test({
     assert.equal(await link.closed, "the link was ended");
     assert.equal(tunnel.made, 2);
 
-    await app.links.endTunnels(30_000);
+    const { db, toolboxId } = app.world;
+    assert.notEqual(await replicaOfTunnel(db, toolboxId), null);
+    const last = app.call(box.pinned("waits"));
+    await app.call(box.pinned("shuffles", { text: "b" }));
+    const stopped = app.links.endTunnels(30_000);
     await until(() => tunnel.logged.filter((line) => line.includes("The app stops")).length > 1);
-    assert.equal(app.links.tunnelOf(app.world.toolboxId), null);
+    // No replica forwards calls to it any more.
+    await until(async () => await replicaOfTunnel(db, toolboxId) === null);
+    assert.equal(app.links.tunnelOf(toolboxId), null);
+    const route = await box.reach(SERVER, null);
+    assert.ok("session" in route);
+    await route.session.call(box.pinned("release"), {});
+    assert.equal((await last).text, "released");
+    await stopped;
   },
 });
 
