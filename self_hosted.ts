@@ -39,6 +39,8 @@ const VERSION = "0.1.0";
 const END_MS = 15_000;
 /** Of that, what calls under way have for their answers. */
 const ANSWER_MS = 7_000;
+/** What those have that began while the last of the others were waited for. */
+const CUT_MS = 1_000;
 const RECORD_MS = 5_000;
 const CLOSE_MS = 8_000;
 
@@ -145,11 +147,14 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
     Deno.exit(0);
   };
   const endWork = async () => {
+    const until = Date.now() + ANSWER_MS;
+    // First, for a server that takes no more closes its WebSockets at once, with the calls on them (Deno 2.9).
+    await links.endTunnels(ANSWER_MS);
     // Takes no more; streams and polls that are open stay until the process ends.
     const served = Promise.allSettled(
       [...new Set([server, own])].map((each) => each.shutdown()),
     );
-    await links.close(ANSWER_MS);
+    await links.close(Math.max(until - Date.now(), CUT_MS));
     if (toolbox) await toolbox.stop();
     await offering;
     // A download under way is not waited for: its source's lease ends, and another start goes on with it.

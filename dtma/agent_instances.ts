@@ -121,15 +121,12 @@ export class AgentInstances {
     while (!starts && !this.#entries.has(key) && !signal?.aborted) {
       await Promise.race([this.#arrival.promise, signal ? aborted(signal) : never]);
     }
+    this.#forgetFailed();
     let entry = this.#entries.get(key);
-    if (entry && entry.failedMs > 0 && performance.now() - entry.failedMs > RETRY_MS) {
-      this.#entries.delete(key);
-      entry = undefined;
-    }
     if (!entry) {
       if (!starts) return { unavailable: "There is no such instance" };
       if (!this.#recipe) return { unavailable: "The server is not up" };
-      if (this.#entries.size >= INSTANCES_LIMIT) {
+      if (this.#known().length >= INSTANCES_LIMIT) {
         return { unavailable: `The server has ${INSTANCES_LIMIT} instances, which is the limit` };
       }
       const recipe = this.#recipe;
@@ -268,6 +265,19 @@ export class AgentInstances {
     this.#tell();
   }
 
+  /** Also those of sessions that do not call again: each has a key of its own. */
+  #forgetFailed(): void {
+    const sinceMs = performance.now() - RETRY_MS;
+    for (const [key, { failedMs }] of this.#entries) {
+      if (failedMs > 0 && failedMs < sinceMs) this.#entries.delete(key);
+    }
+  }
+
+  /** What failed is told as an event, and is none until its agent calls again. */
+  #known(): Entry[] {
+    return [...this.#entries.values()].filter(({ failedMs }) => failedMs === 0);
+  }
+
   #arrived(): void {
     this.#arrival.resolve();
     this.#arrival = Promise.withResolvers();
@@ -276,9 +286,7 @@ export class AgentInstances {
   #tell(): void {
     const { observation } = this.#reporting;
     if (!observation) return;
-    // What failed is told as an event, and is none until its agent calls again.
-    observation.instances = [...this.#entries.values()].filter(({ failedMs }) => failedMs === 0)
-      .map(({ state }) => state);
+    observation.instances = this.#known().map(({ state }) => state);
     this.#reporting.soon();
   }
 

@@ -104,7 +104,7 @@ export class BaseImages {
   async #isStale(base: BaseName, { Config }: ImageDetails): Promise<boolean> {
     const files = Config.Labels?.[FILES_LABEL];
     if (!this.#options.makes || files === undefined || this.#kept.has(base)) return false;
-    return files !== await hashOf(contextOf(base));
+    return files !== await filesHash(base);
   }
 
   /** Makes it in place of what may be there, which serves on where that cannot be done. */
@@ -133,11 +133,10 @@ export class BaseImages {
       await docker.pullImage(parent, { onLine });
     }
     onLine(`Building ${names[base]} on ${parent}`);
-    const context = contextOf(base);
-    await docker.buildImage(context, {
+    await docker.buildImage(contextOf(base), {
       tag: names[base],
       buildArguments: { BASE: parent },
-      labels: { [FILES_LABEL]: await hashOf(context) },
+      labels: { [FILES_LABEL]: await filesHash(base) },
       onLine,
     });
   }
@@ -160,6 +159,15 @@ function contextOf(base: BaseName): Uint8Array<ArrayBuffer> {
   return writeTar({ launch: launcher, ...SOURCES[base].files }, ["launch"]);
 }
 
-async function hashOf(context: Uint8Array<ArrayBuffer>): Promise<string> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", context)).toHex();
+const hashes = new Map<BaseName, Promise<string>>();
+
+/** Of what the image is made of, which is the same for as long as this DTMA runs. */
+function filesHash(base: BaseName): Promise<string> {
+  let hash = hashes.get(base);
+  if (!hash) {
+    hash = crypto.subtle.digest("SHA-256", contextOf(base))
+      .then((digest) => new Uint8Array(digest).toHex());
+    hashes.set(base, hash);
+  }
+  return hash;
 }

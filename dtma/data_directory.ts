@@ -36,7 +36,7 @@ export class DataDirectory {
    * however it ends. Waits for a DTMA that is just ending.
    * @throws {DataDirectoryError} when another DTMA has it, or it cannot be written
    */
-  static async open(path: string, waitMs = 10_000): Promise<DataDirectory> {
+  static async open(path: string, waitMs = 20_000): Promise<DataDirectory> {
     try {
       await Deno.mkdir(path, { recursive: true, mode: 0o700 });
       const lock = await Deno.open(`${path}/${LOCK_FILE}`, {

@@ -2,7 +2,7 @@
  * The data path: the app's calls to servers, as MCP 2026-07-28. Serves `POST /mcp/{serverId}` and the
  * upgrade of `GET /link` to a link (link.ts), both signed by the app, and nothing else to anybody.
  */
-import { abortSignalOf, type CallSignal } from "./call_signal.ts";
+import { abortSignalOf, BriefSignal, type CallSignal } from "./call_signal.ts";
 import {
   errorResponse,
   isObject,
@@ -66,6 +66,8 @@ export interface ServingOptions {
   bomOf?: (serverId: string) => Promise<Record<string, unknown> | null>;
   /** Longest wait for a server's answer. */
   callTimeoutMs?: number;
+  /** Once it is aborted calls that have no end of their own end, and HTTP takes no more of any. */
+  stopping?: AbortSignal;
 }
 
 export interface DataPathOptions extends ServingOptions {
@@ -171,18 +173,42 @@ type Serve = (call: Call) => JsonRpcResponse | Promise<JsonRpcResponse>;
  * came together go on together.
  */
 function serving(
-  { reach, end = () => {}, logOf, bomOf, callTimeoutMs = CALL_TIMEOUT_MS }: ServingOptions,
+  { reach, end = () => {}, logOf, bomOf, callTimeoutMs = CALL_TIMEOUT_MS, stopping }:
+    ServingOptions,
 ): Serve {
   return function serve(call) {
-    const { serverId, instance, message, signal, onNotification } = call;
-    const { method } = message;
+    const { method } = call.message;
     if (OWN_METHODS.includes(method)) return serveOwn(call);
-    const starts = method !== LISTEN || listensToResources(message);
+    return method === LISTEN ? listen(call) : servePassed(call, true);
+  };
+
+  /** What goes to a server. */
+  function servePassed(call: Call, starts: boolean): JsonRpcResponse | Promise<JsonRpcResponse> {
+    const { serverId, instance, message, signal, onNotification } = call;
     const route = reach(serverId, instance, signal, starts);
     return route instanceof Promise
       ? reached(route, message, onNotification).then((route) => serveOn(route, call))
       : serveOn(route, call);
-  };
+  }
+
+  /** Until its caller gives it up, the server's session ends, or DTMA stops. */
+  async function listen(call: Call): Promise<JsonRpcResponse> {
+    const { message, signal } = call;
+    // Not AbortSignal.any, which one that lives long keeps for as long as anything listens to it.
+    const until = new BriefSignal();
+    const end = () => until.abort(signal.aborted ? signal.reason : stopping!.reason);
+    const ends = [signal, stopping].filter((each) => each !== undefined);
+    for (const each of ends) each.addEventListener("abort", end, { once: true });
+    if (ends.some(({ aborted }) => aborted)) end();
+    try {
+      return await servePassed({ ...call, signal: until }, listensToResources(message));
+    } catch (error) {
+      if (signal.aborted || !until.aborted) throw error;
+      return done(message.id);
+    } finally {
+      for (const each of ends) each.removeEventListener("abort", end);
+    }
+  }
 
   /** What is asked of DTMA itself. */
   async function serveOwn(
@@ -342,6 +368,7 @@ export function dataPath(options: DataPathOptions): (request: Request) => Promis
   }
 
   return async function serveDataPath(request) {
+    if (options.stopping?.aborted) return new Response(null, { status: 503 });
     const url = new URL(request.url);
     if (url.pathname === LINK_PATH && request.method === "GET") return await upgrade(request);
     const serverId = PATH.exec(url.pathname)?.[1];

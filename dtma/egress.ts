@@ -92,6 +92,12 @@ const NETWORK_FORMAT = "1";
 /** Docker's default pools end after about 30 networks; this one holds 8192 of 8 addresses. */
 const DEFAULT_POOL = "10.213.0.0/16";
 
+/**
+ * So many networks of one container are tried. That the host uses a few of the pool is usual; where it, or
+ * who is beside it, answers for all addresses of the pool, none can be had.
+ */
+const NETWORKS_TRIED = 8;
+
 const SUBNET_BITS = 29;
 const SUBNET_SIZE = 2 ** (32 - SUBNET_BITS);
 
@@ -133,6 +139,7 @@ class DockerEgress implements ManagedEgress {
     container: string,
     server: { serverId: string; hosts: string[]; labels: Record<string, string> },
   ): Promise<EgressRoute> {
+    const tried: string[] = [];
     for (let attempt = 1;; attempt++) {
       try {
         const { made, subnet, address } = await this.#inTurn(() => this.#place(container, server));
@@ -140,6 +147,14 @@ class DockerEgress implements ManagedEgress {
         const failed = (await this.#configure())[container];
         if (!failed) return { network: container, proxyAddress: address };
         await this.#inTurn(() => this.#abandon(container, subnet, made, failed));
+        if (tried.push(subnet) < NETWORKS_TRIED) continue;
+        // It was not about them.
+        for (const each of tried) this.#unusable.delete(range(each).first);
+        throw new EgressError(
+          `${tried.length} networks of ${this.#options.pool} cannot be used, the last because ${failed}`,
+          "Something on this toolbox's network answers for that range. Set DTMA_SUBNETS to one that " +
+            "nothing else uses.",
+        );
       } catch (error) {
         if (error instanceof EgressError || error instanceof EngineAbsentError) throw error;
         if (this.#detached || error instanceof DockerError && this.#link) throw error;
@@ -406,6 +421,8 @@ class DockerEgress implements ManagedEgress {
         this.#unusable.add(range(subnet).first);
       }
     }
+    // What used them may be gone by the next try.
+    this.#unusable.clear();
     throw new EgressError(
       `No network is left in ${this.#options.pool} for servers that reach hosts`,
       "Stop servers that are not needed.",

@@ -330,6 +330,8 @@ class ServedCall implements LinkCall {
 export class Link {
   /** Resolves with the reason when the link is over. */
   readonly closed: Promise<string>;
+  /** Resolves when no more calls can be made: it is being ended, or it is over. */
+  readonly ending: Promise<void>;
   readonly #socket: LinkSocket;
   readonly #options: LinkOptions;
   readonly #streams = new BriefMap<number, Stream>();
@@ -355,6 +357,7 @@ export class Link {
   #heardEnd = false;
   #over: string | null = null;
   #resolveClosed!: (reason: string) => void;
+  #resolveEnding!: () => void;
 
   /** After the hello: see {@link dialledLink} and {@link acceptedLink}. */
   constructor(
@@ -366,6 +369,7 @@ export class Link {
     this.#socket = socket;
     this.#options = options;
     this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
+    this.ending = new Promise((resolve) => this.#resolveEnding = resolve);
     socket.onMessage = (text) => this.#receive(text);
     socket.onBytes = (bytes) => this.#receiveBytes(bytes);
     socket.onClose = (reason) => this.#end(reason);
@@ -485,6 +489,7 @@ export class Link {
   #sayEnd(): void {
     if (this.#saidEnd) return;
     this.#saidEnd = true;
+    this.#resolveEnding();
     for (const stream of [...this.#streams.values()]) {
       if (!stream.caller?.options.endsWithLink) continue;
       this.#cancel(stream);
@@ -864,6 +869,7 @@ export class Link {
     for (const stream of [...this.#streams.values()]) this.#lost(stream, reason);
     this.#socket.onMessage = null;
     this.#resolveClosed(reason);
+    this.#resolveEnding();
   }
 }
 

@@ -56,12 +56,18 @@ import { openSession } from "./session.ts";
 import { Takeover } from "./takeover.ts";
 import { keepTunnel } from "./tunnel.ts";
 import { DTMA_VERSION } from "./version.ts";
-import { sleep } from "./waiting.ts";
+import { aborted, sleep } from "./waiting.ts";
 
 /** How often the engine is looked at: that it went or came back shows on the toolbox page so soon. */
 const FACTS_EVERY_MS = 5000;
 
+/** Calls under way have so long for their answers when DTMA is told to stop. */
+const ANSWER_MS = 7000;
+
 const FLUSH_MS = 3000;
+
+/** Less than what a stop is waited for by mooring-dtma.sh, and by its systemd unit and compose.yaml. */
+const END_MS = ANSWER_MS + FLUSH_MS + 4000;
 
 /** Counting a volume's bytes reads its directories: not often. */
 const VOLUMES_EVERY_MS = 60_000;
@@ -92,7 +98,11 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
   const keepLink = (link: Link) => {
     links.add(link);
     link.closed.then(() => links.delete(link));
+    // It was being made when the others were ended.
+    if (signal.aborted) link.end("DTMA stops", ANSWER_MS + FLUSH_MS);
   };
+  const endLinks = (timeoutMs: number) =>
+    Promise.all([...links].map((link) => link.end("DTMA stops", timeoutMs)));
   const facts = () => {
     for (const link of links) clock.measured(link);
     const { rolledBack } = config;
@@ -157,6 +167,7 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
       end: reconciler.end.bind(reconciler),
       logOf: reconciler.log.bind(reconciler),
       bomOf: reconciler.bom.bind(reconciler),
+      stopping: signal,
     };
     serveMcp = dataPath({
       ...serving,
@@ -201,6 +212,18 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
         log,
       }, until);
 
+    /** Told to stop, takes no more calls and waits a while for those under way. */
+    const answerCalls = async (until: AbortSignal) => {
+      await aborted(until);
+      if (!signal.aborted) return;
+      const answered = async () => {
+        await endLinks(ANSWER_MS + FLUSH_MS);
+        // It closes WebSockets at once, which the app's links are (Deno 2.9).
+        await server?.shutdown();
+      };
+      await Promise.race([answered(), sleep(ANSWER_MS)]);
+    };
+
     // Whichever loop ends first ends the others.
     const ending = new AbortController();
     const until = AbortSignal.any([signal, ending.signal]);
@@ -218,15 +241,16 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
         }, until),
         measureVolumes(reconciler, until),
         ...(scanning ? [scanning.run(until)] : []),
+        answerCalls(until),
       ].map((loop) => loop.finally(() => ending.abort())));
     } catch (error) {
       if (error instanceof RevokedError) await directory.forgetEnrolment();
       throw error;
     } finally {
-      // Calls under way end with the sessions: what answers that gives still goes out.
-      const ended = [...links].map((link) => link.end("DTMA stops", FLUSH_MS));
+      // Calls still under way end with the sessions: what answers that gives still goes out.
+      const ended = endLinks(FLUSH_MS);
       await reconciler.close();
-      await Promise.all(ended);
+      await ended;
     }
   } catch (error) {
     if (!signal.aborted) await takeover.failed((error as Error).message);
@@ -346,7 +370,7 @@ async function main(): Promise<number> {
       log("info", `Stopping (${why}); containers keep running`);
       stopping.abort();
       // Whatever hangs must not keep the lock from the next DTMA.
-      Deno.unrefTimer(setTimeout(() => Deno.exit(0), FLUSH_MS + 4000));
+      Deno.unrefTimer(setTimeout(() => Deno.exit(0), END_MS));
     };
     Deno.addSignalListener("SIGTERM", () => stop("SIGTERM"));
     Deno.addSignalListener("SIGINT", () => stop("SIGINT"));

@@ -121,7 +121,8 @@ start() {
 
 end_child() {
   kill -TERM "$child" 2>/dev/null
-  left_s=15
+  # Calls under way have 7 s of it for their answers.
+  left_s=20
   while kill -0 "$child" 2>/dev/null; do
     [ "$left_s" -gt 0 ] || kill -KILL "$child"
     left_s=$((left_s - 1))
@@ -177,7 +178,10 @@ take_up() {
 
 # FILE NAME: a copy, there whole or not at all, also when the power goes.
 put() {
-  cp -- "$1" "$programs/$2.new" && chmod 755 "$programs/$2.new" && into_place "$2"
+  cp -- "$1" "$programs/$2.new" && chmod 755 "$programs/$2.new" && into_place "$2" && return
+  # A disk that is full must not stay so.
+  rm -f "$programs/$2.new"
+  return 1
 }
 
 into_place() {

@@ -4,13 +4,12 @@ import { dialledLink, type Link, LinkError, type LinkOptions, tunnelPurpose } fr
 import type { Log } from "./log.ts";
 import { PROTOCOL_VERSION } from "./protocol.ts";
 import { isProof, signRequest } from "./signature.ts";
+import { sleep } from "./waiting.ts";
 
 const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 30_000;
 /** A link that held so long ended for a reason of its own: the next is tried at once. */
 const STEADY_MS = 10_000;
-/** Calls under way have so long when DTMA stops. */
-const END_MS = 3000;
 
 export interface TunnelOptions {
   /** The app's base URL. */
@@ -20,12 +19,12 @@ export interface TunnelOptions {
   /** The app's key of now. */
   appPublicKey: () => string;
   serve: NonNullable<LinkOptions["serve"]>;
-  /** Told of each link that was made. */
+  /** Told of each link that was made; the last one is its to end. */
   onLink?: (link: Link) => void;
   log: Log;
 }
 
-/** Keeps a link to the app open until `signal` is aborted; what fails is tried again. */
+/** Sees to it that there is a link to the app until `signal` is aborted; what fails is tried again. */
 export async function keepTunnel(options: TunnelOptions, signal: AbortSignal): Promise<void> {
   const { onLink, log } = options;
   let ceilingMs = FIRST_DELAY_MS;
@@ -36,6 +35,7 @@ export async function keepTunnel(options: TunnelOptions, signal: AbortSignal): P
       log("info", "The link to the app is open");
       onLink?.(link);
       const reason = await overOrAborted(link, signal);
+      if (reason === null) return;
       log("info", `The link to the app is closed: ${reason}`);
       if (performance.now() - startedMs > STEADY_MS) ceilingMs = FIRST_DELAY_MS;
     } catch (error) {
@@ -63,12 +63,18 @@ async function openTunnel(options: TunnelOptions, signal: AbortSignal): Promise<
   });
 }
 
-async function overOrAborted(link: Link, signal: AbortSignal): Promise<string> {
-  const stop = () => void link.end("DTMA stops", END_MS);
+/**
+ * Why no more calls come over the link; null when the signal was aborted before. What is under way on one that
+ * the app ends is still answered there, while the next is opened, perhaps to another replica.
+ */
+async function overOrAborted(link: Link, signal: AbortSignal): Promise<string | null> {
+  const { promise, resolve } = Promise.withResolvers<null>();
+  const stop = () => resolve(null);
   if (signal.aborted) stop();
   signal.addEventListener("abort", stop, { once: true });
   try {
-    return await link.closed;
+    const ending = link.ending.then(() => "the app ends it");
+    return await Promise.race([link.closed, ending, promise]);
   } finally {
     signal.removeEventListener("abort", stop);
   }
@@ -80,16 +86,4 @@ function wordsOf(error: unknown): string {
   }
   if (error instanceof LinkError || error instanceof Error) return error.message.slice(0, 500);
   return String(error);
-}
-
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  const stop = () => resolve();
-  if (signal.aborted) stop();
-  signal.addEventListener("abort", stop, { once: true });
-  return promise.finally(() => {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", stop);
-  });
 }

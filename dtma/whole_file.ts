@@ -6,11 +6,29 @@ export interface WholeFileOptions {
   sync?: boolean;
 }
 
-/** Writes a file in place of the one that may be there, by way of another beside it. */
-export async function writeWhole(
+/** Of each path the last write that is under way. */
+const writes = new Map<string, Promise<void>>();
+
+/**
+ * Writes a file in place of the one that may be there, by way of another beside it. Writes of one file come one
+ * after the other.
+ */
+export function writeWhole(
   path: string,
   content: Uint8Array | string,
-  { mode, sync = true }: WholeFileOptions = {},
+  options: WholeFileOptions = {},
+): Promise<void> {
+  const before = writes.get(path) ?? Promise.resolve();
+  const write = before.catch(() => {}).then(() => replace(path, content, options))
+    .finally(() => writes.get(path) === write && writes.delete(path));
+  writes.set(path, write);
+  return write;
+}
+
+async function replace(
+  path: string,
+  content: Uint8Array | string,
+  { mode, sync = true }: WholeFileOptions,
 ): Promise<void> {
   const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
   const file = await Deno.open(`${path}.new`, {

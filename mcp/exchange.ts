@@ -19,7 +19,7 @@ import { envelope, type IncomingRequest } from "./messages.ts";
 import { type Questions, questions, randomText } from "./questions.ts";
 import { errorAnswer } from "./revisions.ts";
 import { type Answer, failure } from "./router.ts";
-import type { Sessions, Word } from "./sessions.ts";
+import { LOOK_MS, type Sessions, type Word } from "./sessions.ts";
 
 /** How an answer in the making reaches its client. */
 export interface Outlet {
@@ -75,8 +75,8 @@ const COMPLETE_METHOD = `"method":"notifications/elicitation/complete"`;
 /** How often the replica of a broken stream says that it lives, and when it is believed no more. */
 export const ALIVE_EVERY_MS = 5000;
 export const DEAD_AFTER_MS = 20_000;
-/** How long a resumed stream waits for another replica to hand over what it has. */
-const HANDED_OVER_MS = 5000;
+/** How long a resumed stream waits for another replica to hand over what it has: also one that has to look. */
+const HANDED_OVER_MS = LOOK_MS + 2000;
 
 export interface ExchangeDeps {
   db: Database;

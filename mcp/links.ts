@@ -71,7 +71,12 @@ export interface Links {
   tunnelOf(toolboxId: string): Link | null;
   /** Takes the WebSocket that a toolbox, whose signature was checked, opened to this process. */
   accept(toolboxId: string, socket: WebSocket): Promise<void>;
-  /** Ends all links when the calls under way are done, after `timeoutMs` in any case. */
+  /**
+   * Ends the links that toolboxes opened when the calls under way are done, after `timeoutMs` in any case, and
+   * takes no others: toolboxes turn to another replica.
+   */
+  endTunnels(timeoutMs: number): Promise<void>;
+  /** Ends all links in the same way. */
   close(timeoutMs?: number): Promise<void>;
 }
 
@@ -99,13 +104,14 @@ export function links(options: LinksOptions): Links {
   const tunnels = new Map<string, Link>();
   const elsewhere = new Map<string, { address: string; at: number }>();
   let arrived = Promise.withResolvers<void>();
+  let takesTunnels = true;
   let isClosed = false;
   let isChecking = false;
 
   const watching = setInterval(watch, Math.min(idleMs, seenEveryMs));
   changes.watch(({ table }) => table === "toolboxes", () => closeRevoked());
 
-  return { wayTo, tunnelOf: openTunnel, accept, close };
+  return { wayTo, tunnelOf: openTunnel, accept, endTunnels, close };
 
   function wayTo(target: Target, signal?: CallSignal): Way | Promise<Way> {
     const way = target.reach === "direct"
@@ -206,7 +212,7 @@ export function links(options: LinksOptions): Links {
       log.warn("A toolbox's link was not made", { toolbox: toolboxId, ...errorFields(error) });
       return;
     }
-    if (isClosed) return link.close("The app stops");
+    if (!takesTunnels) return link.close("The app stops");
     const before = tunnels.get(toolboxId);
     tunnels.set(toolboxId, link);
     // Its toolbox lost it, whether we know yet or not; what is under way may still be answered.
@@ -266,15 +272,25 @@ export function links(options: LinksOptions): Links {
     }
   }
 
+  async function endTunnels(timeoutMs: number): Promise<void> {
+    takesTunnels = false;
+    // At once, for what is forwarded here from now on comes to nothing. A database that is away is not waited for.
+    for (const toolboxId of tunnels.keys()) tell("closed", toolboxId, dropTunnel);
+    await ended([...tunnels.values()], timeoutMs);
+  }
+
   async function close(timeoutMs = 5000): Promise<void> {
     isClosed = true;
     clearInterval(watching);
-    const open = [...tunnels.values()];
-    for (const { opening } of direct.values()) {
+    const open = [...direct.values()].map(async ({ opening }) => {
       const link = await opening;
-      if (link) open.push(link);
-    }
-    await Promise.all(open.map((link) => link.end("The app stops", timeoutMs)));
+      if (link) await ended([link], timeoutMs);
+    });
+    await Promise.all([...open, endTunnels(timeoutMs)]);
+  }
+
+  async function ended(links: Link[], timeoutMs: number): Promise<void> {
+    await Promise.all(links.map((link) => link.end("The app stops", timeoutMs)));
   }
 }
 

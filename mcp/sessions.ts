@@ -58,7 +58,7 @@ const FRESH_MS = 30_000;
 const STALE_MS = 5 * 60_000;
 const TOUCH_MS = 10 * 60_000;
 /** Whoever waits for long looks by himself too: a wake-up can be lost. */
-const LOOK_MS = 5000;
+export const LOOK_MS = 5000;
 const REMEMBERED_LIMIT = 10_000;
 
 interface Remembered {

@@ -19,6 +19,7 @@ import {
   FRAME_LIMIT_BYTES,
   isProof,
   OVERTAKEN,
+  POLLS_META,
   PROTOCOL_VERSION,
   Report,
   type ReportResponse,
@@ -47,6 +48,9 @@ import {
   toolboxKey,
   touchToolbox,
 } from "../models/toolboxes.ts";
+
+/** What a toolbox answers with a stream (dtma/data_path.ts's isStreamed), and a little more. */
+const MAY_BE_STREAMED = new RegExp(`"progressToken"|/logLevel"|"requestState"|"${POLLS_META}"`);
 
 /** A report holds every tool of every server that changed: up to 1,000 tools each. */
 const REPORT_LIMIT_BYTES = 64 * 1024 * 1024;
@@ -164,18 +168,22 @@ export function toolboxRoutes(deps: {
       const { toolboxId, serverId } = c.req.param();
       const text = await forwarded(c);
       const instance = c.req.query("instance") ?? null;
+      const endsWithLink = isSubscription(text);
       const call = async (signal: AbortSignal, onNotification?: (text: string) => void) => {
         const link = deps.links?.tunnelOf(toolboxId);
         const { kind, text: answer } = (link &&
-          await callOver(link, { serverId, instance }, text, { signal, onNotification })) ??
+          await callOver(link, { serverId, instance }, text, {
+            signal,
+            onNotification,
+            endsWithLink,
+          })) ??
           failure(
             ErrorCode.serverUnavailable,
             "The link to the server's toolbox just broke, so the call was not made",
           );
         return `{"jsonrpc":"2.0","id":1,"${kind}":${answer}}`;
       };
-      // What a toolbox answers with a stream.
-      if (!/"progressToken"|\/logLevel"|"subscriptions\/listen"/.test(text)) {
+      if (!endsWithLink && !MAY_BE_STREAMED.test(text)) {
         const answer = await call(c.req.raw.signal);
         return c.body(answer, 200, { "content-type": "application/json" });
       }
@@ -227,6 +235,11 @@ export function toolboxRoutes(deps: {
     await verifyRequest(c.req.raw, body, (keyId) => keyId === "app" ? publicKey : null, isFirst);
     return new TextDecoder("utf-8", { fatal: true }).decode(body);
   }
+}
+
+function isSubscription(text: string): boolean {
+  const method = "subscriptions/listen";
+  return text.includes(`"${method}"`) && JSON.parse(text).method === method;
 }
 
 class Refusal extends Error {

@@ -101,7 +101,7 @@ export function ServerLayers({ server }: { server: Server }) {
             {/* While it answers, the time that it was heard of last is no news. */}
             {!(key === "host" && layer.state === "ready") && (
               <small>
-                since <Time at={layer.since} relative />
+                since <Time at={layer.since} />
               </small>
             )}
           </li>

@@ -70,7 +70,7 @@ export function ServerResources(
             {server.instances.map((each) => (
               <li>
                 <code>{each.instance.slice(0, 8)}</code> {each.state}, since{" "}
-                <Time at={each.since} relative />
+                <Time at={each.since} />
               </li>
             ))}
           </ul>

@@ -6,6 +6,7 @@ import type { AddressInfo } from "node:net";
 import { Docker } from "../../dtma/docker.ts";
 import {
   EGRESS_LABEL,
+  type EgressError,
   type EgressOptions,
   type ManagedEgress,
   openEgress,
@@ -708,12 +709,57 @@ egressTest("a subnet that the host uses itself is left out", async (scene) => {
         egress.open(`${name}-3`, { serverId, hosts: ["a.test:443"], labels }),
         /No network is left/,
       );
+      await address("delete");
+      const third = await egress.open(`${name}-3`, { serverId, hosts: ["a.test:443"], labels });
+      assert.equal(third.proxyAddress, "10.214.77.10", "it is free by now");
     }
   } finally {
     if (mayChange) await address("delete");
     await egress.detach();
   }
 });
+
+const mayAddress = Deno.uid() === 0 ? null : "only root gives the host addresses";
+if (mayAddress) console.warn(`SKIPPED, a host that answers in all of the range: ${mayAddress}`);
+
+if (!mayAddress) {
+  egressTest("a host that answers in all of the range is told, after some of it", async (scene) => {
+    const { toolbox: { docker, id } } = scene;
+    const pool = "10.214.80.0/25";
+    // On every bridge the host answers for its own addresses.
+    const addresses = async (action: string) => {
+      for (let last = 1; last < 128; last += 8) {
+        const args = ["address", action, `10.214.80.${last}/32`, "dev", "lo"];
+        assert.ok((await new Deno.Command("ip", { args }).output()).success, args.join(" "));
+      }
+    };
+    const egress = openEgress({ ...scene.options, pool });
+    const serverId = crypto.randomUUID();
+    const name = `mooring-${serverId}`;
+    const labels = { [Label.toolbox]: id, [Label.server]: serverId };
+    const open = () => egress.open(name, { serverId, hosts: ["a.test:443"], labels });
+    try {
+      await addresses("add");
+      try {
+        await assert.rejects(open(), ({ reason, nextStep }: EgressError) => {
+          assert.match(
+            reason,
+            /^8 networks of 10\.214\.80\.0\/25 cannot be used, the last because /,
+          );
+          assert.match(nextStep, /DTMA_SUBNETS/);
+          return true;
+        });
+        assert.equal(await docker.inspectNetwork(name), null);
+      } finally {
+        await addresses("delete");
+      }
+      // Those that were tried are as good as any.
+      assert.match((await open()).proxyAddress, /^10\.214\.80\./);
+    } finally {
+      await egress.detach();
+    }
+  });
+}
 
 egressTest("sixty networks are opened at once, each server with its own hosts", async (scene) => {
   const { world, egress, toolbox: { docker, id } } = scene;

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { linkServing } from "../../dtma/data_path.ts";
+import { type Docker, DockerError } from "../../dtma/docker.ts";
 import { Label } from "../../dtma/policy.ts";
 import { CANCEL_METHOD, END_METHOD, ErrorCode, PIN_META, promptHash } from "../../dtma/protocol.ts";
 import { engineTest, FixtureImages, fixtureSpec, type Toolbox } from "./engine.ts";
@@ -107,6 +108,37 @@ engineTest("Each session gets an instance of its own, until it is ended", async 
     assert.equal((await ended).error.code, ErrorCode.serverUnavailable);
     assert.ok((await starting).result);
     await eventually(async () => (await containersOf(toolbox)).length === 3);
+  } finally {
+    await dtma.reconciler.close();
+  }
+});
+
+engineTest("Instances that did not start take no other's place", async (toolbox) => {
+  let refuses = true;
+  const docker = new Proxy(toolbox.docker, {
+    get(target, name) {
+      const value = Reflect.get(target, name);
+      if (typeof value !== "function") return value;
+      if (name !== "createContainer") return value.bind(target);
+      return (...made: Parameters<Docker["createContainer"]>) => {
+        const { Labels } = made[1] as { Labels: Record<string, string> };
+        if (refuses && Label.instance in Labels) throw new DockerError(500, "no room");
+        return target.createContainer(...made);
+      };
+    },
+  });
+  const dtma = await Dtma.start({ ...toolbox, docker }, new FixtureImages(toolbox));
+  try {
+    const spec = fixtureSpec("echo", { instances: "session" });
+    dtma.reconciler.apply([spec]);
+    await dtma.ready(spec);
+    const reach = () => dtma.reconciler.reach(spec.serverId, crypto.randomUUID());
+    for (let session = 0; session < 32; session++) {
+      const route = await reach();
+      assert.match("unavailable" in route ? route.unavailable : "", /did not start: .*no room/);
+    }
+    refuses = false;
+    assert.ok("session" in await reach());
   } finally {
     await dtma.reconciler.close();
   }

@@ -261,6 +261,35 @@ Deno.test("the launcher refuses what is no DTMA, and a second upgrade meanwhile"
     assert.equal((await at.verb("health"))[0], 1, "it has not said so for long");
   }));
 
+const noMount = Deno.uid() === 0 ? null : "to mount a small disk needs root";
+if (noMount) console.warn(`SKIPPED, an upgrade on a full disk: ${noMount}`);
+
+Deno.test({
+  name: `an upgrade that the disk has no room for leaves nothing${
+    noMount ? ` (skipped: ${noMount})` : ""
+  }`,
+  ignore: noMount !== null,
+  fn: () =>
+    withLauncher(async (at) => {
+      const run = async (...[command, ...args]: string[]) => {
+        const { success, stderr } = await new Deno.Command(command, { args }).output();
+        assert.ok(success, new TextDecoder().decode(stderr));
+      };
+      const large = at.program("2.0.0", "works");
+      await Deno.writeTextFile(large, "/".repeat(256 * 1024), { append: true });
+      await Deno.mkdir(at.programs);
+      await run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", at.programs);
+      try {
+        const [code, said] = await at.verb("upgrade", large);
+        assert.equal(code, 1);
+        assert.match(said, /No space left[^]*It cannot be copied/);
+        assert.deepEqual([...Deno.readDirSync(at.programs)], []);
+      } finally {
+        await run("umount", at.programs);
+      }
+    }),
+});
+
 Deno.test("what the launcher started ends with it, and an unfinished step is finished or undone", () =>
   withLauncher(async (at) => {
     at.start(at.program("1.0.0", "works"));

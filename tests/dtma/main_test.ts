@@ -3,8 +3,12 @@
 import assert from "node:assert/strict";
 import { readConfig } from "../../dtma/config.ts";
 import { DataDirectory } from "../../dtma/data_directory.ts";
+import { dial } from "../../dtma/dial.ts";
+import { dialledLink } from "../../dtma/link.ts";
+import { Label } from "../../dtma/policy.ts";
 import {
   acceptedLink,
+  canonicalHash,
   type DesiredRequest,
   type EnrolRequest,
   ENVIRONMENT,
@@ -13,6 +17,7 @@ import {
   type Link,
   linkSocket,
   type Observation,
+  PIN_META,
   PROTOCOL_VERSION,
   prove,
   type Report,
@@ -40,7 +45,7 @@ function fakeApp() {
       version: PROTOCOL_VERSION,
       self: "the app",
       peer: "DTMA",
-      prove: (challenge) => prove(tunnelPurpose(TOOLBOX), challenge, appKey.privateKey),
+      prove: (challenge) => prove(tunnelPurpose(app.toolboxId), challenge, appKey.privateKey),
     }).then((link) => links.push(link), () => {});
     return response;
   };
@@ -304,6 +309,126 @@ engineTest(
     }
   },
 );
+
+engineTest(
+  "the daemon that is told to stop takes no more calls, and waits a while for those under way",
+  async ({ docker, id: toolboxId, dataDir }) => {
+    if (BASE !== BASES.node) return console.log(`SKIPPED: the daemon's base is ${BASES.node}`);
+    await using app = fakeApp();
+    const spec = fixtureSpec("everything", {
+      package: {
+        registry: "npm",
+        name: "@modelcontextprotocol/server-everything",
+        version: "2026.8.31",
+        installScripts: false,
+      },
+      arguments: ["stdio"],
+    });
+    app.servers = [spec];
+    app.toolboxId = toolboxId;
+    const start = async (reach: "direct" | "tunnel") => {
+      app.observed.clear();
+      app.pulls.splice(0);
+      const daemon = startDaemon(app.url, dataDir, {
+        MOORING_ENROLMENT_TOKEN: TOKEN,
+        DOCKER_HOST: `unix://${docker.socketPath}`,
+        DTMA_REACH: reach,
+      }, docker.socketPath);
+      await waitFor(() => app.observed.get(spec.serverId)?.layers.tools.state === "ready");
+      return daemon;
+    };
+    const name = "trigger-long-running-operation";
+    /** A call that tells of its progress every second. */
+    const call = async (steps: number) => {
+      const { tools } = app.observed.get(spec.serverId)!;
+      const pin = await canonicalHash(tools!.find((each) => each.name === name)!);
+      const meta = { [PIN_META]: pin, progressToken: 1 };
+      return JSON.stringify(toolCall(name, { duration: steps, steps }, { meta }));
+    };
+    const target = { serverId: spec.serverId, instance: null };
+    const containers = async () => {
+      const found = await docker.listContainers([`${Label.server}=${spec.serverId}`]);
+      return await Promise.all(found.map(async ({ Id }) => {
+        const { State } = await docker.inspectContainer(Id);
+        return `${Id} ${State.Running} ${State.StartedAt}`;
+      }));
+    };
+    /** Calls over a link. @returns the answer, when the call is under way */
+    const begun = async (link: Link, text: string) => {
+      let isBegun = false;
+      const answer = link.call(target, text, { onNotification: () => isBegun = true });
+      await Promise.race([answer, waitFor(() => isBegun)]);
+      return async () => JSON.parse(new TextDecoder().decode(await bytesOf(answer)));
+    };
+    const key = { keyId: "app", privateKey: appKey.privateKey };
+
+    await using direct = await start("direct");
+    const before = await containers();
+    const { address } = app.pulls[0].facts;
+    const linkUrl = new URL(`${address}/link`);
+    const signed = signRequest({ method: "GET", url: linkUrl, body: new Uint8Array() }, key);
+    const link = await dialledLink(await dial(linkUrl, signed), {
+      version: PROTOCOL_VERSION,
+      self: "the app",
+      peer: "DTMA",
+    });
+    const post = async (text: string) => {
+      const url = `${address}/mcp/${spec.serverId}`;
+      const body = new TextEncoder().encode(text);
+      const headers = signRequest({ method: "POST", url, body }, key);
+      return await fetch(url, { method: "POST", headers, body });
+    };
+    const read = async (text: string) =>
+      (await post(text)).body!.pipeThrough(new TextDecoderStream()).getReader();
+    const rest = async (reader: ReadableStreamDefaultReader<string>) => {
+      let text = "";
+      for (let read; !(read = await reader.read()).done;) text += read.value;
+      return text;
+    };
+    const listen = JSON.stringify({
+      ...{ jsonrpc: "2.0", id: "listens", method: "subscriptions/listen" },
+      params: {
+        notifications: { toolsListChanged: true },
+        _meta: { "io.modelcontextprotocol/protocolVersion": "2026-07-28" },
+      },
+    });
+    const [linked, listening, posted] = await Promise.all([
+      begun(link, await call(3)),
+      read(listen),
+      read(await call(3)),
+    ]);
+    await Promise.all([listening.read(), posted.read()]);
+    direct.child.kill("SIGTERM");
+    // Not what the daemon waits for: it ends before those do.
+    assert.match(await rest(listening), /"id":"listens","result"/);
+    await assert.rejects(link.call(target, await call(1)), { mayHaveRun: false });
+    // At the end it does not listen any more.
+    assert.equal(await post(await call(1)).then(({ status }) => status, () => 503), 503);
+    assert.match(JSON.stringify(await linked()), /completed/);
+    assert.match(await rest(posted), /completed/);
+    const { code, log } = await direct.end();
+    assert.equal(code, 0, log);
+    assert.deepEqual(await containers(), before);
+
+    // Over the link that it keeps; one of the calls takes too long.
+    await using tunnel = await start("tunnel");
+    const own = app.links.at(-1)!;
+    const short = await begun(own, await call(3));
+    const long = await begun(own, await call(600));
+    tunnel.child.kill("SIGTERM");
+    assert.match(JSON.stringify(await short()), /completed/);
+    assert.equal((await long()).error.code, ErrorCode.indeterminate);
+    const ended = await tunnel.end();
+    assert.equal(ended.code, 0, ended.log);
+    assert.deepEqual(await containers(), before);
+  },
+);
+
+/** What a link answers, as text or bytes. */
+async function bytesOf(answer: Promise<string | Uint8Array<ArrayBuffer>>) {
+  const got = await answer;
+  return typeof got === "string" ? new TextEncoder().encode(got) : got;
+}
 
 Deno.test("the daemon ends when its parent is gone", async () => {
   await withDataDir(async (dataDir) => {

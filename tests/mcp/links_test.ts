@@ -3,7 +3,14 @@ import assert from "node:assert/strict";
 import { createApp } from "../../app.ts";
 import { dial } from "../../dtma/dial.ts";
 import { dataPath, linkServing, type Route } from "../../dtma/data_path.ts";
-import { ErrorCode, generateSigningKey, PIN_META, signRequest } from "../../dtma/protocol.ts";
+import {
+  ErrorCode,
+  generateSigningKey,
+  PIN_META,
+  POLLS_META,
+  signRequest,
+} from "../../dtma/protocol.ts";
+import type { Link } from "../../dtma/link.ts";
 import { keepTunnel } from "../../dtma/tunnel.ts";
 import { links, type LinksOptions, type Target } from "../../mcp/links.ts";
 import { type Answer, type CallOptions, callServer } from "../../mcp/router.ts";
@@ -187,23 +194,24 @@ function tunnelled(
 ) {
   const stopping = new AbortController();
   const logged: string[] = [];
-  let made = 0;
+  const made: Link[] = [];
   const kept = keepTunnel({
     appUrl,
     key: { keyId: toolboxId, privateKey },
     appPublicKey: () => appPublicKey,
     serve: linkServing({ reach: box.reach, logOf: () => Promise.resolve(null) }),
-    onLink: () => made++,
+    onLink: (link) => made.push(link),
     log: (_, line) => logged.push(line),
   }, stopping.signal);
   return {
     logged,
     get made() {
-      return made;
+      return made.length;
     },
     async [Symbol.asyncDispose]() {
       stopping.abort();
       await kept;
+      for (const link of made) link.close("The test is over");
     },
   };
 }
@@ -379,6 +387,41 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a tunnel that its app ends is opened anew while calls are still answered on it",
+  ...OPTIONS,
+  async fn() {
+    await using box = await toolbox();
+    await using app = await replica({ arrivalMs: 60_000 });
+    await using tunnel = tunnelled(box, app.world.toolboxId, app.url);
+    const waiting = app.call(box.pinned("waits"));
+    await app.call(box.pinned("shuffles", { text: "a" }));
+    const link = app.links.tunnelOf(app.world.toolboxId)!;
+    const ended = link.end("It took too long");
+    // Over the next one.
+    assert.equal((await app.call(box.pinned("release"))).text, "ok");
+    assert.equal((await waiting).text, "released");
+    await ended;
+    assert.equal(await link.closed, "the link was ended");
+    assert.equal(tunnel.made, 2);
+
+    const { db, toolboxId } = app.world;
+    assert.notEqual(await replicaOfTunnel(db, toolboxId), null);
+    const last = app.call(box.pinned("waits"));
+    await app.call(box.pinned("shuffles", { text: "b" }));
+    const stopped = app.links.endTunnels(30_000);
+    await until(() => tunnel.logged.filter((line) => line.includes("The app stops")).length > 1);
+    // No replica forwards calls to it any more.
+    await until(async () => await replicaOfTunnel(db, toolboxId) === null);
+    assert.equal(app.links.tunnelOf(toolboxId), null);
+    const route = await box.reach(SERVER, null);
+    assert.ok("session" in route);
+    await route.session.call(box.pinned("release"), {});
+    assert.equal((await last).text, "released");
+    await stopped;
+  },
+});
+
+Deno.test({
   name: "links let a call wait for a tunnel that is about to come",
   ...OPTIONS,
   async fn() {
@@ -490,6 +533,55 @@ for (const kind of KINDS) {
         const own = of("app", appSigningKey);
         assert.deepEqual([await send(own), await send(own)], [200, 401]);
       });
+
+      await t.step("what a toolbox answers with a stream is forwarded as one", async () => {
+        const url = new URL(`/toolbox/forward/${toolboxId}/${SERVER}`, first.baseUrl);
+        const typeOf = async (message: unknown) => {
+          const body = new TextEncoder().encode(JSON.stringify(message));
+          const own = { keyId: "app", privateKey: appSigningKey.privateKey };
+          const headers = signRequest({ method: "POST", url, body }, own);
+          const answer = await fetch(url, { method: "POST", headers, body }).then(drop);
+          return answer.headers.get("content-type");
+        };
+        const polls = box.pinned("shuffles", { text: "w" }, { [POLLS_META]: true });
+        assert.equal(await typeOf(polls), "text/event-stream");
+        const call = box.pinned("shuffles", { text: "x" });
+        const retry = { ...call, params: { ...call.params, requestState: "dtma-held:x" } };
+        assert.equal(await typeOf(retry), "text/event-stream");
+        assert.equal(await typeOf(call), "application/json");
+      });
+
+      await t.step(
+        "a link that ends does not wait for a subscription at the other one",
+        async () => {
+          const listening = Promise.withResolvers<void>();
+          const listen = second.call(
+            {
+              ...{ jsonrpc: "2.0", id: 1, method: "subscriptions/listen" },
+              params: {
+                notifications: { toolsListChanged: true },
+                _meta: { "io.modelcontextprotocol/protocolVersion": "2026-07-28" },
+              },
+            },
+            {},
+            { onNotification: () => listening.resolve() },
+          );
+          await Promise.race([listen, listening.promise]);
+          // A call that only names one is waited for.
+          const named = second.call(box.pinned("waits", { text: "subscriptions/listen" }));
+          await second.call(box.pinned("shuffles", { text: "" }));
+          const link = first.links.tunnelOf(toolboxId)!;
+          const ended = link.end("It took too long");
+          assert.equal((await listen).code, ErrorCode.indeterminate);
+          const route = await box.reach(SERVER, null);
+          assert.ok("session" in route);
+          await route.session.call(box.pinned("release"), {});
+          assert.equal((await named).text, "released");
+          await ended;
+          assert.equal(await link.closed, "the link was ended");
+          await until(() => first.links.tunnelOf(toolboxId) !== null);
+        },
+      );
 
       await t.step("a tunnel that moves to the other one is found there", async () => {
         await using _moved = tunnelled(box, toolboxId, second.url);

@@ -43,7 +43,11 @@ export interface Replicas {
  * @param slug the server's
  */
 export async function withReplicas(
-  { fixture, slug }: { fixture: string; slug: string },
+  { fixture, slug, reach = "direct" }: {
+    fixture: string;
+    slug: string;
+    reach?: "direct" | "tunnel";
+  },
   use: (system: Replicas) => Promise<void>,
 ): Promise<void> {
   await withToolbox(async ({ docker, id: toolboxId }) => {
@@ -96,6 +100,7 @@ export async function withReplicas(
     const environment = {
       MOORING_URL: control.url,
       MOORING_ENROLMENT_TOKEN: enrolment,
+      DTMA_REACH: reach,
       DTMA_DATA_DIR: `${folder}/dtma`,
       DTMA_SOURCE_DIRECTORIES: `${folder}/trees`,
       DOCKER_HOST: `unix://${docker.socketPath}`,
