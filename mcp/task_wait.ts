@@ -21,8 +21,16 @@ import type { ToolbeltServer } from "../models/toolbelts.ts";
 import { messageText } from "./messages.ts";
 import type { RequestStates, StateOf } from "./request_state.ts";
 import { isObject, RpcCode } from "./revisions.ts";
-import { type Answer, type CallOptions, failure, mayHaveType } from "./router.ts";
-import { type Asking, askServer, putQuestions, type WaistClient, type WaistDeps } from "./waist.ts";
+import { type Answer, type CallOptions, failure } from "./router.ts";
+import {
+  type Asking,
+  askServer,
+  membersOfType,
+  pause,
+  putQuestions,
+  type WaistClient,
+  type WaistDeps,
+} from "./waist.ts";
 
 /** A task of a server's that is waited for. */
 export interface WaitedTask {
@@ -41,6 +49,8 @@ export interface WaitOptions extends CallOptions {
   serverNow: () => Promise<ToolbeltServer | null>;
   /** Whether the task is to be cancelled, when the wait was given up. */
   cancels: () => boolean;
+  /** The client has the task itself: whatever becomes of the wait, it stays, and is asked for again. */
+  isClients?: boolean;
   /** Keeps the task where another replica finds it, should this one be lost. */
   remember?: (task: WaitedTask) => void;
   /** The progress that the client asked for. */
@@ -50,7 +60,7 @@ export interface WaitOptions extends CallOptions {
 }
 
 /** Where a server says nothing of it; and what it may say, for our sake and the client's. */
-const POLL_MS = 1000, POLL_LEAST_MS = 50, POLL_MOST_MS = 60_000;
+const POLL_MS = 1000, POLL_LEAST_MS = 50, POLL_MOST_MS = 5 * 60_000;
 /** A toolbox, its DTMA or its server may be started anew meanwhile. */
 const LOST_MS = 60_000;
 /** The longest wait for a task that its server keeps for ever. */
@@ -74,9 +84,7 @@ function isPassing(answer: Answer): boolean {
 
 /** The members of an answer that is a task, or null for any other. */
 export function createdTask(answer: Answer): Map<string, string> | null {
-  if (answer.kind === "error" || !mayHaveType(answer, "task")) return null;
-  const members = objectMembers(answer.text);
-  return members.get("resultType") === `"task"` ? members : null;
+  return membersOfType(answer, "task");
 }
 
 /** Longest id of a server's: sealed it has to fit into a header. */
@@ -120,21 +128,24 @@ export async function waitForTask(
   asking: Asking,
   options: WaitOptions,
 ): Promise<Answer> {
-  const { serverNow, signal, cancels, remember, progress, lostMs = LOST_MS } = options;
+  const { serverNow, signal, cancels, isClients, remember, progress, lostMs = LOST_MS } = options;
   const answered = new Set(task.answered);
   const startedAt = Date.now();
   let waitMs = task.pollMs, lostAt: number | null = null, rememberedAt = -Infinity;
+  let seen = new Map<string, string>();
   try {
     for (;;) {
       if (Date.now() - rememberedAt >= REMEMBER_EVERY_MS) {
         remember?.({ ...task, answered: [...answered] });
         rememberedAt = Date.now();
       }
-      await pause(waitMs, signal);
+      await rest();
       const answer = await ask("tasks/get", new Map(), signal);
       if (answer.kind === "error") {
         const { code, message } = JSON.parse(answer.text);
-        if (code === RpcCode.invalidParams || code === RpcCode.methodNotFound) return forgotten();
+        if (code === RpcCode.invalidParams || code === RpcCode.methodNotFound) {
+          return isClients ? answer : forgotten();
+        }
         if (!PASSING.has(code)) return answer;
         lostAt ??= Date.now();
         if (Date.now() - lostAt >= lostMs) return lost(String(message));
@@ -142,7 +153,7 @@ export async function waitForTask(
         continue;
       }
       lostAt = null;
-      const seen = objectMembers(answer.text);
+      seen = objectMembers(answer.text);
       const end = outcomeOf(seen);
       if (end) return end;
       const open = openQuestions(seen, answered);
@@ -173,6 +184,16 @@ export async function waitForTask(
     throw error;
   }
 
+  /** Until the next look, with word to the client that its call goes on. */
+  async function rest(): Promise<void> {
+    let leftMs = waitMs;
+    for (; leftMs > TELL_EVERY_MS; leftMs -= TELL_EVERY_MS) {
+      await pause(TELL_EVERY_MS, signal);
+      progress.goesOn(seen);
+    }
+    await pause(leftMs, signal);
+  }
+
   async function ask(
     method: string,
     params: Map<string, string>,
@@ -190,6 +211,7 @@ export async function waitForTask(
   }
 
   function giveUp(reason: string): Answer {
+    if (isClients) return failure(ErrorCode.indeterminate, `${reason}. The task goes on`);
     cancel();
     return failure(ErrorCode.indeterminate, `${reason}. It was cancelled, and may have run`);
   }
@@ -343,20 +365,4 @@ export function progressOf(
       );
     },
   };
-}
-
-/** Rejects with the signal's reason. */
-export function pause(ms: number, signal?: CallSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (signal?.aborted) return reject(signal.reason);
-    const onAbort = () => {
-      clearTimeout(timer);
-      reject(signal!.reason);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", onAbort);
-      resolve();
-    }, ms);
-    signal?.addEventListener("abort", onAbort, { once: true });
-  });
 }

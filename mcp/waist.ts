@@ -20,7 +20,7 @@ import type { ToolbeltServer } from "../models/toolbelts.ts";
 import type { Target } from "./links.ts";
 import type { Outlet } from "./exchange.ts";
 import type { RequestStates, StateOf } from "./request_state.ts";
-import { isObject, META } from "./revisions.ts";
+import { isObject, META, RpcCode, RpcError } from "./revisions.ts";
 import {
   type Answer,
   type CallOptions,
@@ -55,7 +55,7 @@ export interface WaistRequest {
   pin?: string;
   /** It may be sent again when it is not known whether it ran. */
   isRepeatable: boolean;
-  /** The server may answer with a task, which whoever asks here can deal with. */
+  /** The server may answer with a task, which whoever asks here can deal with; said of what can be one alone. */
   mayBeTask?: boolean;
   /** Whose instance is asked, where it is not the one that the client's requests go to now. */
   instance?: string | null;
@@ -71,6 +71,8 @@ export type Asking =
 
 /** Questions and answers go to and fro at most so often in one call. */
 const ROUNDS_LIMIT = 32;
+/** A server that asks nothing and wants to be called again may be busy: SDK 2.x waits as long. */
+const NOTHING_ASKED_MS = 250;
 const QUESTIONS = ["elicitation/create", "sampling/createMessage", "roots/list"];
 
 /**
@@ -118,8 +120,16 @@ export function askServer(
   if (asking && "ask" in asking) {
     return askAndBeAsked(deps, target, client, request, asking, options);
   }
-  const answer = send(deps, target, client, request, options);
+  const sent = send(deps, target, client, request, options);
+  const answer = request.mayBeTask === undefined ? sent.then(refuseTask) : sent;
   return asking ? answer.then((answer) => sealed(answer, asking)) : answer.then(refuseQuestions);
+}
+
+/** Nothing but a tool's call can be a task (SEP-2663, "Capability Negotiation"). */
+function refuseTask(answer: Answer): Answer {
+  return membersOfType(answer, "task")
+    ? failure(ErrorCode.indeterminate, "The server made a task of what can be none")
+    : answer;
 }
 
 async function askAndBeAsked(
@@ -134,7 +144,7 @@ async function askAndBeAsked(
   for (let round = 0; round < ROUNDS_LIMIT; round++) {
     const answer = await send(deps, target, client, { ...request, params }, options);
     const needed = inputRequired(answer);
-    if (!needed) return answer;
+    if (!needed) return request.mayBeTask === undefined ? refuseTask(answer) : answer;
     const own = takesErrors
       ? objectMembers(needed.get("_meta") ?? "{}").get(INPUT_ERROR)
       : undefined;
@@ -147,7 +157,9 @@ async function askAndBeAsked(
     if (typeof responses === "string") return failure(ErrorCode.indeterminate, responses);
     params.delete("requestState");
     if (state) params.set("requestState", state);
-    params.set("inputResponses", objectText(responses));
+    params.delete("inputResponses");
+    if (responses.size > 0) params.set("inputResponses", objectText(responses));
+    else await pause(NOTHING_ASKED_MS, options.signal);
   }
   return failure(ErrorCode.indeterminate, "The server asks without end");
 }
@@ -250,9 +262,14 @@ function withTasks(capabilities: string, mayBeTask: boolean): string {
 
 /** What the server needs to know before it goes on, or null for any other answer. */
 function inputRequired(answer: Answer): Map<string, string> | null {
-  if (answer.kind === "error" || !mayHaveType(answer, "input_required")) return null;
+  return membersOfType(answer, "input_required");
+}
+
+/** The members of a result of this type; null of any other answer. */
+export function membersOfType(answer: Answer, type: string): Map<string, string> | null {
+  if (answer.kind === "error" || !mayHaveType(answer, type)) return null;
   const members = objectMembers(answer.text);
-  return members.get("resultType") === `"input_required"` ? members : null;
+  return members.get("resultType") === `"${type}"` ? members : null;
 }
 
 async function sealed(
@@ -302,6 +319,20 @@ export async function putQuestions(
   return new Map(await Promise.all(puts.map((put) => put())));
 }
 
+/**
+ * Holds what a client of 2026-07-28 answers to what answers are (patterns/mrtr#error-handling): an older server
+ * would be given them as they are.
+ * @throws {RpcError}
+ */
+export function checkInputResponses(responses: unknown): void {
+  if (isObject(responses) && Object.values(responses).every(isObject)) return;
+  throw new RpcError(
+    RpcCode.invalidParams,
+    "params.inputResponses must be an object that has a result, an object too, for each question",
+    200,
+  );
+}
+
 /** The client's answer as the waist has it, where there is no error: one goes in a member of our own. */
 function inputResponse(method: string, { kind, text }: Answer): string {
   if (kind === "result") return text;
@@ -317,4 +348,20 @@ function cancelHeld(deps: WaistDeps, target: Target, state: string): void {
   const params = `{"requestState":${state},"_meta":${meta}}`;
   const body = `{"jsonrpc":"2.0","id":1,"method":"${CANCEL_METHOD}","params":${params}}`;
   callServer(deps, target, body).catch(() => {});
+}
+
+/** Rejects with the signal's reason. */
+export function pause(ms: number, signal?: CallSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const onAbort = () => {
+      clearTimeout(timer);
+      reject(signal!.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", onAbort);
+      resolve();
+    }, ms);
+    signal?.addEventListener("abort", onAbort, { once: true });
+  });
 }
