@@ -10,6 +10,7 @@
  * task itself goes on then until its server forgets it.
  */
 import {
+  abortSignalOf,
   type CallSignal,
   ErrorCode,
   objectMembers,
@@ -18,6 +19,7 @@ import {
   TASKS_EXTENSION,
 } from "../dtma/protocol.ts";
 import type { ToolbeltServer } from "../models/toolbelts.ts";
+import type { Outlet } from "./exchange.ts";
 import { messageText } from "./messages.ts";
 import type { RequestStates, StateOf } from "./request_state.ts";
 import { isObject, RpcCode } from "./revisions.ts";
@@ -133,6 +135,7 @@ export async function waitForTask(
   const startedAt = Date.now();
   let waitMs = task.pollMs, lostAt: number | null = null, rememberedAt = -Infinity;
   let seen = new Map<string, string>();
+  let asked: Asked | null = null;
   try {
     for (;;) {
       if (Date.now() - rememberedAt >= REMEMBER_EVERY_MS) {
@@ -140,6 +143,20 @@ export async function waitForTask(
         rememberedAt = Date.now();
       }
       await rest();
+      if (asked?.responses != null) {
+        const { keys, responses } = asked;
+        asked = null;
+        if (typeof responses === "string") return giveUp(responses);
+        const params = new Map([["inputResponses", objectText(responses)]]);
+        const until = Date.now() + lostMs;
+        // The client does not give them again.
+        while (isPassing(await ask("tasks/update", params, signal)) && Date.now() < until) {
+          await pause(Math.min(POLL_MS, lostMs), signal);
+        }
+        for (const key of keys) answered.add(key);
+        [rememberedAt, lostAt] = [-Infinity, null];
+        continue;
+      }
       const answer = await ask("tasks/get", new Map(), signal);
       if (answer.kind === "error") {
         const { code, message } = JSON.parse(answer.text);
@@ -148,7 +165,8 @@ export async function waitForTask(
         }
         if (!PASSING.has(code)) return answer;
         lostAt ??= Date.now();
-        if (Date.now() - lostAt >= lostMs) return lost(String(message));
+        // Whoever thinks of an answer is not hurried.
+        if (Date.now() - lostAt >= lostMs && !asked) return lost(String(message));
         waitMs = Math.max(waitMs, Math.min(POLL_MS, lostMs));
         continue;
       }
@@ -157,23 +175,19 @@ export async function waitForTask(
       const end = outcomeOf(seen);
       if (end) return end;
       const open = openQuestions(seen, answered);
-      if (open.size > 0) {
+      if (asked && !asked.keys.some((key) => open.has(key))) {
+        // Its server has taken it back.
+        asked.stop.abort();
+        asked = null;
+      }
+      if (open.size > 0 && !asked) {
         if (!asking) return giveUp(CANNOT_BE_ASKED);
         if ("states" in asking) return await needed(asking, open);
-        const questions = new Map([["inputRequests", objectText(open)]]);
-        const responses = await putQuestions(questions, asking.ask, signal);
-        if (typeof responses === "string") return giveUp(responses);
-        const params = new Map([["inputResponses", objectText(responses)]]);
-        const until = Date.now() + lostMs;
-        // The client does not give them again.
-        while (isPassing(await ask("tasks/update", params, signal)) && Date.now() < until) {
-          await pause(Math.min(POLL_MS, lostMs), signal);
-        }
-        for (const key of open.keys()) answered.add(key);
-        rememberedAt = -Infinity;
+        asked = put(open, asking.ask, signal);
       }
       const ttlMs = JSON.parse(seen.get("ttlMs") ?? "null");
-      if (Date.now() - startedAt > (typeof ttlMs === "number" ? ttlMs : WAIT_LIMIT_MS)) {
+      const isLate = Date.now() - startedAt > (typeof ttlMs === "number" ? ttlMs : WAIT_LIMIT_MS);
+      if (isLate && !asked) {
         return giveUp("The task that the server made of the call did not end in its time");
       }
       progress.goesOn(seen);
@@ -182,16 +196,18 @@ export async function waitForTask(
   } catch (error) {
     if (signal?.aborted && cancels()) cancel();
     throw error;
+  } finally {
+    asked?.stop.abort();
   }
 
-  /** Until the next look, with word to the client that its call goes on. */
+  /** Until the next look or the client's answers, with word to the client that its call goes on. */
   async function rest(): Promise<void> {
-    let leftMs = waitMs;
-    for (; leftMs > TELL_EVERY_MS; leftMs -= TELL_EVERY_MS) {
-      await pause(TELL_EVERY_MS, signal);
-      progress.goesOn(seen);
+    const until = asked?.isAnswered ?? signal;
+    for (let leftMs = waitMs; leftMs > 0 && !asked?.responses; leftMs -= TELL_EVERY_MS) {
+      await pause(Math.min(leftMs, TELL_EVERY_MS), until).catch(() => signal?.throwIfAborted());
+      if (leftMs > TELL_EVERY_MS) progress.goesOn(seen);
     }
-    await pause(leftMs, signal);
+    signal?.throwIfAborted();
   }
 
   async function ask(
@@ -291,6 +307,36 @@ export function outcomeOf(task: Map<string, string>): Answer | null {
   }
   if (status !== "completed" && status !== "failed") return null;
   return failure(ErrorCode.indeterminate, "The server's task ended without a result");
+}
+
+/** What a task asks, while it is put to the client. */
+interface Asked {
+  keys: string[];
+  /** The client's answers, or why it was not asked. */
+  responses: Map<string, string> | string | null;
+  /** Aborted when they are there, or are not waited for. */
+  isAnswered: AbortSignal;
+  /** Takes the questions back. */
+  stop: AbortController;
+}
+
+/** Meanwhile the task may end, or its server take the questions back: both are seen by looking at it. */
+function put(
+  open: Map<string, string>,
+  ask: NonNullable<Outlet["ask"]>,
+  signal: CallSignal | undefined,
+): Asked {
+  const stop = new AbortController(), answered = new AbortController();
+  const until = signal ? AbortSignal.any([abortSignalOf(signal), stop.signal]) : stop.signal;
+  const isAnswered = AbortSignal.any([until, answered.signal]);
+  const asked: Asked = { keys: [...open.keys()], responses: null, isAnswered, stop };
+  const done = (responses: Map<string, string> | string) => {
+    asked.responses = responses;
+    answered.abort();
+  };
+  putQuestions(new Map([["inputRequests", objectText(open)]]), ask, until)
+    .then(done, (error) => done(`The client could not be asked: ${error}`));
+  return asked;
 }
 
 function openQuestions(task: Map<string, string>, answered: Set<string>): Map<string, string> {

@@ -592,6 +592,29 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a question that its task did without is taken back from the client, and the call ends",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("tasks-modern");
+    const session = await openSession(bridge, {
+      revision: "2025-06-18",
+      capabilities: { elicitation: {} },
+    });
+    const body = calling(1, "demo__rudely_asks", { patienceMs: 500 });
+    const signal = AbortSignal.timeout(30_000);
+    const messages: Json[] = [];
+    for await (const { data } of eventsOf(await session.send(0, { body, signal }))) {
+      if (data) messages.push(JSON.parse(data));
+    }
+    const [question, takenBack, answer] = messages;
+    assert.equal(question.method, "elicitation/create");
+    assert.equal(takenBack.method, "notifications/cancelled");
+    assert.equal(takenBack.params.requestId, question.id);
+    assert.match(answer.result.content[0].text, /nobody/);
+  },
+});
+
+Deno.test({
   name: "what is no tool's call cannot be a task",
   ...options,
   async fn() {
