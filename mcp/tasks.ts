@@ -347,8 +347,9 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
     await Promise.all([...groups.values()].map(async (group) => {
       const over = new AbortController();
       const wake = new Map<string, () => void>();
-      // A server need not tell of its tasks, and may stop to: what it tells only makes a look sooner.
-      hear(asker, group.map(([, ref]) => ref), wake, AbortSignal.any([signal, over.signal]));
+      // A server need not tell of its tasks: what it tells only makes a look sooner.
+      const until = AbortSignal.any([signal, over.signal]);
+      hear(asker, group.map(([, ref]) => ref), serverNow, wake, until).catch(() => {});
       try {
         await Promise.all(
           group.map(([id, ref]) => look(asker, id, ref, serverNow, tell, wake, signal)),
@@ -393,13 +394,14 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
     }
   }
 
-  /** Listens to a server for news of tasks that one of its instances made, for as long as that goes. */
-  function hear(
+  /** Listens to a server for news of tasks that one of its instances made; again where its stream ended. */
+  async function hear(
     asker: TaskAsker,
     refs: TaskRef[],
+    serverNow: ServerNow,
     wake: Map<string, () => void>,
     signal: AbortSignal,
-  ): void {
+  ): Promise<void> {
     const [{ serverId, instance }] = refs;
     const body = JSON.stringify({
       jsonrpc: "2.0",
@@ -413,13 +415,25 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
         },
       },
     });
-    const target = { ...targetOf(serverOf(asker, serverId)!, asker.client), instance };
+    let isAgain = false;
     const onNotification = (text: string) => {
       const { method, params } = JSON.parse(text);
       if (method === "notifications/tasks") wake.get(params?.taskId)?.();
+      // What was told between two streams was told to nobody.
+      else if (isAgain) { for (const look of wake.values()) look(); }
     };
     const options = { signal, onNotification, endsWithLink: true };
-    callServer(deps, target, body, options).catch(() => {});
+    for (let waitMs = HEAR_AGAIN_MS;; waitMs = Math.min(2 * waitMs, HEAR_AGAIN_LIMIT_MS)) {
+      const server = await serverNow(serverId);
+      if (!server) return;
+      const target = { ...targetOf(server, asker.client), instance };
+      const answer = await callServer(deps, target, body, options);
+      const isUnknown = answer.kind === "error" &&
+        JSON.parse(answer.text).code === RpcCode.methodNotFound;
+      if (isUnknown) return;
+      await pause(waitMs, signal);
+      isAgain = true;
+    }
   }
 
   async function found(
@@ -454,6 +468,8 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
 const RETRY_MS = 5000;
 /** Between two looks for a listener, of which there may be many: the server itself may tell sooner. */
 const LOOK_LEAST_MS = 1000;
+/** Before a server is listened to again whose stream ended. */
+const HEAR_AGAIN_MS = 1000, HEAR_AGAIN_LIMIT_MS = 60_000;
 /** How often, and after what, it is looked whether a task that is being cancelled is. */
 const CANCELLED_LOOKS = 20, CANCELLED_LOOK_MS = 250;
 

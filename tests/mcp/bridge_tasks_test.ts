@@ -615,6 +615,36 @@ Deno.test({
 });
 
 Deno.test({
+  name: "who listens to a task goes on hearing of it after its server ended the stream",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("tasks-modern");
+    const { call } = modernClient(bridge);
+    const { result: { taskId } } = await call("may", { ms: 6000, pollIntervalMs: 200_000 });
+    const stop = new AbortController();
+    const response = await sender(bridge)(0, {
+      ...modern("subscriptions/listen", {
+        notifications: { taskIds: [taskId] },
+        _meta: WITH_TASKS,
+      }),
+      signal: AbortSignal.any([stop.signal, AbortSignal.timeout(60_000)]),
+    });
+    const told: Json[] = [];
+    for await (const { data } of eventsOf(response)) {
+      told.push(JSON.parse(data).params);
+      if (told.length === 2) {
+        await until(async () => (await seenBy(bridge, "subscriptions/listen")).length === 1);
+        await call("deafens");
+      }
+      if (told.at(-1).status === "completed") break;
+    }
+    stop.abort();
+    assert.equal(told.at(-1).result.content[0].text, "may done");
+    assert.equal((await seenBy(bridge, "subscriptions/listen")).length, 2);
+  },
+});
+
+Deno.test({
   name: "what is no tool's call cannot be a task",
   ...options,
   async fn() {
