@@ -74,8 +74,8 @@ export const RpcCode = {
   methodNotFound: -32601,
   invalidParams: -32602,
   internalError: -32603,
-  /** Of no specification: clients show the message. */
-  refused: -32001,
+  /** Of ours, outside what JSON-RPC and MCP keep; -32001 is a timeout to SDK 1.x. Clients show the message. */
+  refused: -31030,
   /** No such resource, before 2026-07-28. */
   resourceNotFound: -32002,
   headerMismatch: -32020,
