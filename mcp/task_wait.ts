@@ -27,9 +27,11 @@ import { type Answer, type CallOptions, failure } from "./router.ts";
 import {
   type Asking,
   askServer,
+  CANNOT_BE_ASKED,
   membersOfType,
   pause,
   putQuestions,
+  undeclared,
   type WaistClient,
   type WaistDeps,
 } from "./waist.ts";
@@ -181,9 +183,12 @@ export async function waitForTask(
         asked = null;
       }
       if (open.size > 0 && !asked) {
-        if (!asking) return giveUp(CANNOT_BE_ASKED);
+        const questions = new Map([["inputRequests", objectText(open)]]);
+        if (!asking || undeclared(questions, client.capabilities!).length > 0) {
+          return giveUp(CANNOT_BE_ASKED);
+        }
         if ("states" in asking) return await needed(asking, open);
-        asked = put(open, asking.ask, signal);
+        asked = put([...open.keys()], questions, asking.ask, signal);
       }
       const ttlMs = JSON.parse(seen.get("ttlMs") ?? "null");
       const isLate = Date.now() - startedAt > (typeof ttlMs === "number" ? ttlMs : WAIT_LIMIT_MS);
@@ -322,19 +327,20 @@ interface Asked {
 
 /** Meanwhile the task may end, or its server take the questions back: both are seen by looking at it. */
 function put(
-  open: Map<string, string>,
+  keys: string[],
+  questions: Map<string, string>,
   ask: NonNullable<Outlet["ask"]>,
   signal: CallSignal | undefined,
 ): Asked {
   const stop = new AbortController(), answered = new AbortController();
   const until = signal ? AbortSignal.any([abortSignalOf(signal), stop.signal]) : stop.signal;
   const isAnswered = AbortSignal.any([until, answered.signal]);
-  const asked: Asked = { keys: [...open.keys()], responses: null, isAnswered, stop };
+  const asked: Asked = { keys, responses: null, isAnswered, stop };
   const done = (responses: Map<string, string> | string) => {
     asked.responses = responses;
     answered.abort();
   };
-  putQuestions(new Map([["inputRequests", objectText(open)]]), ask, until)
+  putQuestions(questions, ask, until)
     .then(done, (error) => done(`The client could not be asked: ${error}`));
   return asked;
 }
@@ -345,10 +351,6 @@ function openQuestions(task: Map<string, string>, answered: Set<string>): Map<st
   for (const key of answered) open.delete(key);
   return open;
 }
-
-const CANNOT_BE_ASKED =
-  "The server asks for what this client cannot give: it has no session to be asked in, or did not " +
-  "declare that it can";
 
 function forgotten(): Answer {
   return failure(

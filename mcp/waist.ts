@@ -73,7 +73,16 @@ export type Asking =
 const ROUNDS_LIMIT = 32;
 /** A server that asks nothing and wants to be called again may be busy: SDK 2.x waits as long. */
 const NOTHING_ASKED_MS = 250;
-const QUESTIONS = ["elicitation/create", "sampling/createMessage", "roots/list"];
+/** What servers ask, and the capability of clients that each is of. */
+const QUESTIONS = new Map<unknown, string>([
+  ["elicitation/create", "elicitation"],
+  ["sampling/createMessage", "sampling"],
+  ["roots/list", "roots"],
+]);
+/** To a client that hears of its servers' questions in no other way. */
+export const CANNOT_BE_ASKED =
+  "The server asks for what this client cannot give: it has no session to be asked in, or did not " +
+  "declare that it can";
 
 /**
  * The client of a request as that says itself who it is and what it can do, for requests of ours on its behalf.
@@ -122,7 +131,9 @@ export function askServer(
   }
   const sent = send(deps, target, client, request, options);
   const answer = request.mayBeTask === undefined ? sent.then(refuseTask) : sent;
-  return asking ? answer.then((answer) => sealed(answer, asking)) : answer.then(refuseQuestions);
+  return asking
+    ? answer.then((answer) => sealed(answer, asking, client, request))
+    : answer.then(refuseQuestions);
 }
 
 /** Nothing but a tool's call can be a task (SEP-2663, "Capability Negotiation"). */
@@ -149,6 +160,9 @@ async function askAndBeAsked(
       ? objectMembers(needed.get("_meta") ?? "{}").get(INPUT_ERROR)
       : undefined;
     if (own?.startsWith("{")) return { kind: "error", text: own };
+    if (undeclared(needed, client.capabilities!).length > 0) {
+      return failure(ErrorCode.indeterminate, CANNOT_BE_ASKED);
+    }
     const state = needed.get("requestState");
     const responses = await putQuestions(needed, ask, options.signal).catch((error) => {
       if (options.signal?.aborted && state) cancelHeld(deps, target, state);
@@ -272,12 +286,36 @@ export function membersOfType(answer: Answer, type: string): Map<string, string>
   return members.get("resultType") === `"${type}"` ? members : null;
 }
 
+/**
+ * What a client did not declare of what is needed of it: its server must not ask it that then (2026-07-28,
+ * patterns/mrtr#server-requirements-basic-workflow). One of an older revision does not get so far with it.
+ * @param capabilities the client's, as JSON
+ */
+export function undeclared(needed: Map<string, string>, capabilities: string): string[] {
+  const declared: unknown = JSON.parse(capabilities);
+  const asked: unknown = JSON.parse(needed.get("inputRequests") ?? "{}");
+  const wanted = Object.values(isObject(asked) ? asked : {})
+    .flatMap((question) => isObject(question) ? QUESTIONS.get(question.method) ?? [] : []);
+  return [...new Set(wanted)].filter((name) => !isObject(declared) || !isObject(declared[name]));
+}
+
 async function sealed(
   answer: Answer,
   { states, of }: { states: RequestStates; of: StateOf },
+  client: WaistClient,
+  { params }: WaistRequest,
 ): Promise<Answer> {
   const needed = inputRequired(answer);
   if (!needed) return answer;
+  const missing = undeclared(needed, clientOf(client, params.get("_meta")).capabilities!);
+  if (missing.length > 0) {
+    const error = {
+      code: RpcCode.missingClientCapability,
+      message: `The server needs what the client did not declare: ${missing.join(", ")}`,
+      data: { requiredCapabilities: Object.fromEntries(missing.map((name) => [name, {}])) },
+    };
+    return { kind: "error", text: JSON.stringify(error) };
+  }
   const state: unknown = JSON.parse(needed.get("requestState") ?? "null");
   const seal = await states.seal(of, typeof state === "string" ? state : null);
   return { kind: "result", text: objectText(needed.set("requestState", JSON.stringify(seal))) };
@@ -286,11 +324,7 @@ async function sealed(
 /** The server was told that this client cannot be asked, and asks all the same. */
 function refuseQuestions(answer: Answer): Answer {
   if (!inputRequired(answer)) return answer;
-  return failure(
-    ErrorCode.indeterminate,
-    "The server asks for what this client cannot give: it has no session to be asked in, or did not " +
-      "declare that it can",
-  );
+  return failure(ErrorCode.indeterminate, CANNOT_BE_ASKED);
 }
 
 /** Puts the questions of `inputRequests` to the client, all at once. @returns their answers, or why they were not put */
@@ -306,7 +340,7 @@ export async function putQuestions(
   for (const [key, text] of objectMembers(questions)) {
     const question: unknown = JSON.parse(text);
     const method = isObject(question) ? question.method : undefined;
-    if (typeof method !== "string" || !QUESTIONS.includes(method)) {
+    if (typeof method !== "string" || !QUESTIONS.has(method)) {
       return "The server asks for what no client can answer";
     }
     const params = objectMembers(text).get("params");
