@@ -47,6 +47,8 @@ export interface Host extends AdapterHost {
   exitedOnProbe: Set<string>;
   /** How often a server that is not called is asked for a sign of life. */
   pingEveryMs: number;
+  /** How often a server is asked whether it lists what it did. */
+  listEveryMs: number;
 }
 
 /** A session to call through, and the hashes of what it lists now, by name. */
@@ -86,6 +88,9 @@ const EXTRAS_WAIT_MS = 3000;
 
 /** A list that changes all the time is listed so often. */
 const RELIST_MS = 1000;
+
+/** A server that cannot be listed again is asked less and less often, up to so many times its turn. */
+const LOOKS_LEFT_OUT = 16;
 
 /** That an instance of one's own would help is said so often. */
 const ADVISE_EVERY_MS = 10 * 60_000;
@@ -295,6 +300,7 @@ export class Instance {
     const until = AbortSignal.any([signal, watching.signal]);
     let reason: unknown;
     try {
+      this.#lookAgain(session, until);
       reason = await Promise.race([session.closed, aborted(signal), this.#hangs(until)]);
     } finally {
       watching.abort();
@@ -492,6 +498,32 @@ export class Instance {
   }
 
   /**
+   * Looks whether there is still what was listed. A server need not tell that it changed, and over HTTP many that
+   * say they would cannot; for how long it says that its lists are good (2026-07-28, server/utilities/caching)
+   * is not counted on, since approvals are held to them.
+   */
+  async #lookAgain(session: Session, signal: AbortSignal): Promise<void> {
+    const { listEveryMs } = this.#host;
+    for (let times = 1; !signal.aborted;) {
+      await sleep(listEveryMs * times * (0.75 + Math.random() / 2), signal);
+      const deadline = AbortSignal.any([signal, AbortSignal.timeout(LIST_TIMEOUT_MS)]);
+      try {
+        const tools = await hashes(await session.listTools(deadline), canonicalHash);
+        const prompts = await hashes(await session.listPrompts(deadline), promptHash);
+        const { toolHashes, promptHashes } = this.reachable ?? {};
+        if (toolHashes && !areSame(tools, toolHashes)) session.onListChanged?.("tools", true);
+        if (promptHashes && !areSame(prompts, promptHashes)) {
+          session.onListChanged?.("prompts", true);
+        }
+        times = 1;
+      } catch {
+        // It serves all the same, by what it listed before.
+        times = Math.min(2 * times, LOOKS_LEFT_OUT);
+      }
+    }
+  }
+
+  /**
    * Pings now and then while nothing is asked. A server that is busy with a call may well not answer
    * a ping, and is left alone, but where it has long been silent while callers gave up.
    */
@@ -637,6 +669,10 @@ async function hashes<T extends { name: string }>(
   }
   for (const name of ambiguous) byName.delete(name);
   return byName;
+}
+
+function areSame(one: Map<string, string>, other: Map<string, string>): boolean {
+  return one.size === other.size && [...one].every(([name, hash]) => other.get(name) === hash);
 }
 
 /** Something that is listed, and again when it changed, once a second at most. */

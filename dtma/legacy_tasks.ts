@@ -29,7 +29,7 @@ export const TASK_METHODS = ["tasks/get", "tasks/update", "tasks/cancel"];
 
 const RELATED_META = "io.modelcontextprotocol/related-task";
 
-/** Tasks of one server that something is remembered of; the least recent is forgotten. */
+/** Tasks of one server that something is remembered of; the least recent is forgotten, one that asks nothing first. */
 const TASKS_LIMIT = 1000;
 
 /** A task that waits for its client puts its questions within this time, once it is asked for them. */
@@ -279,7 +279,11 @@ export class LegacyTasks {
       const question = task.questions.get(key);
       if (!question) continue;
       task.questions.delete(key);
-      this.#connection.answer(question.idText, outcomeIn(response));
+      const outcome = outcomeIn(response);
+      this.#connection.answer(
+        question.idText,
+        "result" in outcome ? { result: withRelated(outcome.result, taskText) } : outcome,
+      );
     }
     if (task.questions.size === 0) task.asks = Promise.withResolvers();
     return acknowledgement();
@@ -323,7 +327,10 @@ export class LegacyTasks {
       progress: null,
     };
     this.#tasks.set(taskId, task);
-    if (this.#tasks.size > TASKS_LIMIT) this.#forget(this.#tasks.keys().next().value!);
+    if (this.#tasks.size > TASKS_LIMIT) {
+      const ids = [...this.#tasks.keys()].slice(0, -1);
+      this.#forget(ids.find((id) => this.#tasks.get(id)!.questions.size === 0) ?? ids[0]);
+    }
     return task;
   }
 
@@ -348,6 +355,14 @@ function taskMembers(text: string): Map<string, string> {
   members.set("ttlMs", ttl);
   if (interval !== undefined) members.set("pollIntervalMs", interval);
   return members;
+}
+
+/** Answers in a task say whose it is (tasks#associating-task-related-messages), and not by a client's id of it. */
+function withRelated(text: string, taskText: string): string {
+  const members = objectMembers(text);
+  const meta = objectMembers(members.get("_meta") ?? "{}");
+  meta.set(RELATED_META, `{"taskId":${taskText}}`);
+  return objectText(members.set("_meta", objectText(meta)));
 }
 
 /** On the waist a result does not say whose task's it is: the task that it stands in does. */

@@ -46,6 +46,7 @@ export interface ReconcilerOptions {
   /** Makes missing base images, of images in place of the official ones; see {@link BaseImages}. */
   baseParents?: BaseParents | null;
   pingEveryMs?: number;
+  listEveryMs?: number;
   /** Where images come from; tests build theirs from fixtures. */
   images?: ServerImages;
 }
@@ -99,6 +100,7 @@ export class Reconciler {
       ceiling,
       sandboxes: options.sandboxes ?? new Sandboxes(docker, ceiling.sandbox),
       pingEveryMs: options.pingEveryMs ?? 30_000,
+      listEveryMs: options.listEveryMs ?? 5 * 60_000,
       report: options.report,
       event: options.event,
       refused: options.refused ?? (() => {}),

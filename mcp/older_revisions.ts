@@ -59,12 +59,27 @@ export function definitionFor<T extends { outputSchema?: unknown; _meta?: unknow
 
 function errorFor(text: string, revision: string): string {
   if (revision !== WAIST_REVISION && text.includes(INPUT_ERROR)) return ownError(text);
-  if (revision !== WAIST_REVISION || !/-320[04]2/.test(text)) return text;
+  if (revision !== WAIST_REVISION || !/-320\d\d/.test(text)) return text;
   const members = objectMembers(text);
   const code = Number(members.get("code"));
   if (code === RpcCode.resourceNotFound) members.set("code", String(RpcCode.invalidParams));
-  else if (code === -32042) members.set("code", String(RpcCode.internalError));
+  else if (isReserved(code) && !isMissingCapability(code, members.get("data"))) {
+    members.set("code", String(RpcCode.internalError));
+  }
   return objectText(members);
+}
+
+/**
+ * Codes that nobody but the specification gives a meaning (2026-07-28, basic#error-codes). Of those that it has,
+ * two are about the headers and the revision of a request: a server's are not about the client's.
+ */
+function isReserved(code: number): boolean {
+  return code <= -32020 && code >= -32099;
+}
+
+function isMissingCapability(code: number, data: string | undefined): boolean {
+  if (code !== RpcCode.missingClientCapability || !data?.startsWith("{")) return false;
+  return objectMembers(data).get("requiredCapabilities")?.startsWith("{") ?? false;
 }
 
 /** What a server itself said, where the waist says in its place what the client did not declare. */

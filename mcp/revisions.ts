@@ -33,7 +33,8 @@
  * | error -32042 (URL elicitation) of a client that declared it | 2026-07-28 | `input_required`; the retry is the call made anew |
  * | `notifications/elicitation/complete` | 2025-11-25 | on the stream of the call that asked, while it lasts: after it the server does not say to whom |
  * | `notifications/elicitation/complete` | 2026-07-28 | not sent: that revision took it away |
- * | error -32002 (no such resource), -32042 (URL elicitation) | 2026-07-28 | -32602, -32603 with the same data: that revision forbids the old codes |
+ * | error -32002 (no such resource) | 2026-07-28 | -32602 with the same data: that revision forbids the old code |
+ * | errors -32020 to -32099 of servers, -32042 (URL elicitation) among them, but for -32021 that names a capability | 2026-07-28 | -32603 with the same message and data: that revision keeps these codes to itself, and a client takes those of the headers and of the revision for its own |
  */
 import { WAIST_REVISION } from "../dtma/protocol.ts";
 import { errorFields, type Log } from "../models/log.ts";
@@ -73,8 +74,8 @@ export const RpcCode = {
   methodNotFound: -32601,
   invalidParams: -32602,
   internalError: -32603,
-  /** Of no specification: clients show the message. */
-  refused: -32001,
+  /** Of ours, outside what JSON-RPC and MCP keep; -32001 is a timeout to SDK 1.x. Clients show the message. */
+  refused: -31030,
   /** No such resource, before 2026-07-28. */
   resourceNotFound: -32002,
   headerMismatch: -32020,

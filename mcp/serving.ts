@@ -61,7 +61,14 @@ import {
 import { callTool, type ToolCall, type ToolCallDeps, visibleToModels } from "./tool_call.ts";
 import { toolLimits } from "./tool_limits.ts";
 import { toolbelts } from "./toolbelt_cache.ts";
-import { type Asking, askServer, clientOf, targetOf, type WaistClient } from "./waist.ts";
+import {
+  type Asking,
+  askServer,
+  checkInputResponses,
+  clientOf,
+  targetOf,
+  type WaistClient,
+} from "./waist.ts";
 
 export interface ServingDeps extends ToolCallDeps {
   db: Database;
@@ -622,7 +629,8 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     const members = objectMembers(answer.text);
     if (members.get("resultType") === `"input_required"`) return answer;
     // Of a server of an older revision there are no hints; of any the content is this agent's.
-    if (!members.has("ttlMs")) members.set("ttlMs", "0");
+    const ttlMs: unknown = JSON.parse(members.get("ttlMs") ?? "null");
+    if (!Number.isInteger(ttlMs) || ttlMs as number < 0) members.set("ttlMs", "0");
     members.set("cacheScope", `"private"`);
     return withShownUris(named, route.server, { kind: "result", text: objectText(members) });
   }
@@ -717,17 +725,19 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
 
   async function askedByModern(
     client: Client,
-    { method, paramsText }: IncomingRequest,
+    { method, params: { inputResponses }, paramsText }: IncomingRequest,
     server: ToolbeltServer,
     name: string,
     outlet: Outlet,
   ): Promise<Asked> {
     const params = objectMembers(paramsText);
+    // As some write what is absent.
+    if (inputResponses === null) params.delete("inputResponses");
+    else if (inputResponses !== undefined) checkInputResponses(inputResponses);
     const of = { agentId: client.caller.agentId, serverId: server.serverId, method, name };
     const given: unknown = JSON.parse(params.get("requestState") ?? "null");
     const responses = params.get("inputResponses");
     const waited = given === null ? null : await waitIn(states, of, given, responses);
-    // As some write what is absent.
     if (given === null) params.delete("requestState");
     else if (!waited) {
       const state = await states.open(of, given);

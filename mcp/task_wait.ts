@@ -10,6 +10,7 @@
  * task itself goes on then until its server forgets it.
  */
 import {
+  abortSignalOf,
   type CallSignal,
   ErrorCode,
   objectMembers,
@@ -18,11 +19,22 @@ import {
   TASKS_EXTENSION,
 } from "../dtma/protocol.ts";
 import type { ToolbeltServer } from "../models/toolbelts.ts";
+import type { Outlet } from "./exchange.ts";
 import { messageText } from "./messages.ts";
 import type { RequestStates, StateOf } from "./request_state.ts";
 import { isObject, RpcCode } from "./revisions.ts";
-import { type Answer, type CallOptions, failure, mayHaveType } from "./router.ts";
-import { type Asking, askServer, putQuestions, type WaistClient, type WaistDeps } from "./waist.ts";
+import { type Answer, type CallOptions, failure } from "./router.ts";
+import {
+  type Asking,
+  askServer,
+  CANNOT_BE_ASKED,
+  membersOfType,
+  pause,
+  putQuestions,
+  undeclared,
+  type WaistClient,
+  type WaistDeps,
+} from "./waist.ts";
 
 /** A task of a server's that is waited for. */
 export interface WaitedTask {
@@ -41,6 +53,8 @@ export interface WaitOptions extends CallOptions {
   serverNow: () => Promise<ToolbeltServer | null>;
   /** Whether the task is to be cancelled, when the wait was given up. */
   cancels: () => boolean;
+  /** The client has the task itself: whatever becomes of the wait, it stays, and is asked for again. */
+  isClients?: boolean;
   /** Keeps the task where another replica finds it, should this one be lost. */
   remember?: (task: WaitedTask) => void;
   /** The progress that the client asked for. */
@@ -50,7 +64,7 @@ export interface WaitOptions extends CallOptions {
 }
 
 /** Where a server says nothing of it; and what it may say, for our sake and the client's. */
-const POLL_MS = 1000, POLL_LEAST_MS = 50, POLL_MOST_MS = 60_000;
+const POLL_MS = 1000, POLL_LEAST_MS = 50, POLL_MOST_MS = 5 * 60_000;
 /** A toolbox, its DTMA or its server may be started anew meanwhile. */
 const LOST_MS = 60_000;
 /** The longest wait for a task that its server keeps for ever. */
@@ -74,9 +88,7 @@ function isPassing(answer: Answer): boolean {
 
 /** The members of an answer that is a task, or null for any other. */
 export function createdTask(answer: Answer): Map<string, string> | null {
-  if (answer.kind === "error" || !mayHaveType(answer, "task")) return null;
-  const members = objectMembers(answer.text);
-  return members.get("resultType") === `"task"` ? members : null;
+  return membersOfType(answer, "task");
 }
 
 /** Longest id of a server's: sealed it has to fit into a header. */
@@ -120,37 +132,22 @@ export async function waitForTask(
   asking: Asking,
   options: WaitOptions,
 ): Promise<Answer> {
-  const { serverNow, signal, cancels, remember, progress, lostMs = LOST_MS } = options;
+  const { serverNow, signal, cancels, isClients, remember, progress, lostMs = LOST_MS } = options;
   const answered = new Set(task.answered);
   const startedAt = Date.now();
   let waitMs = task.pollMs, lostAt: number | null = null, rememberedAt = -Infinity;
+  let seen = new Map<string, string>();
+  let asked: Asked | null = null;
   try {
     for (;;) {
       if (Date.now() - rememberedAt >= REMEMBER_EVERY_MS) {
         remember?.({ ...task, answered: [...answered] });
         rememberedAt = Date.now();
       }
-      await pause(waitMs, signal);
-      const answer = await ask("tasks/get", new Map(), signal);
-      if (answer.kind === "error") {
-        const { code, message } = JSON.parse(answer.text);
-        if (code === RpcCode.invalidParams || code === RpcCode.methodNotFound) return forgotten();
-        if (!PASSING.has(code)) return answer;
-        lostAt ??= Date.now();
-        if (Date.now() - lostAt >= lostMs) return lost(String(message));
-        waitMs = Math.max(waitMs, Math.min(POLL_MS, lostMs));
-        continue;
-      }
-      lostAt = null;
-      const seen = objectMembers(answer.text);
-      const end = outcomeOf(seen);
-      if (end) return end;
-      const open = openQuestions(seen, answered);
-      if (open.size > 0) {
-        if (!asking) return giveUp(CANNOT_BE_ASKED);
-        if ("states" in asking) return await needed(asking, open);
-        const questions = new Map([["inputRequests", objectText(open)]]);
-        const responses = await putQuestions(questions, asking.ask, signal);
+      await rest();
+      if (asked?.responses != null) {
+        const { keys, responses } = asked;
+        asked = null;
         if (typeof responses === "string") return giveUp(responses);
         const params = new Map([["inputResponses", objectText(responses)]]);
         const until = Date.now() + lostMs;
@@ -158,11 +155,44 @@ export async function waitForTask(
         while (isPassing(await ask("tasks/update", params, signal)) && Date.now() < until) {
           await pause(Math.min(POLL_MS, lostMs), signal);
         }
-        for (const key of open.keys()) answered.add(key);
-        rememberedAt = -Infinity;
+        for (const key of keys) answered.add(key);
+        [rememberedAt, lostAt] = [-Infinity, null];
+        continue;
+      }
+      const answer = await ask("tasks/get", new Map(), signal);
+      if (answer.kind === "error") {
+        const { code, message } = JSON.parse(answer.text);
+        if (code === RpcCode.invalidParams || code === RpcCode.methodNotFound) {
+          return isClients ? answer : forgotten();
+        }
+        if (!PASSING.has(code)) return answer;
+        lostAt ??= Date.now();
+        // Whoever thinks of an answer is not hurried.
+        if (Date.now() - lostAt >= lostMs && !asked) return lost(String(message));
+        waitMs = Math.max(waitMs, Math.min(POLL_MS, lostMs));
+        continue;
+      }
+      lostAt = null;
+      seen = objectMembers(answer.text);
+      const end = outcomeOf(seen);
+      if (end) return end;
+      const open = openQuestions(seen, answered);
+      if (asked && !asked.keys.some((key) => open.has(key))) {
+        // Its server has taken it back.
+        asked.stop.abort();
+        asked = null;
+      }
+      if (open.size > 0 && !asked) {
+        const questions = new Map([["inputRequests", objectText(open)]]);
+        if (!asking || undeclared(questions, client.capabilities!).length > 0) {
+          return giveUp(CANNOT_BE_ASKED);
+        }
+        if ("states" in asking) return await needed(asking, open);
+        asked = put([...open.keys()], questions, asking.ask, signal);
       }
       const ttlMs = JSON.parse(seen.get("ttlMs") ?? "null");
-      if (Date.now() - startedAt > (typeof ttlMs === "number" ? ttlMs : WAIT_LIMIT_MS)) {
+      const isLate = Date.now() - startedAt > (typeof ttlMs === "number" ? ttlMs : WAIT_LIMIT_MS);
+      if (isLate && !asked) {
         return giveUp("The task that the server made of the call did not end in its time");
       }
       progress.goesOn(seen);
@@ -171,6 +201,18 @@ export async function waitForTask(
   } catch (error) {
     if (signal?.aborted && cancels()) cancel();
     throw error;
+  } finally {
+    asked?.stop.abort();
+  }
+
+  /** Until the next look or the client's answers, with word to the client that its call goes on. */
+  async function rest(): Promise<void> {
+    const until = asked?.isAnswered ?? signal;
+    for (let leftMs = waitMs; leftMs > 0 && !asked?.responses; leftMs -= TELL_EVERY_MS) {
+      await pause(Math.min(leftMs, TELL_EVERY_MS), until).catch(() => signal?.throwIfAborted());
+      if (leftMs > TELL_EVERY_MS) progress.goesOn(seen);
+    }
+    signal?.throwIfAborted();
   }
 
   async function ask(
@@ -190,6 +232,7 @@ export async function waitForTask(
   }
 
   function giveUp(reason: string): Answer {
+    if (isClients) return failure(ErrorCode.indeterminate, `${reason}. The task goes on`);
     cancel();
     return failure(ErrorCode.indeterminate, `${reason}. It was cancelled, and may have run`);
   }
@@ -271,16 +314,43 @@ export function outcomeOf(task: Map<string, string>): Answer | null {
   return failure(ErrorCode.indeterminate, "The server's task ended without a result");
 }
 
+/** What a task asks, while it is put to the client. */
+interface Asked {
+  keys: string[];
+  /** The client's answers, or why it was not asked. */
+  responses: Map<string, string> | string | null;
+  /** Aborted when they are there, or are not waited for. */
+  isAnswered: AbortSignal;
+  /** Takes the questions back. */
+  stop: AbortController;
+}
+
+/** Meanwhile the task may end, or its server take the questions back: both are seen by looking at it. */
+function put(
+  keys: string[],
+  questions: Map<string, string>,
+  ask: NonNullable<Outlet["ask"]>,
+  signal: CallSignal | undefined,
+): Asked {
+  const stop = new AbortController(), answered = new AbortController();
+  const until = signal ? AbortSignal.any([abortSignalOf(signal), stop.signal]) : stop.signal;
+  const isAnswered = AbortSignal.any([until, answered.signal]);
+  const asked: Asked = { keys, responses: null, isAnswered, stop };
+  const done = (responses: Map<string, string> | string) => {
+    asked.responses = responses;
+    answered.abort();
+  };
+  putQuestions(questions, ask, until)
+    .then(done, (error) => done(`The client could not be asked: ${error}`));
+  return asked;
+}
+
 function openQuestions(task: Map<string, string>, answered: Set<string>): Map<string, string> {
   const requests = task.get("inputRequests");
   const open = requests?.startsWith("{") ? objectMembers(requests) : new Map<string, string>();
   for (const key of answered) open.delete(key);
   return open;
 }
-
-const CANNOT_BE_ASKED =
-  "The server asks for what this client cannot give: it has no session to be asked in, or did not " +
-  "declare that it can";
 
 function forgotten(): Answer {
   return failure(
@@ -343,20 +413,4 @@ export function progressOf(
       );
     },
   };
-}
-
-/** Rejects with the signal's reason. */
-export function pause(ms: number, signal?: CallSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (signal?.aborted) return reject(signal.reason);
-    const onAbort = () => {
-      clearTimeout(timer);
-      reject(signal!.reason);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", onAbort);
-      resolve();
-    }, ms);
-    signal?.addEventListener("abort", onAbort, { once: true });
-  });
 }

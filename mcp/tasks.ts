@@ -21,6 +21,7 @@ import type { ToolbeltServer } from "../models/toolbelts.ts";
 import type { NamedToolbelt } from "./aggregate.ts";
 import type { Outlet } from "./exchange.ts";
 import type { IncomingRequest } from "./messages.ts";
+import { forRevision } from "./older_revisions.ts";
 import { randomText } from "./questions.ts";
 import { isObject, META, RpcCode, RpcError } from "./revisions.ts";
 import { type Answer, callServer, failure } from "./router.ts";
@@ -31,14 +32,19 @@ import {
   createdTask,
   idOfTask,
   outcomeOf,
-  pause,
   pollMs,
   progressOf,
   taskWithoutId,
   waitForTask,
 } from "./task_wait.ts";
-import { visibleToModels } from "./tool_call.ts";
-import { type Asking, targetOf, type WaistClient, type WaistDeps } from "./waist.ts";
+import {
+  type Asking,
+  checkInputResponses,
+  pause,
+  targetOf,
+  type WaistClient,
+  type WaistDeps,
+} from "./waist.ts";
 
 /** The revision whose tasks are its own. */
 export const LEGACY_TASKS = "2025-11-25";
@@ -218,7 +224,7 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
     const task = createdTask(made);
     if (task) {
       const { more, own } = apart(task);
-      return resultOf(more.set("task", objectText(legacyTask(own))));
+      return resultOf(more.set("task", objectText(begun(own))));
     }
     // What was not made at all has no task, and questions that nobody was asked have none either.
     if (made.kind === "error") return made;
@@ -227,7 +233,7 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
     if (kept === null) return failure(ErrorCode.indeterminate, "The session was ended meanwhile");
     const ref = { sessionId: session.id, stream, at: Date.now() };
     const id = await seal(asker.agentId, ref);
-    return resultOf(new Map([["task", objectText(legacyTask(keptTask(id, ref, made)))]]));
+    return resultOf(new Map([["task", objectText(begun(keptTask(id, ref, made)))]]));
   }
 
   async function answer(
@@ -236,13 +242,16 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
     signal: CallSignal,
   ): Promise<Answer> {
     const { id, ref, server } = await found(asker, params.taskId);
+    if (method === "tasks/update") checkInputResponses(params.inputResponses);
     const given = objectMembers(paramsText);
     // Of calls alone.
     given.delete("requestState");
     const { taskId, instance } = ref;
     const request = { server, method, taskId, instance, params: given };
     const answer = await askTask(deps, asker.client, request, signal);
-    return answer.kind === "error" ? answer : resultOf(shownTask(asker, server, id, answer));
+    if (answer.kind === "error") return answer;
+    // As the extension's own examples have it, though it forbids it.
+    return resultOf(shownTask(asker, server, id, answer).set("resultType", `"complete"`));
   }
 
   async function answerLegacy(
@@ -268,9 +277,14 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
         signal,
         serverNow: () => serverNow(ref.serverId),
         cancels: () => false,
-        progress: progressOf(token, asker.notify),
+        isClients: true,
+        progress: progressOf(token, (text) => {
+          const members = objectMembers(text);
+          const params = relatedTo(objectMembers(members.get("params")!), id);
+          asker.notify(objectText(members.set("params", params)));
+        }),
       });
-      return withRelated(withShownUris(asker.named, server, visibleToModels(answer)), id);
+      return withRelated(withShownUris(asker.named, server, answer), id);
     }
     let seen = await ask("tasks/get");
     if (seen.kind === "error") return seen;
@@ -279,8 +293,19 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
       if (outcomeOf(objectMembers(seen.text))) throw hasEnded(status);
       const cancelled = await ask(method);
       if (cancelled.kind === "error") return cancelled;
-      seen = await ask("tasks/get");
-      if (seen.kind === "error") return seen;
+      const before = seen;
+      // There it is cancelled when that is said; a server of 2026-07-28 may take its time, or forget it at once.
+      for (let looks = 1;; looks++) {
+        seen = await ask("tasks/get");
+        if (seen.kind === "error") break;
+        if (outcomeOf(objectMembers(seen.text)) || looks === CANCELLED_LOOKS) break;
+        await pause(CANCELLED_LOOK_MS, signal);
+      }
+      if (seen.kind === "error") {
+        if (JSON.parse(seen.text).code !== RpcCode.invalidParams) return seen;
+        const gone = objectMembers(before.text).set("status", `"cancelled"`);
+        seen = { kind: "result", text: objectText(gone) };
+      }
     }
     return resultOf(legacyTask(shownTask(asker, server, id, seen)));
   }
@@ -322,8 +347,9 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
     await Promise.all([...groups.values()].map(async (group) => {
       const over = new AbortController();
       const wake = new Map<string, () => void>();
-      // A server need not tell of its tasks, and may stop to: what it tells only makes a look sooner.
-      hear(asker, group.map(([, ref]) => ref), wake, AbortSignal.any([signal, over.signal]));
+      // A server need not tell of its tasks: what it tells only makes a look sooner.
+      const until = AbortSignal.any([signal, over.signal]);
+      hear(asker, group.map(([, ref]) => ref), serverNow, wake, until).catch(() => {});
       try {
         await Promise.all(
           group.map(([id, ref]) => look(asker, id, ref, serverNow, tell, wake, signal)),
@@ -368,13 +394,14 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
     }
   }
 
-  /** Listens to a server for news of tasks that one of its instances made, for as long as that goes. */
-  function hear(
+  /** Listens to a server for news of tasks that one of its instances made; again where its stream ended. */
+  async function hear(
     asker: TaskAsker,
     refs: TaskRef[],
+    serverNow: ServerNow,
     wake: Map<string, () => void>,
     signal: AbortSignal,
-  ): void {
+  ): Promise<void> {
     const [{ serverId, instance }] = refs;
     const body = JSON.stringify({
       jsonrpc: "2.0",
@@ -388,13 +415,25 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
         },
       },
     });
-    const target = { ...targetOf(serverOf(asker, serverId)!, asker.client), instance };
+    let isAgain = false;
     const onNotification = (text: string) => {
       const { method, params } = JSON.parse(text);
       if (method === "notifications/tasks") wake.get(params?.taskId)?.();
+      // What was told between two streams was told to nobody.
+      else if (isAgain) { for (const look of wake.values()) look(); }
     };
     const options = { signal, onNotification, endsWithLink: true };
-    callServer(deps, target, body, options).catch(() => {});
+    for (let waitMs = HEAR_AGAIN_MS;; waitMs = Math.min(2 * waitMs, HEAR_AGAIN_LIMIT_MS)) {
+      const server = await serverNow(serverId);
+      if (!server) return;
+      const target = { ...targetOf(server, asker.client), instance };
+      const answer = await callServer(deps, target, body, options);
+      const isUnknown = answer.kind === "error" &&
+        JSON.parse(answer.text).code === RpcCode.methodNotFound;
+      if (isUnknown) return;
+      await pause(waitMs, signal);
+      isAgain = true;
+    }
   }
 
   async function found(
@@ -429,6 +468,10 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
 const RETRY_MS = 5000;
 /** Between two looks for a listener, of which there may be many: the server itself may tell sooner. */
 const LOOK_LEAST_MS = 1000;
+/** Before a server is listened to again whose stream ended. */
+const HEAR_AGAIN_MS = 1000, HEAR_AGAIN_LIMIT_MS = 60_000;
+/** How often, and after what, it is looked whether a task that is being cancelled is. */
+const CANCELLED_LOOKS = 20, CANCELLED_LOOK_MS = 250;
 
 function serverOf({ named }: TaskAsker, serverId: string): ToolbeltServer | undefined {
   return named.servers.find((server) => server.serverId === serverId);
@@ -446,6 +489,10 @@ function shownTask(
   const result = members.get("result");
   if (result?.startsWith("{")) {
     members.set("result", withShownUris(named, server, { kind: "result", text: result }).text);
+  }
+  const error = members.get("error");
+  if (error?.startsWith("{")) {
+    members.set("error", forRevision({ kind: "error", text: error }, "", WAIST_REVISION).text);
   }
   return members;
 }
@@ -475,6 +522,11 @@ function legacyTask(members: Map<string, string>): Map<string, string> {
   legacy.set("ttl", ttl);
   if (interval !== undefined) legacy.set("pollInterval", interval);
   return legacy;
+}
+
+/** The first that is said of a task: there all begin so (2025-11-25, tasks#task-status-lifecycle). */
+function begun(members: Map<string, string>): Map<string, string> {
+  return legacyTask(members).set("status", `"working"`);
 }
 
 function keptTask(id: string, { at }: KeptRef, { text }: Answer): Map<string, string> {

@@ -20,7 +20,7 @@ import type { ToolbeltServer } from "../models/toolbelts.ts";
 import type { Target } from "./links.ts";
 import type { Outlet } from "./exchange.ts";
 import type { RequestStates, StateOf } from "./request_state.ts";
-import { isObject, META } from "./revisions.ts";
+import { isObject, META, RpcCode, RpcError } from "./revisions.ts";
 import {
   type Answer,
   type CallOptions,
@@ -55,7 +55,7 @@ export interface WaistRequest {
   pin?: string;
   /** It may be sent again when it is not known whether it ran. */
   isRepeatable: boolean;
-  /** The server may answer with a task, which whoever asks here can deal with. */
+  /** The server may answer with a task, which whoever asks here can deal with; said of what can be one alone. */
   mayBeTask?: boolean;
   /** Whose instance is asked, where it is not the one that the client's requests go to now. */
   instance?: string | null;
@@ -71,7 +71,18 @@ export type Asking =
 
 /** Questions and answers go to and fro at most so often in one call. */
 const ROUNDS_LIMIT = 32;
-const QUESTIONS = ["elicitation/create", "sampling/createMessage", "roots/list"];
+/** A server that asks nothing and wants to be called again may be busy: SDK 2.x waits as long. */
+const NOTHING_ASKED_MS = 250;
+/** What servers ask, and the capability of clients that each is of. */
+const QUESTIONS = new Map<unknown, string>([
+  ["elicitation/create", "elicitation"],
+  ["sampling/createMessage", "sampling"],
+  ["roots/list", "roots"],
+]);
+/** To a client that hears of its servers' questions in no other way. */
+export const CANNOT_BE_ASKED =
+  "The server asks for what this client cannot give: it has no session to be asked in, or did not " +
+  "declare that it can";
 
 /**
  * The client of a request as that says itself who it is and what it can do, for requests of ours on its behalf.
@@ -118,8 +129,18 @@ export function askServer(
   if (asking && "ask" in asking) {
     return askAndBeAsked(deps, target, client, request, asking, options);
   }
-  const answer = send(deps, target, client, request, options);
-  return asking ? answer.then((answer) => sealed(answer, asking)) : answer.then(refuseQuestions);
+  const sent = send(deps, target, client, request, options);
+  const answer = request.mayBeTask === undefined ? sent.then(refuseTask) : sent;
+  return asking
+    ? answer.then((answer) => sealed(answer, asking, client, request))
+    : answer.then(refuseQuestions);
+}
+
+/** Nothing but a tool's call can be a task (SEP-2663, "Capability Negotiation"). */
+function refuseTask(answer: Answer): Answer {
+  return membersOfType(answer, "task")
+    ? failure(ErrorCode.indeterminate, "The server made a task of what can be none")
+    : answer;
 }
 
 async function askAndBeAsked(
@@ -134,11 +155,14 @@ async function askAndBeAsked(
   for (let round = 0; round < ROUNDS_LIMIT; round++) {
     const answer = await send(deps, target, client, { ...request, params }, options);
     const needed = inputRequired(answer);
-    if (!needed) return answer;
+    if (!needed) return request.mayBeTask === undefined ? refuseTask(answer) : answer;
     const own = takesErrors
       ? objectMembers(needed.get("_meta") ?? "{}").get(INPUT_ERROR)
       : undefined;
     if (own?.startsWith("{")) return { kind: "error", text: own };
+    if (undeclared(needed, client.capabilities!).length > 0) {
+      return failure(ErrorCode.indeterminate, CANNOT_BE_ASKED);
+    }
     const state = needed.get("requestState");
     const responses = await putQuestions(needed, ask, options.signal).catch((error) => {
       if (options.signal?.aborted && state) cancelHeld(deps, target, state);
@@ -147,7 +171,9 @@ async function askAndBeAsked(
     if (typeof responses === "string") return failure(ErrorCode.indeterminate, responses);
     params.delete("requestState");
     if (state) params.set("requestState", state);
-    params.set("inputResponses", objectText(responses));
+    params.delete("inputResponses");
+    if (responses.size > 0) params.set("inputResponses", objectText(responses));
+    else await pause(NOTHING_ASKED_MS, options.signal);
   }
   return failure(ErrorCode.indeterminate, "The server asks without end");
 }
@@ -250,17 +276,46 @@ function withTasks(capabilities: string, mayBeTask: boolean): string {
 
 /** What the server needs to know before it goes on, or null for any other answer. */
 function inputRequired(answer: Answer): Map<string, string> | null {
-  if (answer.kind === "error" || !mayHaveType(answer, "input_required")) return null;
+  return membersOfType(answer, "input_required");
+}
+
+/** The members of a result of this type; null of any other answer. */
+export function membersOfType(answer: Answer, type: string): Map<string, string> | null {
+  if (answer.kind === "error" || !mayHaveType(answer, type)) return null;
   const members = objectMembers(answer.text);
-  return members.get("resultType") === `"input_required"` ? members : null;
+  return members.get("resultType") === `"${type}"` ? members : null;
+}
+
+/**
+ * What a client did not declare of what is needed of it: its server must not ask it that then (2026-07-28,
+ * patterns/mrtr#server-requirements-basic-workflow). One of an older revision does not get so far with it.
+ * @param capabilities the client's, as JSON
+ */
+export function undeclared(needed: Map<string, string>, capabilities: string): string[] {
+  const declared: unknown = JSON.parse(capabilities);
+  const asked: unknown = JSON.parse(needed.get("inputRequests") ?? "{}");
+  const wanted = Object.values(isObject(asked) ? asked : {})
+    .flatMap((question) => isObject(question) ? QUESTIONS.get(question.method) ?? [] : []);
+  return [...new Set(wanted)].filter((name) => !isObject(declared) || !isObject(declared[name]));
 }
 
 async function sealed(
   answer: Answer,
   { states, of }: { states: RequestStates; of: StateOf },
+  client: WaistClient,
+  { params }: WaistRequest,
 ): Promise<Answer> {
   const needed = inputRequired(answer);
   if (!needed) return answer;
+  const missing = undeclared(needed, clientOf(client, params.get("_meta")).capabilities!);
+  if (missing.length > 0) {
+    const error = {
+      code: RpcCode.missingClientCapability,
+      message: `The server needs what the client did not declare: ${missing.join(", ")}`,
+      data: { requiredCapabilities: Object.fromEntries(missing.map((name) => [name, {}])) },
+    };
+    return { kind: "error", text: JSON.stringify(error) };
+  }
   const state: unknown = JSON.parse(needed.get("requestState") ?? "null");
   const seal = await states.seal(of, typeof state === "string" ? state : null);
   return { kind: "result", text: objectText(needed.set("requestState", JSON.stringify(seal))) };
@@ -269,11 +324,7 @@ async function sealed(
 /** The server was told that this client cannot be asked, and asks all the same. */
 function refuseQuestions(answer: Answer): Answer {
   if (!inputRequired(answer)) return answer;
-  return failure(
-    ErrorCode.indeterminate,
-    "The server asks for what this client cannot give: it has no session to be asked in, or did not " +
-      "declare that it can",
-  );
+  return failure(ErrorCode.indeterminate, CANNOT_BE_ASKED);
 }
 
 /** Puts the questions of `inputRequests` to the client, all at once. @returns their answers, or why they were not put */
@@ -289,7 +340,7 @@ export async function putQuestions(
   for (const [key, text] of objectMembers(questions)) {
     const question: unknown = JSON.parse(text);
     const method = isObject(question) ? question.method : undefined;
-    if (typeof method !== "string" || !QUESTIONS.includes(method)) {
+    if (typeof method !== "string" || !QUESTIONS.has(method)) {
       return "The server asks for what no client can answer";
     }
     const params = objectMembers(text).get("params");
@@ -300,6 +351,20 @@ export async function putQuestions(
   }
   // Not before all are known to be questions: nobody would wait for the answers.
   return new Map(await Promise.all(puts.map((put) => put())));
+}
+
+/**
+ * Holds what a client of 2026-07-28 answers to what answers are (patterns/mrtr#error-handling): an older server
+ * would be given them as they are.
+ * @throws {RpcError}
+ */
+export function checkInputResponses(responses: unknown): void {
+  if (isObject(responses) && Object.values(responses).every(isObject)) return;
+  throw new RpcError(
+    RpcCode.invalidParams,
+    "params.inputResponses must be an object that has a result, an object too, for each question",
+    200,
+  );
 }
 
 /** The client's answer as the waist has it, where there is no error: one goes in a member of our own. */
@@ -317,4 +382,20 @@ function cancelHeld(deps: WaistDeps, target: Target, state: string): void {
   const params = `{"requestState":${state},"_meta":${meta}}`;
   const body = `{"jsonrpc":"2.0","id":1,"method":"${CANCEL_METHOD}","params":${params}}`;
   callServer(deps, target, body).catch(() => {});
+}
+
+/** Rejects with the signal's reason. */
+export function pause(ms: number, signal?: CallSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const onAbort = () => {
+      clearTimeout(timer);
+      reject(signal!.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", onAbort);
+      resolve();
+    }, ms);
+    signal?.addEventListener("abort", onAbort, { once: true });
+  });
 }

@@ -5,6 +5,7 @@ import { openSession, type Session } from "../../dtma/session.ts";
 import { attachable, startServer, textOf, toolCall } from "./stdio_server.ts";
 
 const CAPABILITIES = "io.modelcontextprotocol/clientCapabilities";
+const RELATED = "io.modelcontextprotocol/related-task";
 const WITH_TASKS = { elicitation: {}, extensions: { [TASKS_EXTENSION]: {} } };
 
 const call = (name: string, args: object = {}, capabilities: object = WITH_TASKS, more = {}) => {
@@ -141,11 +142,22 @@ Deno.test("a task's questions are its own, and go to who asks for it", async () 
     const told = await session.call(ofTask("update", taskId, more), {});
     assert.deepEqual(told.result, { resultType: "complete" });
     const ended = await settled(session, taskId);
+    // It says whose task it was about.
+    const _meta = { [RELATED]: { taskId } };
     assert.deepEqual(
       JSON.parse(textOf({ result: ended.result as Record<string, unknown> })),
-      { result: answer },
+      { result: { ...answer, _meta } },
     );
   }
+});
+
+Deno.test("a task's question outlives thousands of tasks that ask nothing", async () => {
+  await using server = await open();
+  const { session } = server;
+  const { taskId, inputRequests } = await task(session, "asks");
+  for (let made = 0; made < 2000; made++) resultIn(await session.call(call("forever"), {}));
+  const seen = resultIn(await session.call(ofTask("get", taskId), {}));
+  assert.deepEqual([seen.status, seen.inputRequests], ["input_required", inputRequests]);
 });
 
 Deno.test("a task whose caller cannot be asked hears so", async () => {

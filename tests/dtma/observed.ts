@@ -24,9 +24,10 @@ export class Dtma {
   static async start(
     toolbox: Toolbox,
     images?: ServerImages,
-    { ceiling, pingEveryMs, egress, log }: {
+    { ceiling, pingEveryMs, listEveryMs, egress, log }: {
       ceiling?: object;
       pingEveryMs?: number;
+      listEveryMs?: number;
       egress?: ReconcilerOptions["egress"];
       log?: Log;
     } = {},
@@ -40,6 +41,7 @@ export class Dtma {
         openSession,
         images,
         pingEveryMs,
+        listEveryMs,
         egress,
         log,
         ceiling: Ceiling.read(ceiling ? JSON.stringify(ceiling) : null),

@@ -391,6 +391,35 @@ reconcilerTest("lists again when the server's tools change", async (dtma) => {
   await eventually(async () => await hash() !== before);
 });
 
+engineTest("Reconciler finds by itself what a server changed and did not tell", async (toolbox) => {
+  const dtma = await Dtma.start(toolbox, new FixtureImages(toolbox), { listEveryMs: 200 });
+  try {
+    const spec = fixtureSpec("changes-tools");
+    dtma.reconciler.apply([spec]);
+    const before = await dtma.ready(spec);
+    // It cannot be listed a few times, which is no reason to start it anew.
+    await dtma.call(spec.serverId, "changes_tools", { silently: true, failures: 3 });
+    const { tools, restarts, containerId } = await dtma.until(
+      spec,
+      ({ tools }) => (tools as ToolDefinition[])[1].description === "Revision 2",
+    );
+    assert.deepEqual([restarts, containerId], [0, before.containerId]);
+    await eventually(async () => {
+      const reachable = await dtma.reconciler.reach(spec.serverId);
+      return "toolHashes" in reachable &&
+        reachable.toolHashes.get("changing") === await canonicalHash(tools![1]);
+    });
+    // What is as it was is not told again.
+    const listings = () =>
+      dtma.history.filter(({ layers }) => layers.tools.state === "working").length;
+    const told = listings();
+    await sleep(2000);
+    assert.equal(listings(), told);
+  } finally {
+    await dtma.reconciler.close();
+  }
+});
+
 reconcilerTest("lets no call through that was listed before the newest change", async (dtma) => {
   const spec = fixtureSpec("changes-tools");
   dtma.reconciler.apply([spec]);

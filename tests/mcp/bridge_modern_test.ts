@@ -80,6 +80,22 @@ for (const [era, server] of [["2026-07-28", ASKS], ["an older revision", LEGACY]
 }
 
 Deno.test({
+  name: "no client is asked what it did not declare, though its server asks it",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(ASKS);
+    const response = await sender(bridge)(0, modern("tools/call", { name: "demo__insists" }));
+    const { error } = await response.json();
+    assert.deepEqual([response.status, error?.code], [400, -32021]);
+    assert.deepEqual(error.data, { requiredCapabilities: { elicitation: {} } });
+    const session = await openSession(bridge, { capabilities: { sampling: {} } });
+    const messages = await messagesOf(await session.send(0, { body: calling(1, "demo__insists") }));
+    assert.equal(messages.length, 1);
+    assert.match(JSON.stringify(messages[0].result), /cannot give.*did not declare that it can/);
+  },
+});
+
+Deno.test({
   name: "a state without questions is taken back as the server gave it",
   ...options,
   async fn() {

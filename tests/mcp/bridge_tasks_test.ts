@@ -99,7 +99,8 @@ for (const server of GENERATIONS) {
       assert.equal((await settled((await call("errs")).result.taskId)).result.isError, true);
       assert.deepEqual(
         (await settled((await call("fails")).result.taskId)).error,
-        { code: -32050, message: "Broken" },
+        // What the server says there, -32050, nobody but the specification may.
+        { code: -32603, message: "Broken" },
       );
 
       const { result: { taskId } } = await call("forever");
@@ -127,6 +128,26 @@ for (const server of GENERATIONS) {
       assert.deepEqual(told.result, { resultType: "complete" });
       const ended = await settled(taskId, ({ status }) => status === "completed");
       assert.match(ended.result.content[0].text, /Ann/);
+    },
+  });
+
+  Deno.test({
+    name: `${server}: answers that are none are refused, and the question stays`,
+    ...options,
+    async fn() {
+      await using bridge = await openBridge(server);
+      const { ask, call, settled } = modernClient(bridge);
+      const { result: { taskId } } = await call("asks");
+      const { inputRequests } = await settled(taskId);
+      const [key] = Object.keys(inputRequests);
+      for (const inputResponses of [undefined, null, [], "x", { [key]: 5 }, { [key]: null }]) {
+        const { error } = await ask("tasks/update", { taskId, inputResponses });
+        assert.equal(error?.code, -32602, JSON.stringify(inputResponses));
+        assert.match(error.message, /inputResponses must be an object/);
+      }
+      const { error } = await call("plain", {}, { inputResponses: { [key]: [] } });
+      assert.match(error.message, /inputResponses must be an object/);
+      assert.equal((await ask("tasks/get", { taskId })).result.status, "input_required");
     },
   });
 
@@ -413,7 +434,7 @@ for (const server of GENERATIONS) {
       } else {
         // Answered at once by a server of 2026-07-28: a task that has ended.
         const { taskId, status, ttl } = await begin("plain");
-        assert.deepEqual([status, ttl], ["completed", 900_000]);
+        assert.deepEqual([status, ttl], ["working", 900_000]);
         const got = await ask("tasks/get", { taskId }, 1);
         assert.deepEqual([got.result.status, got.result.taskId], ["completed", taskId]);
         const { result } = await ask("tasks/result", { taskId }, 1);
@@ -448,13 +469,215 @@ for (const server of GENERATIONS) {
         last = JSON.parse(data);
         if (last.method !== "elicitation/create") continue;
         assert.deepEqual(last.params._meta[RELATED], { taskId });
-        const body = { jsonrpc: "2.0", id: last.id, result: ANN };
+        const _meta = { [RELATED]: { taskId }, mine: 1 };
+        const body = { jsonrpc: "2.0", id: last.id, result: { ...ANN, _meta } };
         await (await session.send(0, { body })).body?.cancel();
       }
-      assert.match(last.result.content[0].text, /Ann/);
+      const answer = JSON.parse(last.result.content[0].text);
+      assert.match(JSON.stringify(answer), /Ann.*"mine":1/);
+      // Its server is told by the id that it gave it.
+      if (server === "tasks-legacy") {
+        assert.deepEqual(answer.result._meta[RELATED], { taskId: "task-1" });
+      }
+    },
+  });
+
+  Deno.test({
+    name: `${server}: tasks/result tells how its task goes, and says whose that is`,
+    ...options,
+    async fn() {
+      await using bridge = await openBridge(server);
+      const session = await openSession(bridge);
+      const body = { ...calling(1, "demo__must", { ms: 1500 }) } as Json;
+      body.params.task = {};
+      const [{ result: { task } }] = await messagesOf(await session.send(0, { body })) as Json[];
+      const params = { taskId: task.taskId, _meta: { progressToken: "mine" } };
+      const wanted = { jsonrpc: "2.0", id: 2, method: "tasks/result", params };
+      const told = await messagesOf(await session.send(1, { body: wanted })) as Json[];
+      const progress = told.filter(({ method }) => method === "notifications/progress");
+      assert.ok(progress.length > 0);
+      for (const { params } of progress) {
+        assert.equal(params.progressToken, "mine");
+        assert.deepEqual(params._meta[RELATED], { taskId: task.taskId });
+      }
+      assert.equal(told.at(-1).result.content[0].text, "must done");
     },
   });
 }
+
+/** A client of 2025-11-25 and a task of its own on a server of 2026-07-28. */
+async function legacyClient(bridge: Bridge) {
+  const session = await openSession(bridge, { capabilities: { elicitation: {} } });
+  const ask = async (method: string, params: object, headers = {}): Promise<Json> => {
+    const body = { jsonrpc: "2.0", id: method, method, params };
+    return (await messagesOf(await session.send(0, { body, headers }))).at(-1);
+  };
+  const begin = async (name: string, args: object = {}): Promise<string> => {
+    const params = { name: `demo__${name}`, arguments: args, task: {} };
+    return (await ask("tools/call", params)).result.task.taskId;
+  };
+  return { ask, begin };
+}
+
+Deno.test({
+  name: "tasks/result leaves a client's task alone, and knows none that its server forgot",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("tasks-modern");
+    const { ask, begin } = await legacyClient(bridge);
+    const asking = await begin("asks");
+    await until(async () =>
+      (await ask("tasks/get", { taskId: asking })).result.status === "input_required"
+    );
+    // One that takes no stream cannot be asked on it.
+    const silent = { accept: "application/json" };
+    const { error } = await ask("tasks/result", { taskId: asking }, silent);
+    assert.match(error.message, /cannot give.*The task goes on/);
+    const late = await begin("forever", { ttlMs: 1 });
+    assert.match((await ask("tasks/result", { taskId: late })).error.message, /in its time/);
+    for (const taskId of [asking, late]) {
+      const { result } = await ask("tasks/get", { taskId });
+      assert.match(result.status, /working|input_required/);
+    }
+    assert.deepEqual(await seenBy(bridge, "tasks/cancel"), []);
+
+    const forgotten = await begin("forever");
+    await modernClient(bridge, WITHOUT).call("forgets");
+    for (const method of ["tasks/get", "tasks/result", "tasks/cancel"]) {
+      assert.equal((await ask(method, { taskId: forgotten })).error?.code, -32602, method);
+    }
+  },
+});
+
+Deno.test({
+  name: "tasks/cancel of 2025-11-25 says that a task is cancelled, which a server may be late with",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("tasks-modern");
+    const { ask, begin } = await legacyClient(bridge);
+    for (const args of [{ cancelMs: 500 }, { isGone: true }]) {
+      const taskId = await begin("forever", args);
+      const { result } = await ask("tasks/cancel", { taskId });
+      assert.deepEqual([result.taskId, result.status, result.ttl], [taskId, "cancelled", 60_000]);
+    }
+  },
+});
+
+Deno.test({
+  name: "what tasks/get answers is complete, whatever its server calls it",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("tasks-modern");
+    const { call, settled } = modernClient(bridge);
+    const { result } = await call("may", { isMistyped: true });
+    const ended = await settled(result.taskId);
+    assert.deepEqual([ended.resultType, ended.status], ["complete", "completed"]);
+  },
+});
+
+Deno.test({
+  name: "a call whose server wants to be looked at seldom is told of in between",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("tasks-modern");
+    const session = await openSession(bridge, { revision: "2025-06-18" });
+    const args = { pollIntervalMs: 11_000 };
+    const body = calling(1, "demo__rude", args, { progressToken: "mine" });
+    const told = await messagesOf(await session.send(0, { body })) as Json[];
+    assert.equal(told.at(-1).result.content[0].text, "rude done");
+    assert.equal((await seenBy(bridge, "tasks/get")).length, 1);
+    const progress = told.slice(0, -1).map(({ params }) => params.progress);
+    assert.deepEqual(progress, [1, 2]);
+  },
+});
+
+Deno.test({
+  name: "a question that its task did without is taken back from the client, and the call ends",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("tasks-modern");
+    const session = await openSession(bridge, {
+      revision: "2025-06-18",
+      capabilities: { elicitation: {} },
+    });
+    const body = calling(1, "demo__rudely_asks", { patienceMs: 500 });
+    const signal = AbortSignal.timeout(30_000);
+    const messages: Json[] = [];
+    for await (const { data } of eventsOf(await session.send(0, { body, signal }))) {
+      if (data) messages.push(JSON.parse(data));
+    }
+    const [question, takenBack, answer] = messages;
+    assert.equal(question.method, "elicitation/create");
+    assert.equal(takenBack.method, "notifications/cancelled");
+    assert.equal(takenBack.params.requestId, question.id);
+    assert.match(answer.result.content[0].text, /nobody/);
+  },
+});
+
+Deno.test({
+  name: "who listens to a task goes on hearing of it after its server ended the stream",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("tasks-modern");
+    const { call } = modernClient(bridge);
+    const { result: { taskId } } = await call("may", { ms: 6000, pollIntervalMs: 200_000 });
+    const stop = new AbortController();
+    const response = await sender(bridge)(0, {
+      ...modern("subscriptions/listen", {
+        notifications: { taskIds: [taskId] },
+        _meta: WITH_TASKS,
+      }),
+      signal: AbortSignal.any([stop.signal, AbortSignal.timeout(60_000)]),
+    });
+    const told: Json[] = [];
+    for await (const { data } of eventsOf(response)) {
+      told.push(JSON.parse(data).params);
+      if (told.length === 2) {
+        await until(async () => (await seenBy(bridge, "subscriptions/listen")).length === 1);
+        await call("deafens");
+      }
+      if (told.at(-1).status === "completed") break;
+    }
+    stop.abort();
+    assert.equal(told.at(-1).result.content[0].text, "may done");
+    assert.equal((await seenBy(bridge, "subscriptions/listen")).length, 2);
+  },
+});
+
+Deno.test({
+  name: "what is no tool's call cannot be a task",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge("tasks-modern");
+    const { ask } = await legacyClient(bridge);
+    const modernly = async (method: string, params: object, name: string) => {
+      const request = modern(method, { ...params, _meta: WITH_TASKS });
+      request.headers["mcp-name"] = name;
+      return (await messagesOf(await bridge.post(request.body, request.headers)))[0] as Json;
+    };
+    for (
+      const { error } of [
+        await modernly("prompts/get", { name: "demo__tasked" }, "demo__tasked"),
+        await modernly("resources/read", { uri: "any:" }, "any:"),
+        await ask("prompts/get", { name: "demo__tasked" }),
+        await ask("resources/read", { uri: "any:" }),
+      ]
+    ) {
+      assert.match(error?.message, /made a task of what can be none/);
+    }
+
+    // One that asks nothing and wants to be called again gets no answers; its hint is none.
+    const legacy = await ask("resources/read", { uri: "busy:" });
+    assert.equal(legacy.result.contents[0].text, "undefined");
+    let result: Json = {};
+    for (let tries = 0; tries < 4; tries++) {
+      const { requestState } = result;
+      ({ result } = await modernly("resources/read", { uri: "busy:", requestState }, "busy:"));
+    }
+    const { contents, ttlMs, cacheScope } = result;
+    assert.deepEqual([contents[0].text, ttlMs, cacheScope], ["undefined", 0, "private"]);
+  },
+});
 
 for (const server of GENERATIONS) {
   Deno.test({

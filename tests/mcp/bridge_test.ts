@@ -288,7 +288,10 @@ Deno.test({
       const response = await bridge.post(list, { authorization });
       assert.equal(response.status, 401, authorization);
       assert.match(response.headers.get("www-authenticate")!, /^Bearer/);
-      assert.match((await response.json()).error.message, /token/);
+      const { code, message } = (await response.json()).error;
+      assert.match(message, /token/);
+      // None that JSON-RPC or MCP keeps to itself (2026-07-28, basic#error-codes).
+      assert.ok(code > -32000 || code < -32768, String(code));
     }
     for (const origin of ["https://evil.example", "null", "http://127.0.0.1:1", "x"]) {
       const foreign = await bridge.post(list, { origin });

@@ -125,7 +125,7 @@ Deno.test({
             const large = { padding: PADDING, ...members, last: PADDING };
             const [whole] = await says({ text: objectOf(large) });
             assertHolds(whole, Object.values(large));
-            const error = `{"code":-32099,"message":"it broke","data":${data}}`;
+            const error = `{"code":-32000,"message":"it broke","data":${data}}`;
             const [failure] = await says({ as: "error", text: error });
             assertHolds(failure, [error]);
           }),

@@ -106,13 +106,22 @@ Deno.test("definitionFor keeps a list readable whose output schemas a revision r
 });
 
 Deno.test("forRevision takes back error codes that 2026-07-28 forbids", () => {
-  const code = (revision: string, code: number) => {
-    const error = { kind: "error" as const, text: JSON.stringify({ code, message: "m", data: 1 }) };
+  const code = (revision: string, code: number, data: unknown = 1) => {
+    const error = { kind: "error" as const, text: JSON.stringify({ code, message: "m", data }) };
     return JSON.parse(forRevision(error, "resources/read", revision).text);
   };
   assert.deepEqual(code("2026-07-28", -32002), { code: -32602, message: "m", data: 1 });
   assert.equal(code("2026-07-28", -32042).code, -32603);
-  assert.equal(code("2026-07-28", -32020).code, -32020);
+  // Reserved, or said of the client's own headers and revision, which are not what the server had.
+  for (const taken of [-32020, -32021, -32022, -32050, -32099]) {
+    assert.deepEqual(code("2026-07-28", taken), { code: -32603, message: "m", data: 1 });
+    assert.equal(code("2025-11-25", taken).code, taken);
+  }
+  const required = { requiredCapabilities: { sampling: {} } };
+  assert.equal(code("2026-07-28", -32021, required).code, -32021);
+  for (const free of [-32000, -32019, -32100, -31002]) {
+    assert.equal(code("2026-07-28", free).code, free);
+  }
   assert.equal(code("2025-11-25", -32002).code, -32002);
   assert.equal(code("2025-11-25", -32042).code, -32042);
 });
