@@ -162,7 +162,8 @@ async function providerMetadata(outside: Outside, issuer: URL) {
   ];
   for (const url of at) {
     const response = await answered(outside, url, "The authorization server");
-    if (!response) continue;
+    // A page for whatever path is asked is no metadata, and the next place may have it.
+    if (!response || await response.clone().json().catch(() => undefined) === undefined) continue;
     const document = await oauth.processDiscoveryResponse(issuer, response).catch((error) => {
       throw failed(`The authorization server ${issuer.host}`, error);
     });

@@ -138,6 +138,7 @@ for (const kind of KINDS) {
         assert.match(html, /this computer/);
         assert.match(html, /Ann&#39;s editor/);
         assert.match(html, /nobody verified it/);
+        assert.match(html, /Any program on this computer may be the one that takes the answer/);
       });
 
       await t.step("allowed, a client calls as the agent and renews its token", async () => {
@@ -199,6 +200,27 @@ for (const kind of KINDS) {
         const page = await get(foreign, { cookie });
         assert.equal(page.status, 422);
         assert.match(await page.text(), /error=invalid_target/);
+      });
+
+      await t.step("a parameter without a value is none", async () => {
+        const client = await clientId(app);
+        const path = `${await request(client, { resource: "" })}&resource=`;
+        const to = await decide(app, cookie, path, { agent: agentId });
+        const { status, body } = await exchange(app, client, to.searchParams.get("code")!, {
+          resource: "",
+          scope: "",
+        });
+        assert.equal(status, 200, JSON.stringify(body));
+        assert.equal((await ping(app, body.access_token, "/mcp/demo")).status, 200);
+      });
+
+      await t.step("a parameter that comes twice is not the one that the page shows", async () => {
+        const client = await clientId(app, { redirect_uris: [CALLBACK, "https://b.example/"] });
+        const other = await clientId(app);
+        for (const twice of [`redirect_uri=https://b.example/`, `client_id=${other}`, "state=b"]) {
+          const { status } = await get(`${await request(client)}&${twice}`, { cookie });
+          assert.equal(status, 422, twice);
+        }
       });
 
       await t.step("a token without a scope is told which is the least", async () => {

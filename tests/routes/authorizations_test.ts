@@ -536,6 +536,26 @@ const HOSTILE: [string, RegExp, Answers][] = [
   ["nothing at all", /does not say how people sign in/, () => undefined],
 ];
 
+Deno.test("a page at one of an issuer's addresses is no metadata of it", open, async () => {
+  await using app = await openApp({ outside: OUTSIDE });
+  const page = () =>
+    new Response("<!doctype html>", { headers: { "content-type": "text/html; charset=utf-8" } });
+  // As Keycloak's realms behind a site that answers whatever path is asked.
+  await using server = hostileServer((path, origin) => {
+    if (path === RESOURCE) return about(`${origin}/mcp`, `${origin}/realms/one`);
+    return path === "/realms/one/.well-known/openid-configuration"
+      ? metadata(`${origin}/realms/one`, { registration_endpoint: undefined })
+      : page();
+  });
+  const answer = await (await app.add(`${server.origin}/mcp`, { account: "true" })).text();
+  assert.match(answer, /takes no clients by itself/);
+  assert.deepEqual(server.asked.slice(-3), [
+    `${SERVER}/realms/one`,
+    "/.well-known/openid-configuration/realms/one",
+    "/realms/one/.well-known/openid-configuration",
+  ]);
+});
+
 Deno.test("hostile metadata leads nowhere, and is told", open, async (t) => {
   await using app = await openApp({ outside: OUTSIDE });
   for (const [what, says, answers] of HOSTILE) {
