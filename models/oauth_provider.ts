@@ -147,7 +147,9 @@ async function resourceMetadata(outside: Outside, server: URL, stated: string | 
  */
 function covers(resource: string, server: URL): boolean {
   if (!URL.canParse(resource)) return false;
-  const { origin, pathname } = new URL(resource);
+  const { origin, pathname, search, hash, username, password } = new URL(resource);
+  // RFC 8707, section 2: no part; and a query is another resource's, unless it is the server's own.
+  if (hash || username || password || (search && search !== server.search)) return false;
   const above = pathname.endsWith("/") ? pathname : `${pathname}/`;
   return origin === server.origin && `${server.pathname}/`.startsWith(above);
 }
