@@ -309,6 +309,32 @@ for (const kind of KINDS) {
         }
       });
 
+      await t.step(
+        "of an address on this computer the port may be another, and nothing else",
+        async () => {
+          const client = await clientId(app, { redirect_uris: [CALLBACK, "https://b.example/c"] });
+          const redirect_uri = CALLBACK.replace("9999", "50123");
+          const to = await decide(app, cookie, await request(client, { redirect_uri }), {
+            agent: agentId,
+          });
+          assert.equal(to.origin + to.pathname, redirect_uri);
+          const code = to.searchParams.get("code")!;
+          assert.ok((await exchange(app, client, code)).status >= 400, "as it was asked for alone");
+          for (
+            const other of [
+              CALLBACK.replace("127.0.0.1", "localhost"),
+              CALLBACK.replace("http:", "https:"),
+              `${CALLBACK}?more`,
+              "https://b.example:8443/c",
+              "https://B.example/c",
+            ]
+          ) {
+            const page = await get(await request(client, { redirect_uri: other }), { cookie });
+            assert.equal(page.status, 422, other);
+          }
+        },
+      );
+
       await t.step("no answer goes to an address that is not the client's", async () => {
         const client = await clientId(app);
         const wrongs: Record<string, string>[] = [

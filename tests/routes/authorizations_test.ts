@@ -568,6 +568,32 @@ Deno.test("a page at one of an issuer's addresses is no metadata of it", open, a
   ]);
 });
 
+Deno.test("who a person is, said in an ID token, is nobody's concern", open, async () => {
+  await using app = await openApp({ outside: OUTSIDE });
+  const part = (of: object) =>
+    btoa(JSON.stringify(of)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+  await using server = hostileServer((path, origin) => {
+    if (path === RESOURCE) return about(`${origin}/mcp`, origin);
+    if (path === SERVER) return metadata(origin);
+    // It has to be 201 by RFC 7591, and is not everywhere.
+    if (path === "/register") return { client_id: "known" };
+    if (path !== "/token") return;
+    const iat = Math.floor(Date.now() / 1000);
+    const claims = { iss: origin, sub: "ann", aud: "known", iat, exp: iat + 60 };
+    const id_token = [part({ alg: "ES256" }), part(claims), "c2lnbmVk"].join(".");
+    return { access_token: "a-token", token_type: "Bearer", id_token };
+  });
+  const begun = await app.add(`${server.origin}/mcp`, { account: "true" });
+  const { link, serverId } = await linkIn(begun);
+  const back = new URL(CALLBACK);
+  back.search = String(
+    new URLSearchParams({ code: "a-code", state: link.searchParams.get("state")! }),
+  );
+  assert.equal((await app.get(back.href)).status, 303);
+  const { state, trouble } = await app.row(serverId);
+  assert.deepEqual([state, trouble], ["signed_in", null]);
+});
+
 Deno.test("hostile metadata leads nowhere, and is told", open, async (t) => {
   await using app = await openApp({ outside: OUTSIDE });
   for (const [what, says, answers] of HOSTILE) {
