@@ -198,6 +198,8 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
       if (path === basePath || path.startsWith(`${basePath}/`)) {
         return pages.fetch(c.req.raw, c.env);
       }
+      const metadata = metadataWithin(basePath, path);
+      if (metadata) return pages.fetch(new Request(new URL(metadata, c.req.url), c.req.raw), c.env);
       return c.text(
         `Mooring is at ${deps.baseUrl}. What lies before it has to pass paths on as they are.\n`,
         404,
@@ -207,3 +209,15 @@ export async function createApp(given: Deps): Promise<Hono<Env>> {
   app.routes.push(...pages.routes);
   return app;
 }
+
+/**
+ * Where the app has what is asked of it before its path: OAuth's metadata stands between a host and the path that
+ * it is of (RFC 8414, section 3.1; RFC 9728, section 3.1).
+ */
+function metadataWithin(basePath: string, path: string): string | null {
+  const [, kind, of] = METADATA.exec(path) ?? [];
+  const isOwn = of === basePath || of?.startsWith(`${basePath}/`);
+  return isOwn ? basePath + kind + of.slice(basePath.length) : null;
+}
+
+const METADATA = /^(\/\.well-known\/oauth-(?:authorization-server|protected-resource))(\/.+)$/;

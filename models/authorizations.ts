@@ -117,9 +117,11 @@ export async function beginSignIn(
     await openGrant(db, secretsKey, server, null);
   // Credentials are one authorization server's alone (2026-07-28, #authorization-server-binding).
   const isSame = before?.provider.metadata.issuer === provider.metadata.issuer;
+  // Many forget whom they registered, and say so to the browser alone, where nothing comes back from.
+  const mayBeForgotten = before?.client.origin === "registered" && before.state === "signed_out";
   const client = await clientAt(outside, provider, site, {
     typed: id ? { id, secret } : null,
-    before: isSame ? before!.client : null,
+    before: isSame && !mayBeForgotten ? before!.client : null,
   });
   const kept = isSame ? await getAuthorization(db, user, account) : null;
   const asked = scopesOf(scope, kept?.scope ?? "", kept?.wantedScope ?? "");
@@ -384,13 +386,18 @@ async function openGrant(
   secretsKey: SecretsKey,
   { id: serverId, toolboxId }: Server,
   agentId: string | null,
-): Promise<Grant | null> {
-  const [row] = await db.asToolbox(toolboxId, (sql) =>
-    sql<({ id: string } & SealedSecret)[]>`
-      select id, key_id as "keyId", iv, ciphertext from authorizations
+): Promise<(Grant & Pick<Authorization, "state">) | null> {
+  const [row] = await db.asToolbox(
+    toolboxId,
+    (sql) =>
+      sql<(Pick<Authorization, "state"> & { id: string } & SealedSecret)[]>`
+      select id, state, key_id as "keyId", iv, ciphertext from authorizations
       where server_id = ${serverId} and agent_id is not distinct from ${agentId}::uuid
-        and ciphertext is not null`);
-  return row ? Grant.parse(JSON.parse(await openSecret(secretsKey, row.id, row))) : null;
+        and ciphertext is not null`,
+  );
+  if (!row) return null;
+  const grant = Grant.parse(JSON.parse(await openSecret(secretsKey, row.id, row)));
+  return { ...grant, state: row.state };
 }
 
 /** @throws {Forbidden} for viewers, {@link changing}; {NotFound} of an agent that is not connected */

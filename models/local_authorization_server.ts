@@ -195,7 +195,7 @@ export function localAuthorizationServer(parts: Parts): AuthorizationServer {
     known.set("scope", SCOPES.join(" "));
     // The person chooses an agent each time, so what they consented to before answers nothing.
     known.set("prompt", "consent");
-    const named = request.getAll("resource");
+    const named = request.getAll("resource").filter(Boolean);
     // Clients before 2025-06-18 name none: theirs is the bridge.
     const resource = named.length === 0 ? issuer : resourceOf(baseUrl, named[0]);
     if (resource) {
@@ -339,8 +339,11 @@ const TOKEN_FIELDS = [
 ];
 const NO_STORE = { "cache-control": "no-store" };
 
+/** A parameter without a value is none (RFC 6749, sections 3.1 and 3.2). */
 function only(given: URLSearchParams, names: string[]): URLSearchParams {
-  return new URLSearchParams([...given].filter(([name]) => names.includes(name)));
+  return new URLSearchParams(
+    [...given].filter(([name, value]) => names.includes(name) && value !== ""),
+  );
 }
 
 /** A client that names none knows of none, and so of no step to more. */

@@ -5,8 +5,9 @@ import { Kysely } from "kysely";
 import { PostgresJSDialect } from "kysely-postgres-js";
 import { v7 } from "uuid";
 import { z } from "zod";
-import type { AppSql } from "./db_pool.ts";
+import { siteAddress } from "./authorization_server.ts";
 import type { Database } from "./db.ts";
+import type { AppSql } from "./db_pool.ts";
 import {
   type Identity,
   PASSWORD_MIN_LENGTH,
@@ -26,6 +27,7 @@ import {
   type SendMail,
 } from "./mail.ts";
 import type { Outside } from "./outside.ts";
+import { standingAccess } from "./standing_access.ts";
 
 /** What passkeys and the authorization server ask better-auth. */
 const WIDER = /^\/(passkey|oauth2|clients)\//;
@@ -98,7 +100,11 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
         if (open > openPasswordLinks) return;
         post(passwordLinkMail(user.email, passwordLink(baseUrl, token)));
       },
-      onPasswordReset: ({ user }) => Promise.resolve(post(passwordChangedMail(user.email))),
+      onPasswordReset: async ({ user }) => {
+        await endOpenLinks(user.id);
+        const goesOn = await standingAccess(db, { userId: user.id });
+        post(passwordChangedMail(user.email, goesOn, `${siteAddress(baseUrl)}/account/security`));
+      },
     },
     rateLimit: {
       enabled: true,
@@ -236,15 +242,18 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
         throw new SignInRefused("Another account has this address");
       }
       await db.asApp`select mooring.put_profile(${user.id}, ${address}, ${user.name})`;
-      await db.asApp`delete from auth.verifications where value = ${user.id}`;
+      await endOpenLinks(user.id);
       post(addressChangedMail(user.email, address));
       return "changed";
     },
 
     async changePassword(headers, { present, next }, from) {
       const body = { currentPassword: present, newPassword: next, revokeOtherSessions: true };
+      const { user } = await sessionOf(headers);
       const response = await counted("/change-password", body, from, cookieIn(headers));
-      return await cookiesOf(response);
+      const cookies = await cookiesOf(response);
+      await endOpenLinks(user.id);
+      return cookies;
     },
 
     async listSessions(headers) {
@@ -347,6 +356,11 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
         ...errorFields(error),
       })
     );
+  }
+
+  /** Links to a new password, and sign-ins that wait for a code: they were begun with what is not so any more. */
+  async function endOpenLinks(userId: string): Promise<void> {
+    await db.asApp`delete from auth.verifications where value = ${userId}`;
   }
 
   async function confirmPassword(headers: Headers, password: string, from: SignInSource) {

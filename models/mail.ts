@@ -1,4 +1,5 @@
 /** What Mooring writes to people. How it is sent is the entry point's choice: an edge isolate sends none. */
+import type { StandingAccess } from "./standing_access.ts";
 
 export interface Mail {
   to: string;
@@ -25,14 +26,21 @@ If it was not you, leave this mail alone: nothing is changed.
   };
 }
 
-/** That a password was changed by a link. */
-export function passwordChangedMail(to: string): Mail {
+/** That a password was changed by a link, and what goes on without it. */
+export function passwordChangedMail(to: string, standing: StandingAccess, endAt: string): Mail {
+  const { tokens, clients } = standing;
+  const goesOn = tokens + clients === 0 ? "" : `
+What needs no password goes on working: access tokens of yours (${tokens}), and clients that you
+let in (${clients}). End them here, if they are not all yours:
+
+${endAt}
+`;
   return {
     to,
     subject: "Your password for Mooring was changed",
     text: `The password of your account at Mooring was changed by a link to a new one, and you were
 signed out everywhere.
-
+${goesOn}
 If it was not you, ask for a new password now, and look who else reads your mail.
 `,
   };

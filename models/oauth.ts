@@ -119,7 +119,7 @@ export async function clientAt(
       through(outside),
     );
     const { client_id, client_secret } = await oauth.processDynamicClientRegistrationResponse(
-      await withExpiry(response),
+      await corrected(response, withExpiry, 201),
     );
     return Client.parse({
       clientId: client_id,
@@ -138,10 +138,8 @@ export async function clientAt(
 }
 
 /** Many say a secret and not when it expires, which RFC 7591 (section 3.2.1) wants of them: never, then. */
-async function withExpiry(response: Response): Promise<Response> {
-  const said = response.ok ? await response.clone().json().catch(() => null) : null;
-  if (!said?.client_secret || said.client_secret_expires_at !== undefined) return response;
-  return Response.json({ ...said, client_secret_expires_at: 0 }, { status: response.status });
+function withExpiry(said: Said): Said {
+  return said.client_secret ? { client_secret_expires_at: 0, ...said } : said;
 }
 
 function isLoopback({ hostname }: URL): boolean {
@@ -208,7 +206,8 @@ export async function tokensFor(
       verifier,
       { ...through(outside), additionalParameters: { resource } },
     );
-    return tokensIn(await oauth.processAuthorizationCodeResponse(metadata, who, response), host);
+    const given = await corrected(response, withoutIdToken);
+    return tokensIn(await oauth.processAuthorizationCodeResponse(metadata, who, given), host);
   } catch (error) {
     throw failed(host, error);
   }
@@ -236,7 +235,8 @@ export async function renewedTokens(
       refreshToken,
       { ...through(outside), additionalParameters: { resource } },
     );
-    return tokensIn(await oauth.processRefreshTokenResponse(metadata, who, response), host);
+    const given = await corrected(response, withoutIdToken);
+    return tokensIn(await oauth.processRefreshTokenResponse(metadata, who, given), host);
   } catch (error) {
     throw failed(host, error);
   }
@@ -280,6 +280,27 @@ function basic(secret: string): oauth.ClientAuth {
       "authorization",
       `Basic ${btoa(`${encoded(client.client_id)}:${encoded(secret)}`)}`,
     );
+}
+
+/**
+ * Who the person is there, which nothing here asks (OpenID Connect gives it with the scope `openid`). Looked at, it
+ * would be refused for each way of signing it but RS256.
+ */
+function withoutIdToken({ id_token: _, ...said }: Said): Said {
+  return said;
+}
+
+type Said = Record<string, unknown>;
+
+/** A success as what reads it wants it: SDKs take any status of one, so servers give any. */
+async function corrected(
+  response: Response,
+  correct: (said: Said) => Said,
+  status = 200,
+): Promise<Response> {
+  const said = response.ok ? await response.clone().json().catch(() => null) : null;
+  const isObject = typeof said === "object" && said !== null;
+  return isObject ? Response.json(correct(said), { status }) : response;
 }
 
 function tokensIn(given: oauth.TokenEndpointResponse, host: string): Tokens {

@@ -44,6 +44,14 @@ const Metadata = z.object({
   grant_types: z.array(z.string().max(100)).max(10).optional(),
 });
 
+/** What its own document has to say besides, and what nobody can keep secret in one (section 4.1 of the draft). */
+const Document = Metadata.extend({
+  client_name: z.string().trim().min(1).max(200).transform(withoutNul),
+  token_endpoint_auth_method: z.string().max(100)
+    .regex(/^(?!client_secret)/, "takes a secret, which a public document cannot hold").optional(),
+  client_secret: z.never("has no place in a public document").optional(),
+});
+
 /**
  * Registers a client under a new id, without a secret: of a program on somebody's computer it would be
  * none, and PKCE protects the code either way (OAuth 2.1, section 2.4).
@@ -51,7 +59,7 @@ const Metadata = z.object({
  * @throws {ClientRefused}
  */
 export async function registerClient(db: Database, body: unknown) {
-  const metadata = metadataOf(body);
+  const metadata = metadataOf(Metadata, body);
   const { grant_types } = metadata;
   if (grant_types && !grant_types.includes("authorization_code")) {
     throw new ClientRefused("Clients use the grant authorization_code", "invalid_client_metadata");
@@ -120,7 +128,7 @@ function shownName(name: string): string {
 }
 
 async function readMetadata(outside: Outside, clientId: string) {
-  if (clientId.length > 2000 || new URL(clientId).pathname === "/") {
+  if (!mayNameMetadata(clientId)) {
     throw new ClientRefused("The client's address names no metadata");
   }
   let document: unknown;
@@ -128,6 +136,8 @@ async function readMetadata(outside: Outside, clientId: string) {
     const response = await outside(clientId, {
       headers: { accept: "application/json" },
       limitBytes: METADATA_LIMIT_BYTES,
+      // Else whoever can make a site redirect would be a client of its name.
+      followsRedirects: false,
     });
     document = response.status === 200 ? await response.json() : null;
   } catch (error) {
@@ -137,11 +147,21 @@ async function readMetadata(outside: Outside, clientId: string) {
   if ((document as { client_id?: unknown } | null)?.client_id !== clientId) {
     throw new ClientRefused("The client's address leads to no metadata of its own");
   }
-  return metadataOf(document);
+  return metadataOf(Document, document);
 }
 
-function metadataOf(body: unknown) {
-  const parsed = Metadata.safeParse(body);
+/**
+ * Section 3 of the draft. An address that is written in another way than URLs are, such as with dot segments, would
+ * be asked at another one than it shows.
+ */
+function mayNameMetadata(clientId: string): boolean {
+  if (clientId.length > 2000 || !URL.canParse(clientId)) return false;
+  const { href, pathname, username, password } = new URL(clientId);
+  return href === clientId && pathname !== "/" && !href.includes("#") && !username && !password;
+}
+
+function metadataOf<T extends z.ZodType>(schema: T, body: unknown): z.infer<T> {
+  const parsed = schema.safeParse(body);
   if (parsed.success) return parsed.data;
   const [{ path, message }] = parsed.error.issues;
   const isRedirect = path[0] === "redirect_uris";

@@ -147,7 +147,9 @@ async function resourceMetadata(outside: Outside, server: URL, stated: string | 
  */
 function covers(resource: string, server: URL): boolean {
   if (!URL.canParse(resource)) return false;
-  const { origin, pathname } = new URL(resource);
+  const { origin, pathname, search, hash, username, password } = new URL(resource);
+  // RFC 8707, section 2: no part; and a query is another resource's, unless it is the server's own.
+  if (hash || username || password || (search && search !== server.search)) return false;
   const above = pathname.endsWith("/") ? pathname : `${pathname}/`;
   return origin === server.origin && `${server.pathname}/`.startsWith(above);
 }
@@ -162,7 +164,8 @@ async function providerMetadata(outside: Outside, issuer: URL) {
   ];
   for (const url of at) {
     const response = await answered(outside, url, "The authorization server");
-    if (!response) continue;
+    // A page for whatever path is asked is no metadata, and the next place may have it.
+    if (!response || await response.clone().json().catch(() => undefined) === undefined) continue;
     const document = await oauth.processDiscoveryResponse(issuer, response).catch((error) => {
       throw failed(`The authorization server ${issuer.host}`, error);
     });

@@ -31,6 +31,8 @@ export interface OutsideRequest {
   /** Longest answer, 256 KiB unless said, and longest time with all redirects, 10 s unless said. */
   limitBytes?: number;
   timeoutMs?: number;
+  /** False: a GET's redirect is the answer, too. */
+  followsRedirects?: boolean;
 }
 
 /** Why a host was not asked, or gave no answer: for a person. */
@@ -46,6 +48,7 @@ const REDIRECT_LIMIT = 3;
 export function openOutside(options: OutsideOptions = {}): Outside {
   return async (address, { method = "GET", headers, body, ...limits } = {}) => {
     const { limitBytes = ANSWER_LIMIT_BYTES, timeoutMs = TIMEOUT_MS } = limits;
+    const follows = method === "GET" && limits.followsRedirects !== false;
     const signal = AbortSignal.timeout(timeoutMs);
     let url = new URL(address);
     for (let redirects = 0;; redirects++) {
@@ -65,7 +68,7 @@ export function openOutside(options: OutsideOptions = {}): Outside {
         });
       const location = response.headers.get("location");
       const isRedirect = [301, 302, 303, 307, 308].includes(response.status) && location !== null;
-      if (!isRedirect || method !== "GET") return response;
+      if (!isRedirect || !follows) return response;
       if (redirects === REDIRECT_LIMIT || !URL.canParse(location, url)) {
         throw new OutsideError(`${url.host} redirects too often, or nowhere`);
       }

@@ -2,6 +2,7 @@ import { type Context, Hono } from "hono";
 import { z } from "zod";
 import { PASSWORD_MIN_LENGTH, SignInRefused, type SignInSource } from "../models/identity.ts";
 import { Invalid } from "../models/errors.ts";
+import { endStandingAccess, standingAccess } from "../models/standing_access.ts";
 import { validName } from "../models/workspaces.ts";
 import { Account, type AccountProps } from "../views/account.tsx";
 import { Security, type SecurityProps } from "../views/account_security.tsx";
@@ -13,7 +14,7 @@ const SECURITY = "/account/security";
 const Address = z.email().max(254);
 
 /** A person's own account: who they are, how they sign in, and where they are signed in. */
-export function accountRoutes({ identity, baseUrl }: Deps) {
+export function accountRoutes({ db, identity, baseUrl }: Deps) {
   const { passkeys } = identity;
 
   return new Hono<Env>()
@@ -114,6 +115,10 @@ export function accountRoutes({ identity, baseUrl }: Deps) {
         await passkeys?.remove(c.req.raw.headers, c.req.param("id"));
         return goTo(c, SECURITY, "passkey-removed");
       }))
+    .post("/account/access/end", async (c) => {
+      await endStandingAccess(db, c.get("user"));
+      return goTo(c, SECURITY, "access-ended");
+    })
     .post("/account/sessions/:id/end", async (c) => {
       await identity.endSession(c.req.raw.headers, c.req.param("id"));
       return goTo(c, SECURITY, "session-ended");
@@ -152,6 +157,7 @@ export function accountRoutes({ identity, baseUrl }: Deps) {
     const headers = c.req.raw.headers;
     const props = {
       sessions: await identity.listSessions(headers),
+      standing: await standingAccess(db, c.get("user")),
       offersPasskeys: identity.elsewhere === null,
       passkeys: await passkeys?.list(headers) ?? null,
       hasSecondFactor: await identity.hasSecondFactor(headers),

@@ -70,11 +70,13 @@ const SAID: Record<string, string> = {
   "passkey-renamed": "The passkey has another name now.",
   "passkey-removed": "The passkey signs nobody in any more.",
   "password-link-sent": "If the address has an account, a link is on its way to it.",
-  "password-set": "Your password is set. Sign in with it.",
+  "password-set":
+    "Your password is set. Sign in with it. Access tokens and clients that you let in go on working: they stand on your account's page, Signing in.",
   "invitation-sent": "The invitation is sent.",
   "second-factor-on": "From now on signing in asks for a code as well.",
   "second-factor-off": "Signing in asks for the password alone again.",
   "session-ended": "Signed out there.",
+  "access-ended": "Ended. What shall act for you again takes another token, or connects anew.",
 };
 
 /** The path under which the app is mounted, without a slash at its end. */

@@ -1,7 +1,8 @@
 import type { Passkey, SecondFactor as Made, Session } from "../models/identity.ts";
+import type { StandingAccess } from "../models/standing_access.ts";
 import { AccountPages } from "./account.tsx";
 import { Form } from "./form.tsx";
-import { Confirm, Copy, Field, Mistake, Time } from "./parts.tsx";
+import { Confirm, Copy, count, Field, Mistake, Time } from "./parts.tsx";
 import { PasskeyList } from "./passkeys.tsx";
 import { QrCode } from "./qr_code.tsx";
 import { useUrl } from "./url.ts";
@@ -10,6 +11,8 @@ import { visibleText } from "./visible_text.ts";
 export interface SecurityProps {
   /** Null where they are not to be had; signing out everywhere is. */
   sessions: Session[] | null;
+  /** What acts for the person without their signing in. */
+  standing: StandingAccess;
   offersPasskeys: boolean;
   /** Null where this address can have none. */
   passkeys: Passkey[] | null;
@@ -40,6 +43,7 @@ export function Security(props: SecurityProps) {
         <div>
           <Password mistakes={props.mistakes} />
           <Sessions sessions={props.sessions} />
+          <Standing standing={props.standing} />
         </div>
       </div>
     </AccountPages>
@@ -118,7 +122,36 @@ function Sessions({ sessions }: Pick<SecurityProps, "sessions">) {
         title="Sign out everywhere?"
         action={url("/account/sessions/end")}
       >
-        <p>Here too. Access tokens and agents' tokens go on working.</p>
+        <p>Here too. Access tokens, clients that you let in and agents' tokens go on working.</p>
+      </Confirm>
+    </section>
+  );
+}
+
+function Standing({ standing: { tokens, clients } }: Pick<SecurityProps, "standing">) {
+  const url = useUrl();
+  if (tokens + clients === 0) return null;
+  return (
+    <section class="card" aria-labelledby="standing-access">
+      <h2 id="standing-access">What acts for you</h2>
+      <p>
+        {count(tokens, "access token")} of yours and {count(clients, "client")}{" "}
+        that you let in work without your signing in. A new password does not end them.
+      </p>
+      <p class="help">
+        Tokens stand on <a href={url("/account/tokens")}>Access tokens</a>{" "}
+        in their workspace, clients on the pages of the <a href={url("/agents")}>agents</a>{" "}
+        that they are.
+      </p>
+      <Confirm
+        label="End all of them"
+        title="End all of them, in all your workspaces?"
+        action={url("/account/access/end")}
+      >
+        <p>
+          What works with them stops at once, and takes another token, or connects anew. Tokens that
+          an agent has of its own go on working.
+        </p>
       </Confirm>
     </section>
   );

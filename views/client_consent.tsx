@@ -87,6 +87,8 @@ export function ClientConsent(
       <p class="notice">
         The name is what the client calls itself, and nobody verified it. Go on only if you have
         just connected it yourself.
+        {client.host.includes("this computer") &&
+          " Any program on this computer may be the one that takes the answer."}
       </p>
       {known && (
         <p class="notice">

@@ -239,7 +239,7 @@ Deno.test({
           ),
         );
         await page.goto(keeper.authorizationUrl!.href);
-        await page.getByText("this computer").waitFor();
+        await page.getByText("this computer", { exact: true }).waitFor();
         await photograph(page, "client-consent");
         assert.deepEqual(await violations(page), []);
         const told = await decide(keeper, "Deny");

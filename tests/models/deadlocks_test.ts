@@ -1,5 +1,7 @@
 /** What waits for the same rows takes them in one order: else each waits for the other, and Postgres ends one. */
 import assert from "node:assert/strict";
+import builtin from "../../models/catalog_builtin.json" with { type: "json" };
+import { connectAsOwner, type Sql } from "../../models/db.ts";
 import { deployServer, getServer, reconfigureServer } from "../../models/servers.ts";
 import { approveTools, listTools, withdrawApproval } from "../../models/tools.ts";
 import { KINDS, openWorld, testKey } from "./databases.ts";
@@ -104,6 +106,76 @@ for (const kind of KINDS) {
         assert.equal(await reported!, true);
         await renewed!;
       });
+
+      // The embedded database has one session, so that nothing of it runs at once.
+      const isServer = kind.name === "server";
+      const sessions = isServer ? [1, 2].map(() => connectAsOwner({ url: world.url! })) : [];
+      let entries = 0;
+      const addEntry = (summary: string) =>
+        owner`insert into public.catalog_entries (id, workspace_id, source, slug, entry)
+          values (${crypto.randomUUID()}, ${workspaceId}, 'made', ${`made-${++entries}`},
+            ${owner.json({ ...builtin[0], title: "Made", summary })})`;
+      const refresh = (sql: typeof owner | Sql) =>
+        sql`select mooring.refresh_catalog_words(${workspaceId})`;
+
+      await t.step({
+        name: "syncs of two sources with the same words, which Postgres plans in two ways",
+        ignore: !isServer,
+        async fn() {
+          // Letters alone, as words are.
+          const words = Array.from(
+            { length: 3000 },
+            (_, n) => "word" + [...String(n)].map((digit) => "abcdefghij"[Number(digit)]).join(""),
+          ).join(" ");
+          await addEntry(words);
+          let ready = 0;
+          const bothAreReady = Promise.withResolvers<void>();
+          await Promise.all(
+            ["enable_hashagg", "enable_sort"].map((setting, n) =>
+              sessions[n].begin(async (sql) => {
+                await sql`select set_config(${setting}, 'off', true)`;
+                if (++ready === 2) bothAreReady.resolve();
+                await bothAreReady.promise;
+                await refresh(sql);
+              })
+            ),
+          );
+        },
+      });
+
+      await t.step({
+        name: "a word that one sync takes away, and another one's entries have by then",
+        ignore: !isServer,
+        async fn() {
+          const wordsNow = async () =>
+            (await owner<{ word: string }[]>`
+              select word from mooring.catalog_words
+              where workspace_id = ${workspaceId}`).map(({ word }) => word);
+          await addEntry("");
+          await addEntry("harbour lantern");
+          await refresh(owner);
+          await owner`delete from public.catalog_entries
+            where workspace_id = ${workspaceId} and entry ->> 'summary' = 'harbour lantern'`;
+          const pause = () => new Promise((resolve) => setTimeout(resolve, 300));
+          let first: Promise<unknown>, second: Promise<unknown>;
+          // Holds the first up between its look and what it takes away.
+          await sessions[0].begin(async (sql) => {
+            await sql`select from mooring.catalog_words
+              where workspace_id = ${workspaceId} and word = 'harbour' for update`;
+            first = refresh(db.asApp);
+            first.catch(() => {}); // told below
+            await pause();
+            await addEntry("lantern");
+            second = refresh(db.asApp);
+            second.catch(() => {}); // told below
+            await pause();
+          });
+          await Promise.all([first!, second!]);
+          assert.ok((await wordsNow()).includes("lantern"));
+          assert.ok(!(await wordsNow()).includes("harbour"));
+        },
+      });
+      for (const session of sessions) await session.end();
 
       await world.close();
     },

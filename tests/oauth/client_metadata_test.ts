@@ -19,6 +19,9 @@ Deno.test("a client is known by the address of its metadata", options, async (t)
   let asked = 0;
   const server = createServer(certificates, (incoming, response) => {
     asked++;
+    if (incoming.url === "/moved.json") {
+      return void response.writeHead(302, { location: "/target.json" }).end();
+    }
     const document = body(`https://client.test:${port}${incoming.url}`);
     response.writeHead(document ? 200 : 404).end(JSON.stringify(document));
   });
@@ -71,6 +74,19 @@ Deno.test("a client is known by the address of its metadata", options, async (t)
         (address) => metadata(address, { redirect_uris: ["javascript:alert(1)"] }),
         /redirect_uris/,
       ],
+      ["/unnamed.json", (address) => metadata(address, { client_name: " " }), /client_name/],
+      [
+        "/secret.json",
+        (address) => metadata(address, { token_endpoint_auth_method: "client_secret_post" }),
+        /token_endpoint_auth_method/,
+      ],
+      [
+        "/secret-in-it.json",
+        (address) => metadata(address, { client_secret: "known to all" }),
+        /client_secret: has no place/,
+      ],
+      // Whoever can make a site redirect would speak for it.
+      ["/moved.json", () => metadata(address("/moved.json")), /no metadata of its own/],
       ["/long.json", (address) => metadata(address, { more: "x".repeat(20_000) }), /more than/],
       [
         "/elsewhere.json",
@@ -84,6 +100,27 @@ Deno.test("a client is known by the address of its metadata", options, async (t)
       assert.equal(status, 422, path);
       assert.match(html, words);
     }
+  });
+
+  await t.step("an address that is not as URLs are written names no metadata", async () => {
+    const before = asked;
+    const odd = [
+      address("/a/../client.json"),
+      address("/%2e/client.json"),
+      address("/client.json#part"),
+      address("/client.json#"),
+      address("/client.json").replace("client.test", "CLIENT.test"),
+      address("/client.json").replace("://", "://ann:secret@"),
+      address("/"),
+      "https://[",
+    ];
+    for (const client of odd) {
+      body = () => metadata(client);
+      const { status, html } = await shown(await request(client));
+      assert.equal(status, 422, client);
+      assert.match(html, /names no metadata/, client);
+    }
+    assert.equal(asked, before);
   });
 
   await t.step("a host of a private network is not asked", async () => {

@@ -138,6 +138,7 @@ for (const kind of KINDS) {
         assert.match(html, /this computer/);
         assert.match(html, /Ann&#39;s editor/);
         assert.match(html, /nobody verified it/);
+        assert.match(html, /Any program on this computer may be the one that takes the answer/);
       });
 
       await t.step("allowed, a client calls as the agent and renews its token", async () => {
@@ -199,6 +200,27 @@ for (const kind of KINDS) {
         const page = await get(foreign, { cookie });
         assert.equal(page.status, 422);
         assert.match(await page.text(), /error=invalid_target/);
+      });
+
+      await t.step("a parameter without a value is none", async () => {
+        const client = await clientId(app);
+        const path = `${await request(client, { resource: "" })}&resource=`;
+        const to = await decide(app, cookie, path, { agent: agentId });
+        const { status, body } = await exchange(app, client, to.searchParams.get("code")!, {
+          resource: "",
+          scope: "",
+        });
+        assert.equal(status, 200, JSON.stringify(body));
+        assert.equal((await ping(app, body.access_token, "/mcp/demo")).status, 200);
+      });
+
+      await t.step("a parameter that comes twice is not the one that the page shows", async () => {
+        const client = await clientId(app, { redirect_uris: [CALLBACK, "https://b.example/"] });
+        const other = await clientId(app);
+        for (const twice of [`redirect_uri=https://b.example/`, `client_id=${other}`, "state=b"]) {
+          const { status } = await get(`${await request(client)}&${twice}`, { cookie });
+          assert.equal(status, 422, twice);
+        }
       });
 
       await t.step("a token without a scope is told which is the least", async () => {
@@ -286,6 +308,32 @@ for (const kind of KINDS) {
           assert.equal((await renew(app, client, answers[0].body.refresh_token)).status, 200);
         }
       });
+
+      await t.step(
+        "of an address on this computer the port may be another, and nothing else",
+        async () => {
+          const client = await clientId(app, { redirect_uris: [CALLBACK, "https://b.example/c"] });
+          const redirect_uri = CALLBACK.replace("9999", "50123");
+          const to = await decide(app, cookie, await request(client, { redirect_uri }), {
+            agent: agentId,
+          });
+          assert.equal(to.origin + to.pathname, redirect_uri);
+          const code = to.searchParams.get("code")!;
+          assert.ok((await exchange(app, client, code)).status >= 400, "as it was asked for alone");
+          for (
+            const other of [
+              CALLBACK.replace("127.0.0.1", "localhost"),
+              CALLBACK.replace("http:", "https:"),
+              `${CALLBACK}?more`,
+              "https://b.example:8443/c",
+              "https://B.example/c",
+            ]
+          ) {
+            const page = await get(await request(client, { redirect_uri: other }), { cookie });
+            assert.equal(page.status, 422, other);
+          }
+        },
+      );
 
       await t.step("no answer goes to an address that is not the client's", async () => {
         const client = await clientId(app);

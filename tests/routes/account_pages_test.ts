@@ -2,6 +2,18 @@
 import assert from "node:assert/strict";
 import { openMailer } from "../../mailer.ts";
 import { localIdentity } from "../../models/local_identity.ts";
+import {
+  agentOfToken,
+  createAgent,
+  createToken,
+  getAgent,
+  grantClient,
+} from "../../models/agents.ts";
+import {
+  bearerOfToken,
+  createPersonalToken,
+  revokePersonalToken,
+} from "../../models/personal_tokens.ts";
 import { addMember, KINDS, openWorld } from "../models/databases.ts";
 import { startMailServer } from "./mail_server.ts";
 import { openPageApp, ORIGIN } from "./page_app.ts";
@@ -124,6 +136,76 @@ Deno.test({
         assert.equal(again.status, 422);
         assert.match(again.html, /used already or is too old/);
         assert.equal(lines.join("\n").includes(token), false, "no token in the log");
+      },
+    );
+
+    await t.step("a password that is set or changed ends the links that are open", async () => {
+      const { cookie } = await person("gil@example.com");
+      let asked = 0;
+      const link = async () => {
+        const clientIp = `10.0.2.${++asked}`;
+        await ask("/new-password/link", { form: { email: "gil@example.com" }, clientIp });
+        return /token=([^\s]+)/.exec((await smtp.taken("gil@example.com")).text)![1];
+      };
+      const set = (token: string, password: string) =>
+        ask("/new-password", { form: { token, password }, clientIp: "10.0.2.0" });
+      const before = await link();
+      const next = "another long password";
+      const changed = await ask("/account/password", { form: { present: PASSWORD, next }, cookie });
+      assert.equal(changed.location, "/account/security?said=password-changed", changed.html);
+      assert.equal((await set(before, "an older link's")).status, 422);
+      const [one, other] = [await link(), await link()];
+      assert.equal((await set(one, "a third long password")).status, 303);
+      await smtp.taken("gil@example.com");
+      assert.equal((await set(other, "another link's password")).status, 422);
+    });
+
+    await t.step(
+      "what outlives a password is told with its number, and ended at once",
+      async () => {
+        const { cookie, userId } = await person("ida@example.com");
+        const other = await person("ivo@example.com");
+        const user = { userId };
+        assert.doesNotMatch((await ask("/account/security", { cookie })).html, /What acts for you/);
+        const make = (name: string) =>
+          createPersonalToken(db, user, workspaceId, { name, scopes: ["read"], expiresInDays: 7 });
+        const [{ token }, { id }] = [await make("script"), await make("revoked")];
+        await revokePersonalToken(db, user, id);
+        const agentId = await createAgent(db, user, workspaceId, "Ida's");
+        const own = await createToken(db, user, agentId, { name: "own", expiresInDays: null });
+        const client = { id: "a-client", name: "An editor", uri: null, host: "this computer" };
+        await grantClient(db, user, agentId, client);
+        await grantClient(db, { userId: other.userId }, agentId, { ...client, id: "another" });
+
+        const form = { email: "ida@example.com" };
+        await ask("/new-password/link", { form, clientIp: "10.0.3.1" });
+        const link = /token=([^\s]+)/.exec((await smtp.taken("ida@example.com")).text)![1];
+        const password = "another long password";
+        const set = await ask("/new-password", { form: { token: link, password } });
+        assert.match((await ask(set.location!)).html, /clients that you let in go on working/);
+        const { text } = await smtp.taken("ida@example.com");
+        assert.match(text, /access tokens of yours \(1\), and clients that you\s+let in \(1\)/);
+        assert.match(text, /\/account\/security/);
+
+        const again = (await signIn("ida@example.com", password)).cookie;
+        const page = (await ask("/account/security", { cookie: again })).html;
+        assert.match(page, /1 access token of yours and 1 client\s+that you let in/);
+        const ended = await ask("/account/access/end", { form: {}, cookie: again });
+        assert.equal(ended.location, "/account/security?said=access-ended");
+        assert.equal(await bearerOfToken(db, token), null);
+        const live = (await getAgent(db, user, agentId)).tokens.filter(({ revokedAt }) =>
+          !revokedAt
+        );
+        assert.deepEqual(
+          live.map(({ clientId }) => clientId).toSorted(),
+          ["another", null],
+          "another's client, and the agent's own token",
+        );
+        assert.ok(await agentOfToken(db, own.token));
+        assert.doesNotMatch(
+          (await ask("/account/security", { cookie: again })).html,
+          /What acts for you/,
+        );
       },
     );
 

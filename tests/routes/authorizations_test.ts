@@ -62,7 +62,7 @@ for (const kind of KINDS) {
       const posts = (path: string) =>
         authorizationServer.asked.filter((each) => each === `POST ${path}`).length;
       const everSeen: string[] = [];
-      let serverId = "", back = "";
+      let serverId = "", clientId = "", back = "";
 
       await t.step("the page shows where it leads, and the server is not run before", async () => {
         const begun = await linkIn(await app.add(protectedServer.url, { account: "true" }));
@@ -71,6 +71,7 @@ for (const kind of KINDS) {
         assert.match(page, /Continue to localhost:\d+/);
         assert.equal(link.origin, authorizationServer.issuer);
         const asked = Object.fromEntries(link.searchParams);
+        clientId = asked.client_id;
         assert.equal(asked.code_challenge_method, "S256");
         assert.equal(asked.resource, protectedServer.url);
         assert.equal(asked.scope, "tools:read offline_access", "what the 401 asks for");
@@ -204,12 +205,18 @@ for (const kind of KINDS) {
         assert.equal((await app.eventsOf(serverId)).match(/has to be signed in again/g)!.length, 1);
       });
 
-      await t.step("signing in again lets it run again", async () => {
-        const { ended } = await world.signIn(await app.post(`/servers/${serverId}/account`));
-        assert.equal(ended.status, 303);
-        assert.equal((await app.desired(serverId)).running, true);
-        everSeen.push(tokenOf(await app.desired(serverId)));
-      });
+      await t.step(
+        "signing in again lets it run again, though the client is forgotten",
+        async () => {
+          // By the server that Mooring registered at, as many do in time.
+          await provider.Client.adapter.destroy(clientId);
+          const { ended } = await world.signIn(await app.post(`/servers/${serverId}/account`));
+          assert.equal(ended.status, 303);
+          assert.equal(posts("/reg"), 2);
+          assert.equal((await app.desired(serverId)).running, true);
+          everSeen.push(tokenOf(await app.desired(serverId)));
+        },
+      );
 
       await t.step("a viewer may neither connect nor disconnect", async () => {
         const viewer = app.browser(await app.person("vic", "viewer"));
@@ -465,6 +472,11 @@ const HOSTILE: [string, RegExp, Answers][] = [
     /is about another server/,
     (path, origin) => path === RESOURCE ? about(`${origin}/mcp-other`, origin) : undefined,
   ],
+  ...["?tenant=other", "#part"].map((more): [string, RegExp, Answers] => [
+    `metadata of a resource with ${more}`,
+    /is about another server/,
+    (path, origin) => path === RESOURCE ? about(`${origin}/mcp${more}`, origin) : undefined,
+  ]),
   [
     "an issuer that is another",
     /against the protocol/,
@@ -535,6 +547,52 @@ const HOSTILE: [string, RegExp, Answers][] = [
   ],
   ["nothing at all", /does not say how people sign in/, () => undefined],
 ];
+
+Deno.test("a page at one of an issuer's addresses is no metadata of it", open, async () => {
+  await using app = await openApp({ outside: OUTSIDE });
+  const page = () =>
+    new Response("<!doctype html>", { headers: { "content-type": "text/html; charset=utf-8" } });
+  // As Keycloak's realms behind a site that answers whatever path is asked.
+  await using server = hostileServer((path, origin) => {
+    if (path === RESOURCE) return about(`${origin}/mcp`, `${origin}/realms/one`);
+    return path === "/realms/one/.well-known/openid-configuration"
+      ? metadata(`${origin}/realms/one`, { registration_endpoint: undefined })
+      : page();
+  });
+  const answer = await (await app.add(`${server.origin}/mcp`, { account: "true" })).text();
+  assert.match(answer, /takes no clients by itself/);
+  assert.deepEqual(server.asked.slice(-3), [
+    `${SERVER}/realms/one`,
+    "/.well-known/openid-configuration/realms/one",
+    "/realms/one/.well-known/openid-configuration",
+  ]);
+});
+
+Deno.test("who a person is, said in an ID token, is nobody's concern", open, async () => {
+  await using app = await openApp({ outside: OUTSIDE });
+  const part = (of: object) =>
+    btoa(JSON.stringify(of)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+  await using server = hostileServer((path, origin) => {
+    if (path === RESOURCE) return about(`${origin}/mcp`, origin);
+    if (path === SERVER) return metadata(origin);
+    // It has to be 201 by RFC 7591, and is not everywhere.
+    if (path === "/register") return { client_id: "known" };
+    if (path !== "/token") return;
+    const iat = Math.floor(Date.now() / 1000);
+    const claims = { iss: origin, sub: "ann", aud: "known", iat, exp: iat + 60 };
+    const id_token = [part({ alg: "ES256" }), part(claims), "c2lnbmVk"].join(".");
+    return { access_token: "a-token", token_type: "Bearer", id_token };
+  });
+  const begun = await app.add(`${server.origin}/mcp`, { account: "true" });
+  const { link, serverId } = await linkIn(begun);
+  const back = new URL(CALLBACK);
+  back.search = String(
+    new URLSearchParams({ code: "a-code", state: link.searchParams.get("state")! }),
+  );
+  assert.equal((await app.get(back.href)).status, 303);
+  const { state, trouble } = await app.row(serverId);
+  assert.deepEqual([state, trouble], ["signed_in", null]);
+});
 
 Deno.test("hostile metadata leads nowhere, and is told", open, async (t) => {
   await using app = await openApp({ outside: OUTSIDE });

@@ -28,6 +28,7 @@ const RUNS = {
 };
 
 const FORMS: Record<string, Counterpart> = {
+  "/account/access/end": OWN_ACCOUNT,
   "/account/email": OWN_ACCOUNT,
   "/account/name": OWN_ACCOUNT,
   "/account/passkeys": OWN_ACCOUNT,
