@@ -1,11 +1,13 @@
 /** What waits for the same rows takes them in one order: else each waits for the other, and Postgres ends one. */
 import assert from "node:assert/strict";
 import builtin from "../../models/catalog_builtin.json" with { type: "json" };
-import { connectAsOwner, type Sql } from "../../models/db.ts";
+import { connectAsOwner } from "../../models/db.ts";
 import { deployServer, getServer, reconfigureServer } from "../../models/servers.ts";
 import { approveTools, listTools, withdrawApproval } from "../../models/tools.ts";
 import { KINDS, openWorld, testKey } from "./databases.ts";
 import { observation, reports } from "./observation.ts";
+
+type Tag = (texts: TemplateStringsArray, ...values: string[]) => PromiseLike<unknown>;
 
 for (const kind of KINDS) {
   Deno.test({
@@ -115,8 +117,8 @@ for (const kind of KINDS) {
         owner`insert into public.catalog_entries (id, workspace_id, source, slug, entry)
           values (${crypto.randomUUID()}, ${workspaceId}, 'made', ${`made-${++entries}`},
             ${owner.json({ ...builtin[0], title: "Made", summary })})`;
-      const refresh = (sql: typeof owner | Sql) =>
-        sql`select mooring.refresh_catalog_words(${workspaceId})`;
+      const refresh = async (sql: Tag) =>
+        await sql`select mooring.refresh_catalog_words(${workspaceId})`;
 
       await t.step({
         name: "syncs of two sources with the same words, which Postgres plans in two ways",
