@@ -3,6 +3,7 @@ import { Buffer } from "node:buffer";
 import { ErrorCode, objectMembers } from "../dtma/protocol.ts";
 import type { CallRecorder, NewCall, Outcome } from "../models/calls.ts";
 import type { Database, User } from "../models/db.ts";
+import { parseExactly } from "../models/exact_json.ts";
 import { type ToolbeltServer, toolForTrial } from "../models/toolbelts.ts";
 import type { Outlet } from "./exchange.ts";
 import { memberOf, sizeOf } from "./large_answer.ts";
@@ -140,7 +141,7 @@ export async function tryTool(
     remember: undefined,
   };
   const answer = await callTool(deps, call, { signal, onNotification: page?.onNotification });
-  return { [answer.kind]: JSON.parse(answer.text) };
+  return { [answer.kind]: parseExactly(answer.text) };
 }
 
 /** @returns a task for a caller that takes them alone */
