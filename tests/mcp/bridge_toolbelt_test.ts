@@ -73,11 +73,12 @@ Deno.test({
           defaults: long(`{"lines":-12345678901234567890}`),
         });
         const { version } = await getConnection(db, user, agentId, serverId);
-        await until(async () => {
+        const listed = async () => {
           const { body, headers } = modern("tools/list");
-          const listed = await (await bridge.post(body, headers)).text();
-          return listed.includes(`"default":-12345678901234567890}`);
-        });
+          return await (await bridge.post(body, headers)).text();
+        };
+        await until(async () => (await listed()).includes("1234567890"));
+        assert.ok((await listed()).includes(`"default":-12345678901234567890}`));
         const heard = await call("demo__send_mail", `{"big":1}`);
         assert.match(
           heard,
