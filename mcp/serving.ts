@@ -163,7 +163,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       case "resources/subscribe":
       case "resources/unsubscribe":
         if (isModern || !client.session) break;
-        return subscribe(client, client.session, method, params);
+        return subscribe(client, client.session, method, params, abortSignalOf(signal));
       case "subscriptions/listen":
         if (!isModern) break;
         return subscription(client, request, outlet, abortSignalOf(signal));
@@ -285,6 +285,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     session: Session,
     method: string,
     { uri }: Record<string, unknown>,
+    signal: AbortSignal,
   ): Promise<Answer> {
     // No URI has NUL, and no database takes it.
     if (typeof uri !== "string" || uri.includes("\u0000")) {
@@ -306,6 +307,9 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
         200,
       );
     }
+    const asker = { caller: client.caller, sessionId: session.id };
+    const refusal = await listen.refusal(asker, route, signal);
+    if (refusal) return refusal;
     await sessions.change(session, { subscribe: uri });
     return result({});
   }
