@@ -15,6 +15,7 @@
  * | `structuredContent` and `outputSchema` that are no object's | 2025-06-18, 2025-11-25 | in `_meta` as `dev.mooring/…`, and the content as text where there is no other: their clients throw on the whole answer |
  * | `resultType`, `ttlMs`, `cacheScope` | all before | left out: the waist's own, and said in other ways |
  * | `input_required` | all before | requests to the client, on the stream of its own request |
+ * | a `resultType` of an extension's, or one that nobody knows | all before | error -31002, with the result in its data as `dev.mooring/result`: to whoever does not know the type it is invalid |
  * | `subscriptions/listen` | all before | `resources/subscribe` and the session's stream |
  * | a task (2026-07-28's, an extension) | 2026-07-28 without the extension | waited for; but a tool that its server runs as a task alone (`taskSupport: "required"` of 2025-11-25) is refused with -32021, which names what to declare, to a call that asks for no progress: it would wait in silence |
  * | a task of either generation | before 2025-11-25, and calls without `task` | waited for, with progress; cancelling the call cancels the task |

@@ -624,7 +624,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     );
     if (answer.kind === "error") return answer;
     const members = objectMembers(answer.text);
-    if (members.get("resultType") === `"input_required"`) return answer;
+    if ((members.get("resultType") ?? COMPLETE) !== COMPLETE) return answer;
     // Of a server of an older revision there are no hints; of any the content is this agent's.
     if (!members.has("ttlMs")) members.set("ttlMs", "0");
     members.set("cacheScope", `"private"`);
@@ -793,6 +793,8 @@ const NOWHERE: Outlet = {
   ask: null,
   remember: null,
 };
+
+const COMPLETE = `"complete"`;
 
 const SUBSCRIPTIONS_LIMIT = 1000;
 

@@ -8,7 +8,7 @@ import { type ToolbeltServer, toolForTrial } from "../models/toolbelts.ts";
 import type { Outlet } from "./exchange.ts";
 import { memberOf, sizeOf } from "./large_answer.ts";
 import { isObject } from "./revisions.ts";
-import { type Answer, type CallOptions, mayHave } from "./router.ts";
+import { type Answer, type CallOptions, ifComplete, mayHave } from "./router.ts";
 import {
   askTask,
   createdTask,
@@ -140,7 +140,9 @@ export async function tryTool(
     waited: null,
     remember: undefined,
   };
-  const answer = await callTool(deps, call, { signal, onNotification: page?.onNotification });
+  const answer = ifComplete(
+    await callTool(deps, call, { signal, onNotification: page?.onNotification }),
+  );
   return { [answer.kind]: parseExactly(answer.text) };
 }
 
