@@ -29,6 +29,10 @@
  * | progress of a task | 2025-11-25, calls with `task` | with `tasks/result`, for a progress token of its own |
  * | progress of a task (2025-11-25) | 2026-07-28 with the extension | in `_meta` of `tasks/get` as `dev.mooring/progress`: the extension has none |
  * | tasks that a server makes of its questions (2025-11-25) | all | not offered: questions are asked as they are |
+ * | extensions and experimental capabilities of a server, and what else it can that no revision knows | all | not advertised, and their methods are refused with -32601, their notifications dropped: each method of a server's own would be a way past the approvals, limits and records of tools. `_meta` of `initialize` and `server/discover` has their names as `dev.mooring/notPassedOn`, by server |
+ * | the extension `io.modelcontextprotocol/ui` of a server, which has no methods (its pages are resources, named by tools' `_meta`) | all | with its settings on `/mcp/{server}`; on `/mcp` as those above, since settings of several servers are not one's. What it does passes on both |
+ * | the extension `io.modelcontextprotocol/tasks` | all | the bridge's own, as said above |
+ * | extensions and experimental capabilities of a client | all | reach a server of 2026-07-28 with each request; one before that is told once for all what DTMA does for any caller: elicitation, sampling, roots |
  * | error -32021 of what a server of an older revision asked and its client did not declare | all before | the server's own error |
  * | error -32042 (URL elicitation) of a client that declared it | 2025-11-25 | the same |
  * | error -32042 (URL elicitation) of a client that declared it | 2026-07-28 | `input_required`; the retry is the call made anew |
