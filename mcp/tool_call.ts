@@ -5,6 +5,7 @@ import type { CallRecorder, NewCall, Outcome } from "../models/calls.ts";
 import type { Database, User } from "../models/db.ts";
 import { parseExactly } from "../models/exact_json.ts";
 import { type ToolbeltServer, toolForTrial } from "../models/toolbelts.ts";
+import type { TrialOutcome } from "../models/trial_runs.ts";
 import type { Outlet } from "./exchange.ts";
 import { memberOf, sizeOf } from "./large_answer.ts";
 import { isObject } from "./revisions.ts";
@@ -111,7 +112,7 @@ export async function tryTool(
   signal?: AbortSignal,
   /** Where its questions are put and its progress is told; without it the server hears of neither. */
   page?: { ask: NonNullable<Outlet["ask"]>; onNotification: (text: string) => void },
-): Promise<{ result?: Record<string, unknown>; error?: { code: number; message: string } }> {
+): Promise<TrialOutcome> {
   const { workspaceId, server, tool } = await toolForTrial(
     deps.db,
     user,
@@ -143,7 +144,10 @@ export async function tryTool(
   const answer = ifComplete(
     await callTool(deps, call, { signal, onNotification: page?.onNotification }),
   );
-  return { [answer.kind]: parseExactly(answer.text) };
+  const value = parseExactly(answer.text) as Record<string, unknown>;
+  if (answer.kind === "result") return { result: value };
+  const { code, message } = JSON.parse(answer.text);
+  return { error: { ...value, code, message } };
 }
 
 /** @returns a task for a caller that takes them alone */

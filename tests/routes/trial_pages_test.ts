@@ -354,6 +354,27 @@ Deno.test({
       return answer;
     };
     assert.ok((await post("says", args({ text: result }))).includes(result.slice(1, -1)));
+    const error = `{"code":-32099,"message":"No","data":{"n":9007199254740993}}`;
+    assert.ok(
+      (await post("says", `{"as":"error","text":${JSON.stringify(error)}}`)).includes(error),
+    );
+    const partial = `{"resultType":"x/y","content":[]}`;
+    assert.ok(
+      (await post("says", args({ text: partial }))).includes(`{"dev.mooring/result":${partial}}`),
+      "what is no result of a known type",
+    );
+    // A code is no object, however long it is.
+    const odd = `{"code":12345678901234567890,"message":"Odd"}`;
+    const shown = await ask(bea.cookie, `/servers/${serverId}/tools/says`, {
+      raw: `{"as":"error","text":${JSON.stringify(odd)}}`,
+    });
+    await until(
+      "the error",
+      async () =>
+        /The call failed[^]*Odd <small>\(code 12345678901234567000\)/.test(
+          await (await ask(bea.cookie, shown.headers.get("location")!)).text(),
+        ),
+    );
     const heard = JSON.parse(await post("heard", args({}))).result.content[0].text;
     assert.ok(heard.includes(`"arguments":${args({})}`), heard);
   },
