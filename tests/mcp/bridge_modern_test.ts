@@ -224,7 +224,8 @@ Deno.test({
       "experimental/no?name?of?a??key?",
       "com.example/own",
     ];
-    for (const env of [{ MODERN: "1" }, {}]) {
+    const generations: Record<string, string>[] = [{ MODERN: "1" }, {}];
+    for (const env of generations) {
       await using bridge = await openBridge(fixture, { env });
       for (const path of ["/mcp", "/mcp/demo"]) {
         const isOne = path === "/mcp/demo";
@@ -243,7 +244,7 @@ Deno.test({
           assert.deepEqual(opened.result._meta, { "dev.mooring/notPassedOn": { demo: expected } });
           const body = { jsonrpc: "2.0", id: 1, method: "com.example/search", params: {} };
           const [refused] = await messagesOf(await opened.send(0, { body }));
-          assert.equal(refused.error.code, -32601);
+          assert.match(JSON.stringify(refused.error), /"code":-32601/);
         }
         const { error } = await (await send(0, modern("com.example/search"))).json();
         assert.equal(error.code, -32601);

@@ -345,10 +345,11 @@ Deno.test({
     const cut = new AbortController();
     const events = eventsOf(await opened.send(0, { method: "GET", signal: cut.signal }));
     await events.next();
-    const subscribe = async (uri: string, session = opened) =>
-      (await messagesOf(
-        await session.send(1, { body: request(1, "resources/subscribe", { uri }) }),
-      ))[0];
+    const subscribe = async (uri: string, session = opened) => {
+      const body = request(1, "resources/subscribe", { uri });
+      const [{ result, error }] = await messagesOf(await session.send(1, { body }));
+      return { result, error: error as { code: number; message: string } };
+    };
     const kept = async () =>
       (await readSession(bridge.db, bridge.agentId, opened.id))!.subscriptions;
 
