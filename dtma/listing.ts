@@ -38,6 +38,14 @@ export async function listAll<T extends { name: string }>(
     // A cursor like any (2026-07-28, server/utilities/pagination), which some servers write after the last page.
     if (cursor === "" && (error?.code === -32602 || result?.nextCursor === "")) return items;
     if (error) throw new Error(`${error.message} (${error.code})`);
+    // One that is not known is no result (2026-07-28, basic#resulttype).
+    const { resultType = "complete" } = result!;
+    if (resultType !== "complete") {
+      const type = JSON.stringify(resultType).slice(0, 100);
+      throw new Error(
+        `Its answer to ${METHODS[key]} is of the type ${type}, which Mooring does not know`,
+      );
+    }
     const listed = result![key];
     if (!Array.isArray(listed)) throw new Error(`Its answer to ${METHODS[key]} has no ${what}`);
     for (const item of listed) {

@@ -147,6 +147,12 @@ export const UNLISTED_CODE = -31020;
 export const POLLS_META = "dev.mooring/polls";
 
 /**
+ * `_meta` key, optional, of `notifications/subscriptions/acknowledged` for a listener who wants one resource alone and
+ * is not told of it: the error of its server, of an older revision, which 2026-07-28 has no place for.
+ */
+export const UNTOLD_META = "dev.mooring/untold";
+
+/**
  * Method of Mooring's own on the data path: what is in a server's image, as `{ "bom": ... }` with a
  * CycloneDX document, or null where none is kept. It goes to no server.
  */

@@ -310,11 +310,12 @@ class StdioSession implements Session {
     });
     this.#subscriptions = new Subscriptions(async (method, uri) => {
       const options = { timeoutMs: PAGE_TIMEOUT_MS, background: true };
-      const { error } = await this.#ask(method, { uri }, options);
-      if (error && this.#connection.over === null) {
+      const { error, text = JSON.stringify(error) } = await this.#ask(method, { uri }, options);
+      if (!error) return null;
+      if (this.#connection.over === null) {
         this.#log(`${method} was refused: ${error.message.slice(0, 200)}`);
       }
-      return error === undefined;
+      return text;
     });
     this.#tasks = new LegacyTasks(this.#connection, () => this.#capabilities());
     this.closed = this.#connection.closed;

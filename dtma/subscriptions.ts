@@ -13,6 +13,7 @@ import {
   SUBSCRIPTION_META,
 } from "./connection.ts";
 import { objectMembers, objectText } from "./json_text.ts";
+import { UNTOLD_META } from "./protocol.ts";
 
 /** Of one server at once; the bridge can share one among its clients. */
 export const LISTENERS_LIMIT = 256;
@@ -22,6 +23,10 @@ const URIS_LIMIT = 1000;
 /** Of one server that are subscribed to at once. */
 const RESOURCES_LIMIT = 10_000;
 const SUBSCRIBING_AT_ONCE = 16;
+const TOO_MANY_RESOURCES = JSON.stringify({
+  code: -32603,
+  message: `The server has ${RESOURCES_LIMIT} resources subscribed to, which is the limit`,
+});
 
 /** The same notification goes to a listener once in this time at most. */
 const DAMP_MS = 1000;
@@ -72,8 +77,11 @@ export class Listener {
     }
   }
 
-  acknowledge(granted: Record<string, unknown>): void {
-    this.#send({ jsonrpc: "2.0", method: ACKNOWLEDGED, params: { notifications: granted } });
+  /** @param untold the text of the error by which the one resource that was asked for was refused */
+  acknowledge(granted: Record<string, unknown>, untold?: string): void {
+    const members = new Map([["notifications", JSON.stringify(granted)]]);
+    if (untold !== undefined) members.set("_meta", objectText(new Map([[UNTOLD_META, untold]])));
+    this.#send({ jsonrpc: "2.0", method: ACKNOWLEDGED, paramsText: objectText(members) });
   }
 
   /** The stream ends: what was held back goes out before. */
@@ -128,16 +136,19 @@ interface Subscriber {
 type Ask = (
   method: "resources/subscribe" | "resources/unsubscribe",
   uri: string,
-) => Promise<boolean>;
+) => Promise<string | null>;
 
 /** The listeners of a server of an older revision. */
 export class Subscriptions {
   readonly #ask: Ask;
   readonly #subscribers = new Set<Subscriber>();
-  /** How many want a resource, and whether the server has been told so. */
-  readonly #resources = new Map<string, { count: number; isSubscribed: Promise<boolean> }>();
+  /** How many want a resource, whether the server has been told so, and the error by which it refused. */
+  readonly #resources = new Map<
+    string,
+    { count: number; isSubscribed: Promise<boolean>; refusal: string | null }
+  >();
 
-  /** @param ask says it to the server; false when that does not do it */
+  /** @param ask says it to the server; the text of its error when that does not do it */
   constructor(ask: Ask) {
     this.#ask = ask;
   }
@@ -200,9 +211,10 @@ export class Subscriptions {
     signal?.addEventListener("abort", subscriber.end, { once: true });
     this.#subscribers.add(subscriber);
     try {
-      await this.#subscribeAll(uris);
+      const refusals = await this.#subscribeAll(uris);
       if (Array.isArray(asked)) granted.resourceSubscriptions = [...uris];
-      this.#acknowledge(subscriber, granted);
+      const isOne = Array.isArray(asked) && asked.length === 1;
+      this.#acknowledge(subscriber, granted, isOne ? refusals[0] : undefined);
       await ended.promise;
       signal?.throwIfAborted();
       listener.end();
@@ -247,7 +259,7 @@ export class Subscriptions {
     for (const [uri, resource] of this.#resources) {
       resource.isSubscribed = resource.isSubscribed.then(async (wasSubscribed) => {
         if (!wasSubscribed || resource.count === 0) return wasSubscribed;
-        if (!await this.#ask("resources/subscribe", uri)) return false;
+        if (await this.#ask("resources/subscribe", uri) !== null) return false;
         this.tell({ jsonrpc: "2.0", method: UPDATED, params: { uri } });
         return true;
       });
@@ -259,38 +271,45 @@ export class Subscriptions {
     for (const { end } of this.#subscribers) end();
   }
 
-  #acknowledge(subscriber: Subscriber, granted: Record<string, unknown>): void {
+  #acknowledge(subscriber: Subscriber, granted: Record<string, unknown>, untold?: string): void {
     const { listener, early } = subscriber;
-    listener.acknowledge(granted);
+    listener.acknowledge(granted, untold);
     subscriber.early = null;
     for (const notification of early!) listener.tell(notification);
   }
 
-  /** Takes out of the set what the server does not let be subscribed to. */
-  async #subscribeAll(uris: Set<string>): Promise<void> {
-    const all = [...uris];
+  /** Takes out of the set what the server does not let be subscribed to. @returns its errors */
+  async #subscribeAll(uris: Set<string>): Promise<string[]> {
+    const all = [...uris], refusals: string[] = [];
     while (all.length > 0) {
       await Promise.all(
         all.splice(0, SUBSCRIBING_AT_ONCE).map(async (uri) => {
-          if (await this.#subscribe(uri)) return;
+          const resource = this.#subscribe(uri);
+          if (await resource.isSubscribed) return;
+          if (resource.refusal !== null) refusals.push(resource.refusal);
           this.#unsubscribe(uri);
           uris.delete(uri);
         }),
       );
     }
+    return refusals;
   }
 
-  #subscribe(uri: string): Promise<boolean> {
+  #subscribe(uri: string) {
     const resource = this.#resources.get(uri) ??
-      { count: 0, isSubscribed: Promise.resolve(false) };
+      { count: 0, isSubscribed: Promise.resolve(false), refusal: null };
     const mayAdd = this.#resources.size < RESOURCES_LIMIT;
     this.#resources.set(uri, resource);
     if (resource.count++ === 0) {
-      resource.isSubscribed = resource.isSubscribed.then((isSubscribed) =>
-        isSubscribed || mayAdd && this.#ask("resources/subscribe", uri)
-      );
+      resource.isSubscribed = resource.isSubscribed.then(async (isSubscribed) => {
+        if (isSubscribed) return true;
+        resource.refusal = mayAdd
+          ? await this.#ask("resources/subscribe", uri)
+          : TOO_MANY_RESOURCES;
+        return resource.refusal === null;
+      });
     }
-    return resource.isSubscribed;
+    return resource;
   }
 
   #unsubscribe(uri: string): void {

@@ -14,7 +14,7 @@ import type {
 import { arrayItems } from "./messages.ts";
 import { publicNames } from "./names.ts";
 import { isObject, RpcCode, RpcError } from "./revisions.ts";
-import type { Answer } from "./router.ts";
+import { type Answer, ifComplete } from "./router.ts";
 import { SEARCH_TOOLS } from "./search.ts";
 
 /** A toolbelt under the names of a scope. */
@@ -291,7 +291,7 @@ export async function resourcesPage(
   const answers = await Promise.all(asked.map(async ({ server, cursor }) => {
     if (server.unavailable) return { server, why: server.unavailable };
     try {
-      const answer = await ask(server, cursor, deadline);
+      const answer = ifComplete(await ask(server, cursor, deadline));
       return answer.kind === "result"
         ? { server, cursor, members: objectMembers(answer.text) }
         : { server, why: String(JSON.parse(answer.text).message) };

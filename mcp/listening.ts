@@ -3,15 +3,15 @@
  * database knows, and what servers themselves tell whoever listens: resources that were updated, and lists
  * that they call changed. What a client is given is approved all the same: at worst it lists in vain.
  */
-import { WAIST_REVISION } from "../dtma/protocol.ts";
+import { ErrorCode, objectMembers, UNTOLD_META, WAIST_REVISION } from "../dtma/protocol.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Log } from "../models/log.ts";
 import { errorFields } from "../models/log.ts";
 import type { ToolbeltServer } from "../models/toolbelts.ts";
 import { type NamedToolbelt, routeUri, shownUri } from "./aggregate.ts";
 import type { Target } from "./links.ts";
-import { isObject, META } from "./revisions.ts";
-import { callServer, type RouterDeps } from "./router.ts";
+import { isObject, META, RpcCode } from "./revisions.ts";
+import { type Answer, callServer, failure, type RouterDeps } from "./router.ts";
 import type { Caller } from "./sessions.ts";
 import { concernsToolbelts, type Toolbelts } from "./toolbelt_cache.ts";
 import { targetOf } from "./waist.ts";
@@ -29,6 +29,11 @@ const AGAIN_MS = 1000;
 const AGAIN_LIMIT_MS = 60_000;
 /** Resources on one stream of a toolbox's, which leaves out those beyond (dtma/subscriptions.ts). */
 const STREAM_URIS = 1000;
+/** How long a server may take to say whether it tells of a resource: one that sleeps is started by it. */
+const SAYS_WITHIN_MS = 10_000;
+/** So many resources of one server are asked for at once; a toolbox has 256 listeners of one. */
+const ASKED_AT_ONCE = 64;
+const ACKNOWLEDGED = "notifications/subscriptions/acknowledged";
 
 /** What a stream's client wants to be told. */
 export interface Wanted {
@@ -72,6 +77,15 @@ export interface Follower {
 export interface Listening {
   /** Tells a stream of changes until its signal aborts or nothing is wanted any more. */
   follow(follower: Follower): Promise<void>;
+  /**
+   * Asks a server whether it tells of a resource, which is for whoever follows it then to listen to.
+   * @returns null when it does; else the error, the server's own where it has one. Throws the signal's reason
+   */
+  refusal(
+    asker: Pick<Follower, "caller" | "sessionId">,
+    route: { server: ToolbeltServer; uri: string },
+    signal: AbortSignal,
+  ): Promise<Answer | null>;
 }
 
 export function listening(
@@ -81,6 +95,11 @@ export function listening(
   const upstream = upstreamListens(deps);
 
   return {
+    refusal: async ({ caller: { agentId }, sessionId }, { server, uri }, signal) =>
+      server.unavailable
+        ? failure(ErrorCode.serverUnavailable, server.unavailable)
+        : await upstream.refusal(heardAt(server, { agentId, sessionId }), uri, signal),
+
     async follow(follower) {
       const { caller, scope, wanted, tell, onHeard, onFingerprint, wakesBy, signal } = follower;
       let { known } = follower;
@@ -91,6 +110,7 @@ export function listening(
       );
       const begun = Promise.withResolvers<void>();
       let hasBegun = false;
+      const refused: string[] = [];
       const soon = damped(tell, begun.promise);
       const heard = new Map<string, Hearing>();
       /** From when the client knows that its stream has begun until the end of that. */
@@ -108,16 +128,16 @@ export function listening(
           }
           if (!known || JSON.stringify(known) !== JSON.stringify(now)) onFingerprint?.(now);
           known = now;
-          listenTo(heard, named, wish, follower, soon);
-          if (!hasBegun) {
-            hasBegun = true;
-            const refused: string[] = [];
-            const all = Promise.all([...heard.values()].map(async (each) => {
+          const all = Promise.all(
+            listenTo(heard, named, wish, follower, soon).map(async (each) => {
               const tells = await each.isHeard;
               if (!tells && each.uri !== undefined) refused.push(each.uri);
-              // What it told since the stream's beginning was told to nobody.
+              // What it told since the stream's beginning, or since it was subscribed to, was told to nobody.
               if (tells && isTold) each.onUpdate(null);
-            }));
+            }),
+          );
+          if (!hasBegun) {
+            hasBegun = true;
             await Promise.race([all, pause(HEARD_WITHIN_MS)]);
             if (signal.aborted) return;
             isTold = true;
@@ -137,22 +157,17 @@ export function listening(
     },
   };
 
-  /** Begins and ends to listen to servers, so that it is to those that are wanted now. */
+  /** Begins and ends to listen to servers, so that it is to those that are wanted now. @returns what is begun */
   function listenTo(
     heard: Map<string, Hearing>,
     named: NamedToolbelt,
     wish: Wanted,
     { caller: { agentId }, sessionId }: Follower,
     soon: (method: string, uri?: string) => void,
-  ): void {
-    /** One instance of all has one stream for all, whoever they are: a toolbox takes so many a server. */
-    const heardAt = (server: ToolbeltServer): Target => ({
-      ...targetOf(server, { agentId, sessionId }),
-      ...(server.instances === "shared" ? { instance: null } : {}),
-    });
+  ): Hearing[] {
     const wanted = new Map<string, () => Hearing>();
     const want = (server: ToolbeltServer, subject: Subject, onUpdate: OnUpdate, uri?: string) => {
-      const target = heardAt(server);
+      const target = heardAt(server, { agentId, sessionId });
       const key = `${target.serverId} ${target.instance} ${keyOf(subject)}`;
       wanted.set(key, () => ({ ...upstream.listen(target, subject, onUpdate), uri }));
     };
@@ -182,8 +197,23 @@ export function listening(
       stop();
       heard.delete(key);
     }
-    for (const [key, listen] of wanted) if (!heard.has(key)) heard.set(key, listen());
+    const fresh: Hearing[] = [];
+    for (const [key, listen] of wanted) {
+      if (heard.has(key)) continue;
+      const hearing = listen();
+      heard.set(key, hearing);
+      fresh.push(hearing);
+    }
+    return fresh;
   }
+}
+
+/** One instance of all has one stream for all, whoever they are: a toolbox takes so many a server. */
+function heardAt(server: ToolbeltServer, client: Parameters<typeof targetOf>[1]): Target {
+  return {
+    ...targetOf(server, client),
+    ...(server.instances === "shared" ? { instance: null } : {}),
+  };
 }
 
 /** Tells the same once in a while, however often it happens, and nothing before its stream has begun. */
@@ -241,9 +271,52 @@ interface Heard {
 /** Streams from servers. */
 function upstreamListens(deps: RouterDeps & { log: Log }) {
   const heard = new Map<string, Heard>();
+  /** By their servers' instances, the questions of {@link refusal} that are under way. */
+  const asked = new Map<string, Set<Promise<unknown>>>();
+
+  async function refusal(target: Target, uri: string, signal: AbortSignal): Promise<Answer | null> {
+    const said = new AbortController();
+    const inTime = AbortSignal.any([signal, AbortSignal.timeout(SAYS_WITHIN_MS)]);
+    const until = AbortSignal.any([inTime, said.signal]);
+    let answer: Answer | null = failure(
+      ErrorCode.timedOut,
+      `The server did not say within ${
+        SAYS_WITHIN_MS / 1000
+      } s whether it tells of this resource, which ` +
+        "was not subscribed to",
+    );
+    const key = keyOfTarget(target);
+    const others = asked.get(key) ?? new Set();
+    asked.set(key, others);
+    while (others.size >= ASKED_AT_ONCE && !inTime.aborted) await Promise.race(others);
+    const asking = callServer(deps, target, listenText({ resourceSubscriptions: [uri] }), {
+      signal: until,
+      endsWithLink: true,
+      onNotification(text) {
+        const { method, params } = JSON.parse(text);
+        if (method !== ACKNOWLEDGED) return;
+        answer = isGranted(params, uri) ? null : untold(text);
+        said.abort();
+      },
+    }).then((ended) => {
+      answer = ended.kind === "error" ? ended : failure(
+        ErrorCode.serverUnavailable,
+        "The server went away before it said whether it tells of this resource",
+      );
+    }, (error) => {
+      if (!until.aborted) throw error;
+    }).finally(() => {
+      others.delete(asking);
+      if (others.size === 0 && asked.get(key) === others) asked.delete(key);
+    });
+    others.add(asking);
+    await asking;
+    signal.throwIfAborted();
+    return answer;
+  }
 
   function listen(target: Target, subject: Subject, onUpdate: OnUpdate): Hearing {
-    const key = JSON.stringify([target.serverId, target.instance]);
+    const key = keyOfTarget(target);
     let entry = heard.get(key);
     if (!entry) {
       const begun: Heard = {
@@ -350,7 +423,7 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
         streams.map((notifications) =>
           openedStream(heard, notifications, until, (granted) => {
             const { resourceSubscriptions: asked = [] } = notifications;
-            const told = new Set<unknown>(Array.isArray(granted) ? granted : asked);
+            const told = new Set<unknown>(Array.isArray(granted) ? granted : []);
             for (const uri of asked) if (!told.has(uri)) refused.add(keyOf({ uri }));
             if (--unacknowledged === 0) onAcknowledged(refused);
           })
@@ -368,16 +441,9 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
     signal: AbortSignal,
     onAcknowledged: (resources: unknown) => void,
   ): Promise<void> {
-    const meta = { [META.protocolVersion]: WAIST_REVISION, [META.clientCapabilities]: {} };
-    const body = JSON.stringify({
-      jsonrpc: "2.0",
-      id: 1,
-      method: "subscriptions/listen",
-      params: { notifications, _meta: meta },
-    });
     const onNotification = (text: string) => {
       const { method, params } = JSON.parse(text);
-      if (method === "notifications/subscriptions/acknowledged") {
+      if (method === ACKNOWLEDGED) {
         return onAcknowledged(params?.notifications?.resourceSubscriptions);
       }
       const list = LISTS.find((list) => method === `notifications/${list}/list_changed`);
@@ -391,12 +457,42 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
       }
     };
     const options = { signal, onNotification, endsWithLink: true };
-    await callServer(deps, target, body, options).catch((error) => {
+    await callServer(deps, target, listenText(notifications), options).catch((error) => {
       if (!signal.aborted) throw error;
     });
   }
 
-  return { listen };
+  return { listen, refusal };
+}
+
+function keyOfTarget({ serverId, instance }: Target): string {
+  return JSON.stringify([serverId, instance]);
+}
+
+function listenText(notifications: Record<string, unknown>): string {
+  const meta = { [META.protocolVersion]: WAIST_REVISION, [META.clientCapabilities]: {} };
+  return JSON.stringify({
+    jsonrpc: "2.0",
+    id: 1,
+    method: "subscriptions/listen",
+    params: { notifications, _meta: meta },
+  });
+}
+
+/** What is not acknowledged is not told of (2026-07-28, patterns/subscriptions#acknowledgment). */
+function isGranted(params: unknown, uri: string): boolean {
+  const granted = isObject(params) && isObject(params.notifications)
+    ? params.notifications.resourceSubscriptions
+    : undefined;
+  return Array.isArray(granted) && granted.includes(uri);
+}
+
+/** The error of a server that does not tell of a resource, out of its acknowledgement. */
+function untold(acknowledgement: string): Answer {
+  const params = objectMembers(acknowledgement).get("params") ?? "{}";
+  const own = objectMembers(objectMembers(params).get("_meta") ?? "{}").get(UNTOLD_META);
+  if (own?.startsWith("{")) return { kind: "error", text: own };
+  return failure(RpcCode.invalidParams, "The server does not tell of updates of this resource");
 }
 
 /**

@@ -3,7 +3,7 @@ import { INPUT_ERROR, objectMembers, objectText, WAIST_REVISION } from "../dtma/
 import { LargeAnswer } from "./large_answer.ts";
 import { arrayItems } from "./messages.ts";
 import { isObject, RpcCode } from "./revisions.ts";
-import type { Answer } from "./router.ts";
+import { type Answer, ifComplete } from "./router.ts";
 
 /** Content types by the revision that brought them. */
 const CONTENT_SINCE: Record<string, string> = {
@@ -21,6 +21,7 @@ const OF_THE_WAIST = ["resultType", "ttlMs", "cacheScope"];
 
 /** An answer of the waist as a client of the revision takes it. */
 export function forRevision(answer: Answer, method: string, revision: string): Answer {
+  if (revision !== WAIST_REVISION) answer = ifComplete(answer);
   if (answer.kind === "error") return { kind: "error", text: errorFor(answer.text, revision) };
   if (revision === WAIST_REVISION) return answer;
   if (answer instanceof LargeAnswer && isCarried(answer, method, revision)) {

@@ -15,6 +15,7 @@
  * | `structuredContent` and `outputSchema` that are no object's | 2025-06-18, 2025-11-25 | in `_meta` as `dev.mooring/…`, and the content as text where there is no other: their clients throw on the whole answer |
  * | `resultType`, `ttlMs`, `cacheScope` | all before | left out: the waist's own, and said in other ways |
  * | `input_required` | all before | requests to the client, on the stream of its own request |
+ * | a `resultType` of an extension's, or one that nobody knows | all before | error -31002, with the result in its data as `dev.mooring/result`: to whoever does not know the type it is invalid |
  * | `subscriptions/listen` | all before | `resources/subscribe` and the session's stream |
  * | a task (2026-07-28's, an extension) | 2026-07-28 without the extension | waited for; but a tool that its server runs as a task alone (`taskSupport: "required"` of 2025-11-25) is refused with -32021, which names what to declare, to a call that asks for no progress: it would wait in silence |
  * | a task of either generation | before 2025-11-25, and calls without `task` | waited for, with progress; cancelling the call cancels the task |
@@ -28,6 +29,10 @@
  * | progress of a task | 2025-11-25, calls with `task` | with `tasks/result`, for a progress token of its own |
  * | progress of a task (2025-11-25) | 2026-07-28 with the extension | in `_meta` of `tasks/get` as `dev.mooring/progress`: the extension has none |
  * | tasks that a server makes of its questions (2025-11-25) | all | not offered: questions are asked as they are |
+ * | extensions and experimental capabilities of a server, and what else it can that no revision knows | all | not advertised, and their methods are refused with -32601, their notifications dropped: each method of a server's own would be a way past the approvals, limits and records of tools. `_meta` of `initialize` and `server/discover` has their names as `dev.mooring/notPassedOn`, by server |
+ * | the extension `io.modelcontextprotocol/ui` of a server, which has no methods (its pages are resources, named by tools' `_meta`) | all | with its settings on `/mcp/{server}`; on `/mcp` as those above, since settings of several servers are not one's. What it does passes on both |
+ * | the extension `io.modelcontextprotocol/tasks` | all | the bridge's own, as said above |
+ * | extensions and experimental capabilities of a client | all | reach a server of 2026-07-28 with each request; one before that is told once for all what DTMA does for any caller: elicitation, sampling, roots |
  * | error -32021 of what a server of an older revision asked and its client did not declare | all before | the server's own error |
  * | error -32042 (URL elicitation) of a client that declared it | 2025-11-25 | the same |
  * | error -32042 (URL elicitation) of a client that declared it | 2026-07-28 | `input_required`; the retry is the call made anew |

@@ -8,6 +8,7 @@ import {
   type Link,
   LinkError,
   objectMembers,
+  objectText,
   type SigningKey,
   signRequest,
 } from "../dtma/protocol.ts";
@@ -27,6 +28,27 @@ export function mayHaveType(answer: Answer, type: string): boolean {
   return answer instanceof LargeAnswer
     ? answer.member("resultType") === quoted
     : answer.text.includes(quoted);
+}
+
+/**
+ * An answer for a client that knows complete results alone, to which one of another type is none (2026-07-28,
+ * basic#resulttype): it becomes an error that has the result in its data.
+ */
+export function ifComplete(answer: Answer): Answer {
+  if (answer.kind === "error") return answer;
+  const written = answer instanceof LargeAnswer
+    ? answer.member("resultType")
+    : objectMembers(answer.text).get("resultType");
+  if (written === undefined || JSON.parse(written) === "complete") return answer;
+  const { text } = failure(
+    ErrorCode.indeterminate,
+    `The server answered with a result of the type ${
+      written.slice(0, 100)
+    }, which its caller does not know. ` +
+      "What was asked of it may have been done; the result is in this error's data",
+  );
+  const data = objectText(new Map([["dev.mooring/result", answer.text]]));
+  return { kind: "error", text: objectText(objectMembers(text).set("data", data)) };
 }
 
 /** A quick look whether a result may have a member of this name, which an escape may be written in. */

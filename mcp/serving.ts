@@ -170,7 +170,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
       case "resources/subscribe":
       case "resources/unsubscribe":
         if (isModern || !client.session) break;
-        return subscribe(client, client.session, method, params);
+        return subscribe(client, client.session, method, params, abortSignalOf(signal));
       case "subscriptions/listen":
         if (!isModern) break;
         return subscription(client, request, outlet, abortSignalOf(signal));
@@ -218,23 +218,35 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
 
   async function initialized(caller: Caller, scope: string | null, revision: string) {
     const named = await toolbeltOf(caller, scope);
+    const extensions = passedExtensions(named);
+    const _meta = notPassedOn(named);
     return result({
       protocolVersion: revision,
-      capabilities: { ...capabilitiesOf(named), ...legacyTasksOf(named, revision) },
+      capabilities: {
+        ...capabilitiesOf(named),
+        ...legacyTasksOf(named, revision),
+        // Of no revision before 2026-07-28; the extension was made for those, and is looked for here.
+        ...(extensions ? { extensions } : {}),
+      },
       serverInfo: serverInfo(deps),
       instructions: instructionsOf(named),
+      ...(_meta ? { _meta } : {}),
     });
   }
 
   async function discovered({ caller, scope }: Client): Promise<Answer> {
     const named = await toolbeltOf(caller, scope);
+    const tasks = named.servers.some(hasTasks) ? { [TASKS_EXTENSION]: {} } : null;
+    const passed = passedExtensions(named);
+    const _meta = notPassedOn(named);
     return cacheable({
       supportedVersions: SUPPORTED_REVISIONS,
       capabilities: {
         ...capabilitiesOf(named),
-        ...(named.servers.some(hasTasks) ? { extensions: { [TASKS_EXTENSION]: {} } } : {}),
+        ...(tasks || passed ? { extensions: { ...passed, ...tasks } } : {}),
       },
       instructions: instructionsOf(named),
+      ...(_meta ? { _meta } : {}),
     }, 5000);
   }
 
@@ -292,6 +304,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     session: Session,
     method: string,
     { uri }: Record<string, unknown>,
+    signal: AbortSignal,
   ): Promise<Answer> {
     // No URI has NUL, and no database takes it.
     if (typeof uri !== "string" || uri.includes("\u0000")) {
@@ -313,6 +326,9 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
         200,
       );
     }
+    const asker = { caller: client.caller, sessionId: session.id };
+    const refusal = await listen.refusal(asker, route, signal);
+    if (refusal) return refusal;
     await sessions.change(session, { subscribe: uri });
     return result({});
   }
@@ -627,7 +643,7 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     );
     if (answer.kind === "error") return answer;
     const members = objectMembers(answer.text);
-    if (members.get("resultType") === `"input_required"`) return answer;
+    if ((members.get("resultType") ?? COMPLETE) !== COMPLETE) return answer;
     // Of a server of an older revision there are no hints; of any the content is this agent's.
     const ttlMs: unknown = JSON.parse(members.get("ttlMs") ?? "null");
     if (!Number.isInteger(ttlMs) || ttlMs as number < 0) members.set("ttlMs", "0");
@@ -800,6 +816,8 @@ const NOWHERE: Outlet = {
   remember: null,
 };
 
+const COMPLETE = `"complete"`;
+
 const SUBSCRIPTIONS_LIMIT = 1000;
 
 /** Pages of lists that are kept ready, of one toolbelt. */
@@ -897,6 +915,44 @@ function capabilitiesOf({ servers }: NamedToolbelt): Record<string, unknown> {
     ...(having("completions").length > 0 ? { completions: {} } : {}),
     ...(having("logging").length > 0 ? { logging: {} } : {}),
   };
+}
+
+/** Extensions that are nothing but what passes anyway, such as `_meta` of tools, and resources. */
+const PASSED_EXTENSIONS = ["io.modelcontextprotocol/ui"];
+/** Capabilities that the bridge serves, or says in its own words. */
+const SERVED = new Set(["tools", "prompts", "resources", "completions", "logging", "tasks"]);
+const NOT_PASSED_LIMIT = 100;
+
+/** Of the one server that is asked. Settings of several are not one's. */
+function passedExtensions(
+  { isAggregated, servers }: NamedToolbelt,
+): Record<string, unknown> | null {
+  const extensions = isAggregated ? null : servers[0]?.capabilities?.extensions;
+  if (!isObject(extensions)) return null;
+  const passed = PASSED_EXTENSIONS.filter((name) => isObject(extensions[name]));
+  return passed.length > 0
+    ? Object.fromEntries(passed.map((name) => [name, extensions[name]]))
+    : null;
+}
+
+/**
+ * What servers can do that clients are not told they can: methods of their own, which nobody has approved and
+ * no policy knows (revisions.ts). By name, for what a server says of itself is not approved either.
+ */
+function notPassedOn(named: NamedToolbelt): Record<string, unknown> | null {
+  const own = named.isAggregated ? [] : PASSED_EXTENSIONS;
+  const all = named.servers.flatMap(({ slug, capabilities }) => {
+    const { extensions, experimental, ...others } = capabilities ?? {};
+    const keys = (value: unknown) => isObject(value) ? Object.keys(value) : [];
+    const names = [
+      ...keys(extensions).filter((name) => name !== TASKS_EXTENSION && !own.includes(name))
+        .map((name) => `extensions/${name}`),
+      ...keys(experimental).map((name) => `experimental/${name}`),
+      ...keys(others).filter((name) => !SERVED.has(name)),
+    ].slice(0, NOT_PASSED_LIMIT).map((name) => name.slice(0, 200).replace(/[^\w./-]/g, "?"));
+    return names.length > 0 ? [[slug, names]] : [];
+  });
+  return all.length > 0 ? { "dev.mooring/notPassedOn": Object.fromEntries(all) } : null;
 }
 
 /** What a client of 2025-11-25 is told of tasks. Not `list`: servers do not keep apart whose a task is. */

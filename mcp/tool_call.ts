@@ -3,11 +3,13 @@ import { Buffer } from "node:buffer";
 import { ErrorCode, objectMembers } from "../dtma/protocol.ts";
 import type { CallRecorder, NewCall, Outcome } from "../models/calls.ts";
 import type { Database, User } from "../models/db.ts";
+import { parseExactly } from "../models/exact_json.ts";
 import { type ToolbeltServer, toolForTrial } from "../models/toolbelts.ts";
+import type { TrialOutcome } from "../models/trial_runs.ts";
 import type { Outlet } from "./exchange.ts";
 import { memberOf, sizeOf } from "./large_answer.ts";
 import { isObject } from "./revisions.ts";
-import { type Answer, type CallOptions, mayHave } from "./router.ts";
+import { type Answer, type CallOptions, ifComplete, mayHave } from "./router.ts";
 import {
   askTask,
   createdTask,
@@ -110,7 +112,7 @@ export async function tryTool(
   signal?: AbortSignal,
   /** Where its questions are put and its progress is told; without it the server hears of neither. */
   page?: { ask: NonNullable<Outlet["ask"]>; onNotification: (text: string) => void },
-): Promise<{ result?: Record<string, unknown>; error?: { code: number; message: string } }> {
+): Promise<TrialOutcome> {
   const { workspaceId, server, tool } = await toolForTrial(
     deps.db,
     user,
@@ -139,8 +141,13 @@ export async function tryTool(
     waited: null,
     remember: undefined,
   };
-  const answer = await callTool(deps, call, { signal, onNotification: page?.onNotification });
-  return { [answer.kind]: JSON.parse(answer.text) };
+  const answer = ifComplete(
+    await callTool(deps, call, { signal, onNotification: page?.onNotification }),
+  );
+  const value = parseExactly(answer.text) as Record<string, unknown>;
+  if (answer.kind === "result") return { result: value };
+  const { code, message } = JSON.parse(answer.text);
+  return { error: { ...value, code, message } };
 }
 
 /** @returns a task for a caller that takes them alone */

@@ -1,8 +1,9 @@
 /** What of a server an agent gets, and how: the options of a connection. */
 import { z } from "zod";
 import type { ToolDefinition } from "../dtma/protocol.ts";
+import { isRawNumber, parseExactly } from "./exact_json.ts";
 
-const Json = z.json();
+const Json = z.custom<unknown>(isKept);
 
 /** What is changed of one tool for one agent. */
 export const ToolChange = z.object({
@@ -31,6 +32,22 @@ export const ConnectionOptions = z.object({
   changes: z.record(z.string().max(1024), ToolChange).default({}),
 });
 export type ConnectionOptions = z.infer<typeof ConnectionOptions>;
+
+/** Reads options as they are kept, as text: the database's driver would round their numbers. */
+export function readConnectionOptions(text: string): ConnectionOptions {
+  return ConnectionOptions.parse(parseExactly(text));
+}
+
+/**
+ * Whether a value is one of JSON that can be kept. Numbers may be of any length (exact_json.ts), but an exponent is a
+ * double's: the database writes out all digits of a number, of which `1e-9999` has many.
+ */
+function isKept(value: unknown): boolean {
+  if (isRawNumber(value)) return !/e/i.test(JSON.stringify(value));
+  if (typeof value === "number") return Number.isFinite(value);
+  if (typeof value !== "object") return typeof value === "string" || typeof value === "boolean";
+  return value === null || Object.values(value).every(isKept);
+}
 
 /** Whether the agent gets a tool. */
 export function isAllowed(

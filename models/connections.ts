@@ -1,8 +1,9 @@
 import type { ToolDefinition } from "../dtma/protocol.ts";
 import {
   changedDefinition,
-  ConnectionOptions,
+  type ConnectionOptions,
   isAllowed,
+  readConnectionOptions,
   ToolChange,
 } from "./connection_options.ts";
 import type { Database, Sql, User } from "./db.ts";
@@ -150,11 +151,11 @@ export async function listConnectionOptions(
   const rows = await db.asUser(
     user,
     async (sql) =>
-      await sql<{ agentId: string; serverId: string; options: unknown }[]>`
-      select agent_id as "agentId", server_id as "serverId", options from connections
+      await sql<{ agentId: string; serverId: string; options: string }[]>`
+      select agent_id as "agentId", server_id as "serverId", options::text from connections
       where workspace_id = ${workspaceId}`,
   );
-  return rows.map((row) => ({ ...row, options: ConnectionOptions.parse(row.options) }));
+  return rows.map((row) => ({ ...row, options: readConnectionOptions(row.options) }));
 }
 
 /**
@@ -197,13 +198,13 @@ async function changeOptions(
     const which = sql`agent_id = ${agentId} and server_id = ${serverId}`;
     const [seen] = await sql`select from connections where ${which}`;
     if (!seen) throw new NotFound("The agent is not connected to such a server");
-    const [row] = await sql<{ options: unknown; version: string }[]>`
-      select options, md5(options::text) as version from connections where ${which} for update`;
+    const [row] = await sql<{ options: string; version: string }[]>`
+      select options::text, md5(options::text) as version from connections where ${which} for update`;
     if (!row) throw new Forbidden("Only members of the workspace can change agents");
     if (version !== undefined && row.version !== version) {
       throw new Conflict("The connection was changed meanwhile: read it again");
     }
-    const text = JSON.stringify(await change(ConnectionOptions.parse(row.options), sql));
+    const text = JSON.stringify(await change(readConnectionOptions(row.options), sql));
     if (text.includes("\\u0000") || !text.isWellFormed()) {
       throw new Invalid("The changes must not hold a NUL character");
     }
@@ -216,10 +217,10 @@ async function changeOptions(
 
 async function readConnections(sql: Sql, which: ReturnType<Sql>): Promise<Connection[]> {
   const connections = await sql<
-    (Omit<Connection, "picked" | "tools"> & { options: unknown })[]
+    (Omit<Connection, "picked" | "tools"> & { options: string })[]
   >`
     select a.id as "agentId", a.name as "agentName", a.denies_by_default as "deniesByDefault",
-      s.id as "serverId", s.name as "serverName", s.slug as "serverSlug", c.options,
+      s.id as "serverId", s.name as "serverName", s.slug as "serverSlug", c.options::text,
       md5(c.options::text) as version
     from connections c join agents a on a.id = c.agent_id join servers s on s.id = c.server_id
     where ${which} order by lower(s.name), s.id`;
@@ -232,7 +233,7 @@ async function readConnections(sql: Sql, which: ReturnType<Sql>): Promise<Connec
     from tools where server_id = any(${ids}) and present order by name`;
   const byServer = Map.groupBy(tools, ({ serverId }) => serverId);
   return connections.map(({ options: given, ...connection }) => {
-    const options = ConnectionOptions.parse(given);
+    const options = readConnectionOptions(given);
     return {
       ...connection,
       picked: options.tools,

@@ -10,8 +10,9 @@ import {
   type CallLimits,
   callLimits,
   changedDefinition,
-  ConnectionOptions,
+  type ConnectionOptions,
   isAllowed,
+  readConnectionOptions,
 } from "./connection_options.ts";
 import type { Database, Sql, User } from "./db.ts";
 import { type Kind, pinsOf } from "./definitions.ts";
@@ -88,14 +89,14 @@ export async function toolbeltOf(db: Database, agentId: string): Promise<Toolbel
     const [agent] = await sql<{ presents: Toolbelt["presents"]; deniesByDefault: boolean }[]>`
       select presents, denies_by_default as "deniesByDefault" from agents where id = ${agentId}`;
     const servers = await readToolbeltServers(sql, sql`s.removed_at is null`);
-    const connections = await sql<{ serverId: string; options: unknown }[]>`
-      select server_id as "serverId", options from connections where agent_id = ${agentId}`;
+    const connections = await sql<{ serverId: string; options: string }[]>`
+      select server_id as "serverId", options::text from connections where agent_id = ${agentId}`;
     const own = await sql<Own[]>`
       select server_id as "serverId", null as account from connection_secrets where agent_id = ${agentId}
       union all
       select server_id, state from authorizations where agent_id = ${agentId}`;
     const options = new Map(
-      connections.map((row) => [row.serverId, ConnectionOptions.parse(row.options)]),
+      connections.map((row) => [row.serverId, readConnectionOptions(row.options)]),
     );
     const tools = await readPinned<ToolDefinition>(sql, "tool");
     const others = {

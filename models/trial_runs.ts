@@ -35,7 +35,7 @@ export interface TrialRun {
   /** Requests of the server that no page can answer. */
   refused: string[];
   cancelAsked: boolean;
-  /** Null while it runs, and when it was too large to keep. */
+  /** With numbers as they were answered. Null while it runs, and when it was too large to keep. */
   outcome: TrialOutcome | null;
   durationMs: number | null;
   startedAt: Date;
@@ -110,7 +110,7 @@ async function readRun(sql: Sql, id: string): Promise<TrialRun> {
   return {
     ...row,
     arguments: parseExactly(row.arguments ?? "null"),
-    outcome: JSON.parse(row.outcome ?? "null"),
+    outcome: parseExactly(row.outcome ?? "null"),
   } as TrialRun;
 }
 

@@ -1,6 +1,7 @@
 /** One flat field for each argument of a tool, for what an agent's connection says of them. */
 import { Invalid } from "../models/errors.ts";
 import type { ArgumentField } from "../views/tool_change.tsx";
+import { numberAsWritten, parseJson } from "./json_text.ts";
 
 /**
  * One field for each property of an input schema: text, number, yes or no, a choice; JSON for what
@@ -74,7 +75,7 @@ export function argumentsOf(
       define(args, name, valueOf(kind, text));
     } catch {
       mistakes[field] = kind === "number"
-        ? `${name} must be a number${isKept(text) ? "" : " of fewer digits"}`
+        ? `${name} must be a number`
         : `${name} must be valid JSON`;
     }
   }
@@ -86,19 +87,11 @@ export function argumentsOf(
 
 function valueOf(kind: ArgumentField["kind"], text: string): unknown {
   if (kind === "boolean") return text === "true";
-  if (kind === "json") return JSON.parse(text);
+  if (kind === "json") return parseJson(text);
   if (kind !== "number") return text;
   const number = Number(text);
-  if (!Number.isFinite(number) || !isKept(text)) throw new TypeError("Not a number");
-  return number;
-}
-
-/** Whether a whole number is sent as it is written: of a long one, such as some ids, its last digits are not. */
-function isKept(text: string): boolean {
-  const [, digits] = /^\s*\+?(-?\d+)\s*$/.exec(text) ?? [];
-  if (digits === undefined) return true;
-  const number = Number(text), written = String(number);
-  return BigInt(digits) === BigInt(/e/.test(written) ? number : written);
+  if (!Number.isFinite(number)) throw new TypeError("Not a number");
+  return numberAsWritten(text, number);
 }
 
 /** As its own property, whatever it is called (`__proto__`). */

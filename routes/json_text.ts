@@ -18,6 +18,18 @@ export function parseJson(text: string): unknown {
   }
 }
 
+/** A number with all of its digits, which a double may not hold. @param value the number that the text is */
+export function numberAsWritten(text: string, value: number): unknown {
+  // JSON has no plus sign, no bare point and no zeros in front.
+  const bare = text.trim().replace(/^\+/, "").replace(/^(-?)0+(?=\d)/, "$1")
+    .replace(/^(-?)\./, "$10.").replace(/\.(?!\d)/, "");
+  try {
+    return parseExactly(bare);
+  } catch {
+    return value;
+  }
+}
+
 type Wanted = "value" | "first item" | "first name" | "name" | "colon" | "next";
 
 const EXPECTED: Record<Wanted, string> = {

@@ -1,10 +1,10 @@
 /** A form out of a JSON Schema, and the value out of the form. */
 import { isObject } from "../mcp/revisions.ts";
 import { Invalid } from "../models/errors.ts";
-import { isRawNumber, parseExactly } from "../models/exact_json.ts";
+import { isRawNumber } from "../models/exact_json.ts";
 import type { Choice, FormPart, FormRow } from "../views/schema_fields.tsx";
 import { type Schema, shapeOf } from "./input_schema.ts";
-import { parseJson } from "./json_text.ts";
+import { numberAsWritten, parseJson } from "./json_text.ts";
 
 export type Values = Record<string, string>;
 
@@ -480,7 +480,7 @@ class Reader {
         if (text.trim() === "") return needed();
         const value = Number(text);
         if (!Number.isFinite(value)) return fail(`${label} must be a number`);
-        return this.#check(field, asWritten(text, value), numberMistake(part, value));
+        return this.#check(field, numberAsWritten(text, value), numberMistake(part, value));
       }
       case "boolean":
         if (isEmpty && required && isNullable) return needed();
@@ -639,18 +639,6 @@ function numberMistake(part: Extract<FormPart, { kind: "number" }>, value: numbe
     }
   }
   return null;
-}
-
-/** A number with all of its digits, which a double may not hold. */
-function asWritten(text: string, value: number): unknown {
-  // JSON has no plus sign, no bare point and no zeros in front.
-  const bare = text.trim().replace(/^\+/, "").replace(/^(-?)0+(?=\d)/, "$1")
-    .replace(/^(-?)\./, "$10.").replace(/\.(?!\d)/, "");
-  try {
-    return parseExactly(bare);
-  } catch {
-    return value;
-  }
 }
 
 function countMistake({ min = 0, max = Infinity, label }: {

@@ -173,7 +173,7 @@ function branch(value: unknown, left: { nodes: number }, depth: number) {
     <ul>
       {entries.map(([name, item]) => {
         if (left.nodes-- <= 0) return null;
-        const isBranch = typeof item === "object" && item !== null && Object.keys(item).length > 0;
+        const isBranch = (isRecord(item) || Array.isArray(item)) && Object.keys(item).length > 0;
         const key = <span class="key">{visibleText(name.slice(0, 500))}</span>;
         if (!isBranch) return <li>{key}: {branch(item, left, depth + 1)}</li>;
         const size = Object.keys(item).length;
@@ -208,8 +208,10 @@ export function hostOf(uri: string): string | null {
   return isPlain ? host : null;
 }
 
+/** Not a number of many digits, which is a frozen object of the engine's (models/exact_json.ts). */
 function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+  return typeof value === "object" && value !== null && !Array.isArray(value) &&
+    !Object.isFrozen(value);
 }
 
 function text(value: unknown): string {

@@ -22,6 +22,7 @@ import {
   sendMessage,
   stopTurn,
 } from "../../models/conversations.ts";
+import { parseExactly } from "../../models/exact_json.ts";
 import { keepAlive } from "../keep_alive.ts";
 import { part } from "./cursor.ts";
 import { type Asked, operation, paging, partOf } from "./operation.ts";
@@ -314,7 +315,10 @@ export const conversationOperations = [
     input: z.strictObject(call),
     output: z.object({ result: z.record(z.string(), z.unknown()) }),
     run: async ({ deps: { db }, bearer: { user } }, { conversation, call }) => ({
-      result: JSON.parse(await getCallResult(db, user, conversation, call)),
+      result: parseExactly(await getCallResult(db, user, conversation, call)) as Record<
+        string,
+        unknown
+      >,
     }),
   }),
 ];

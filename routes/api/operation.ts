@@ -4,6 +4,7 @@
  * page are made of this list, and whatever else lets programs act can be too.
  */
 import { z } from "zod";
+import { parseExactly } from "../../models/exact_json.ts";
 import type { Scope, TokenBearer } from "../../models/personal_tokens.ts";
 import type { AppDeps } from "../deps.ts";
 
@@ -80,9 +81,9 @@ export function needsBasis({ input, basedOn }: Pick<Operation, "input" | "basedO
   return basedOn !== undefined && !input.shape[basedOn].safeParse(undefined).success;
 }
 
-/** What an operation answers, as its schema has it. */
+/** What an operation answers, as its schema has it; where that takes anything, numbers keep all of their digits. */
 export function answerOf({ output }: Operation, result: unknown): unknown {
-  return output && output.parse(JSON.parse(JSON.stringify(result)));
+  return output && output.parse(parseExactly(JSON.stringify(result)));
 }
 
 /** Postgres's integer. */

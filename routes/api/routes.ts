@@ -5,6 +5,7 @@ import type { z } from "zod";
 import { boundedBody, DEPTH_LIMIT, outline } from "../../dtma/protocol.ts";
 import { limits } from "../../mcp/limits.ts";
 import { bearerOf } from "../../models/bearer.ts";
+import { parseExactly } from "../../models/exact_json.ts";
 import type { TokenBearer } from "../../models/personal_tokens.ts";
 import { onceFor } from "../../models/repeatable_requests.ts";
 import type { AppDeps, Env } from "../deps.ts";
@@ -157,8 +158,8 @@ async function inputOf(
   operation: Operation,
 ): Promise<Record<string, unknown>> {
   const { input, basedOn } = operation;
-  const given: Record<string, unknown> = asksByQuery(operation)
-    ? queryOf(c, input)
+  const { given, exact } = asksByQuery(operation)
+    ? { given: queryOf(c, input), exact: {} }
     : await bodyOf(c);
   for (const member of pathMembers(operation)) {
     if (Object.hasOwn(given, member)) {
@@ -177,7 +178,12 @@ async function inputOf(
     }
     throw invalidInput(parsed.error);
   }
-  return parsed.data;
+  // Where any JSON may stand, such as a tool's arguments, numbers keep all of their digits.
+  for (const [name, value] of Object.entries(exact)) {
+    if (typeof given[name] === "object") given[name] = value;
+  }
+  const kept = input.safeParse(given);
+  return kept.success ? kept.data : parsed.data;
 }
 
 /** What the change was made from: If-Match, or the member itself. */
@@ -220,26 +226,28 @@ function queryOf(c: Context, input: z.ZodObject): Record<string, unknown> {
   return members;
 }
 
-async function bodyOf(c: Context): Promise<Record<string, unknown>> {
+/** The body's members, and the same as {@link parseExactly} reads them. */
+async function bodyOf(c: Context): Promise<Record<"given" | "exact", Record<string, unknown>>> {
   const { body, headers } = c.req.raw;
-  if (!body) return {};
+  if (!body) return { given: {}, exact: {} };
   let bytes: Uint8Array<ArrayBuffer>;
   try {
     bytes = await boundedBody(c.req.raw, BODY_LIMIT_BYTES);
   } catch {
     throw new ApiProblem("too-large", "A request holds 8 MiB at most");
   }
-  if (bytes.length === 0) return {};
+  if (bytes.length === 0) return { given: {}, exact: {} };
   if (
     !/^application\/json\s*(;\s*charset="?utf-8"?\s*)?$/i.test(headers.get("content-type") ?? "")
   ) {
     throw new ApiProblem("media-type", "Send JSON, with Content-Type: application/json");
   }
-  let value: unknown;
+  let value: unknown, exact: unknown;
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     if (outline(text).depth > DEPTH_LIMIT) throw new SyntaxError("Too deep");
     value = JSON.parse(text);
+    exact = parseExactly(text);
   } catch {
     throw new ApiProblem(
       "malformed",
@@ -249,5 +257,5 @@ async function bodyOf(c: Context): Promise<Record<string, unknown>> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new ApiProblem("malformed", "The body has to be a JSON object");
   }
-  return { ...value };
+  return { given: { ...value }, exact: exact as Record<string, unknown> };
 }

@@ -123,7 +123,8 @@ export const toolOperations = [
     input: z.strictObject({ ...tool, arguments: Json.default({}) }),
     output: z.object({
       result: Json.optional(),
-      error: z.object({ code: z.number(), message: z.string() }).optional(),
+      error: z.object({ code: z.number(), message: z.string(), data: z.unknown().optional() })
+        .optional(),
       durationMs: z.number(),
     }),
     run: async ({ deps, bearer, signal }, { server, tool, arguments: args }) => {

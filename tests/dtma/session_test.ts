@@ -429,6 +429,7 @@ Deno.test("listTools follows pages, and refuses circles, too many and nameless t
   await assert.rejects(list("endless"), /100 pages/);
   await assert.rejects(list("many"), /1000 tools/);
   await assert.rejects(list("nameless"), /without a name/);
+  await assert.rejects(list("partial"), /of the type "x\/partial", which Mooring does not know/);
   await assert.rejects(list("error"), /out of order \(-32000\)/);
 });
 

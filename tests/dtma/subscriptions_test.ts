@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { JsonRpcNotification, JsonRpcResponse } from "../../dtma/connection.ts";
-import { ErrorCode, promptHash } from "../../dtma/protocol.ts";
+import { ErrorCode, promptHash, UNTOLD_META } from "../../dtma/protocol.ts";
 import type { Session } from "../../dtma/session.ts";
 import { eventually } from "./observed.ts";
 import { serverEverything, startServer, textOf, toolCall } from "./stdio_server.ts";
@@ -65,6 +65,13 @@ Deno.test("a listener is told what it asked for and the server can, under its ow
       '{"notifications":{"promptsListChanged":true,"resourceSubscriptions":["file:///1"]},' +
       '"_meta":{"io.modelcontextprotocol/subscriptionId":7}}',
   }]);
+  // Who asks for one alone is told by which error it was refused.
+  const refused = await listen(session, { resourceSubscriptions: ["file:///secret"] }, 8);
+  assert.deepEqual(refused.heard[0].params, {
+    notifications: { resourceSubscriptions: [] },
+    _meta: { [UNTOLD_META]: { code: -32601, message: "Method not found" }, [SUBSCRIPTION]: 8 },
+  });
+  refused.stop();
   const two = await listen(session, { resourcesListChanged: true });
   for (const uri of ["file:///1", "file:///1/part", "file:///12", "file:///2"]) {
     await session.call(toolCall("updates", { uri }), {});

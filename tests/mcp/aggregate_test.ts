@@ -403,6 +403,18 @@ Deno.test("resourcesPage keeps the text of a resource whose URI is shown as it i
   assert.equal(page.resourcesText, `[${text}]`);
 });
 
+Deno.test("resourcesPage names a server whose list is of a type that is not known", async () => {
+  const named = nameToolbelt(toolbelt({ a: [] }), null);
+  const { resourcesText, unavailable } = await resourcesPage(
+    named,
+    undefined,
+    () => Promise.resolve({ kind: "result", text: `{"resultType":"x/y","resources":[{}]}` }),
+    NEVER,
+  );
+  assert.equal(resourcesText, "[]");
+  assert.match(unavailable.a, /a result of the type "x\/y"/);
+});
+
 Deno.test("resourcesPage carries no cursor that is too long, and takes none that asks a server twice", async () => {
   const named = nameToolbelt(toolbelt({ a: [] }), null);
   const long = await resourcesPage(

@@ -227,3 +227,47 @@ Deno.test({
     }
   },
 });
+
+Deno.test({
+  name: "extensions of a server that bring methods of their own are named, and not advertised",
+  ...options,
+  async fn() {
+    const fixture = new URL("servers/extends.mjs", import.meta.url).pathname;
+    const ui = { "io.modelcontextprotocol/ui": { mimeTypes: ["text/html;profile=mcp-app"] } };
+    const tasks = { "io.modelcontextprotocol/tasks": {} };
+    const others = [
+      "extensions/com.example/search",
+      "experimental/no?name?of?a??key?",
+      "com.example/own",
+    ];
+    const generations: Record<string, string>[] = [{ MODERN: "1" }, {}];
+    for (const env of generations) {
+      await using bridge = await openBridge(fixture, { env });
+      for (const path of ["/mcp", "/mcp/demo"]) {
+        const isOne = path === "/mcp/demo";
+        const expected = isOne ? others : ["extensions/io.modelcontextprotocol/ui", ...others];
+        const send = sender(bridge, path);
+        const { result } = await (await send(0, modern("server/discover"))).json();
+        assert.deepEqual(result.capabilities, {
+          tools: { listChanged: true },
+          extensions: isOne ? { ...ui, ...tasks } : tasks,
+        });
+        assert.deepEqual(result._meta["dev.mooring/notPassedOn"], { demo: expected });
+        for (const revision of ["2024-11-05", "2025-11-25"]) {
+          const opened = await openSession(bridge, { path, revision });
+          assert.deepEqual(opened.result.capabilities.extensions, isOne ? ui : undefined);
+          assert.equal(opened.result.capabilities.experimental, undefined);
+          assert.deepEqual(opened.result._meta, { "dev.mooring/notPassedOn": { demo: expected } });
+          const body = { jsonrpc: "2.0", id: 1, method: "com.example/search", params: {} };
+          const [refused] = await messagesOf(await opened.send(0, { body }));
+          assert.match(JSON.stringify(refused.error), /"code":-32601/);
+        }
+        const { error } = await (await send(0, modern("com.example/search"))).json();
+        assert.equal(error.code, -32601);
+        const name = isOne ? "heard" : "demo__heard";
+        const answer = await (await send(0, modern("tools/call", { name }))).json();
+        assert.doesNotMatch(answer.result.content[0].text, /com\.example/);
+      }
+    }
+  },
+});

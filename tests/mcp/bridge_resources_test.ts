@@ -3,6 +3,7 @@ import { Client, StreamableHTTPClientTransport } from "npm:@modelcontextprotocol
 import { LISTENERS_LIMIT } from "../../dtma/subscriptions.ts";
 import { connectServer, createAgent, createToken } from "../../models/agents.ts";
 import { withdrawDefinitions } from "../../models/definitions.ts";
+import { readSession } from "../../models/sessions.ts";
 import { calling, eventsOf, messagesOf, openSession } from "./streams.ts";
 import { modern, openBridge } from "./world.ts";
 
@@ -331,6 +332,81 @@ Deno.test({
       assert.deepEqual(params.notifications, honoured);
       cut.abort();
     }
+  },
+});
+
+Deno.test({
+  name: "a session is told that a server does not let it subscribe, and nothing of it is kept",
+  ...options,
+  async fn(t) {
+    await using bridge = await openBridge("resources");
+    const { session: upstream } = bridge.route, { call } = upstream;
+    const opened = await openSession(bridge);
+    const cut = new AbortController();
+    const events = eventsOf(await opened.send(0, { method: "GET", signal: cut.signal }));
+    await events.next();
+    const subscribe = async (uri: string, session = opened) => {
+      const body = request(1, "resources/subscribe", { uri });
+      const [{ result, error }] = await messagesOf(await session.send(1, { body }));
+      return { result, error: error as { code: number; message: string } };
+    };
+    const kept = async () =>
+      (await readSession(bridge.db, bridge.agentId, opened.id))!.subscriptions;
+
+    await t.step("with the server's own error", async () => {
+      assert.deepEqual((await subscribe("file:///secret")).error, {
+        code: -32601,
+        message: "Method not found",
+      });
+      assert.deepEqual(await kept(), []);
+      assert.deepEqual((await subscribe("file:///1")).result, {});
+      assert.deepEqual(await kept(), ["file:///1"]);
+      // What happens from here on is told, though its stream may be at another replica.
+      assert.deepEqual((await updateOn(events)).params, { uri: "file:///1" });
+      // One of 2026-07-28 has but its acknowledgement to say so.
+      upstream.call = (request, options) => {
+        if (request.method !== "subscriptions/listen") return call.call(upstream, request, options);
+        const notify = options.onNotification!;
+        const method = "notifications/subscriptions/acknowledged";
+        notify({ jsonrpc: "2.0", method, params: { notifications: {} } });
+        return new Promise(() => {});
+      };
+      assert.match((await subscribe("file:///2")).error.message, /does not tell of updates/);
+    });
+
+    await t.step("of many at once each", async () => {
+      upstream.call = call;
+      const uris = Array.from({ length: 300 }, (_, n) => `file:///${n % 3 ? "" : "secret/"}${n}`);
+      const answers = await Promise.all(uris.map((uri) => subscribe(uri)));
+      assert.deepEqual(
+        answers.map(({ error }) => error?.message),
+        uris.map((uri) => uri.includes("secret") ? "Method not found" : undefined),
+      );
+      const all = await kept();
+      assert.equal(all.length, 200);
+      assert.ok(!all.some((uri) => uri.includes("secret")));
+    });
+
+    await t.step("where it is silent, or gone, in bounded time", async () => {
+      const before = await kept();
+      upstream.call = (request, options) =>
+        request.method === "subscriptions/listen"
+          ? new Promise(() => {})
+          : call.call(upstream, request, options);
+      assert.match((await subscribe("file:///silent")).error.message, /did not say within 10 s/);
+      upstream.call = call;
+      upstream.close("It ended");
+      assert.equal((await subscribe("file:///gone")).error.code, -31001);
+      assert.deepEqual(await kept(), before);
+      cut.abort();
+    });
+
+    await t.step("or has no such capability", async () => {
+      await using without = await openBridge(SCRIPTED);
+      const session = await openSession(without);
+      const { code, message } = (await subscribe("file:///1", session)).error;
+      assert.deepEqual([code, message], [-32602, "Its server does not tell of updates"]);
+    });
   },
 });
 

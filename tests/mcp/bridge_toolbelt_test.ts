@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { setAgentOptions } from "../../models/agents.ts";
-import { changeTool, pickTools } from "../../models/connections.ts";
+import { changeTool, getConnection, pickTools } from "../../models/connections.ts";
+import { Invalid } from "../../models/errors.ts";
 import { readCallBody } from "../../models/call_bodies.ts";
 import { listCalls } from "../../models/calls.ts";
+import { parseExactly } from "../../models/exact_json.ts";
 import { keepBodies } from "../../models/retention.ts";
 import { testKey } from "../models/databases.ts";
 import { modern, openBridge } from "./world.ts";
@@ -59,6 +61,43 @@ Deno.test({
         assert.doesNotMatch(heard, /etc|definitionHash/);
         const { error } = await ask("tools/call", { name: "demo__read_file", arguments: {} });
         assert.equal(error.code, -32602, "its own name is nobody's");
+      },
+    );
+
+    await t.step(
+      "fixed and default numbers of any length reach the server as they are",
+      async () => {
+        const long = (text: string) => parseExactly(text) as Record<string, unknown>;
+        await changeTool(db, user, agentId, serverId, "send_mail", {
+          fixed: long(`{"path":[9007199254740993,{"n":0.10000000000000000001}]}`),
+          defaults: long(`{"lines":-12345678901234567890}`),
+        });
+        const { version } = await getConnection(db, user, agentId, serverId);
+        const listed = async () => {
+          const { body, headers } = modern("tools/list");
+          return await (await bridge.post(body, headers)).text();
+        };
+        await until(async () => (await listed()).includes("1234567890"));
+        assert.ok((await listed()).includes(`"default":-12345678901234567890}`));
+        const heard = await call("demo__send_mail", `{"big":1}`);
+        assert.match(
+          heard,
+          /"arguments":\{"big":1,"lines":-12345678901234567890,"path":\[9007199254740993,\{"n":0\.10000000000000000001\}\]\}/,
+        );
+        // Another change of the connection reads and writes them all.
+        await changeTool(db, user, agentId, serverId, "read_file", {
+          name: "notes",
+          fixed: { path: "/notes" },
+          defaults: { lines: 10 },
+        }, version);
+        const { tools } = await getConnection(db, user, agentId, serverId);
+        const { change } = tools.find(({ name }) => name === "send_mail")!;
+        assert.match(JSON.stringify(change), /9007199254740993,\{"n":0\.10000000000000000001\}/);
+        await assert.rejects(
+          changeTool(db, user, agentId, serverId, "send_mail", { fixed: long(`{"n":1e-9999}`) }),
+          Invalid,
+        );
+        await changeTool(db, user, agentId, serverId, "send_mail", {});
       },
     );
 

@@ -168,6 +168,38 @@ Deno.test({
 });
 
 Deno.test({
+  name:
+    "a result of a type that a client's revision has not is an error that holds it, else it passes",
+  ...options,
+  async fn() {
+    await using bridge = await openBridge(SCRIPTED);
+    for (const [way, open] of Object.entries(WAYS)) {
+      const { ask, close } = await open(bridge);
+      for (const padding of [`""`, PADDING]) {
+        const text =
+          `{"resultType":"com.example/partial","content":[],"n":[1.0],"padding":${padding}}`;
+        const uri = JSON.stringify(`text:${encodeURIComponent(text)}`);
+        const given = JSON.stringify({ text });
+        for (
+          const [method, params] of [
+            ["tools/call", { name: `"demo__says"`, arguments: given }],
+            ["prompts/get", { name: `"demo__says"`, arguments: given }],
+            // The name of a header is as long as a header may be.
+            ...(padding === `""` ? [["resources/read", { uri }] as const] : []),
+          ] as const
+        ) {
+          const [answer] = await ask(method, params);
+          const isModern = way === "2026-07-28";
+          assertHolds(answer, [isModern ? `"result":${text}` : `{"dev.mooring/result":${text}}`]);
+          assert.equal(JSON.parse(answer).error?.code, isModern ? undefined : -31002);
+        }
+      }
+      close();
+    }
+  },
+});
+
+Deno.test({
   name: "what a client says reaches a server over every transport as it was written",
   ...options,
   async fn(t) {

@@ -4,6 +4,8 @@ import {
   GetPromptResultSchema,
   ListToolsResultSchema,
 } from "npm:@modelcontextprotocol/sdk@1.32.2/types.js";
+import { ErrorCode } from "../../dtma/protocol.ts";
+import { LargeAnswer } from "../../mcp/large_answer.ts";
 import { definitionFor, forRevision } from "../../mcp/older_revisions.ts";
 
 const REVISIONS = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"];
@@ -43,6 +45,34 @@ Deno.test("forRevision gives each revision the content that it has, and drops no
       assert.ok(all.includes(kept), `${revision} ${kept}`);
     }
   }
+});
+
+Deno.test("forRevision takes a result of an unknown type for none before 2026-07-28, and drops nothing", () => {
+  const padding = "x".repeat(50_000);
+  for (const type of ["com.example/partial", "input_required", "task", "Complete", "", null, 1]) {
+    const text = `{"resultType":${JSON.stringify(type)},"content":[],"n":9007199254740993,"f":1.0}`;
+    const large = LargeAnswer.of(
+      new TextEncoder().encode(text.replace("[]", `[{"type":"text","text":"${padding}"}]`)),
+    )!;
+    for (const given of [{ kind: "result" as const, text }, large]) {
+      for (const method of ["tools/call", "prompts/get", "resources/read", "completion/complete"]) {
+        for (const revision of REVISIONS) {
+          const fitted = forRevision(given, method, revision);
+          if (revision === "2026-07-28") {
+            assert.equal(fitted, given);
+            continue;
+          }
+          assert.equal(fitted.kind, "error");
+          const { code, message } = JSON.parse(fitted.text);
+          assert.equal(code, ErrorCode.indeterminate);
+          assert.ok(message.includes(`of the type ${JSON.stringify(type)}, which`), message);
+          assert.ok(fitted.text.includes(`"data":{"dev.mooring/result":${given.text}}`));
+        }
+      }
+    }
+  }
+  const escaped = { kind: "result" as const, text: `{"resultType":"compl\\u0065te","content":[]}` };
+  assert.equal(forRevision(escaped, "tools/call", "2025-11-25").kind, "result");
 });
 
 Deno.test("forRevision shows as JSON what is no block of its type", () => {

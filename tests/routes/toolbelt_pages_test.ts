@@ -238,6 +238,15 @@ Deno.test({
       assert.equal(refused.status, 422);
       assert.match(await refused.text(), /A name has 1 to 40 letters/);
       assert.deepEqual((await change()).name, "notes", "nothing was kept of it");
+      const long = {
+        ...form,
+        "arg.lines": "9007199254740993",
+        "mode.more": "fixed",
+        "arg.more": "[12345678901234567890]",
+      };
+      const saved = await post(path, long, { "hx-request": "true" });
+      assert.match(await saved.text(), /value="9007199254740993"/, "with all of its digits");
+      assert.match(await get(path), /value="9007199254740993"[^]*\[12345678901234567890\]/);
       const reset = await post(path, { act: "reset" }, { "hx-request": "true" });
       assert.match(await reset.text(), /Saved\./);
       assert.deepEqual(await change(), {});

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { serverEverything } from "../dtma/stdio_server.ts";
+import { createPersonalToken } from "../../models/personal_tokens.ts";
 import { openTrials } from "./trial_world.ts";
 
 const options = { sanitizeResources: false, sanitizeOps: false };
@@ -306,5 +307,75 @@ Deno.test({
     // Sampling and roots, which the page does not say that it has.
     assert.equal(done.match(/<code>-32601<\/code>/g)?.length, 2);
     assert.match(done, /no answer of a model \(sampling\)/);
+  },
+});
+
+Deno.test({
+  name:
+    "long numbers of arguments and answers keep all of their digits, on the page and in the API",
+  ...options,
+  async fn() {
+    const fixture = new URL("../mcp/servers/scripted.mjs", import.meta.url).pathname;
+    await using trials = await openTrials(fixture);
+    const { serverId, workspaceId, ask, person, db, app, origin } = trials;
+    const bea = await person("long@example.com");
+    const args = (said: Record<string, string>) =>
+      `{"big":12345678901234567890,"text":${JSON.stringify(said.text ?? "")}}`;
+    const result =
+      `{"content":[],"structuredContent":{"id":9007199254740993,"in":[0.10000000000000000001]}}`;
+
+    const form = { raw: args({ text: result }) };
+    const called = await ask(bea.cookie, `/servers/${serverId}/tools/says`, form);
+    assert.equal(called.status, 303, await called.clone().text());
+    const html = await until("the answer", async () => {
+      const html = await (await ask(bea.cookie, called.headers.get("location")!)).text();
+      return html.includes("The tool answered") && html;
+    });
+    assert.match(html, /id<\/span>: <code>9007199254740993<\/code>/, "in the tree");
+    assert.match(html, /0<\/span>: <code>0\.10000000000000000001<\/code>/);
+    assert.match(html, /&quot;id&quot;: 9007199254740993,/, "in all of the result");
+
+    const { token } = await createPersonalToken(db, bea, workspaceId, {
+      name: "t",
+      scopes: ["tools:call"],
+      expiresInDays: 1,
+    });
+    const post = async (tool: string, text: string) => {
+      const response = await app.request(
+        `${origin}/api/v1/servers/${serverId}/tools/${tool}/call`,
+        {
+          method: "POST",
+          headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+          body: `{"arguments":${text}}`,
+        },
+      );
+      const answer = await response.text();
+      assert.equal(response.status, 200, answer);
+      return answer;
+    };
+    assert.ok((await post("says", args({ text: result }))).includes(result.slice(1, -1)));
+    const error = `{"code":-32099,"message":"No","data":{"n":9007199254740993}}`;
+    assert.ok(
+      (await post("says", `{"as":"error","text":${JSON.stringify(error)}}`)).includes(error),
+    );
+    const partial = `{"resultType":"x/y","content":[]}`;
+    assert.ok(
+      (await post("says", args({ text: partial }))).includes(`{"dev.mooring/result":${partial}}`),
+      "what is no result of a known type",
+    );
+    // A code is no object, however long it is.
+    const odd = `{"code":12345678901234567890,"message":"Odd"}`;
+    const shown = await ask(bea.cookie, `/servers/${serverId}/tools/says`, {
+      raw: `{"as":"error","text":${JSON.stringify(odd)}}`,
+    });
+    await until(
+      "the error",
+      async () =>
+        /The call failed[^]*Odd <small>\(code 12345678901234567000\)/.test(
+          await (await ask(bea.cookie, shown.headers.get("location")!)).text(),
+        ),
+    );
+    const heard = JSON.parse(await post("heard", args({}))).result.content[0].text;
+    assert.ok(heard.includes(`"arguments":${args({})}`), heard);
   },
 });
