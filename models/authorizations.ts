@@ -25,7 +25,7 @@ import { discover, scopeOf, scopesOf } from "./oauth_provider.ts";
 import type { Outside } from "./outside.ts";
 import { openSecret, type SealedSecret, sealSecret, type SecretsKey } from "./secrets.ts";
 import { changing, instancesOf, sayRequest, type Server } from "./servers.ts";
-import { SignInFailed } from "./sign_in_failed.ts";
+import { ClientNeeded, SignInFailed } from "./sign_in_failed.ts";
 import { newToken, tokenHash } from "./tokens.ts";
 
 export interface Authorization {
@@ -119,9 +119,14 @@ export async function beginSignIn(
   const isSame = before?.provider.metadata.issuer === provider.metadata.issuer;
   // Many forget whom they registered, and say so to the browser alone, where nothing comes back from.
   const mayBeForgotten = before?.client.origin === "registered" && before.state === "signed_out";
+  const known = isSame ? before!.client : null;
   const client = await clientAt(outside, provider, site, {
     typed: id ? { id, secret } : null,
-    before: isSame && !mayBeForgotten ? before!.client : null,
+    before: mayBeForgotten ? null : known,
+  }).catch((error) => {
+    // Where none is registered now it may be known still.
+    if (!(error instanceof ClientNeeded) || known?.redirectUri !== site.redirectUri) throw error;
+    return known;
   });
   const kept = isSame ? await getAuthorization(db, user, account) : null;
   const asked = scopesOf(scope, kept?.scope ?? "", kept?.wantedScope ?? "");

@@ -72,8 +72,8 @@ export function connect(target: Target): Database {
     ...SETTINGS,
     max: 1,
     prepare: !target.pooled,
-    // Behind a pooler also within a transaction: Supavisor loses what is sent behind two without an answer.
-    ...(target.pooled ? { max_pipeline: 1 } : {}),
+    // Behind a pooler one by one within a transaction, too: postgres.js sends so many behind the first.
+    ...(target.pooled ? { max_pipeline: 0 } : {}),
     connection: {
       application_name: "mooring",
       ...(target.pooled ? {} : { role: "mooring_app" }),

@@ -118,14 +118,16 @@ async function transaction<T>(sql: postgres.Sql, work: (sql: Sql) => Promise<T>)
  * A connection, and the next one when it is lost.
  *
  * postgres.js does not forget all of a connection that was lost: its next query may get the old one's error
- * or wait for ever, and one that is asked of a lost transaction is written to the socket that is gone, which
- * ends the process. So each connection has a postgres.js of its own, which ends with it and refuses all.
+ * or wait for ever, and what a lost transaction still asks ends the process, or is done outside of it. So each
+ * connection has a postgres.js of its own, which ends with it and refuses all.
  */
 class Connection {
   readonly #open: Open;
   #sql: postgres.Sql;
   #reject: ((error: Error) => void) | null = null;
+  #underWay: Promise<void> = Promise.resolve();
   #losses = 0;
+  #tryAtMs = 0;
   #isEnded = false;
 
   constructor(open: Open) {
@@ -135,38 +137,65 @@ class Connection {
 
   /** Does one thing, and rejects when the connection is lost meanwhile. */
   async use<T>(work: (sql: postgres.Sql) => PromiseLike<T>): Promise<T> {
-    if (this.#losses > 0) await new Promise((resolve) => setTimeout(resolve, pause(this.#losses)));
+    const waitMs = this.#tryAtMs - performance.now();
+    if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
+    if (this.#isEnded) throw failed("The connections are closed", "CONNECTION_ENDED");
+    const sql = this.#sql, underWay = Promise.withResolvers<void>();
+    this.#underWay = underWay.promise;
     try {
       const result = await new Promise<T>((resolve, reject) => {
         this.#reject = reject;
-        work(this.#sql).then(resolve, reject);
+        work(sql).then(resolve, reject);
       });
       this.#losses = 0;
       return result;
+    } catch (error) {
+      // A query hears of its socket's end some turns before `onclose` does: nobody is to come in between.
+      if (isLoss(error)) this.#lose(sql);
+      else if (sql === this.#sql) this.#losses = 0;
+      throw error;
     } finally {
       this.#reject = null;
+      underWay.resolve();
     }
   }
 
+  /** What is under way has 4 seconds; postgres.js, which knows of no transaction, would end it between two queries. */
   async end(): Promise<void> {
     this.#isEnded = true;
-    await this.#sql.end({ timeout: 5 });
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(late.resolve, 4000);
+    await Promise.race([this.#underWay, late.promise]);
+    clearTimeout(timer);
+    await this.#sql.end({ timeout: 1 });
   }
 
   #make(): postgres.Sql {
-    const sql = this.#open(() => {
-      if (this.#isEnded || sql !== this.#sql) return;
-      sql.end();
-      this.#sql = this.#make();
-      this.#losses++;
-      this.#reject?.(
-        Object.assign(new Error("The connection to the database was lost"), {
-          code: "CONNECTION_CLOSED",
-        }),
-      );
-    });
+    const sql = this.#open(() => this.#lose(sql));
     return sql;
   }
+
+  #lose(sql: postgres.Sql): void {
+    if (sql !== this.#sql) return;
+    const lost = failed("The connection to the database was lost", "CONNECTION_CLOSED");
+    // For a query that waits within it postgres.js would connect anew, though it is ended.
+    Object.assign(sql.options, { socket: () => Promise.reject(lost) });
+    sql.end({ timeout: 0 });
+    if (!this.#isEnded) this.#sql = this.#make();
+    this.#tryAtMs = performance.now() + pause(++this.#losses);
+    this.#reject?.(lost);
+  }
+}
+
+/** Whether an error is the end of a connection: its socket's, or one after which Postgres closes it. */
+function isLoss(error: unknown): boolean {
+  const { code, severity } = (error ?? {}) as { code?: unknown; severity?: unknown };
+  return severity === "FATAL" || severity === "PANIC" ||
+    typeof code === "string" && /^(E[A-Z_]+|CONNECT_TIMEOUT)$/.test(code);
+}
+
+function failed(message: string, code: string): Error {
+  return Object.assign(new Error(message), { code });
 }
 
 /**

@@ -101,9 +101,10 @@ export function localIdentity(db: Database, options: LocalIdentityOptions): Iden
         post(passwordLinkMail(user.email, passwordLink(baseUrl, token)));
       },
       onPasswordReset: async ({ user }) => {
-        await endOpenLinks(user.id);
-        const goesOn = await standingAccess(db, { userId: user.id });
+        const goesOn = await standingAccess(db, { userId: user.id })
+          .catch(() => ({ tokens: 0, clients: 0 }));
         post(passwordChangedMail(user.email, goesOn, `${siteAddress(baseUrl)}/account/security`));
+        await endOpenLinks(user.id);
       },
     },
     rateLimit: {

@@ -150,7 +150,7 @@ function Standing({ standing: { tokens, clients } }: Pick<SecurityProps, "standi
       >
         <p>
           What works with them stops at once, and takes another token, or connects anew. Tokens that
-          an agent has of its own go on working.
+          an agent has of its own go on working, and so does an agent that you let manage Mooring.
         </p>
       </Confirm>
     </section>

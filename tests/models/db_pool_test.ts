@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
 import { connect, type Database, type Sql } from "../../models/db.ts";
+import { tcpProxy } from "../dtma/tcp_proxy.ts";
+import { freePort } from "../free_port.ts";
 import { KINDS, SUPABASE } from "./databases.ts";
+
+const delay = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Whoever a query runs as: what says that it ran within another's transaction. */
 async function role(db: Database): Promise<string> {
@@ -23,7 +27,7 @@ for (const kind of [...KINDS, SUPABASE]) {
     sanitizeResources: false,
     sanitizeOps: false,
     async fn(t) {
-      const { db, owner, close } = await kind.open();
+      const { db, owner, url, close } = await kind.open();
       const app = await role(db);
       assert.notEqual(app, "authenticated");
 
@@ -103,6 +107,57 @@ for (const kind of [...KINDS, SUPABASE]) {
         );
 
         await t.step(
+          "what waits within a transaction that is lost is not done by itself",
+          async () => {
+            const told: string[] = [];
+            const { unlisten } = await owner.listen("late", (text) => told.push(text));
+            const there = new URL(url!), through = new URL(url!);
+            const proxy = tcpProxy(Number(there.port));
+            through.port = String(proxy.port);
+            const other = connect({ url: through.href, max: 1 });
+            await role(other);
+            await owner.begin(async (locking) => {
+              await locking`lock table servers`;
+              // The second waits until the server has described the first, which waits for the lock.
+              const both = other.asApp.begin((sql) =>
+                Promise.all([
+                  sql`select ${"first"}::text from servers`,
+                  sql`select pg_notify('late', ${"second"})`,
+                ])
+              );
+              both.catch(() => {});
+              const waits = () =>
+                locking`select from pg_stat_activity
+                  where datname = current_database() and wait_event_type = 'Lock'`;
+              while ((await waits()).length === 0) await delay(10);
+              proxy.cut();
+              await assert.rejects(both, { code: "CONNECTION_CLOSED" });
+            });
+            // In which it would connect anew.
+            await delay(300);
+            await owner`select pg_notify('late', 'ours')`;
+            while (told.length === 0) await delay(10);
+            assert.deepEqual(told, ["ours"]);
+            await other.close();
+            proxy.close();
+            await unlisten();
+          },
+        );
+
+        await t.step("who waits while the database is away has the next connection", async () => {
+          const there = new URL(url!), away = new URL(url!);
+          away.port = String(freePort());
+          const other = connect({ url: away.href, max: 1 });
+          const first = other.asApp`select 1`, second = role(other);
+          second.catch(() => {});
+          await assert.rejects(first, { code: "ECONNREFUSED" });
+          const proxy = tcpProxy(Number(there.port), Number(away.port));
+          assert.equal(await second, app);
+          await other.close();
+          proxy.close();
+        });
+
+        await t.step(
           "connections lost at any moment end what they did, and nothing else",
           async () => {
             let left = 2000, lost = 0, done = 0;
@@ -118,7 +173,8 @@ for (const kind of [...KINDS, SUPABASE]) {
             while (left > 0) {
               await owner`select pg_terminate_backend(pid) from pg_stat_activity
               where pid <> pg_backend_pid() and datname = current_database()`;
-              await new Promise((resolve) => setTimeout(resolve, 20));
+              // So many that a slow machine does more than it loses.
+              for (const until = done + 50; left > 0 && done < until;) await delay(1);
             }
             await all;
             assert.ok(lost > 0 && done > lost, `${lost} were lost, ${done} done`);
@@ -127,15 +183,30 @@ for (const kind of [...KINDS, SUPABASE]) {
         );
       }
 
-      await t.step("who waits when the database is closed is told, and nothing hangs", async () => {
-        const waiting = Array.from({ length: 50 }, () => roleOfPerson(db));
-        const ended = Promise.allSettled(waiting);
-        await db.close();
-        for (const each of await ended) {
-          if (each.status === "rejected") assert.match(String(each.reason), /CONNECTION_/);
-        }
-        await assert.rejects(role(db), /CONNECTION_ENDED/);
-      });
+      await t.step(
+        "what is under way when the database is closed is done, and nobody waits for ever",
+        async () => {
+          const slow = db.asApp.begin(async (sql) => {
+            await sql`select 1`;
+            await delay(200);
+            return await sql<{ two: number }[]>`select 2 as two`;
+          });
+          // Of which two wait for the first.
+          const within = db.asApp.begin((sql) =>
+            Promise.all(["a", "b", "c"].map((text) => sql`select pg_sleep(0.1), ${text}::text`))
+          );
+          const waiting = Array.from({ length: 50 }, () => roleOfPerson(db));
+          const all = Promise.allSettled([within, ...waiting]);
+          await delay(50);
+          const closing = db.close();
+          assert.equal((await slow)[0].two, 2);
+          for (const each of await all) {
+            if (each.status === "rejected") assert.equal(each.reason.code, "CONNECTION_ENDED");
+          }
+          await closing;
+          await assert.rejects(role(db), { code: "CONNECTION_ENDED" });
+        },
+      );
       await close();
     },
   });
@@ -156,6 +227,9 @@ Deno.test({
       // Without a parameter, with which postgres.js waits for the server to describe the query.
       return index % 3 ? role(db) : roleOfPerson(db);
     }));
+    await db.asApp.begin((sql) =>
+      Promise.all([sql`set local work_mem = '8MB'`, sql`select ${1}::int`, sql`select 1`])
+    );
     assert.equal(all.length, 200);
     assert.ok(watched.answers >= 200, `${watched.answers} answers were seen`);
     assert.equal(watched.most, 1);
@@ -167,7 +241,7 @@ Deno.test({
 
 /**
  * Forwards to a Postgres on the loopback address and counts how many queries a connection has without
- * an answer: Query ('Q') and Sync ('S') ask for a ReadyForQuery ('Z'); protocol 3.0, "Message Formats".
+ * an answer: Query ('Q') and Parse ('P') begin one, ReadyForQuery ('Z') ends it; protocol 3.0, "Message Formats".
  */
 function watch(port: number) {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
@@ -196,7 +270,7 @@ function watch(port: number) {
         }
       };
       forward(near, far, (type) => {
-        if (type === "Q" || type === "S") seen.most = Math.max(seen.most, ++asked);
+        if (type === "Q" || type === "P") seen.most = Math.max(seen.most, ++asked);
       }).catch(() => {}).finally(() => far.close());
       forward(far, near, (type) => {
         // The first is the end of the start-up, which no query asked for.
