@@ -398,7 +398,8 @@ export class Connection {
         this.#abandoned.set(open.id, { caller, atMs: performance.now() });
       }
       this.notify("notifications/cancelled", { requestId: open.id, reason });
-      if (!open.options.background && this.#givenUp++ === 0) this.#givenUpMs = performance.now();
+      // Not of DTMA's own: that a busy server lists nothing is no sign that it hangs.
+      if (caller && this.#givenUp++ === 0) this.#givenUpMs = performance.now();
     }
     open.onEnd?.(false);
     return isWithdrawn;

@@ -509,10 +509,12 @@ export class Instance {
       const deadline = AbortSignal.any([signal, AbortSignal.timeout(LIST_TIMEOUT_MS)]);
       try {
         const tools = await hashes(await session.listTools(deadline), canonicalHash);
-        const prompts = await hashes(await session.listPrompts(deadline), promptHash);
+        // Without them its tools are held to what was approved all the same.
+        const prompts = await session.listPrompts(deadline)
+          .then((listed) => hashes(listed, promptHash)).catch(() => null);
         const { toolHashes, promptHashes } = this.reachable ?? {};
         if (toolHashes && !areSame(tools, toolHashes)) session.onListChanged?.("tools", true);
-        if (promptHashes && !areSame(prompts, promptHashes)) {
+        if (prompts && promptHashes && !areSame(prompts, promptHashes)) {
           session.onListChanged?.("prompts", true);
         }
         times = 1;

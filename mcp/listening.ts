@@ -131,7 +131,7 @@ export function listening(
           const all = Promise.all(
             listenTo(heard, named, wish, follower, soon).map(async (each) => {
               const tells = await each.isHeard;
-              if (!tells && each.uri !== undefined) refused.push(each.uri);
+              if (!tells && !isTold && each.uri !== undefined) refused.push(each.uri);
               // What it told since the stream's beginning, or since it was subscribed to, was told to nobody.
               if (tells && isTold) each.onUpdate(null);
             }),
@@ -272,7 +272,7 @@ interface Heard {
 function upstreamListens(deps: RouterDeps & { log: Log }) {
   const heard = new Map<string, Heard>();
   /** By their servers' instances, the questions of {@link refusal} that are under way. */
-  const asked = new Map<string, Set<Promise<unknown>>>();
+  const asked = new Map<string, { count: number; waiting: (() => void)[] }>();
 
   async function refusal(target: Target, uri: string, signal: AbortSignal): Promise<Answer | null> {
     const said = new AbortController();
@@ -285,34 +285,42 @@ function upstreamListens(deps: RouterDeps & { log: Log }) {
       } s whether it tells of this resource, which ` +
         "was not subscribed to",
     );
-    const key = keyOfTarget(target);
-    const others = asked.get(key) ?? new Set();
-    asked.set(key, others);
-    while (others.size >= ASKED_AT_ONCE && !inTime.aborted) await Promise.race(others);
-    const asking = callServer(deps, target, listenText({ resourceSubscriptions: [uri] }), {
-      signal: until,
-      endsWithLink: true,
-      onNotification(text) {
-        const { method, params } = JSON.parse(text);
-        if (method !== ACKNOWLEDGED) return;
-        answer = isGranted(params, uri) ? null : untold(text);
-        said.abort();
-      },
-    }).then((ended) => {
+    const over = await turn(keyOfTarget(target));
+    try {
+      const ended = await callServer(deps, target, listenText({ resourceSubscriptions: [uri] }), {
+        signal: until,
+        endsWithLink: true,
+        onNotification(text) {
+          const { method, params } = JSON.parse(text);
+          if (method !== ACKNOWLEDGED) return;
+          answer = isGranted(params, uri) ? null : untold(text);
+          said.abort();
+        },
+      });
       answer = ended.kind === "error" ? ended : failure(
         ErrorCode.serverUnavailable,
         "The server went away before it said whether it tells of this resource",
       );
-    }, (error) => {
+    } catch (error) {
       if (!until.aborted) throw error;
-    }).finally(() => {
-      others.delete(asking);
-      if (others.size === 0 && asked.get(key) === others) asked.delete(key);
-    });
-    others.add(asking);
-    await asking;
+    } finally {
+      over();
+    }
     signal.throwIfAborted();
     return answer;
+  }
+
+  /** Waits until so many are not asked of a server's instance at once. @returns what lets the next one */
+  async function turn(key: string): Promise<() => void> {
+    const turns = asked.get(key) ?? { count: 0, waiting: [] };
+    asked.set(key, turns);
+    if (turns.count < ASKED_AT_ONCE) turns.count++;
+    else await new Promise<void>((resolve) => turns.waiting.push(resolve));
+    return () => {
+      const next = turns.waiting.shift();
+      if (next) next();
+      else if (--turns.count === 0) asked.delete(key);
+    };
   }
 
   function listen(target: Target, subject: Subject, onUpdate: OnUpdate): Hearing {
@@ -491,7 +499,8 @@ function isGranted(params: unknown, uri: string): boolean {
 function untold(acknowledgement: string): Answer {
   const params = objectMembers(acknowledgement).get("params") ?? "{}";
   const own = objectMembers(objectMembers(params).get("_meta") ?? "{}").get(UNTOLD_META);
-  if (own?.startsWith("{")) return { kind: "error", text: own };
+  const { code, message } = JSON.parse(own?.startsWith("{") ? own : "{}");
+  if (Number.isInteger(code) && typeof message === "string") return { kind: "error", text: own! };
   return failure(RpcCode.invalidParams, "The server does not tell of updates of this resource");
 }
 

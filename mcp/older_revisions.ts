@@ -3,7 +3,7 @@ import { INPUT_ERROR, objectMembers, objectText, WAIST_REVISION } from "../dtma/
 import { LargeAnswer } from "./large_answer.ts";
 import { arrayItems } from "./messages.ts";
 import { isObject, RpcCode } from "./revisions.ts";
-import { type Answer, ifComplete } from "./router.ts";
+import { type Answer, incomplete, isComplete } from "./router.ts";
 
 /** Content types by the revision that brought them. */
 const CONTENT_SINCE: Record<string, string> = {
@@ -21,13 +21,15 @@ const OF_THE_WAIST = ["resultType", "ttlMs", "cacheScope"];
 
 /** An answer of the waist as a client of the revision takes it. */
 export function forRevision(answer: Answer, method: string, revision: string): Answer {
-  if (revision !== WAIST_REVISION) answer = ifComplete(answer);
   if (answer.kind === "error") return { kind: "error", text: errorFor(answer.text, revision) };
   if (revision === WAIST_REVISION) return answer;
-  if (answer instanceof LargeAnswer && isCarried(answer, method, revision)) {
-    return answer.without(OF_THE_WAIST);
-  }
-  const members = objectMembers(answer.text);
+  const large = answer instanceof LargeAnswer ? answer : null;
+  // A small one is taken apart once: this is on the way of each call.
+  let members = large ? null : objectMembers(answer.text);
+  const type = large ? large.member("resultType") : members!.get("resultType");
+  if (!isComplete(type)) return incomplete(answer, type!);
+  if (large && isCarried(large, method, revision)) return large.without(OF_THE_WAIST);
+  members ??= objectMembers(answer.text);
   for (const name of OF_THE_WAIST) members.delete(name);
   if (method === "tools/call" || method === "tasks/result") fitToolResult(members, revision);
   if (method === "prompts/get") fitPrompt(members, revision);

@@ -39,7 +39,16 @@ export function ifComplete(answer: Answer): Answer {
   const written = answer instanceof LargeAnswer
     ? answer.member("resultType")
     : objectMembers(answer.text).get("resultType");
-  if (written === undefined || JSON.parse(written) === "complete") return answer;
+  return isComplete(written) ? answer : incomplete(answer, written!);
+}
+
+/** Whether a result is complete by the text of its `resultType`, which those of older revisions have not. */
+export function isComplete(written: string | undefined): boolean {
+  return written === undefined || written === `"complete"` || JSON.parse(written) === "complete";
+}
+
+/** The error that {@link ifComplete} makes of a result of another type. */
+export function incomplete(answer: Answer, written: string): Answer {
   const { text } = failure(
     ErrorCode.indeterminate,
     `The server answered with a result of the type ${

@@ -12,7 +12,7 @@ import { permits, SCOPE } from "../models/authorization_server.ts";
 import type { Changes } from "../models/changes.ts";
 import type { Database } from "../models/db.ts";
 import { errorFields, type Log } from "../models/log.ts";
-import type { EndedSession, Session } from "../models/sessions.ts";
+import { type EndedSession, type Session, SUBSCRIPTIONS_LIMIT } from "../models/sessions.ts";
 import type { ToolbeltServer } from "../models/toolbelts.ts";
 import {
   argumentsText,
@@ -42,7 +42,7 @@ import {
   shown,
   SUPPORTED_REVISIONS,
 } from "./revisions.ts";
-import { type Answer, callServer } from "./router.ts";
+import { type Answer, callServer, isComplete } from "./router.ts";
 import { CALL_TOOL, calledTool, FIND_TOOLS, foundTools } from "./search.ts";
 import type { Caller, Sessions } from "./sessions.ts";
 import { withShownUris } from "./shown_uris.ts";
@@ -319,17 +319,19 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     if (!canSubscribe(route.server)) {
       throw new RpcError(RpcCode.invalidParams, "Its server does not tell of updates", 200);
     }
-    if (session.subscriptions.length >= SUBSCRIPTIONS_LIMIT) {
-      throw new RpcError(
+    const tooMany = () =>
+      new RpcError(
         RpcCode.invalidParams,
         `A session has at most ${SUBSCRIPTIONS_LIMIT} subscriptions`,
         200,
       );
-    }
+    if (session.subscriptions.length >= SUBSCRIPTIONS_LIMIT) throw tooMany();
     const asker = { caller: client.caller, sessionId: session.id };
     const refusal = await listen.refusal(asker, route, signal);
     if (refusal) return refusal;
-    await sessions.change(session, { subscribe: uri });
+    const changed = await sessions.change(session, { subscribe: uri });
+    // Others may have been subscribed to meanwhile.
+    if (changed && !changed.subscriptions.includes(uri)) throw tooMany();
     return result({});
   }
 
@@ -643,8 +645,12 @@ export function serving(deps: ServingDeps, sessions: Sessions): Serving {
     );
     if (answer.kind === "error") return answer;
     const members = objectMembers(answer.text);
-    if ((members.get("resultType") ?? COMPLETE) !== COMPLETE) return answer;
-    // Of a server of an older revision there are no hints; of any the content is this agent's.
+    if (!isComplete(members.get("resultType"))) {
+      // Of whatever type, the content is this agent's.
+      if (members.has("cacheScope")) members.set("cacheScope", `"private"`);
+      return { kind: "result", text: objectText(members) };
+    }
+    // Of a server of an older revision there are no hints.
     const ttlMs: unknown = JSON.parse(members.get("ttlMs") ?? "null");
     if (!Number.isInteger(ttlMs) || ttlMs as number < 0) members.set("ttlMs", "0");
     members.set("cacheScope", `"private"`);
@@ -815,10 +821,6 @@ const NOWHERE: Outlet = {
   ask: null,
   remember: null,
 };
-
-const COMPLETE = `"complete"`;
-
-const SUBSCRIPTIONS_LIMIT = 1000;
 
 /** Pages of lists that are kept ready, of one toolbelt. */
 const PAGES_LIMIT = 64;

@@ -427,7 +427,9 @@ export function tasks(deps: WaistDeps & { db: Database; appSigningKey: SigningKe
       const server = await serverNow(serverId);
       if (!server) return;
       const target = { ...targetOf(server, asker.client), instance };
+      const sinceMs = performance.now();
       const answer = await callServer(deps, target, body, options);
+      if (performance.now() - sinceMs > HEARD_MS) waitMs = HEAR_AGAIN_MS;
       const isUnknown = answer.kind === "error" &&
         JSON.parse(answer.text).code === RpcCode.methodNotFound;
       if (isUnknown) return;
@@ -470,6 +472,8 @@ const RETRY_MS = 5000;
 const LOOK_LEAST_MS = 1000;
 /** Before a server is listened to again whose stream ended. */
 const HEAR_AGAIN_MS = 1000, HEAR_AGAIN_LIMIT_MS = 60_000;
+/** A stream that held so long ended for a reason of its own. */
+const HEARD_MS = 10_000;
 /** How often, and after what, it is looked whether a task that is being cancelled is. */
 const CANCELLED_LOOKS = 20, CANCELLED_LOOK_MS = 250;
 

@@ -40,10 +40,11 @@ export function readConnectionOptions(text: string): ConnectionOptions {
 
 /**
  * Whether a value is one of JSON that can be kept. Numbers may be of any length (exact_json.ts), but an exponent is a
- * double's: the database writes out all digits of a number, of which `1e-9999` has many.
+ * double's: the database writes out all digits of a number, of which `1e-9999` has many, and refuses one of more
+ * than 16,383 behind the point.
  */
 function isKept(value: unknown): boolean {
-  if (isRawNumber(value)) return !/e/i.test(JSON.stringify(value));
+  if (isRawNumber(value)) return /^[-.\d]{1,1000}$/.test(JSON.stringify(value));
   if (typeof value === "number") return Number.isFinite(value);
   if (typeof value !== "object") return typeof value === "string" || typeof value === "boolean";
   return value === null || Object.values(value).every(isKept);

@@ -9,7 +9,9 @@ export function parseExactly(text: string): unknown {
   return JSON_WITH_SOURCE.parse(
     text,
     (_, value, { source }) =>
-      typeof value === "number" && decimal(source!) !== decimal(String(value))
+      // Most are written as JavaScript writes them.
+      typeof value === "number" && source !== String(value) &&
+        decimal(source!) !== decimal(String(value))
         ? JSON_WITH_SOURCE.rawJSON(source!)
         : value,
   );
@@ -35,7 +37,11 @@ function decimal(text: string): string | null {
   const [, sign, whole, fraction = "", exponent = "0"] =
     /^(-?)(\d+)(?:\.(\d+))?(?:e([+-]?\d+))?$/i.exec(text) ?? [];
   if (whole === undefined) return null;
-  const digits = (whole + fraction).replace(/^0+/, ""), bare = digits.replace(/0+$/, "");
+  const digits = (whole + fraction).replace(/^0+/, "");
+  // By hand: /0+$/ takes a time that grows with the square of a run of zeros.
+  let end = digits.length;
+  while (digits[end - 1] === "0") end--;
+  const bare = digits.slice(0, end);
   const power = Number(exponent) - fraction.length + digits.length - bare.length;
   return bare === "" ? `${sign}0` : `${sign}${bare}e${power}`;
 }

@@ -66,6 +66,9 @@ export async function readSession(
   });
 }
 
+/** Resources that a session's client is told of; what is beyond is not kept. */
+export const SUBSCRIPTIONS_LIMIT = 1000;
+
 /** Changes what is known of a session's client, or what it wants. @returns null when it has ended */
 export async function changeSession(
   db: Database,
@@ -83,7 +86,9 @@ export async function changeSession(
       : "logLevel" in change
       ? sql`log_level = ${change.logLevel}`
       : "subscribe" in change
-      ? sql`subscriptions = array_append(array_remove(subscriptions, ${change.subscribe}), ${change.subscribe})`
+      ? sql`subscriptions = case when cardinality(subscriptions) < ${SUBSCRIPTIONS_LIMIT}
+          then array_append(array_remove(subscriptions, ${change.subscribe}), ${change.subscribe})
+          else subscriptions end`
       : sql`subscriptions = array_remove(subscriptions, ${change.unsubscribe})`;
     const [session] = await sql<Session[]>`
       update mcp_sessions set ${set} where id = ${id} and expires_at > now() returning ${

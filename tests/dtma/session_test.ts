@@ -116,6 +116,19 @@ Deno.test("onListChanged is called for a notification of either era", async () =
   }
 });
 
+Deno.test("a server that does not answer DTMA is not one whose callers gave up", async () => {
+  await using server = startServer("echo");
+  const session = await server.open();
+  server.child.kill("SIGSTOP");
+  const giveUp = async (ask: (signal: AbortSignal) => Promise<unknown>) => {
+    for (let i = 0; i < 3; i++) await assert.rejects(ask(AbortSignal.timeout(50)));
+  };
+  await giveUp((signal) => session.listTools(signal));
+  assert.equal(session.muteMs, 0);
+  await giveUp((signal) => session.call(toolCall("echo"), { signal }));
+  assert.ok(session.muteMs > 0);
+});
+
 Deno.test("a subscription that a server of 2026-07-28 ends is made again, and what it may have missed told", async () => {
   await using server = startServer("modern");
   const session = await server.open();
