@@ -351,8 +351,13 @@ engineTest(
       dtma.reconciler.apply([spec]);
       const up = await dtma.ready(spec);
       assert.equal(await dtma.call(spec.serverId, "hang"), "hangs");
+      // It goes on for a moment, in which calls are answered.
+      const isAnswered = () =>
+        dtma.call(spec.serverId, "keep", { text: "w" }, null, AbortSignal.timeout(200))
+          .then(() => true, () => false);
+      while (await isAnswered());
       // One that nobody gives up, beside callers that do, one after the other.
-      const patient = dtma.call(spec.serverId, "keep", { text: "x" });
+      const patient = dtma.call(spec.serverId, "keep", { text: "x" }).catch(() => {});
       const impatient = (async () => {
         while (!over.signal.aborted) {
           const signal = AbortSignal.timeout(50);
@@ -367,7 +372,7 @@ engineTest(
       );
       over.abort();
       await impatient;
-      await patient.catch(() => {});
+      await patient;
       const again = await dtma.until(
         spec,
         ({ containerId, layers }) =>

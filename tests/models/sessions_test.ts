@@ -8,6 +8,7 @@ import {
   openSession,
   putMessages,
   readSession,
+  SUBSCRIPTIONS_LIMIT,
   touchSession,
 } from "../../models/sessions.ts";
 import { KINDS, openWorld } from "./databases.ts";
@@ -48,6 +49,13 @@ for (const kind of KINDS) {
           null,
         );
         assert.equal(await endSession(db, { ...session, agentId: otherId }), false);
+        await db.asAgent(agentId, (sql) =>
+          sql`update mcp_sessions set subscriptions = array(
+            select n::text from generate_series(1, ${SUBSCRIPTIONS_LIMIT}) n)
+            where id = ${session.id}`);
+        const full = await changeSession(db, session, { subscribe: "file:///c" });
+        assert.equal(full!.subscriptions.length, SUBSCRIPTIONS_LIMIT);
+        assert.ok(!full!.subscriptions.includes("file:///c"));
       });
 
       await t.step("gives messages numbers without gaps to many writers at once", async () => {
