@@ -208,11 +208,18 @@ for (const kind of KINDS) {
       await t.step(
         "signing in again lets it run again, though the client is forgotten",
         async () => {
+          // Where nobody is registered any more it may be known still.
+          authorizationServer.answerWith((path) =>
+            path === "/reg" ? { status: 403, body: `{"error":"access_denied"}` } : null
+          );
+          const { link } = await linkIn(await app.post(`/servers/${serverId}/account`));
+          assert.equal(link.searchParams.get("client_id"), clientId);
+          authorizationServer.answerWith(null);
           // By the server that Mooring registered at, as many do in time.
           await provider.Client.adapter.destroy(clientId);
           const { ended } = await world.signIn(await app.post(`/servers/${serverId}/account`));
           assert.equal(ended.status, 303);
-          assert.equal(posts("/reg"), 2);
+          assert.equal(posts("/reg"), 3);
           assert.equal((await app.desired(serverId)).running, true);
           everSeen.push(tokenOf(await app.desired(serverId)));
         },
