@@ -98,7 +98,11 @@ export async function callServer(
     const found = deps.links ? deps.links.wayTo(target, options.signal) : wayOf(target);
     const way = found instanceof Promise ? await found : found;
     if ("unavailable" in way) return notMade(`The server cannot be reached: ${way.unavailable}`);
-    if ("base" in way) return await request(deps.appSigningKey, way.base, target, body, options);
+    if ("base" in way) {
+      const asked = request(deps.appSigningKey, way.base, target, body, options);
+      if (!options.endsWithLink) deps.links?.waitFor(asked);
+      return await asked;
+    }
     const answer = await callOver(way.link, target, body, options);
     if (answer) return answer;
     if (isSecond) return notMade("The link to the toolbox broke");

@@ -217,7 +217,11 @@ function tunnelled(
 }
 
 async function until(isThere: () => boolean | Promise<boolean>): Promise<void> {
-  while (!await isThere()) await new Promise((resolve) => setTimeout(resolve, 10));
+  const deadline = performance.now() + 60_000;
+  while (!await isThere()) {
+    assert.ok(performance.now() < deadline, "It did not happen in time");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
 }
 
 Deno.test({
@@ -324,6 +328,56 @@ Deno.test({
     assert.equal(nobody.code, ErrorCode.serverUnavailable);
     const nowhere = await app.call(box.pinned("shuffles"), { reach: "direct", address: null });
     assert.match(nowhere.value.message, /no address.*was not made/);
+  },
+});
+
+Deno.test({
+  name: "links that are closed wait for a call that goes by fetch, but for none without an end",
+  ...OPTIONS,
+  async fn() {
+    await using box = await toolbox();
+    const noLinks = (request: Request) =>
+      new URL(request.url).pathname === "/link" ? new Response(null, { status: 404 }) : null;
+    await using dtma = served(box.reach, { handler: noLinks });
+    await using app = await replica();
+    const waiting = app.call(box.pinned("waits"), dtma.direct);
+    await until(() => box.calls.length === 1);
+    let isClosed = false;
+    const closed = app.links.close(60_000).then(() => isClosed = true);
+    // It would be done by then without the call.
+    await app.call(box.pinned("shuffles", { text: "t" }), dtma.direct);
+    assert.equal(isClosed, false);
+    await app.call(box.pinned("release"), dtma.direct);
+    assert.equal((await waiting).text, "released");
+    await closed;
+
+    await using another = await replica();
+    const gone = new AbortController();
+    const listening = another.call(box.pinned("waits"), dtma.direct, {
+      endsWithLink: true,
+      signal: gone.signal,
+    });
+    await until(() => box.calls.length === 4);
+    await another.links.close(60_000);
+    gone.abort(new Error("left"));
+    await assert.rejects(listening, /left/);
+  },
+});
+
+Deno.test({
+  name:
+    "links that take no tunnels any more let no call wait for one, where there is no other replica",
+  ...OPTIONS,
+  async fn() {
+    await using box = await toolbox();
+    // Longer than a test may take.
+    await using app = await replica({ replicaAddress: null, arrivalMs: 3_600_000 });
+    const before = app.call(box.pinned("shuffles"));
+    await app.links.endTunnels(1000);
+    const { code, value } = await app.call(box.pinned("shuffles"));
+    assert.equal(code, ErrorCode.serverUnavailable);
+    assert.match(value.message, /no link open/);
+    assert.equal((await before).code, ErrorCode.serverUnavailable);
   },
 });
 
