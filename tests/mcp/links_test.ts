@@ -476,6 +476,34 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a toolbox whose tunnels are ended at once goes on dialling every two seconds",
+  ...OPTIONS,
+  async fn() {
+    await using box = await toolbox();
+    await using app = await replica();
+    await app.links.endTunnels(1000);
+    // The waits, which are a thousandth of what they are else and no whole number.
+    const { random } = Math;
+    const { setTimeout: wait } = globalThis;
+    const ceilings: number[] = [];
+    Math.random = () => 0.001001;
+    globalThis.setTimeout = ((work: () => void, ms: number) => {
+      if (ms % 1 > 0) ceilings.push(Math.round(ms / 0.001001));
+      return wait(work, ms);
+    }) as typeof setTimeout;
+    try {
+      await using tunnel = tunnelled(box, app.world.toolboxId, app.url);
+      await until(() => ceilings.length >= 8);
+      assert.ok(tunnel.made >= 8);
+    } finally {
+      Math.random = random;
+      globalThis.setTimeout = wait;
+    }
+    assert.deepEqual(ceilings.slice(0, 8), [250, 500, 1000, 2000, 2000, 2000, 2000, 2000]);
+  },
+});
+
+Deno.test({
   name: "links let a call wait for a tunnel that is about to come",
   ...OPTIONS,
   async fn() {
