@@ -71,6 +71,8 @@ export interface Links {
   tunnelOf(toolboxId: string): Link | null;
   /** Takes the WebSocket that a toolbox, whose signature was checked, opened to this process. */
   accept(toolboxId: string, socket: WebSocket): Promise<void>;
+  /** The replica that was found to have a toolbox's link has none any more. */
+  forget(toolboxId: string): void;
   /** Has {@link Links.close} wait for a call that goes by `fetch`. */
   waitFor(call: Promise<unknown>): void;
   /**
@@ -114,7 +116,7 @@ export function links(options: LinksOptions): Links {
   const watching = setInterval(watch, Math.min(idleMs, seenEveryMs));
   changes.watch(({ table }) => table === "toolboxes", () => closeRevoked());
 
-  return { wayTo, tunnelOf: openTunnel, accept, waitFor, endTunnels, close };
+  return { wayTo, tunnelOf: openTunnel, accept, forget, waitFor, endTunnels, close };
 
   function wayTo(target: Target, signal?: CallSignal): Way | Promise<Way> {
     const way = target.reach === "direct"
@@ -202,6 +204,10 @@ export function links(options: LinksOptions): Links {
       log.error("The replica of a toolbox's link could not be looked up", errorFields(error));
       return null;
     }
+  }
+
+  function forget(toolboxId: string): void {
+    elsewhere.delete(toolboxId);
   }
 
   async function accept(toolboxId: string, socket: WebSocket): Promise<void> {

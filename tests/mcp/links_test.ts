@@ -559,6 +559,26 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: "a call at a replica that looks for a tunnel where it was waits for where it comes next",
+  ...OPTIONS,
+  async fn() {
+    await using box = await toolbox();
+    await using first = await replica();
+    await using second = await replica({ arrivalMs: 60_000 });
+    const { db, toolboxId } = first.world;
+    const tunnel = tunnelled(box, toolboxId, first.url);
+    await until(async () => await replicaOfTunnel(db, toolboxId) !== null);
+    const call = (text: string, meta = {}) => second.call(box.pinned("shuffles", { text }, meta));
+    assert.equal((await call("a")).text, "a");
+    await tunnel[Symbol.asyncDispose]();
+    await until(async () => await replicaOfTunnel(db, toolboxId) === null);
+    const calls = [call("b"), call("c", { progressToken: "c" })];
+    await using _next = tunnelled(box, toolboxId, second.url);
+    assert.deepEqual((await Promise.all(calls)).map(({ text }) => text), ["b", "c"]);
+  },
+});
+
 for (const kind of KINDS) {
   Deno.test({
     name: `two replicas on the ${kind.name} database share one tunnel`,
