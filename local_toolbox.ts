@@ -22,7 +22,8 @@ const LISTENS_MS = 5000;
  * Starts the local toolbox: the Docker Engine and the base image are made ready and the DTMA is
  * kept running, all in the background, so that the first page does not wait for them.
  *
- * @returns how to stop it, while containers keep running, and how to signal a DTMA that is up
+ * @returns how to stop it, while containers keep running, and how to signal a DTMA that is up; `willStop` says
+ *   that it is stopped soon, and that a DTMA which ends is not to be started again
  */
 export async function startLocalToolbox(options: {
   db: Database;
@@ -31,7 +32,7 @@ export async function startLocalToolbox(options: {
   dataDirectory: string;
   prepareEngine: () => Promise<EngineStatus>;
   log: Log;
-}): Promise<{ stop(): Promise<void>; signal(name: Deno.Signal): void }> {
+}): Promise<{ willStop(): void; stop(): Promise<void>; signal(name: Deno.Signal): void }> {
   const { db, log } = options;
   const directory = `${options.dataDirectory}/dtma`;
   await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
@@ -100,11 +101,17 @@ export async function startLocalToolbox(options: {
     await Deno.remove(temporary, { recursive: true });
   }
 
+  function willStop() {
+    stopped = true;
+    wake();
+  }
+
   const running = keepDtmaRunning();
   const preparing = prepare().catch((error) =>
     log.error("This machine could not be made ready to run servers", { error: String(error) })
   );
   return {
+    willStop,
     signal(name) {
       // Younger, it may not listen yet, and would end.
       if (Date.now() - startedAt < LISTENS_MS) return;
@@ -115,8 +122,7 @@ export async function startLocalToolbox(options: {
       }
     },
     async stop() {
-      stopped = true;
-      wake();
+      willStop();
       child?.kill("SIGTERM");
       const waitMs = maker ? MAKER_ENDS_MS : 200;
       if (maker) endMaker(maker);

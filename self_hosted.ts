@@ -137,6 +137,8 @@ export async function runSelfHosted({ config, log, database, keys, install, unlo
     if (signals > 1) return;
     log.info("Stopping; containers keep running");
     stopping.abort();
+    // One Ctrl-C ends its DTMA too, while the app waits for its own calls.
+    if (toolbox) toolbox.willStop();
     await within(END_MS, endWork);
     await within(RECORD_MS, async () => {
       await calls.flush();

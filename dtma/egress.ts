@@ -80,6 +80,9 @@ export class EgressError extends Error {
   }
 }
 
+/** All of the pool is used, or cannot be. */
+class PoolError extends EgressError {}
+
 /**
  * Marks what belongs to egress: on the proxy the hash of what it was made from. The proxy has the
  * toolbox's label and no server's, and is no orphan.
@@ -139,27 +142,24 @@ class DockerEgress implements ManagedEgress {
     container: string,
     server: { serverId: string; hosts: string[]; labels: Record<string, string> },
   ): Promise<EgressRoute> {
-    const tried: string[] = [];
-    for (let attempt = 1;; attempt++) {
+    const tried: { subnet: string; failed: string }[] = [];
+    for (let failures = 0;;) {
       try {
         const { made, subnet, address } = await this.#inTurn(() => this.#place(container, server));
         // Out of turn: networks that are made one after the other are opened together.
         const failed = (await this.#configure())[container];
         if (!failed) return { network: container, proxyAddress: address };
         await this.#inTurn(() => this.#abandon(container, subnet, made, failed));
-        if (tried.push(subnet) < NETWORKS_TRIED) continue;
+        if (tried.push({ subnet, failed }) < NETWORKS_TRIED) continue;
         // It was not about them.
-        for (const each of tried) this.#unusable.delete(range(each).first);
-        throw new EgressError(
-          `${tried.length} networks of ${this.#options.pool} cannot be used, the last because ${failed}`,
-          "Something on this toolbox's network answers for that range. Set DTMA_SUBNETS to one that " +
-            "nothing else uses.",
-        );
+        for (const { subnet } of tried) this.#unusable.delete(range(subnet).first);
+        throw this.#rangeError(tried);
       } catch (error) {
+        if (error instanceof PoolError && tried.length > 0) throw this.#rangeError(tried);
         if (error instanceof EgressError || error instanceof EngineAbsentError) throw error;
         if (this.#detached || error instanceof DockerError && this.#link) throw error;
         // The proxy ended meanwhile and is made again: no fault of this server's.
-        if (attempt === 3) {
+        if (++failures === 3) {
           const { message } = error as Error;
           throw new EgressError(message, "Nothing to do: Mooring starts the egress proxy again.");
         }
@@ -244,6 +244,16 @@ class DockerEgress implements ManagedEgress {
     this.#options.log("warning", `The network ${subnet} cannot be used: ${reason}`);
     this.#unusable.add(range(subnet).first);
     await this.#removeNetwork(container);
+  }
+
+  #rangeError(tried: { failed: string }[]): EgressError {
+    const networks = tried.length === 1 ? "1 network" : `${tried.length} networks`;
+    const { failed } = tried.at(-1)!;
+    return new EgressError(
+      `${networks} of ${this.#options.pool} cannot be used, the last because ${failed}`,
+      "Something on this toolbox's network answers for that range. Set DTMA_SUBNETS to one that " +
+        "nothing else uses.",
+    );
   }
 
   #inTurn<T>(act: () => Promise<T>): Promise<T> {
@@ -423,7 +433,7 @@ class DockerEgress implements ManagedEgress {
     }
     // What used them may be gone by the next try.
     this.#unusable.clear();
-    throw new EgressError(
+    throw new PoolError(
       `No network is left in ${this.#options.pool} for servers that reach hosts`,
       "Stop servers that are not needed.",
     );

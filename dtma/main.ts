@@ -227,21 +227,25 @@ async function run(config: Config, log: Log, stopping: AbortController): Promise
     // Whichever loop ends first ends the others.
     const ending = new AbortController();
     const until = AbortSignal.any([signal, ending.signal]);
+    const reporting = new AbortController();
+    // What servers do until then is reported too.
+    const answering = answerCalls(until).finally(() => reporting.abort());
     try {
       await Promise.all([
         pull.run(until),
         takeover.watch({ docker, toolboxId: state.toolboxId, reconciler }, until),
         ...(reach === "tunnel" ? [tunnel(until)] : []),
         watchFacts(facts, () => pull.wake(), until),
-        reporter.run(until, FLUSH_MS),
+        reporter.run(reporting.signal, FLUSH_MS),
         sampleContainers({
           docker,
           running: () => reconciler.running(),
           onSample: (sample) => reporter.sample(sample),
         }, until),
-        measureVolumes(reconciler, until),
+        // Large volumes are counted for minutes, which a stop does not wait for.
+        Promise.race([measureVolumes(reconciler, until), aborted(until)]),
         ...(scanning ? [scanning.run(until)] : []),
-        answerCalls(until),
+        answering,
       ].map((loop) => loop.finally(() => ending.abort())));
     } catch (error) {
       if (error instanceof RevokedError) await directory.forgetEnrolment();
@@ -340,7 +344,7 @@ async function watchFacts(
 async function measureVolumes(reconciler: Reconciler, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     await sleep(VOLUMES_EVERY_MS, signal);
-    await reconciler.measureVolumes();
+    if (!signal.aborted) await reconciler.measureVolumes();
   }
 }
 

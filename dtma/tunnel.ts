@@ -10,6 +10,8 @@ const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 30_000;
 /** A link that held so long ended for a reason of its own: the next is tried at once. */
 const STEADY_MS = 10_000;
+/** An app that is stopping takes links and ends them at once: it, or the next, is back soon. */
+const LONGEST_AFTER_LINK_MS = 2000;
 
 export interface TunnelOptions {
   /** The app's base URL. */
@@ -37,7 +39,8 @@ export async function keepTunnel(options: TunnelOptions, signal: AbortSignal): P
       const reason = await overOrAborted(link, signal);
       if (reason === null) return;
       log("info", `The link to the app is closed: ${reason}`);
-      if (performance.now() - startedMs > STEADY_MS) ceilingMs = FIRST_DELAY_MS;
+      const isSteady = performance.now() - startedMs > STEADY_MS;
+      ceilingMs = isSteady ? FIRST_DELAY_MS : Math.min(ceilingMs, LONGEST_AFTER_LINK_MS);
     } catch (error) {
       if (signal.aborted) return;
       log("warning", `No link to the app, will try again: ${wordsOf(error)}`);

@@ -71,12 +71,16 @@ export interface Links {
   tunnelOf(toolboxId: string): Link | null;
   /** Takes the WebSocket that a toolbox, whose signature was checked, opened to this process. */
   accept(toolboxId: string, socket: WebSocket): Promise<void>;
+  /** The replica that was found to have a toolbox's link has none any more. */
+  forget(toolboxId: string): void;
+  /** Has {@link Links.close} wait for a call that goes by `fetch`. */
+  waitFor(call: Promise<unknown>): void;
   /**
    * Ends the links that toolboxes opened when the calls under way are done, after `timeoutMs` in any case, and
    * takes no others: toolboxes turn to another replica.
    */
   endTunnels(timeoutMs: number): Promise<void>;
-  /** Ends all links in the same way. */
+  /** Ends all links in the same way, and waits so long for the calls that go by `fetch`. */
   close(timeoutMs?: number): Promise<void>;
 }
 
@@ -103,6 +107,7 @@ export function links(options: LinksOptions): Links {
   const direct = new Map<string, Direct>();
   const tunnels = new Map<string, Link>();
   const elsewhere = new Map<string, { address: string; at: number }>();
+  const fetched = new Set<Promise<unknown>>();
   let arrived = Promise.withResolvers<void>();
   let takesTunnels = true;
   let isClosed = false;
@@ -111,7 +116,7 @@ export function links(options: LinksOptions): Links {
   const watching = setInterval(watch, Math.min(idleMs, seenEveryMs));
   changes.watch(({ table }) => table === "toolboxes", () => closeRevoked());
 
-  return { wayTo, tunnelOf: openTunnel, accept, endTunnels, close };
+  return { wayTo, tunnelOf: openTunnel, accept, forget, waitFor, endTunnels, close };
 
   function wayTo(target: Target, signal?: CallSignal): Way | Promise<Way> {
     const way = target.reach === "direct"
@@ -176,7 +181,8 @@ export function links(options: LinksOptions): Links {
       if (link) return { link };
       if (address) return { base: new URL(`${address}/toolbox/forward/${toolboxId}/`) };
       const restMs = until - Date.now();
-      if (restMs <= 0 || isClosed) {
+      const mayCome = takesTunnels || ownAddress() !== null;
+      if (restMs <= 0 || isClosed || !mayCome) {
         return { unavailable: "its toolbox has no link open to Mooring; it dials again by itself" };
       }
       await first(arrived.promise, Math.min(restMs, LOOK_MS));
@@ -198,6 +204,10 @@ export function links(options: LinksOptions): Links {
       log.error("The replica of a toolbox's link could not be looked up", errorFields(error));
       return null;
     }
+  }
+
+  function forget(toolboxId: string): void {
+    elsewhere.delete(toolboxId);
   }
 
   async function accept(toolboxId: string, socket: WebSocket): Promise<void> {
@@ -272,6 +282,12 @@ export function links(options: LinksOptions): Links {
     }
   }
 
+  function waitFor(call: Promise<unknown>): void {
+    fetched.add(call);
+    const forget = () => fetched.delete(call);
+    call.then(forget, forget);
+  }
+
   async function endTunnels(timeoutMs: number): Promise<void> {
     takesTunnels = false;
     // At once, for what is forwarded here from now on comes to nothing. A database that is away is not waited for.
@@ -286,7 +302,8 @@ export function links(options: LinksOptions): Links {
       const link = await opening;
       if (link) await ended([link], timeoutMs);
     });
-    await Promise.all([...open, endTunnels(timeoutMs)]);
+    const answered = first(Promise.allSettled(fetched), timeoutMs);
+    await Promise.all([...open, endTunnels(timeoutMs), answered]);
   }
 
   async function ended(links: Link[], timeoutMs: number): Promise<void> {

@@ -107,9 +107,16 @@ export async function callServer(
     const found = deps.links ? deps.links.wayTo(target, options.signal) : wayOf(target);
     const way = found instanceof Promise ? await found : found;
     if ("unavailable" in way) return notMade(`The server cannot be reached: ${way.unavailable}`);
-    if ("base" in way) return await request(deps.appSigningKey, way.base, target, body, options);
-    const answer = await callOver(way.link, target, body, options);
-    if (answer) return answer;
+    if ("base" in way) {
+      const asked = request(deps.appSigningKey, way.base, target, body, options);
+      if (!options.endsWithLink) deps.links?.waitFor(asked);
+      const answer = await asked;
+      if (answer) return answer;
+      deps.links?.forget(target.toolboxId);
+    } else {
+      const answer = await callOver(way.link, target, body, options);
+      if (answer) return answer;
+    }
     if (isSecond) return notMade("The link to the toolbox broke");
   }
 }
@@ -149,14 +156,18 @@ function answerOfLink(answer: string | Uint8Array): Answer {
   return typeof answer === "string" ? answerIn(answer, 200, null) : largeAnswer(answer);
 }
 
-/** One signed request: to the data path of a toolbox, or to the replica that forwards to it. */
+/**
+ * One signed request: to the data path of a toolbox, or to the replica that forwards to it.
+ *
+ * @returns null when that replica has no link to the toolbox any more
+ */
 async function request(
   appSigningKey: SigningKey,
   base: URL,
-  { serverId, instance }: Target,
+  { serverId, instance, reach }: Target,
   body: string,
   options: CallOptions,
-): Promise<Answer> {
+): Promise<Answer | null> {
   // A replica's forward has a path of its own, at the end of which the server stands.
   const path = base.pathname === "/" ? `/mcp/${serverId}` : `${base.pathname}${serverId}`;
   const url = new URL(path, base);
@@ -188,6 +199,10 @@ async function request(
       ErrorCode.indeterminate,
       "The connection to the toolbox broke: the call may have run",
     );
+  }
+  if (reach === "tunnel" && response.status === 503) {
+    await response.body?.cancel();
+    return null;
   }
   try {
     const isStream = response.headers.get("content-type")?.startsWith("text/event-stream");

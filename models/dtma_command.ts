@@ -42,6 +42,8 @@ export function dtmaCommands(appUrl: URL, enrolmentToken: string): DtmaCommands 
     program: `${variables} ./mooring-dtma run ./mooring-dtma.js`,
     container: [
       "docker run --detach --name mooring-dtma --restart unless-stopped --init --read-only",
+      // Longer than the 20 s in which the launcher ends DTMA. Docker's own are 10.
+      "--stop-timeout 30",
       "--tmpfs /tmp:size=64m --cap-drop ALL --security-opt no-new-privileges",
       `--group-add "$(stat -c %g ${SOCKET})" --volume ${SOCKET}:${SOCKET}`,
       `--volume mooring-dtma:${DATA}`,

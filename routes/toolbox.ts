@@ -169,18 +169,17 @@ export function toolboxRoutes(deps: {
       const text = await forwarded(c);
       const instance = c.req.query("instance") ?? null;
       const endsWithLink = isSubscription(text);
+      const link = deps.links?.tunnelOf(toolboxId);
+      // The other replica looks where it is now.
+      if (!link) throw new Refusal(503, "The toolbox's link does not end here any more");
       const call = async (signal: AbortSignal, onNotification?: (text: string) => void) => {
-        const link = deps.links?.tunnelOf(toolboxId);
-        const { kind, text: answer } = (link &&
-          await callOver(link, { serverId, instance }, text, {
-            signal,
-            onNotification,
-            endsWithLink,
-          })) ??
-          failure(
-            ErrorCode.serverUnavailable,
-            "The link to the server's toolbox just broke, so the call was not made",
-          );
+        const options = { signal, onNotification, endsWithLink };
+        const { kind, text: answer } =
+          await callOver(link, { serverId, instance }, text, options) ??
+            failure(
+              ErrorCode.serverUnavailable,
+              "The link to the server's toolbox just broke, so the call was not made",
+            );
         return `{"jsonrpc":"2.0","id":1,"${kind}":${answer}}`;
       };
       if (!endsWithLink && !MAY_BE_STREAMED.test(text)) {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { setTimeout as delay } from "node:timers/promises";
 import { startLocalToolbox } from "../local_toolbox.ts";
 import { connect } from "../models/db.ts";
 import { createLog } from "../models/log.ts";
@@ -23,6 +24,11 @@ Deno.test({
     const failures = () => lines.filter((line) => /could not be started, and is tried/.test(line));
     await eventually("it is tried again", () => failures().length >= 2);
     assert.match(failures()[0], /ECONNREFUSED/);
+    toolbox.willStop();
+    const tries = failures().length;
+    // The next one would come after two seconds.
+    await delay(2500);
+    assert.equal(failures().length, tries);
     await toolbox.stop();
     await Deno.remove(dataDirectory, { recursive: true });
   },

@@ -3,10 +3,10 @@ import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import { Docker } from "../../dtma/docker.ts";
+import { type Attachment, Docker } from "../../dtma/docker.ts";
 import {
   EGRESS_LABEL,
-  type EgressError,
+  EgressError,
   type EgressOptions,
   type ManagedEgress,
   openEgress,
@@ -707,7 +707,7 @@ egressTest("a subnet that the host uses itself is left out", async (scene) => {
     if (mayChange) {
       await assert.rejects(
         egress.open(`${name}-3`, { serverId, hosts: ["a.test:443"], labels }),
-        /No network is left/,
+        /No network is left|^EgressError: 1 network of 10\.214\.77\.0\/27 cannot be used/,
       );
       await address("delete");
       const third = await egress.open(`${name}-3`, { serverId, hosts: ["a.test:443"], labels });
@@ -755,6 +755,99 @@ if (!mayAddress) {
       }
       // Those that were tried are as good as any.
       assert.match((await open()).proxyAddress, /^10\.214\.80\./);
+    } finally {
+      await egress.detach();
+    }
+  });
+}
+
+/**
+ * A stand-in for an engine on which the proxy says of each network that it `failed`, and ends at what it is told
+ * after `configures` times: what cannot be had of a real one at will. It gives up when it is asked without end.
+ */
+function failingEngine(failed: string, configures: number) {
+  const networks = new Set<string>();
+  let asked = 0, configured = 0;
+  const attached = (): Attachment => {
+    const { readable: stdout, writable } = new TransformStream<Uint8Array>();
+    const stderr = new ReadableStream<Uint8Array>({ start: (stream) => stream.close() });
+    const over = Promise.withResolvers<void>();
+    const writer = writable.getWriter();
+    const say = (message: unknown) => {
+      writer.write(new TextEncoder().encode(`${JSON.stringify(message)}\n`)).catch(() => {});
+    };
+    const close = () => {
+      over.resolve();
+      writer.close().catch(() => {});
+    };
+    const stdin = new WritableStream<Uint8Array>({
+      write(bytes) {
+        const { kind, id, config } = JSON.parse(new TextDecoder().decode(bytes));
+        if (kind === "hello") {
+          return say({
+            kind: "state",
+            id,
+            config: { privateNetworks: [], addresses: {}, networks: {} },
+          });
+        }
+        if (++configured > configures) return close();
+        const names = Object.keys(config.networks);
+        say({
+          ...{ kind: "configured", id, error: null },
+          failed: Object.fromEntries(names.map((name) => [name, failed])),
+        });
+      },
+    });
+    return { stdin, stdout, stderr, closed: over.promise, close };
+  };
+  const docker = {
+    inspectImage: () => {
+      if (++asked > 30) throw new EgressError("It is asked without end", "");
+      return Promise.resolve({ Id: "sha256:0" });
+    },
+    listContainers: () => Promise.resolve([]),
+    createContainer: () => Promise.resolve("proxy"),
+    attachContainer: () => Promise.resolve(attached()),
+    waitContainer: () => new Promise(() => {}),
+    inspectContainer: () => Promise.resolve({ NetworkSettings: { Networks: {} } }),
+    inspectNetwork: (name: string) =>
+      Promise.resolve(networks.has(name) ? { Labels: {}, IPAM: {} } : null),
+    listNetworks: () => Promise.resolve([]),
+    createNetwork: ({ Name }: { Name: string }) => {
+      networks.add(Name);
+      return Promise.resolve(Name);
+    },
+    removeNetwork: (name: string) => Promise.resolve(void networks.delete(name)),
+    ...{ startContainer: done, connectNetwork: done, disconnectNetwork: done },
+  };
+  return docker as unknown as Docker;
+}
+
+const done = () => Promise.resolve();
+
+for (
+  const [what, configures, pool, saying] of [
+    ["a proxy that is lost after three networks failed", 3, "10.214.96.0/24", {
+      reason: /^The egress proxy went away$/,
+      nextStep: /starts the egress proxy again/,
+    }],
+    ["a small range in which all networks fail", Infinity, "10.214.96.0/28", {
+      reason: /^2 networks of 10\.214\.96\.0\/28 cannot be used, the last because it answers$/,
+      nextStep: /Set DTMA_SUBNETS/,
+    }],
+  ] as const
+) {
+  Deno.test(`egress: ${what} is told`, async () => {
+    const egress = openEgress({
+      docker: failingEngine("it answers", configures),
+      toolboxId: crypto.randomUUID(),
+      pool,
+      onDenied: () => {},
+      log: () => {},
+    });
+    const server = { serverId: crypto.randomUUID(), hosts: ["a.test:443"], labels: {} };
+    try {
+      await assert.rejects(egress.open(`mooring-${server.serverId}`, server), saying);
     } finally {
       await egress.detach();
     }

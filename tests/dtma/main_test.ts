@@ -324,7 +324,8 @@ engineTest(
       },
       arguments: ["stdio"],
     });
-    app.servers = [spec];
+    const crashes = { ...spec, serverId: crypto.randomUUID() };
+    app.servers = [spec, crashes];
     app.toolboxId = toolboxId;
     const start = async (reach: "direct" | "tunnel") => {
       app.observed.clear();
@@ -334,7 +335,9 @@ engineTest(
         DOCKER_HOST: `unix://${docker.socketPath}`,
         DTMA_REACH: reach,
       }, docker.socketPath);
-      await waitFor(() => app.observed.get(spec.serverId)?.layers.tools.state === "ready");
+      await waitFor(() =>
+        app.servers.every((each) => app.observed.get(each.serverId)?.layers.tools.state === "ready")
+      );
       return daemon;
     };
     const name = "trigger-long-running-operation";
@@ -412,11 +415,18 @@ engineTest(
 
     // Over the link that it keeps; one of the calls takes too long.
     await using tunnel = await start("tunnel");
+    await waitFor(() => app.links.length > 0);
     const own = app.links.at(-1)!;
     const short = await begun(own, await call(3));
     const long = await begun(own, await call(600));
     tunnel.child.kill("SIGTERM");
     assert.match(JSON.stringify(await short()), /completed/);
+    // What befalls a server meanwhile is reported.
+    const [{ Id }] = await docker.listContainers([`${Label.server}=${crashes.serverId}`]);
+    await docker.killContainer(Id);
+    const isTold = () => app.observed.get(crashes.serverId)!.layers.tools.state !== "ready";
+    await Promise.race([waitFor(isTold), tunnel.child.status]);
+    assert.ok(isTold());
     assert.equal((await long()).error.code, ErrorCode.indeterminate);
     const ended = await tunnel.end();
     assert.equal(ended.code, 0, ended.log);
@@ -429,6 +439,31 @@ async function bytesOf(answer: Promise<string | Uint8Array<ArrayBuffer>>) {
   const got = await answer;
   return typeof got === "string" ? new TextEncoder().encode(got) : got;
 }
+
+Deno.test("the daemon that is told to stop does not count what its volumes hold", async () => {
+  await withDataDir(async (dataDir) => {
+    await using app = fakeApp();
+    const volumes = [{ name: "data", path: "/data" }];
+    app.servers = [fixtureSpec("keeps", { volumes })];
+    // An engine that can only say which it is.
+    const asked: string[] = [];
+    const socket = `${dataDir}/engine.sock`;
+    await using _engine = Deno.serve({ path: socket, onListen: () => {} }, (request) => {
+      const { pathname } = new URL(request.url);
+      asked.push(pathname);
+      if (pathname === "/version") return Response.json({ Version: "1", ApiVersion: "1.41" });
+      return Response.json({ message: "None" }, { status: 500 });
+    });
+    const env = { MOORING_ENROLMENT_TOKEN: TOKEN, DOCKER_HOST: `unix://${socket}` };
+    await using daemon = startDaemon(app.url, dataDir, env, socket);
+    await waitFor(() => app.pulls.length > 1);
+    daemon.child.kill("SIGTERM");
+    const { code, log } = await daemon.end();
+    assert.equal(code, 0, log);
+    assert.ok(asked.length > 0);
+    assert.deepEqual(asked.filter((path) => path.endsWith("/system/df")), []);
+  });
+});
 
 Deno.test("the daemon ends when its parent is gone", async () => {
   await withDataDir(async (dataDir) => {

@@ -1,4 +1,4 @@
-/** A replica that is told to stop, and the calls that are under way on a tunnel which ends at it. */
+/** A replica that is told to stop, and the calls that are under way at it or on a tunnel which ends at it. */
 import assert from "node:assert/strict";
 import { eventually } from "../chaos/waiting.ts";
 import { obstacle, type Replicas, withReplicas } from "./replicas.ts";
@@ -17,7 +17,7 @@ Deno.test({
   fn: () => withReplicas({ fixture: "ledger", slug: "ledger", reach: "tunnel" }, stopOne),
 });
 
-async function stopOne({ replicas, sql, token }: Replicas): Promise<void> {
+async function stopOne({ replicas, sql, token, ready }: Replicas): Promise<void> {
   const [{ url }] = await sql`select replica_address as url from mooring.tunnels`;
   const first = replicas.find((each) => each.url === url)!;
   const other = replicas.find((each) => each !== first)!;
@@ -44,6 +44,13 @@ async function stopOne({ replicas, sql, token }: Replicas): Promise<void> {
       return last;
     };
   };
+  // One that it forwards.
+  const forwards = await begun(other.url, "forwards");
+  const otherEnded = other.daemon.restart();
+  assert.match(await forwards(), /"result".*"text":"forwards"/);
+  await otherEnded(60_000);
+  await ready(other);
+
   const [own, forwarded] = [await begun(first.url, "own"), await begun(other.url, "forwarded")];
   const ended = first.daemon.restart();
   assert.match(await own(), /"result".*"text":"own"/);

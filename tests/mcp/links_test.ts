@@ -217,7 +217,11 @@ function tunnelled(
 }
 
 async function until(isThere: () => boolean | Promise<boolean>): Promise<void> {
-  while (!await isThere()) await new Promise((resolve) => setTimeout(resolve, 10));
+  const deadline = performance.now() + 60_000;
+  while (!await isThere()) {
+    assert.ok(performance.now() < deadline, "It did not happen in time");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
 }
 
 Deno.test({
@@ -328,6 +332,56 @@ Deno.test({
 });
 
 Deno.test({
+  name: "links that are closed wait for a call that goes by fetch, but for none without an end",
+  ...OPTIONS,
+  async fn() {
+    await using box = await toolbox();
+    const noLinks = (request: Request) =>
+      new URL(request.url).pathname === "/link" ? new Response(null, { status: 404 }) : null;
+    await using dtma = served(box.reach, { handler: noLinks });
+    await using app = await replica();
+    const waiting = app.call(box.pinned("waits"), dtma.direct);
+    await until(() => box.calls.length === 1);
+    let isClosed = false;
+    const closed = app.links.close(60_000).then(() => isClosed = true);
+    // It would be done by then without the call.
+    await app.call(box.pinned("shuffles", { text: "t" }), dtma.direct);
+    assert.equal(isClosed, false);
+    await app.call(box.pinned("release"), dtma.direct);
+    assert.equal((await waiting).text, "released");
+    await closed;
+
+    await using another = await replica();
+    const gone = new AbortController();
+    const listening = another.call(box.pinned("waits"), dtma.direct, {
+      endsWithLink: true,
+      signal: gone.signal,
+    });
+    await until(() => box.calls.length === 4);
+    await another.links.close(60_000);
+    gone.abort(new Error("left"));
+    await assert.rejects(listening, /left/);
+  },
+});
+
+Deno.test({
+  name:
+    "links that take no tunnels any more let no call wait for one, where there is no other replica",
+  ...OPTIONS,
+  async fn() {
+    await using box = await toolbox();
+    // Longer than a test may take.
+    await using app = await replica({ replicaAddress: null, arrivalMs: 3_600_000 });
+    const before = app.call(box.pinned("shuffles"));
+    await app.links.endTunnels(1000);
+    const { code, value } = await app.call(box.pinned("shuffles"));
+    assert.equal(code, ErrorCode.serverUnavailable);
+    assert.match(value.message, /no link open/);
+    assert.equal((await before).code, ErrorCode.serverUnavailable);
+  },
+});
+
+Deno.test({
   name: "callServer of an app whose key the toolbox does not know makes no call",
   ...OPTIONS,
   async fn() {
@@ -422,6 +476,35 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a toolbox whose tunnels are ended at once goes on dialling every two seconds",
+  ...OPTIONS,
+  async fn() {
+    await using box = await toolbox();
+    await using app = await replica();
+    await app.links.endTunnels(1000);
+    // The waits, which are a thousandth of what they are else and no whole number.
+    const { random } = Math;
+    const { setTimeout: wait } = globalThis;
+    const ceilings: number[] = [];
+    Math.random = () => 0.001001;
+    globalThis.setTimeout = ((work: () => void, ms: number) => {
+      // The last one ends with the test.
+      if (ms % 1 > 0 && ceilings.push(Math.round(ms / 0.001001)) === 8) return 0;
+      return wait(work, ms);
+    }) as typeof setTimeout;
+    try {
+      await using tunnel = tunnelled(box, app.world.toolboxId, app.url);
+      await until(() => ceilings.length === 8);
+      assert.ok(tunnel.made >= 8);
+    } finally {
+      Math.random = random;
+      globalThis.setTimeout = wait;
+    }
+    assert.deepEqual(ceilings, [250, 500, 1000, 2000, 2000, 2000, 2000, 2000]);
+  },
+});
+
+Deno.test({
   name: "links let a call wait for a tunnel that is about to come",
   ...OPTIONS,
   async fn() {
@@ -473,6 +556,26 @@ Deno.test({
     await until(() => tunnel.logged.length > 0);
     assert.match(tunnel.logged[0], /the app did not prove with its key/);
     assert.equal(tunnel.made, 0);
+  },
+});
+
+Deno.test({
+  name: "a call at a replica that looks for a tunnel where it was waits for where it comes next",
+  ...OPTIONS,
+  async fn() {
+    await using box = await toolbox();
+    await using first = await replica();
+    await using second = await replica({ arrivalMs: 60_000 });
+    const { db, toolboxId } = first.world;
+    const tunnel = tunnelled(box, toolboxId, first.url);
+    await until(async () => await replicaOfTunnel(db, toolboxId) !== null);
+    const call = (text: string, meta = {}) => second.call(box.pinned("shuffles", { text }, meta));
+    assert.equal((await call("a")).text, "a");
+    await tunnel[Symbol.asyncDispose]();
+    await until(async () => await replicaOfTunnel(db, toolboxId) === null);
+    const calls = [call("b"), call("c", { progressToken: "c" })];
+    await using _next = tunnelled(box, toolboxId, second.url);
+    assert.deepEqual((await Promise.all(calls)).map(({ text }) => text), ["b", "c"]);
   },
 });
 

@@ -67,8 +67,9 @@ const enrolled = (app: { page(): Promise<string> }) =>
 Deno.test("the command without a checkout enrols a toolbox", async () => {
   await using app = await openApp();
   await withPlace(async (place) => {
-    const { program, warning } = dtmaCommands(new URL(app.url), app.enrolmentToken);
+    const { program, container, warning } = dtmaCommands(new URL(app.url), app.enrolmentToken);
     assert.match(warning!, /is an address of Mooring's own machine/);
+    assert.match(container, / --stop-timeout 30 /, "the launcher's own is 20 s");
     await Deno.mkdir(`${place}/var/lib/mooring-dtma`, { recursive: true });
     const dtma = start(
       moved(program, place).replace("./mooring-dtma ", "exec ./mooring-dtma "),
