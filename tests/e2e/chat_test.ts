@@ -251,12 +251,12 @@ Deno.test({
       await page.waitForFunction(() => document.querySelectorAll("#questions form").length === 2);
       const [first, second] = [form.nth(0), form.nth(1)];
       await second.getByLabel("Name").fill("Half typed");
+      const before = await first.getAttribute("id");
       const other = await context.newPage();
       await other.goto(page.url());
       await other.getByRole("form", { name: "tables asks you" }).nth(0)
         .getByRole("button", { name: "Decline" }).click();
       await other.close();
-      const before = await first.getAttribute("id");
       await page.waitForFunction(
         (id) => document.querySelector("#questions form")?.id !== id,
         before,
