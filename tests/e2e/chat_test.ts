@@ -254,8 +254,11 @@ Deno.test({
       const before = await first.getAttribute("id");
       const other = await context.newPage();
       await other.goto(page.url());
+      // A page that is closed before its request went out sends none.
+      const declined = other.waitForResponse((response) => response.request().method() === "POST");
       await other.getByRole("form", { name: "tables asks you" }).nth(0)
         .getByRole("button", { name: "Decline" }).click();
+      await declined;
       await other.close();
       await page.waitForFunction(
         (id) => document.querySelector("#questions form")?.id !== id,
