@@ -6,7 +6,7 @@
  * the second lock behind every query.
  */
 import postgres from "postgres";
-import { type AppSql, DbPool, type Sql } from "./db_pool.ts";
+import { type AppSql, backoffMs, DbPool, type Sql } from "./db_pool.ts";
 
 export type { Sql };
 
@@ -110,7 +110,7 @@ const SETTINGS = {
   connect_timeout: 10,
   // Seconds. The driver's own goes up to 20, and every query that fails meanwhile makes it longer: a
   // database that was away for 2 s was back for the app after 23 (tests/chaos).
-  backoff: (retries: number) => (0.5 + Math.random() / 2) * Math.min(3 ** retries / 100, 1),
+  backoff: (retries: number) => backoffMs(retries) / 1000,
   // None: it would end a connection amid a transaction, of which postgres.js does not know (db_pool.ts).
   max_lifetime: null,
 };

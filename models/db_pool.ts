@@ -182,7 +182,7 @@ class Connection {
     Object.assign(sql.options, { socket: () => Promise.reject(lost) });
     sql.end({ timeout: 0 });
     if (!this.#isEnded) this.#sql = this.#make();
-    this.#tryAtMs = performance.now() + pause(++this.#losses);
+    this.#tryAtMs = performance.now() + backoffMs(++this.#losses);
     this.#reject?.(lost);
   }
 }
@@ -202,6 +202,6 @@ function failed(message: string, code: string): Error {
  * Milliseconds to wait after so many losses in a row, so that a database that is away is back within a
  * second of its return and not asked all the time.
  */
-function pause(losses: number): number {
+export function backoffMs(losses: number): number {
   return (500 + Math.random() * 500) * Math.min(3 ** losses / 100, 1);
 }
